@@ -326,7 +326,7 @@ class OperationFailedError(MeteringError):
         super().__init__(reason, advice)
         self.reason = reason
         self.advice = advice
-        # Whoever calls from Python and catches nothing reads it below the reason.
+        # An uncaught exception in a Python program shows the advice below the reason.
         if advice:
             self.add_note(advice)
 

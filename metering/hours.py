@@ -37,7 +37,7 @@ def parse_hour(label: str) -> int:
         ValueError: The text is not a label in its one spelling.
     """
     hour_s = int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
-    # strptime also takes `2026-9-1T7`; hours are ledger keys, so each has one spelling.
+    # strptime also accepts `2026-9-1T7`; hours are ledger keys, so each has one spelling.
     if hour_label(hour_s) != label:
         raise ValueError(f"{label!r} is not an hour")
     return hour_s
@@ -57,7 +57,7 @@ def month_bounds_s(month: str) -> tuple[int, int]:
         ValueError: The text is not a month in its one spelling.
     """
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
-    # strptime also takes `2026-9`; months are ledger keys, so each has one spelling.
+    # strptime also accepts `2026-9`; months are ledger keys, so each has one spelling.
     if first.strftime("%Y-%m") != month:
         raise ValueError(f"{month!r} is not a month")
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)

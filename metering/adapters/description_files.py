@@ -21,7 +21,7 @@ URL = "https://ip-ranges.amazonaws.com/ip-ranges.json"
 """AWS General Reference, AWS IP address ranges."""
 OPERATION = "GET https://"
 """The operation of an error that the network gave no list begins with it."""
-# It has 2.4 MB. A longer answer is something else.
+# It has 2.4 MB. A larger response cannot be AWS's list of address ranges.
 _IP_RANGES_MAX_BYTES = 32 * MIB
 _TIMEOUT_S = 20
 _HTTPS_OR_FILE = "Give an https address, or a file."
@@ -72,7 +72,7 @@ def _limited(body: bytes, place: str) -> bytes:
     return body
 
 
-# A description of 400,000 interfaces, as EC2 tells of them.
+# Room for EC2's descriptions of 400,000 network interfaces.
 _MAX_BYTES = GIB
 _ADVICE = "Write it as metering.description/1, or capture from AWS: metering context capture --help"
 

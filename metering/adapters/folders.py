@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-# Names of one folder that are sorted at a time.
+# Names of one folder are sorted in portions of this size.
 PAGE_NAMES = 10_000
 _READ_AHEAD_BYTES = MIB
-# Begins the names of files that are being written. They are no objects yet.
+# Prefix of files that are still being written. Such files do not count as objects yet.
 _UNFINISHED = ".metering-"
-# Greater than every character that a key may go on with.
+# Sorts after every character that may follow in a key.
 _LAST = chr(0x10FFFF)
 
 
@@ -39,7 +39,7 @@ class FolderLogStore:
     written or replaced while it was read, and no proof of its content.
 
     Args:
-        page_names: Names of one folder that are sorted at a time.
+        page_names: Names of one folder are sorted in portions of this size.
         unnamed: Told of each path that is no UTF-8, perhaps more than once; listings go on without it. None: they end.
     """
 
@@ -55,7 +55,7 @@ class FolderLogStore:
         return f"{str(self._root).rstrip('/')}/"
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
-        del last_bytes  # A file is at hand: its end costs no call of its own.
+        del last_bytes  # Reading the end of a local file costs no extra call.
         return self.open(key)
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
@@ -70,7 +70,7 @@ class FolderLogStore:
         except OSError as error:
             raise ObjectUnreadableError(key, error.strerror or str(error)) from error
         if if_match is None:
-            # A file that still grows can be read as far as it goes.
+            # A file that is still being written can be read up to its current end.
             return io.BufferedReader(raw, buffer_size=_READ_AHEAD_BYTES)
         opened = _Unchanged(raw, key)
         if if_match.strip('"') != opened.etag.strip('"'):
@@ -108,7 +108,7 @@ class FolderLogStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
             if isinstance(body, Path):
-                # Piece by piece: a file may be larger than the memory.
+                # Copied in chunks: a file may be larger than memory.
                 with body.open("rb") as source:
                     shutil.copyfileobj(source, file, _READ_AHEAD_BYTES)
             else:
@@ -116,7 +116,7 @@ class FolderLogStore:
         written = Path(file.name)
         try:
             if if_absent:
-                # A link appears whole or not at all, and never replaces a file.
+                # A hard link is created atomically, and never replaces a file.
                 path.hardlink_to(written)
             else:
                 written.replace(path)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DOCUMENT_S = 300
 # Modules whose `RESOURCES` are served, in the order of the document.
 _RESOURCES = (usage, cost, accounts, trace, operators, freshness)
-# A module that serves pages sets its own policy of content.
+# A route that serves pages sets its own Content-Security-Policy.
 _SAFE = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -79,7 +79,7 @@ def _metering_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, MeteringError)  # noqa: S101 - it is registered for this class
     problem = problem_of(error)
     if problem is None:
-        # A fault of ours: the server logs it, with its trace.
+        # An internal error: the server logs it with its traceback.
         raise error
     return problem.response()
 
@@ -100,7 +100,7 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 def _fault(_request: Request, _error: Exception) -> Response:
     """A fault of ours. The log has the cause; the response does not reveal it."""
-    # It is answered outside of everything else.
+    # This middleware runs outside all others.
     return ProblemError(
         kind="fault",
         status=500,

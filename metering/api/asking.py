@@ -80,10 +80,11 @@ class Asked:
         hours = most_hours(query, now_s=now_s)
         read = hours * len(regions)
         if hours > budget.hours:
-            # How many of them have rows and are not closed is quick to find: a list of keys, some pages a month.
+            # The number of hours with rows in open months is quick to find: a list of keys, some pages a month.
             self.reading.spend(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
-            # An hour counts once, in however many regions: else a stage of many would be refused what each answers.
+            # An hour counts once, whatever the number of regions: else a stage of many regions would be refused a range
+            # that each region allows.
             if problems := budget.of_hours(query, len(set(found))):
                 raise InvalidParametersError(problems)
             read = len(found)

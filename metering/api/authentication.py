@@ -74,7 +74,7 @@ def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str =
     return frozenset(asked) or grant.accounts
 
 
-# About 200 bytes each. Only good tokens are counted, so nobody can fill it by guessing.
+# About 200 bytes each. Only valid tokens are counted, so guessing cannot fill the dictionary.
 MOST_TOKENS = 10_000
 
 
@@ -119,7 +119,7 @@ class Limiter:
             self._keep(token_id, self._full_at(token_id, self.clock.now_ms()) + 1000 / self.rate_per_s * units)
 
     def _full_at(self, token_id: str, now_ms: int) -> float:
-        # A clock that was set back leaves at most an empty bucket, and the largest debt.
+        # After the clock was set back, the bucket is at worst empty and the debt at its maximum.
         most_ms = 1000 / self.rate_per_s * (self.burst + self.most_units - 1)
         return min(max(self._full_at_ms.get(token_id, 0.0), now_ms), now_ms + most_ms)
 
@@ -130,15 +130,15 @@ class Limiter:
             self._full_at_ms.popitem(last=False)
 
 
-# Checks of tokens: one strong read of the ledger, remembered for a minute.
+# Verification of tokens: one strongly consistent read of the ledger, cached for a minute.
 #
-# Remembered is what the ledger says of an id, never a secret. So a wrong secret for a known id costs no read. An expiry
-# takes effect at once, and a revocation within a minute. Ids that the ledger does not know are remembered apart from
-# those that it knows: whoever guesses pushes no token out.
+# The cache holds the ledger's entry of an id, never a secret. So a wrong secret for a known id costs no read, an expiry
+# takes effect at once, and a revocation within a minute. Unknown ids have a cache of their own, so guesses evict no
+# valid token.
 
 
 REMEMBERED_MS = 60_000
-# About 1 kB each, with 100 accounts 3 kB.
+# An entry takes about 1 kB, and 3 kB with 100 accounts.
 MOST_KNOWN = 2_000
 # About 200 bytes each.
 MOST_UNKNOWN = 10_000
@@ -156,7 +156,7 @@ class _Memory:
 
     def get(self, token_id: str, now_ms: int) -> tuple[int, StoredToken | None] | None:
         found = self._kept.get(token_id)
-        # A clock that was set back does not prolong a life.
+        # Setting the clock back does not extend the life of a cache entry.
         if found is None or not 0 <= now_ms - found[0] < REMEMBERED_MS:
             self._kept.pop(token_id, None)
             return None
@@ -204,7 +204,7 @@ class LedgerTokens:
             return len(self._known) + len(self._unknown)
 
     def _stored(self, token_id: str) -> StoredToken | None:
-        # Taken before the read: what is remembered is never younger than it says.
+        # The time is taken before the read, so an entry is never younger than it claims.
         now_ms = self.clock.now_ms()
         with self._lock:
             found = self._known.get(token_id, now_ms) or self._unknown.get(token_id, now_ms)
@@ -270,7 +270,8 @@ class Limits(ReadBudget):
     large_of_all: int = 4
 
 
-# RFC 6750. What is longer is no token of ours, and is not looked at. The scheme is read in any case (RFC 9110).
+# RFC 6750. A longer string cannot be a token of this service, and is not examined. The scheme is case-insensitive (RFC
+# 9110).
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,256})")
 
 
@@ -305,7 +306,7 @@ class Door:
 
 
 def _unauthorized(*, sent: bool) -> ProblemError:
-    # RFC 6750: who sent nothing is not told of an error.
+    # RFC 6750: a request without credentials gets no error code.
     challenge = 'Bearer realm="metering", error="invalid_token"' if sent else 'Bearer realm="metering"'
     return problem(
         "not-authenticated",

@@ -58,13 +58,14 @@ def maybe(schema: Schema) -> Schema:
 
 FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time", "maxLength": 40}
-# Exact totals are decimal strings, because JSON numbers are not exact in every language. A repair can be negative.
+# Exact totals are decimal strings, because JSON numbers lose precision in some languages. A repair can make a total
+# negative.
 BYTES: Schema = {"type": "string", "pattern": "^-?[0-9]{1,60}$", "maxLength": 61}
 MONEY: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,60}(?:\.[0-9]{1,60})?$", "maxLength": 122}
 ACCOUNT: Schema = {"type": "string", "pattern": "^[0-9]{12}$", "maxLength": 12}
 HELD_BACK: Schema = array(record({"what": text(), "since": maybe(TIME), "cure": text()}), 1_000)
 CURSOR: Schema = maybe(text(4_096))
-# A count that a repair can make negative.
+# A count that a repair can make negative, unlike other counts.
 DELTA: Schema = integer(-(2**63))
 REGION: Schema = {"region": text(64)}
 

@@ -44,7 +44,7 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 """Media type by the ending of a file's name. A file of no such ending is not served."""
 
-# Nothing inline, nothing of another origin, no frame around it, and no text that becomes markup or code.
+# No inline code, no other origins, no frames, and no text that becomes markup or code.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -71,9 +71,9 @@ HEADERS: Mapping[str, str] = {
 _FOR_EVER = "public, max-age=31536000, immutable"
 _API = "/v1/"
 _VENDOR = "vendor/"
-# Comments that have their lines for themselves.
+# Comments that fill whole lines.
 _COMMENT = re.compile(rb"^[ ]*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
-# `import { one, other } from "./there.js";`, also over several lines, and what stands before an exported name.
+# Matches `import { one, other } from "./there.js";`, also over several lines, and the keyword before an exported name.
 _IMPORT = re.compile(rb'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(rb"^export (?:const|class|function|async function) (\w+)", re.MULTILINE)
 _EXPORT_WORD = re.compile(rb"^export ", re.MULTILINE)

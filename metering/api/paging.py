@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer, Cell, Json
 
 _UNCOUNTED = frozenset({"limit", "cursor", "format"})
-# The year 6325: later than all that a report takes, and still a date.
+# The year 6325: later than any time that a report accepts, and still a valid date.
 _MOST_SECONDS = 2**37
 
 Key = tuple[str, ...]

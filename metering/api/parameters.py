@@ -132,7 +132,7 @@ _MOST_QUERY_CHARS = 8_192
 _SHOWN_CHARS = 80
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _FLAGS = {"true": True, "false": False}
-# What took the place of a parameter of the release before. An entry goes with the next release.
+# Replacement of a parameter that the previous release had. An entry is removed in the next release.
 _GONE = {"blended": " Exports in CUR have blended costs."}
 
 
@@ -251,7 +251,7 @@ def _fault(declared: Parameter, text: str) -> str | None:
     wrong = declared.fault(text)
     if wrong is None:
         return None
-    # In a query, + is a space: who writes an offset of time gets one.
+    # In a query string, + decodes to a space, so an offset such as +02:00 arrives with a space.
     hint = " Write + as %2B in a URL." if " " in text else ""
     return f"{declared.name} {wrong[2:]}{hint}" if wrong.startswith(": ") else f"{_shown(text)} {wrong}{hint}"
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from metering.wiring.lake import ReadableRegion
 
 
-# What one request came to, for the log: never the token, the query or the content of an answer.
+# Log fields of one request: never the token, the query or the content of a response.
 #
-# It stands before the application, so that it also sees what the framework answers by itself.
+# This middleware wraps the application, so that it also sees the framework's own responses.
 
 
 _KEY = "metering.figures"
@@ -106,17 +106,18 @@ def _route(scope: Mapping[str, object]) -> str:
     return str(getattr(scope.get("route"), "path", NO_ROUTE))
 
 
-# What requests read beside each other: charged to their token before it is read, counted while it is, and few at
-# once.
+# Limits on what concurrent requests read: reads are charged to the token in advance, counted while they happen, and few
+# large requests run at once.
 #
-# A read is an hour of the lake or a partition of the usage table. A request that reads many of them is large: it takes
-# seconds, and a few of them take all that a process or a function has. So there is a bound on the large requests of one
-# token that are in work at once, and one on those of all.
+# One read is an hour of the lake or a partition of the usage table. A request with many reads is large: it takes
+# seconds, and a few of them use up a process or a function. So the number of concurrent large requests is bounded, for
+# each token and for all together.
 
 
-# What a process does after its deadline ends with the read that it is in. A process that has ended gives nothing back.
+# After its deadline a process only finishes the read in progress. A process that has died releases nothing, so its
+# entries expire.
 _MARGIN_S = 10
-# Whoever begins at the same moment reads again; each time, one of them has begun.
+# Requests that begin at the same moment conflict and read again; each round lets one of them begin.
 _ATTEMPTS = 10
 _RETRY_AFTER_S = 3
 _MONTH_HOURS = 31 * 24
@@ -245,7 +246,7 @@ class Reading:
             return
         shares = self.shares
         if self._charged:
-            # It was let in; what it reads further is a debt.
+            # The request was admitted, so further reads become a debt of the token.
             shares.limiter.correct(self.token_id, reads)
         elif wait_s := shares.limiter.wait_s(self.token_id, reads):
             raise _too_much("This token has read more than its share", retry_after_s=wait_s)
@@ -283,14 +284,15 @@ class Reading:
         if self._charged:
             self.shares.limiter.correct(self.token_id, self._read - self._charged)
         if self._large:
-            # If the ledger gives no answer, its time ends it: the answer of the request is good.
+            # Without an answer of the ledger, the entry expires by its time; the response is valid regardless.
             with suppress(UnavailableError):
                 self.shares.end(self._large)
 
     def _go_on(self) -> None:
         if self._given_up:
             raise OutOfTimeError
-        # What is read again was not foreseen: a trace whose sums differ, and a search for names near a mistyped one.
+        # Repeated reads were not charged in advance: a trace whose sums differ reads again, and so does a search for
+        # names near a mistyped one.
         if (more := self._read - self._charged) > 0:
             self.afford(more)
 

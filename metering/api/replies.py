@@ -69,9 +69,9 @@ def takes_gzip(accept_encoding: str) -> bool:
     return False
 
 
-# Smaller answers are as quick without.
+# Compressing smaller responses saves no time.
 _WORTH_ZIPPING = 1_024
-# Fields that differ from one request to the next, though nothing has changed.
+# Fields that differ between two requests although the data is the same.
 _MOVING = frozenset({"as_of"})
 _VARY = "Accept, Accept-Encoding, Authorization"
 

@@ -43,7 +43,8 @@ def _endpoint(parts: ApiParts, resource: Resource) -> Callable[[Request], Corout
         work = partial(_answered, parts, resource, request, reading)
         try:
             with anyio.fail_after(parts.limits.deadline_s):
-                # Nobody waits for a thread that is too late: it ends before its next read, and counts until then.
+                # The request does not wait for a thread that is too late; the thread stops before its next read, and
+                # counts as running until then.
                 return await to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
             reading.give_up()
@@ -63,7 +64,7 @@ def _answered(parts: ApiParts, resource: Resource, request: Request, reading: Re
     finally:
         reading.end()
     if not resource.public:
-        # The page shows each role its own views.
+        # The page shows views according to the role.
         response.headers["Metering-Role"] = grant.role
     return response
 

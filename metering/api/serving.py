@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-# Requests that were meant for another host are refused, whatever their path.
+# Requests for another host are refused, whatever their path.
 #
-# A page of another site may point a name of its own at 127.0.0.1 (DNS rebinding), and its requests then come from the
-# browser here. They carry that name in `Host`.
+# A page of another site may resolve a name of its own to 127.0.0.1 (DNS rebinding), and the browser on this machine
+# then sends its requests here. Such requests carry that name in `Host`.
 
 
 LOOPBACK = "127.0.0.1"
@@ -49,7 +49,7 @@ def _misdirected() -> ProblemError:
     )
 
 
-# Requests under way when it is stopped may end.
+# Grace period for requests in progress when the server stops.
 _LAST_S = 3
 
 
@@ -70,10 +70,10 @@ class LocalServer:
         """
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            # A port that was just left can be taken at once; one that is in use cannot.
+            # A port that was just released can be bound at once; a port in use cannot.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((LOOPBACK, self.port))
-            # From now on a browser that is quicker than the server waits, and is not refused.
+            # From now on, the kernel queues a browser that connects before the server is ready, and does not refuse it.
             self._socket.listen()
         except OSError:
             self._socket.close()
@@ -103,7 +103,7 @@ class LocalServer:
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
-    # No access log: its lines would hold what people ask for, and nobody reads them here.
+    # No access log: it would hold people's queries, and has no reader here.
     return uvicorn.Server(
         uvicorn.Config(
             app,

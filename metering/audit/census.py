@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# Clocks of workers and of the scan differ by less.
+# Clocks of the workers and of the scan differ by less than this.
 CLOCKS_MS = 10 * MINUTE_S * 1_000
 
 
@@ -86,7 +86,7 @@ class RecentCommits:
             for commit_id in taken & waiting.keys():
                 del waiting[commit_id]
         for name in done:
-            # Its commits have left the list before the next listing.
+            # The run's commits have left the list before the next listing.
             self._at_work.pop(name, None)
         totals = dict(self._planned)
         for hours in waiting.values():
@@ -106,7 +106,7 @@ class RecentCommits:
         return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
 
 
-# Most looks at an hour into which commits come while it is read.
+# An hour into which commits arrive while it is read is read at most this often.
 _LOOKS = 5
 
 
@@ -181,7 +181,7 @@ class Census:
 
     def _begin_rows(self, state: CensusState) -> None:
         state.runs = self.figures.done_runs()
-        # Settled usage was placed before this listing, and markers that were read have their rows.
+        # Settled usage had its rows placed before this listing, and so had every marker that was read.
         state.hours = self.figures.view.hours(from_s=state.from_s, to_s=state.to_s)
         state.begin("rows")
 
@@ -229,7 +229,7 @@ class Census:
         look = Marker.from_item if state.deep else MarkerGlance.of_item
         for item in limited(found, limit):
             if is_marker(item):
-                # No context manager: there are hundreds of millions of markers.
+                # A context manager would cost too much here: there are hundreds of millions of markers.
                 try:
                     marker = look(item)
                     _add_marker(made, marker)
@@ -247,7 +247,8 @@ class Census:
         view = self.figures.view
         recent = RecentCommits(self.figures.items, view.objects, shards=view.shards, after_ms=state.began_ms)
 
-        # One hour after the other: each holds a line for each key and, of a deep census, for each batch.
+        # Hours are read one after the other, because each takes memory for every usage key and, in a deep census, for
+        # every batch.
         for hour_s in state.hours[state.done :]:
             limit()
             hour = self._hour(hour_s, state, recent)
@@ -325,7 +326,7 @@ class Census:
             for shard, number in item.runs.items():
                 made.latest[shard] = max(number, made.latest.get(shard, 0))
         if item.oddities:
-            # No rows have it, so its cell differs, and is looked at.
+            # No rows match this entry, so its cell differs and is examined.
             made.usage.add(item.hour_s, item.account_id, item.key, Total(1, 1))
         for key, total in self.figures.usage.totals(item, made.survey.contradictions):
             made.used[item.hour_s] = made.used.get(item.hour_s, ZERO).plus(total)
@@ -336,7 +337,7 @@ class Census:
 def _add_marker(state: CensusState, marker: Marker | MarkerGlance) -> None:
     state.survey.add(marker)
     if marker.decided_at_ms > state.began_ms and not state.deep:
-        # Its commit has the same moment, and is left out of the rows as well.
+        # The marker's commit has the same time, and is left out of the rows as well.
         return
     for hour_s, total in marker.hours.items():
         if not state.from_s <= hour_s < state.to_s:

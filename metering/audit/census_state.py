@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Bytes of a cell with its place in two dictionaries, measured with Python 3.13.
+# Memory of a cell including its place in two dictionaries, measured with Python 3.13.
 _CELL_BYTES = 400
 # Kinds of cells that a scan holds: usage and its rows, markers and their rows.
 _KINDS = 4
-# Part of a scan's memory for its cells. The rest is for an hour's keys while they are summed; and one of 25 parts of an
-# hour has 60,000 batches at three times the target.
+# Fraction of a scan's memory that its cells may use. The rest is for the keys of an hour while they are summed; and one
+# of 25 parts of an hour has 60,000 batches at three times the target.
 SHARE_OF_CELLS = 16
 _FEWEST_PARTS, _MOST_PARTS = 16, 1_024
 
@@ -113,7 +113,7 @@ class Cells:
 
 
 Phase = Literal["markers", "rows", "usage", "done"]
-# Parts that a table is read in. A part is counted whole, or again.
+# A table is scanned in this many segments. A segment is counted completely, or again from its start.
 SEGMENTS = 16
 _MOST_SEGMENTS = 65_536
 
@@ -276,9 +276,9 @@ def tell_hour(state: CensusState, doing: Literal["compared", "measured"], tell: 
         tell(HourStep(doing=doing, hour_s=hour_s, done=state.done, hours=len(state.hours)))
 
 
-# Version of the saved form: a census of another version is begun anew.
+# Version of the saved form: a census saved in another version starts again.
 _FORM = 3
-# Fields that are saved as they are.
+# Fields that are saved without conversion.
 _AS_IT_IS = (
     *("from_s", "to_s", "deep", "parts", "began_ms", "segments", "phase", "done", "judged"),
     *("with_markers", "digests", "hours"),
@@ -314,7 +314,7 @@ def census_of(body: bytes, items: ItemStore) -> CensusState | None:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None
     except (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError):
-        # It can be counted again.
+        # An unreadable census is counted again.
         return None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _PEEK_MESSAGES = 10
-# Long enough to look at all messages, and short enough that a killed look does not hide them for long.
+# Long enough to peek at all messages, and short enough that a killed peek does not hide them for long.
 _PEEK_HIDDEN_S = 20
 _EMPTY_PEEKS = 3
 
@@ -174,7 +174,7 @@ def quarantined_claims(
             if info.modified_s >= since_s:
                 yield info.key
 
-    # A body may be large, and a thread hands on the claim alone.
+    # A body may be large, so the thread returns only its claim.
     return filter(None, side_by_side(partial(_claim, objects), listed(), threads=threads))
 
 

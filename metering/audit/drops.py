@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue
 
 PASS_EVERY_S = DAY_S
-# The first pass of a region looks back so far.
+# The first pass in a region starts at this age.
 _FIRST_LOOK_S = 2 * DAY_S
-# S3 announces most objects within a second, and sometimes takes a minute or longer (S3 user guide).
+# S3 sends most notifications within a second, and sometimes only after a minute or longer (S3 user guide).
 SETTLES_S = 15 * MINUTE_S
-# Objects that are looked at between two looks at the clock.
+# The clock is read after each slice of this many objects.
 _SLICE = 1_000
-# Time of a tick in which a pass begins slices, and with less time left nothing further is begun.
+# A pass starts slices for this long in a tick, and starts none with less than the reserve left.
 _TICK_MS = 60_000
 _RESERVE_MS = 30_000
-# Lost objects that the note names.
+# The note names at most this many lost objects.
 NAMED = 100
-# Holders that hold no message of S3.
+# Holders that never hold a notification of S3.
 _NO_MESSAGES = frozenset(
     {Holder.WAITING_COMMITS, Holder.SOURCE_GAPS, Holder.LOG_GAPS, Holder.LOG_DELAY, Holder.LOG_SETTLING}
 )
@@ -84,7 +84,7 @@ class DropCheck:
         if upto_s and not known.upto_s:
             known = self._begun(known, upto_s)
         refused = self._refused(known, deadline)
-        # Lost objects stay lost until there is time to look again.
+        # Lost objects stay lost, so the search may wait for the next tick.
         with suppress(OutOfTimeError):
             known = replace(known, lost=tuple(refused.left_out(known.lost)))
         if known.upto_s:
@@ -126,7 +126,7 @@ class DropCheck:
         return [lost[position] for position in refused]
 
     def _begun(self, known: DroppedObjects, upto_s: int) -> DroppedObjects:
-        # Lost objects that were only counted are found again.
+        # Lost objects that were counted but not named are found again.
         from_s = known.from_s if known.more else known.seen_to_s
         now_s = self._now_s()
         return replace(known, more=0, from_s=from_s or now_s - _FIRST_LOOK_S, began_s=now_s, upto_s=upto_s, after="")
@@ -157,9 +157,10 @@ class DropCheck:
     def _still_there(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
         there = []
         for each in lost:
-            # Listed, because the caller may not read objects. The key itself comes first in its listing.
+            # The caller may list objects but not read them. A listing with the key as its prefix begins with the key
+            # itself.
             found = next(iter(self.objects.list(each.key)), None)
-            # A replaced object has another id, and one that is gone can become no batch.
+            # A replaced object has another ETag, and a deleted object cannot become a batch.
             if found is not None and (found.key, found.etag.strip('"')) == (each.key, each.etag):
                 there.append(each)
         return there
@@ -215,7 +216,7 @@ class _Refused:
         began_s = check.clock.now_ms() // 1000
         claims = quarantined_claims(check.objects, since_s=self.since_s, threads=check.threads, limit=self.limit)
         ids = frozenset(claim.batch_id for claim in claims)
-        # Clocks differ, and an object of this moment may be listed later.
+        # Clocks differ, so an object created now may be listed later.
         self.read_to_s = began_s - SETTLES_S
         return ids
 

@@ -55,9 +55,9 @@ def log_holds(known: LogFigures, *, now_s: int) -> list[Hold]:
     return holds
 
 
-# The watch measures each minute. A measurement that is older than this is not given as a fresh one.
+# The watch measures each minute. Older measurements are not presented as current.
 STALE_S = 5 * MINUTE_S
-# What was sent is rolled up within this time, or an alarm is raised.
+# The roll-up books every batch within this time, or an alarm fires.
 ROLLED_UP_S = 15 * MINUTE_S
 
 
@@ -97,7 +97,7 @@ def complete_of(known: Completeness, *, now_s: int, region: str, stage: str) -> 
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
     found = [_told(hold, place, now_s) for hold in known.held_by]
     if known.measured_s is None:
-        # The watch of an earlier version measured it.
+        # Such a watch is of an earlier version.
         what = "a watch of an earlier version, which does not say why or when it measured"
         found.append(HeldBack(what=what, since_s=known.through_s or None, cure=redeploy))
     elif now_s - known.measured_s > STALE_S:
@@ -119,7 +119,7 @@ def merged(answers: Mapping[str, Complete]) -> Complete:
 
 
 _WAIT = "metering verify --wait 5m"
-# Holder -> what one of them is called, what several are called, the command that cures it.
+# Holder -> its noun in singular and plural, and the command that cures it.
 _WORDS: dict[str, tuple[str, str, str]] = {
     Holder.QUEUE: ("message in the ingest queue", "messages in the ingest queue", _WAIT),
     Holder.HELD_MESSAGES: (
@@ -147,7 +147,7 @@ _USUAL = frozenset({Holder.LOG_DELAY.value, Holder.LOG_SETTLING.value})
 
 
 def _told(hold: Hold, place: str, now_s: int) -> HeldBack:
-    # A watch of a later version may name what this version does not know.
+    # A watch of a later version may report a holder that this version does not know.
     later = (hold.holder.replace("_", " "),) * 2
     one, several, cure = _WORDS.get(hold.holder, (*later, "metering status"))
     words = several if hold.count != 1 else one or several
@@ -155,7 +155,7 @@ def _told(hold: Hold, place: str, now_s: int) -> HeldBack:
     if hold.name:
         what = f"{what}, {'first ' if hold.count > 1 else ''}{hold.name}"
     if hold.place:
-        # Until an hour before, because a file holds what ended in its slot.
+        # The hours reach one hour further back, because a file holds flows that ended in its slot.
         hours = (max(now_s - hold.since_s, 0) + 2 * HOUR_S - 1) // HOUR_S
         cure = f"metering ingest {hold.place} --since {hours}h"
     usual = hold.holder in _USUAL or (hold.holder == Holder.WAITING_COMMITS and now_s - hold.since_s < ROLLED_UP_S)
@@ -177,11 +177,11 @@ def sentences(held: HeldBack) -> tuple[str, str]:
     return f"Held back by {held.what}, {since}.", f"Cure: {held.cure}"
 
 
-# A queue's depth is right one minute after the last send (SQS: ApproximateNumberOfMessages).
+# SQS reports a queue's depth correctly one minute after the last send (`ApproximateNumberOfMessages`).
 DEPTH_DELAY_S = MINUTE_S
-# The age of the oldest message is a metric that may lag by this much.
+# The metric of the oldest message's age may lag by this much.
 AGE_DELAY_S = 10 * MINUTE_S
-# Most notes read at one look. More are an incident: then the earlier result stays in force.
+# One look reads at most this many notes. More notes are an incident: then the previous result stays valid.
 NOTES_READ = 1_000
 
 
@@ -214,7 +214,7 @@ def _unseen(looked: Looked) -> Holder:
     return Holder.HELD_MESSAGES if looked.memory.unseen else Holder.PUT_BACK
 
 
-# Most waiting commits that one measurement reads: ten minutes of the target's peak.
+# One measurement reads at most this many waiting commits: ten minutes of the target's peak.
 WAITING_READ = 20_000
 
 
@@ -328,8 +328,8 @@ class Freshness:
             redelivery = self.queue_facts.redelivery()
             age_s = self.queue_facts.oldest_age_s()
             left_s = left_s if age_s is None else max(left_s, now_s - age_s - AGE_DELAY_S)
-            # A message that was noted earlier was visible again before the oldest message left was sent: by then it was
-            # received again, or dead.
+            # A message noted before this time became visible again before the oldest remaining message was sent, so it
+            # was received again or is dead.
             noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
         held = self._held(noted_from_s)
         dead = self.dead.depth().total

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from metering.audit.figures import Figures
     from metering.audit.reconciler import Reconciler
 
-# Hours of a day whose sums are held together, and usage keys of them, at some 75 bytes each: 12 hours of the target.
+# Hours of a day whose sums are in memory together, with some 75 bytes for each usage key: 12 hours of the target.
 HOURS_AT_ONCE = 12
 KEYS_AT_ONCE = 2_400_000
 _Entry = tuple[UsageKey, Total]
@@ -117,12 +117,13 @@ def _account_of(entry: _Entry) -> str:
     return entry[0].account_id
 
 
-# The list is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next pass.
+# The list of files is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next
+# pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
-# With more unsettled accounts, an hour gets no second look in one pass.
+# If more accounts are unsettled, the hour is not read a second time in this pass.
 _LOOKED_AGAIN = 2_000
-# Time after its end in which most of an hour is booked.
+# Most rows of an hour are booked within this time after its end.
 _SETTLES_S = 15 * MINUTE_S
 
 T = TypeVar("T")
@@ -238,7 +239,7 @@ class IncrementalCheck:
 
     def _published(self, run: Run) -> Iterator[Published]:
         if not run.plan_key:
-            # Put on top of the chain by a restore, without files (P41).
+            # A restore put this run on top of the chain; it has no files (P41).
             return iter(())
         plan = Plan.from_json(self.figures.view.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
@@ -261,7 +262,7 @@ class IncrementalCheck:
 
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
             while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
-                # All rows that a batch has in an hour are in one file, because they came in one commit.
+                # All rows of a batch in an hour are in one file, because one commit carried them.
                 marked = figures.marked(file.hour_s, part, contradictions)
                 wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
 

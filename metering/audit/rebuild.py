@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from metering.ledger.usage.kinds import KindNumbers
 
 
-# Markers that are looked up together.
+# Number of markers that are looked up together.
 _LOOKED_UP = 1_000
-# Files of one kind. Their lines are divided again if they are too many for the memory.
+# Files of one kind. Each file's lines are divided again if they do not fit into memory.
 _FILES = 32
-# Values of a hash that leaves most other batches out of the files: 64 MiB, a byte each.
+# Size of the hash table that keeps most other batches out of the files: 64 MiB, one byte per value.
 _HASHES = 1 << 26
 
 
@@ -80,7 +80,7 @@ class MarkerRebuilder:
 
     def run(self) -> MarkerRebuild:
         """See `Rebuilder.markers`."""
-        # The whole hours that begin in the life of a marker.
+        # The hours that begin within the life of a marker.
         from_s = -(-(self.figures.clock.now_ms() // 1000 - self.figures.marker_life_s) // HOUR_S) * HOUR_S
         with ExitStack() as open_files:
             folder = Path(open_files.enter_context(TemporaryDirectory(prefix="metering-markers-")))
@@ -90,7 +90,7 @@ class MarkerRebuilder:
                 return MarkerRebuild(batches=batches, rebuilt=0)
             totals = _Files(folder / "totals", open_files)
             hashes = missing.hashes()
-            # Listed after the batches were found: no hour of them is left out.
+            # The hours are listed after the batches were found, so that no batch's hour is missing.
             for hour_s in self.figures.view.hours(from_s=from_s):
                 self._collect(hour_s, hashes, totals)
             del hashes
@@ -105,7 +105,7 @@ class MarkerRebuilder:
         first, label = hour_label(from_s), hour_label(hour_s)
 
         def look(state: HourState) -> int:
-            # A missing object ends the reading before the first group, so nothing is noted in vain.
+            # A missing object fails the read before the first group, so no wasted notes are written.
             names = (str(name) for (name,), _ in self.figures.view.reader.groups(state.sources, BATCH_QUERY))
             begun = 0
             for batch_ids, found in side_by_side(
@@ -220,9 +220,9 @@ def _first_hour(marker: Item, from_s: str, here: str) -> str:
     return min((label for label in hours if label >= from_s), default=here) if isinstance(hours, dict) else here
 
 
-# Corrections that a result lists. A lost table has millions, and all of them are counted.
+# A result lists at most this many corrections. A lost table needs millions of corrections, and all of them are counted.
 LISTED = 1_000
-# Accounts whose rows and usage of a day are held together.
+# Rows and usage of this many accounts are in memory together, for one day.
 ACCOUNTS_AT_ONCE = 1_000
 
 
@@ -301,7 +301,7 @@ class Rebuilder:
             for hour_s, (_, doubt) in Findings(state, self.figures.may_lack_markers).checks().items()
             if doubt
         }
-        # Accounts that have usage in the parts that differ.
+        # Finds the accounts that have usage in the differing parts.
         search = NameSearch(figures=self.figures, most=0, limit=no_limit)
         named = search.run(state, doubts).accounts if doubts else {}
         view = self.figures.view
@@ -373,7 +373,7 @@ class Rebuilder:
         kinds: dict[str, set[UsageKind]] = {}
         for key in chain.from_iterable(found or () for found in rows.values()):
             kinds.setdefault(key.account_id, set()).add(key.kind)
-        # Numbers are claimed before any usage item is read: see UsageRepair.
+        # Run numbers are claimed before any usage item is read: see UsageRepair.
         numbers: dict[str, Mapping[UsageKind, int | None]] = {}
         for account_id, some in sorted(kinds.items()):
             with work.contradictions.noted():

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total
 
 
-# Most hours that get an alert of their own; all of them are counted.
+# At most this many hours get an alert of their own; all hours are counted.
 _HOURS_NAMED = 20
-# Bytes of a batch in a dictionary, with its name and total, four times: the batches that are looked at take a quarter.
+# A batch with its name and total takes this many bytes in four dictionaries, so the batches that are looked at take a
+# quarter of the memory.
 _NAMED_BYTES = 1_000
 
 
@@ -99,7 +100,7 @@ class Reconciler:
             return result
         derived = tuple(self.derived.differences(from_s=from_s, to_s=to_s, deep=deep))
         if derived:
-            # No bill is made of them, so nobody is woken.
+            # No bill depends on these hours, so nobody is paged.
             fields = difference_fields(derived[0])
             self.alerts.send("ticket", "Lists of accounts differ", {**fields, "differences": len(derived)})
         return replace(result, derived=derived)

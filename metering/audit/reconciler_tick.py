@@ -87,11 +87,11 @@ class ReconcilerState:
         return last or Reconciliation(finished_s=0, hours=0, differences=0)
 
 
-# Ticks that look at the differences of a scan; then they are left to the quick passes.
+# Differences of a scan are examined in this many ticks; then the quick passes take over.
 _JUDGED = 2
-# Ticks that may die before a scan is saved.
+# A scan is given up after dying this often before it was saved.
 _TRIES = 3
-# Most names of accounts and batches on the work list, which is one item of 400 KB.
+# The work list names at most this many accounts and batches, because it is one item of 400 KB.
 _NAMES = 500
 
 
@@ -138,7 +138,7 @@ class ReconcileTick:
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
         if work.scan_tries >= _TRIES:
-            # It dies before it can be saved. It is begun anew when the next one is due.
+            # The scan dies before it can be saved. Another scan starts when the next one is due.
             self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
         elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
             scanned = self._scan(work, now_s, _until(deadline, deadline.remaining_ms() // 2))
@@ -209,7 +209,7 @@ class ReconcileTick:
 
     def _finished(self, result: ReconciliationResult, state: CensusState, work: WorkList) -> TickResult:
         work = self._renewed(result, work, state)
-        # The list is stored first: if the process dies here, the quick passes still have the rest of the work.
+        # The list is stored first: if the process dies here, the quick passes still have the remaining work.
         self.checker.keep(work)
         due_s = self.clock.now_ms() // 1_000 + self.scan_every_s
         backlog = work.backlog(different=frozenset(c.hour_s for c in result.different))

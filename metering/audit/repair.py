@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total, UsageKey, UsageKind
 
 
-# Odd attributes that one update takes away: so it stays within 4 KB and 300 operators, with 64 shards, too (P45).
+# One update removes at most this many odd attributes, and so stays within 4 KB and 300 operators even with 64 shards
+# (P45).
 _TAKEN_AT_ONCE = 20
 
 
@@ -217,7 +218,8 @@ class UsageRepair:
     def _as_seen(self, seen: SeenItem | None) -> Iterator[Condition]:
         odd = {} if seen is None else seen.odd
         yield from _same_revision(seen)
-        # A revision begins anew in a table that was lost, so it does not say alone that nothing was booked since.
+        # Revisions restart in a table that was lost, so an equal revision alone does not prove that nothing was booked
+        # since.
         for shard, number in self.runs.items():
             name = newest_run_of(shard)
             if name not in odd:
@@ -233,7 +235,7 @@ class UsageRepair:
             else:
                 self.items.update(correction.update)
         except (ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError):
-            # The ledger is corrupt if somebody has just written a figure that is no number.
+            # If another writer has just stored a figure that is not a number, the ledger is corrupt.
             return False
         return True
 

@@ -61,7 +61,7 @@ class AfterRestore:
         before = self._goes_with()
         token = self.entropy.token()
         self.retrier.call(lambda: claim_new_table(self.items, self.generation, token=token))
-        # A planned run has marked its rows: no other run could take them.
+        # A planned run has marked its rows, which no other run could take.
         self.resume()
         for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
             self._take_back(shard)
@@ -108,7 +108,7 @@ class AfterRestore:
             chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms, cleaned=True
         )
         put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
-        # One that is there is our own, before its reply was lost, or that of somebody who does the same.
+        # An existing run is our own, whose reply was lost, or that of another restore.
         with suppress(ConditionFailedError):
             self.retrier.call(lambda: self.items.put(put))
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker, MarkerGlance
 
 
-# Newest gaps of a source that are kept one by one, at about 90 bytes: a tenth of an item's 400 KB.
+# The newest gaps of a source are kept one by one, at about 90 bytes each: a tenth of an item's 400 KB.
 GAPS_KEPT = 300
-# Most sources whose numbers are tracked: any sender may invent more.
+# The numbers of at most this many sources are tracked, because any sender may invent sources.
 SOURCES_KEPT = 20_000
 
 
@@ -148,7 +148,7 @@ def _outside(gap: Gap, first: int, last: int) -> list[Gap]:
     return [part for part in parts if part.first <= part.last]
 
 
-# Types of an array of integers, by their size: 2, 4 and 8 bytes.
+# Type code of an integer array -> the next wider one: 2, 4 and 8 bytes.
 _WIDER = {"h": "i", "i": "q"}
 
 

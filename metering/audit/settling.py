@@ -131,7 +131,7 @@ def read_accounts(
 T = TypeVar("T")
 K = TypeVar("K")
 
-# Items between two calls of the limit.
+# The limit is checked once per this many items.
 _LIMIT_EVERY = 1_000
 
 
@@ -159,9 +159,9 @@ def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
         yield item
 
 
-# A fingerprint tells whether two sets of totals of any size are equal, in the space of two numbers. It sums the bytes
-# and records of each total, times numbers hashed from its key, modulo a prime of 127 bits, in any order and in any
-# parts. Sets that differ have equal fingerprints with a chance of 2^-126.
+# Two fingerprints tell whether two sets of totals of any size are equal, and each takes only the space of two numbers.
+# A fingerprint sums the bytes and records of each total, times numbers hashed from its key, modulo a 127-bit prime, in
+# any order and any partition. Different sets have equal fingerprints with a probability of 2^-126.
 _PRIME = 2**127 - 1
 _HALF = 2**128 - 1
 
@@ -171,7 +171,7 @@ def name_of(key: Hashable) -> bytes:
     if type(key) is str:
         return key.encode()
     if type(key) is UsageKey:
-        # Lengths in place of separators, which a text may contain. This is called for every usage key.
+        # Fields are length-prefixed, because a text may contain any separator. This function runs once per usage key.
         hour_s, account_id, usage_type, service, from_location, to_location, corrects_s = key
         return (
             f"{hour_s},{corrects_s},{len(account_id)},{len(usage_type)},{len(service)},{len(from_location)},"
@@ -191,7 +191,7 @@ class Fingerprint:
         """Add a total of a key, or a part of it."""
         size, records = total
         of_both = int.from_bytes(blake2b(name_of(key), digest_size=32).digest())
-        # The upper and the lower half of the digest are the two numbers of the key.
+        # The two multipliers of a key are the upper and lower halves of its digest.
         self.value = (self.value + (of_both >> 128) * size + (of_both & _HALF) * records) % _PRIME
         self.total = Total(self.total[0] + size, self.total[1] + records)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from metering.stores.clock import Clock
 
-# A younger gap may be a batch on its way.
+# The missing batch of a younger gap may still arrive.
 GAP_GRACE_S = 15 * MINUTE_S
 # Most rulings read at once. People write them by hand, and old ones expire.
 _RULINGS_READ = 10_000
@@ -65,7 +65,7 @@ class SourceMemory:
                 incredible_first=state.incredible_first,
             ),
             last_seen_s=state.last_seen_s,
-            # Items of earlier releases have no rulings.
+            # Items of earlier releases lack this attribute.
             forgotten_ms=fields.whole("forgotten_ms", absent=0),
             ruled_ms=fields.whole("ruled_ms", absent=0),
         )
@@ -179,7 +179,7 @@ class SourceKeeper:
     def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
         rulings = self._rulings()
         stored: set[str] = set()
-        # Gaps of sources without new batches may now be old enough to be reported.
+        # Gaps of sources without new batches may have become old enough to report.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
             source_id = source_id_of(item)
             stored.add(source_id)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker
 
 
-# Most differences that a verification names: enough to find a fault.
+# A verification names at most this many differences: enough to find a fault.
 MAX_DIFFERENCES = 1_000
 
 
@@ -308,7 +308,7 @@ def body_digest(body: str) -> str:
     try:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):
-        # Not JSON, or nested deeper than Python reads: quarantine holds such bodies.
+        # The body is not JSON, or nested deeper than Python parses: quarantine holds such bodies.
         canonical = body
     return hashlib.sha256(canonical.encode("utf-8", errors="surrogatepass")).hexdigest()
 
@@ -321,7 +321,7 @@ def _sent(value: Mapping[str, object]) -> SentBatch:
     for row in rows:
         if [type(field) for field in row] != _TOTAL_TYPES:
             raise ValueError(f"totals {row!r}")
-        # Names that cannot be encoded are no record's. UnicodeEncodeError is a ValueError.
+        # A name that cannot be encoded belongs to no record. UnicodeEncodeError is a ValueError.
         "".join(row[1:6]).encode()
     return SentBatch(
         batch_id=str(value["batch_id"]),

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# Rows of each batch, summed by the columns of a usage key.
+# The rows are summed by batch and by the columns of a usage key.
 _BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)
 
 
@@ -137,11 +137,11 @@ def _own(key: UsageKey) -> UsageKey:
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)
 
 
-# Plans that one verification reads. A narrower range reads others.
+# One verification reads at most this many plans. A narrower range of time reads fewer of them.
 MOST_PLANS = 100_000
-# A plan is put before its messages are sent, and those wait their turn.
+# A plan is stored before its messages are sent, and a younger plan's messages may still wait.
 _YOUNG_S = 10 * MINUTE_S
-# A record may begin before the slot of its file, by an aggregation interval and a clock that is off.
+# A record may begin before its file's slot, by an aggregation interval and a clock error.
 _BEFORE_S = HOUR_S
 _GROUP = 500
 _AT_ONCE = 16
@@ -263,16 +263,16 @@ def _bytes(marker: Marker) -> int:
 
 
 _POLL_MS = 500
-# Looks in a row that must show rest.
+# The queue must be at rest in this many consecutive looks.
 _LOOKS = 2
 _FED_LOOKS = 10
-# Most looks for a moment of rest that find messages.
+# After this many looks that find messages, the wait for rest ends.
 _RESTS = 20
-# Time in which the roll-up books a commit: it begins within a minute, and gets another one.
+# The roll-up books a commit within this time: it begins within a minute, and gets a second one.
 _ROLLED_UP_MS = 2 * MINUTE_S * 1_000
-# Time before the second look at a batch without a verdict.
+# A batch without a verdict is looked up again after this time.
 _LATER_MS = 2_000
-# Most looks at an hour that differs.
+# An hour that differs is read at most this often.
 _PASSES = 6
 
 

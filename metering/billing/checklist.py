@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Each is an object.
 _ENTRIES_READ = 1_000
 _CANARIES_READ = 20
-# As the alarms `canary-late` and `reconciliation-stalled`.
+# The same limits as the alarms `canary-late` and `reconciliation-stalled`.
 _CANARY_LATE_S = 20 * MINUTE_S
 _PASS_LATE_S = 3 * HOUR_S
 
@@ -196,7 +196,7 @@ class CheckedClose:
             bad=waiting > 0,
             value=f"{waiting:,} waiting" if waiting else "empty",
             todo=self._typed("metering verify --wait 5m") + " waits for them; those of the month become corrections",
-            # If everything of the month is counted, what waits was sent later.
+            # If all usage of the month is counted, the waiting messages were sent later.
             state=CheckState.ATTENTION if counted else CheckState.BLOCKS,
         )
 

@@ -103,7 +103,8 @@ class PeriodCloser:
         self._book_all(month, deadline)
         known = self._check(month, tell, counted, keep)
         hours = self.view.hours(from_s=first_s, to_s=after_s)
-        # The hours are listed from pending and the lake. The known ones come also from usage and markers.
+        # The frozen hours are listed from pending rows and the lake. The checked hours also come from usage and
+        # markers.
         self._stop_if_wrong(month, [h for h, check in known.items() if check.usage != ZERO and h not in hours])
         frozen: list[FrozenHour] = []
         for hour_s in hours:
@@ -173,7 +174,7 @@ class PeriodCloser:
                     month, NotClosable.COMPACTION_UNFINISHED, "compaction needs more time; run the command again"
                 )
             if self._unplaced(month):
-                # Another process works on it just now.
+                # Another process is compacting this month now.
                 if deadline.remaining_ms() < self.compactor.reserve_ms:
                     raise PeriodNotClosableError(
                         month, NotClosable.COMPACTION_UNFINISHED, "a commit of it is in no lake file; run it again"
@@ -280,5 +281,5 @@ class PeriodCloser:
         try:
             self.retrier.call(lambda: self.items.update(update))
         except ConditionFailedError:
-            # Another process closed it first, with the same bytes.
+            # Another process closed the month first, with the same bytes.
             return

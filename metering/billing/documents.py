@@ -139,8 +139,8 @@ class Reading:
             return 0
 
 
-# Numbered documents: a change puts the next number. Of two changes at once, the second makes its document again on top
-# of the first.
+# Numbered documents: each change puts a document with the next number. Of two concurrent changes, the second rebuilds
+# its document on top of the first.
 
 
 class _Versioned(Protocol):
@@ -226,7 +226,7 @@ class NumberedDocuments:
             made = Numbered(number, canonical(document), self._key(number))
             if self._objects.put(made.key, made.body, if_absent=True):
                 return made
-            # A put that was repeated after a lost reply finds its own object.
+            # A retry after a lost reply finds the object that it wrote.
             if self._objects.get(made.key) == made.body:
                 return made
 

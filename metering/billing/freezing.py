@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total, UsageKey
 
 
-# Keys of one hour that are named; the rest is counted.
+# At most this many keys of one hour are named; the rest are counted.
 _KEYS_NAMED = 20
 
 
@@ -72,7 +72,7 @@ class MonthVerifier:
         if damages:
             yield f"{label}: the files have other rows than those that were frozen"
             return
-        # The only hours that are held.
+        # Only differing hours are held in memory.
         yield from _differences(label, dict(usage), dict(self.files.hour(closed, hour.hour_s)))
 
     def _added(self, closed: FrozenMonth) -> Iterator[str]:

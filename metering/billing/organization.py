@@ -102,7 +102,7 @@ class Organization:
                 if each.to_s is not None:
                     of.append((each.to_s, ""))
         for of in spans.values():
-            # At one hour, the beginning of the next payer counts, and not the end of the last one.
+            # If a payer's span begins at the hour where another one ends, the beginning counts.
             of.sort(key=lambda span: (span[0], span[1] != ""))
         return {account_id: list(dict(of).items()) for account_id, of in spans.items()}
 

@@ -101,8 +101,8 @@ def main() -> None:
     """Run the command line, and end with its exit code."""
     code = ended()
     if isinstance(code, int) and any(thread.daemon for thread in threading.enumerate()):
-        # A query that was stopped may leave a thread inside DuckDB or Arrow. The interpreter's own end would take it
-        # away in there, and the process would be aborted with another exit code. All output is written by now.
+        # A cancelled query may leave a thread inside DuckDB or Arrow. The interpreter's normal exit would kill that
+        # thread and abort the process with another exit code. All output has been flushed by now.
         os._exit(code)
     sys.exit(code)
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 DEFAULT_STAGE = "local"
 DEFAULT_REGION = "us-east-1"
-# Exit code after Ctrl-C: 128 and the number of the signal, as in a shell.
+# Exit code after Ctrl-C: 128 plus the number of the signal, as in a shell.
 INTERRUPTED = 130
 _RUN_AGAIN = "Every command may be stopped, and run again: it does what is left to do."
 # As in other tools: `--output -` is stdout.
@@ -110,7 +110,7 @@ def say(text: str, style: str = "") -> None:
     try:
         messages().print(Text(printable(without_password(text)), style=style), soft_wrap=True)
     except OSError:
-        # stderr cannot be written; stdout and the exit code still tell what matters.
+        # stderr is not writable; stdout and the exit code still tell the result.
         drop(sys.stderr)
 
 
@@ -151,7 +151,7 @@ class Session:
         self._agreed = agreed
         self._asked = person
         if output is not None:
-            # Refused before the work is done, not after it.
+            # Refused before the work starts, not after it.
             check_target(output, Format.TABLE if self.page else self.form)
 
     @cached_property
@@ -375,7 +375,7 @@ def command(
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]  # as above
         run.needs_checkout = checkout  # type: ignore[attr-defined]  # read by the help page
         run.everywhere = everywhere  # type: ignore[attr-defined]  # as above
-        # Each paragraph as one line, which the terminal wraps to its own width.
+        # Each paragraph becomes one line, which the terminal wraps to its own width.
         about = [" ".join(paragraph.split()) for paragraph in (function.__doc__ or "").split("\n\n")]
         run.__name__, run.__doc__ = function.__name__, "\n\n".join(about)
         if group:
@@ -430,7 +430,7 @@ def _guarded(
             if not everywhere:
                 refuse_several(session.given_region, command=path)
             function(session, *args, **options)
-            # A full disk behind stdout must show before the exit code is decided.
+            # A full disk behind stdout must raise its error before the exit code is decided.
             sys.stdout.flush()
     except InvalidParametersError as error:
         fail(wrong_options(error), code=2, look_up=path)
@@ -443,7 +443,7 @@ def _guarded(
     except MeteringError as error:
         fail(error, code=1, look_up=path)
     except BrokenPipeError:
-        # The reader of our stdout has closed it (`| head`): that is not an error, and nothing more can be written.
+        # The reader of stdout has closed the pipe (`| head`): this is not an error, and no more output is possible.
         drop(sys.stdout)
         raise typer.Exit(0) from None
 
@@ -462,5 +462,5 @@ def tell_of(error: MeteringError, *, look_up: str = "") -> None:
     elif isinstance(error, UnavailableError):
         say("A service gave no answer; nothing is lost. Run the command again.")
     elif look_up and isinstance(error, OperationFailedError | SettingsError):
-        # Those of other kinds say in their sentence what to do.
+        # Errors of other classes say in their message what to do.
         say(f"See: {look_up} --help")

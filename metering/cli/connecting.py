@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 
-# Names of places are checked before anything is asked or printed: they can be copied into a shell.
+# Names of regions and stages are checked before anything is asked or printed, because people copy them into a shell.
 
-# Names no region, but all of them.
+# Stands for all regions, so no region has this name.
 ALL_REGIONS = "all"
 
 
@@ -111,7 +111,7 @@ def connect(
     Raises:
         CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
     """
-    # Slow to import, and a command that is refused or only explained does not connect.
+    # This import is slow, and a command that is refused or only explained does not connect.
     from metering.adapters.aws.session import Clients
     from metering.wiring.connection import connected
 

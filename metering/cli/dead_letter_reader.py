@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 LOOK_S = 20
 """Seconds that a child may take for one letter."""
 
-# Memory on top of what a child uses before it reads anything. A worker has 1,769 MB for itself and one batch.
+# Memory that a child process may use beyond its use before it reads anything. The worker function has 1,769 MB for
+# itself and one batch.
 _MEMORY_BYTES = 3 * GIB // 2
 ANSWER_S = LOOK_S + 10
 """Seconds to wait for a child: those for the letter, and time to start and to notice that they are over."""
-# Seconds that a child may take to end after it closed its stdout.
+# Seconds for a child process to exit after it closed its stdout.
 _GRACE_S = 1
 _LACKS_OF_MEMORY = ("MemoryError", "Cannot allocate memory")
-# The end of its stderr that is searched for the reason.
+# The reason is searched in this many last bytes of the child's stderr.
 _SAID_BYTES = 4 * KIB
 
 
@@ -62,13 +63,13 @@ def reader_command(session: Session, region: str) -> list[str]:
 
 def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None) -> DeadLetters:
     """The dead-letter queue of a region, or those of log files."""
-    # Slow to import, and not needed to explain a command.
+    # This import is slow, and a command that is only explained does not need it.
     from metering.intake.admission import Admission
     from metering.operations.dead_letters import DeadLetters
     from metering.wiring.aggregator import batch_reader
 
     settings = region.settings
-    # Log files have no senders: their queue is another one.
+    # Log files have no senders: their notifications arrive in another queue.
     services = region.services if queues is None else None
     return DeadLetters(
         dead=region.dead_letters if queues is None else queues.dead,

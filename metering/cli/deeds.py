@@ -211,7 +211,7 @@ def _begin(deed: Deed, ground: Ground, say: Callable[[str, str], None]) -> None:
 def _end(deed: Deed, ground: Ground, state: DeedState, result: str, say: Callable[[str, str], None]) -> None:
     try:
         with refusals_explained():
-            # Asked again: the deed may have built the ledger.
+            # The items are read again, because the command may have created the ledger.
             items = ground.items()
             if items is not None:
                 DeedTrail(items=items).end(deed, state=state, ended_ms=SystemClock().now_ms(), result=result)

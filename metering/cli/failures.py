@@ -41,7 +41,7 @@ def wrong_options(error: InvalidParametersError) -> WrongUsageError:
     return WrongUsageError(" ".join(reasons), " ".join(advice))
 
 
-# Characters of a line that a table is laid out for.
+# A table is laid out for at least this many characters per line.
 _NARROWEST = 20
 _WIDEST = 10_000
 _ADVICE_OF_ERRNO = {
@@ -74,14 +74,14 @@ def machine_troubles_explained() -> Iterator[None]:
 
 def drop(stream: TextIO) -> None:
     """Discard further output of a stream: at exit, Python would try to write it again and fail again."""
-    # A stream of a test has no file below it, and nothing to discard.
+    # A stream in a test has no file descriptor, and nothing to discard.
     with suppress(io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def mend_streams() -> None:
     """Let every text be printed, whatever the locale, and a stream that was closed fail as a full disk does."""
-    # Python has no object for a stream that was closed. One that is read only fails when it is written.
+    # Python sets a closed standard stream to None. A read-only stream fails only when it is written to.
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open()  # noqa: SIM115  # it lives as long as the program
     if sys.stderr is None:

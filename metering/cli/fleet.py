@@ -53,7 +53,7 @@ def fleet_of(
 
 
 def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, names_home: bool = True) -> Fleet:
-    # Slow to import, as in `connect`.
+    # This import is slow, as in `connect`.
     from metering.wiring.fleet import Fleet, silent
 
     named = session.named_region
@@ -93,11 +93,11 @@ def deploying_fleet(
 
     asked = asked_for(session.stage, options)
     with settings_explained():
-        # Before anything is asked or sent.
+        # The check comes before anything is asked or sent.
         check_alone(asked)
     _refuse_aws(session, emulated=_is_for_emulators(asked))
     fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home)
-    # A ledger of a newer format is for a newer version, and so may be its settings.
+    # A ledger in a newer format needs a newer version, and its settings may need one, too.
     fleet.home_items()
     with settings_explained():
         _refuse_aws(session, emulated=fleet.config.emulated)
@@ -141,8 +141,8 @@ def say_of(region: str, message: str) -> None:
     say(f"{region}: {message}" if region else message)
 
 
-# `--region all`: a command asks `everywhere` for its answer, and says how one region answers. If one gives no answer,
-# the command fails and names it: an answer without it would be too small.
+# `--region all`: a command passes `everywhere` a function that answers for one region. If a region does not answer, the
+# command fails and names it, because the other regions alone would give too small an answer.
 
 
 _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, or name one region with --region."

@@ -40,13 +40,13 @@ _NEEDS_CHECKOUT = (
 
 _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
-# Names of values that have none of their own, by type.
+# Placeholders for option values that have no name of their own, by type.
 _VALUES = {int: "N", float: "NUMBER"}
-# The longest list of names that a sentence gives.
+# A message lists at most this many names.
 _MOST_NAMES = 12
 _DRAW = "It was removed: `metering serve` draws reports, and a notebook draws what metering.connect answers."
 _OWN_FILE = "It was removed: log files of AWS never grow. Put the new lines of a file of your own into another file."
-# What took the place of a removed option or command, for one release.
+# Replacements of removed options and commands, kept for one release.
 _REMOVED = {
     "budget forecast --backtest": "It was removed: forecasts are tried in development, load_tests.billing.backtest.",
     "cost --blended": "It was removed: exports in CUR have blended costs, metering export cur.",
@@ -211,7 +211,7 @@ class _Helpful(_Command):
             return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Context) -> list[Parameter]:
-        # Typer builds options itself, and lets nobody choose their class.
+        # Typer creates options itself and does not allow another class.
         found = super().get_params(ctx)
         for parameter in found:
             if type(parameter) is TyperOption:
@@ -219,7 +219,7 @@ class _Helpful(_Command):
         return found
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        # Typer would break the lines of examples, which are to be pasted.
+        # Typer would wrap the example commands, which people paste.
         below, self.epilog = self.epilog, None
         super().format_help(ctx, formatter)
         self.epilog = below

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _S3 = "s3://"
 
 
-# Names that are kept of those that are no UTF-8.
+# At most this many of the names that are not UTF-8 are kept.
 _MOST_UNNAMED = 10_000
 
 
@@ -142,13 +142,14 @@ def _local_endpoint(session: Session) -> str | None:
 
 
 def _in_bucket(text: str, session: Session) -> Target:
-    # Slow to import: only for those who read a bucket.
+    # This import is slow, and only reading a bucket needs it.
     from metering.wiring.onramps import log_bucket
 
     bucket, _, prefix = text.removeprefix(_S3).partition("/")
     if not bucket:
         raise WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
-    # Logs lie where their owner keeps them: on AWS, also if the stage is on an emulator, unless an endpoint is named.
+    # Logs are read where their owner keeps them: on AWS even if the stage is on an emulator, unless an endpoint is
+    # named.
     endpoint = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     if endpoint is None and (local := _local_endpoint(session)):
         say(f"{text} is read from AWS. If it is a bucket of the local emulator: --endpoint {local}")
@@ -229,13 +230,13 @@ class _Progress:
             nonlocal before
             if self.stopped.is_set():
                 raise STOPPED
-            # A file may be read twice, and one that is cut to its beginning counts its unpacked bytes.
+            # A file may be read twice, and a truncated file counts its unpacked bytes.
             upto = min(size_bytes, max(before, block.read_bytes))
             self._add(block.balance.lines, upto - before)
             before = upto
 
         yield watch
-        # A file that is known already is not read again.
+        # A known file is not read again, so its bytes count at once.
         self._add(0, size_bytes - before)
 
     def _add(self, lines: int, read_bytes: int) -> None:

@@ -92,7 +92,7 @@ def _settings_of(state: LocalState, asked: Asked) -> RegionSettings:
 
 
 _NAMING = ("AWS_ENDPOINT_URL", "LOCALSTACK_HOST")
-# What an emulator that runs by itself may ask of its clients.
+# Access keys that an independently started emulator may require of its clients.
 _KEYS = (*emulator.ROOT_KEYS, "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
 
 
@@ -109,7 +109,7 @@ def emulator_named(session: Session) -> str | None:
         raise CommandFailedError(f"{named} is no emulator.", "Name MiniStack or LocalStack, or leave --endpoint out.")
     if not any(map(os.environ.get, _NAMING)):
         return None
-    # Slow to import, as in `connect`.
+    # This import is slow, as in `connect`.
     from metering.adapters.aws.session import Access
 
     by_environment = checked_endpoint(Access.from_env(os.environ).custom_endpoint_url)
@@ -118,7 +118,7 @@ def emulator_named(session: Session) -> str | None:
     try:
         return by_environment.rstrip("/") if emulated(endpoint=by_environment, region=session.region_name) else None
     except CommandFailedError:
-        # A shell remembers an emulator that was stopped meanwhile.
+        # The shell's environment names an emulator that has stopped since.
         return None
 
 
@@ -143,7 +143,7 @@ def take_away(state: LocalState) -> None:
         CommandFailedError: Something else than an emulator answers.
         OperationFailedError: A stack could not be deleted.
     """
-    # Slow to import, as in `connect`.
+    # This import is slow, as in `connect`.
     from metering.adapters.aws.cloudformation import CloudFormationStacks
     from metering.adapters.aws.deployed_regions import DeployedRegions
 
@@ -208,7 +208,7 @@ def clients_of(state: LocalState) -> Clients:
 
     if state.borrowed:
         return Clients.from_env(os.environ, region=state.region, endpoint_url=state.endpoint)
-    # Its own key: whoever starts it needs no account, and the SDK would look for the credentials of one.
+    # The emulator's own key is used, because its user needs no AWS account and the SDK would search for credentials.
     return Clients(Access(region=state.region, endpoint_url=state.endpoint, access_key=emulator.ROOT_KEY))
 
 

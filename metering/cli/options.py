@@ -46,7 +46,7 @@ def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
     return typer.Argument(metavar=metavar, help=text, **more)
 
 
-# Their panels, which name the topic that tells more.
+# Panel titles, which name the help topic with details.
 WHERE = "Where: metering help places"
 OUTPUT = "Output: metering help output"
 
@@ -80,7 +80,7 @@ FORMAT_OPTIONS = {"format": FormatOption, "output": OutputOption, "wide": WideOp
 PAGE_OPTIONS = FORMAT_OPTIONS | {"format": PageFormatOption}
 CONSENT_OPTIONS = {"yes": YesOption}
 
-# Name of the parameter that tells which command was typed, and a family whether one of its commands was named.
+# Parameter that tells which command was typed, and tells a family whether one of its commands was named.
 CONTEXT = "context"
 
 
@@ -109,7 +109,7 @@ def filter_options(stand_in: inspect.Parameter) -> list[inspect.Parameter]:
 def signature_of(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
     """The signature that Typer reads: the function's own parameters, then those that all commands share."""
     given = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    # Filters stand before the parameters that are keywords only.
+    # Filters must precede keyword-only parameters.
     given.sort(key=lambda p: p.kind is inspect.Parameter.KEYWORD_ONLY)
     own = [each for p in given for each in (filter_options(p) if p.kind is inspect.Parameter.VAR_KEYWORD else [p])]
     options = [

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 
-# The packages of the extra `cli`.
+# Packages of the extra `cli`.
 _NEEDED = ("duckdb", "localstack_client", "rich", "typer")
 
 
@@ -20,5 +20,5 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        # Before a command had begun.
+        # Ctrl-C came before a command began.
         sys.exit(130)

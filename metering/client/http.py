@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 60
 _NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
-# Not as the document says, or without sense. Both name the parameters.
+# Status codes of a request that contradicts the API document or makes no sense. Both name the parameters.
 _WRONG_QUESTION = frozenset({400, 422})
-# Fields of a question with another name in a URL, and those that no URL has.
+# Query fields with another name in a URL, and fields that no URL has.
 _NAMES = {"start": "from", "end": "to", "zone": "tz"}
 _NO_PARAMETERS = frozenset({"filters", "budget", "region"})
 _ABOUT = {"Metering-As-Of": "as_of", "Metering-Complete-Through": "complete_through"}
-# Columns of a trace, which comes as JSON because its sums stand beside its rows.
+# Columns of a trace, which arrives as JSON because it has sums beside its rows.
 _TRACE = {
     "region": "text", "batch_id": "text", "source_id": "text", "sequence": "integer", "bytes": "bytes",
     "records": "integer", "first_hour": "time", "last_hour": "time", "marker": "text",
@@ -212,7 +212,8 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
 
 
 def _fault(fault: Mapping[str, Json]) -> ParameterProblem:
-    # The sentence begins with the value, as those of the command line do; of several values, with the name before it.
+    # The message begins with the value, as the command line's messages do; if there are several values, with the
+    # parameter's name before it.
     parameter = str(fault.get("parameter", ""))
     value, _, problem = str(fault.get("detail", "")).removeprefix(f"{parameter} ").partition(" ")
     return ParameterProblem(parameter=parameter, value=value, problem=problem)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from metering.stores.queues import Delivery
 
 
-# Notes of messages that were received three times or more. They are written before the messages are handled.
+# Notes of messages that were received three or more times. They are written before the messages are processed.
 #
-# The queue's age leaves such a message out, so without a note its age would be unknown. Healthy traffic writes no
-# notes.
+# The queue's age metric ignores such a message, so without a note its age would be unknown. Healthy traffic writes no
+# such notes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ class Aggregator:
                 for window in self._windows([delivery], invocation):
                     self._settle(window, invocation)
         finally:
-            # A conflict that is durable is not found again, so its alert goes out whatever became of the rest.
+            # A stored conflict is not detected again, so its alert is sent whatever happens to the other verdicts.
             self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
             self._sender_alerts.tell(invocation.tally.disallowed)
         retry = invocation.tally.close()
@@ -203,8 +203,8 @@ class Aggregator:
             invocation.tally.put_back(delivery)
             return []
         except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below
-            # A delivery that breaks its reader (a full disk, too little memory, a bug) must not cost the others their
-            # verdicts. It goes back alone, and becomes a dead letter if this happens each time.
+            # A delivery that crashes its reader (full disk, too little memory, bug) must not cost the others their
+            # verdicts. That delivery alone returns to the queue, and becomes a dead letter if it crashes each time.
             self._metrics.count(metric_names.READERS_FAILED, error=type(error).__name__)
             _LOG.warning("a delivery cannot be read", exc_info=error, extra={"message_id": delivery.message_id})
             invocation.tally.put_back(delivery)
@@ -216,7 +216,7 @@ class Aggregator:
         for contents in decision_rounds(window):
             ready: list[Content] = []
             for content in contents:
-                # The first content under its id has no verdict yet, so this one has to wait, too.
+                # The first content with this id has no verdict yet, so this one must wait, too.
                 if content.group in undecided:
                     invocation.tally.settle(content, Verdict.PUT_BACK)
                 else:

@@ -53,15 +53,15 @@ class _Reply(Enum):
     """Outcome of a transaction that was sent and not refused."""
 
     LANDED = "landed"
-    # Of unknown outcome, or in another transaction's way: a smaller one may get through.
+    # The outcome is unknown, or another transaction conflicted; a smaller transaction may succeed.
     UNKNOWN = "unknown"
     # Nothing was written. Half of the batches may fit, and one that is too large alone must not stop the others.
     TOO_LARGE = "too large"
-    # The table is short of writes: more and smaller transactions would only ask for more of them.
+    # The table lacks write capacity: splitting the transaction would only need more of it.
     THROTTLED = "throttled"
 
 
-# Outcomes after which the same transaction is sent again.
+# Replies after which the same transaction is sent again.
 _AGAIN = (_Reply.UNKNOWN, _Reply.THROTTLED)
 
 
@@ -128,7 +128,7 @@ class Committer:
         self._throttles = ThrottleMemory(clock=clock, entropy=entropy)
         self._lookahead = VerdictLookahead(items=items)
         self._shards = ShardRecord(items=items, retrier=retrier, shards=settings.shards)
-        # Months that were found closed. A closed month never opens again.
+        # Months found to be closed. A closed month never opens again.
         self._closed: set[str] = set()
 
     def commit(self, candidates: Sequence[Candidate], invocation: Invocation) -> None:
@@ -155,7 +155,7 @@ class Committer:
             return
         self._throttles.got_through()
         if reply is _Reply.LANDED:
-            # Its messages come back and are found to be duplicates.
+            # The batches' messages are delivered again and found to be duplicates.
             self._metrics.count(metric_names.BATCHES_ACCEPTED, len(body.plan.batches))
             self._count_commit(body)
 
@@ -201,19 +201,19 @@ class Committer:
         if invocation.deadline.remaining_ms() < self._settings.reserve_ms:
             return _put_back(plan, invocation)
         if self._throttles.pausing:
-            # No object is written for a transaction that would not get through either.
+            # While the writes pause, no staging object is written, because its transaction would be throttled, too.
             invocation.tally.met_throttle()
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings)
         try:
-            # The ledger must know all shards before a commit can be in one of them.
+            # The ledger must know every shard before a commit uses it.
             self._shards.ensure()
             self._write_objects(body)
         except UnavailableError as error:
             invocation.tally.met(error)
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards cannot be read. Batches that need no commit still get their verdict.
+            # The number of shards is unreadable. Batches that need no commit still get their verdicts.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)
@@ -250,7 +250,8 @@ class Committer:
         self._put(body.staging_key, self._codec.encode(staged))
 
     def _put(self, key: str, content: bytes) -> None:
-        # The key has the commit's own id. If the object exists, an earlier call succeeded and its reply was lost.
+        # The object's key contains the commit's own id. If the object exists, an earlier call succeeded and its reply
+        # was lost.
         self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:

@@ -42,9 +42,9 @@ class Match(StrEnum):
 
     SAME = "same"
     OTHER = "other"
-    # The marker was rebuilt and has no hash. No comparison is possible, so the copy must not be metered.
+    # A rebuilt marker has no content hash. Without a hash nothing can be compared, so the copy must not be metered.
     UNVERIFIED = "unverified"
-    # This code cannot compute the version of the marker's hash, so other code has to decide.
+    # This version cannot compute the kind of hash in the marker, so another version must decide.
     INCOMPARABLE = "incomparable"
 
 
@@ -133,15 +133,15 @@ def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
         waiting = [contents for contents in waiting if len(contents) > number]
 
 
-# Lookahead: reads verdicts before a commit is attempted. It saves work; the transaction still decides.
+# Lookahead: reads markers before a commit is attempted. Lookahead only saves work; the transaction decides.
 #
-# One earlier verdict makes the ledger refuse the whole commit, which is then written anew with its object. At 1 % of
-# resent batches this hits most commits of a hundred batches. Reading a marker costs a fraction of writing it, but the
-# read is wasted where nothing is resent. So markers are read first only for messages that were received before, and for
-# a while after a commit was refused.
+# One existing marker makes the ledger refuse the whole commit, whose object must then be written again. If 1 % of
+# batches are resent, this hits most commits of a hundred batches. Reading a marker costs a fraction of writing one, but
+# the reads are wasted where nothing is resent. So markers are read first only for messages that were received before,
+# and for some time after a commit was refused.
 
 
-# Number of looks in vain after which it stops looking.
+# Lookahead stops after this many lookups that found nothing.
 _PERSISTENCE = 20
 
 
@@ -175,18 +175,18 @@ class VerdictLookahead:
 
 
 def _readable(item: Item) -> Marker | None:
-    # The transaction meets the same marker, and its batch is put back then.
+    # The transaction meets the same unreadable marker, and returns its batch to the queue then.
     try:
         return Marker.from_item(item)
     except LedgerCorruptError:
         return None
 
 
-# Originals: the batches that retries under another id name.
+# Originals: the batches whose id a retry under another id names.
 #
-# An operator sends a genuine conflict again under an id of its own. Its message names its first id (`retry_of`), and
-# the worker decides by that id's marker. Any producer can write such a message, and a copy under the first id can come
-# before it, with it or weeks after it (docs/protocol.md, retries).
+# An operator resends the content of a genuine conflict under an id of its own. Its message names the original id
+# (`retry_of`), and the worker decides by that id's marker. Any producer can write such a message, and a copy under the
+# first id can come before it, with it or weeks after it (docs/protocol.md, retries).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +214,7 @@ class Candidate:
     original: Original | None = None
 
 
-# A candidate that may be committed, or the reason not to commit it now or ever.
+# A candidate for a commit, or the reason why the batch is not committed now or ever.
 Judged = Candidate | RefusedBatch | Verdict | LedgerCorruptError | UnavailableError
 
 

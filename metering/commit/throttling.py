@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from metering.stores.queues import Delivery
 
 
-# First and longest pause of a worker.
+# First and longest pause of a worker after a throttle.
 _FIRST_MS = 10_000
 _LONGEST_MS = 20_000
-# Least and longest time that a message is hidden after its first, second … receive. The first is longer than a minute
-# and a pause, so a throttle of a minute costs a message one receive. Six (a stage's dead letters have seven) last
-# longer than half an hour. None is longer than the queue hides a message by itself (420 s): whoever looks for the
-# oldest message relies on that (metering.audit.freshness).
+# Shortest and longest time that a message stays hidden after its first, second and later receives. The first time
+# exceeds a minute plus a pause, so a throttle of a minute costs a message one receive. Six receives (a stage's messages
+# become dead letters after seven) last longer than half an hour. No time exceeds the queue's own visibility timeout
+# (420 s): the search for the oldest message relies on that (metering.audit.freshness).
 _HIDDEN_S = ((90, 180), (300, 420), (390, 420))
 
 
@@ -57,10 +57,10 @@ class ThrottleMemory:
 
     def throttled(self, body: CommitBody) -> None:
         """A commit was throttled at each attempt."""
-        # The first one is kept: while it waits, no other has its objects written.
+        # Only the first transaction is kept: while it waits, no other staging objects are written.
         self._body = self._body or body
         self._pause_ms = min(2 * self._pause_ms or _FIRST_MS, _LONGEST_MS)
-        # Half of it is jitter, so that workers do not try together.
+        # Half of the pause is jitter, so that workers do not retry together.
         half_ms = self._pause_ms // 2
         self._until_ms = self._clock.now_ms() + half_ms + self._entropy.below(half_ms)
 
@@ -76,11 +76,12 @@ def hidden_s(receive_count: int, entropy: Entropy) -> int:
     return least_s + entropy.below(longest_s - least_s)
 
 
-# Shares of an invocation's time, so that one delivery never takes the time of its neighbours.
+# Shares of an invocation's time, so that no delivery uses up the time of its neighbours.
 #
-# A delivery that is read with others gets a quarter of the time that is left then, a suspect gets half of it. So the
-# first slow delivery leaves most of the time to the others, the tenth still leaves some, and quick deliveries notice
-# nothing. A slow delivery goes back to the queue, and soon is a suspect: it is read after all others, with more time.
+# A delivery that is read together with others gets a quarter of the remaining time, and a suspect gets half of it. So
+# the first slow delivery leaves most of the time to the others, the tenth still leaves some, and quick deliveries are
+# not affected. A slow delivery returns to the queue and soon becomes a suspect: suspects are read last, with more time
+# each.
 
 
 ALONE_FROM_RECEIVE = 3
@@ -105,7 +106,7 @@ class Shares:
     def __init__(self, deadline: Deadline, reserve_ms: int) -> None:
         self._deadline = deadline
         self._reserve_ms = reserve_ms
-        # The share that the first suspect can count on, on any machine. A smaller share is no reason to refuse a
+        # Guaranteed time of the first suspect, on any machine. A smaller remaining share is not a reason to refuse a
         # message.
         self._fair_ms = self._usable_ms() // _TOGETHER_PARTS
 

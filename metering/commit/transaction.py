@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.settings import Settings
 
 
-# Names, numbers, hashes and the overhead of a marker or an alias, from above.
+# Upper bound for the names, numbers, hashes and overhead of a marker or an alias.
 _FIXED_ITEM_BYTES = 1_024
 
 
@@ -55,7 +55,7 @@ class BookedBatch:
 
     @property
     def actions(self) -> int:
-        # The marker. A retry also writes its alias, and prolongs the life of its original's marker.
+        # The marker. A retry also writes an alias, and extends the life of its original's marker.
         return 1 if self.original is None else 3
 
     @property
@@ -65,8 +65,9 @@ class BookedBatch:
 
     @property
     def fixed_bytes(self) -> int:
-        # UTF-8 has at most 4 bytes a character (the id is in its key and in the refused batch's). Everything else in
-        # these items has a fixed length; a source and a sender are as long as the contract lets them be.
+        # UTF-8 takes at most 4 bytes a character (the batch id occurs in its key and in the refused batch's). All other
+        # attributes of these items have a fixed length, but a source and a sender may be as long as the contract
+        # allows.
         texts = (*self.markers, self.batch.source_id, self.batch.sender_id)
         return _FIXED_ITEM_BYTES * self.actions + 4 * sum(map(len, texts)) * 2
 
@@ -103,18 +104,18 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
 
 # Packing: groups batches into commits (P14).
 #
-# A transaction has 100 actions and 4 MB of items at most: the commit and its waiting entry, a check for each ended
-# month, a marker for each batch, and an alias and the marker of its original for each retry under another id. Hours and
-# usage keys cost no action, so every batch fits.
+# A transaction has at most 100 actions and 4 MB of items: the commit and its waiting entry, a check per ended month, a
+# marker per batch, and an alias plus the original's marker per retry under another id. Hours and usage keys need no
+# actions, so every batch fits.
 
 
-# The commit and its waiting entry.
+# One action for the commit and one for its waiting entry.
 _OWN_ACTIONS = 2
-# DynamoDB takes 4 MB of items a transaction. Sizes here are estimates from above; if one were too low, the transaction
-# would be refused as too large, and its batches halved.
+# DynamoDB accepts 4 MB of items per transaction. The estimates here are upper bounds; a transaction that is still too
+# large would be refused and its batches halved.
 _ITEMS_BYTES = 3 * MIB
-# An hour of a marker or of a waiting entry: a label of 13 characters and two numbers of up to 38 digits (21 bytes each,
-# and one for its type), in a list in a map.
+# Size of an hour in a marker or waiting entry: a label of 13 characters and two numbers of up to 38 digits (21 bytes
+# each, and one for its type), in a list in a map.
 _HOUR_BYTES = 13 + 2 * 22 + 8
 
 
@@ -257,7 +258,7 @@ class Meaning:
     month: str = ""
 
 
-# An action of a transaction with its meaning. The meaning is None if no condition of the action can fail.
+# An action of a transaction, and the meaning of its failure. The meaning is None if the action's condition cannot fail.
 Step = tuple["Action", Meaning | None]
 
 

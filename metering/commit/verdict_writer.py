@@ -56,7 +56,7 @@ class Tally:
         self._corrupt: dict[str, None] = {}
         self._deliveries = tuple(deliveries)
         self._numbers = count()
-        # Ticket -> message id: of tickets without a verdict yet, and of tickets that go back.
+        # Ticket -> message id, for tickets without a verdict yet and tickets that return to the queue.
         self._waiting: dict[int, str] = {}
         self._back: dict[int, str] = {}
         self._readings: dict[int, list[int]] = {}
@@ -204,8 +204,8 @@ class VerdictWriter:
         return Verdict.REJECTED
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None, tally: Tally) -> Verdict:
-        # A batch that has its verdict needs no second object in quarantine; the condition below decides for the others.
-        # Content that differs from the content refused before is a duplicate, too, but it has to be kept.
+        # A batch with this verdict needs no second object in quarantine; the condition below decides for the others.
+        # Content that differs from the refused content is a duplicate, too, but must be kept.
         if marker is not None and (marker.verdict == "accepted" or marker.content_hash == batch.content_hash):
             return self.against(content, marker, tally)
         quarantined = _refused(content, batch)
@@ -256,12 +256,12 @@ class VerdictWriter:
             first_sender_id=marker.sender_id,
             records=batch.records,
         )
-        # This read only keeps the alert from coming twice. The conflict is written unconditionally, with the same
-        # content.
+        # This read only prevents a second alert. The conflict is written unconditionally, with the same content.
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))
         if known is None:
-            # The note goes before the conflict. If the worker dies in between, the next copy writes both.
+            # The note is written before the conflict. If the worker dies between the two writes, the next copy writes
+            # both.
             seen = conflict_seen_item(batch.batch_id, batch.content_hash, self.clock.now_ms() // 1000)
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())
@@ -272,7 +272,7 @@ class VerdictWriter:
 
     def _quarantine(self, batch: QuarantinedBatch) -> None:
         body = batch.to_json()
-        # Overwriting is safe: the key is the batch's identity, so every writer writes the same batch.
+        # Overwriting is safe: the key identifies the batch, so every writer writes the same bytes.
         self.retrier.call(lambda: self.objects.put(batch.key, body, if_absent=False))
 
 

@@ -26,12 +26,12 @@ FORMAT_OUTPUT = "DataFormat"
 COMMIT_OUTPUT = "Commit"
 REHEARSAL_OUTPUT = "Rehearsal"
 
-# Last version whose stacks do not put out their version.
+# Stacks up to this version do not output their version.
 LAST_SILENT_VERSION = "0.1.0"
 
 # `0.2.0`, `0.2.0.dev0`, `1.0.0rc1` (PEP 440).
 _VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)(?:\.?(dev|a|b|rc)(\d+))?$")
-# A release comes after all that led to it.
+# A release sorts after its pre-releases.
 _STAGES = {"dev": 0, "a": 1, "b": 2, "rc": 3, None: 4}
 
 
@@ -96,7 +96,7 @@ def direction(deployed: Release | None, *, data_format: int, own: Release) -> Di
     if deployed is None:
         return Direction.UPGRADE if order(own.version) > order(LAST_SILENT_VERSION) else Direction.SAME
     if deployed.version == own.version:
-        # A checkout without git does not know its commit, and then the version decides.
+        # A checkout without git has no commit, so the version decides.
         known = deployed.commit and own.commit
         return Direction.UPGRADE if known and deployed.commit != own.commit else Direction.SAME
     return Direction.UPGRADE if order(own.version) > order(deployed.version) else Direction.ROLLBACK

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 REGIONS_PK = "G"
-# Functions with reserved executions: one, since two at once would do the same work twice.
+# Functions with a reserved concurrency of one, since two executions would do the same work twice.
 ALONE_FUNCTIONS = ("compactor", "rollup", "reconciler", "biller")
-# Functions with one for each shard of the stage.
+# Functions with an instance per shard of the stage.
 SHARDED_FUNCTIONS = ("compactor", "rollup")
-# Shortest rate of EventBridge. The roll-up goes on from one tick to the next.
+# Shortest rate of EventBridge. A roll-up resumes in each tick where the previous one ended.
 ROLLUP_EVERY_MIN = 1
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _DRAIN_LIMIT_S = 15 * MINUTE_S
-# Batches that are accepted, and rolled up by themselves.
+# These batches are accepted, and the roll-up books them by itself.
 _ROLLING_UP = "waiting_commits"
 _POLL_MS = 1_000
 
@@ -76,7 +76,7 @@ class RegionRemoval:
                 f"Nothing is built in {region}.", f"See what there is: metering region status --stage {self._stage}"
             )
         pipeline = self.ports.builder.stacks().pipeline
-        # `local up` and the CDK by hand deploy a removed region without the steps.
+        # `local up` and a manual `cdk deploy` deploy a removed region without the steps.
         if state is None or (state.phase is Phase.REMOVED and self.ports.stacks.describe(region, pipeline) is not None):
             return RegionState(region=region)
         return state
@@ -107,7 +107,7 @@ class RegionRemoval:
         try:
             self._refuse_in_flight(region)
         except OperationFailedError:
-            # Producers still send: the region goes back to work, or their batches would wait until they expire.
+            # Producers still send, so the region resumes intake: otherwise their batches would wait until they expire.
             self.ports.deployed.set_intake(region, enabled=True)
             self._saved(replace(state, phase=Phase.READY))
             raise
@@ -144,7 +144,8 @@ class RegionRemoval:
         return stamped
 
 
-# Resources that hold data or cost money. All others go with their stack, or are worth nothing without these.
+# Resources that hold data or cost money. All other resources are deleted with their stack, or are worth nothing without
+# these.
 _TELLS = {
     "AWS::S3::Bucket": "bucket",
     "AWS::DynamoDB::GlobalTable": "table",
@@ -205,7 +206,7 @@ class Uninstall:
         remaining: list[Remaining] = []
         regions = self.regions()
         if regions:
-            # It would build the regions again.
+            # The rollout stack would deploy the regions again.
             self._delete(self.ports.rules.home, self.ports.builder.stacks().rollout)
         for region in regions:
             remaining += self._leave(region, delete_data=delete_data)
@@ -221,7 +222,7 @@ class Uninstall:
         return [*orphans, *_told(region, [each for each in data if each.retained], orphaned=True)]
 
     def _leave(self, region: str, *, delete_data: bool) -> list[Remaining]:
-        # Read before it is done: a stack that is gone says no more what it kept.
+        # Read before the deletion: a deleted stack no longer tells what it retained.
         remaining, data = self.would_remain(region, delete_data=delete_data), self._data(region)
         state = self.states.load(region)
         if self._works(region) or state is None or state.phase is not Phase.REMOVED:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metering.fleet.ports import RegionStates
     from metering.fleet.steps import FleetPorts
 
-# Steps that stay done when a ready region is deployed again.
+# These steps stay done when a ready region is deployed again.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
 
 
@@ -141,7 +141,7 @@ class RegionManager:
         elif state.phase is Phase.READY or (redeploy and Step.DEPLOY in done):
             done = {step: at_s for step, at_s in done.items() if step in _KEPT_BY_REDEPLOY}
         elif Step.BAKE not in done:
-            # A bake that was cut short or failed starts again from a new canary.
+            # An interrupted or failed bake starts again with a new canary.
             done = {step: at_s for step, at_s in done.items() if step is not Step.CANARY}
         return replace(state, phase=Phase.BUILDING, done=done, attempts=state.attempts + 1)
 

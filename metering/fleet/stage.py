@@ -48,7 +48,8 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(region, pattern) for pattern in patterns)
 
 
-# Fields of `metering.settings.Policy` that a stage changes by `tunables`. `StageConfig` has fields for the other two.
+# Fields of `metering.settings.Policy` that a stage overrides in `tunables`. Its two other fields are fields of
+# `StageConfig`.
 TUNABLES: dict[str, int] = {
     "ahead_s": 5 * MINUTE_S,
     "admission_floor_s": 0,
@@ -57,7 +58,7 @@ TUNABLES: dict[str, int] = {
     "rollup_commits": 2_000,
     "rollup_blocks": 0,
     "kinds_per_account": 4_096,
-    # 1 was the table of release 0.1.0 (docs/decisions/0044-upgrade.md).
+    # Generation 1 was the usage table of release 0.1.0 (docs/decisions/0044-upgrade.md).
     "usage_generation": 2,
     "commit_records": 200_000,
     "commit_bytes": 64 * MIB,
@@ -73,13 +74,13 @@ TUNABLES: dict[str, int] = {
     "scan_every_s": 0,
     "scan_memory_mb": 1_024,
     "source_jump": 1_000_000,
-    # Longer than a marker lives: a forgotten source has no marker left that it would be derived from again.
+    # Longer than a marker's life, so a forgotten source is not derived again from a remaining marker.
     "source_life_s": 60 * DAY_S,
     "clean_wait_s": HOUR_S,
-    # With an inventory and v5 of flow logs about 11 % cannot be known (docs/on-ramps.md).
+    # With an inventory and version 5 of flow logs, about 11 % is unclassifiable (docs/on-ramps.md).
     "log_unclassified_percent": 20,
 }
-# Write units a second that a new table on demand takes (DynamoDB developer guide, warm throughput).
+# Write units a second that a new on-demand table accepts (DynamoDB developer guide, warm throughput).
 TABLE_WRITES_PER_S = 4_000
 
 
@@ -90,12 +91,12 @@ def peak_writes_per_s(*warm: int) -> int:
 
 ApiFront = Literal["http", "url"]
 
-# An HTTP API gives up after 30 s (API Gateway quotas), and the function should say so itself before.
+# An HTTP API times out after 30 s (API Gateway quotas), and the function should answer before that.
 API_TIMEOUT_MAX_S = 29
 REGION_MARK = "{region}"
 """Stands for the region's name in `api_domain`: one name in two regions would lead to one of them only."""
 
-# The mark as it is replaced to judge the name: a region's name is made of the same characters.
+# Matches the domain with a sample in place of `{region}`: a region's name has only characters that are allowed here.
 _HOST = re.compile(r"^(?=.{4,200}$)([a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.)+[a-z]{2,40}$")
 
 
@@ -106,15 +107,15 @@ def domain_in(domain: str, region: str) -> str:
 
 Architecture = Literal["arm64", "x86_64"]
 
-# The mapping may hand one batch over six times before another poller sees it (AWS's own advice).
+# The event source mapping may retry a batch six times before another poller sees it (AWS's recommendation).
 VISIBILITY_FACTOR = 6
 # SQS keeps a message for at most 14 days and hides it for at most 12 hours.
 SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
-# A batch may wait for 14 days in a queue after its plan was followed, and its marker's life begins then.
+# A batch may wait in a queue for 14 days after its plan was executed, and its marker's life begins only then.
 PLAN_OUTLIVES_DAYS = 15
 
-# Fields of a stage that nobody gives it.
+# Fields of a stage that settings cannot set.
 NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
 
 
@@ -124,16 +125,16 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Name of the stage, part of the stack names.")
-    # Its bundles hold sources only (the emulator runs them in the project's own environment).
+    # Bundles of an emulator contain sources only, because it runs them in the project's own environment.
     emulated: bool = Field(
         default=False, description="It runs on an emulator: deployed as the caller, without what emulators lack."
     )
-    # An own decision of a deployment (`REHEARSAL`); its stacks say so.
+    # A rehearsal deployment sets this itself (`REHEARSAL`), and its stacks state it.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
-    # An own decision of a deployment: what the ledger goes with until an upgrade or a restore is done.
+    # Set by the deployment: the table that the ledger uses until an upgrade or a restore is done.
     usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
-    # An own decision of a deployment: what the first creation of a stack makes must not survive its rollback, and a
-    # table that is protected from deletion would.
+    # Set by the deployment: resources of a stack's first creation must not survive its rollback, and a table with
+    # deletion protection would.
     first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")
     stateful_retained: bool = Field(
         default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
@@ -143,12 +144,13 @@ class StageConfig(BaseModel):
     log_retention_days: Literal[1, 7, 30, 90, 365] = Field(90, description="Life of the functions' logs.")
     tracing: bool = Field(default=False, description="X-Ray traces of the functions.")
 
-    # With the checks of some ended months, 95 batches are one transaction. Of more messages the rest would be another.
+    # With the checks of some ended months, 95 batches fill one transaction. More messages would need a second
+    # transaction.
     batch_size: int = Field(95, ge=1, le=10_000, description="Most messages that one invocation gets.")
     batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
     timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
     visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")
-    # So that the messages of killed workers come back within a test.
+    # The messages of killed workers must return within a test.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
         7,
@@ -200,7 +202,8 @@ class StageConfig(BaseModel):
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
 
-    # Writes a second that a table takes before it was ever busy. Later it takes twice its highest peak so far.
+    # A table accepts this many writes a second before it has had any traffic. Later it accepts twice its highest peak
+    # so far.
     ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 
@@ -362,7 +365,7 @@ def _visibility(config: StageConfig) -> str | None:
 
 
 def _marker_life(config: StageConfig) -> str | None:
-    # A redrive from the DLQ starts another full retention of the ingest queue, which SQS allows to be up to 14 days.
+    # A redrive from the DLQ restarts the retention, for which SQS allows up to 14 days in the ingest queue.
     retention_s = max(config.queue_retention_s, SQS_RETENTION_MAX_S)
     needed = shortest_marker_life_s(config.admission_window_s, retention_s)
     if config.marker_life_s < needed:
@@ -444,7 +447,7 @@ def _api(config: StageConfig) -> str | None:
 
 
 def _warm_tables(config: StageConfig) -> str | None:
-    # AWS refuses less than a table takes already.
+    # AWS refuses a warm throughput below the table's default.
     wrong = [name for name, writes in config.warm_tables.items() if 0 < writes < TABLE_WRITES_PER_S]
     return f"{' and '.join(wrong)} must be 0 or at least {TABLE_WRITES_PER_S}, as a new table has" if wrong else None
 

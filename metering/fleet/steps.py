@@ -22,12 +22,12 @@ _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
 
-# Parts that a region may lack, and the beginnings of the names of the checks that ask for them.
+# Optional parts of a region, and prefixes of the names of the checks that ask for them.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
     "tracing": ("endpoint xray",),
-    # The stack of the API is one that nothing else needs.
+    # Only this stack is independent of all others.
     "api": (
         "type AWS::ApiGatewayV2::",
         "type AWS::CertificateManager::",
@@ -38,7 +38,7 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Prefix of the doctor's findings among those of the preflight.
+# Prefix of the doctor's findings in the preflight.
 DOCTOR = "doctor "
 
 
@@ -134,7 +134,7 @@ def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
     """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
     clean_up(ports, state.region)
     deployed = _deploy(ports, state)
-    # A deployment does not touch a resource whose template did not change, so a part that people stopped stays stopped.
+    # A deployment does not touch resources whose template is unchanged, so a part that people stopped stays stopped.
     ports.deployed.start(state.region)
     return deployed
 
@@ -159,7 +159,8 @@ def canary(ports: FleetPorts, state: RegionState) -> RegionState:
     """Start a canary run. The bake waits for its result."""
     minute_s = slot_of(ports.now_s())
     if ports.deployed.good_canaries(state.region, since_s=minute_s):
-        # A minute has one batch. That of this minute was proven before the deployment, so a run now proves nothing.
+        # There is one canary batch per minute. The batch of this minute was counted before the deployment, so it would
+        # prove nothing now.
         _sleep_until(ports, minute_s + MINUTE_S)
     asked = replace(state, canary_from_s=ports.now_s())
     ports.deployed.invoke_canary(state.region)

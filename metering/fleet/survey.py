@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metering.fleet.steps import FleetPorts
 
-# The first stack that tells the release of the functions, else that of the data.
+# Stacks that tell the release: the functions' stack if it does, else the data stack.
 _TELLING = ("pipeline", "data")
 
 

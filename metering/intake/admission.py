@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from metering.settings import Policy
 
 
-# A clock may be wrong by a day before a marker is gone too early.
+# A clock may be off by a day before a marker expires too early.
 _MARKER_MARGIN_S = DAY_S
 
 
@@ -60,19 +60,18 @@ def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
 SECOND_US = 1_000_000
 HOUR_US = 3_600 * SECOND_US
 
-# The years 1 to 9999. RFC 3339 can write no others.
+# The years 1 to 9999. RFC 3339 can express no others.
 MIN_EPOCH_S = -62_135_596_800
 MAX_EPOCH_S = 253_402_300_799
 
-# RFC 3339 does not limit the digits of a fraction. Real writers stay far below this.
+# RFC 3339 does not limit the digits of a fraction. Real timestamps stay far below this length.
 MAX_TIME_CHARS = 64
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TO_23 = "(?:[01][0-9]|2[0-3])"
 _TO_59 = "[0-5][0-9]"
-# The pattern bounds every number, because versions of Python differ in the other texts that they take (`24:00`,
-# `+00:60`).
+# The pattern bounds every number, because Python versions differ in which other texts they accept (`24:00`, `+00:60`).
 _RFC3339 = re.compile(
     "([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
     rf"({_TO_23}:{_TO_59}:{_TO_59})(?:\.([0-9]+))?"

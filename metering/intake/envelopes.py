@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 TEST_EVENT = "s3:TestEvent"
 
-# S3 sends one record per notification; a message with more than this is not from S3.
+# S3 sends one record per notification; a message with more records than this is not from S3.
 _MAX_OBJECTS = 100
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-# Unicode, UTF-8 encoded, URL-ready, opaque, at most 1,024 bytes (S3 user guide). Empty in a bucket without versions.
+# S3 documents version ids as Unicode, UTF-8 encoded, URL-ready, opaque and at most 1,024 bytes (S3 user guide). The id
+# is empty in an unversioned bucket.
 _VersionId = Annotated[str, StringConstraints(pattern=r"\A[!-~]{0,1024}\z")]
 
 
@@ -173,7 +174,7 @@ def _of_record(record: object) -> Announced:
     try:
         notified = _Record.model_validate(record)
     except ValidationError as error:
-        # The notification of a removal has no ETag, and announces no batch.
+        # A notification of a deletion has no ETag and announces no batch.
         name = record.get("eventName") if isinstance(record, dict) else None
         if isinstance(name, str) and name and not name.removeprefix("s3:").startswith("ObjectCreated:"):
             return NoBatch(why="an event that creates no object")
@@ -233,7 +234,7 @@ def split_object(text: str) -> Fields | Problem:
     try:
         return {name: bytes(raw) for name, raw in _split(text.encode()).items()}
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        # Either not an object, or one that only the patient parser takes (NaN, lone surrogates).
+        # The body is not an object, or only the patient parser accepts it (NaN, lone surrogates).
         pass
     try:
         value = parse_json(text)
@@ -295,7 +296,7 @@ def _refused(*problems: Problem) -> BatchMessage:
     return BatchMessage(batch_id="", problems=problems)
 
 
-# The patient parser takes 0.1 s for a megabyte, so a body that is read as it is takes 7 ms at most.
+# The patient parser takes 0.1 s per megabyte, so a body of this size takes at most 7 ms.
 _SHORT_BYTES = 64 * KIB
 # An envelope without its records has a few hundred bytes.
 _FIELD_BYTES = 8 * KIB
@@ -312,7 +313,7 @@ def _shortened(body: str) -> str | None:
     if len(text) <= _SHORT_BYTES:
         return body
     fields = _fields(text)
-    # In a CloudEvent, the batch is the data.
+    # The batch of a CloudEvent is its `data`.
     if fields is not None and len(fields.get("data", b"")) > _FIELD_BYTES:
         inner = _fields(fields["data"])
         fields["data"] = b"" if inner is None else _joined(inner)

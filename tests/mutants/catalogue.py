@@ -154,7 +154,7 @@ MUTANTS = (
             invocation.tally.met(error)
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards cannot be read. Batches that need no commit still get their verdict.
+            # The number of shards is unreadable. Batches that need no commit still get their verdicts.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)""",
@@ -210,8 +210,8 @@ MUTANTS = (
          "        plan = CommitPlan(now_ms=self._clock.now_ms(), batches=plan.batches)\n"
         "        body = build_commit(plan, "),
         ("a number of shards that cannot be read stops the whole invocation",
-         "        except LedgerCorruptError as error:\n            # The number of shards cannot be read.",
-         "        except ZeroDivisionError as error:\n            # The number of shards cannot be read."),
+         "        except LedgerCorruptError as error:\n            # The number of shards is unreadable.",
+         "        except ZeroDivisionError as error:\n            # The number of shards is unreadable."),
     ),
     *seeded("metering/commit/deduplication.py", WORLD,
         ("messageId as identity", "groups.setdefault(fresh.group, {})",

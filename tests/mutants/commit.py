@@ -16,7 +16,7 @@ COMMIT = (
         ("P17 a call that is throttled as a whole is taken for an unknown outcome",
          "        except ThrottledError:\n            return _Reply.THROTTLED\n", ""),
         ("P17 new objects while the table is short of writes",
-         "        if self._throttles.pausing:\n            # No object", "        if False:\n            # No object"),
+         "        if self._throttles.pausing:\n            # While", "        if False:\n            # While"),
         ("P17 a throttled commit is sent again without a pause", "if body is None or self._throttles.pausing:",
          "if body is None:"),
     ),

@@ -29,11 +29,12 @@ _DRIFT_LIMIT_S = 300
 _DELETION_LIMIT_S = 900
 _DELETION_POLL_S = 1
 _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
-# First status of the stack itself in an operation. All older events are of earlier operations.
+# The first status that a stack itself has in each operation. Events before this status belong to earlier operations.
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
 # Word in the reason of a resource that CloudFormation stopped because another one failed.
 _CANCELLED = "cancelled"
-# Event of a validation before the first resource (DescribeEvents, CloudFormation API reference).
+# Type of the events of a validation that runs before CloudFormation creates a resource (DescribeEvents, CloudFormation
+# API reference).
 _INVALID = "VALIDATION_ERROR"
 
 
@@ -180,7 +181,7 @@ def _first_invalid(client: CloudFormationClient, stack: str) -> str:
             events = client.describe_events(StackName=stack)["OperationEvents"]
     except ClientError as error:
         if is_unknown_call(error) or is_denied(error):
-            # There is no more to say.
+            # DescribeEvents is unknown here, so the reason stays empty.
             return ""
         raise
     for event in events:

@@ -45,14 +45,14 @@ class CloudWatchAlarms:
 
 
 _OUTPUT = "LogGroupName"
-# Lines of the functions' own logger (JSON), of Lambda's runtime, and of Lambda itself. An emulator logs each line of a
-# traceback by itself: the line of the exception begins with the name of its class.
+# Error lines come from the functions' own logger (JSON), from Lambda's runtime and from Lambda itself. An emulator logs
+# each line of a traceback as an event of its own, and the last of them begins with the exception's class.
 _ERRORS = (
     r'"level":\s*"(ERROR|CRITICAL)"|^\[(ERROR|CRITICAL)\]|Task timed out after|Runtime exited|'
     r"^[A-Za-z_.]+(Error|Exception|Exit)(:|$)"
 )
 _QUERY = "fields @timestamp, @message, @log, @requestId | filter @message like /{pattern}/ | sort @timestamp desc"
-# Lambda reports the duration of a start in milliseconds.
+# Lambda reports the init duration in milliseconds.
 _STARTS = 'filter @type = "REPORT" and ispresent(@initDuration) | stats max(@initDuration) as slowest by @log'
 _POLL_S = 0.5
 _PATIENCE_S = 60.0
@@ -88,7 +88,7 @@ class CloudWatchFunctionLogs:
         names = {group: name for name, group in self._groups.items()}
         rows = self._asked(names, _STARTS, from_s=from_s, to_s=int(time.time()), limit=len(names))
         found = {_group(row): row.get("slowest", "") for row in rows}
-        # An emulator that knows no `stats` answers with lines that have no such field.
+        # An emulator without `stats` answers with rows that lack this field.
         return {names[group]: round(float(slowest)) for group, slowest in found.items() if group in names and slowest}
 
     def _asked(self, names: Collection[str], query: str, *, from_s: int, to_s: int, limit: int) -> list[dict[str, str]]:
@@ -164,5 +164,5 @@ def _line(row: Mapping[str, str], names: Mapping[str, str]) -> LoggedLine:
 
 
 def _group(row: Mapping[str, str]) -> str:
-    # In AWS the name of the group comes after the account: `123456789012:/aws/lambda/…`.
+    # In AWS, `@log` is the account id, a colon and the log group's name. `123456789012:/aws/lambda/…`.
     return row.get("@log", "").split(":", 1)[-1]

@@ -78,7 +78,7 @@ class DeployedRegions:
                 _let_run(clients, function, reserved=reserved.get(function))
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
-        # A region without log sources has no on-ramp. It is stopped first, because it sends batches.
+        # A region without log sources has no on-ramp. The on-ramp is stopped first, because it sends batches.
         onramp = self._mappings(region, "Onramp") if "Onramp" in self._functions(region) else []
         for mapping, _ in (*onramp, *self._mappings(region)):
             with translated("lambda.UpdateEventSourceMapping"):
@@ -164,7 +164,7 @@ class DeployedRegions:
         except SettingsError:
             return 0
         found = check_format(self._tables(region))
-        # A region without a batch has the table that it was deployed with.
+        # A region that has metered nothing yet uses the usage table that it was deployed with.
         return resources.usage_generation if found is None else found.usage_generation
 
     def _page_alarms(self, region: str) -> list[AlarmState]:
@@ -212,7 +212,7 @@ class DeployedRegions:
 
     def _items(self, region: str) -> ItemStore:
         items = self._tables(region)
-        # What is read here is the same in all formats.
+        # The attributes read here are the same in all ledger formats.
         check_readable(items)
         return items
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from metering.fleet.ports import Account
 
 
-# A status stands for the code where an answer had no words. AWS has words for every refusal but that of a HEAD.
+# A response without a body has no error code, so botocore gives the HTTP status instead. Among AWS's refusals, only
+# those of HEAD requests have no body.
 _NO_SUCH_PLACE = frozenset({"404", "UnknownService"})
 
 
@@ -86,7 +87,7 @@ _POLL_S = 1.0
 _PATIENCE_S = 120.0
 _WAITING = frozenset({"QUEUED", "RUNNING"})
 _SUMS = "SELECT coalesce(sum(bytes), 0), coalesce(sum(records), 0) FROM {name} WHERE dt = '{dt}' AND hour = '{hour}'"
-# Engines that take microseconds for milliseconds see times thousands of years away, or before 1971.
+# Engines that confuse microseconds with milliseconds return times thousands of years away, or before 1971.
 _ROWS = (
     "SELECT coalesce(sum(CAST(bytes AS decimal(38,0))), 0), count(*), "
     "count_if(start_time < timestamp '2000-01-01 00:00:00' OR start_time > timestamp '2200-01-01 00:00:00') "
@@ -211,7 +212,7 @@ class AwsFacts:
         with asking():
             described = self._clients.dynamodb.describe_table(TableName=self._tables[table])["Table"]
         units = described.get("WarmThroughput", {}).get("WriteUnitsPerSecond")
-        # An emulator may name it and know no figure.
+        # An emulator may list the metric without data points.
         if not units:
             raise CannotAskError("this endpoint does not say what a table takes at once")
         return units

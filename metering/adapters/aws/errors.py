@@ -34,8 +34,8 @@ from metering.errors import OperationFailedError, ThrottledError, UnavailableErr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The service is asked for more than it gives, and refused the call before it did anything. Source: botocore's retry
-# data (standard mode) and the services' API references.
+# Throttling: the service refused the call before it did anything. Source: botocore's retry data (standard mode) and the
+# services' API references.
 _THROTTLED = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -52,9 +52,9 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-# Another call was in the way, and the service refused this one before it did anything.
+# A conflict with another call: the service refused this one before it did anything.
 _IN_THE_WAY = frozenset({"ConditionalRequestConflict", "PriorRequestNotComplete", "TransactionConflictException"})
-# The service does not know, or does not say, whether it did the call.
+# Outcome unknown: the service may have done the call.
 _UNKNOWN = frozenset(
     {
         "InternalError",
@@ -71,7 +71,7 @@ _UNKNOWN = frozenset(
         "504",
     }
 )
-# Error codes of an endpoint that does not have a call. LocalStack says `InternalFailure`, as AWS does of its own
+# Error codes of an endpoint that does not implement a call. LocalStack says `InternalFailure`, as AWS does of its own
 # failures, but with status 501.
 _UNKNOWN_CALL = frozenset(
     {
@@ -86,7 +86,7 @@ _UNKNOWN_CALL = frozenset(
 )
 _NOT_IMPLEMENTED = 501
 _SERVER_ERROR = 500
-# The caller may not make the call or is unknown. Only people can change that.
+# The caller may not make the call or is unknown. Only a person can correct the credentials or permissions.
 _NOT_ALLOWED = frozenset(
     {
         "403",
@@ -112,7 +112,7 @@ _NO_CALLER = (
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
 )
-# Settings of the SDK under which no call can be made.
+# SDK settings that make every call impossible.
 _WRONG_SETTINGS = (ConfigNotFound, ConfigParseError, InvalidRegionError, SSLError)
 
 
@@ -168,7 +168,7 @@ def translated(operation: str) -> Iterator[None]:
             raise
         raise transient from error
     except SSLError:
-        # A wrong certificate stays wrong, and the SDK has already retried the rest.
+        # An invalid certificate stays invalid, and the SDK has already retried the other errors.
         raise
     except (ConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError) as error:
         raise UnavailableError(operation, f"{type(error).__name__}: {error}") from error
@@ -189,13 +189,14 @@ def refusals_explained() -> Iterator[None]:
     except ClientError as error:
         raise _refusal(error) from error
     except ResponseParserError as error:
-        # It is no BotoCoreError. Proxies, sign-in pages and other web servers answer in a form that AWS does not have.
+        # It is no BotoCoreError. Proxies, sign-in pages and other web servers answer with bodies that the SDK cannot
+        # parse.
         raise OperationFailedError(
             "The answer is not of the form that AWS gives.",
             "Look whether --endpoint or AWS_ENDPOINT_URL names AWS or an emulator, or whether a proxy answered.",
         ) from error
     except BotoCoreError as error:
-        # Last, because those above are of this kind too.
+        # This clause is last, because the errors above are subclasses of its class.
         raise OperationFailedError(
             f"AWS cannot be asked like this: {' '.join(str(error).split())}", _PUT_RIGHT
         ) from error

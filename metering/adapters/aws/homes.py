@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_REGION = "us-east-1"
-# A region that is slow to answer is not worth more of them: it is one of many.
+# Few attempts per region: a slow region is one of many, and must not hold up the others.
 _ATTEMPTS = 2
-# Regions that are asked at a time.
+# Number of regions that are asked in parallel.
 _SIDE_BY_SIDE = 16
 
 
@@ -52,7 +52,7 @@ def published_home(
 
 def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
     for clients in regions:
-        # Made by this thread, and used by others.
+        # This thread creates the client, and the pool's threads then share it.
         _ = clients.cloudformation
     with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
         homes = list(pool.map(lambda clients: _home_if_any(stage, clients), regions))
@@ -93,5 +93,5 @@ def _home_said(stage: str, clients: Clients) -> str | None:
         given = deployed_given(clients, stage)
     except (SettingsError, ClientError):
         return None
-    # A version that kept nothing, or settings that the caller may not read.
+    # An earlier version published no settings, or the caller may not read them.
     return clients.access.region if given is None else home_given(given)

@@ -20,7 +20,7 @@ from metering.onramps.context.description import SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-# The most that EC2 gives in one page (EC2 API, DescribeNetworkInterfaces).
+# Largest page that EC2 allows (EC2 API, DescribeNetworkInterfaces).
 _PAGE_ITEMS = 1_000
 
 

@@ -71,7 +71,8 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
     """Convert attributes back: the inverse of `to_attributes`."""
     values: dict[str, Value] = {}
     for name, attribute in attributes.items():
-        # Strings and plain numbers are converted without a further call, because a report reads very many of them.
+        # Strings and plain numbers are converted inline without a function call, because a report reads very many of
+        # them.
         if "S" in attribute:
             values[name] = attribute["S"]
         elif "N" in attribute and attribute["N"].isdecimal():
@@ -102,7 +103,7 @@ def whole_number(text: str) -> int | Foreign:
     try:
         return int(text)
     except ValueError:
-        # The number is written in another way, such as 1E+2. Decimal is exact here, whatever the context.
+        # The number has another notation, such as 1E+2. Decimal(text) is exact whatever the decimal context.
         number = Decimal(text)
     if number != number.to_integral_value():
         return Foreign("N", text)
@@ -114,8 +115,8 @@ def item_or_none(attributes: Mapping[str, AttributeValueTypeDef] | None) -> Item
     return from_attributes(attributes) if attributes else None
 
 
-# Member of a decoded reply of `query`, `scan` or `update_item` that has its items as values. `Items` or `Attributes`
-# is missing then, so that nobody takes the one for the other.
+# Key under which a decoded reply of `query`, `scan` or `update_item` holds its items as plain values. `Items` or
+# `Attributes` is then absent, so that neither can be taken for the other.
 ITEM_VALUES = "MeteringItemValues"
 _OK = 200
 
@@ -177,7 +178,7 @@ def _take_items(response_dict: _Response, customized_response_dict: dict[str, ob
     try:
         reply = _REPLY.decode(response_dict["body"])
     except msgspec.DecodeError:
-        # The reply is cut short, is not JSON, or has something that no reply to this project has. botocore decodes it.
+        # botocore decodes a reply that is truncated, is not JSON, or has a field that this project never uses.
         return
     customized_response_dict[ITEM_VALUES] = [_values(item) for item in reply.Items]
     rest = {name: getattr(reply, name) for name in _Rest.__struct_fields__}
@@ -190,7 +191,7 @@ def _take_updated(response_dict: _Response, customized_response_dict: dict[str, 
     try:
         reply = _UPDATED.decode(response_dict["body"])
     except msgspec.DecodeError:
-        # As above. A reply without attributes is left, too.
+        # As above. botocore also decodes a reply without attributes.
         return
     customized_response_dict[ITEM_VALUES] = [_values(reply.Attributes)]
     response_dict["body"] = msgspec.json.encode(_UpdatedRest(ConsumedCapacity=reply.ConsumedCapacity))
@@ -200,7 +201,7 @@ def _values(attributes: Mapping[str, _Attribute]) -> Item:
     values: dict[str, Value] = {}
     for name, attribute in attributes.items():
         number = attribute.N
-        # First what a page has most of.
+        # The most frequent type is tested first.
         if number is not UNSET:
             try:
                 values[name] = int(number)

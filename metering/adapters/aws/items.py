@@ -142,16 +142,17 @@ class Expressions:
 
 # BatchGetItem takes at most 100 keys (DynamoDB API reference).
 _MAX_BATCH_KEYS = 100
-# Rounds of one BatchGetItem whose keys come back unprocessed. The wait between them doubles from 20 ms on.
+# BatchGetItem is repeated at most this often for unprocessed keys. The wait between these rounds doubles, from 20 ms.
 _BATCH_ROUNDS = 7
 _FIRST_WAIT_S = 0.02
 _NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
 # "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
 # "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
 _TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
-# "An operand in the update expression has an incorrect data type": ADD to a value that is no number.
+# DynamoDB's message when ADD meets a value that is not a number is "An operand in the update expression has an
+# incorrect data type".
 _NO_NUMBER = re.compile("incorrect data type", re.IGNORECASE)
-# Items of a page of a descending query.
+# Page size of a descending query.
 _NEWEST = 20
 _SK_END = "\U0010ffff"
 
@@ -224,7 +225,7 @@ class DynamoDbItemStore:
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
         if descending:
-            # A descending query wants the newest item or a few.
+            # A descending query wants only the newest item or the newest few.
             request["Limit"] = _NEWEST
         for item in _items_of("dynamodb.Query", partial(self._client.query, **request)):
             # BETWEEN includes its upper end, and `sk_to` is exclusive.
@@ -364,7 +365,7 @@ def _refusals(key: Key) -> Iterator[None]:
             if _NO_NUMBER.search(str(error)):
                 raise _no_number(key) from error
             raise
-        # The stubs of botocore know only the fields that every error has.
+        # botocore's stubs declare only the fields that every error has.
         found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
         raise ConditionFailedError(item_or_none(found)) from error
 
@@ -400,7 +401,7 @@ def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
 def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
     """Key condition for `pk` and a range of `sk`, in the older form, which emulators evaluate several times as fast."""
     conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
-    # A key value is never empty, so an open range needs another form than BETWEEN.
+    # A key value must not be empty, so a range without a lower bound cannot use BETWEEN.
     if sk_from:
         conditions["sk"] = {"ComparisonOperator": "BETWEEN", "AttributeValueList": [{"S": sk_from}, {"S": sk_to}]}
     elif sk_to != _SK_END:

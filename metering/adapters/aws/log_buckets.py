@@ -91,7 +91,7 @@ class S3LogStore:
 
 
 _SWITCH = "EventBridgeConfiguration"
-# S3 puts what it says about the answer beside the configuration.
+# The response has S3's metadata beside the configuration.
 _NO_CONFIGURATION = ("ResponseMetadata",)
 
 
@@ -108,7 +108,7 @@ class S3BucketEvents:
                 answer = self._client.get_bucket_location(Bucket=bucket)
         except ClientError as error:
             raise _refused(bucket, error) from error
-        # S3 has no word for its first region, and an old one for its second.
+        # S3 reports us-east-1 as null, and eu-west-1 sometimes by its old name `EU`.
         named = str(answer.get("LocationConstraint") or "us-east-1")
         return "eu-west-1" if named == "EU" else named
 
@@ -168,7 +168,7 @@ def _refused(bucket: str, error: ClientError) -> OperationFailedError:
     )
 
 
-# S3 tells the regions only if the answer comes in pages (S3 API, ListBuckets).
+# ListBuckets names each bucket's region only if the request is paginated (S3 API, ListBuckets).
 _PAGE_BUCKETS = 1_000
 
 

@@ -44,13 +44,14 @@ def upload_parts(
         ClientError: S3 answers 412: the condition failed.
     """
     with translated("s3.CreateMultipartUpload"):
-        # The SDK sends this checksum with each part. Unless it is announced here, S3 does not take it at the end.
+        # The SDK sends this checksum with each part. S3 rejects it in CompleteMultipartUpload unless
+        # CreateMultipartUpload names the algorithm.
         upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
     upload: _Upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
     try:
         _complete(client, upload, _put_parts(client, upload, file, part_bytes), condition)
     except (MeteringError, ClientError, BotoCoreError, OSError):
-        # The error of the upload matters more than one of removing its parts.
+        # The upload's error matters more than an error from aborting it.
         with suppress(UnavailableError, ClientError), translated("s3.AbortMultipartUpload"):
             client.abort_multipart_upload(**upload)
         raise
@@ -69,7 +70,7 @@ def _put_parts(client: S3Client, upload: _Upload, file: Path, part_bytes: int) -
             number = len(parts) + 1
             with translated("s3.UploadPart"):
                 answer = client.upload_part(**upload, PartNumber=number, Body=content)
-            # S3 checks each part once more by its checksum when it puts them together.
+            # S3 verifies each part's checksum once more when it completes the upload.
             part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
             if "ChecksumCRC32" in answer:
                 part["ChecksumCRC32"] = answer["ChecksumCRC32"]
@@ -82,7 +83,7 @@ def _complete(client: S3Client, upload: _Upload, parts: list[CompletedPartTypeDe
         with translated("s3.CompleteMultipartUpload"):
             client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
     except ClientError as error:
-        # The reply of the first attempt was lost, and the upload was complete when the SDK tried again.
+        # The first reply was lost: S3 had completed the upload when the SDK retried.
         if error_code(error) == "NoSuchUpload":
             raise UnavailableError("s3.CompleteMultipartUpload", f"no such upload of {upload['Key']}") from error
         raise
@@ -100,10 +101,10 @@ _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 _NO_SUCH_RANGE = 416
-# S3 gives these codes with 400, too, although no object is at fault: the caller's credentials have run out (S3 API
-# reference, error responses).
+# S3 also returns these codes with status 400, although the fault is the caller's expired credentials and not the object
+# (S3 API reference, error responses).
 _OF_THE_CALLER = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-# Answers for a version that is malformed, forbidden, gone, a deletion marker, or of another object.
+# Status codes of a version id that is malformed, forbidden, deleted, a delete marker, or of another object.
 _NO_VERSION = frozenset({400, _FORBIDDEN, _NOT_FOUND, 405, _PRECONDITION_FAILED})
 
 
@@ -241,7 +242,7 @@ class RangedObject(_VersionRanges):
             with reading("s3.HeadObject", key), translated("s3.HeadObject"):
                 answer = self._head(condition)
         if if_match is not None and _quoted(answer["ETag"]) != _quoted(if_match):
-            # HTTP takes a list of ETags in one header. Who forges a notification could name one object in many ways.
+            # HTTP takes a list of ETags in one header. A forged notification could name one object under many ETags.
             raise ObjectChangedError(key)
         size_bytes, etag = answer["ContentLength"], answer["ETag"]
         super().__init__(client, bucket, key, size_bytes=size_bytes, etag=etag, version=version)
@@ -252,7 +253,7 @@ class RangedObject(_VersionRanges):
         except ClientError as error:
             if http_status(error) != _BAD_REQUEST:
                 raise
-            # An answer to HEAD has no body, so only a GET tells whether the object is at fault.
+            # A HEAD response has no body, so only a GET tells whether the object or the bucket is missing or forbidden.
             self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")["Body"].close()
             raise UnavailableError("s3.HeadObject", f"400, and a GET is answered: {self._key}") from error
 
@@ -277,19 +278,19 @@ class EndOfObject(_VersionRanges):
         except ClientError as error:
             if http_status(error) != _NO_SUCH_RANGE:
                 raise
-            # An object without a byte has no range.
+            # A range request for an empty object fails, because an empty object has no range.
             super().__init__(client, bucket, key, size_bytes=0, etag="", version={})
             return
-        # Without a range in the answer, it is the whole object.
+        # A response without `Content-Range` holds the whole object.
         _, _, size = answer.get("ContentRange", "").rpartition("/")
         size_bytes = int(size) if size.isdecimal() else len(end)
         super().__init__(client, bucket, key, size_bytes=size_bytes, etag=answer["ETag"], version={}, end=end)
 
 
-# Larger files are uploaded in parts, so that memory does not grow with them. S3 takes parts of at least 5 MiB, and at
-# most 10,000 of them.
+# Larger files are uploaded in parts, so that memory use stays constant. S3 takes parts of at least 5 MiB, and at most
+# 10,000 of them.
 PART_BYTES = 16 * MIB
-# Bytes that a stream reads at once, although its reader asks for fewer.
+# A stream reads at least this many bytes at once, even if its reader asks for fewer.
 READ_AHEAD_BYTES = MIB
 # DeleteObjects takes at most 1,000 keys (S3 API reference).
 _MAX_DELETE_KEYS = 1_000
@@ -356,7 +357,7 @@ class S3ObjectStore:
         return io.BufferedReader(raw, buffer_size=self._read_ahead_bytes)
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
-        # No read-ahead: who reads so knows the ranges that it needs.
+        # No read-ahead here: callers know exactly which ranges they need.
         return cast("BinaryIO", EndOfObject(self._client, self._bucket, key, last_bytes=last_bytes))
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -374,12 +375,13 @@ class S3ObjectStore:
             size_bytes=answer["ContentLength"],
             etag=answer["ETag"],
             modified_s=int(answer["LastModified"].timestamp()),
-            # S3 leaves it out for the standard class.
+            # S3 omits the storage class of a STANDARD object.
             storage_class=answer.get("StorageClass", "STANDARD"),
         )
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        # The token leads to the next page, never the last key: a page may be empty and yet not the last one.
+        # Pages continue from the continuation token and not from the last key, because a page may be empty before the
+        # list ends.
         place: _Place = {"StartAfter": after}
         while True:
             with translated("s3.ListObjectsV2"):

@@ -44,7 +44,7 @@ _CALLS = (
     _Call("ssm", "describe_parameters", {"MaxResults": 1}),
 )
 _API = "AWS::ApiGatewayV2::"
-# These are asked only if the stacks would use them.
+# The probe calls these APIs only if the stacks would use them.
 _OPTIONAL_CALLS = {
     "AWS::Glue::": _Call("glue", "get_databases", {"MaxResults": 1}),
     "AWS::Athena::": _Call("athena", "list_work_groups", {"MaxResults": 1}),
@@ -61,17 +61,19 @@ class _Quota(NamedTuple):
     needed: int
 
 
-# Lambda keeps the last 100 unreserved (Lambda developer guide), and refuses our reservations under a smaller quota.
+# Lambda keeps at least 100 units of concurrency unreserved (Lambda developer guide), and refuses our reservations under
+# a smaller quota.
 _UNRESERVED = 100
 _EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _UNRESERVED)
 _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
-# Of a table on demand. `L-34F8CCC8` is the account's sum for provisioned tables, which these are not.
+# Quota of one on-demand table. `L-34F8CCC8` limits the account's provisioned tables together, which this project does
+# not use.
 TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
 _UNLISTED = (
     Finding(check="list of types", answered=Answered.UNKNOWN, detail="that of an emulator is not all that it deploys"),
 )
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]+::[A-Za-z0-9]+::[A-Za-z0-9]+")
-# A status where an answer had no words, and a service that does not know the credentials of an emulator.
+# A HEAD response has only a status, and a service rejects an emulator's credentials with this code.
 _NO_SUCH_PLACE = frozenset({"404", "UnrecognizedClientException"})
 
 
@@ -176,7 +178,7 @@ def _endpoints(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
             if _has_no_answer(error):
                 yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
                 continue
-            # A refusal for want of a permission is an answer: the endpoint is there.
+            # An access-denied error is an answer, too: the endpoint exists.
         except BotoCoreError as error:
             yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
             continue
@@ -208,10 +210,10 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0][:200]
 
 
-# `Account` over the account API, in partitions that have it.
+# Implements `Account` with the account API, in partitions that have it.
 #
-# GovCloud, the isolated partitions and the European sovereign cloud do not. There the SDK makes up a host name that
-# does not answer, so the adapter looks into the SDK's endpoint data first.
+# GovCloud, the isolated partitions and the European sovereign cloud have no account API. For those the SDK invents a
+# host name that does not answer, so the adapter consults the SDK's endpoint data first.
 
 
 # ListRegions gives at most 50 regions a page (account API reference).
@@ -260,7 +262,7 @@ class AwsAccount:
             if error_code(error) in _UNKNOWN_REGION:
                 return None
             if is_unknown_call(error):
-                # An emulator without accounts that opt in to anything serves every region.
+                # An emulator has no opt-in regions, so it serves every region.
                 return _OPTED_IN
             raise
         return answer.get("RegionOptStatus")

@@ -56,7 +56,7 @@ def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
         outputs = read_outputs(clients, RegionStacks.of(stage).data)
     except SettingsError:
         return None
-    # A stack that was never created whole has no outputs.
+    # A stack whose creation failed has no outputs.
     return _document(clients, stage, _settings_place(stage, outputs)) if outputs else None
 
 
@@ -80,7 +80,7 @@ def _published(clients: Clients, stage: str) -> StageSettings:
     place = _settings_place(stage, read_outputs(clients, RegionStacks.of(stage).data))
     functions = _functions(clients, stage)
     if functions is not None and "FunctionSettingsSha256" not in functions:
-        # A version that published no section `given`: the whole document is what functions work with.
+        # An older version published no section `given`; its functions use the whole document.
         _check_same(functions.get("SettingsSha256", ""), place.sha256)
     settings = _document(clients, stage, place)
     if functions is not None and "FunctionSettingsSha256" in functions:

@@ -45,7 +45,7 @@ class SqsQueue:
     def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
         senders = original_senders or [""] * len(bodies)
         sizes = [_size_bytes(body, sender) for body, sender in zip(bodies, senders, strict=True)]
-        # SQS refuses a whole request for one message that is too long with its attribute.
+        # SQS refuses the whole batch if one message with its attributes is too long.
         failed = [position for position, size in enumerate(sizes) if senders[position] and size > _MAX_BATCH_BYTES]
         for positions in _batches([position for position in range(len(bodies)) if position not in failed], sizes):
             with translated("sqs.SendMessageBatch"):
@@ -134,7 +134,7 @@ def queue_at(clients: Clients, url: str) -> SqsQueue:
 
 
 def _visibility(visibility_s: int | None) -> _Visibility:
-    # Without the argument, SQS takes the visibility timeout of the queue.
+    # Without the argument, SQS applies the queue's visibility timeout.
     return {} if visibility_s is None else {"VisibilityTimeout": visibility_s}
 
 
@@ -183,7 +183,7 @@ def _stated_sender(message: MessageTypeDef) -> str:
     return "" if attribute is None else attribute.get("StringValue", "")
 
 
-# SQS reports once a minute, with a delay of a few minutes.
+# SQS publishes its metrics once a minute, a few minutes late.
 _LOOK_BACK_MIN = 10
 
 

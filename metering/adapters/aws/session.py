@@ -43,14 +43,14 @@ _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "localhost.localst
 # As in localstack-client.
 _LOCALSTACK_PORT = 4566
 _CONNECT_TIMEOUT_S = 3
-# Longer than SQS's longest poll (20 s).
+# Longer than SQS's longest long poll (20 s).
 _READ_TIMEOUT_S = 25
-# Long enough for a hundred-item transaction or a 16 MiB part, and short enough for several attempts in an invocation of
-# 60 s. The answer of an invoked function may take longer.
+# Long enough for a 100-item transaction or a 16 MiB part, and short enough for several attempts in a 60 s invocation.
+# An invoked function may take longer to answer.
 _READ_TIMEOUTS_S = {"dynamodb": 8, "s3": 10, "lambda": 120}
-# Of clients whose calls are many.
+# User agent of clients that make many calls.
 _USER_AGENT = f"Botocore/{botocore.__version__} Python/{platform.python_version()}"
-# Attempts in all, the first included (botocore's `total_max_attempts`).
+# Total attempts, including the first (botocore's `total_max_attempts`).
 _ATTEMPTS = 4
 _CONNECTIONS = 32
 
@@ -123,12 +123,13 @@ def sdk_config(access: Access, service: str, *, attempts: int = _ATTEMPTS) -> Co
         read_timeout=_READ_TIMEOUTS_S.get(service, _READ_TIMEOUT_S),
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
-        # The SDK would put its own together twice a call, which is a tenth of the CPU time of an update.
+        # The SDK would build its own user agent twice a call, which takes a tenth of the CPU time of an update.
         user_agent=_USER_AGENT if service == "dynamodb" else None,
         user_agent_extra="metering",
-        # It would be a third of the CPU time of a hundred-item transaction, and DynamoDB checks everything itself.
+        # Validation by the SDK takes a third of the CPU time of a 100-item transaction, and DynamoDB validates every
+        # parameter itself.
         parameter_validation=service != "dynamodb",
-        # The host name of an emulator takes no bucket name before it.
+        # An emulator's host name cannot be prefixed with a bucket name.
         s3={"addressing_style": "path" if access.custom_endpoint else "auto"},
     )
 
@@ -222,7 +223,7 @@ def _session(access: Access) -> _Session:
 
 
 def _localstack_session(access: Access) -> _Session:
-    # Only the `cli` extra installs it: functions never need it.
+    # Only the `cli` extra installs this package: functions never need it.
     from localstack_client.session import Session
 
     key_id, secret = access.access_key or _sdk_key()
@@ -237,7 +238,7 @@ def _localstack_session(access: Access) -> _Session:
 
 
 def _sdk_key() -> tuple[str, str]:
-    # localstack-client does not look for credentials.
+    # localstack-client does not resolve credentials.
     credentials = boto3.session.Session().get_credentials()
     return (credentials.access_key, credentials.secret_key) if credentials is not None else ("test", "test")
 
@@ -252,13 +253,13 @@ def _is_loopback(endpoint_url: str | None) -> bool:
     return endpoint_url is not None and urlsplit(endpoint_url).hostname in _LOOPBACK_HOSTS
 
 
-# SDK clients that only read: what serves answers with a person's own credentials must not be able to write.
+# SDK clients that can only read: a server that answers with a person's own credentials must not be able to write.
 #
-# The credentials may allow anything. A call that is not known to read is refused before it is signed, whichever adapter
-# makes it, so that a fault in a route cannot become a write.
+# The credentials may allow anything. A call that is not known to be a read is refused before it is signed, whichever
+# adapter makes it, so that a bug in a route cannot write.
 
 
-# First words of operations that change nothing. `ReceiveMessage` hides messages from others, so it is none.
+# Prefixes of operations that only read. `ReceiveMessage` is excluded, because it hides messages from other consumers.
 _READING = ("BatchGet", "Describe", "Get", "Head", "List", "Query", "Scan")
 
 
@@ -291,7 +292,7 @@ def _refuse_writes(*, model: _Operation, **_others: object) -> None:
         raise ReadOnlyError(f"{model.service_model.service_name}.{model.name}")
 
 
-# What is used of the SDK's own classes, which have no types.
+# The part of the SDK's untyped classes that is used here.
 class _Service(Protocol):
     service_name: str
 

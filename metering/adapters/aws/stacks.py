@@ -14,7 +14,7 @@ from metering.fleet.ports import RegionStacks
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
 
-# Maps an output to a field of `RegionResources`.
+# Output of the stack -> field of `RegionResources`.
 _OUTPUTS = {
     "IngestQueueUrl": "ingest_queue_url",
     "DeadLetterQueueUrl": "dead_letter_queue_url",

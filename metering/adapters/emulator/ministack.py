@@ -24,25 +24,27 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4566
-# Root key of MiniStack, and as a client reads it. Under AUTH=true it applies policies to every other key.
+# MiniStack's root credentials: access key id and secret key. Under AUTH=true it applies policies to every other access
+# key.
 ROOT_KEY = ("test", "test")
 ROOT_KEYS = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ROOT_KEY, strict=True))
 
-# Under load the garbage collector walks all of MiniStack's state again and again, which takes a fifth of its time. With
-# these thresholds it runs almost never, and still frees cycles.
+# Under load, Python's garbage collector traverses MiniStack's whole state over and over, which takes a fifth of its
+# time. With these thresholds the collector runs almost never, and still frees cycles.
 _PROGRAM = "import gc, runpy; gc.set_threshold(100_000, 50, 1_000); runpy.run_module('ministack', run_name='__main__')"
 
 _READY_S = 60.0
 _POLL_S = 0.1
-# MiniStack may survive SIGTERM (seen: for ever, with a worker in a call).
+# MiniStack can survive SIGTERM (seen: forever, while a worker was in a call).
 _GRACE_S = 2.0
 
-# The functions inherit MiniStack's environment, so an endpoint, certificate or setting of ours would reach them.
+# Functions inherit MiniStack's environment variables, so an endpoint, certificate or setting of ours would reach them.
 _PRIVATE_PREFIXES = ("AWS_", "METERING_", "LOCALSTACK_")
 _PRIVATE_NAMES = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 
 
-# Popen warns if it is garbage while its process lives. These live until `stop`, or longer than this process.
+# Popen warns if its object is garbage-collected while the process runs. Processes here live until `stop`, or longer
+# than this one.
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -143,7 +145,7 @@ def _environment(port: int, run_dir: Path, *, region: str, auth: bool, tls: bool
     }
     own = {
         "BIND_HOST": HOST,
-        # This listener ignores BIND_HOST: it takes port 8883 of every address.
+        # MiniStack's MQTT listener ignores BIND_HOST: it binds port 8883 on every address.
         "IOT_MTLS_ENABLED": "0",
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": region,
@@ -170,7 +172,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path
 
 
 def _answers(url: str) -> bool:
-    # The request only asks whether it is up. The certificate is read and trusted later.
+    # The request only asks whether the emulator is up. The certificate is read and trusted later.
     context = ssl._create_unverified_context() if url.startswith("https:") else None  # noqa: S323
     try:
         with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310  # our own endpoint

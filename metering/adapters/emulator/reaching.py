@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# Hosts of AWS itself are never asked. Source: https://docs.aws.amazon.com/general/latest/gr/rande.html
+# AWS's own hosts are never probed. Source: https://docs.aws.amazon.com/general/latest/gr/rande.html
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".amazonwebservices.com.cn", ".aws")
 _PATHS = ("_ministack/health", "_localstack/health")
-# A busy LocalStack was seen to need seconds.
+# A busy LocalStack took seconds to answer.
 _PATIENCE_S = 10
 
 
@@ -49,7 +49,7 @@ def _is_health(url: str, ca_bundle: str | None) -> bool:
     except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):
-            # Somebody answers, and nobody vouches for who it is.
+            # A server answers, but without certificate verification its identity is unknown.
             return False
         told = reason.strerror if isinstance(reason, OSError) and reason.strerror else f"{reason}"
         raise UnavailableError("Endpoint.Health", told) from error
@@ -78,16 +78,17 @@ def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -
     return endpoint
 
 
-# Where the HTTP API of a region on an emulator answers: what its stack puts out is a name that nobody resolves.
+# Resolves the address of a region's HTTP API on an emulator, because the host name in its stack's output is in no DNS.
 #
-# Both emulators tell APIs apart by their host. MiniStack also takes a path of its own, which every program and browser
-# can call. LocalStack takes the host alone: a browser finds every name below `localhost` on this machine, and a program
-# that does not sends the name in `Host`.
+# Both emulators route to an API by its host name. MiniStack also accepts a path, which every program and browser can
+# call. LocalStack accepts only the host name: browsers resolve every name below `localhost` to this machine, and other
+# programs send the name in `Host`.
 
 
-# An HTTP API of MiniStack is at `<id>.execute-api.localhost:<port>`.
+# MiniStack serves an HTTP API at `<id>.execute-api.localhost:<port>`.
 _HTTP_API = re.compile(r"(?P<id>[a-z0-9-]+)\.execute-api\..+")
-# A function's URL is at `<id>.lambda-url.<region>.<host>`; MiniStack puts out the host of AWS, LocalStack its own.
+# A function URL is `<id>.lambda-url.<region>.<host>`; the stack's output has AWS's host on MiniStack, and LocalStack's
+# own on LocalStack.
 _FUNCTION_URL = re.compile(r"(?P<id>[a-z0-9-]+)\.lambda-url\.(?P<region>[a-z0-9-]+)\.(?P<host>.+)")
 _AWS_HOST = "on.aws"
 
@@ -115,7 +116,7 @@ def api_address(put_out: str, endpoint: str) -> ApiAddress:
         return _by_path(f"{base}/_aws/execute-api/{found['id']}")
     found = _FUNCTION_URL.fullmatch(host)
     if found is None:
-        # It has a name that means something, such as one of its own.
+        # The output is another host name, such as a custom domain, and is used as it is.
         return _by_path(put_out.rstrip("/"))
     if found["host"] == _AWS_HOST:
         return _by_path(f"{base}/_aws/lambda-url/{found['id']}")

@@ -68,7 +68,7 @@ def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        # An earlier command started it, so init reaps it.
+        # The process was started by an earlier command, so init reaps it.
         return
 
 

@@ -28,7 +28,7 @@ def _accounts(asked: Asked) -> Reply:
     accounts = asked.accounts()
     position = position_of(asked, accounts, fixed=2)
     query = AccountsParameters(
-        # The pages of a list that is begun in one month are all of that month.
+        # All pages of a list cover the month in which its first page was read.
         month=given.text("month") or _month_of(position),
         accounts=sorted(accounts),
         prefix=given.text("prefix"),
@@ -52,13 +52,13 @@ def _accounts(asked: Asked) -> Reply:
         key=key,
         sort_key=sort_key_of(query.order),
         fixed=(month_number, figures),
-        # Without a month, the same URL is another month's tomorrow.
+        # A URL without a month means another month tomorrow.
         kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
 
 
 def _listed(asked: Asked, query: AccountsQuery) -> Answer:
-    # Closed months are read from files, whose libraries are imported by the first request for them.
+    # Closed months are read from files, whose libraries are imported at the first such request.
     from metering.wiring.answers.accounts import accounts_of
 
     try:
@@ -66,7 +66,7 @@ def _listed(asked: Asked, query: AccountsQuery) -> Answer:
     except AccountsNotKeptError as error:
         if asked.sees_all:
             raise
-        # Days that others have usage in, and commands of the service, are nothing to a customer.
+        # Days on which other accounts have usage, and commands of the operator, do not concern a customer.
         reason = f"The accounts of {query.month} are not summed."
         raise AccountsNotKeptError(reason, "Ask again in an hour, or ask /v1/usage.") from error
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _cost(asked: Asked) -> Reply:
-    # Rating is imported by the first request for costs, so that a process starts sooner.
+    # The rating code is imported at the first request for costs, so that a process starts faster.
     from metering.wiring.answers.costs import book_named, costs_of
 
     accounts = asked.accounts()
@@ -114,7 +114,7 @@ def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
     given = asked.given
     refuse_pages_of_ranked(asked)
     if given.names("payer"):
-        # Who pays is an account, too.
+        # A payer is an account, too, so the grant applies to it.
         effective_accounts(asked.grant, given.names("payer"), parameter="payer")
     if not asked.sees_all and "payer" in given.names("group_by"):
         detail = "This token does not see who pays. Leave the column payer out."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metering.api.asking import Asked
     from metering.wiring.lake import ReadableRegion
 
-# Strangers cause one read of the ledger in this time, however often they ask.
+# Unauthenticated requests cause at most one read of the ledger in this time.
 KEPT_MS = 5_000
 _OK = Answer(columns=(Column(name="status"),), rows=[{"status": "ok"}], document={"status": "ok"})
 
@@ -46,7 +46,7 @@ class _Health:
     def answer(self, asked: Asked) -> Reply:
         now_ms = asked.parts.clock.now_ms()
         stale = self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS
-        # Nobody waits for somebody else's read: a ledger that hangs must not take all threads.
+        # No request waits for another one's read: a hanging ledger must not block all threads.
         if stale and self.lock.acquire(blocking=False):
             try:
                 self.trouble, self.asked_ms = _trouble(asked.parts.regions), now_ms
@@ -63,6 +63,6 @@ def _trouble(regions: Iterable[ReadableRegion]) -> str | None:
         for region in regions:
             region.items.get(Table.LEDGER, FORMAT_KEY)
     except UnavailableError:
-        # Which call failed is nothing for strangers.
+        # Unauthenticated callers must not learn which call failed.
         return "a ledger does not answer"
     return None

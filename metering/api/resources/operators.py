@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from metering.wiring.lake import ReadableRegion
 
-# Entries of quarantine that one request looks at: each is an object to read.
+# One request reads at most this many entries of quarantine, each of them an S3 object.
 MOST_ENTRIES = 1_000
 
 
@@ -89,7 +89,7 @@ def _quarantine(asked: Asked) -> Reply:
         if query.takes(entry.entry):
             taken.append(entry)
     else:
-        # All were looked at: nothing follows.
+        # All entries were read, so no page follows.
         last = None
     if last is not None and not paged:
         detail = f"There are more than {MOST_ENTRIES:,} entries in this time, and each is an object to read."

@@ -70,7 +70,7 @@ def _trace(asked: Asked) -> Reply:
 
 def _batch(asked: Asked) -> Reply:
     batch_id = asked.given.names("id")[0]
-    # Without accounts of his own, a holder sees all; the others see the rows of theirs.
+    # A token without accounts sees all rows; other tokens see the rows of their accounts.
     accounts = asked.accounts()
     within_s = _within(asked)
     if within_s is not None:
@@ -90,7 +90,7 @@ def _batch(asked: Asked) -> Reply:
         if answer is not None:
             told[region.region] = answer
     if not told:
-        # The same whether it never came or has rows of others only.
+        # The message is the same whether the batch never arrived or has only rows of other accounts.
         detail = " ".join(not_found(asked.parts.regions[0], batch_id))
         raise problem("not-found", detail)
     return Reply(answer=next(iter(told.values())) if asked.parts.everywhere is None else regions_answer(told))

@@ -65,14 +65,14 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
         budget=asked.parts.limits,
     ).query(now_s=asked.now_s)
     if position.fixed:
-        # Later pages are of the range of the first one, whatever `last=7d` means by now.
+        # Later pages keep the range of the first page, whatever `last=7d` means by then.
         from_s, to_s = range_of(position, whole_hours=not query.details)
         return replace(query, from_s=from_s, to_s=to_s)
     return query
 
 
 _SUMS: openapi.Schema = {"bytes": openapi.BYTES, "records": openapi.integer(-(2**63))}
-# What waits for the roll-up, of the accounts that are asked for. Null: it was not looked at, because much waits.
+# Usage of the requested accounts that waits for the roll-up. Null means that it was not read, because much waits.
 _WAITING = openapi.record(
     {"bytes": openapi.maybe(openapi.BYTES), "records": openapi.maybe(openapi.integer()), "since": openapi.TIME}
 )

@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# A month that has ended is judged until it is closed in every region. That is 72 hours after its end, unless something
-# is wrong with its count, and then there is an alarm about that.
+# A month that has ended is judged until it is closed in every region. That takes 72 hours from its end, unless its
+# count has a problem, which raises an alarm of its own.
 _MONTH_LASTS_S = 5 * DAY_S
-# Messages of one day and region about unusual usage. If there are more, one message names the rest.
+# At most this many messages about unusual usage are sent per day and region. Beyond that number, one message names the
+# rest.
 MOST_MESSAGES = 20
-# Alerts of this long are figures of the watch.
+# Alerts of this age and younger are in the watch's figures.
 _REMEMBERED_S = 2 * DAY_S
 
 
@@ -74,7 +75,7 @@ class Turn:
 
     def alerts(self) -> tuple[list[StoredAlert], int]:
         """Alerts of crossed thresholds, and the number of budgets that were judged."""
-        # Where the watch has not measured yet, what is counted so far is all that is known.
+        # Without a measurement of the watch, the usage counted so far is all that is known.
         evaluation = Evaluation(months=self.months, through_s=self.months.through_s or self.now_s)
         found: list[StoredAlert] = []
         judged = 0
@@ -150,7 +151,7 @@ class Turn:
         return [month_of(first_s - HOUR_S), this]
 
 
-# This month and the last two.
+# Covers this month and the last two.
 _SENT_FOR_S = 62 * DAY_S
 
 
@@ -222,7 +223,7 @@ class Biller:
     ) -> tuple[BillerResult, BillerFigures]:
         book = AlertBook(items=self.items, alerts=home.alerts, clock=self.clock)
         since = month_of(hour_of(figures.finished_s - _SENT_FOR_S))
-        # What an earlier run could not send comes first: nothing below may keep it back.
+        # Alerts that an earlier run could not send go first: nothing below may delay them.
         sent = book.send(since)
         regions, left_out = read_regions(home.regions())
         budgets = BudgetStore(items=self.items, clock=self.clock).list()

@@ -137,7 +137,8 @@ class Evaluation:
     def _days(self, period: BudgetPeriod) -> Iterator[int]:
         first_s, _ = month_bounds_s(period.month)
         today_s = self.through_s - self.through_s % DAY_S
-        # A day that is counted in part is left out if nothing of it is: its bytes are those that are to be foretold.
+        # A partly counted day is included if anything of it is counted; without usage, its bytes are left to the
+        # forecast.
         until_s = today_s + DAY_S if self.through_s > today_s else today_s
         yield from range(min(first_s, today_s - HISTORY_DAYS * DAY_S), until_s, DAY_S)
 
@@ -164,14 +165,14 @@ def _sum(forecasts: list[Forecast]) -> Forecast:
     )
 
 
-# Bytes are compared and never cost, which jumps where a tier begins. A day is unusual if its bytes are more than four
-# deviations above the median of up to eight weeks, more than a quarter above it, and cost more than a floor at first
-# prices.
+# Anomalies compare bytes and never cost, which jumps where a tier begins. A day is unusual if its bytes are more than
+# four deviations above the median of up to eight weeks, more than a quarter above it, and cost more than a floor at
+# first prices.
 
 
 WEEKS = 8
 LEAST_WEEKS = 3
-# The median absolute deviation times this is the standard deviation of normal figures.
+# The median absolute deviation times this factor estimates the standard deviation of a normal distribution.
 _NORMAL = 1.4826
 
 
@@ -301,7 +302,7 @@ def is_unusual(size: int, before: list[int], rules: AnomalyRules = RULES) -> boo
 
 def query_of(anomaly: Anomaly) -> str:
     """SQL for `metering query` that names the three largest resources of an anomaly."""
-    # Names come from producers: the contract allows no quote in them, and doubling keeps any that would.
+    # Names come from producers: the contract allows no quote in them, and doubling escapes any quote all the same.
     account_id, usage_type = (text.replace("'", "''") for text in anomaly.series)
     return (
         "SELECT resource_id, from_location, to_location, sum(bytes) AS bytes FROM transfers "  # noqa: S608  # people type it

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from metering.billing.rating.payer_prices import PayerPrices
 
 
-# Bytes are foretold and never cost, which jumps where a tier begins. A forecast may be a float.
+# Bytes are forecast and never cost, which jumps where a tier begins. A forecast may be a float.
 
 
 WEEKS = 4
 HISTORY_DAYS = 7 * WEEKS
-# Two whole weeks say how days of the week differ; less says only the mean day.
+# Two whole weeks show how weekdays differ; fewer days give only the daily mean.
 _WEEKDAYS_FROM = 14
 _DAYS_FROM = 3
-# The epoch began on a Thursday, the fourth day of a week that begins on Monday.
+# The epoch began on a Thursday, weekday 3 if Monday is 0.
 _EPOCH_WEEKDAY = 3
 _HOURS = DAY_S // HOUR_S
 
@@ -101,7 +101,7 @@ def _with_band(
     if len(parts) < _DAYS_FROM:
         return Profile(method=method, days=len(days), means=means)
     tenths = quantiles(parts, n=10, method="inclusive")
-    # A band holds what is expected, however the days lie.
+    # The band always contains the expected value, however the days are distributed.
     return Profile(method=method, days=len(days), means=means, low=min(tenths[0], 1.0), high=max(tenths[-1], 1.0))
 
 
@@ -132,7 +132,7 @@ class HourShares:
 
 DayBytes = dict[int, dict[Sold, int]]
 """Bytes by day and by what is sold."""
-# Accounts of the expected usage: what a budget is about, and the rest of its payer, which takes tiers from it.
+# Stand-in account for the rest of the payer, whose usage takes tiers from the budget's account.
 _REST = "~"
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from metering.stores.fields import Fields
 
 
-# The compactor takes hours of today within one hour of their first rows, unless it is behind.
+# Unless it is behind, the compactor takes an hour of today within one hour of its first rows.
 _PUBLISHED_AFTER_S = 2 * HOUR_S
 
 
@@ -72,7 +72,7 @@ class ReadRegion:
     def last_whole_day(self) -> int | None:
         """The last day that is counted whole; None if unknown."""
         day_s = (self.index.complete_through_s // DAY_S - 1) * DAY_S
-        # What came in the last hours of a day is published a while after them.
+        # Usage of a day's last hours is published some time after the day ends.
         published = self.index.counted_s >= day_s + DAY_S + _PUBLISHED_AFTER_S
         return day_s if self.index.complete_through_s and published else None
 
@@ -280,7 +280,7 @@ def _book_of(fields: Fields, name: str) -> tuple[str, int, str]:
     return book.text("name"), book.whole("version"), book.any_text("sha256")
 
 
-# Three runs of a biller that runs as seldom as it may.
+# Three runs of a biller with the longest allowed schedule.
 _CURRENT_FOR_S = 6 * HOUR_S
 
 

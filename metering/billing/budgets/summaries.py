@@ -186,7 +186,7 @@ class DaySummaries:
     def _month(self, month: str) -> _Days:
         if month not in self._known:
             self._known[month] = {}
-            # Everything can be read again from the days.
+            # A lost or damaged summary is rebuilt from the days.
             with suppress(ObjectMissingError, LedgerCorruptError):
                 self._known[month] = dict(self._days(month))
         return self._known[month]
@@ -352,7 +352,7 @@ class PayerCosts:
         return exact + sum(self._lines(scope, hour_s, cut) for hour_s, cut in by_lines.items())
 
     def _lines(self, scope: Scope, hour_s: int, solds: set[Sold]) -> int:
-        # A key in two regions is one line: a place in it counts the bytes of both.
+        # A key in two regions is one line, so a place in it counts the bytes of both regions.
         parts = sorted(
             (line, region.region)
             for region in self.usage.regions

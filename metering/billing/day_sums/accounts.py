@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 _SCHEMA = "metering.month-accounts/1"
-# So many lines are decoded at once. One at a time takes three times as long.
+# Lines are decoded in portions of this size. Decoding them one by one takes three times as long.
 _LINES = 4_096
 
 
@@ -130,15 +130,15 @@ def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
         yield AccountSum(account_id, int(size), records, first_s, last_s)
 
 
-# A month's accounts cover whole days, which the index names beside their key. A day that they lack, because an earlier
-# release summed it or the object was lost, is filled in from the lake files that the sums of that day name.
+# A month's accounts cover whole days, which the index names beside the object's key. A day that is not covered, because
+# an earlier release summed it or the object was lost, is filled in from the lake files that its day sums name.
 
 
 if TYPE_CHECKING:
     Entries = Iterable[tuple[UsageKey, Total]]
 
 
-# Of so many newest months, accounts that were deleted are made anew.
+# For this many newest months, a deleted list of accounts is made again.
 _LOOKED_AFTER = 3
 
 
@@ -188,7 +188,7 @@ class AccountTurn:
         day_s = hour_s - hour_s % DAY_S
         month = self._month(day_s)
         if day_s not in self._index.days:
-            # Nothing of the day is counted yet, so that this file is the first of it.
+            # Nothing of the day was counted before, so this file is its first.
             month.days.add(day_s)
         return _told(month, hour_s, totals) if day_s in month.days else totals
 
@@ -205,7 +205,8 @@ class AccountTurn:
             if most_files <= 0:
                 return False
             with suppress(ObjectMissingError, ObjectDamagedError):
-                # Sums of days have a retention. A day that is gone is not filled in, and its month is not listed.
+                # Day sums expire after a retention period. An expired day is not filled in, and its month is not
+                # listed.
                 most_files -= self._add_day(key)
         return True
 
@@ -252,7 +253,7 @@ class AccountTurn:
             try:
                 return MonthAddition(AccountsReader(self._objects.get(kept.key), kept.key), kept.days)
             except (ObjectMissingError, ObjectDamagedError):
-                # It is derived: all of its days are filled in again.
+                # The list is derived data: all its days are filled in again.
                 pass
         return MonthAddition(None, frozenset())
 
@@ -297,7 +298,7 @@ class AccountCheck:
         try:
             index = DayIndexes(objects=self.objects).newest()
         except (LedgerCorruptError, ObjectMissingError):
-            # The biller fails by it, which has an alarm of its own; or it has put another one in this moment.
+            # The biller fails on the same error and has an alarm of its own, or it has just replaced the index.
             return []
         found: list[Difference] = []
         for month, kept in sorted(index.accounts.items()):
@@ -356,7 +357,7 @@ class AccountCheck:
 
 
 def _is_whole(day_s: int, index: DayIndex) -> bool:
-    # A run of the time before may have published rows of the first minutes of the first day: clocks differ.
+    # Clocks differ, so an earlier run may have published rows of the first minutes of the first day.
     return not index.from_s or day_s > index.from_s
 
 

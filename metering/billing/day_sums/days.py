@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 
 _SCHEMA = "metering.rated-day/1"
-# Level 6 takes a third of the time of level 9, for files that are a few percent larger.
+# Level 6 compresses in a third of the time of level 9, into files that are a few percent larger.
 _LEVEL = 6
 ACCOUNT_ID = slice(2, 14)
 HOURS = 24
-# A kind as it is stored. The order is not that of its fields.
+# Columns of a usage kind in a stored file. Their order is not the order of the class's fields.
 _KIND = ("service", "usage_type", "from_location", "to_location")
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Entries that a question lists: about a second. The biller lists all, as the compactor does at each of its runs.
+# One query lists at most this many entries: about a second. The biller lists all entries, as the compactor does in each
+# run.
 MOST_LISTED = 2_000
 
 
@@ -119,7 +120,7 @@ def all_done(newest: Mapping[int, tuple[int, str]], counted: Mapping[int, int]) 
     return all(state == "done" and number == counted.get(shard, 0) for shard, (number, state) in newest.items())
 
 
-# An index of an earlier release does not say how far it goes.
+# An index of an earlier release has no `through_s`.
 _UNKNOWN = Reach(through_s=0, left=Uncounted(at_least=True))
 _NUMBER = re.compile(r"([0-9]{8})\.json")
 

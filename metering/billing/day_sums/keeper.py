@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock, Deadline
     from metering.stores.items import ItemStore
 
-# At its first run, the biller looks back this far: two whole months, for forecasts and for what is usual.
+# The biller's first run looks back this far: two whole months, for forecasts and for usual usage.
 _LOOKS_BACK_S = 70 * DAY_S
-# Files of one version of the index: at 200,000 keys each they take about three minutes. More come in the next turn.
+# One version of the index adds at most this many files: at 200,000 keys each they take about three minutes. More files
+# wait for the next run.
 _MOST_FILES = 400
-# Files that are not counted, of which a question adds up what they hold.
+# A query sums the contents of at most this many uncounted files.
 _FEW_FILES = 50
 
 
@@ -147,7 +148,7 @@ class DaySumKeeper:
             left = list_unpublished(self.items, self.shards).total
             return work, Reach(through_s=index.reach.through_s, left=Uncounted(total=left, at_least=True))
         oldest_s = now_s if listed.oldest_ms is None else listed.oldest_ms // 1_000
-        # What was once true stays true.
+        # `through_s` never moves back, because a complete time stays complete.
         through_s = max(index.reach.through_s, min(now_s, oldest_s))
         return work, Reach(through_s=through_s, left=Uncounted(total=listed.total))
 
@@ -188,7 +189,7 @@ class DaySumKeeper:
 
     def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
         if not run.plan_key:
-            # It was put on the chain after a restore of the ledger, and took nothing (P41).
+            # A restore of the ledger put this run on the chain, without any rows (P41).
             return
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]

@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 GLOBAL_REGION = "global"
 """Region of usage that is in none, such as that of an edge of CloudFront."""
 _REGION_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+(?=-)")
-# Usage types of the region whose prefix AWS leaves out.
+# Usage types of the region whose prefix AWS omits.
 _BARE = ("DataTransfer-", "C3DataTransfer-", "CloudFront-", "Unclassified-")
 _BARE_REGION = "us-east-1"
-# Producers may name usage types of their own, any number of them.
+# Producers may invent any number of usage types.
 _REMEMBERED = 4_096
 
 
@@ -87,7 +87,7 @@ def _named_region(usage_type: str) -> str:
     prefixed = _regions().get(usage_type.partition("-")[0])
     if prefixed:
         return prefixed
-    # The name of a region without a known prefix stands in for it.
+    # A region without a known prefix has its name in place of the prefix.
     spelled = _REGION_NAME.match(usage_type)
     if spelled:
         return spelled.group()
@@ -348,7 +348,7 @@ def _own_changes(billed: _Priced, right: _Priced) -> Iterator[RatedLine]:
             yield from map(_taken_back, before)
             yield from now
     for line in old.lines():
-        # Those that another payer pays now.
+        # These lines now belong to another payer.
         if not new.pays_for(line.account_id, line.hour_s):
             yield from map(_taken_back, old_rater.rate(line))
 

@@ -65,7 +65,7 @@ class Crediting:
         while True:
             billed = self.billed(invoice)
             for each in billed:
-                # One that was put by a process that died is finished first.
+                # A document that a dead process put but did not record is recorded first.
                 self.issuer.record(each)
             note = self._note(billed, because.strip(), book)
             loaded = self.issuer.composer.shelf.load(note.inputs.rates[note.month])
@@ -108,7 +108,7 @@ class Crediting:
         first = billed[0].invoice
         before = billed[-1].invoice.inputs.rates
         own = self.issuer.composer.shelf.newest(book or before[first.month].book.name)
-        # Late rows stay with the payer that the organization of their own month named: no other invoice has them.
+        # Late rows stay with the payer in the organization of their own month: no other invoice includes them.
         rates = {month: replace(own, organization=each.organization) for month, each in before.items()}
         rates[first.month] = own
         return replace(

@@ -259,7 +259,7 @@ def invoice_id(payer_id: str, month: str, number: int) -> str:
     return f"{payer_id}-{month}-{number}"
 
 
-# The same invoice has the same bytes for ever. `read_invoice` refuses other bytes than those of `invoice_bytes`.
+# The bytes of an invoice never change. `read_invoice` refuses any bytes other than those of `invoice_bytes`.
 
 
 SCHEMA = "metering.invoice/1"
@@ -429,7 +429,7 @@ class InvoiceStore:
         return _inputs_of(self.objects.get(key), key, month)
 
     def _of_payer(self, month: str, payer_id: str, numbers: Sequence[int]) -> Iterator[Stored]:
-        # Keys are in the order of texts: 10 comes before 2.
+        # Keys are sorted as strings: 10 comes before 2.
         for number in sorted(numbers):
             one = self._read(invoice_key(month, payer_id, number))
             if one is not None:

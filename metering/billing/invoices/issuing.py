@@ -284,7 +284,7 @@ class Issuer:
         refuse(what, [*_not_over(month, self.clock.now_ms() // 1000), *unreadable(usage)])
         number, stands = self.retrier.call(lambda: self.store.numbered_inputs(month))
         if stands is None:
-            # The sample is a book to try things with: it is never used unless it is named.
+            # The sample price book is for trials: it is used only if it is named.
             rates = self.composer.shelf.newest(asked.book or DEFAULT_BOOK)
             shared = self.planner.shared(month, rates)
             refuse(what, [*_open_regions(usage, month, shared.closed[month]), *self._open_before(month)])

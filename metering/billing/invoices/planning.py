@@ -26,7 +26,7 @@ class Planner:
 
     store: InvoiceStore
     composer: Composer
-    # A month is what it was when it was read, so this is found once for all payers.
+    # A month's corrections are read once for all payers, so that all see the same state.
     _corrected: dict[str, list[str]] = field(default_factory=dict)
 
     def shared(self, month: str, rates: Rates) -> Inputs:

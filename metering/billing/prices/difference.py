@@ -95,7 +95,7 @@ def _allowance_hours(before: PriceBook, after: PriceBook) -> Iterator[int]:
         elif now.to_s != old.to_s:
             yield min(end for end in (now.to_s, old.to_s) if end is not None)
         elif (set(old.skus) ^ set(now.skus)) & before.by_sku.keys() & after.by_sku.keys():
-            # A product that is new has had no usage with a price.
+            # A new product had no priced usage before.
             yield old.from_s
 
 

@@ -37,7 +37,7 @@ _SKU = re.compile(r"[A-Z0-9]{4,32}")
 _RATE = re.compile(r"[A-Z0-9]{4,32}(\.[A-Z0-9]{4,32}){2}")
 _MOST_PRICE = 1_000_000 * UNITS_A_USD
 _MOST_PATTERN = 200
-# Letters, groups of alternatives, and `.*`: enough to name usage types, and nothing that takes long to match.
+# Patterns allow letters, groups of alternatives, and `.*`: enough for usage types, and nothing that is slow to match.
 _PATTERN = re.compile(r"(?:[A-Za-z0-9:_-]|\\\.|\.\*|\((?:[A-Za-z0-9:_-]+\|)*[A-Za-z0-9:_-]+\))+")
 _MOST_WILD = 3
 
@@ -348,7 +348,7 @@ def content_value(book: PriceBook) -> dict[str, object]:
         "unit_bytes": GIB,
         "products": [_product_value(each) for each in sorted(book.products, key=lambda product: product.sku)],
         "allowances": [_allowance_value(each) for each in sorted(book.allowances, key=lambda each: each.id)],
-        # The first rule that matches is the one that counts.
+        # The first matching rule counts.
         "not_sold": [{"pattern": each.pattern, "why": each.why} for each in book.not_sold],
     }
 

@@ -105,7 +105,7 @@ class JsonStream:
             except (ValueError, ArithmeticError) as error:
                 self._read_on(str(error))
                 continue
-            # A number at the end of what was read may go on.
+            # A number at the end of the text so far may have more digits.
             if end == len(self._text) and self._more():
                 continue
             self._at = end
@@ -131,7 +131,7 @@ class JsonStream:
     def _more(self) -> bool:
         if self._ended:
             return False
-        # As much as is held already, so that a long member is not tried again and again.
+        # Each read doubles the text, so that a long member is not parsed again and again.
         wanted = max(CHUNK_CHARS, len(self._text) - self._at)
         try:
             chunk = self._file.read(wanted)
@@ -162,7 +162,7 @@ OFFERS: Mapping[str, frozenset[str]] = {
     "AmazonEC2": NETWORK_FAMILIES,
 }
 """Offers that have prices of what is metered here, and the families that they are read for."""
-# That of AmazonEC2 in us-east-1 has some hundred MB.
+# AmazonEC2's file of us-east-1 has several hundred MB.
 MOST_FILE_BYTES = 1024 * MIB
 _MOST_PASSED = 1_000
 _ADVICE = (
@@ -323,7 +323,7 @@ def _read_terms(stream: JsonStream, read: _Read) -> None:
     for kind in stream.members():
         for sku in stream.members():
             value = stream.value()
-            # Those of other kinds are for reservations.
+            # Terms of other kinds are for reservations.
             if kind == "OnDemand":
                 _term(read, sku, value)
 
@@ -337,7 +337,7 @@ def _read_versions(stream: JsonStream, read: _Read) -> None:
 
 
 def _product(read: _Read, sku: str, value: object) -> None:
-    # AWS writes the offer's code first; if a file does not, more is kept until it is known.
+    # AWS writes the offer code first; if a file does not, more is kept until the code is known.
     code = read.texts.get("offerCode", "")
     if code not in OFFERS or OFFERS[code] == _TRANSFER:
         read.skus.add(sku)
@@ -367,7 +367,7 @@ def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
 
 
 def _term(read: _Read, sku: str, value: object) -> None:
-    # AWS writes products first; if a file does not, everything is kept until they are known.
+    # AWS writes the products first; if a file does not, every term is kept until they are known.
     if "products" in read.names and sku not in read.products:
         return
     try:

@@ -121,7 +121,7 @@ class _OfferReading(Reading):
         return Product(
             sku=product.sku,
             usage_type=contract_name(about.usagetype),
-            # One usage type is two products: egress of a region, and CloudFront's of an edge.
+            # One usage type belongs to two products: the region's egress, and CloudFront's egress at an edge.
             services=Services(
                 only=frozenset({CLOUDFRONT_SERVICE}) if edge else frozenset(),
                 without=frozenset() if edge else frozenset({CLOUDFRONT_SERVICE}),
@@ -301,7 +301,7 @@ def _covering(product: Product) -> tuple[str, str]:
     if CLOUDFRONT_SERVICE in product.services.only:
         return "edges", ""
     prefix = product.usage_type.removesuffix(traffic_of(product.usage_type))
-    # Pairs of regions name us-east-1, which has no prefix elsewhere.
+    # Region pairs name us-east-1 by a prefix that it has nowhere else.
     return (product.transfer if is_beside(product) else ""), ("" if prefix == "USE1-" else prefix)
 
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 SAMPLE = "sample"
 """Prices of real bill lines, shipped with the package. Invoices refuse this book unless it is named."""
-# The version in force first. Earlier ones verify the invoices that were made with them.
+# The version in force first. Earlier versions verify the invoices that were made with them.
 _FILES = {2: "book.json", 1: "book-1.json"}
 
 
@@ -66,7 +66,7 @@ def sample_book(version: int = max(_FILES)) -> PriceBook:
     """
     path = resources.files("metering.billing.prices").joinpath("sample", _FILES[version])
     book = read_book(path.read_bytes(), SAMPLE)
-    # The file has a line for each value, so that people can read it. What is pinned is the canonical document.
+    # The file has a line for each value, so that people can read it. Its digest pins the canonical document.
     return replace(book, sha256=hashlib.sha256(canonical(book_value(book))).hexdigest())
 
 

@@ -185,7 +185,8 @@ def _positions_with(
     return of(seen_by_old), of(seen_by_late)
 
 
-# The place of both usages among the lines of one of them. Late usage of a span stands after the old usage of the span.
+# Positions of old and late usage among the lines of either. Late usage of a span is rated after the old usage of that
+# span.
 
 
 def _before_late(place: Place) -> Cut:
@@ -196,7 +197,7 @@ def _after_old(place: Place) -> Cut:
     return Cut(place.stretch.span.from_s) if place.stretch is not None and not place.stretch.late else place.cut
 
 
-# With overrides of accounts it stands at its place in time, after the old usage of the same key and hour.
+# With overrides of accounts, late usage is rated at its place in time, after the old usage of the same key and hour.
 
 
 def _in_old(old: PayerUsage, place: Place) -> Cut:

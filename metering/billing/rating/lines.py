@@ -74,8 +74,8 @@ class RatedLine(NamedTuple):
         return line_cost(self.line.bytes, self.price)
 
 
-# A position is a number of bytes of one product in the order of rating: of those that may be free, or of those that are
-# paid. With the cuts of its payer, any account, day or hour can be priced alone.
+# A position is a number of bytes of one product in the order of rating: either of the bytes that may be free, or of the
+# paid bytes. With its payer's cuts, any account, day or hour can be priced alone.
 
 
 class Cut(NamedTuple):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.billing.usage.months import Sold
 
 
-# A region that had no billing prefix when it was metered stands in its usage types by its name.
+# Usage types of a region without a billing prefix at metering time have the region's name in place of the prefix.
 _REGION_NAME = r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+"
 
 

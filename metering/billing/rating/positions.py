@@ -94,7 +94,7 @@ def _earliest_first(
     for day in _by_day(rests):
         sums = [(sku, rests[sku].of(stretch.eligible_bytes), stretch) for sku, stretch in day]
         ends = sum(rest for _, rest, _ in sums) > left_bytes
-        # Lines of the day say where it ends.
+        # Only the day's lines show where the allowance ends.
         for sku, size in _eligible(prices, sales, sums) if ends else (each[:2] for each in sums):
             one = min(left_bytes, size)
             taken[sku] += one

@@ -69,7 +69,7 @@ class Rater:
         return self.rated((line,))
 
     def rated(self, lines: Iterable[UsageLine]) -> Iterator[RatedLine]:
-        # This loop runs for each line of a month: names are local, and tuples are made without their classes' own code.
+        # This loop runs for each line of a month, so names are local and tuples are made by `tuple.__new__`.
         scales, apart, make = self._scales, self._apart, tuple.__new__
         for line in lines:
             sold = (line.service, line.usage_type)
@@ -145,7 +145,7 @@ class Rater:
         return self._prices.found(Sold(*sold))
 
 
-# Sorts after a mark at the beginning of an hour, whose account id is empty: such a mark counts in its hour.
+# Sorts after a cut at the start of an hour, whose account id is empty: such a cut counts in its hour.
 _ANYBODY = "0"
 
 

@@ -23,7 +23,7 @@ SCHEMA = pa.schema([
     ("bytes", pa.decimal128(38, 0)),
 ])  # fmt: skip
 """Columns of lines: the fields of a usage line, in its order. The hour of a day's line is the day's first."""
-# Rows that are made of lines, or lines of rows, at once.
+# Rows are converted to lines, and lines to rows, in portions of this size.
 _ROWS = 100_000
 
 

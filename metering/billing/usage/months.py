@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     """Told a region, how many of its hours are read, and how many there are."""
 
 
-# Up to so many accounts, lines of the usage table are rated, a partition each; of more, columns of the lake.
+# For up to this many accounts, lines of the usage table are rated, one partition each; for more, columns of the lake.
 FEW_ACCOUNTS = 200
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metering.ledger.periods import FrozenMonth
 
 
-# Rows of a day's hours that wait for their sum.
+# Rows of a day's hours are summed when there are this many.
 _DAY_ROWS = 500_000
 
 
@@ -162,7 +162,7 @@ def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
         day[:] = [summed(pa.concat_tables(day))]
 
 
-# Rows of so few accounts are read whole and sorted: an account has some ten thousand in a month.
+# Rows of up to this many accounts are read whole and sorted: an account has some ten thousand a month.
 _FEW_ACCOUNTS = 20
 _MICROSECONDS = 1_000_000
 
@@ -221,7 +221,7 @@ class ClosedMonth:
                 yield from self._hour(each_s, accounts, sold, columns)
 
     def late(self, accounts: Accounts = None) -> Iterator[Late]:
-        # Sums of days say in a moment whether there is anything.
+        # Day sums tell quickly whether there is any late usage.
         days = self._late_days(accounts)
         for hour in self.frozen.hours:
             if hour.hour_s - hour.hour_s % DAY_S in days:

@@ -50,7 +50,7 @@ def readable_regions(session: Session, home: RegionConnection) -> tuple[list[Reg
     from metering.ledger.periods import period_key
     from metering.stores.writes import Table
 
-    # Its stacks are known; its ledger must answer, too.
+    # The region's stacks are known, but its ledger must answer, too.
     regions, silent = session.regions.readable(
         home, lambda region: region.items.get(Table.LEDGER, period_key("2026-11"))
     )
@@ -124,7 +124,7 @@ def checked_files(files: list[Path]) -> list[Path]:
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(:00(:00)?)?Z")
-# Labels of hours have years of four digits, and the end of a range needs one too.
+# Hour labels have four-digit years, and the exclusive end of a range needs a label, too.
 _LAST_YEAR = "9998"
 WRITE_HOUR = "Write a full hour in UTC: 2026-11-01T00:00:00Z, 2026-11-01 or 2026-11."
 

@@ -176,6 +176,6 @@ def _described(options: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _spelled(option: OptionInfo) -> str:
-    # In an annotation, Typer keeps the first name where a default would stand.
+    # In an annotation, Typer stores the first option name in the field for the default.
     names = sorted((str(option.default), *(option.param_decls or ())), key=lambda name: name.startswith("--"))
     return f"{', '.join(names)} {option.metavar or ''}".strip()

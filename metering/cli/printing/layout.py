@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 Style = Literal["", "title", "heading", "rule", "note"]
 
-# Wide enough for any line: of a file, or of a window that scrolls.
+# Wide enough for any line of a file or of a scrolling window.
 UNBOUNDED = 1 << 30
-# A row of more columns is easier to read upright, even if it fits.
+# A row with more columns is easier to read vertically, even if it fits.
 _MOST_COLUMNS_OF_A_ROW = 4
 # Between two fields.
 _GAP = "  "
-# Less room is not worth a wrapped text beside its name.
+# Less width is not worth wrapping text beside its name.
 _READABLE = 24
 _ENOUGH_ROWS = 3
-# Cells below which a text of each form is not narrowed.
+# Text of each form is never narrowed below this many cells.
 _LEAST = {"short": 12, "prose": 24, "copied": 24}
-# Texts to copy that are no longer stay whole.
+# Text to copy is never broken up to this length.
 _WHOLE_COPY = 40
 _ELLIPSIS = "…"
-# A command to paste counts as one word.
+# A command to paste counts as one unbreakable word.
 _WORDS = re.compile(r"`[^`]*`\S*|(?<=: )metering .*\S|\S+")
 _DIGITS = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
 
@@ -63,7 +63,7 @@ def cell_text(column: Column, value: Cell) -> str:
     if isinstance(value, Decimal):
         return f"{value:,f}"
     if isinstance(value, int):
-        # A number that is a name, such as that of a process, is copied; a count is read.
+        # A number that serves as a name, such as a process id, is printed for copying; a count is printed for reading.
         return str(value) if column.text == "copied" else f"{value:,}"
     if column.text == "number":
         match = _DIGITS.fullmatch(value)
@@ -198,7 +198,7 @@ def _heading_lines(heading: str, width: int) -> list[str]:
 
 
 def _fields_of(answer: Answer) -> list[Field]:
-    # Once: rows of a query may lie on the disk.
+    # The rows are read once, because those of a query may be on disk.
     rows = list(answer.rows_and_others())
     fields: list[Field] = []
     for column in answer.columns:
@@ -215,7 +215,7 @@ def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
     least = [field.least for field in fields]
     if sum(least) > room:
         return None
-    # No field can get more than all the room: a text of a megabyte need not be counted down from there.
+    # No field gets more than the whole width, so a value of a megabyte is not shrunk cell by cell.
     widths = [max(low, min(field.widest, room)) for low, field in zip(least, fields, strict=True)]
     for _ in range(sum(widths) - room):
         widest = max(range(len(widths)), key=lambda each: (widths[each] > least[each], widths[each]))
@@ -247,7 +247,7 @@ def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
         last = max(reversed(kept), key=lambda field: field.rank)
         if last.rank <= (KEEP, False) or len(kept) == 1:
             return None
-        # With a column goes its size, which can go alone.
+        # Removing a column removes its size, too; a size can be removed alone.
         kept = [each for each in kept if each is not last and (last.is_size or each.column is not last.column)]
     return _Grid(fields=kept, widths=widths, same=same)
 
@@ -314,7 +314,7 @@ def footer_lines(answer: Answer, width: int) -> list[Line]:
     """Lines below the rows and their chart."""
     lines: list[str] = []
     for text in map(printable, answer.footer):
-        # A line that is moved in stays so.
+        # An indented line keeps its indentation.
         indent = text[: len(text) - len(text.lstrip())]
         lines += [indent + line for line in wrapped(text, width - len(indent), keeping=True)]
     if answer.rows and any(column.shows_size for column in answer.columns):
@@ -336,7 +336,7 @@ def _upright(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], widt
         for column, text, value in shown:
             beside = [_size_of(column, value), column.about if alone else ""]
             entries.append((column, [padded(text or "-", end, right=_stands_right(column)), *filter(None, beside)]))
-        # Explanations of some lines only would look as if the others had none.
+        # If only some lines were explained, the others would seem to have no explanation.
         explained = all(start + cell_len(_GAP.join(parts)) <= width for column, parts in entries if column.about)
         for column, parts in entries:
             kept = parts if explained else [part for part in parts if part != column.about]
@@ -364,5 +364,5 @@ def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iter
     else:
         yield Line(text=name)
     for text in lines:
-        # A text that is to be copied and is wider itself is alone on its line.
+        # Text to copy that is wider than the line gets a line of its own.
         yield Line(text=" " * indent + text if indent + cell_len(text) <= width else text)

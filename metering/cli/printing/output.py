@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from metering.cli.printing.table import Chart
 
-# Cells of a chart in a file.
+# Width of a chart that is written to a file, in cells.
 _CHART_WIDTH = 120
 _WRONG_PLACES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -48,7 +48,7 @@ class PageFormat(StrEnum):
 
 
 _UNASKED_JSON = "This is JSON, because stdout is no terminal. For a table: --format table"
-# A file without a suffix, such as a device, gets JSON.
+# A file name without a suffix, such as a device, gets JSON.
 _SUFFIXES = {"": Format.JSON, ".txt": Format.TABLE} | {f".{form}": form for form in Format if form is not Format.TABLE}
 
 

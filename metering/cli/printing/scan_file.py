@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 RESUME_OPTION = typer.Option(
     "--resume", metavar="FILE", help="Save progress in this file; after a stop, the next run resumes from it."
 )
-# A scan of a large region saves some megabytes each time.
+# The saved scan of a large region has some megabytes.
 _SAVED_EVERY_S = 10
 
 
-# How every census begins that an older version saved without saying whose it is.
+# First bytes of a census that an older version saved without its owner.
 _NAMELESS = b"\x1f\x8b"
 
 

@@ -35,7 +35,7 @@ MOST_BARS = 20
 MOST_TIMES = 31
 _TIMES = frozenset({"hour", "day", "month"})
 _WIDEST_BAR = 40
-# Where less is left for a bar, names stand above their bars.
+# If a bar has less width, names stand above their bars.
 _SHORTEST_BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STYLES = {"": "", "title": "italic", "heading": "bold", "rule": "dim", "note": "dim"}
@@ -106,7 +106,7 @@ def print_table(answer: Answer, console: Console, *, chart: Chart | None = None,
         wide: Show every column whole, in lines as long as it takes.
     """
     lines = answer_lines(answer, console.width, chart=chart, wide=wide)
-    # One call a line would take most of the time of a long answer.
+    # Printing line by line would take most of the time of a long answer.
     for style, alike in groupby(lines, key=lambda line: line.style):
         console.out("\n".join(line.text for line in alike), style=_STYLES[style] or None, highlight=False)
 
@@ -178,5 +178,5 @@ def print_page(text: str, console: Console) -> None:
 def _prose(text: str, console: Console) -> None:
     if text.strip():
         console.print()
-        # A relative link leads nowhere from a terminal; who prints the page says how to open what it names.
+        # A relative link does not work in a terminal; the caller says how to open the linked page.
         console.print(Markdown(_LINK.sub(r"**\1**", text)), width=min(console.width, _WIDTH))

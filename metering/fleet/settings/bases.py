@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from metering.units import DAY_S
 
-# Write units cost nothing on an emulator, and people wait for their usage.
+# Write units are free on an emulator, and people wait for their usage.
 _SOON: dict[str, object] = {"rollup_every_s": 1, "rollup_blocks": 1}
 _EMULATED: dict[str, object] = {
     "emulated": True,
@@ -26,14 +26,14 @@ _EMULATED: dict[str, object] = {
         "bake_min": 0,
         "canaries": 1,
         "canary_wait_min": 5,
-        # A laptop builds these in minutes. Any other region is built when it is named.
+        # A laptop builds the stacks of these regions in minutes. Other regions are built when they are named.
         "allow": ["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1"],
     },
 }
 
 STAGES: dict[str, dict[str, object]] = {
     "local": {**_EMULATED, "api": True},
-    # 15 s and 20 s: the messages of a killed worker are back before a test times out.
+    # Visibility timeouts of 15 s and 20 s return the messages of a killed worker before a test times out.
     "killtest": {
         **_EMULATED,
         "batch_window_s": 0,
@@ -44,16 +44,16 @@ STAGES: dict[str, dict[str, object]] = {
         "tunables": {**_SOON, "reserve_ms": 5_000},
     },
     "dev": {"stateful_retained": False, "log_retention_days": 30, "lake_retention_days": 365},
-    # Reading every marker each quarter of an hour is too expensive: docs/decisions/0013-reconciliation.md.
+    # Reading every marker each quarter of an hour costs too much: docs/decisions/0013-reconciliation.md.
     "prod": {"log_retention_days": 365, "rollout": {"pager_needed": True}, "tunables": {"scan_every_s": DAY_S}},
 }
 
-# Settings of a stage of an account on an emulator. All others are its own.
+# Settings of an account's stage when it is rehearsed on an emulator. All other settings are the stage's own.
 REHEARSAL: dict[str, object] = {"emulated": True, "rehearsal": True, "composite_alarms": False}
-# Its rules of a rollout, for no one waits a quarter of an hour for it.
+# Rollout rules of a rehearsal, because nobody waits a quarter of an hour for it.
 REHEARSAL_RULES: dict[str, object] = {"bake_min": 0, "canaries": 1, "canary_wait_min": 5}
 
-# Base of a stage without `like`: it must not lose data or its pager.
+# Base of a stage without `like`: the strictest base, so that the stage cannot lose data or its pager.
 SAFEST = "prod"
 
 
@@ -62,10 +62,10 @@ def runs_on_emulator(stage: str) -> bool:
     return bool(STAGES.get(stage, {}).get("emulated"))
 
 
-# A stage's name is a part of the names of its stacks.
+# A stage's name is part of its stacks' names.
 STAGE_NAME = r"^[a-z][a-z0-9-]{0,15}$"
 
-# Fields that are tables of their own. Laying one over another changes only the entries that it names.
+# Fields that are tables. A layer changes only the entries of such a table that it names.
 TABLES = ("rollout", "tunables")
 
 

@@ -170,11 +170,11 @@ def _lines(stage: str, given: GivenSettings) -> Iterator[str]:
 
 
 def _value(value: object) -> str:
-    # TOML's basic strings, numbers, truth values and lists of them are those of JSON, but for this character.
+    # TOML's basic strings, numbers, booleans and lists of them are those of JSON, except for this character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-# Settings that are lists of tables.
+# Settings whose value is a list of tables.
 _ENTRIES: dict[str, type[BaseModel]] = {"subscriptions": Subscription, "log_sources": LogSource}
 
 

@@ -140,7 +140,7 @@ def _base_of(asked: Asked, before: GivenSettings | None) -> str:
     )
 
 
-# Fields that a deployment decides.
+# Fields that are set by the deployment and not by people.
 _DECIDED = {
     "rehearsal": "a stage of an account that meets an emulator is rehearsed",
     "first_build": "a deployment sees whether it is the first one",

@@ -39,10 +39,10 @@ _NAME = r"^[a-z][a-z0-9-]{0,31}$"
 _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 _KEY_ARN = r"^(arn:[a-z0-9-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _ROLE_ARN = re.compile(r"arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+")
-# A policy takes these as wildcards or variables, so a grant on such a prefix would reach other objects.
+# An IAM policy treats these as wildcards or variables, so a grant on such a prefix would match other objects.
 _WILD = re.compile(r"[*?$]|[^\x20-\x7e]")
 _LONGEST_PREFIX = 512
-# The environment of a function has 4 KB (Lambda quotas), and the other variables take 1.5 KB.
+# A function's environment may have 4 KB (Lambda quotas), of which other variables take 1.5 KB.
 MOST_BYTES = 2_000
 
 
@@ -163,7 +163,7 @@ def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"log_sources has the name {name} twice: name each source otherwise"
     for source in found:
-        # CloudFormation begins the name of a bucket with that of its stack.
+        # CloudFormation prefixes a bucket's name with its stack's name.
         if source.bucket.startswith(f"metering-{stage}-data-"):
             yield f"log source {source.name} is in the data bucket of the stage itself, whose objects are no logs"
     yield from _too_many(found)

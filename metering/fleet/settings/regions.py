@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.fleet.ports import DeployedSettings
 
 
-# A lower value of these deletes what is older.
+# Lowering these settings deletes older data.
 _LIVES = {
     "log_retention_days": "logs",
     "queue_retention_s": "messages in the queue",
@@ -30,14 +30,14 @@ _LIVES = {
     "quarantine_retention_days": "quarantined records",
     "lake_retention_days": "lake files",
 }
-# Effect of a false value.
+# Effect of setting a switch to false.
 _SWITCHED_OFF = {
     "stateful_retained": "a deletion of the data stack would delete the data",
     "versioned": "objects that are replaced or deleted are gone at once",
     "analytics": "the Glue database and the Athena workgroup are deleted, with the queries saved in it",
     "api": "the HTTP API is deleted: its tokens stay, and its address is another one when it comes back",
 }
-# Settings that are built into existing resources.
+# Settings that are fixed once their resources exist.
 _FIXED = {
     "emulated": "names of functions and the roles of deployments depend on it",
     "rollout.home": "the states of all regions are in the ledger of the home region",
@@ -141,7 +141,7 @@ def _pages(value: object) -> bool:
     return any(each.get("severity") == "page" for each in _rows(value))
 
 
-# Settings that are lists of tables: what a row is called, and how it is told.
+# Settings that are lists of tables: the noun for a row, and a function that describes one.
 _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
     "subscriptions": ("subscription", _subscription),
     "log_sources": ("log source", _log_source),
@@ -209,7 +209,7 @@ class RegionSettings:
 
     def _unreadable(self, region: str, error: SettingsError) -> Before:
         if (given := self.deployed.given(region)) is not None:
-            # Only the policy is for another version, and the next deployment brings its own.
+            # Only the policy belongs to another version, and the next deployment replaces it.
             return Before(given=given)
         rest, known = self._subscribed(region), "the file and --set"
         if rest is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-# Patterns of text, as an example says them.
+# Regular expressions of settings -> an example for people.
 _EXAMPLES = {
     r"^\d{4}-\d{2}-\d{2}$": "a date such as 2026-01-01",
     r"^[a-z][a-z0-9-]{0,15}$": "a letter, then up to 15 of a-z, 0-9 and dashes",
@@ -127,7 +127,7 @@ def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
         if isinstance(part, int):
             continue
         if part not in fields:
-            # An entry of a table of numbers.
+            # The value belongs to a table of numbers.
             return "a whole number"
         found = fields[part]
         fields = _below(found.annotation)

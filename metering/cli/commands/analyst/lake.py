@@ -211,10 +211,10 @@ _DIFFERENCES = ListedRows(
     timed("hour", priority=KEEP),
     copied("between"),
     copied("key", priority=KEEP),
-    # Differences are told from exact numbers; their sizes would look equal.
+    # Differences are shown as exact numbers, because rounded sizes would look equal.
     exact("usage_bytes", "markers_bytes", "rows_bytes", priority=KEEP),
     integer("usage_records", "markers_records", "rows_records"),
-    # The same figures again, by the names that they have in a comparison.
+    # The same figures again, under their names in a comparison.
     exact("expected_bytes", "found_bytes", priority=ROOMY),
     integer("expected_records", "found_records", priority=ROOMY),
 ).columns
@@ -247,7 +247,7 @@ def _difference_row(difference: Difference) -> dict[str, Cell]:
     }
     if difference.odd:
         return row
-    # Both totals by the names of their sources, and again as expected and found.
+    # Both totals under the names of their sources, and again as expected and found.
     sources = difference.between.split("/")
     totals = (difference.expected, difference.found)
     for name, total in zip((*sources, "expected", "found"), totals * 2, strict=True):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 period = family("Billing months: list them, close one for good, show it, verify it.")
 rebuild = family("Rebuild derived items from the rows, while the workers run.")
 
-# Repairs that are named one by one on stderr and in the audit trail.
+# At most this many repairs are named one by one on stderr and in the audit trail.
 _NAMED = 5
 
 MonthArgument = Annotated[str, argument("YYYY-MM", "Billing month, such as 2026-11.")]
@@ -125,7 +125,7 @@ def period_list(session: Session, corrections: CorrectionsOption = False) -> Non
     def months_of(region: RegionConnection) -> Answer:
         months = region.jobs.closer.months()
         deeds = DeedTrail(items=region.items).between(0, now_s + DAY_S)
-        # They come newest first: of two that ended well, the earlier one closed the month.
+        # Deeds are listed newest first: if two closes succeeded, the earlier one closed the month.
         by = {each.subject: each.who for each in deeds if each.what == "period close" and each.state is DeedState.OK}
         closed = [each.month for each in months if each.state == "closed"]
         later = corrections_since([report_source(region)], closed, now_s=now_s) if corrections else None

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 query_app = typer.Typer()
 
-# Rows of a table that a person still looks through.
+# A person still looks through a table of this many rows.
 TABLE_ROWS = 1_000
-# A table is laid out whole, because its columns are as wide as their longest value.
+# A table is laid out in memory, because its columns are as wide as their longest value.
 _MOST_TABLE_ROWS = 100_000
 _MOST_SQL_BYTES = MIB
 
@@ -169,7 +169,7 @@ def _content(file: Path | None) -> bytes:
 
 def _end(error: QueryError) -> NoReturn:
     """Print DuckDB's message line by line, so that its caret stands below the place."""
-    # stderr may be full; the exit code still says that the query was wrong.
+    # stderr may be full; the exit code still reports the wrong query.
     with suppress(OSError):
         say("Error: The query failed.", style="bold red")
         for line in str(error).split("\n"):
@@ -236,7 +236,7 @@ def serve(
             f"This needs {' and '.join(missing)}, which this installation lacks.",
             "Install it: pip install 'transfer-metering[cli,serve]'",
         )
-    # As the tokens of the API are: the page and programs take either.
+    # Has the form of the API's tokens, so that the page and programs accept it.
     secret = f"mtr_{secrets.token_hex(8)}_{secrets.token_hex(32)}"
     parts = _parts(session, secret)
     server = _server(parts, port)
@@ -248,7 +248,7 @@ def serve(
     try:
         server.run()
     except KeyboardInterrupt:
-        # That is how it ends.
+        # Ctrl-C is the regular way to stop the server.
         say("Stopped.")
 
 
@@ -256,7 +256,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
     opened: dict[str, RegionConnection] = {}
     regions = [_read_only(each, opened) for each in connections(session)]
     billing = _billing(session, opened)
-    # Slow to import, and a command that cannot reach its region does not need it.
+    # This import is slow, and a command that cannot reach its region does not need it.
     from metering.api.authentication import Limits, OneToken
     from metering.api.parts import ApiParts
     from metering.wiring.answers.usage import Everywhere
@@ -264,7 +264,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
     return ApiParts(
         regions=regions,
         tokens=OneToken(secret=secret),
-        # One person asks, and pays: nobody else is to be kept from asking. Budgets of a request hold as anywhere.
+        # The only user is the one who pays, so no rate limit is needed. The budgets of each request still apply.
         limits=Limits(
             token_rate_per_s=1_000.0,
             token_burst=1_000,

@@ -230,7 +230,7 @@ def usage(
         everywhere=everywhere,
     )
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
-    # A table says itself that it is empty.
+    # An empty table says itself that it is empty.
     told = session.chosen_format is Format.TABLE
     for text in _notes(query, found, told=told):
         say(text, style="yellow")
@@ -268,7 +268,7 @@ def _missing_note(name: MissingName, *, alone: bool) -> str:
     if of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {CANARY_ACCOUNT_ID}."
     if name.elsewhere and alone:
-        # What waits for the roll-up is in the rows of the range, and not in a report on accounts.
+        # Usage that waits for the roll-up is in the rows of the range, but not in a report on accounts.
         return f"The {what} {name.value} has usage in this range that is not rolled up yet."
     if name.elsewhere:
         return f"The {what} {name.value} has usage in this range, but none with the other filters."
@@ -316,7 +316,7 @@ def accounts(
 
 trace_app = typer.Typer()
 
-# About ten seconds' work; the HTTP API refuses more.
+# About ten seconds of work; the HTTP API refuses longer ranges.
 _QUICK_HOURS = 168
 LineFilters = Annotated[str | None, LINE_FILTERS]
 _TRACE_EXAMPLES = """Examples:

@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
 _QUERY_S = 2 * MINUTE_S
-# Sending more messages may take longer; no machine was slower than this.
+# The timeout of sending assumes this rate; no machine was slower.
 _SLOWEST_PER_S = 20
 BATCHES = 1_500
 RECORDS_PER_BATCH = 20
 _REAL_BATCH = 20
 _KEYS_PER_BATCH = 4
-# The synthetic traffic lies in the last three whole hours. Hours with fewer rows wait for more, as in service.
+# The synthetic traffic covers the last three whole hours. Hours with fewer rows wait for more, as in production.
 _BUSY_S = 5 * HOUR_S
 _TOP = 5
 _SQL = (
@@ -65,7 +65,7 @@ def demo_traffic(
     """The real lines, moved to now, and made-up traffic; the same seed gives the same totals at any time."""
     from metering.replay.given import SAMPLE, given_traffic, read_records, synthetic_traffic
 
-    # Few usage keys a batch: the emulator takes most of the time, and most of that for those.
+    # Few usage keys per batch: the emulator takes most of the time, and most of that for usage keys.
     scenario = replace(SCENARIOS["mixed"], records_per_batch=records_per_batch, keys_per_batch=_KEYS_PER_BATCH)
     return [
         given_traffic(read_records([SAMPLE]), _REAL_BATCH, now_s, admission=admission),
@@ -75,7 +75,7 @@ def demo_traffic(
 
 def _deploy(demo: Demo) -> None:
     state = limited("the deployment", lambda: start_local(demo.region_name, "local", name=demo.name))
-    # The demo must not touch the AWS account that the user works with.
+    # The demo must not touch the user's own AWS account.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     demo.deployed = connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
 
@@ -143,7 +143,7 @@ def _report(demo: Demo) -> None:
 
     source = UsageTable(items=demo.region.items)
     accounts = frozenset(str(record["account_id"]) for record in read_records([SAMPLE]).records)
-    # Whole hours, so that the heading says what is counted.
+    # The range consists of whole hours, so that the heading matches the counted usage.
     real = UsageQuery(
         from_s=hour_of(demo.now_s - _WINDOW_S),
         to_s=hour_of(demo.now_s) + HOUR_S,
@@ -169,7 +169,7 @@ def _show_lake(demo: Demo) -> None:
     """Compact and reconcile the busy hours, and tell what they cost."""
     from metering.wiring.biller import connected_biller
 
-    # A third of the synthetic records lies in each of three hours. Each hour fills one file, and the rest waits.
+    # Each of three hours has a third of the synthetic records. Each hour fills one lake file, and the rest waits.
     file_rows = max(1, demo.batches * demo.records_per_batch // 5)
     jobs, since_s = demo.region.jobs, demo.now_s - _BUSY_S
     compactor = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows))
@@ -186,7 +186,7 @@ def _show_lake(demo: Demo) -> None:
     costs = storage_answer(seen("measuring", lambda: measure_storage(demo.region, from_s=since_s)))
     tell(next((line for line in costs.footer if line.startswith("Storage saved")), ""))
     if demo.keep:
-        # The list of accounts on the page is the biller's, which would come by within the hour.
+        # The page's list of accounts comes from the biller, whose next scheduled run may be an hour away.
         seen("summing accounts", lambda: connected_biller(demo.region, [demo.region]).run(NoDeadline()))
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
@@ -311,7 +311,7 @@ def demo(
     It needs no AWS account and no container, takes about a minute, and leaves nothing behind, unless --keep is given.
     If an act fails, the demo says so and runs the next ones.
     """
-    # Said before the first act begins.
+    # The check fails before the first act begins.
     checkout_dir()
     began = time.monotonic()
     region, now_s = session.stated_region, int(time.time())

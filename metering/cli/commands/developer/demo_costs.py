@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# Longer than the real lines, which are those of a month.
+# Longer than the month that the real lines cover.
 _WINDOW_S = 36 * DAY_S
 _TOP = 5
 _PAYER = "999999999999"

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A step that takes longer hangs: with the default traffic, none takes a quarter of this.
+# A longer step is considered hanging: with the default traffic, none takes a quarter of this.
 _STEP_S = 10 * MINUTE_S
 
-# What works after the demo, in lines that fit 60 columns.
+# Commands that work after the demo, in lines of at most 60 columns.
 NEXT = (
     "export PATH=$PWD/.venv/bin:$PATH",
     "metering local up",
     "metering replay --scenario week --manifest m.json",
     "metering verify --manifest m.json --wait 5m",
-    # Seven days of hours, counted back from this one, touch eight days.
+    # Seven times 24 hours, counted back from now, touch eight calendar days.
     "metering report usage --group-by day --last 8d --chart",
     "metering cost --prices sample --last 8d --group-by day",
     "metering local down",
@@ -138,7 +138,7 @@ def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None
         tell(f"  {line}")
     if link is not None:
         tell("\nThe service is still up. Explore its usage:", style="bold")
-        # A link that is wrapped is none.
+        # A wrapped link cannot be opened.
         sys.stdout.write(f"{link}\n")
 
 

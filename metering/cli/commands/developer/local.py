@@ -45,20 +45,20 @@ if TYPE_CHECKING:
 
     from metering.settings import GivenSettings
 
-    # By stack, in the order of deployment.
+    # Outputs by stack, in the order of deployment.
     Outputs = Mapping[str, Mapping[str, str]]
 
 
-# Outputs that only tell CloudFormation how its stacks depend on each other.
+# Prefix of outputs that only link stacks for CloudFormation.
 _EXPORTS = "ExportsOutput"
-# What an emulator puts out as it is the name of a host that nobody resolves.
+# On an emulator, the raw output is a host name that no DNS resolves.
 _API = "ApiUrl"
-# Version 1 ignores the variable for SQS, and would send a message to AWS.
+# Version 1 of the AWS CLI ignores the endpoint variable for SQS, and would send a message to AWS.
 _AWS_CLI = (
     "# The AWS CLI: aws --endpoint-url $AWS_ENDPOINT_URL sqs send-message --queue-url $INGEST_QUEUE_URL "
     "--message-body file://batch.json\n"
 )
-# Names in a shell -> outputs of the data stack.
+# Shell variable -> output of the data stack.
 _NAMES = {
     "INGEST_QUEUE_URL": "IngestQueueUrl",
     "DEAD_LETTER_QUEUE_URL": "DeadLetterQueueUrl",
@@ -131,7 +131,7 @@ def environment_answer(values: Mapping[str, str]) -> Answer:
     return ListedRows(copied("name", "value", priority=KEEP)).answer(values.items(), document={**values})
 
 
-# The emulator keeps nothing when it stops, and nobody lets it run for so long.
+# The emulator keeps nothing when it stops, and nobody lets it run for this long.
 _LIFE_S = 30 * DAY_S
 
 
@@ -341,7 +341,7 @@ def start_local(
         OperationFailedError: This is no checkout of the project.
         MeteringError: The emulator or the deployment failed; then nothing is left running.
     """
-    # Said before the emulator is started, not after.
+    # The check fails before the emulator starts, not after.
     checkout_dir()
     if port is not None and emulator.is_port_used(port):
         raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
@@ -422,7 +422,7 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., 
         environ={**os.environ, **client_environment_of(state)},
         progress=tell,
         given=given,
-        # A stage of an account leaves out what an emulator lacks.
+        # A stage of an account leaves out the resources that an emulator lacks.
         arguments=() if runs_on_emulator(state.stage) else ("--rehearsal",),
     )
 

@@ -158,7 +158,7 @@ _EXAMPLES = """Examples:
 
 Then: metering verify --manifest m.json --wait 10m
 """
-# Most problems of records that are told; all of them count.
+# At most this many problems of records are printed; all of them are counted.
 _SHOWN = 10
 _SCENARIOS = "".join(f"- {name}: {scenario.about}\n" for name, scenario in SCENARIOS.items())
 _VERDICTS = ("accepted", "partly", "duplicate", "conflict", "rejected")
@@ -287,7 +287,7 @@ def _of_files(
         raise WrongUsageError("--input and --scenario exclude each other.", "Run one replay for each.")
     from metering.replay.given import TOO_OLD, given_traffic, read_records
 
-    # Files that cannot be read need no region.
+    # Unreadable files are reported without connecting to a region.
     read = read_records(files)
     admission = Admission.of(session.region().settings)
     traffic = given_traffic(read, records_per_batch or 100, now_s, admission=admission, shifted=shifted)
@@ -309,7 +309,7 @@ def _emulated_region(session: Session) -> RegionConnection:
     if session.emulated:
         return session.region()
     if runs_on_emulator(session.stage):
-        # Says that no emulator runs here, or that the endpoint is none.
+        # Reports that no emulator runs here, or that the endpoint is not an emulator.
         session.region()
     raise WrongUsageError(
         f"Stage {session.stage} in {session.stated_region} is not on an emulator, and made-up traffic would stay on "
@@ -401,7 +401,7 @@ def _answer(
     told = ", ".join(f"{verdict} {count:,}" for verdict, count in expected.items() if count)
     next_ = [f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m"]
     if hours:
-        # Without times it would be of this month alone.
+        # Without times, the report would cover this month only.
         next_.append(f"metering report usage --from {rfc3339(min(hours))} --to {rfc3339(max(hours) + HOUR_S)}")
     return _SENT.one(
         values,

@@ -179,7 +179,7 @@ def update(session: Session) -> None:
         regions = [session.region()]
     result: BillerResult | None = None
     files = 0
-    # The home region comes last: it judges what all of them have counted.
+    # The home region comes last: it evaluates budgets over the usage of all regions.
     for region in sorted(regions, key=lambda each: is_home(session, each.region)):
         if region.emulated:
             compact_now(region.jobs)

@@ -175,7 +175,7 @@ _COMPARE_EXAMPLES = """Examples:
     metering compare cur/ --by month --format csv --output compared.csv
 """
 _BY = ("day", "month")
-# Epoch seconds of the year 9999: a bill may be of any time.
+# Epoch seconds of the year 9999: a bill may have any date.
 _END_S = 253_370_764_800
 
 
@@ -329,7 +329,7 @@ def set_(
     from metering.reports.prices import organization_answer
     from metering.wiring.billing import build_organization, build_overrides
 
-    # Whoever may not change the stage is told before the file is read.
+    # Permission is checked before the file is read.
     home = billing_home(session)
     if not file.is_file():
         raise WrongUsageError(f"{file} is no file.", "Name a JSON file; see: metering organization set --help")

@@ -251,7 +251,7 @@ def import_(
     effective_s = None if effective is None else full_hour(effective, "--effective")
     if book == SAMPLE:
         raise WrongUsageError("The book `sample` ships with the package.", "Name another one with --book.")
-    # Whoever may not change the stage is told before files are read.
+    # Permission is checked before files are read.
     home = billing_home(session)
     checked_files(files)
     planned = plan(home, files, book=book, effective_s=effective_s, partial=partial)

@@ -177,7 +177,7 @@ drops = family("Objects below `drop/` that S3 never announced, so they became no
 _SinceOption = Annotated[
     str | None, option("--since", "DURATION", "Check objects that were put within this time. Default: 35d.")
 ]
-# Older records are too old to be metered.
+# Records older than this can no longer be metered.
 _SINCE_S = 35 * DAY_S
 _LOST: Fields[LostDrop] = (
     *timed("put_at", of=lambda it: it.put_s, priority=KEEP),

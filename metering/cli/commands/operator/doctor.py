@@ -152,7 +152,7 @@ def _place(session: Session, subject: Subject) -> tuple[str, str]:
         raise WrongUsageError(
             f"The alarm is in {subject.region}, and --region names {session.named_region}.", "Leave --region out."
         )
-    # An alert is only a mail: what it calls a stage or a region goes into no command unless it can be one.
+    # An alert is only a mail, so its stage and region go into a command only if they are valid names.
     return checked_region(subject.region or session.stated_region), checked_stage(subject.stage or session.stage)
 
 
@@ -206,7 +206,7 @@ def _alarms(stage: str, states: Mapping[str, str] | None) -> Answer:
         copied("runbook", priority=KEEP),
         prose("meaning", priority=ROOMY),
     )
-    # What is on comes first.
+    # Alarms that are firing come first.
     return table.answer(sorted(ALARMS, key=lambda alarm: state(alarm) != "ALARM"))
 
 

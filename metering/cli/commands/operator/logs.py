@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP, about="what it is for"))
 _MILLION = 1_000_000
 
-# The family: commands of the other modules join it.
+# The command family that commands of the other modules join.
 logs = family("Log sources: the files that each delivered, and the files that are missing.")
 
 
@@ -106,7 +106,7 @@ def log_format(
         hive=hive,
     )
     if transit_gateway is not None:
-        # A transit gateway has fields of its own, and logs all of them if none are named; it aggregates over a minute.
+        # A transit gateway has its own fields, logs all of them if none are named, and aggregates over one minute.
         line = f"{line.partition(' --max-aggregation-interval')[0]} --max-aggregation-interval 60"
         line = line.replace(" --traffic-type ACCEPT", "")
     found = None if compare is None else compare_format(compare)
@@ -499,7 +499,7 @@ def _rule(
             ruling=kind,
             at_s=now_s,
             by=region.caller(),
-            # Older slots can no longer be metered, and are no gaps.
+            # Older slots can no longer be metered, so they are not gaps.
             expires_at=now_s + region.settings.window_s + DAY_S,
             first_s=slots[0],
             last_s=slots[1],

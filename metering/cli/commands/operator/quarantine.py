@@ -85,7 +85,7 @@ def show(session: Session, name: EntryArgument) -> None:
         try:
             here = tool.find(name)
         except OperationFailedError:
-            # Of all regions, one that has it is enough.
+            # With all regions selected, one region that has it is enough.
             if not asks_for_all(session):
                 raise
             here = ()
@@ -147,7 +147,7 @@ def retry(
         from_s, to_s = time_range(start, end, default_s=(0, _FAR_S), now_s=int(time.time()))
         found = tool.entries(from_s=from_s, to_s=to_s)
         chosen = [e for e in found if reason in e.reasons and not e.retried_as and _is_of(e, source, sender)]
-    # What cannot be sent is told before the question, and only the others are asked about.
+    # Batches that cannot be sent are listed before the question, which asks only about the others.
     planned = _retry_all(tool, chosen, as_new_id=as_new_id, dry_run=True)
     done = planned
     if planned and not dry_run:

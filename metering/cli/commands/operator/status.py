@@ -41,7 +41,7 @@ _EXAMPLES = """Examples:
     metering status --format json
 """
 
-# How a cure names a runbook, if it is not a command.
+# Finds the runbook in a cure that is not a command.
 _RUNBOOK = re.compile(r"(?:^|, )runbook ([a-z-]+)")
 
 _STATUS = ListedRows(

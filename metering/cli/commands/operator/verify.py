@@ -51,7 +51,7 @@ _EXAMPLES = """Examples:
     metering verify --from 2026-11 --format json
 """
 
-# Explanations are short enough to stand beside a total of 30 digits in 80 columns.
+# Explanations are short enough to fit beside a total of 30 digits in 80 columns.
 _COUNTS: RowType[Verification] = RowType(
     flag("settled", of=lambda it: it.stable, about="nothing was on its way"),
     integer("sent", about="different batches"),

@@ -40,7 +40,7 @@ _CAPTURE_EXAMPLES = """Examples:
 
 Then: metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
 """
-# What a call that was denied is needed for, by its service.
+# Service -> what its denied call was needed for.
 _LACKING = {
     "s3": "Regions of buckets are not known. Only S3 access logs without regions need them.",
     "ec2": "What it would tell of transit gateways is not known, and what depends on it is unclassified.",
@@ -84,9 +84,10 @@ def capture(
         raise WrongUsageError("--from takes a description as it is.", "Leave --regions and --role-arn out.")
     if folder is not None and folder.exists() and not folder.is_dir():
         raise WrongUsageError(f"{folder} is no folder.", "Name a folder, or none for the stage's bucket.")
-    # Networks are where their owner has them: on AWS, also if the stage is on an emulator, unless an endpoint is named.
+    # Networks are described where their owner has them: on AWS even if the stage is on an emulator, unless an endpoint
+    # is named.
     named = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
-    # Whoever may not change the stage is told before anything is asked.
+    # Permission is checked before any AWS call.
     endpoint = named if folder is not None else session.endpoint
     with _ranges_explained():
         if source is not None:
@@ -172,7 +173,7 @@ def _kept(session: Session, description: Mapping[str, object], folder: Path | No
     from metering.onramps.context.store import capture_context, context_from
 
     now_s = int(time.time())
-    # A contradiction is refused before anything is made, or anybody is asked.
+    # A contradiction is refused before anything is created and before the user is asked.
     context_ = context_from(description, now_s)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

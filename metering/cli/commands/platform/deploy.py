@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from metering.wiring.fleet import Fleet
 
 
-# Minutes as they were seen, on AWS of others' reports for the first one: bootstrap, tables, functions and alarms.
+# Minutes as measured; those of a first deployment on AWS are from others' reports: bootstrap, tables, functions and
+# alarms.
 _FIRST_MIN = 12
 _AGAIN_MIN = 5
-# A region on an emulator: 59 to 91 s were seen on two cores.
+# Deploying a region on an emulator took 59 to 91 s on two cores.
 _EMULATOR_MIN = 2
 
 _WORDS = {
@@ -84,7 +85,7 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
 
 
 def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    # The rules of a rehearsal wait for nobody.
+    # A rehearsal's rules have no bake time.
     minutes = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed) + fleet.config.rollout.bake_min
     time = f"about {waves * minutes} minutes in {waves} wave{'s' if waves > 1 else ''}"
     usd = standing_usd(fleet.config)
@@ -204,7 +205,7 @@ def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
     target = session.named_region or home
     if target == "all":
         return fleet.manager.plan(redeploy=True)
-    # The home region keeps the state of all, so it comes first.
+    # The home region keeps the state of all regions, so it is deployed first.
     first = target != home and fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None
     return RolloutPlan(waves=((home,), (target,)) if first else ((target,),), ready=(), skipped={})
 
@@ -215,7 +216,7 @@ def _deploy(session: Session, fleet: Fleet, surveyed: Sequence[Surveyed], planne
         return [*fleet.manager.reconcile(redeploy=True, plan=planned).built]
     states: list[RegionState] = []
     for each in surveyed:
-        # A run that did not end is continued, unless it deployed another version or other settings.
+        # An unfinished run is continued, unless it deployed another version or other settings.
         same = each.way is Direction.SAME and each.same_settings
         states.append(fleet.manager.add(each.region, redeploy=each.phase is Phase.READY or not same))
         if states[-1].phase is not Phase.READY:
@@ -299,7 +300,7 @@ def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
     try:
         known = deployed_regions(fleet.states, home=fleet.home)
     except FormatTooNewError as error:
-        # The states of all regions are in a ledger that this version does not know.
+        # The ledger with the states of all regions has a format that this version does not know.
         raise CommandFailedError(
             f"{fleet.home}: {error}",
             "There is no rollback across data formats: see docs/operator-guide.md under Rollback and Restore.",
@@ -327,7 +328,8 @@ _REMAINING = ListedRows(
     flag("orphaned", priority=ROOMY, about="in no stack, so no command finds it again"),
     copied("delete_with", title="delete it with", priority=KEEP),
 )
-# Commands that delete an orphan. A table has deletion protection, a bucket must be empty, a key waits a week.
+# Commands that delete an orphaned resource. A table has deletion protection, a bucket must be empty, and a key has a
+# waiting period of a week.
 _ENDS = {
     "bucket": "{aws} s3api delete-bucket --bucket {name} --region {region}",
     "table": "{aws} dynamodb update-table --table-name {name} --no-deletion-protection-enabled --region {region} && "

@@ -40,9 +40,9 @@ Then: metering verify --wait 10m
 _FAR_S = 4_102_444_800  # the year 2100
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _FLOW_LOG = re.compile(r"fl-[0-9a-z]+")
-# Files whose balances are shown one by one.
+# The balances of at most this many files are shown one by one.
 _MOST_FILES = 100_000
-# Names that are no UTF-8 and are said one by one.
+# At most this many names that are not UTF-8 are printed one by one.
 _MOST_SAID = 20
 
 
@@ -104,7 +104,7 @@ def ingest(
     if mapping is not None and kind is not None:
         raise WrongUsageError("--kind and --map both say how to read the files.", "Give one of them.")
     if not dry_run:
-        # Whoever may not change the stage is told before anything is read.
+        # Permission is checked before anything is read.
         _ = session.endpoint
     unnamed = Unnamed()
     choice = Choice(
@@ -202,7 +202,7 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
     if unclassified := hint(totals, with_context=told.with_context, dry_run=told.dry_run):
         say(unclassified)
     if not totals.balance.holds:
-        # It can only be a defect: a reader and the rules count the same lines.
+        # Only a defect can cause this: a reader and the rules count the same lines.
         raise CommandFailedError("The balance of these files does not hold: lines or bytes are missing in it.")
     if not told.dry_run and totals.files["metered"]:
         say("To wait until it is in the totals: metering verify --wait 10m")
@@ -234,7 +234,7 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
     from metering.wiring.onramps import build_ingest
 
     region = session.region()
-    # Parts of log files are taken of the on-ramp and of operators.
+    # Only the on-ramp and operators may send parts of log files.
     need_operator(region)
     bucket, window_s = region.names.data_bucket, region.settings.window_s
     return build_ingest(region, bucket=bucket, window_s=window_s, contexts=choice.contexts)

@@ -363,7 +363,7 @@ def _rule(session: Session, source: str, kind: RulingKind, numbers: tuple[int, i
             kind=kind,
             at_ms=at_ms,
             by=region.caller(),
-            # It must outlive today's markers, because each scan derives the source from them again.
+            # The ruling must outlive today's markers, because each scan derives the source from them again.
             expires_at=at_ms // 1000 + region.settings.marker_life_s + DAY_S,
             numbers=numbers,
         )

@@ -153,7 +153,8 @@ def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str,
     """
     ports = fleet.ports
     own = _found(fleet, state.region, *ports.builder.stacks().in_order)
-    # A first deployment may have failed at the bootstrap. Roles of the stacks may look at the stage's own stacks only.
+    # The first deployment of the region may have failed at the bootstrap. The roles of the stacks may describe only the
+    # stage's own stacks.
     broken = [s for s in own or _found(fleet, state.region, TOOLKIT_STACK) if not s.complete and not s.busy]
     drift = {s.name: ports.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in own}
     return {
@@ -199,7 +200,8 @@ def _unknown(
 def _release(stacks: Sequence[StackStatus]) -> dict[str, Cell]:
     if not stacks:
         return {"version": None, "data_format": None, "commit": None, "rehearsal": None}
-    # The functions' release counts: they are what runs. A region out of service has its data stack alone.
+    # The release of the functions counts, because they are the code that runs. A region out of service has only its
+    # data stack.
     telling = next((stack for stack in stacks if stack.name.endswith("-pipeline")), stacks[0])
     release = telling.release
     return {
@@ -278,7 +280,7 @@ def add(
     """
     checked_region(name, every=False)
     if not dry_run:
-        # Said before the first step is done, and not by a step that failed.
+        # The check fails before the first step runs, not within a step.
         checkout_dir()
     options = stages.SettingsOptions.of(settings, unset, settings_file, api=api)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose)
@@ -300,7 +302,7 @@ def add(
     with session.deed(what="region add", subject=name, consequence=consequence, ground=home_of(session, fleet)) as done:
         if name != fleet.home:
             need_home(fleet)
-        # A run that did not end may have deployed other settings.
+        # An unfinished run may have deployed other settings.
         again = redeploy or bool(fleet.settings.change(name).differences)
         state = fleet.manager.add(name, redeploy=again)
         done.result, done.failed = f"{ended([state])}. {changes}", state.phase is not Phase.READY
@@ -357,7 +359,8 @@ def status(
     known = {state.region: state for state in fleet.states.everything()}
     if name is not None:
         checked_region(name, every=False)
-    # The home region may be deployed and have no state: `local up` deploys it without the steps.
+    # The home region may be deployed without a recorded state: `local up` deploys it without the steps. `local up`
+    # deploys it without the steps.
     names = [name] if name is not None else sorted({fleet.home, *known})
     states = [known.get(each) or RegionState(region=each) for each in names]
     if findings:
