@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 
 DEFAULT_STAGE = "local"
 
-# Bucket for assets on an emulator, which `infra.deploy` makes. The CDK fills in account and region.
+# Bucket for assets on an emulator, created by `infra.deploy`. The CDK substitutes account and region.
 EMULATED_ASSETS = "metering-assets-${AWS::AccountId}-${AWS::Region}"
 
-# Strong references: the data stack cannot drop a resource that the pipeline still uses.
+# With strong references, the data stack cannot drop a resource that the pipeline still uses.
 _FLAGS = {"@aws-cdk/core:defaultCrossStackReferences": "strong"}
 
 
@@ -162,15 +162,15 @@ def main() -> None:
         config = config_by_hand(settings, os.environ)
     except MeteringError as error:
         sys.exit(f"Error: {str(error).rstrip('.')}.")
-    # The CDK CLI names the region that it deploys to.
+    # The CDK CLI sets the region that it deploys to.
     build(app, config=config.in_region(os.environ.get("CDK_DEFAULT_REGION", "")), given=settings.given, assets=None)
     check(app)
     app.synth()
 
 
 def _synthesizer(config: StageConfig, assets: str | None) -> IStackSynthesizer:
-    # Emulators that enforce IAM deny the bootstrap roles, whose policy uses a condition key that they do not know.
-    # Their bucket has a name of its own: under that of the CDK, `cdk bootstrap` on the same emulator could not make it.
+    # Emulators that enforce IAM deny access to the bootstrap roles, whose policy uses a condition key that they do not
+    # know. The assets bucket has its own name, because `cdk bootstrap` could not create a bucket of the same name.
     if config.emulated:
         return CliCredentialsStackSynthesizer(file_assets_bucket_name=assets)
     return DefaultStackSynthesizer()

@@ -39,11 +39,11 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
     kept = cache or ROOT / ".local" / "assemblies"
     folder = kept / f"{config.stage}-{_digest(config, given)}"
     kept.mkdir(parents=True, exist_ok=True)
-    # Deployments run side by side: one must not remove what another is about to use.
+    # Parallel deployments must not remove an assembly that another one is about to use.
     with (kept / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
-            # The folder's time is that of its last use.
+            # The folder's modification time is the time of its last use.
             os.utime(folder)
             return folder
         _forget_old(kept)
@@ -52,7 +52,7 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
     try:
         scratch.rename(folder)
     except OSError:
-        # Another process was faster, and its assembly is the same.
+        # Another process was faster, and its assembly is equal.
         shutil.rmtree(scratch)
     return folder
 

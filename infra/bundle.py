@@ -30,13 +30,13 @@ SOURCES = ("metering", "lambdas")
 # Folders of `metering` that functions do not import.
 LEFT_OUT = ("metering/cli", "metering/adapters/emulator", "metering/replay")
 
-# Lambda's limit is 250 MB unzipped. A tenth of it is a reserve for the overhead of the extraction.
+# Lambda's limit is 250 MB unzipped. A tenth of the limit is left for the overhead of the extraction.
 SIZE_LIMIT_BYTES = 225 * MIB
 
 PYTHON_VERSION = "3.13"
 _PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}
 
-# Files of packages that functions do not need. `libarrow_substrait` stays, because the import fails without it.
+# Files of packages that the functions do not need. `libarrow_substrait` stays, because pyarrow imports it.
 _PRUNED_DIRS = ("pyarrow/include", "pyarrow/src", "pyarrow/tests", "pyarrow/includes", "bin", "share")
 _PRUNED_GLOBS = (
     "pyarrow/*flight*",

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 _SCRIPT = Path("node_modules", "aws-cdk", "bin", "cdk")
 _COMMON = ("--ci", "--no-color", "--no-notices", "--no-version-reporting")
-# A step says "Unknown option" to those of another one.
+# A CDK command refuses options of other commands ("Unknown option").
 _OPTIONS = {"bootstrap": (), "deploy": ("--require-approval=never", "--progress=events"), "destroy": ("--force",)}
 # `metering-local-data | 3/20 | 4:31:20 PM | CREATE_COMPLETE | AWS::SQS::Queue | Ingest/Queue (IngestQueue1234)`
 _EVENT = re.compile(
     r"^(?P<stack>[\w-]+)\s*\|\s*(?P<done>\d+)(/(?P<total>\d+))?\s*\|[^|]*\|\s*(?P<status>[A-Z_]+)\s*\|(?P<rest>.*)$"
 )
 _LAST_LINES = 60
-# Variables that count for the CLI's SDK before `AWS_ENDPOINT_URL` does, or in spite of it.
+# Variables that take precedence over `AWS_ENDPOINT_URL` in the CLI's SDK, or disable it.
 _ASIDE = ("AWS_ENDPOINT_URL_", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 
 
@@ -141,7 +141,7 @@ def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None
     if emulator is not None:
         result = {name: value for name, value in result.items() if not name.startswith(_ASIDE)}
         result["AWS_ENDPOINT_URL"] = emulator
-        # An emulator accepts any key. Without a key the CLI looks for credentials on the network.
+        # An emulator accepts any key. Without a key, the CLI searches the network for credentials.
         result.setdefault("AWS_ACCESS_KEY_ID", "test")
         result.setdefault("AWS_SECRET_ACCESS_KEY", "test")
     if "AWS_CA_BUNDLE" in result:
@@ -150,7 +150,7 @@ def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None
 
 
 def _package(name: str) -> Path:
-    # The package is found and not imported: importing the CLI's wrapper changes the logging of this process.
+    # The package is located but not imported: importing the CLI's wrapper would change this process's logging.
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"the package {name} is not installed: run `make install`")

@@ -115,7 +115,7 @@ class Deployer:
             Outputs by stack name.
         """
         self.synth()
-        # By default CloudFormation keeps the alarms of the last deployment, even those that fire or no longer exist.
+        # By default, CloudFormation keeps the last deployment's rollback alarms, even firing or deleted ones.
         triggers = [f"--rollback-trigger-alarm-arns={arn}" for arn in rollback_alarms or ("none",)]
         if rollback_alarms:
             triggers.append(f"--monitoring-time-minutes={bake_min}")
@@ -303,6 +303,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # Otherwise the Python library of the CDK starts the first Node on the path, which may be too old.
+    # Otherwise the CDK's Python library starts the first Node on the PATH, which may be too old.
     os.environ.setdefault("JSII_NODE", str(node_path()))
     sys.exit(main(sys.argv[1:], os.environ))

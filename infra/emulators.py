@@ -45,10 +45,10 @@ def config_by_hand(settings: Planned, environ: Mapping[str, str]) -> StageConfig
         UnavailableError: Nothing answers at the endpoint.
     """
     config, endpoint = settings.config, environ.get(_ENDPOINT) or None
-    # The CDK CLI knows nothing of it.
+    # The CDK CLI ignores this variable.
     access = Access.from_env({name: value for name, value in environ.items() if name != _OTHER_WAY})
     if endpoint is None or not is_emulator(endpoint, ca_bundle=access.ca_bundle):
-        # The CDK CLI names the account if it has credentials. Without, the templates can be looked at.
+        # The CDK CLI sets the account if it has credentials. Without credentials, the templates can still be inspected.
         if config.emulated and (endpoint is not None or environ.get("CDK_DEFAULT_ACCOUNT")):
             where = f"{endpoint} is none" if endpoint else f"{_ENDPOINT} names none"
             raise OperationFailedError(f"Stage {config.stage} runs on an emulator, and {where}.", _ADVICE)

@@ -18,7 +18,7 @@ _BOOTSTRAP = re.compile(r"^❌\s+Environment \S+ failed bootstrapping: (?P<why>.
 _DEPLOY = re.compile(r"^❌\s+(?P<stack>[\w-]+) failed\b(?: to deploy)?:?\s*(?P<why>.*)$")
 _BULLET = "‣"
 _CLASS = re.compile(r"^‣?\s*(?:\w*Error: )?")
-# `at waitForStackDeploy (/…/lib/index.js:111989:11) {`, and the fields of an error object after it.
+# `at waitForStackDeploy (/…/lib/index.js:111989:11) {`, and the fields of the error object after it.
 _TRACE = re.compile(r"^(at |[{}]$|(type|source|cause|deploymentErrorCode): )")
 # `metering-prod-data |  1 | 6:29:23 PM | CREATE_FAILED | AWS::Glue::Database | …`
 _OPERATED = re.compile(r"^(?P<stack>[\w-]+)\s*\|.*\|\s*\w*(?:FAILED|ROLLBACK)\w*\s*\|")

@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from metering.metric_names import NAMESPACE
 
-# An EMF object holds at most 100 metrics, and Powertools writes it unasked at the hundredth.
+# An EMF object holds at most 100 metrics, and Powertools flushes it by itself at the hundredth.
 _MAX_METRICS = 99
 
 _Dimensions = tuple[tuple[str, str], ...]

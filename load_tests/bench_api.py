@@ -59,7 +59,7 @@ _ACCOUNTS_MONTH, _ACCOUNTS, _PAGE = "2026-10", 10_000, 1_000
 _LIST = f"/v1/accounts?month={_ACCOUNTS_MONTH}&limit={_PAGE}"
 _REQUESTS = 100
 _WARM_UP = 3
-# A token may ask 20 times at once, and 5 times a second after that.
+# A token may send 20 requests at once, and then 5 a second.
 _TOKENS = 20
 _MOST_APP, _MOST_GATEWAY, _MOST_LIST_MS = 1.3, 1.6, 100
 _OK = 200
@@ -200,7 +200,7 @@ def measure(region: RegionConnection, endpoint: str, requests: int) -> int:
         for _ in range(_TOKENS)
     ]
     own = region.read_only()
-    # In process one token asks as often as it likes, as the report does.
+    # In this process, one token has no rate limit, like the report.
     limits = Limits(token_rate_per_s=1_000.0, token_burst=1_000, token_reads_per_s=1_000.0, token_reads=1_000_000)
     parts = ApiParts(
         regions=[own], tokens=LedgerTokens(items=own.items, clock=own.clock), limits=limits, clock=own.clock

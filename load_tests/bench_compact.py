@@ -39,12 +39,12 @@ OBJECT_ROWS = 10_000
 BATCH_ROWS = 100
 SMALL_ROWS = 1_000_000
 LARGE_ROWS = 10_000_000
-# Number of objects that are made row by row. The other objects are variations of them.
+# This many objects are made row by row. The other objects are variations of these.
 MADE = 100
 
 LEAST_ROWS_S = 700_000
 MOST_MEMORY_MIB = 600
-# With ten times the rows, peak memory may be this much higher, in percent, because more runs are merged.
+# With ten times the rows, peak memory may be this many percent higher, because more runs are merged.
 MOST_GROWTH_PERCENT = 60
 
 _ACCOUNTS = 500

@@ -49,7 +49,7 @@ _ROUNDS = 4
 _SENT_AT_S = 1_795_528_800
 _PIECE_BYTES = 4 * MIB
 
-# Promised rates in million records per second of one core.
+# Promised rates in million records per second on one core.
 _TARGETS = {"NDJSON": 0.5, "Parquet": 2.0}
 _BASELINE = "json.loads + dict (baseline)"
 _INLINE_TARGET_MS = 0.4
@@ -140,7 +140,7 @@ def _parquet(made: Sequence[Record]) -> bytes:
 def _best_s(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     best = dict.fromkeys(calls, float("inf"))
     for name, call in itertools.chain.from_iterable(itertools.repeat(calls.items(), rounds)):
-        # A worker repeats the same work, so each call runs three times: the first finds the caches full of other data.
+        # A worker repeats the same work, so each call runs three times: at the first, the CPU caches are cold.
         for _ in range(3):
             began = time.process_time()
             call()

@@ -48,7 +48,7 @@ _LINES = 300_000
 _ROUNDS = 3
 _ACCOUNTS = 2_000
 _KEYS = 40
-# A step through accounts and keys that visits each of them before any repeats.
+# A stride through accounts and keys that visits each of them before it repeats any.
 _STEP = 7_919
 _LARGEST = 2**41
 _TARGET = 0.5
@@ -190,7 +190,7 @@ def _alone(count: int, form: FileFormat) -> None:
     invoice = invoice_of(count)
     stream = zip(charges(count, invoice), repeat(""), strict=False)
     _export(ExportSource(charges=stream, invoices=[invoice], books=[_BOOK]), _request("focus", form))
-    # Not `ru_maxrss`, which a process inherits from its parent.
+    # `ru_maxrss` would include the parent's peak, which a process inherits.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii").splitlines())
     print(int(status["VmHWM"].split()[0]) * 1024 // 10**6)
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tests.support.networks.files import LogFile
 
 _LINES = 1_000_000
-# The largest log of the network has about seven of ten of its lines.
+# The network's largest log has about seven tenths of its lines.
 _ALL_LINES = 1_450_000
 _FIRST_S = 1_795_615_200
 _ROUNDS = 3
@@ -230,7 +230,7 @@ def _child(path: Path, key: str) -> None:
     timeline, _ = _timeline(1_000)
     with path.open("rb") as stream:
         measured = measure(stream, found[0], found[1], timeline)
-    # The peak that `getrusage` tells is that of the process before it became this one, if that was larger.
+    # `getrusage` would include the peak from before exec, if that was larger.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8").splitlines())
     peak_mib = int(status["VmHWM"].split()[0]) * 1024 // MIB
     balance = measured.balance
@@ -244,7 +244,7 @@ def _memory(log: _Log) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log"
         for copies in (1, _COPIES):
-            # Several gzip members, each with its header, are one log.
+            # A log consists of several gzip members, each with a header.
             path.write_bytes(log.text * copies)
             command = [sys.executable, "-m", "load_tests.bench_onramps", "--child", str(path), key]
             answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MOST_S = 2.0
-# Times the CPU of DuckDB's own reader. Wall clock is told beside it: other work on the machine is in that.
+# Limit as a multiple of the CPU time of DuckDB's own reader. The printed wall-clock time includes other load.
 MOST_TIMES = 3.0
 _TIMES = 3
 _THREADS = 2

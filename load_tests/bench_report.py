@@ -53,9 +53,9 @@ _REPORTS = 100
 _WARM_UP = 3
 _PLAIN_EVERY = 10
 _MOST_P95_MS = 150
-# CPU of this process for a report, in the middle of all reports: the emulator's is not in it.
+# Median CPU time of this process per report, without the emulator's.
 _MOST_CPU_MS = 15
-# Months that are closed for the benchmark, and how many times as long as an open month's report theirs may take.
+# Months that are closed for the benchmark, and the limit on their reports' time as a multiple of an open month's.
 _CLOSED_MONTHS = ("2026-09", "2026-10")
 _CLOSED_ACCOUNTS = 250
 _CLOSED_REPORTS = 30
@@ -144,7 +144,7 @@ def measure(region: RegionConnection, reports: int) -> tuple[list[Took], list[To
         AssertionError: A report differs from the usage that was written.
     """
     expected = fill(region)
-    # A new client without our adapter's decoder: the SDK decodes its replies.
+    # A new client without this project's decoder: the SDK decodes its replies.
     client, names = Clients(region.clients.access).dynamodb, region.names
     own, plainly = [], []
     for number in range(-_WARM_UP, reports):

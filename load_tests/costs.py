@@ -48,7 +48,7 @@ SCENARIO_NAMES = ("load-1", "load-5", "load")
 _SQS_CHUNK_BYTES = 64 * KIB
 _LAMBDA_MEMORY_GB = Decimal(1_769) / 1_024
 MESSAGES = StageConfig.load("prod").batch_size
-# Batches of the target load between two runs of the roll-up.
+# Number of batches between two roll-up runs at the target load.
 RUN_BATCHES = TARGET_BATCHES_PER_DAY * POLICY.rollup_every_s // DAY_S
 
 

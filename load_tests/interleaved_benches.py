@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Name -> module and options that make a turn short.
+# Name of the benchmark -> its module, and options for a short turn.
 BENCHES = {
     "decode": ("load_tests.bench_decode",),
     "report": ("load_tests.bench_report", "--reports", "40"),

@@ -55,7 +55,7 @@ class Killer(threading.Thread):
         self.kills = 0
         self._pid = emulator_pid
         self._every_s = every_s
-        self._random = random.Random(seed)  # no security: it chooses a process to kill
+        self._random = random.Random(seed)  # Not security-relevant: it chooses the process to kill.
         self._ended = threading.Event()
 
     def run(self) -> None:

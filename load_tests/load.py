@@ -45,19 +45,19 @@ if TYPE_CHECKING:
 
 _STATE = "load"
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
-# Processor time a batch at the end, as a multiple of that at the beginning; time by the clock is noise here.
+# Limit of CPU time per batch at the end, as a multiple of that at the start; wall-clock time is too noisy here.
 _FLAT = 1.15
 _MEMORY_MIB = 400
 _VISIBLE_S = 60
-# The first processes have started, and those that the first messages made the service start.
+# After this many batches, the first processes and functions have started.
 _WARM = 2_000
 _BATCHES = 100_000
 _PACED_S = 3 * MINUTE_S
-# Least share of the rate that a paced run must have sent at.
+# A paced run must have reached this share of its rate.
 _KEPT = 0.95
 _WAIT_S = 1_200
-# What production has. An emulator's roll-up runs each second, in blocks, and its compactor each five minutes: one tick
-# of each job is to be in each minute.
+# What production has. On an emulator, the roll-up runs each second, in blocks, and the compactor every five minutes,
+# but each job should tick once a minute here.
 _SETTINGS = GivenSettings(
     like="local", by_option={"tunables.rollup_every_s": 15, "tunables.rollup_blocks": 0, "compactor_every_min": 1}
 )
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         problems += _deployed(options.endpoint, options.batches or _BATCHES)
     if not options.only_rate:
         rate = options.rate or _TARGET_PER_S
-        # In a whole load test this is the number of batches at full speed.
+        # In a complete load test, this is the number of batches at full speed.
         batches = (options.batches if options.rate else None) or int(rate * _PACED_S)
         problems += _deployed(options.endpoint, batches, rate)
     for problem in problems:
@@ -108,7 +108,7 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int, rate: float 
     sampler.start()
     sent = replace(traffic, shipments=sampler.paced(traffic.shipments))
     _, sending_s = send_traffic(region, sent, manifest, rate=rate)
-    # Without a roll-up of its own: the function does it.
+    # The test does not roll up: the function does.
     settled = wait_until_settled(verifier, _WAIT_S)
     rolled_up_s = time.monotonic() - sampler.began
     progress = sampler.end()
@@ -148,7 +148,7 @@ def _print_rate(batches: int, sending_s: float, took_s: float, rolled_up_s: floa
         f"{batches / took_s:.0f} batches/s until the last verdict"
     )
     if paced is not None:
-        # Slower than it should be, it says nothing of the target.
+        # A run that sent too slowly says nothing about the target.
         slow = batches / sending_s < paced * _KEPT
         return [f"{batches / sending_s:.0f} batches/s were sent, not {paced:.0f}"] if slow else []
     return [] if rate >= _TARGET_PER_S else [f"{rate:.0f} batches/s is less than {_TARGET_PER_S:.0f}"]

@@ -54,7 +54,7 @@ def run_poison(state: LocalState, seed: int) -> int:
             location |= {"format": form, "compression": compression}
             poison[batch_id] = _envelope(batch_id, count, location=location)
     bodies = [*good.values(), *poison.values()]
-    random.Random(seed).shuffle(bodies)  # no security: it only mixes the messages
+    random.Random(seed).shuffle(bodies)  # Not security-relevant: it only shuffles the messages.
     began_s = time.monotonic()
     unsent = region.ingest.send_many(bodies)
     settled_s = _wait(region, [*good]) - began_s

@@ -24,7 +24,7 @@ from metering.adapters.emulator.state import process_began
 _PORT = 4650
 _KILL_EVERY_S = 2.0
 _BACKLOG = 400
-# No process is killed for the last few messages: each kill would delay the end by a visibility timeout.
+# No process is killed during the last few messages: each kill would delay the end by a visibility timeout.
 _CALM = 100
 _TENTHS = 10
 # Time for the processes to start.
@@ -188,12 +188,12 @@ def trends(legs: list[Leg]) -> list[str]:
     if len(legs) < _TENTHS:
         return ["not finished"]
     problems = []
-    # A tenth by itself says little: how many batches a killed process had in its hands changes its rate by a tenth.
+    # One tenth of the run says little: its rate varies by a tenth with the number of batches that a killed process had.
     slope, first = linear_regression(range(len(legs)), [leg.rate for leg in legs])
     last = first + slope * (len(legs) - 1)
     if last * _FLAT < first:
         problems.append(f"rate fell from {first:.0f} to {last:.0f} batches/s, by the line through all tenths")
-    # The first tenth fills caches, so growth counts from the second on.
+    # The first tenth fills caches, so growth is measured from the second.
     if legs[-1].memory_mib > legs[1].memory_mib * _FLAT:
         problems.append(f"memory grew from {legs[1].memory_mib} to {legs[-1].memory_mib} MiB")
     if not sum(leg.overlaps for leg in legs):

@@ -118,7 +118,7 @@ class Region:
             if number % _DUPLICATES == 0:
                 again.append(bodies[-1])
             if len(again) == 2:
-                # The copy follows soon, but not in the same receive, so that another process gets it meanwhile.
+                # The copy follows soon, but in another receive, so that another process gets it.
                 bodies += again
                 again = []
         bodies += again

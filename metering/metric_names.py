@@ -12,101 +12,101 @@ BATCHES_ACCEPTED: Final = "BatchesAccepted"
 BATCHES_DUPLICATE: Final = "BatchesDuplicate"
 BATCHES_CONFLICT: Final = "BatchesConflict"
 BATCHES_REJECTED: Final = "BatchesRejected"
-# Dimension `reason`: the first reason of a rejected batch.
+# The dimension `reason` has the first reason of a rejected batch.
 REJECTED_BY_REASON: Final = "RejectedByReason"
 # Conflicts between contents of two different senders.
 SENDER_CONFLICTS: Final = "SenderConflicts"
-# Batches that their senders may not send, in a stage whose producers are registered.
+# Batches that their senders may not send, in a stage with registered producers.
 SENDERS_NOT_ALLOWED: Final = "SendersNotAllowed"
-# Duplicates of a rebuilt marker, whose content hash is not known.
+# Duplicates of a rebuilt marker, whose content hash is unknown.
 DUPLICATES_UNVERIFIED: Final = "DuplicatesUnverified"
 # Messages that announce no batch (`s3:TestEvent`).
 MESSAGES_WITHOUT_BATCH: Final = "MessagesWithoutBatch"
-# Messages given back to the queue.
+# Messages that were returned to the queue.
 MESSAGES_PUT_BACK: Final = "MessagesPutBack"
-# Messages whose reader failed unexpectedly; dimension `error`: the class of the error. Only they go back.
+# Messages whose reader failed unexpectedly; the dimension `error` has the exception's class. Only they go back.
 READERS_FAILED: Final = "ReadersFailed"
 
 RECORDS_METERED: Final = "RecordsMetered"
 RECORDS_REFUSED: Final = "RecordsRefused"
-# Dimension `reason`: the first reason of a refused record.
+# The dimension `reason` has the first reason of a refused record.
 REFUSED_BY_REASON: Final = "RefusedByReason"
 BYTES_METERED: Final = "BytesMetered"
-# Records with a region whose billing prefix is unknown: they are metered under the region's own name.
+# Records with a region whose billing prefix is unknown: their usage type has the region's own name.
 UNKNOWN_REGIONS: Final = "UnknownRegions"
 
 COMMITS: Final = "Commits"
-# Transactions sent again, unchanged, after a conflict, a throttle or a lost reply.
+# Transactions that were sent again unchanged after a conflict, a throttle or a lost reply.
 TRANSACTIONS_REPEATED: Final = "TransactionsRepeated"
 # Commits that were planned again under another id: smaller, or without the batches that already had a verdict.
 COMMITS_REPLANNED: Final = "CommitsReplanned"
 # Commits that found one of their months closed and were booked in the current hour.
 COMMITS_REBOOKED: Final = "CommitsRebooked"
-# Commits that a throttle sent back to the queue, whole.
+# Commits whose whole batches returned to the queue after a throttle.
 COMMITS_THROTTLED: Final = "CommitsThrottled"
-# Contradictions between the ledger and the protocol: a person has to look.
+# Contradictions between the ledger and the protocol, which a person must examine.
 LEDGER_CORRUPT: Final = "LedgerCorrupt"
-# Alerts that the topic refused.
+# Alerts that SNS refused.
 ALERTS_LOST: Final = "AlertsLost"
-# Messages received three times or more of which no note could be written before they were handled.
+# Messages received three or more times whose note could not be written before they were processed.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
 
-# Log files by what became of them. Every event is counted once, when it is done.
+# Log files by outcome. Every event is counted once, when it has been processed.
 LOG_FILES_METERED: Final = "LogFilesMetered"
 LOG_FILES_REPEATED: Final = "LogFilesRepeated"
 LOG_FILES_CONFLICT: Final = "LogFilesConflict"
 LOG_FILES_EMPTY: Final = "LogFilesEmpty"
 # Dimension `reason`.
 LOG_FILES_REFUSED: Final = "LogFilesRefused"
-# Files that were gone before they were read.
+# Files that were deleted before they were read.
 LOG_FILES_VANISHED: Final = "LogFilesVanished"
-# Lines of other accounts than the names of their files state, billed or refused.
+# Lines with another account than the name of their file, billed or refused.
 LOG_LINES_OF_OTHERS: Final = "LogLinesOfOthers"
-# Events that go back to their queue, for trouble that passes.
+# Events that return to their queue after a transient error.
 LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
 # Messages that announce no file (`s3:TestEvent`).
 LOG_EVENTS_WITHOUT_FILE: Final = "LogEventsWithoutFile"
 CONTEXTS_CAPTURED: Final = "ContextsCaptured"
 
-# Commits of the roll-up's runs, when they were done, and updates of usage items that were made for them.
+# Commits of finished roll-up runs, and the updates of usage items made for them.
 ROLLED_UP_COMMITS: Final = "RolledUpCommits"
 ROLLED_UP_ITEMS: Final = "RolledUpItems"
 # Runs of the roll-up that another process finished first, and plans that lost against another process's plan.
 ROLLUP_LATE: Final = "RollupLate"
 ROLLUP_RACE_LOST: Final = "RollupRaceLost"
-# Kinds of usage in plans of the roll-up that have no number, because their account has as many as it may have.
+# Usage kinds in roll-up plans without a number, because their account has as many numbers as it may have.
 KINDS_BEYOND_CAP: Final = "KindsBeyondCap"
 
 # Rows and files that the compactor published.
 COMPACTED_ROWS: Final = "CompactedRows"
 COMPACTED_FILES: Final = "CompactedFiles"
-# Lake files that the biller counted, alerts of budgets and unusual days that it made, and messages that topics took.
+# Lake files that the biller counted, budget alerts and unusual days that it found, and messages that SNS accepted.
 RATED_FILES: Final = "RatedFiles"
 BUDGET_ALERTS_MADE: Final = "BudgetAlertsMade"
 BUDGET_ALERTS_SENT: Final = "BudgetAlertsSent"
 ANOMALIES_FOUND: Final = "AnomaliesFound"
-# Runs that stopped because their time was over; the next tick continues them.
+# Runs that ran out of time; the next tick continues them.
 COMPACTION_LATE: Final = "CompactionLate"
 # Plans that lost against another process's plan for the same run.
 COMPACTION_RACE_LOST: Final = "CompactionRaceLost"
 # Commits whose staging objects the cleaner deleted.
 CLEANED_COMMITS: Final = "CleanedCommits"
-# Objects of commits that never became durable, and that the cleaner deleted.
+# Objects that the cleaner deleted because their commits never became durable.
 ORPHANS_DELETED: Final = "OrphansDeleted"
 RECONCILED_HOURS: Final = "ReconciledHours"
-# Hours in which two passes showed the same difference.
+# Hours in which two consecutive passes found the same difference.
 RECONCILIATION_DIFFERENCES: Final = "ReconciliationDifferencesFound"
 USAGE_KEYS_REPAIRED: Final = "UsageKeysRepaired"
 MARKERS_REBUILT: Final = "MarkersRebuilt"
 
-# Canary runs by verdict; a run that is still `sent` was cut short by its deadline.
+# Canary runs by verdict; a run that is still `sent` was stopped by its deadline.
 CANARY_SENT: Final = "CanarySent"
 CANARY_GOOD: Final = "CanaryGood"
 CANARY_LATE: Final = "CanaryLate"
 CANARY_DOUBLED: Final = "CanaryDoubled"
 
-# Requests of the HTTP API: all; 1,000 for one that failed by our fault and 0 for any other; the same for a slow one;
-# those without a token that is known; partitions of the usage table and hours of the lake that they read.
+# Requests of the HTTP API: their number; 1,000 for each that failed by our fault and 0 for any other; the same for slow
+# requests; requests without a known token; partitions of the usage table and hours of the lake that requests read.
 API_REQUESTS: Final = "ApiRequests"
 API_FAILED_PERMILLE: Final = "ApiFailedPermille"
 API_SLOW_PERMILLE: Final = "ApiSlowPermille"

@@ -145,15 +145,15 @@ class ApiSettings(Settings):
     )
 
 
-# A stage's settings as its data stack publishes them, for people's commands and for the functions alike.
+# A stage's settings as its data stack publishes them, for both commands and functions.
 #
 # One canonical JSON document in a parameter of the region, with its hash in the outputs of the stacks:
 #
 #     {"given": {"file": {...}, "like": "local", "set": {...}, "version": "0.1.0"}, "policy": {"shards": 1, ...},
 #      "queues": {...}, "schema": "metering.settings/1", "stage": "local"}
 #
-# The policy is strict both ways, because this version can work neither without a field nor by one that it does not
-# know. Other sections may be added. `given` is what the next deployment begins from; functions know nothing of it.
+# The policy is strict both ways, because this version can neither work without a field nor obey an unknown one. Other
+# sections may be added. The next deployment begins from `given`; functions do not read it.
 
 
 # Largest value of a standard parameter (Systems Manager user guide). An advanced one costs 0.05 USD a month and region.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Of docs/contract.md.
 CONTRACT_VERSION = 1
-# What installers call this package. Import and command are `metering`.
+# Name of this package on package indexes. The import name and the command are `metering`.
 DISTRIBUTION = "transfer-metering"
 
 

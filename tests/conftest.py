@@ -12,19 +12,19 @@ from hypothesis import settings
 if TYPE_CHECKING:
     import pytest
 
-# Ten thousand collected tests are not garbage: looking through them again and again costs a tenth of a run.
+# Ten thousand collected tests are not garbage: traversing them again and again costs a tenth of a run.
 gc.set_threshold(200_000, 50, 100)
 
-# Machines differ in speed and are shared: a slow example is no failure. In the gate examples are the same each time,
-# so that it is green or red for the change alone; elsewhere they are new each time.
+# Machines differ in speed and are shared, so a slow example is not a failure. In the gate, examples are the same each
+# time, so that only the change decides between green and red; elsewhere they are random.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "default")
 
-# On GitHub's machines typer takes a pipe for a terminal, and prints its help in colours.
+# On GitHub's machines, typer takes a pipe for a terminal and prints its help in colours.
 os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 
-# Of a list of cases the gate takes one of so many, the same ones each time.
+# The gate runs one in this many cases of a list, always the same ones.
 CASES_EACH = 10
 ALL_CASES = "METERING_ALL_CASES"
 

@@ -55,14 +55,14 @@ PLANS: dict[str, Plan] = {
             "networks": 28,
             "validate-exports": 17,
             "api-fuzz": 15,
-            # With a new machine's browser, which takes half a minute.
+            # Includes the browser's installation on a new machine, which takes half a minute.
             "browser": 50,
             "scale-small": 30,
         },
         reserve_s={"what comes next": 15},
         promise_s=15 * 60,
     ),
-    # Before a release, and before a larger change is closed: what is long and rarely red.
+    # Long tests that rarely fail: run before a release, and before a larger change is completed.
     "check-long": Plan(
         shares_s={
             "pythons": 480,
@@ -72,11 +72,11 @@ PLANS: dict[str, Plan] = {
             "long": 90,
             "browser-fronts": 180,
             "localstack": 120,
-            # With the installation of LocalStack and the AWS CLI, and its page.
+            # Includes the installation of LocalStack and the AWS CLI, and the test of LocalStack's page.
             "localstack-rest": 500,
             "fuzz": 300,
             "networks-long": 120,
-            # With Spark's installation on a new machine, which takes a minute.
+            # Includes Spark's installation on a new machine, which takes a minute.
             "engines": 150,
             "simulate": 360,
             "soak": 660,
@@ -89,7 +89,7 @@ PLANS: dict[str, Plan] = {
         promise_s=148 * 60,
     ),
 }
-# How many times its share a part may take: below that it is only named, for a machine may have other work to do.
+# A part fails at this multiple of its share; below that it is only reported, because the machine may be busy.
 TOO_LATE = 2
 
 

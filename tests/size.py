@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "architecture.md"
 BESIDE = "5c2c24bd"
-# A budget and the table may be so much larger than what is there; small rooms get some lines and a file.
+# A budget and the table may exceed the actual size by this much; small rooms get some lines and a file.
 SLACK, SLACK_LINES, SLACK_FILES = 0.03, 20, 1
-# Budgets and allowances are compared both ways: what shrinks lowers them.
+# Budgets and allowances are compared in both directions: a smaller room must lower its figures.
 TIGHT = True
 LONG_FILE = 800
-# Package markers and the like say nothing about the median.
+# Package markers and similar files say nothing about the median.
 TINY_FILE = 5
-# Counted together, below the rooms.
+# Sums below the rows of the rooms.
 TOTALS = {"metering": "metering, whole", "tests": "tests, load_tests", "load_tests": "tests, load_tests"}
 _TREES = ("infra", "lambdas", "load_tests", "metering", "tests")
 _NUMBERS = r"([\d,]+) lines in ([\d,]+) files?"
@@ -64,7 +64,7 @@ class Size:
     imports: int
 
 
-# Files, lines, median and imports of 5c2c24bd, for clones that lack it; a test compares where it is there.
+# Files, lines, median and imports of revision 5c2c24bd, for clones that lack it; a test compares them where it exists.
 _BEFORE = {
     "infra": (35, 4417, 140, 455),
     "lambdas": (35, 1219, 46, 237),
@@ -235,7 +235,7 @@ def lowered(readme: str, size: Size) -> str:
     added = _ADDITION.findall(allowed.additions)
     lines = size.lines - sum(_number(lines) for lines, _ in added)
     files = size.files - sum(_number(files) for _, files in added)
-    # A room that is smaller than what was added to it once needs no addition.
+    # A room smaller than its former addition needs no addition.
     kept = allowed.additions if min(lines, files) > 0 else ""
     lines, files = (lines, files) if kept else (size.lines, size.files)
     line = f"Budget: {lines:,} lines in {files} {'file' if files == 1 else 'files'}{kept}."

@@ -61,7 +61,7 @@ SUPPORTED = tuple(
     for version in PYTHONS
 )
 _LOCK = ROOT / "tests" / "validators" / "lock"
-# The validators of exports need NumPy 1.26, which has wheels up to Python 3.12.
+# The export validators need NumPy 1.26, which has wheels up to Python 3.12.
 EXPORT_VALIDATORS = Tool(
     name="export-validators",
     python="3.12",
@@ -70,7 +70,7 @@ EXPORT_VALIDATORS = Tool(
     sources=("focus-validator", "pandasql"),
 )
 _ENGINES = ROOT / "tests" / "engines" / "lock"
-# Spark's Python has no wheel.
+# Spark's Python package has no wheel.
 SPARK = Tool(
     name="spark",
     python="3.13",

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 TREES = ("metering", "lambdas", "infra", "load_tests", "tests")
 SENTENCES = 40
-# A sentence ends at a mark before a blank and a capital letter, or at the end of its paragraph.
+# A sentence ends at a mark before whitespace and a capital letter, or at the end of its paragraph.
 _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*])")
-# Also at an item of a list, a row, and a name of a docstring's section.
+# A paragraph also ends before a list item, a row, and a name in a docstring section.
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.|[\w*, ]+:)\s)")
 _WORDS_AT_LEAST = 5
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -42,7 +42,7 @@ ALLOWED = ROOT / "tests" / "unit" / "house" / "habits.json"
 _CLAUSE = re.compile(
     r"(?:What|Whatever|Who|Whom|Whose|Whoever|Ones? (?:that|who|which)|That which|Those (?:that|who|which)) "
 )
-# `None` is Python's word, and "there is no" is English.
+# `None` is a Python keyword, and "there is no" is ordinary English.
 _NEGATED = re.compile(
     r"(?<!\b[Tt]here )\b(?:is|are|was|were|be|been) no\b(?! (?:longer|more)\b)|\bno \w+'s\b|\b(?:none|[Nn]obody)\b"
 )
@@ -166,7 +166,7 @@ def _show_habits(*, lower: bool) -> None:
     for room, counted in found.items():
         sys.stdout.write(f"{room:<22}{counted}\n")
     sys.stdout.write(f"{'all':<22}{sum(found.values(), Counter())}\n")
-    # A function that moved to another room takes its allowance along.
+    # A function that moves to another room takes its allowance along.
     if lower and not over_allowance(found, allowed, tight=False):
         rows = (f"  {json.dumps(room)}: {json.dumps(dict(sorted(counted.items())))}" for room, counted in found.items())
         ALLOWED.write_text("{\n" + ",\n".join(rows) + "\n}\n")

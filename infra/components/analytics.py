@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from infra.components.bucket import DataBucket
     from metering.fleet.stage import StageConfig
 
-# Name of the engine, as Athena has it.
+# Athena's name of the engine.
 _ENGINE = "Athena engine version 3"
 
 _TYPES = {"bytes": "bigint", "start_time": "timestamp", "end_time": "timestamp"}
 COLUMNS = {name: _TYPES.get(name, "string") for name in LAKE_COLUMNS}
 PARTITIONS = {"dt": "string", "hour": "string"}
 TABLE = "transfers"
-# The totals beside the lake files: some 300 times less to scan. Their column `hour` is that of the partition.
+# The totals beside the lake files need some 300 times less scanning. Their column `hour` is the partition's hour.
 TOTALS = "totals"
 TOTALS_COLUMNS = {
     **dict.fromkeys(USAGE_COLUMNS[:-1], "string"),
@@ -40,7 +40,7 @@ TOTALS_COLUMNS = {
 }
 VIEW = "usage"
 
-# A day of the target load is 1.4e17 bytes. 66 days exceed the largest bigint, and Athena's sum of bigints would fail.
+# A day of the target load is 1.4e17 bytes. 66 days exceed the largest bigint, so Athena's sum would fail.
 _VIEW_COLUMNS = {
     "dt": ("varchar", "string"),
     "hour": ("varchar", "string"),
@@ -85,7 +85,7 @@ class LakeCatalog(Construct):
             work_group_configuration=athena.CfnWorkGroup.WorkGroupConfigurationProperty(
                 enforce_work_group_configuration=True,
                 publish_cloud_watch_metrics_enabled=True,
-                # The lake has times in microseconds, which engine 2 reads as milliseconds.
+                # The lake's timestamps are in microseconds, which engine 2 reads as milliseconds.
                 engine_version=athena.CfnWorkGroup.EngineVersionProperty(selected_engine_version=_ENGINE),
                 result_configuration=athena.CfnWorkGroup.ResultConfigurationProperty(
                     output_location=f"s3://{data.bucket.bucket_name}/{ATHENA_RESULTS_PREFIX}",
@@ -137,7 +137,7 @@ class LakeCatalog(Construct):
     ) -> glue.CfnTable.TableInputProperty:
         """A table of the files below a prefix, in partitions by booked hour."""
         location = f"s3://{self._data.bucket.bucket_name}/{prefix}"
-        # Partition projection derives partitions from the clock, so no job has to add one each hour.
+        # Partition projection derives partitions from the clock, so no job needs to add one each hour.
         projection = {
             "EXTERNAL": "TRUE",
             "classification": "parquet",

@@ -32,7 +32,7 @@ _ENCRYPTION = "s3:x-amz-server-side-encryption"
 
 # IA and Glacier IR bill at least 128 KB, so a smaller object would cost more there.
 TRANSITION_MIN_BYTES = 128 * KIB
-# Least time of a lifecycle rule.
+# Shortest time that a lifecycle rule allows.
 _SCRATCH_DAYS = 1
 
 
@@ -139,7 +139,7 @@ class DataBucket(Construct):
             )
 
     def _notify(self, ingest: IngestQueue) -> None:
-        # Set on the L1: `add_event_notification` adds a custom resource, which emulators and new regions lack.
+        # Set on the L1: `add_event_notification` would add a custom resource, which emulators and new regions lack.
         resource = self.bucket.node.default_child
         if not isinstance(resource, s3.CfnBucket):
             raise TypeError("the bucket has no CfnBucket")
@@ -169,12 +169,12 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         s3.LifecycleRule(id="ingest", prefix=INGEST_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="drop", prefix=DROP_PREFIX, expiration=incoming),
         s3.LifecycleRule(id="quarantine", prefix=QUARANTINE_PREFIX, expiration=_days(config.quarantine_retention_days)),
-        # The doctor deletes what it made, but may be stopped.
+        # The doctor deletes its objects, but may be stopped before that.
         s3.LifecycleRule(id="doctor", prefix=DOCTOR_PREFIX, expiration=_days(_SCRATCH_DAYS)),
-        # A file that comes again while its marker lives must be judged as it was.
+        # A file that arrives again while its marker lives must be judged as before.
         s3.LifecycleRule(id="plans", prefix=PLANS_PREFIX, expiration=_days(config.plan_life_days)),
         s3.LifecycleRule(id="context", prefix=CONTEXT_PREFIX, expiration=_days(config.plan_life_days)),
-        # The biller works these out of what is kept elsewhere; forecasts look back for half a year.
+        # The biller can recompute these from other data; forecasts look back half a year.
         s3.LifecycleRule(id="rated", prefix=RATED_PREFIX, expiration=_days(config.rated_retention_days)),
         s3.LifecycleRule(
             id="lake-classes",
@@ -192,7 +192,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         ),
     ]
     if config.lake_retention_days is not None:
-        # Totals of a lake file are derived from it and useless without it.
+        # A lake file's totals are derived from it and useless without it.
         rules += [
             s3.LifecycleRule(id=f"{name}-retention", prefix=prefix, expiration=_days(config.lake_retention_days))
             for name, prefix in (("lake", LAKE_PREFIX), ("summaries", SUMMARIES_PREFIX))
@@ -200,8 +200,8 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
     if config.analytics:
         rules.append(s3.LifecycleRule(id="athena-results", prefix=ATHENA_RESULTS_PREFIX, expiration=Duration.days(7)))
     if config.versioned:
-        # This rule only removes overwritten and deleted versions, so it may cover staging/ as well. A ledger that is
-        # restored to a moment of these days finds the staging objects that were cleaned since (P41).
+        # This rule only removes noncurrent versions, so it may include staging/. A ledger that is restored to a time
+        # within these days still finds the staging objects that were cleaned since (P41).
         rules.append(
             s3.LifecycleRule(
                 id="noncurrent",
@@ -209,7 +209,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
                 expired_object_delete_marker=True,
             )
         )
-        # Where rules overlap, S3 takes the shorter time.
+        # If rules overlap, S3 applies the shorter time.
         rules.append(
             s3.LifecycleRule(
                 id="doctor-noncurrent",

@@ -34,7 +34,7 @@ def _asset(local: ILocalBundling, asset_hash: str) -> lambda_.Code:
         str(ROOT / "lambdas"),
         asset_hash=asset_hash,
         asset_hash_type=AssetHashType.CUSTOM,
-        # The image is never used: the local bundling runs first, and raises if it fails.
+        # The image is never used: local bundling runs first, and raises if it fails.
         bundling=BundlingOptions(image=DockerImage.from_registry("unused"), local=local),
     )
 

@@ -279,7 +279,7 @@ def _states(alarms: Sequence[MeteringAlarm], severity: str) -> cloudwatch.IWidge
         alarms=list(chosen),
         title=title,
         width=12,
-        # Four in a row; a sixth row does not fit into four units.
+        # The widget has four alarms per row; a sixth row does not fit into four units.
         height=4 if len(alarms) <= _ALARMS_IN_FOUR_UNITS else 5,
         sort_by=cloudwatch.AlarmStatusWidgetSortBy.STATE_UPDATED_TIMESTAMP,
     )

@@ -174,7 +174,7 @@ class MeteringFunction(Construct):
         if self.spec.shards is None:
             self._rule("Rate", None)
         for shard in range(self.spec.shards or 0):
-            # The first one keeps the name of a region with one shard.
+            # The first rule keeps the name that it has in a region with one shard.
             self._rule(f"Rate{shard}" if shard else "Rate", shard)
 
     def _rule(self, construct_id: str, shard: int | None) -> None:
@@ -235,7 +235,7 @@ class LogReaders(Construct):
         role: iam.IRole,
     ) -> None:
         super().__init__(scope, construct_id)
-        # MiniStack takes every search for one of all groups.
+        # MiniStack authorizes every log search as a search of all groups.
         groups = ["*"] if config.emulated else [function.log_group.log_group_arn for function in functions]
         policy = iam.Policy(
             self,
@@ -262,5 +262,5 @@ def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:
     return f"{Stack.of(scope).stack_name}-{spec.name}-{Aws.REGION}"
 
 
-# Largest batch of an event source mapping without a batching window.
+# Largest batch size of an event source mapping without a batching window.
 _BATCH_WITHOUT_WINDOW = 10

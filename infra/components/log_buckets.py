@@ -66,7 +66,7 @@ def grant_describe(role: iam.IRole, sources: Sequence[LogSource]) -> None:
         iam.Grant.add_to_principal(grantee=role, actions=["sts:AssumeRole"], resource_arns=roles)
 
 
-# Sources of a context (`metering.onramps.context`).
+# The API calls that describe a context (`metering.onramps.context`).
 DESCRIBES = (
     "ec2:DescribeAddresses",
     "ec2:DescribeFlowLogs",

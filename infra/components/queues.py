@@ -112,8 +112,8 @@ class IngestQueue(Construct):
                 resources=[self.queue.queue_arn],
                 conditions={"Bool": {"aws:SecureTransport": "false"}},
             ),
-            # The bucket is created after this policy, so its ARN is not known here. CloudFormation makes the name of a
-            # bucket of those of its stack and its resource.
+            # The bucket is created after this policy, so its ARN is not known here. CloudFormation composes a bucket's
+            # name from those of its stack and its resource.
             iam.PolicyStatement(
                 sid="NotificationsOfOwnBucket",
                 principals=[iam.ServicePrincipal("s3.amazonaws.com")],
@@ -139,8 +139,8 @@ def allow(grantee: iam.IGrantable, place: str, *actions: str, emulated: bool) ->
 
 def allow_move(grantee: iam.IGrantable, place: str, *, emulated: bool) -> None:
     """Let `grantee` have SQS move the messages of the queues at `place` back to where they came from."""
-    # MiniStack finds the queue of a call by its URL. These calls name an ARN, so it checks them against any queue. It
-    # has none of them, and only who may make them is told so and moves the messages by hand.
+    # MiniStack finds the queue of a call by its URL. These calls name an ARN, so MiniStack checks their permission for
+    # any queue. MiniStack implements none, but says so only to a permitted caller, who then moves the messages.
     places = [place, "*"] if emulated else [place]
     iam.Grant.add_to_principal(grantee=grantee, actions=list(_MOVE), resource_arns=places)
 
@@ -153,7 +153,7 @@ CONSUME = (
     "sqs:GetQueueAttributes",
     "sqs:GetQueueUrl",
 )
-# For a batch call SQS checks the permission of the single call. MiniStack checks the name of the batch call.
+# For a batch call, SQS checks the permission of the single call. MiniStack checks the name of the batch call.
 _EMULATED_BATCHES = {
     "sqs:SendMessage": "sqs:SendMessageBatch",
     "sqs:DeleteMessage": "sqs:DeleteMessageBatch",

@@ -73,11 +73,11 @@ class AccessRoles(Construct):
             data.grant_list(role, *_WEIGHED)
             ingest.grant_watch(role)
             self._read_queue_age(role)
-            # `metering status` tells which alarms fire, and whether anybody would be paged.
+            # `metering status` shows which alarms fire, and whether anybody would be paged.
             topics.grant_look(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
-        # To predict a redrive or a retry, the operator must read the objects that the worker would read.
+        # To predict the result of a redrive or a retry, the operator must read the objects that the worker would read.
         data.grant_read(self.operator, INGEST_PREFIX, DROP_PREFIX)
         data.grant_read_versions(self.operator, INGEST_PREFIX, DROP_PREFIX)
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
@@ -109,9 +109,9 @@ class AccessRoles(Construct):
         """Grant what the jobs need that people may also run by command: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
-        # By command, log files are metered and contexts are captured, and prices, payers and invoices are put.
+        # By command, the operator meters log files, captures contexts, and puts prices, payers and invoices.
         data.grant_write(self.operator, INGEST_PREFIX, DROP_PREFIX, QUARANTINE_PREFIX, DOCTOR_PREFIX, *_MADE)
-        # Like compactor and biller, it may clean up after the jobs, and never in the lake.
+        # Like the compactor and the biller, the operator may clean up after jobs, but never in the lake.
         data.grant_delete(
             self.operator, STAGING_PREFIX, QUARANTINE_PREFIX, RATED_PREFIX, ROLLUP_PLANS_PREFIX, DOCTOR_PREFIX
         )

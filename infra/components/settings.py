@@ -22,7 +22,7 @@ class PublishedSettings(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         settings = config.published(given)
-        # CloudFormation generates a name without a slash. MiniStack generates one that begins with a slash.
+        # CloudFormation generates a name without a leading slash. MiniStack generates a name with a leading slash.
         self._separator = "" if config.emulated else "/"
         document = settings.to_json()
         self.sha256 = settings.sha256

@@ -20,7 +20,7 @@ _READ = (*_LOOK_UP, "dynamodb:DescribeTable")
 _CHANGE = ("dynamodb:PutItem", "dynamodb:UpdateItem")
 _CHECK = "dynamodb:ConditionCheckItem"
 _DELETE = "dynamodb:DeleteItem"
-# Partition keys in a call (service authorization reference, DynamoDB).
+# Condition key of the partition keys in a call (service authorization reference, DynamoDB).
 _LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
@@ -50,7 +50,7 @@ class MeteringTable(Construct):
             ),
             time_to_live_attribute=time_to_live_attribute,
             warm_throughput=_warm(warm_writes_per_s),
-            # A failed first creation takes back what it made, which a protected table would not let happen.
+            # A failed first creation is rolled back, which deletion protection of a table would prevent.
             deletion_protection=config.stateful_retained and not config.first_build,
             removal_policy=removal_policy(config),
         )
@@ -108,8 +108,8 @@ class MeteringTable(Construct):
         )
 
     def _only(self, partitions: tuple[str, ...]) -> dict[str, dict[str, object]]:
-        # `ForAllValues` alone is also true for a call without the key. MiniStack never fills the key, so its stages get
-        # this condition only. The tests check the templates of stages in an account.
+        # `ForAllValues` alone is also true for a call without the key. MiniStack never sets the key, so its stages get
+        # only this condition. The tests check the templates of AWS stages.
         held: dict[str, dict[str, object]] = {"ForAllValues:StringLike": {_LEADING_KEYS: list(partitions)}}
         return held if self._emulated else {**held, "Null": {_LEADING_KEYS: "false"}}
 

@@ -88,7 +88,7 @@ class AlertTopics(Construct):
 
     def _subscribe(self, subscription: Subscription) -> None:
         topic = self.topic(subscription.severity)
-        # The id is derived from the endpoint, so that adding a subscriber does not change the others.
+        # The construct id is derived from the endpoint, so that adding a subscriber does not change the others.
         construct_id = f"{subscription.protocol}-{subscription.endpoint}".replace("/", "-")
         sns.CfnSubscription(
             topic,

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from infra.stacks.data import DataStack
     from metering.fleet.stage import StageConfig
 
-# What answers are made of; costs of a month that was invoiced are those of its invoices. Producers' batches (ingest/,
-# drop/) are not among it.
+# Data that answers are made from; costs of an invoiced month are those of its invoices. Producers' batches (ingest/,
+# drop/) are excluded.
 READABLE = (
     LAKE_PREFIX,
     STAGING_PREFIX,
@@ -75,7 +75,7 @@ class ApiStack(Stack):
             environment={
                 **data.function_environment(),
                 **function_settings(config),
-                # A stage on an emulator may live in a region that is not its home.
+                # A stage on an emulator may be in a region other than its home.
                 **as_environment({"home_region": "" if config.emulated else config.rollout.home}),
             },
         )
@@ -98,7 +98,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
         description="Answers requests of the HTTP API. It reads only.",
         timeout_s=config.api_timeout_s,
         memory_mb=config.api_memory_mb,
-        # So many at once that it cannot take the executions of those that count, and always some for it.
+        # Reserved concurrency caps the API's share of the account's executions, and always leaves it some.
         reserved=config.api_concurrency,
     )
 
@@ -106,7 +106,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
 def _grant(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_look_up(role)
-    # Which large requests are in work, in all executions together. It writes nothing else.
+    # The large requests in progress, over all executions together. It writes nothing else.
     data.ledger.grant_put(role, LARGE_KEY.pk)
     data.usage.grant_look_up(role)
     data.data.grant_read(role, *READABLE)

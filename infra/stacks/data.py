@@ -101,9 +101,9 @@ class DataStack(Stack):
             CfnOutput(self, name, value=value)
         if self._before is not None:
             CfnOutput(self, "UsageTableBeforeName", value=self._before.name)
-            # The pipeline of before imports them until it is deployed, which comes after this stack.
+            # The previous version's pipeline imports these exports until its own deployment, after this stack's.
             self.export_value(self._before.table.table_arn)
             self.export_value(self._before.name)
-        # The pipeline refers to it only while producers are registered. This stack is deployed first, and
-        # CloudFormation does not take away an export that the pipeline of before still imports.
+        # The pipeline refers to this export only while producers are registered. This stack is deployed first, and
+        # CloudFormation refuses to remove an export that the previous pipeline still imports.
         self.export_value(self.roles.operator.role_id)

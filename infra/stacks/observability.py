@@ -42,7 +42,7 @@ class ObservabilityStack(Stack):
         self.alarms = [
             MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)
             for spec in ALARMS
-            # An alarm without figures is noise, and a function that is not deployed publishes none.
+            # An alarm without a metric is noise, and a function that is not deployed publishes none.
             if (place := _place_of_api(spec, config, api) or _place(spec, config, data, pipeline))
         ]
         if config.composite_alarms:
@@ -65,7 +65,7 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})
     figures = MetricPlace(namespace=WATCH_NAMESPACE, dimensions={"Stage": config.stage})
     if spec.origin in LOG_ORIGINS:
-        # Alarms over the resources themselves lie beside them. No figure refers to them.
+        # Alarms on the resources themselves are listed beside these. No figure of the watch refers to them.
         return figures if pipeline.log_sources is not None and spec.metric in set(Figure) else None
     function = pipeline.functions.get(spec.origin)
     if function is None:
@@ -84,7 +84,7 @@ def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) ->
     return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": api.function.function.function_name})
 
 
-# Figures that the function counts itself. All else of it is a metric of Lambda.
+# Metrics that the function itself publishes. All its other metrics are Lambda's.
 _API_COUNTERS = (API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED)
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
 
-# A tick and what it had begun when it was over: at most a plan, whose making looks at no clock.
+# A tick plus the work begun before its end: at most a plan, which is made without looking at the clock.
 _ROLLUP_TIMEOUT_S = 3 * MINUTE_S
 
 
@@ -87,8 +87,8 @@ class PipelineStack(Stack):
             self._judge_senders()
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
         LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
-        # A deployment may stop between the stacks. Commands refuse to work if this is not the hash of the data stack.
-        # Version 0.1.0 compares this one; later ones the other, which another subscription does not change.
+        # A deployment may stop between two stacks. Commands refuse to work unless this hash equals the data stack's.
+        # Version 0.1.0 compares this hash; later ones the other, which a changed subscription does not affect.
         CfnOutput(self, "SettingsSha256", value=data.settings.sha256)
         CfnOutput(self, "FunctionSettingsSha256", value=config.published().functions_sha256)
 
@@ -102,7 +102,7 @@ class PipelineStack(Stack):
         )
         for name, value in as_environment({"senders": senders}).items():
             self.functions["aggregator"].function.add_environment(name, value)
-        # Commands that send dead letters again need them, too.
+        # Commands that resend dead letters need them, too.
         CfnOutput(self, "ServiceSenders", value=senders)
 
     def _log_sources(self, config: StageConfig, code: lambda_.Code, environment: dict[str, str]) -> LogSources:
@@ -171,7 +171,7 @@ def specs(config: StageConfig) -> tuple[FunctionSpec, ...]:
     )
 
 
-# Notes for people and alarms (`metering.ledger.notes`). The prefix has no marker, commit or period.
+# Notes for people and alarms (`metering.ledger.notes`). The prefix covers no marker, commit or period.
 _NOTES = f"{partitions.NOTE}*"
 
 
@@ -193,12 +193,12 @@ def _grant_compactor(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
-    # It deletes published pointers and empty pending items, but never markers, waiting commits and periods.
+    # The compactor deletes published pointers and empty pending items, but never markers, waiting commits and periods.
     data.ledger.grant_delete(role, f"{partitions.HOUR}*", f"{partitions.PENDING}*")
-    # It reads the lake and the totals beside it to see whether an object already exists.
+    # The compactor reads the lake and its totals to see whether an object already exists.
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, QUARANTINE_PREFIX)
     data.data.grant_write(role, LAKE_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
-    # Plans of the roll-up go, those of the lake stay.
+    # Plans of the roll-up are deleted, but plans of the lake are kept.
     data.data.grant_delete(role, STAGING_PREFIX, QUARANTINE_PREFIX, ROLLUP_PLANS_PREFIX)
     data.topics.grant_publish(role)
 
@@ -207,7 +207,7 @@ def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_change(role)
-    # A commit is placed in a transaction that checks that it waits, and leaves the list by a call of its own.
+    # Placing a commit is a transaction that checks that the commit waits; its removal from the list is a separate call.
     data.ledger.grant_check(role)
     data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
@@ -222,15 +222,15 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_scan(role)
-    # It keeps its findings and the sources, which the watch and reports read.
+    # The reconciler stores its findings and the sources, which the watch and reports read.
     data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    # The plans of runs list the published hours. It compares the accounts that the biller keeps.
+    # The plans of runs list the published hours. The reconciler compares the biller's accounts.
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, RUNS_PREFIX, RATED_PREFIX, AUDIT_PREFIX)
-    # A scan of everything that takes more than one invocation is kept there.
+    # A full scan that takes more than one invocation is saved there.
     data.data.grant_write(role, AUDIT_PREFIX)
-    # It lists what was dropped to see what S3 did not announce, and what was refused for its sender.
+    # The reconciler lists dropped objects to find those that S3 did not announce, and those refused for their sender.
     data.data.grant_list(role, DROP_PREFIX)
     data.data.grant_read(role, QUARANTINE_PREFIX)
     data.topics.grant_publish(role)
@@ -240,7 +240,7 @@ def _grant_canary(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ingest.grant_send(role)
     data.ledger.grant_read(role)
-    # It keeps its own runs, from which the watch derives figures.
+    # The canary stores its runs, from which the watch derives figures.
     data.ledger.grant_put(role, CANARY_PK)
     data.usage.grant_read(role)
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX)
@@ -250,7 +250,7 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ingest.grant_watch(role)
     data.ledger.grant_read(role)
-    # It keeps notes, such as the last time at which the queue was empty.
+    # The watch stores notes, such as the last time at which the queue was empty.
     data.ledger.grant_put(role, _NOTES)
     function.grant_put_metrics()
     function.grant_read_metrics()
@@ -259,9 +259,9 @@ def _grant_watch(function: MeteringFunction, data: DataStack) -> None:
 def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
-    # Its figures for the watch, and the alerts of budgets. Budgets are set by people.
+    # The biller stores its figures for the watch, and alerts of budgets. People set the budgets.
     data.ledger.grant_put(role, BILLER_KEY.pk, ALERTS_PK)
-    # Plans name what was published; where the totals of a lake file are missing, they are made of its rows.
+    # Plans name the published files; if a lake file's totals are missing, they are computed from its rows.
     data.data.grant_read(
         role, RUNS_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, RATED_PREFIX, PRICES_PREFIX, ORGANIZATION_PREFIX
     )
@@ -296,7 +296,7 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
 
 def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    # It reads the format of the region's data, and writes no item: batches get their verdicts from the aggregator.
+    # The on-ramp reads the data format, but writes no item: the aggregator gives batches their verdicts.
     data.ledger.grant_read(role)
     data.ingest.grant_send(role)
     data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, LOG_PARTS_PREFIX)
@@ -308,7 +308,7 @@ def _grant_log_context(function: MeteringFunction, data: DataStack) -> None:
     data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX)
     data.data.grant_write(role, CONTEXT_PREFIX)
     data.ledger.grant_read(role)
-    # It keeps its findings about each log source for the watch and for reports.
+    # The job stores its findings about each log source for the watch and for reports.
     data.ledger.grant_put(role, _NOTES)
     function.grant_put_metrics()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 # Paths that a build does not need.
 _LEFT_AT_HOME = (".git", ".venv", ".local", "**/__pycache__", "**/cdk.out", "tests", "build", "dist", ".*_cache")
-# The longest build that CodeBuild allows. Opting in to a region can take hours.
+# CodeBuild allows no longer builds. Opting in to a region can take hours.
 _LONGEST_BUILD = Duration.hours(8)
 
 # Actions of a rollout that the bootstrap roles do not cover: opt-in, stacks, and the state of a region.
@@ -166,7 +166,7 @@ class RolloutStack(Stack):
             acknowledge(project, f"IAM5[{finding}]", _WHY_GRANTS)
 
 
-# The project has in effect all permissions of CloudFormation, so it installs only packages with a hash in the lock.
+# The project effectively has all of CloudFormation's permissions, so it installs only packages with a hash in the lock.
 _INSTALL = [
     "python3 -m infra.locked uv > /tmp/uv.txt",
     "python3 -m pip install --quiet --require-hashes --only-binary :all: -r /tmp/uv.txt",
@@ -175,6 +175,6 @@ _INSTALL = [
 
 
 def _build_spec(config: StageConfig) -> dict[str, object]:
-    # The project stands in the home region, which a deployment may have named otherwise than the base of the stage.
+    # The project is in the home region, which a deployment may have changed from the stage's base.
     reconcile = f"uv run metering region reconcile --stage {config.stage} --region $AWS_REGION --yes --format json"
     return {"version": "0.2", "phases": {"install": {"commands": _INSTALL}, "build": {"commands": [reconcile]}}}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Metrics
 
 
-# Longest time from the receive of a message to the invocation with it, the batch window included.
+# Longest time from the receive of a message to its invocation, including the batch window.
 _HANDED_OVER_S = 10
 
 SERVICE = "aggregator"
@@ -39,7 +39,7 @@ class Intake(NamedTuple):
 
 
 def _intake(parts: AggregatorParts, metrics: Metrics) -> Intake:
-    # The first batch of a region makes its format known: that of the canary, if no other.
+    # The first batch of a region writes the ledger's format: at the latest, the canary's batch.
     aggregator = build_aggregator(parts, metrics, parts.services)
     return Intake(aggregator=aggregator, queue=lambda: parts.ingest, facts=lambda: parts.queue_facts)
 
@@ -52,8 +52,8 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     try:
         parts = dependencies()
     except UnavailableError as error:
-        # A new process asks the ledger for its format. Without an answer all messages come back, as they do when the
-        # ledger does not answer a commit; that is not an error of this function.
+        # A new process reads the ledger's format first. Without an answer all messages return to the queue, as they do
+        # when the ledger does not answer a commit; this is not an error of the function.
         function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
         return all_back(event)
     return handle(event, context, parts)
@@ -95,7 +95,7 @@ def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Started[Intake], *,
         longest_s = max(parts.work.facts().redelivery().visibility_s - elapsed_ms // 1000 - _HANDED_OVER_S, 0)
         parts.work.queue().hide({receipts[message]: min(seconds, longest_s) for message, seconds in hide_s.items()})
     except UnavailableError as error:
-        # They come back after the queue's own timeout.
+        # The messages return after the queue's own visibility timeout.
         parts.logger.warning("throttled messages cannot be hidden", extra={"error": str(error)})
 
 

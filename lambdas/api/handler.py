@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.wiring.answers.costs import BillingRegions
 
-# Types that are text without encoding. Any other body, and one that is compressed, goes through the gateway as base64.
+# Content types that are text without encoding. Any other body, and a compressed one, passes the gateway as base64.
 _TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
 _FAILED = 500
 _UNAUTHORIZED = 401
-# The start of a process, which Lambda counts into `Duration`, is over before a request is measured.
+# A cold start, which Lambda includes in `Duration`, is over before a request is measured.
 _SLOW_MS = 2_000
 
 
@@ -56,14 +56,14 @@ class _Tokens:
 
 
 def _billing(parts: ReaderParts) -> BillingRegions:
-    # The rating is imported by the first request for costs.
+    # The rating code is imported by the first request for costs.
     from metering.wiring.answers.costs import own_billing
 
     return own_billing(parts, home=parts.names.home_region or None)
 
 
 def _serving(parts: ReaderParts, _metrics: object) -> Serving:
-    # Its lines at level info have the path in them, and a path may hold what was pasted by mistake.
+    # Its info lines contain the path, and a path may contain something pasted by mistake.
     logging.getLogger("mangum").setLevel(logging.WARNING)
     app = build(
         ApiParts(
@@ -94,7 +94,7 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) 
         parts.logger.info("request answered", extra=figures.fields())
 
     app = RequestLog(parts.work.app, tell=tell, clock=parts.work.clock)
-    # A loop of its own for each request costs 0.2 ms, and what a request leaves behind ends with it.
+    # A new event loop per request costs 0.2 ms, and everything that a request leaves behind ends with it.
     with asyncio.Runner() as runner:
         asyncio.set_event_loop(runner.get_loop())
         answer = Mangum(app, lifespan="off", text_mime_types=[*_TEXT])(event, cast("MangumContext", context))
@@ -103,10 +103,10 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) 
 
 def _count(figures: RequestFigures, parts: Started[Serving]) -> None:
     parts.metrics.count(API_REQUESTS)
-    # Counted for each request, so that an average is the share of those that failed, or were slow.
+    # Counted for every request, so that the metric's average is the share of failed, or slow, requests.
     parts.metrics.count(API_FAILED_PERMILLE, 1_000 if figures.status >= _FAILED else 0)
     parts.metrics.count(API_SLOW_PERMILLE, 1_000 if figures.ms >= _SLOW_MS else 0)
-    # A metric that is never counted costs nothing.
+    # A metric without data points costs nothing.
     if figures.status == _UNAUTHORIZED:
         parts.metrics.count(API_UNAUTHORIZED)
     if reads := figures.partitions + figures.hours:

@@ -33,7 +33,7 @@ def handle(context: LambdaContext, parts: Started[Biller]) -> dict[str, int | li
         BUDGET_ALERTS_SENT: result.sent,
         ANOMALIES_FOUND: result.unusual,
     }
-    # A metric that is never counted costs nothing.
+    # A metric without data points costs nothing.
     for name, count in counts.items():
         if count:
             parts.metrics.count(name, count)

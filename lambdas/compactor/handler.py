@@ -15,8 +15,8 @@ from metering.wiring.region import FunctionParts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Part of the time that a compactor with more to do than it has time for leaves to the cleaners. Each cleaner leaves
-# half of what there is to those after it.
+# A busy compactor keeps a quarter of its remaining time for the cleaners. Each cleaner leaves half of its remaining
+# time to the cleaners after it.
 _FOR_CLEANERS = 4
 _FOR_OTHERS = 2
 

@@ -47,7 +47,7 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     try:
         parts = dependencies()
     except UnavailableError as error:
-        # A new process asks the ledger for its format. Without an answer all events come back.
+        # A new process reads the ledger's format first. Without an answer, all events return to the queue.
         function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
         return all_back(event)
     return handle(event, context, parts)

@@ -40,7 +40,7 @@ def handle(context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | 
         try:
             result = parts.work.reconcile_tick.run(deadline)
         except MeteringError as error:
-            # Lost objects are looked for without it as well. If that fails too, its error is raised.
+            # Lost objects are searched even after this failure. If the search fails, too, its error is raised.
             failure = error
             parts.logger.exception("hours not reconciled")
         lost = parts.work.drop_check.run(deadline).count

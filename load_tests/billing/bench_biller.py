@@ -52,8 +52,8 @@ _FIRST_S, _ = month_bounds_s("2026-11")
 _NOW_S = _FIRST_S + (_DAYS - 1) * DAY_S + 13 * HOUR_S
 _PAYER = "999999999999"
 _REGION = "us-east-1"
-# Promised: seconds of one core and MiB of a run at the target, and how much more than ten times the time ten times the
-# accounts may take.
+# Promised seconds of one core and MiB for a run at the target, and the factor beyond ten that ten times the accounts
+# may take.
 _MOST_S = 60.0
 _MOST_MIB = 900
 _MOST_SLOPE = 15.0
@@ -152,7 +152,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 def measured(accounts: int) -> Figure:
     """One size, in this process."""
     bench = _Bench(accounts)
-    # Tiers begin on the first day, so that its hours are read: it has all of them.
+    # Tiers begin on the first day, so its hours are read, and it has all of them.
     for hour in range(24):
         bench.publish(_FIRST_S + hour * HOUR_S, bench.accounts)
     for day in range(1, _DAYS):

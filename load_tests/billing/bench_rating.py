@@ -32,7 +32,7 @@ _ROUNDS = 4
 _EXACT = Context(prec=60)
 _PLACES = Decimal("1e-10")
 
-# Promised rates in million lines per second of one core, and how many times the decimals the line rule is.
+# Promised rates in million lines per second on one core, and how many times as fast as decimals the line rule is.
 _LINE_RULE = 1.5
 _WALK = 1.0
 _TIMES_DECIMALS = 2.0

@@ -64,7 +64,7 @@ def summed(month: RatingMonth) -> int:
 
 
 def _peak_kib() -> int:
-    # Not `ru_maxrss`, which a process inherits from its parent.
+    # `ru_maxrss` would include the parent's peak, which a process inherits.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0])
 

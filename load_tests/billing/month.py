@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 MONTH = "2026-10"
 BEGIN_S, END_S = month_bounds_s(MONTH)
 DAYS, USAGE_TYPES = 30, 20
-# Internet out of four regions; everything else has one price.
+# Internet egress of four regions has tiers; everything else has one price.
 TIERED = 4
 _ACCOUNTS_AT_ONCE = 250
 # A payer of 10,000 accounts has about 500 TB a month of each tiered type, so it passes all tiers.
 _MOST_BYTES = 3_600_000_000
 _MICROSECONDS = 1_000_000
-# As the service writes them.
+# The service writes row groups of this size.
 _GROUP_ROWS = 64 * 1024
 
 

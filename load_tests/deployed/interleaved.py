@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 _RATE = re.compile(r"^(\d+) batches/s, ", re.MULTILINE)
-# 16 usage keys a batch.
+# The limit applies to 16 usage keys per batch.
 _BAR = 1.6
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SAMPLE_S = 0.5
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-# Most batches without a verdict: seven seconds of traffic. A service that keeps up has a short queue. With a long queue
-# the test would measure how the emulator searches it.
+# Maximum number of batches without a verdict: seven seconds of traffic. A service that keeps up has a short queue. With
+# a long queue, the test would measure the emulator's search.
 _UNDER_WAY = 1_000
 _PAUSE_S = 0.05
 
@@ -164,7 +164,7 @@ class Processes:
 
     def _look_at(self, pid: int) -> None:
         folder = Path(f"/proc/{pid}")
-        # The name of the program is in brackets and may hold spaces; user and system time are fields 14 and 15.
+        # The program's name is in brackets and may contain spaces; user and system time are fields 14 and 15.
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         self._cpu_s[pid] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
         if b"POWERTOOLS_SERVICE_NAME=aggregator\0" not in (folder / "environ").read_bytes():

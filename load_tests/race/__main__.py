@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NAMES = ("powertools", "transact", OURS)
 LEVELS = {1: "load-1", 5: "load-5", 16: "load"}
-# Bars: most of Powertools' units by keys; at 16 keys the rates, and a part of the exact rival's units.
+# Limits: write units by usage keys, relative to Powertools'; at 16 keys also rates, and units by the exact rival's.
 _UNITS = {1: 1.0, 5: 1 / 2, 16: 1 / 3}
 _RATE, _RATE_OF_EXACT, _UNITS_OF_EXACT = 5, 2, 1 / 10
 
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
                 trouble=trouble,
                 kill_every_s=options.kill_every,
             ).run()
-            # A whole race takes a quarter of an hour, so results are printed as they come.
+            # A complete race takes a quarter of an hour, so results are printed as they arrive.
             wrong = f", {result.wrong} of {result.accounts} accounts wrong" if trouble else ""
             sys.stderr.write(
                 f"{name}, {len(shipments)} batches: {result.rate:.0f} batches/s, {result.units:.2f} units{wrong}\n"

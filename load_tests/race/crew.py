@@ -55,7 +55,7 @@ class Crew:
             if process.poll() is None:
                 process.terminate()
         told = [process.communicate(timeout=120)[0] for process in self._running]
-        # A worker that was killed before it began reports nothing.
+        # A worker that was killed before it started reports nothing.
         return float(sum(json.loads(text)["cpu_s"] for text in told if text))
 
     def _start(self, feed: str) -> subprocess.Popen[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.stores.queues import ReceivedMessage
 
-# Powertools' default is an hour; copies come for a day.
+# Powertools' default is an hour, but copies arrive for a day.
 _LIFE_S = 86_400
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
 
-# Messages of killed workers come back this soon.
+# Messages of killed workers reappear after this time.
 VISIBILITY_S = 20
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
 
-# SQS hands over ten messages a call.
+# SQS returns at most ten messages per call.
 _A_CALL = 10
 _PAUSE_S = 0.05
 CONTENDERS: dict[str, Callable[[Clients, Site], Contender]] = {
@@ -69,11 +69,11 @@ def main(arguments: list[str]) -> int:
     LostReplies(clients, float(lost))
     contender = CONTENDERS[name](clients, site)
     invocations = _of_file(Path(feed)) if feed else _of_queue(site)
-    # Clients and connections are those of a function that has been up for long.
+    # Clients and connections are warm, as in a function that has run for long.
     clients.dynamodb.list_tables()
     clients.s3.list_buckets()
     print("ready", flush=True)
-    # The clock starts when all workers are up.
+    # The clock starts when all workers are ready.
     sys.stdin.readline()
     began_s, count = time.process_time(), 0
     for received, delete in invocations:
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-# Messages, and a function that deletes the handled ones by their receipts.
+# Messages, and a function that deletes processed ones by their receipt handles.
 Invocation = tuple[list[ReceivedMessage], "Callable[[list[str]], object]"]
 
 

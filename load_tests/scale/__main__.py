@@ -96,7 +96,7 @@ def _gate(names: Sequence[str]) -> int:
 
 def _table(jobs: Sequence[Job]) -> _Table:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # The longest first: of each job, its larger region.
+        # The longest first: the larger region of each job.
         each = [
             (job, of_part, size)
             for job in reversed(jobs)
@@ -133,7 +133,7 @@ def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
     """Measure a job, or its part, in a process of its own: memory is that of a process."""
     answer = json.loads(_of_processes(job.name, size, part=part))
     result = Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
-    # A whole run takes a quarter of an hour, so results are printed as they come.
+    # A complete run takes a quarter of an hour, so results are printed as they arrive.
     took = sum(step.seconds for step in result.steps.values()) if part else seconds(job, result)
     what = f"{job.name} ({job.part.says})" if part and job.part else job.name
     where = f"{size.accounts:,} accounts, {size.hours:,} hours"

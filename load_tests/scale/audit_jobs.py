@@ -19,7 +19,7 @@ from tests.support.memory.queues import MemoryQueue
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A prime, larger than the count of a source's sequence numbers in a day.
+# A prime larger than the number of a source's sequence numbers in a day.
 _SPREAD = 7_919
 
 
@@ -82,7 +82,7 @@ def scan_after_a_day(region: Region, folder: Path) -> Result:
     per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
     for sightings in numbers.values():
         for number in range(per_source):
-            # In no order, as a table is scanned.
+            # The order is scrambled, as in a table scan.
             sightings.add(number * _SPREAD % per_source, region.begin_s * 1_000 + number)
     found = scan(region, folder)
     expect(kept=sum(map(len, numbers.values())) == per_source * len(numbers))

@@ -35,7 +35,7 @@ _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
 _ANY_KIND = kind(0)
-# Blocks whose batches a source sends, and its batches an hour.
+# A source sends the batches of this many blocks, and this many batches an hour.
 BLOCKS_A_SOURCE = 4
 _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
 _OURS = partitions.BATCH + "s-"
@@ -70,9 +70,9 @@ class ComputedItems:
         self._accounts = {account_id(account): account for account in range(region.accounts)}
         self._sizes: dict[str, int] = {}
         self._batch_totals = list(map(region.batch_total, range(region.blocks)))
-        # Jobs write in threads, and the items that are kept are no store for threads.
+        # Jobs write from several threads, and the stored items are not thread-safe.
         self._lock = threading.RLock()
-        # How many of what costs most to compute was computed: no part of a job's own time.
+        # Counts the most expensive computations, which are not part of the job's own time.
         self.computed: Counter[str] = Counter()
 
     # Reads.
@@ -124,7 +124,7 @@ class ComputedItems:
             return True, staging.pending_item(key.sk).to_item() if staging.pends(key.sk) else None
         return False, None
 
-    # Writes: the item is computed once more, and then kept.
+    # Writes: the item is computed once more, and then stored.
 
     def put(self, action: Put) -> None:
         self._meter.call("put", items=1)
@@ -213,7 +213,7 @@ class ComputedItems:
         if sort == partitions.HOUR:
             yield from self._hour(parse_hour(name))
         elif sort == partitions.KINDS and name in self._accounts:
-            # Names come first in the order of sort keys, and are never queried.
+            # Kind names sort first, and are never queried.
             for number in range(KINDS):
                 yield kind_items(name, number, kind(number))[0]
         elif sort == partitions.NOTE:
@@ -307,7 +307,7 @@ class ComputedItems:
             "hours": {hour_label(hour_s): [total.records, total.bytes]},
         }
         if round_ < ROUNDS - 1:
-            # Each source numbers these rounds without a gap: what is late is of the last one.
+            # Each source numbers these rounds without gaps: late batches belong to the last round.
             item["source"] = source_id(block // BLOCKS_A_SOURCE)
             hours = (hour_s - self._region.begin_s) // HOUR_S
             item["sequence"] = hours * _NUMBERS_AN_HOUR + round_ * BLOCKS_A_SOURCE + block % BLOCKS_A_SOURCE
@@ -345,7 +345,7 @@ class ComputedItems:
         item["n0"] = _ROLLUP_RUN
         return item
 
-    # The whole tables, in parts.
+    # Full-table scans, in parts.
 
     def _everything(self, table: Table, part: int, parts: int) -> Iterator[Item]:
         if part == 0:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _PROD = StageConfig.load("prod")
 _END_S = month_bounds_s("2026-09")[1]
-# Most memory of the cells of a census.
+# Memory limit of a census's cells.
 CELLS_MIB = TUNABLES["scan_memory_mb"] // SHARE_OF_CELLS
-# Pending commits of the target on an average moment, of which only a late pair is left (scale.py of the design).
+# Average number of pending commits at the target, each with only a late pair left (scale.py of the design).
 _PENDING = 66_000
-# A run takes what came while the last one worked. If that is half a minute, usage is visible within a minute.
+# A run takes the commits that arrived during the previous run: within half a minute, usage is visible in a minute.
 _ROLLUP_RUN_S = 30
 
 
@@ -41,16 +41,16 @@ class Size:
 
 
 _HISTORY_HOURS = (LATE_DAYS + 2) * 24
-# A hundredth and a tenth of the target, for jobs whose work is that of an hour; a thousandth and a hundredth for those
-# that read whole tables.
+# A hundredth and a tenth of the target for jobs that work on one hour; a thousandth and a hundredth for jobs that read
+# whole tables.
 HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_HOURS), Size(TARGET_ACCOUNTS // 10, _HISTORY_HOURS))
-# A full lake file has the rows of a quarter of the target's hour: how much of one is in memory no longer grows then.
+# A full lake file has the rows of a quarter of the target's hour: beyond that, its part in memory stays constant.
 FULL_FILES = (*HOURLY, Size(TARGET_ACCOUNTS // 4, _HISTORY_HOURS))
-# Where three times the target takes seconds, nothing is projected.
+# If three times the target takes only seconds, it is measured and not projected.
 UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_HOURS))
 WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS * 24))
-# Parts of jobs whose memory follows from an hour, or from a list: measured as large as is needed, where files with rows
-# need not be written; else in an hour of one full file, and of four.
+# Parts of jobs whose memory depends on an hour or a list: measured at full size where no files with rows are needed;
+# else in an hour of one full file, and of four.
 AS_NEEDED = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
 HOUR_OF_FULL_FILES = (Size(TARGET_ACCOUNTS // 4, 4), Size(TARGET_ACCOUNTS, 4))
 # A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
@@ -118,7 +118,7 @@ def _nothing(_size: Size, _folder: Path) -> None:
     """Prepare nothing."""
 
 
-# Compactor and cleaner: an hour's commits, and their late pairs.
+# Compactor and cleaner: the commits of an hour, and their late pairs.
 
 
 def _prepare_compactor(size: Size, folder: Path) -> None:
@@ -128,7 +128,7 @@ def _prepare_compactor(size: Size, folder: Path) -> None:
 def _compactor(size: Size, folder: Path) -> Result:
     staging = _hour_staged(size)
     bench = Bench(staging.region, folder, staging=staging)
-    # Late pairs are due with the hour itself: a day has as many.
+    # Late pairs are due together with the hour itself: a day has as many.
     compactor = bench.jobs.compactor_of(replace(bench.jobs.policy, wait_older_s=HOUR_S))
     hour = bench.step(lambda: compactor.run(bench.deadline()))
     idle = bench.step(lambda: compactor.run(bench.deadline()))
@@ -149,7 +149,7 @@ def _list_pending(size: Size, folder: Path) -> Result:
     return bench.result("compactor", idle=idle)
 
 
-# Roll-up: what comes in half a minute.
+# Roll-up: the commits of half a minute.
 
 
 def _rollup_commits(size: Size) -> int:
@@ -164,14 +164,14 @@ def _rollup(size: Size, folder: Path) -> Result:
     staging = _hour_staged(size, waiting=True, commits=_rollup_commits(size))
     bench = Bench(staging.region, folder, staging=staging)
     rollup = bench.jobs.rollup
-    # A process keeps the dictionaries of its accounts: its first run reads them, the next ones do not.
+    # A process caches its accounts' dictionaries: only its first run reads them.
     cold = bench.step(lambda: [rollup.numbers.names.read(account_id(each)) for each in range(size.accounts)])
     run = bench.step(lambda: rollup.run(bench.deadline()))
     expect(nothing_waits=not list(waiting_in(bench.items, 0)))
     return bench.result("rollup", run=run, cold=cold)
 
 
-# Orphans: everything that is in staging.
+# Orphans: all objects in staging.
 
 
 def _orphans(size: Size, folder: Path) -> Result:
@@ -185,7 +185,7 @@ def _orphans(size: Size, folder: Path) -> Result:
     return bench.result("orphans", whole=whole, idle=idle)
 
 
-# Watch: one minute, with what waits just then.
+# Watch: one minute, with the messages and commits that wait at that moment.
 
 
 def _watch(size: Size, folder: Path) -> Result:
@@ -199,7 +199,7 @@ def _watch(size: Size, folder: Path) -> Result:
     return bench.result("watch", run=run, first=first)
 
 
-# Canary: a run whose batch waits, and the runs of two hours that are judged again.
+# Canary: a run whose batch waits, and the runs of two hours that are checked again.
 
 
 def _prepare_canary(size: Size, folder: Path) -> None:

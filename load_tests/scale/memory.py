@@ -53,7 +53,7 @@ class MemoryWatch:
     def __init__(self, count: Callable[[], int], resident: Callable[[], int] | None = None) -> None:
         self._count = count
         self._resident = resident or _resident
-        # Most memory by the number of items, in bytes: one entry a thousand items.
+        # Peak memory by the number of items, in bytes: one entry per thousand items.
         self._most: dict[int, int] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)

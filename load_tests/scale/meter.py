@@ -22,7 +22,7 @@ class Wait:
     megabyte_ms: float = 0.0
 
 
-# Milliseconds of one item, 100 actions, 100 items, 1 MB of a query or scan; of S3 calls.
+# Milliseconds for one item, 100 actions, 100 items, 1 MB of a query or scan, and for S3 calls.
 WAITS = {
     "get": Wait(5),
     "put": Wait(5),

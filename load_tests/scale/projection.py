@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from load_tests.scale.jobs import Job
     from load_tests.scale.reports import Reports
 
-# Memory of a function that has a whole core (Lambda developer guide).
+# Memory at which a function gets a whole core (Lambda developer guide).
 _CORE_MB = 1_769
-# A job that grows faster than its region by more than this is named: a straight line would promise too much.
+# A job that grows faster than its region by more than this is named: a straight line would underestimate it.
 _STEEP = 1.15
 NEEDED = 3.0
 MOST_MEMORY_MIB = 1_024
@@ -151,7 +151,7 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-# Times as long that the report of a closed month may take.
+# The report of a closed month may take this many times as long.
 MOST_TIMES = 2.0
 REPORTS_HEADER = (
     "| an account's month, by | accounts | open, p95 | closed, p95 | times as long |",

@@ -18,7 +18,7 @@ from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, su
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The target: 12 million batches of 100 records a day, of 10,000 accounts with 20 kinds of usage in each hour.
+# The target: 12 million batches of 100 records a day, from 10,000 accounts with 20 usage kinds in each hour.
 TARGET_ACCOUNTS = 10_000
 TARGET_BATCHES_A_DAY = 12_000_000
 MARKER_DAYS = 50
@@ -32,7 +32,7 @@ COMMIT_BATCHES = 40
 LATE_DAYS = 35
 _LATE_EVERY = 4
 _LATE_ROUND = ROUNDS - 1
-# A full lake file has so many rows, or up to one commit's more (setting `compact_file_rows`).
+# A full lake file has this many rows, or up to one commit more (setting `compact_file_rows`).
 _FULL_ROWS = TUNABLES["compact_file_rows"]
 _FILES = [count for count in range(1, ROUNDS + 1) if ROUNDS % count == 0]
 
@@ -99,7 +99,7 @@ class Region:
         """
         return max(1, min(_LATE_EVERY, self.blocks // LATE_DAYS))
 
-    # A batch is named by its booked hour, its round and its block.
+    # A batch's name consists of its booked hour, its round and its block.
 
     def keys(self, block: int) -> Iterator[tuple[int, int]]:
         """Accounts and kinds of a batch."""
@@ -191,7 +191,7 @@ class Region:
         """Days of lateness that an hour has files for."""
         return [days for days in range(self.days_there(hour_s) + 1) if self.file_total(days) != ZERO]
 
-    # The run of an hour compacts it, and what came late for the same hour of earlier days.
+    # The run of an hour compacts that hour, and late rows for the same hour of earlier days.
 
     def run_of(self, hour_s: int, days: int) -> int:
         """Number of the run that published a file of an hour."""

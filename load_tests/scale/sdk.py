@@ -115,7 +115,7 @@ def _client(service: str, body: bytes) -> Any:
         service,
         aws_access_key_id="none",
         aws_secret_access_key="none",  # noqa: S106 - it reaches nothing
-        # As the service's own clients are made: what they check of a request is part of what it costs.
+        # Made like the service's own clients, because their request validation is part of the cost.
         config=sdk_config(Access(region="us-east-1"), service),
     )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from load_tests.scale.bench import Bench
 
-# Notes of a kind that the watch reads at most.
+# The watch reads at most this many notes of a kind.
 _NOTES = 2_000
 _CANARY_EVERY_S = 5 * MINUTE_S
 

@@ -16,10 +16,10 @@ from metering.usage.totals import Total, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A prime: commits that follow each other have other accounts.
+# A prime: consecutive commits have different accounts.
 _SPREAD = 7_919
 _GROUP_DIGITS = 8
-# Ids of commits that a run has taken, and that are not cleaned yet, begin so.
+# Id prefix of commits that a run has taken and the cleaner has not cleaned yet.
 KEPT = "z"
 
 
@@ -133,7 +133,7 @@ class Staging:
                 commit_id=f"u{number:031d}",
                 hours=frozenset([hours[number % LATE_DAYS]]),
                 totals=totals,
-                # Later than anybody's now: it is not due.
+                # Later than any process's clock, so it is not due.
                 created_at_ms=(self.hour_s + DAY_S) * 1_000,
             )
 

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 _GROUP_ROWS = 512 * 1024
 _RESOURCES = 40
-# Files with the places that name an hour: in times, and in ids of batches.
+# Files with the positions of an hour: in times, and in batch ids.
 _SUFFIXES = (".times", ".batches")
-# The hour that templates are written for. No other number of a file is made of these bytes.
+# Templates are written for this hour. No other number in a file has the same bytes.
 _TEMPLATE_HOUR_S = 480_001 * HOUR_S
-# Deviation of single records from the mean.
+# Deviations of single records from the mean.
 _DELTAS = [sign * 3_571 * (place + 1) for place in range(RECORDS_OF_A_KIND // 2) for sign in (1, -1)]
 
-# Account, number of the kind, round and block of a batch: its records of that kind.
+# Account, kind number, round and block of a batch: identifies its records of that kind.
 _Part = tuple[int, int, int, int]
 
 
@@ -49,7 +49,7 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # Of the file that was opened last: this is no memory of a job.
+        # Cache for the last opened file, which does not count as a job's memory.
         self._found: tuple[tuple[int, int], list[array[int]]] | None = None
 
     def write(self, region: Region, *, rows: bool, totals: bool) -> None:

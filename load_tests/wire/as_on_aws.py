@@ -30,7 +30,7 @@ LOADS = (
     Load(scenario="load", accounts=500, most_units=3.2, most_usd=60),
     Load(scenario="load", accounts=10_000, most_units=4.2, most_usd=None),
 )
-# Two minutes of the target load: eight runs of the roll-up.
+# Two minutes of the target load: eight roll-up runs.
 BATCHES = 8 * RUN_BATCHES
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
 
-# The emulator writes its counts a few times a second, at a call.
+# The emulator writes its counts a few times a second, during a call.
 _SETTLE_S = 0.5
 
 
@@ -50,7 +50,7 @@ class WireCounts:
     def read(self, clients: Clients) -> Sums:
         """All sums so far."""
         time.sleep(_SETTLE_S)
-        # At this call the emulator writes what it counted.
+        # This call makes the emulator write its counts.
         clients.s3.list_buckets()
         return Sums(json.loads(self._path.read_text()) if self._path.exists() else {})
 

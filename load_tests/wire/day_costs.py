@@ -34,25 +34,25 @@ _LAMBDA_S = float(PROCESSING_USD["Lambda GB-second (arm64)"])
 _PUT = float(PROCESSING_USD["S3 PUT"])
 _GET = float(S3_GET_USD)
 _STORED_GB_MONTH = float(sum(STORED_ITEMS_USD_GB_MONTH.values()))
-# DynamoDB bills 100 bytes beside each item (developer guide, item sizes).
+# DynamoDB bills 100 extra bytes per item (developer guide, item sizes).
 _BESIDE_ITEM_BYTES = 100
-# Waits of a function (design/scale.py): a transaction of a hundred actions, one item, one object.
+# Waiting times of a function (design/scale.py): for a transaction of a hundred actions, one item, and one object.
 _TRANSACTION_S, _ITEM_S, _OBJECT_S = 0.080, 0.005, 0.025
 _CALLS_AT_ONCE = 16
 _READ_UNIT_BYTES = 4 * KIB
-# Records are a day to five weeks late in some batches, so each look of the reconciler is at all of these days.
+# In some batches records are one day to five weeks late, so each pass of the reconciler looks at all these days.
 _DAYS_LOOKED_AT = 36
 _HOURS = 24
 _SQS_BATCH, _SQS_CHUNK_BYTES = 10, 64 * KIB
 # Seconds at the target (docs/scale.md): of a day's quick passes, a scan, a day's pass over orphans; of one run.
 SECONDS_AT_TARGET = {"quick-pass": 11_524.0, "scan": 9_906.0, "orphans": 25.2, "watch": 0.21, "canary": 12.9}
-# A run of the biller, and its requests of a day (docs/decisions/0033-budgets.md).
+# Duration of a biller run, and its requests per day (docs/decisions/0033-budgets.md).
 _BILLER_RUN_S, _BILLER_OBJECTS, _BILLER_ITEMS = 5.5, 2_900, 700
-# Writes and reads of one run, and objects (`Step.calls` of `load_tests.scale.jobs`, at a tenth and a hundredth of the
-# target). A get is taken as one unit, a query as two.
+# Writes, reads and objects of one run (`Step.calls` of `load_tests.scale.jobs`, at a tenth and a hundredth of the
+# target). A get counts as one read unit, a query as two.
 _WATCH_CALLS, _CANARY_CALLS = (3, 20 + 2 * 5), (2, 155 + 2 * 132)
 _CANARY_OBJECTS = 34
-# CloudWatch, KMS and the ticks of idle functions (design/scale.md, B4).
+# Costs of CloudWatch, KMS and the ticks of idle functions (design/scale.md, B4).
 _STANDING_USD = 1.4
 
 ESTIMATED = " (e)"
@@ -117,7 +117,7 @@ def _stored_gb(run: WireRun) -> float:
     days = TARGET_BATCHES_PER_DAY / run.batches
     life_days = POLICY.marker_life_s / DAY_S
     lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in (partitions.BATCH, partitions.COMMIT))
-    # All traffic of a run is of one hour, and an account's usage of an hour is one item, however much it is.
+    # A run's traffic falls into one hour, and an account's usage of an hour is one item, whatever its amount.
     usage = _billed_bytes(run, ACCOUNT_PREFIX) * _HOURS * _YEAR_DAYS
     return (lasting + usage + _billed_bytes(run, partitions.KINDS)) / GIB
 

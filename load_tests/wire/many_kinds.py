@@ -17,7 +17,7 @@ from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Its edge may be the metered side of no other service, so it keeps its name.
+# No other service may have its edge as the metered side, so this service keeps its name.
 _FIXED = "AmazonCloudFront"
 _RENAMED = [flow for flow in FLOWS if flow.service != _FIXED]
 _RECORD = re.compile(r'"account_id":"(\d{12})","service":"(\w+)"')
@@ -77,5 +77,5 @@ class ManyKinds:
     def _named(self, service: str, account: str, number: int) -> Service:
         if service == _FIXED:
             return Service(service)
-        # The last eight digits of a made-up account are its number.
+        # The last eight digits of an invented account id are its number.
         return Service(f"{service}x{(int(account[-8:]) * self._ways + number % self._ways) % self._names}")

@@ -253,5 +253,5 @@ def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
 
 def _settings(tables: Mapping[Table, str], bucket: str, changes: Mapping[str, int]) -> Settings:
     made = settings(ledger_table=tables[Table.LEDGER], usage_table=tables[Table.USAGE], data_bucket=bucket)
-    # Deleted objects are never read.
+    # Deleted objects are never read here.
     return Settings.model_validate({**made.model_dump(), "clean_wait_s": 0, **changes})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from load_tests.wire.region import Kinds, Load, Stored
 
-# Writes of each part, by operation and kind of the first item.
+# Write operations of each part, by operation and kind of the first item.
 PARTS = {
     "accept": ("TransactWriteItems C#", "PutItem S#"),
     "roll up": ("TransactWriteItems U#", "TransactWriteItems D#", "UpdateItem A#", "UpdateItem S#", "DeleteItem U#"),

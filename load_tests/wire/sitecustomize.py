@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-# Name of the variable with the file that the counts are written to (load_tests.wire.counts).
+# Environment variable with the name of the file for the counts (load_tests.wire.counts).
 COUNTS_FILE = "LOAD_TEST_COUNTS"
 _WRITE_EVERY_S = 0.2
 _WRITE_UNIT, _READ_UNIT = 1_024, 4_096

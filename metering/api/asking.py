@@ -83,8 +83,7 @@ class Asked:
             # The number of hours with rows in open months is quick to find: a list of keys, some pages a month.
             self.reading.spend(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
-            # An hour counts once, whatever the number of regions: else a stage of many regions would be refused a range
-            # that each region allows.
+            # An hour counts once for all regions: else a stage of many would be refused a range that each allows.
             if problems := budget.of_hours(query, len(set(found))):
                 raise InvalidParametersError(problems)
             read = len(found)

@@ -270,8 +270,7 @@ class Limits(ReadBudget):
     large_of_all: int = 4
 
 
-# RFC 6750. A longer string cannot be a token of this service, and is not examined. The scheme is case-insensitive (RFC
-# 9110).
+# RFC 6750. A longer string is not a token of this service. The scheme is case-insensitive (RFC 9110).
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,256})")
 
 

@@ -58,8 +58,7 @@ def maybe(schema: Schema) -> Schema:
 
 FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time", "maxLength": 40}
-# Exact totals are decimal strings, because JSON numbers lose precision in some languages. A repair can make a total
-# negative.
+# Exact totals are decimal strings, because JSON numbers are inexact in some languages. A repair can be negative.
 BYTES: Schema = {"type": "string", "pattern": "^-?[0-9]{1,60}$", "maxLength": 61}
 MONEY: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,60}(?:\.[0-9]{1,60})?$", "maxLength": 122}
 ACCOUNT: Schema = {"type": "string", "pattern": "^[0-9]{12}$", "maxLength": 12}

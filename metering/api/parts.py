@@ -114,8 +114,7 @@ def _route(scope: Mapping[str, object]) -> str:
 # each token and for all together.
 
 
-# After its deadline a process only finishes the read in progress. A process that has died releases nothing, so its
-# entries expire.
+# After its deadline a process only finishes its current read. A dead process releases nothing, so its entries expire.
 _MARGIN_S = 10
 # Requests that begin at the same moment conflict and read again; each round lets one of them begin.
 _ATTEMPTS = 10
@@ -291,8 +290,7 @@ class Reading:
     def _go_on(self) -> None:
         if self._given_up:
             raise OutOfTimeError
-        # Repeated reads were not charged in advance: a trace whose sums differ reads again, and so does a search for
-        # names near a mistyped one.
+        # Repeated reads were not foreseen: a trace whose sums differ, and a search for names near a mistyped one.
         if (more := self._read - self._charged) > 0:
             self.afford(more)
 

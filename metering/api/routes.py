@@ -43,8 +43,7 @@ def _endpoint(parts: ApiParts, resource: Resource) -> Callable[[Request], Corout
         work = partial(_answered, parts, resource, request, reading)
         try:
             with anyio.fail_after(parts.limits.deadline_s):
-                # The request does not wait for a thread that is too late; the thread stops before its next read, and
-                # counts as running until then.
+                # No request waits for a late thread, which stops before its next read, and counts until then.
                 return await to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
             reading.give_up()

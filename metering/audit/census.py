@@ -247,8 +247,7 @@ class Census:
         view = self.figures.view
         recent = RecentCommits(self.figures.items, view.objects, shards=view.shards, after_ms=state.began_ms)
 
-        # Hours are read one after the other, because each takes memory for every usage key and, in a deep census, for
-        # every batch.
+        # Hours are read one by one, because each takes memory for every usage key and, in a deep census, batch.
         for hour_s in state.hours[state.done :]:
             limit()
             hour = self._hour(hour_s, state, recent)

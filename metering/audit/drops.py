@@ -157,8 +157,7 @@ class DropCheck:
     def _still_there(self, lost: Sequence[LostDrop]) -> list[LostDrop]:
         there = []
         for each in lost:
-            # The caller may list objects but not read them. A listing with the key as its prefix begins with the key
-            # itself.
+            # The caller may list objects but not read them. A listing by the key's prefix begins with the key itself.
             found = next(iter(self.objects.list(each.key)), None)
             # A replaced object has another ETag, and a deleted object cannot become a batch.
             if found is not None and (found.key, found.etag.strip('"')) == (each.key, each.etag):

@@ -117,8 +117,7 @@ def _account_of(entry: _Entry) -> str:
     return entry[0].account_id
 
 
-# The list of files is one item of at most 400 KB, with about 100 bytes for each file. More files wait for the next
-# pass.
+# The list of files is one item of at most 400 KB, with about 100 bytes a file. More files wait for the next pass.
 _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
 # If more accounts are unsettled, the hour is not read a second time in this pass.

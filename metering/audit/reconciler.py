@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 # At most this many hours get an alert of their own; all hours are counted.
 _HOURS_NAMED = 20
-# A batch with its name and total takes this many bytes in four dictionaries, so the batches that are looked at take a
-# quarter of the memory.
+# Bytes of a batch with its name and total in four dictionaries: the examined batches take a quarter of the memory.
 _NAMED_BYTES = 1_000
 
 
@@ -44,7 +43,7 @@ class ReconciliationResult:
 
     Attributes:
         checks: Last pass over each hour, in order.
-        different: Hours in which two passes showed the same difference.
+        different: Hours in which two consecutive passes found the same difference.
         unstable: Hours of which something could not be compared.
         markers: All markers of the ledger, as the first pass read them.
         derived: Differences of sums that are kept beside the three.

@@ -60,8 +60,7 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total, UsageKey, UsageKind
 
 
-# One update removes at most this many odd attributes, and so stays within 4 KB and 300 operators even with 64 shards
-# (P45).
+# One update removes at most this many odd attributes, to stay within 4 KB and 300 operators with 64 shards (P45).
 _TAKEN_AT_ONCE = 20
 
 
@@ -218,8 +217,7 @@ class UsageRepair:
     def _as_seen(self, seen: SeenItem | None) -> Iterator[Condition]:
         odd = {} if seen is None else seen.odd
         yield from _same_revision(seen)
-        # Revisions restart in a table that was lost, so an equal revision alone does not prove that nothing was booked
-        # since.
+        # Revisions restart in a lost table, so an equal revision alone does not prove that nothing was booked since.
         for shard, number in self.runs.items():
             name = newest_run_of(shard)
             if name not in odd:

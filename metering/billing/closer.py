@@ -103,8 +103,7 @@ class PeriodCloser:
         self._book_all(month, deadline)
         known = self._check(month, tell, counted, keep)
         hours = self.view.hours(from_s=first_s, to_s=after_s)
-        # The frozen hours are listed from pending rows and the lake. The checked hours also come from usage and
-        # markers.
+        # The frozen hours come from pending rows and the lake, and the checked hours also from usage and markers.
         self._stop_if_wrong(month, [h for h, check in known.items() if check.usage != ZERO and h not in hours])
         frozen: list[FrozenHour] = []
         for hour_s in hours:

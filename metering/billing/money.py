@@ -53,8 +53,7 @@ def line_cost(total_bytes: int, price: int) -> int:
     """
     if total_bytes < 0:
         return -line_cost(-total_bytes, price)
-    # Inlined, because exports have millions of lines: two calls of `half_up` take half as long again. `half_up` twice
-    # takes half as long again.
+    # Inlined, because exports have millions of lines: two calls of `half_up` take half as long again.
     quantity = (total_bytes * UNITS_A_USD + _HALF_GB) >> _GB_BITS
     return (quantity * price + _HALF_UNITS) // UNITS_A_USD
 

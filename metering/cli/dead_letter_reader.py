@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 LOOK_S = 20
 """Seconds that a child may take for one letter."""
 
-# Memory that a child process may use beyond its use before it reads anything. The worker function has 1,769 MB for
-# itself and one batch.
+# Memory of a child process beyond its use before any read. The worker function has 1,769 MB for itself and one batch.
 _MEMORY_BYTES = 3 * GIB // 2
 ANSWER_S = LOOK_S + 10
 """Seconds to wait for a child: those for the letter, and time to start and to notice that they are over."""

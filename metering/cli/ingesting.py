@@ -148,8 +148,7 @@ def _in_bucket(text: str, session: Session) -> Target:
     bucket, _, prefix = text.removeprefix(_S3).partition("/")
     if not bucket:
         raise WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
-    # Logs are read where their owner keeps them: on AWS even if the stage is on an emulator, unless an endpoint is
-    # named.
+    # Logs are read where their owner has them: on AWS even for an emulated stage, unless an endpoint is named.
     endpoint = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     if endpoint is None and (local := _local_endpoint(session)):
         say(f"{text} is read from AWS. If it is a bucket of the local emulator: --endpoint {local}")

@@ -212,8 +212,7 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
 
 
 def _fault(fault: Mapping[str, Json]) -> ParameterProblem:
-    # The message begins with the value, as the command line's messages do; if there are several values, with the
-    # parameter's name before it.
+    # The message begins with the value, like the command line's; of several, with the parameter's name before it.
     parameter = str(fault.get("parameter", ""))
     value, _, problem = str(fault.get("detail", "")).removeprefix(f"{parameter} ").partition(" ")
     return ParameterProblem(parameter=parameter, value=value, problem=problem)

@@ -250,8 +250,7 @@ class Committer:
         self._put(body.staging_key, self._codec.encode(staged))
 
     def _put(self, key: str, content: bytes) -> None:
-        # The object's key contains the commit's own id. If the object exists, an earlier call succeeded and its reply
-        # was lost.
+        # The key contains the commit's own id. If the object exists, an earlier call succeeded and its reply was lost.
         self._retrier.call(lambda: self._objects.put(key, content, if_absent=True))
 
     def _send(self, body: CommitBody, deadline: Deadline) -> _Reply | TransactionCanceledError:

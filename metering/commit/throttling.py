@@ -80,8 +80,7 @@ def hidden_s(receive_count: int, entropy: Entropy) -> int:
 #
 # A delivery that is read together with others gets a quarter of the remaining time, and a suspect gets half of it. So
 # the first slow delivery leaves most of the time to the others, the tenth still leaves some, and quick deliveries are
-# not affected. A slow delivery returns to the queue and soon becomes a suspect: suspects are read last, with more time
-# each.
+# not affected. A slow delivery returns to the queue and soon becomes a suspect, which is read last, with more time.
 
 
 ALONE_FROM_RECEIVE = 3

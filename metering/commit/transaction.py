@@ -66,8 +66,7 @@ class BookedBatch:
     @property
     def fixed_bytes(self) -> int:
         # UTF-8 takes at most 4 bytes a character (the batch id occurs in its key and in the refused batch's). All other
-        # attributes of these items have a fixed length, but a source and a sender may be as long as the contract
-        # allows.
+        # attributes have a fixed length, except for a source and a sender, which the contract limits.
         texts = (*self.markers, self.batch.source_id, self.batch.sender_id)
         return _FIXED_ITEM_BYTES * self.actions + 4 * sum(map(len, texts)) * 2
 

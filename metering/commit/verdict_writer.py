@@ -260,8 +260,7 @@ class VerdictWriter:
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))
         if known is None:
-            # The note is written before the conflict. If the worker dies between the two writes, the next copy writes
-            # both.
+            # The note is written before the conflict. If the worker dies in between, the next copy writes both.
             seen = conflict_seen_item(batch.batch_id, batch.content_hash, self.clock.now_ms() // 1000)
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())

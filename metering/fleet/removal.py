@@ -144,8 +144,7 @@ class RegionRemoval:
         return stamped
 
 
-# Resources that hold data or cost money. All other resources are deleted with their stack, or are worth nothing without
-# these.
+# Resources that hold data or cost money. All others are deleted with their stack, or are worth nothing without these.
 _TELLS = {
     "AWS::S3::Bucket": "bucket",
     "AWS::DynamoDB::GlobalTable": "table",

@@ -48,8 +48,7 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(region, pattern) for pattern in patterns)
 
 
-# Fields of `metering.settings.Policy` that a stage overrides in `tunables`. Its two other fields are fields of
-# `StageConfig`.
+# Fields of `metering.settings.Policy` that a stage overrides in `tunables`. `StageConfig` has its two other fields.
 TUNABLES: dict[str, int] = {
     "ahead_s": 5 * MINUTE_S,
     "admission_floor_s": 0,
@@ -144,8 +143,7 @@ class StageConfig(BaseModel):
     log_retention_days: Literal[1, 7, 30, 90, 365] = Field(90, description="Life of the functions' logs.")
     tracing: bool = Field(default=False, description="X-Ray traces of the functions.")
 
-    # With the checks of some ended months, 95 batches fill one transaction. More messages would need a second
-    # transaction.
+    # With the checks of some ended months, 95 batches fill one transaction. More messages would need another.
     batch_size: int = Field(95, ge=1, le=10_000, description="Most messages that one invocation gets.")
     batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
     timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
@@ -202,8 +200,7 @@ class StageConfig(BaseModel):
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
 
-    # A table accepts this many writes a second before it has had any traffic. Later it accepts twice its highest peak
-    # so far.
+    # A table accepts this many writes a second before any traffic. Later it accepts twice its highest peak so far.
     ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 

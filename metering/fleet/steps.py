@@ -159,8 +159,7 @@ def canary(ports: FleetPorts, state: RegionState) -> RegionState:
     """Start a canary run. The bake waits for its result."""
     minute_s = slot_of(ports.now_s())
     if ports.deployed.good_canaries(state.region, since_s=minute_s):
-        # There is one canary batch per minute. The batch of this minute was counted before the deployment, so it would
-        # prove nothing now.
+        # There is one canary batch per minute. This minute's came before the deployment and proves nothing.
         _sleep_until(ports, minute_s + MINUTE_S)
     asked = replace(state, canary_from_s=ports.now_s())
     ports.deployed.invoke_canary(state.region)

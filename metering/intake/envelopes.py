@@ -35,8 +35,7 @@ TEST_EVENT = "s3:TestEvent"
 _MAX_OBJECTS = 100
 
 _NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-# S3 documents version ids as Unicode, UTF-8 encoded, URL-ready, opaque and at most 1,024 bytes (S3 user guide). The id
-# is empty in an unversioned bucket.
+# Version ids are Unicode, UTF-8 encoded, URL-ready, opaque, at most 1,024 bytes (S3 user guide). Empty if unversioned.
 _VersionId = Annotated[str, StringConstraints(pattern=r"\A[!-~]{0,1024}\z")]
 
 

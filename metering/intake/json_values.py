@@ -26,7 +26,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
 _MAX_PLAIN_DIGITS = 40
-# Most digits of an exponent that becomes an int: int() takes quadratic time, and refuses more than 4,300 digits.
+# Exponents of at most this many digits become ints: int() takes quadratic time, and refuses more than 4,300 digits.
 _MAX_EXPONENT_DIGITS = 18
 
 
@@ -135,7 +135,7 @@ def _escape(match: re.Match[str]) -> str:
     return " " if char in "\t\n\r" else json.dumps(char)[1:-1]
 
 
-# A string is one token, so brackets inside it are not taken for structure.
+# A string is one token, so that brackets inside it do not count as structure.
 _SPAN_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},:]', re.DOTALL)
 
 
@@ -187,5 +187,5 @@ def _stripped(text: str, name: str, start: int, end: int) -> FieldSpan:
 
 
 def _text(token: str) -> str:
-    # Raw control characters are not JSON, but lenient parsers take them as they are.
+    # Raw control characters are invalid JSON, but lenient parsers accept them.
     return str(json.loads(token, strict=False))

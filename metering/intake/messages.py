@@ -141,7 +141,7 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
         sequence=sequence if known_source and isinstance(sequence, int) else None,
         record_count=count if isinstance(count, int) and "record_count" not in wrong else None,
         records=records,
-        # A retry of itself is just another copy.
+        # A message that names its own id as `retry_of` is just another copy.
         retry_of="" if retry_of == batch_id else retry_of,
         problems=ordered([*also, *problems]),
         object_key=_named_key(location),

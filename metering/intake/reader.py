@@ -64,7 +64,7 @@ class RecordBatchReader:
             OutOfTimeError: The time is over, and the allowance is not final.
             UnavailableError: The object that the message points to cannot be read now.
         """
-        # All batches of a delivery share one count, because a message can announce a hundred objects.
+        # All batches of a delivery share one budget of work, because a message can announce a hundred objects.
         work = Work(self.limits.work, allowance)
         return BatchReading(
             batches=tuple(
@@ -118,14 +118,14 @@ class RecordBatchReader:
         except ObjectChangedError as error:
             if records.if_match:
                 raise
-            # The object was replaced during the read; the next delivery reads the new one from its beginning.
+            # The object was replaced during the read; the next delivery reads the new object from its start.
             raise UnavailableError("S3.GetObject", f"{records.key} changed while it was read") from error
 
     def _read_object(
         self, stream: BinaryIO, records: ObjectRecords, assembly: BatchAssembly
     ) -> tuple[int, list[Problem]]:
         stored = sha256()
-        # Hashing adds a tenth to the cost of a read, so it is done only for senders that ask for it.
+        # Hashing adds a tenth to the cost of a read, so only senders who ask for it pay it.
         seen = stored.update if records.sha256 else None
         limit_bytes = self.limits.object_bytes
         pieces = unpacked(stream, records.compression, limit_bytes=limit_bytes, work=assembly.work, seen=seen)
@@ -205,7 +205,7 @@ def _summary(refused: list[RefusedRecord]) -> tuple[Problem, ...]:
     return (problem(Reason.NO_RECORD_ADMITTED, f"all {len(refused)} records are refused"), *by_reason)
 
 
-# Clocks of the queue and of a worker differ by less.
+# Clocks of the queue and of a worker differ by less than this.
 _SKEW_MS = 1_000
 
 
@@ -267,8 +267,8 @@ def _judged(
     owner = registry.of_dropped(batch.object_key) if dropped else None
     if owner is None or role_of(batch.sender_id) == owner.role_id:
         return batch
-    # S3 announced it, and its owner sent it. A retry of its records, which is no announcement, is judged by that. Of
-    # what is refused as a whole, the announcement itself is sent again, and whoever made it stays its sender.
+    # S3 announced the object, and the owner of its prefix sent it. A retry of its records, which is no announcement, is
+    # judged by that. A refused announcement is itself sent again, and its author stays the sender.
     return replace(batch, sender_id=owner.role_id)
 
 

@@ -166,13 +166,13 @@ def _edge_problems(metered: Location, head: Head) -> list[Problem]:
     """Problems of a metered side that is no region: only CloudFront's own records may have one, its edge."""
     _, service, direction, _, _, usage_type = head
     if metered.name == CLOUDFRONT and service == CLOUDFRONT_SERVICE:
-        # No table gives it a usage type: AWS bills edges by billing areas, which are no locations.
+        # No table maps an edge to a usage type: AWS bills edges by billing areas, which are not locations.
         return [problem(Reason.MISSING_FIELD, "usage_type")] if usage_type is None else []
     detail = f"direction {direction}, and {'from' if direction == 'out' else 'to'} is {metered.name}"
     return [problem(Reason.METERED_SIDE_NOT_A_REGION, detail)]
 
 
-# The accounts, services and paths of a fleet repeat from batch to batch. The cache has about 20 MB at most.
+# The accounts, services and paths of a fleet repeat from batch to batch. The cache takes at most about 20 MB.
 _judge_cached = lru_cache(maxsize=16_384)(_judge)
 
 

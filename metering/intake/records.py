@@ -179,8 +179,8 @@ def instant_of(value: int | Text) -> Integer:
     return Undecodable(canonical_json(value)) if instant_us is None else instant_us
 
 
-# Records of one batch, and of neighbouring ones, share their times. Senders choose the texts, so only those of at most
-# `MAX_TIME_CHARS` may come here.
+# Records of one batch, and of neighbouring batches, have times in common. Senders choose these texts, so only texts of
+# at most `MAX_TIME_CHARS` may enter the cache.
 short_instant_of = lru_cache(maxsize=65_536)(instant_of)
 
 
@@ -217,7 +217,7 @@ def _moment(value: JsonValue) -> int | Text:
 # Content identity: a versioned hash over all records of a batch, in order, as decoded values.
 #
 # The hash covers decoded values only, so inline, NDJSON and Parquet forms of the same records have one hash. It does
-# not depend on clock, settings or rules, so a copy that comes weeks later has the same hash. Version 1, all integers
+# not depend on clock, settings or rules, so a copy that arrives weeks later has the same hash. Version 1, all integers
 # little-endian:
 #
 #     hash    = SHA-256( "metering.content/1\n" . u64 number of records . SHA-256 of each stream below, in order )
@@ -345,7 +345,7 @@ def _encode_head(head: Head) -> bytes:
     return b"".join(written_head(head))
 
 
-# The same size as the cache of verdicts in `record_rules`.
+# The same size as the cache in `record_rules`.
 _cached_head_bytes = lru_cache(maxsize=16_384)(_encode_head)
 
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from metering.stores.queues import Delivery
 
 
-# Part of the name of an IAM role, which has 64 characters at most and does not tell upper from lower case.
+# The name is part of an IAM role's name, which has at most 64 characters and is case-insensitive.
 MAX_NAME_CHARS = 28
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME_CHARS - 1}}}")
-# First words of ids that the service makes itself, and folders that it keeps below ingest/.
+# First words of ids that the service itself makes, and folders that it uses below ingest/.
 _RESERVED = frozenset({"retry", "canary", "logs", "log", "s3", "ingest", "drop"})
-# What may follow a name in an id. No name has one of them, so `edge` does not own the ids of `edge-2`.
+# Characters that may follow a name in an id. No name contains one of them, so `edge` does not own the ids of `edge-2`.
 _AFTER_NAME = ("/", ":")
 
 
@@ -155,13 +155,13 @@ class KnownProducers(Protocol):
         """
 
 
-# As the rooms that make such ids name them; they come after this one.
+# Spelled as in the packages that make such ids, which this one must not import.
 _RETRY_IDS = "retry:"
 _CANARY_IDS = "canary:"
 _CANARY_ACCOUNT_ID = "000000000000"
-# Begins the statement of a retry. No SenderId has a space.
+# Prefix of a retry's statement. No SenderId contains a space.
 _RETRIED = "retry "
-# Accounts that a refusal names.
+# A refusal names at most this many accounts.
 _NAMED = 3
 
 
@@ -249,7 +249,7 @@ class _Judge:
         yield from self._accounts(producer)
 
     def _may_read(self, own: bool, *, retried: bool) -> bool:
-        # Refused records that are sent again lie in an object of the service.
+        # Refused records that are sent again are in an object of the service.
         return own or (retried and self.batch.object_key.startswith(RETRY_PREFIX))
 
     def _accounts(self, producer: Producer) -> Iterator[str]:

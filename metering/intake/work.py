@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from metering.intake.batches import Allowance
 
 
-# Reasons of refusals, all in one place.
+# Reasons of refusals, all of them defined here.
 #
 # Reasons are public: markers, quarantine, metrics and reports carry them, so add reasons and never rename one. Each
-# comes with a detail for people, which is short ASCII text and may change.
+# comes with a detail for people: short ASCII text that may change.
 
 
 Problem = tuple[str, str]
@@ -51,13 +51,13 @@ class Reason(StrEnum):
     TOO_MANY_RECORDS = "too_many_records"
     RECORD_COUNT_MISMATCH = "record_count_mismatch"
 
-    # A batch that its sender may not send, in a stage whose producers are registered.
+    # The sender may not send the batch, in a stage with registered producers.
     SENDER_NOT_ALLOWED = "sender_not_allowed"
 
-    # A retry under another id whose first id is not accepted with other content.
+    # A retry under another id whose original id is not accepted with other content.
     RETRY_WITHOUT_CONFLICT = "retry_without_conflict"
 
-    # The object that a message points to.
+    # The object that a message points to is missing.
     OBJECT_MISSING = "object_missing"
     OBJECT_UNREADABLE = "object_unreadable"
     OBJECT_CHANGED = "object_changed"
@@ -74,7 +74,7 @@ class Reason(StrEnum):
     PARQUET_MISSING_COLUMN = "parquet_missing_column"
     PARQUET_WRONG_TYPE = "parquet_wrong_type"
 
-    # A batch whose records are all refused, for more than one reason.
+    # All records of the batch are refused, for more than one reason.
     NO_RECORD_ADMITTED = "no_record_admitted"
 
     # One record.
@@ -117,11 +117,11 @@ def quoted(value: str, limit: int = 60) -> str:
     return ascii(value if len(value) <= limit else value[: limit - 3] + "...")
 
 
-# Most records of a batch (docs/contract.md).
+# Maximum number of records in a batch (docs/contract.md).
 MAX_RECORDS = 50_000
-# A stored byte that unpacks to nothing is work, too. Twice the unpacked bytes may be stored, and this many more.
+# Stored bytes that unpack to nothing cost work, too. The stored bytes may be twice the unpacked bytes plus this many.
 _IDLE_BYTES = 4 * MIB
-# Bytes for the patient parser between two looks at the clock. It takes 0.1 s for a megabyte.
+# The clock is read once per this many bytes for the patient parser. The patient parser takes 0.1 s per megabyte.
 _LOOK_EVERY_BYTES = 64 * KIB
 
 

@@ -119,7 +119,7 @@ class Cleaner:
     def _clean_plan(self, run: Run) -> int:
         plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
         pairs = [pointer_key(hour.hour_s, commit_id) for hour in plan.hours for commit_id in hour.commits]
-        # All of them are gone before the first staging object is: a reader that misses one starts again.
+        # All items are deleted before the first staging object: a reader that misses a staging object starts again.
         do_all(self._delete_item, pairs, threads=self.threads)
         for start in range(0, len(plan.last), _COMMITS_AT_ONCE):
             self._clean_commits(run, plan.last[start : start + _COMMITS_AT_ONCE])
@@ -160,7 +160,7 @@ class Cleaner:
         try:
             self.retrier.call(lambda: self.items.update(expire))
         except ConditionFailedError:
-            # The item expired after we read it: an earlier cleaner came this far long ago.
+            # The item expired after it was read here: an earlier cleaner finished this long ago.
             return
 
     def _stop(self, run: Run, commit_id: str, what: str) -> NoReturn:
@@ -168,14 +168,14 @@ class Cleaner:
         raise LedgerCorruptError(f"run {run.name} took the last hours of commit {commit_id}, and {what}")
 
 
-# Orphans: objects of commits that were never made (P32).
+# Orphans: objects of commits that never became durable (P32).
 #
-# Age alone proves nothing: a transaction of unknown outcome may still land. So the commit of an orphan is first fenced
-# as `aborted`. Its objects are deleted only when the fence is known to stand. `cleaner` deletes those of all other
-# commits.
+# Age alone proves nothing: a transaction of unknown outcome may still succeed. So the commit of an orphan is first
+# fenced as `aborted`. Its objects are deleted only when the fence has surely been written. `cleaner` deletes the
+# objects of all other commits.
 #
-# Each object is judged once when it is old enough, and all that are left are judged again once a day: a PUT whose reply
-# was lost may land behind the cursor.
+# Each object is examined once when it is old enough, and all remaining objects are examined again once a day: a PUT
+# whose reply was lost may appear behind the cursor.
 
 
 @dataclass(slots=True)
@@ -262,7 +262,7 @@ class OrphanCleaner:
         deleted = self._walk(each, deadline)
         if each.cut:
             self._save(replace(known, began_s=began_s, after=each.after))
-        # What cannot be read is told at each call, until it is mended.
+        # Unreadable items are reported at each call, until they are repaired.
         each.contradictions.tell()
         if not (each.cut or each.unsure):
             self._save(OrphanPasses(seen_to_s=max(known.seen_to_s, began_s - self.age_s), whole_s=began_s))
@@ -315,7 +315,7 @@ class OrphanCleaner:
             yield commit_id_of(info.key), info, True
 
     def _listed(self, prefix: str, each: _Pass, *, from_s: int) -> Iterator[ObjectInfo]:
-        # Keys begin with the date of the commit, whose objects are put soon after.
+        # Keys begin with the date of the commit, and its objects are put soon afterwards.
         first = f"{prefix}{date_of(from_s - HOUR_S)}" if from_s else prefix
         after = max(each.after, first)
         if after >= _after(prefix):
@@ -329,7 +329,7 @@ class OrphanCleaner:
         items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys))
         deletable: list[str] = []
         for commit_id, found in commits.items():
-            # Nothing of an unreadable commit is deleted: it may be the only copy of accepted rows.
+            # No object of an unreadable commit is deleted: it may be the only copy of accepted rows.
             with each.contradictions.noted():
                 deletable += self._deletable(each, commit_id, found, items.get(commit_key(commit_id)))
         if deletable:
@@ -342,7 +342,7 @@ class OrphanCleaner:
         commit = CommitRecord.from_item(item)
         if commit.state == "aborted":
             return [*found.staged, *found.quarantined]
-        # Only the cleaner sets `expires_at`, so these staging objects landed again after the cleaning.
+        # Only the cleaner sets `expires_at`, so these staging objects were written again after the cleaning.
         return found.staged if commit.expires_at_s is not None else []
 
     def _fence(self, each: _Pass, commit_id: str) -> bool:

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Work on one run of the compactor, from its plan to `done` (P24, steps 1 to 5).
+# One run of the compactor, from its plan to `done` (P24, steps 1 to 5).
 #
-# The plan fixes the content of every file, so several processes can work on one run at once, and each step may be
-# repeated. Two rules must hold: the order of the steps, and that no step starts while the previous outcome is
-# unknown.
+# The plan fixes the content of every file, so several processes can work on one run at once, and every step may be
+# repeated. Two rules must hold: the order of the steps, and that no step starts before the outcome of the previous one
+# is known.
 
 
 _THERE = Exists()
@@ -138,7 +138,7 @@ class RunWork:
     def _hour(self, hour: PlanHour) -> None:
         key = published_key(hour.hour_s, self.run.shard, self.run.number)
         if self.retrier.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
-            # A process publishes an hour after it has marked every pointer and put every file.
+            # The hour is published only after every pointer was marked and every file was put.
             return
         pointers = self._mark_all(hour)
         files = tuple(
@@ -150,7 +150,7 @@ class RunWork:
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
-            # Another process published it, or our own earlier attempt: the plan fixes the content, so it is the same.
+            # Another process or an earlier attempt published it: the plan fixes the content, so both are equal.
             return
         self.tally.hours += 1
         self.tally.files += len(files)
@@ -209,14 +209,14 @@ class RunWork:
                     f"{planned.key} should hold {planned.rows} rows and {planned.bytes} bytes, "
                     f"staging has {merged.rows} and {merged.bytes}",
                 )
-            # Before the file: a file that is there is one whose totals are, too.
+            # The totals are put before the file, so every existing file has its totals.
             self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)
             self.objects.put(planned.key, merged.content, if_absent=True)
 
     def _take_from_pending(self, taken: tuple[str, list[int]]) -> None:
         commit_id, hours = taken
         key = pending_key(self.run.shard, commit_id)
-        # Without the condition, a late call would create an empty item that nothing ever deletes.
+        # Without the condition, a late call would create an empty item that is never deleted.
         take = Update(
             table=Table.LEDGER, key=key, discard={"hours": frozenset(map(hour_label, hours))}, condition=_THERE
         )
@@ -332,7 +332,7 @@ class Compactor:
         if turn.deadline.remaining_ms() < self.reserve_ms:
             raise OutOfTimeError
         chain = self._chain(shard)
-        # The newest run is read before pending is listed, never after: pending is exact only when that run is done.
+        # The newest run is read before pending is listed: pending is exact only after that run is done.
         newest = chain.newest()
         if newest is not None and newest.state == "planned":
             try:
@@ -343,7 +343,7 @@ class Compactor:
         plan = self.retrier.call(lambda: self._plan(shard, turn))
         if plan is None:
             return False
-        # The outcome does not matter: the chain is read again before any work.
+        # Both outcomes lead to the same next step: the chain is read again before any work.
         if not chain.announce(plan.to_json(), after=newest):
             self.metrics.count(metric_names.COMPACTION_RACE_LOST)
         return True
@@ -377,7 +377,7 @@ class Compactor:
         def waiting() -> set[str]:
             return {waiting_commit_of(item) for item in waiting_in(self.items, shard)}
 
-        # After pending, never before: a commit whose run places it just now is in both lists, or only in pending (P24).
+        # Waiting is listed after pending: a commit placed in between is in both lists, or only in pending (P24).
         backlog = Backlog(self._pending(shard, turn), waiting)
         now_s = self.clock.now_ms() // 1000
         figures = LakeFigures(

@@ -93,7 +93,7 @@ class CompactionPolicy:
 
     def everything(self) -> CompactionPolicy:
         """The same sizes, but everything pending is due: nothing waits for a full file."""
-        # Below zero, so that commits of a process whose clock is ahead are due too.
+        # Negative, so that commits of a process whose clock is ahead are due, too.
         return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 

@@ -34,12 +34,12 @@ LAKE_COLUMNS = (
     "end_time",
     "batch_id",
 )
-# The hour of a record's own start, epoch seconds. Readers can group by this column although no file holds it.
+# The hour of a record's own start, in epoch seconds. Readers can group by this column although no file contains it.
 OWN_HOUR = "own_hour"
-# Columns that make up a usage key, apart from its booked hour.
+# Columns of a usage key, without its booked hour.
 USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_location", OWN_HOUR)
 
-# A commit with so few rows in an hour is mostly of other hours, or small as a whole: it is read in part.
+# A commit with so few rows in an hour has most rows in other hours, or is small as a whole: it is read in part.
 FEW_ROWS = 5_000
 
 # Values of a group, in the order of the query's columns: strings, and an int for `own_hour`.
@@ -150,7 +150,7 @@ class LakeWriter(Protocol):
     ) -> AbstractContextManager[MergedFile]:
         """Write one lake file: all rows of these staging objects that are booked in `hour_s`, sorted.
 
-        The content lives as long as the context. Memory does not grow with the number of rows.
+        The content lives as long as the context. Memory use does not grow with the number of rows.
 
         Args:
             hour_s: Start of the hour.
@@ -378,11 +378,11 @@ class CountedTotals:
         return self._lake.hour_usage(hour_s, [file.source(hour_s) for file in files])
 
 
-# Digest of usage rows: SHA-256 of a text that any program can write, whatever file the rows are kept in.
+# Digest of usage rows: SHA-256 of a text that any program can produce, whatever file format the rows have.
 #
-# A row is one line: hour, account, usage type, service, from, to, `corrects`, bytes, records, with a tab between. Times
-# are epoch seconds, and `corrects` is empty in a row that corrects nothing. No name has a control character
-# (record_rules), so two different rows never give the same line. The lines of an hour are in the order of `row_place`.
+# Each row is one tab-separated line: hour, account, usage type, service, from, to, `corrects`, bytes, records. Times
+# are epoch seconds, and `corrects` is empty in a row that is not a correction. Names contain no control characters
+# (record_rules), so two different rows never give the same line. The lines of an hour are sorted by `row_place`.
 
 
 SEPARATOR = "\t"

@@ -128,7 +128,7 @@ class LakeView:
         for _ in range(self.attempts):
             state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
             if any(source.key == missing for source in state.sources):
-                # The hour still names it after it was missed once: its rows did not move to a published file.
+                # The hour still names the object after its first miss: its rows did not move to a published file.
                 raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
             try:
                 return work(state)

@@ -81,7 +81,7 @@ class HourState:
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
-# Ends of those ranges: the next character after `#`.
+# Exclusive ends of those ranges: the next character after `#`.
 _AFTER_PUBLISHED = "1$"
 _AFTER_POINTERS = "2$"
 

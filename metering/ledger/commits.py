@@ -94,12 +94,12 @@ def shard_of(commit_id: str, shards: int) -> int:
 
 # Waiting commits: accepted, and not rolled up yet (`U#<shard>`, `<commit_id>`).
 #
-# The transaction of a commit puts its entry. A run of the shard's roll-up books its usage, places its pointers and its
-# pending entry, and then deletes it (P23). Until then, the entry alone lists the commit's hours: readers of rows ask
-# this list before they ask the pointers (P25).
+# A commit's transaction puts its entry. A run of the shard's roll-up books the commit's usage, places its pointers and
+# its pending entry, and then deletes the entry (P23). Until then, only the entry lists the commit's hours: readers of
+# rows read this list before the pointers (P25).
 
 
-# Greater than every commit id.
+# Sorts after every commit id.
 _AFTER_ALL = "~"
 
 

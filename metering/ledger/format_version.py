@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from metering.stores.fields import Fields
     from metering.stores.items import ItemStore
 
-# The format that this code works with, and the one that it writes.
+# Ledger format that this code reads and writes.
 FORMAT_VERSION = 2
 
 FORMAT_KEY = Key("S#format", "S")
 
 
 def _generation(fields: Fields, name: str) -> int:
-    # Formats to come keep the other two for ever.
+    # Future formats keep the other two attributes forever.
     own = fields.whole("number") == FORMAT_VERSION
     return fields.whole(name, least=1) if own else fields.whole(name, absent=1, least=1)
 
@@ -120,7 +120,7 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int)
     try:
         items.put(Put(table=Table.LEDGER, item=own.to_item(), condition=Absent()))
     except ConditionFailedError:
-        # Another process was first, perhaps one of another version.
+        # Another process wrote the format first, perhaps a process of another version.
         check_format(items, usage_generation=usage_generation)
 
 

@@ -38,7 +38,7 @@ _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")
 
 _MARKER_SK = "M"
 
-# The condition on which a batch becomes accepted: an accepted verdict is final, a rejected one may be replaced.
+# Condition for accepting a batch: an accepted verdict is final, a rejected verdict may be replaced.
 ABSENT_OR_REJECTED = AnyOf((Absent(), Equals(attribute="verdict", value="rejected")))
 ACCEPTED = Equals(attribute="verdict", value="accepted")
 
@@ -141,7 +141,7 @@ class Marker:
         accepted = verdict == "accepted"
         hash_version = fields.whole("hash_version")
         metered = fields.whole("metered")
-        # Only a rebuilt marker is accepted with version 0: the version it was accepted with is not known any more.
+        # Only a rebuilt marker is accepted with version 0: the original version is no longer known.
         rebuilt = accepted and hash_version == 0
         made = cls(
             batch_id=fields.after("pk", partitions.BATCH),
@@ -188,7 +188,7 @@ class MarkerGlance(NamedTuple):
         usual = usual and (source_id is None or (type(source_id) is str and bool(source_id)))
         totals = _plain_totals(hours) if usual and type(hours) is dict else None
         if totals is None and (hours is not None or verdict != "rejected" or not usual):
-            # It is unusual, or wrong: the whole marker says which.
+            # The item is unusual or invalid: decoding the whole marker tells which.
             return cls._make(attrgetter(*cls._fields)(Marker.from_item(item)))
         pk = cast("str", item["pk"])
         return cls(
@@ -279,9 +279,9 @@ def conflict_of(item: Item) -> tuple[str, str]:
     return parts[1], parts[2]
 
 
-# Conflicts whose batches are looked up together.
+# Batches of this many conflicts are looked up together.
 _LOOKED_UP = 10_000
-# Markers that are read by one call to the store, which divides them as it must.
+# One call to the store reads this many markers; the store splits the call as needed.
 _READ_TOGETHER = 1_000
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NOTE_PREFIX = "N#"
 _ALIAS_PREFIX = "A#"
-# End of the aliases: the next character after `#`.
+# Exclusive end of the aliases: the next character after `#`.
 _AFTER_ALIASES = "A$"
 
 _BatchId = Annotated[str, after("pk", partitions.BATCH)]

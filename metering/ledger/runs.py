@@ -161,7 +161,7 @@ class Run(StoredItem):
 # A chain of runs: the mechanism that the roll-up and the compactor share (P19 to P22).
 #
 # Any number of processes may work on a chain, and any of them may die at any call. The run item with its plan is the
-# claim, and it is final: there is no takeover. Whoever comes next works from the plan that the newest run names.
+# claim, and the claim is final: no process takes over another one's run. The next process uses the newest run's plan.
 
 
 class RunOverError(EarlyEndError):
@@ -253,7 +253,7 @@ class Chain:
             raise RunOverError from None
 
 
-# Number of contradictions that are named; all of them are counted.
+# Number of contradictions that are named; all are counted.
 _NAMED = 5
 
 

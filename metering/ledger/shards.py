@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 SHARDS_KEY = Key("S#shards", "S")
-# Far more than a stage can have, so that every listing ends.
+# Far more than a stage can have, so that every listing terminates.
 _MOST_SHARDS = 1_000
 
 
@@ -84,7 +84,7 @@ class ShardRecord:
         self._items = items
         self._retrier = retrier
         self._shards = shards
-        # Every listing has at least one shard, so a single one need not be remembered.
+        # Every listing has at least one shard, so a single shard need not be remembered.
         self._known = shards == 1
 
     def ensure(self) -> None:
@@ -111,7 +111,7 @@ class ShardRecord:
         try:
             self._items.put(put)
         except ConditionFailedError:
-            # Another worker's write, or its own earlier write whose reply was lost.
+            # The number was changed by another worker, or by an earlier write of this one whose reply was lost.
             return False
         return True
 

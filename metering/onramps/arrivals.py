@@ -109,8 +109,8 @@ class Arrivals:
         try:
             taken = self.files.take(store, found.key, etag=found.etag, version_id=found.version_id, bills=bills)
         except UnavailableError as error:
-            # S3 refuses a missing key to a role that may list below the source's prefix only. A call that writes or
-            # sends failed after the file was read: what was planned of it is sent by the next delivery, without it.
+            # For a missing key, S3 answers "forbidden" to a role that may list only below the source's prefix. Writing
+            # and sending come after reading: if they fail, the next delivery sends the plan without the file.
             if error.operation not in _READS or not _is_gone(store, found.key):
                 raise
             return Arrival(verdict="vanished", place=_place(found), source=source.name)
@@ -151,6 +151,6 @@ def _place(found: CreatedObject) -> str:
 
 
 def _is_gone(store: LogStore, key: str) -> bool:
-    # An object is the first of those whose keys begin with its own.
+    # An existing object comes first among the keys that begin with its own.
     first = next(iter(store.list(key)), None)
     return first is None or first.key != key

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# A name takes some 300 bytes. AWS has some thousand usage types in a region.
+# A usage type name takes some 300 bytes. AWS has some thousand usage types per region.
 MOST_NAMES = 5_000
 OTHERS = "(others)"
 _NO_NAME = "(no usage type)"
@@ -78,7 +78,7 @@ def printable(usage_type: str) -> str:
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _BATCH_ROWS = 8 * KIB
-# A line of a bill with its tags has a few KB. A quoted field may have line ends.
+# A bill line with its tags has a few KB. A quoted field may contain line ends.
 _LINE_CHARS = MIB
 
 Row = tuple[int, "tuple[object, ...] | None"]
@@ -174,7 +174,7 @@ def _lines(text: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-# A key takes some 300 bytes: 150 MB. A month of 500 accounts with 30 usage types has 450,000.
+# Each key takes some 300 bytes: 150 MB together. A month of 500 accounts with 30 usage types has 450,000.
 MOST_KEYS = 500_000
 _EXAMPLES = 3
 _TOLD_EVERY = 10_000

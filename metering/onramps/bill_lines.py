@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-# The exports of AWS in which a bill can come, by the names of their columns. Sources: the column lists of CUR 2.0 and
-# of the older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides, and FOCUS 1.0 to 1.2 with the `x_`
-# columns that AWS adds.
+# AWS's export formats of a bill, recognised by their column names. Sources: the column lists of CUR 2.0 and of the
+# older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides, and FOCUS 1.0 to 1.2 with the `x_` columns that
+# AWS adds.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ _TRAFFIC = (
     rf"(?:DataTransfer-(?:Out|In|Regional)|{_ZONES}|C3DataTransfer-{_WAYS}|AWS-{_WAYS}|CloudFront-{_WAYS}"
     rf"|Unclassified-(?:Out|In|Regional)|VpcPeering-{_WAYS}|TransitGateway|{_PROCESSING})-Bytes"
 )
-# What viewers upload and CloudFront sends on to origins has a name of its own.
+# Uploads that CloudFront forwards to origins have a usage type of their own.
 _TRANSFER = re.compile(rf"{_PREFIX}(?:{_TRAFFIC}|DataTransfer-Out-OBytes)")
 _METERED_ONLY = re.compile(rf"{_PREFIX}(?:C3DataTransfer|Unclassified)-[A-Za-z]{{2,8}}-Bytes")
 _BILLED_ONLY = (
@@ -187,7 +187,7 @@ _TIME = re.compile(
 )
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _EXACT = Context(prec=100)
-# A ZB: no line of a bill has more.
+# A zettabyte: no line of a bill has more.
 _MOST_BYTES = 2**70
 _YEARS = range(2006, 2100)
 

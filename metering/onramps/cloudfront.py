@@ -60,10 +60,10 @@ LEGACY_FIELDS = (
 """The 33 fields of a legacy log, in their order (Amazon CloudFront Developer Guide, "Standard log file fields")."""
 
 _NONE = ("", "-")
-# What viewers send with these goes on to the origin, and is billed as that (CloudFront's usage report).
+# The bodies of these requests go on to the origin, and are billed as such (CloudFront's usage report).
 _UPLOADS = frozenset({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"})
 _READS = frozenset({"GET", "HEAD"})
-# The edge answered without the origin. Of an error it does not say whose it was.
+# The edge answered these requests without the origin. `Error` does not tell whether the edge or the origin caused it.
 _AT_EDGE = frozenset({"Hit", "Redirect", "LimitExceeded", "CapacityExceeded", "FunctionGeneratedResponse"})
 _BY_ORIGIN = "Miss"
 METHOD_NOT_LOGGED, ORIGIN_UNKNOWN = "method_not_logged", "origin_unknown"
@@ -152,7 +152,7 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
     if date not in _NONE and time not in _NONE:
         return _moment_s(f"{date} {time}", "%Y-%m-%d %H:%M:%S")
     if seconds not in _NONE:
-        # Seconds may have a fraction.
+        # The seconds may have a fraction.
         return _number(seconds.partition(".")[0])
     whole = _number(milliseconds)
     return whole // 1000 if whole and milliseconds not in _NONE else None
@@ -161,17 +161,16 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
 _moment_s = lru_cache(maxsize=65_536)(epoch_s_of)
 
 
-# Rules of CloudFront standard logs: the billing area of the edge makes the usage type. A distribution may write both
-# versions of the log, each with the same requests: where a context says which of them is metered, the other one is
-# shadowed.
+# Rules of CloudFront standard logs: the billing area of the edge decides the usage type. A distribution may write both
+# log versions, each with the same requests: if a context says which version is metered, the other is shadowed.
 #
-# The metered side is the edge, and the other one is the internet. What viewers sent has the usage type that AWS's
-# naming gives it; no bill has a line for it, because it is free. But what they sent with PUT, POST and the like goes on
-# to the origin, and AWS bills it as that. A byte is metered once, so it is the one or the other. Where the origin is,
-# no field says.
+# The metered side is the edge, and the other side is the internet. Viewers' requests have the usage type that AWS's
+# naming suggests; no bill has a line for it, because they are free. But the bodies of PUT, POST and similar requests go
+# on to the origin, and AWS bills them as that. Each byte is metered once, so it has one of the two usage types. No
+# field tells the origin's location.
 
 AREA, NO_AREA, NO_ORIGIN = "edge_area", "no_edge_area", "no_edge_origin"
-# The other side, and what its transfer is called, by direction.
+# Direction -> the other side, and the name of its transfer.
 _FAR = {
     "out": (INTERNET, "DataTransfer-Out-Bytes"),
     "in": (INTERNET, "DataTransfer-In-Bytes"),
@@ -222,9 +221,9 @@ class CloudFrontClassifier:
         return Classified(traffic, NO_AREA, EDGE_UNKNOWN if subject.edge_logged else EDGE_NOT_LOGGED)
 
 
-# Lines of CloudFront standard logs: W3C with `#Fields`, plain with a line of names, JSON, and raw with names given.
-# Version 2 lets its owner choose the fields and what stands between them. A file says the first in its header; the
-# second follows from its first line.
+# Formats of CloudFront standard logs are W3C with `#Fields`, plain with a header line, JSON, and raw with given names.
+# In version 2 the owner chooses the fields and the delimiter. A file's header tells its fields; its first line tells
+# the delimiter.
 
 LEGACY, V2 = "legacy", "v2"
 _FIELDS = "#Fields:"

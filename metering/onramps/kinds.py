@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     _Parts = tuple[Callable[..., Iterator[Block[Any]]], Callable[[FileName, Timeline], Classifier[Any]]]
 
 
-# Kinds of logs that are never metered: each is known by its names, and refused with the sentence why. Most of them tell
-# again what another log tells, so metering both would count bytes twice; the others have no bytes.
+# Kinds of logs that are never metered: each is recognised by its names, and refused with a sentence that says why. Most
+# of them repeat the bytes of another log, so metering both would count bytes twice; the others contain no bytes.
 
 
 class RefusedKind(NamedTuple):
@@ -108,9 +108,9 @@ def why_refused(key: str) -> str | None:
 
 
 # Names of S3 server access logs. AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the
-# bucket's owner chose. With partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` stands between the two. The
-# time is the delivery, or with partitions by event time the day of the events (Amazon S3 User Guide, "Amazon S3 server
-# access log format").
+# bucket's owner chose. With partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` comes between the two. The
+# time is that of the delivery, or with event-time partitions the day of the events (Amazon S3 User Guide, "Amazon S3
+# server access log format").
 
 S3_ACCESS = "s3-access"
 
@@ -125,8 +125,8 @@ def recognise_s3_access(key: str) -> FileName | None:
     open, because these files come at any time.
     """
     folder, slash, name = key.rpartition("/")
-    # A prefix need not end with a slash: AWS appends the name to it as it is.
-    # AWS packs these files never; who packs a copy adds a suffix, and it is the same file.
+    # AWS appends the name directly to the prefix, which need not end with a slash. AWS never compresses these files; a
+    # person who compresses a copy adds a suffix, and it counts as the same file.
     name = unpacked_name(name)
     named = _NAME.search(name)
     if named is None or named.end() != len(name) or epoch_s_of(named[1], "%Y-%m-%d-%H-%M-%S") is None:
@@ -140,10 +140,10 @@ def recognise_s3_access(key: str) -> FileName | None:
     return FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
 
 
-# Names of CloudFront standard logs. Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` with a suffix.
-# The hour is that of the requests; files for it may come up to 24 hours later. Version 2 puts
-# `AWSLogs/<account>/CloudFront/` before it, unless the delivery has a prefix of its own (Amazon CloudFront Developer
-# Guide, "Access logs (standard logs)").
+# Names of CloudFront standard logs. Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` plus a suffix.
+# The hour is that of the requests; its files may arrive up to 24 hours later. Version 2 prefixes the name with
+# `AWSLogs/<account>/CloudFront/`, unless the delivery has a prefix of its own (Amazon CloudFront Developer Guide,
+# "Access logs (standard logs)").
 
 CLOUDFRONT = "cloudfront"
 
@@ -161,7 +161,7 @@ def recognise_cloudfront(key: str) -> FileName | None:
     if found is None or slot_s is None:
         return None
     account = _CLOUDFRONT_ACCOUNT.search(key)
-    # Whoever unpacks a copy takes the suffix away; it is the same file.
+    # A person who decompresses a copy removes the suffix, and it counts as the same file.
     identity = identity_of("cf", unpacked_name(name))
     return FileName(
         kind=CLOUDFRONT,
@@ -170,7 +170,7 @@ def recognise_cloudfront(key: str) -> FileName | None:
         source=found[1],
         slot_s=slot_s,
         parquet=found[3].endswith(".parquet"),
-        # Only version 2 writes the account into the key.
+        # Only version 2 writes the account id into the key.
         version="v2" if account is not None else "",
     )
 
@@ -212,9 +212,9 @@ class LogKind:
         return ""
 
 
-# Arrow is imported when a file is read: commands that read none start without it.
+# Arrow is imported when a file is read, so that commands without files start faster.
 def _flows() -> _Parts:
-    # AWS names the flow logs of transit gateways and of VPCs alike; only their fields tell.
+    # AWS gives flow logs of transit gateways and of VPCs the same names; only their fields differ.
     from metering.onramps.transit_gateway import WithTransit, read_flow_file
 
     return read_flow_file, WithTransit
@@ -247,13 +247,13 @@ def _classify(parts: Callable[[], _Parts], name: FileName, timeline: Timeline) -
     return parts()[1](name, timeline)
 
 
-# AWS promises no time for S3, and 24 hours for CloudFront; hours before are taken to be complete.
+# AWS promises no delivery time for S3, and 24 hours for CloudFront; earlier hours count as complete.
 _DAY_S = 24 * HOUR_S
 
 KINDS: tuple[LogKind, ...] = (
     LogKind(
         name="vpc-flow",
-        # Text or Parquet, of any version and any custom format; and those of transit gateways.
+        # Text or Parquet, of any version and any custom format, including transit gateways.
         recognise=flow_log_name,
         read=partial(_read, _flows),
         classifier=partial(_classify, _flows),

@@ -59,7 +59,7 @@ DURATION_UNITS = {"us": 1, "ms": 10**3, "s": 10**6, "min": 60 * 10**6}
 TIME_FORMATS = ("epoch_s", "epoch_ms", "rfc3339")
 """Formats with a name; every other one is a strptime pattern, which contains `%`."""
 
-# Products of any two numbers here are exact: Decimal's usual 28 digits would round some to whole ones.
+# This precision keeps products of any two numbers here exact; Decimal's default of 28 digits would round some.
 _EXACT = Context(prec=160)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

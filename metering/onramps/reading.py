@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
-# Lines are one of these, and of nothing else. The order is that of reports.
+# Every line has exactly one of these outcomes. Reports list them in this order.
 OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "refused")
 
 
@@ -75,9 +75,9 @@ class Others(NamedTuple):
 NO_OTHERS = Others()
 
 
-# What a reader of log files hands over: lines of a block, added up, with the balance of the block. A reader adds up
-# lines that say the same of a transfer before anyone judges them, so that the rules judge each distinct subject of a
-# block once. Nothing here knows a format.
+# Output of a reader of log files: the summed lines of a block, with the balance of the block. A reader sums lines about
+# the same transfer before they are judged, so that the rules judge each distinct subject of a block once. This module
+# depends on no format.
 
 SubjectT = TypeVar("SubjectT")
 
@@ -176,7 +176,7 @@ CONTENT_SCHEME = "sha256:"
 _FIT_FOR_ID = re.compile(r"[A-Za-z0-9._:-]+")
 
 # `<account>_vpcflowlogs_<region>_<flow log>_<time>_<hash>.log.gz` or `.log.parquet`, below any prefix, plain or Hive
-# (Amazon VPC User Guide, "Flow log files"). The logs of transit gateways have names of the same form.
+# (Amazon VPC User Guide, "Flow log files"). Flow logs of transit gateways have names of the same form.
 _FLOW_LOG = re.compile(
     r"(?P<account>[0-9]{12})_vpcflowlogs_(?P<region>[a-z0-9-]+)_(?P<source>fl-[0-9a-z]+)_"
     r"(?P<slot>[0-9]{8}T[0-9]{4}Z)_[0-9A-Za-z]+\.log(?P<suffix>|\.gz|\.parquet)"

@@ -134,7 +134,7 @@ class Tally(Generic[SubjectT]):
         )
 
 
-# Lines of these logs become objects of Python one by one, so a block is smaller than one that Arrow reads.
+# Lines of these logs become Python objects one by one, so blocks are smaller than those that Arrow reads.
 _MAX_BLOCK_BYTES = 2**20
 
 

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from metering.onramps.reading import Block, FileName, ReadSettings
 
 
-# Lines of S3 server access logs. Fields are separated by single blanks; the time stands in brackets, and three fields
-# in quotes. AWS has appended fields over the years, from 18 to 26 and more, and says that readers have to expect others
-# at the end. Any field may be `-`. Texts of clients stand inside the quotes as they came, so a quote inside is not the
-# end of the field.
+# Lines of S3 server access logs. Fields are separated by single spaces; the time is in brackets, and three fields are
+# in quotes. AWS has appended fields over the years, from 18 to 26 and more, and says that readers must expect more at
+# the end. Any field may be `-`. Client-supplied texts are not escaped inside the quotes, so a quote may occur within a
+# field.
 
 
-# From the bucket's owner to the turn-around time, 15 fields. The request ends where a status follows.
+# Matches 15 fields, from the bucket owner to the turn-around time. The request field ends where a status follows.
 _HEAD = re.compile(
     r"(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^\]]*)\] (?P<remote_ip>\S+) (?P<requester>\S+) (?P<request_id>\S+)"
     r" (?P<operation>\S+) (?P<key>\S+) (?:-|\"[^\"]*(?:\"(?! (?:[0-9]{3}|-) )[^\"]*)*\") (?P<status>[0-9]{3}|-)"
     r" (?P<error>\S+) (?P<sent>\S+) (?P<size>\S+) (?P<total_ms>\S+) (?P<turn_ms>\S+) "
 )
 _USED = ("bucket", "time", "remote_ip", "operation", "status", "sent", "size")
-# Version id, and what was appended since.
+# Matches the version id and all fields appended since.
 _TAIL = re.compile(r" (?P<version>\S+)(?P<appended>(?: \S+)*)")
 _HOST_FIELD = 4
 """Place of the Host header among the appended fields: host id, signature, cipher, authentication, host."""
@@ -47,8 +47,8 @@ _HOST_REGION = re.compile(
 )
 _TIME = re.compile(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}(?::[0-9]{2}){3} \+0000")
 
-# What came in with a request is the size of its object. `REST.POST.UPLOAD` completes a multipart upload, and states
-# the size of the whole object, whose parts stand in lines of their own: it brings nothing in.
+# Bytes received with these requests equal the size of the object. `REST.POST.UPLOAD` completes a multipart upload
+# without receiving bytes: it states the size of the whole object, whose parts have lines of their own.
 _UPLOADS = frozenset({"REST.PUT.OBJECT", "REST.PUT.PART", "REST.POST.OBJECT"})
 _COPY = ".COPY."
 
@@ -132,9 +132,9 @@ def _region_of_host(host: str) -> str:
     return found[1] if found is not None else ""
 
 
-# Lines that repeat within one file. AWS says that a record may come twice. Only a whole line that repeats within one
-# file is taken for that: a line has the id of its request, so two requests give different lines. The id alone is no
-# key, because the lines of one request that deletes many objects share it.
+# Repeated lines within one file. AWS says that a record may be delivered twice. Only an identical line within one file
+# counts as such a repeat: lines contain the request id, so two requests give different lines. The request id alone is
+# not a key, because all lines of a multi-object delete share it.
 
 REMEMBERED_LINES = 2**18
 """A line that repeats is noticed if no more than so many lines stand between. AWS's files have some thousand lines.
@@ -213,9 +213,9 @@ class _Lines:
             tally.nodata()
 
 
-# Rules of S3 server access logs: where the client was, by its address. Between a bucket and anything in its own region
-# nothing is charged, so addresses of the region need no zone. What a service of AWS asks for, or an endpoint of a VPC,
-# has no address or a private one: both are in the region.
+# Rules of S3 server access logs: the client's location follows from its address. Traffic between a bucket and its own
+# region is free, so addresses of the region need no zone. Requests by AWS services or through VPC endpoints have no
+# address or a private one: both are in the region.
 
 COPY = "s3_copy"
 INSIDE, OWN_ADDRESS, EDGE, OTHER_REGION, SAME_REGION = (

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo
 
 
-# Whom the lines of a log file may bill: the account that the file's name states, and who else is trusted beside it.
-# Whoever can put an object below the prefix of a log source can name any account in its lines. Its name is held against
-# its folder, which bucket policies are about, and its lines against its name.
+# Accounts that the lines of a log file may bill: the account in the file's name, and others that are trusted. Anyone
+# who can put an object below a log source's prefix can name any account in its lines. So the file's name is compared
+# with its folder, which bucket policies protect, and its lines with its name.
 
 GIVE_ACCOUNT = 'give its account: --accounts ID (of a log source: accounts = ["ID"])'
 """The cure of a log that does not say whose it is, for people."""
-# Rules of what transit gateways carry begin with it.
+# Prefix of the rules for traffic of transit gateways.
 _TRANSIT = "transit_gateway_"
-# `AWSLogs/<account>/`, in an organization's bucket `AWSLogs/<organization>/<account>/`, or as Hive writes it.
+# `AWSLogs/<account>/`, in an organization's bucket `AWSLogs/<organization>/<account>/`, or in Hive style.
 _FOLDER = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(?:aws-account-id=)?([0-9]{12})(?=/)")
 
 
@@ -66,7 +66,7 @@ class Bills:
         """
         if billed_as in (BilledAs.NAMED, BilledAs.SHARED_SUBNETS):
             return Bills(billed_as=BilledAs(billed_as))
-        # A plan does not keep the list: it may have thousands of accounts.
+        # A plan does not store the list, which may have thousands of accounts.
         return self if self.billed_as == BilledAs.LISTED and billed_as != BilledAs.ANY else ANY
 
 
@@ -82,7 +82,7 @@ class Billable:
         self._bills = bills
         self._owner = name.account_id
         self._timeline = timeline
-        # By the name of the context, which is that of its content.
+        # Keyed by the context's name, which identifies its content.
         self._beside: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def is_other(self, account_id: str) -> bool:
@@ -122,7 +122,7 @@ def _beside(context: Context, owner: str) -> tuple[frozenset[str], frozenset[str
     own_vpcs = {vpc.id for vpc in context.vpcs if vpc.account_id == owner}
     subnets = {subnet.id for subnet in context.subnets if subnet.vpc_id in own_vpcs}
     inside = frozenset(each.account_id for each in context.interfaces if each.subnet_id in subnets)
-    # A gateway is that of its owner, and of who is attached to it: the policy of either may charge the others.
+    # A gateway belongs to its owner and to the accounts attached to it: the policy of either may charge the others.
     own = {each.gateway_id for each in context.attachments if owner in (each.owner_id, each.gateway_owner_id)}
     attached = [each for each in context.attachments if each.gateway_id in own]
     return inside, frozenset(account_id for each in attached for account_id in (each.owner_id, each.gateway_owner_id))
@@ -139,8 +139,7 @@ def folder_contradicts(key: str, name: FileName) -> str:
     return ""
 
 
-# Kinds of `metering.onramps.kinds` whose files a source may bring. A mapped log needs its mapping: a
-# person sends it.
+# Kinds of `metering.onramps.kinds` that a source may deliver. A mapped log needs its mapping, so a person sends it.
 SOURCE_KINDS = ("vpc-flow", "s3-access", "cloudfront")
 DEFAULT_KINDS = ("vpc-flow",)
 

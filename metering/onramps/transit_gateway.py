@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 # Rows of transit gateway flow logs. Each flow passes two attachments, and has a record at each: `ingress` where it
-# enters the gateway, `egress` where it leaves. The rules say what is charged of either. Packets that were lost are
-# counted in packets, not in bytes, so their fields are not read.
+# enters the gateway, `egress` where it leaves. The rules say what each of them is charged for. Lost packets are counted
+# in packets and not in bytes, so their fields are not read.
 
 GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
 _PAIR, _OWNER, _REGION = "tgw-pair-attachment-id", "account-id", "region"
@@ -48,7 +48,7 @@ USED_FIELDS = (
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NONE = ("", "-", "unknown")
-# Ten digits last until 2286, so more are milliseconds.
+# Ten digits last until 2286, so longer numbers are milliseconds.
 _MILLISECONDS_FROM = 10**11
 
 
@@ -247,14 +247,14 @@ class _Lines:
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
 
 
-# Who pays for what a transit gateway carries: its metering policy says it, and without one the sender pays. A policy
-# has rules in order; the first that fits a flow decides, and where none fits the owner of the source attachment pays. A
-# change takes effect two billing hours later, and policy and rules say when. What a line and the context do not say may
-# fit or not: then the payer is known only if every account that may be meant is the same one. (VPC documentation,
-# "Flexible cost allocation"; the shapes are those of EC2's API.)
+# The payer of a transit gateway's traffic: its metering policy names the payer, and without a policy the sender pays. A
+# policy has ordered rules; the first that matches a flow decides, and without a match the owner of the source
+# attachment pays. A change takes effect two billing hours later, at a time that the policy and its rules state. A field
+# that neither line nor context tells may match or not, and then the payer is known only if all possible payers are the
+# same account. (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
 #
-# Of a flow by way of a middlebox (an appliance that a policy names), the line has the middlebox as source or
-# destination, and AWS means the attachments beyond it: those are not known.
+# For a flow through a middlebox (an appliance that a policy names), the line has the middlebox as source or
+# destination, but AWS means the attachments beyond it, which are unknown.
 
 SOURCE, DESTINATION, GATEWAY_OWNER = "source-attachment-owner", "destination-attachment-owner", "transit-gateway-owner"
 _ALL = frozenset({SOURCE, DESTINATION, GATEWAY_OWNER})
@@ -311,7 +311,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
     attachment = knowledge.attachments.get((gateway_id, attachment_id))
     if attachment is None:
         return _End(attachment_id, "", "", address, port)
-    # Behind a peering a line may name the account of a VPC that is attached to the other gateway.
+    # Behind a peering, a line may name the account of a VPC that is attached to the other gateway.
     owners = {attachment.owner_id, told_id if attachment.kind == VPC else ""} - {""}
     return _End(attachment_id, attachment.kind, owners.pop() if len(owners) == 1 else "", address, port)
 
@@ -342,7 +342,7 @@ def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
     """Whether a policy holds as it is listed; False if there is none in this hour, None if that is not known."""
     begun = _in_force(policy.effective_s, hour_s)
     if policy.state in ("available", "modifying"):
-        # Before a change takes effect the policy is what it was, or was not there, and nothing says which.
+        # Until a change takes effect, the policy is what it was before or did not exist, and nothing tells which.
         return True if begun and (policy.effective_s or policy.state == "available") else None
     if not policy.effective_s:
         return None
@@ -415,13 +415,13 @@ def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
     return None if None in verdicts else True
 
 
-# Rules of transit gateway flow logs: what entered a gateway was processed, and what left it to another region
-# crossed.
+# Rules of transit gateway flow logs: traffic that entered a gateway was processed, and traffic that left it to another
+# region crossed regions.
 #
-# Processing is a second record of bytes that the flow logs of interfaces have, too, as it is on the bill: those tell
-# transfer, this tells processing. Transfer to another region over peered gateways is told by no interface, whose hop
-# ends at the gateway and is free: so what leaves by a peering attachment to another region is metered here, once, on
-# the side that sends.
+# Processing is a second record of bytes that interface flow logs have, too, as on the bill: those records meter
+# transfer, and this one meters processing. No interface log shows transfer to another region over peered gateways,
+# because the interface's hop ends at the gateway and is free. So traffic that leaves by a peering attachment to another
+# region is metered here, once, on the sending side.
 #
 # | what | where it is said |
 # |---|---|
@@ -435,7 +435,7 @@ PROCESSING, PEERED_ELSEWHERE = "transit_gateway_processing", "transit_gateway_pe
 FROM_PEERING, LEAVES = "transit_gateway_from_peering", "transit_gateway_leaves"
 PEERED_INSIDE = "transit_gateway_peered_inside"
 ATTACHMENT_UNKNOWN, PEER_REGION_UNKNOWN, PAYER_UNKNOWN = "attachment_unknown", "peer_region_unknown", "payer_unknown"
-# What these send into a gateway is charged. Other types have no rule that was measured.
+# Traffic from these attachments into a gateway is charged. No rule of another type was confirmed by measurement.
 _CHARGED = frozenset({"vpc", "vpn", "vpn-concentrator", "direct-connect-gateway", "connect"})
 _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]{1,576})")
-# What an emulator says of every sender.
+# An emulator gives this as the sender of every message.
 _ACCOUNT_SENDER = re.compile(r"[0-9]{12}(:.*)?")
 
 
@@ -201,7 +201,7 @@ class ProducerBook:
                 account = role_of(marker.sender_id)
                 told = f"This endpoint calls every sender {account}, its account, so it cannot tell producers."
                 return [told] if _ACCOUNT_SENDER.fullmatch(marker.sender_id) else []
-        # Where senders are judged and all have one name, the canary is refused too, and no marker tells of it.
+        # Where senders are checked and all have the same name, the canary is refused, too, without any marker.
         for sender, _ in refused_senders(self.items):
             if _ACCOUNT_SENDER.fullmatch(sender):
                 return [
@@ -211,14 +211,14 @@ class ProducerBook:
         return ["No canary was metered yet, so nobody knows what SQS calls a sender here."]
 
 
-# Tokens of the HTTP API: made, listed and revoked. `mtr_<id>_<secret>` is said once, to whoever makes it.
+# Tokens of the HTTP API are created, listed and revoked here. `mtr_<id>_<secret>` is shown once, to its creator.
 #
-# The secret has 256 bits of chance, so a plain SHA-256 of it is enough: nobody can try all of them. Id and secret are
-# hex digits, so a double click selects a token, and a scanner for secrets finds it by its form.
+# The secret has 256 random bits, so a plain SHA-256 of it suffices: nobody can try them all. Id and secret are hex
+# digits, so a double click selects a token, and secret scanners can find it by its form.
 
 
 MAX_LIFE_S = 366 * DAY_S
-# As many accounts as a request may name: a token's accounts are all read if it names none.
+# The number of accounts that a request may name, because a request without accounts reads all accounts of its token.
 MAX_ACCOUNTS = 100
 MAX_LABEL_CHARACTERS = 128
 TOKEN_PATTERN = re.compile(r"mtr_([0-9a-f]{16})_([0-9a-f]{64})")
@@ -247,7 +247,7 @@ def secret_sha256(secret: str) -> str:
 
 def token_parts(text: str) -> tuple[str, str] | None:
     """Id and secret of a token; None for any other text."""
-    # A token has 85 characters. Nothing longer is looked at.
+    # A token has 85 characters. Longer texts are not examined.
     found = TOKEN_PATTERN.fullmatch(text) if len(text) < 100 else None
     return None if found is None else (found[1], found[2])
 
@@ -308,7 +308,7 @@ class TokenBook:
             try:
                 self.items.put(Put(table=Table.LEDGER, item=stored.to_item(), condition=Absent()))
             except ConditionFailedError:
-                # The id is taken: another one is drawn, and no token ever replaces another.
+                # The id is taken: another id is drawn, so no token replaces another.
                 continue
             return MadeToken(text=f"mtr_{token_id}_{secret}", stored=stored)
 
@@ -327,7 +327,7 @@ class TokenBook:
         wanted = token_id if whole is None else whole[0]
         item = self.items.get(Table.LEDGER, token_key(wanted)) if _ID.fullmatch(wanted) else None
         if item is None:
-            # What was typed may be a secret, or a part of one: it is not repeated.
+            # The typed text may be a secret or part of one, so the error does not repeat it.
             raise OperationFailedError("There is no token of this id.", "See all of them with: metering token list")
         return StoredToken.from_item(item)
 

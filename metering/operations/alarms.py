@@ -187,7 +187,7 @@ def api_alarm(
 WATCH_NAMESPACE = "Metering/Watch"
 
 
-# Origins of alarms that only a region with log sources has.
+# Alarms with these origins exist only in regions with log sources.
 LOG_ORIGINS = ("onramp_queue", "onramp_dead_letters", "onramp", "log_context")
 LOG_FIGURES = frozenset(figure for figure in Figure if figure.value.startswith("Log"))
 """Figures that only a region with log sources has."""
@@ -275,11 +275,11 @@ ALARMS: tuple[AlarmSpec, ...] = (
     AlarmSpec(name="rollout-failed", severity="ticket", origin="rollout", metric="FailedBuilds", threshold=1,
         statistic="Sum", period_s=HOUR_S,
         meaning="The scheduled project that builds missing regions failed."),
-    # Two periods in a row: one request of few that fails once wakes nobody.
+    # Two consecutive periods are required, so that one failure among few requests pages nobody.
     AlarmSpec(name="api-failing", severity="page", origin=API_ORIGIN, metric=API_FAILED_PERMILLE, threshold=10,
         statistic="Average", period_s=5 * MINUTE_S, periods=2,
         meaning="More than 1 % of the requests to the HTTP API failed by our fault for ten minutes."),
-    # An invocation that ends before it answers counts no answer.
+    # An invocation that dies before it responds counts no response.
     AlarmSpec(name="api-errors", severity="page", origin=API_ORIGIN, metric="Errors", threshold=1, statistic="Sum",
         period_s=5 * MINUTE_S, periods=2, same_event_as="api-failing",
         meaning="The api function fails whole invocations."),
@@ -299,14 +299,14 @@ ALARMS: tuple[AlarmSpec, ...] = (
     errors_alarm("reconciler", "ticket", 3),
     errors_alarm("canary", "ticket", 3),
     errors_alarm("watch", "ticket", 3),
-    # It runs once an hour: one failed run is one period with an error.
+    # The biller runs hourly, so one failed run is one period with an error.
     errors_alarm("biller", "ticket", 1),
     errors_alarm("onramp", "ticket", 3),
     errors_alarm("log-context", "ticket", 3),
 )  # fmt: skip
 
-# Alarms that turn a deployment back: new code that is wrong about money raises one of them within a bake. Late batches
-# are found by the canaries of the bake. CloudFormation takes at most five rollback triggers.
+# Alarms that roll a deployment back: new code that is wrong about money raises one of them during a bake. The canaries
+# of the bake detect late batches. CloudFormation accepts at most five rollback triggers.
 ROLLBACK_ALARMS = ("aggregator-errors", "canary-doubled", "dead-letters", "usage-waiting", "reconciliation-differences")
 
 

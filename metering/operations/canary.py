@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 _POLL_MS = 2_000
 _RESERVE_MS = 5_000
-# A second copy can be counted after the first was seen, so the runs of this time are judged again.
+# A second copy may be counted after the first was seen, so runs within this time are checked again.
 _LOOK_BACK_S = 2 * HOUR_S
-# The function of the roll-up begins once a minute.
+# The roll-up function starts once a minute.
 _ROLLUP_STARTS_S = MINUTE_S
 _EXPECTED = Total(CANARY_BYTES, 1)
 

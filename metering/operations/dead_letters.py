@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 _Seen = TypeVar("_Seen")
 
 _BATCH = 10
-# This time is long enough to look at a page of messages, and short enough that a killed run does not hide them long.
+# Long enough to look at a page of messages, and short enough that a killed run does not hide them for long.
 _HIDDEN_S = 60
 _HIDDEN_MOST_S = 3_600
-# A queue counts as empty after this many receives in a row without a message.
+# A queue counts as empty after this many consecutive receives without a message.
 _EMPTY_RECEIVES = 3
 
 
@@ -109,7 +109,7 @@ def peek(dead: Queue, look: Callable[[Delivery], _Seen], *, limit: int, look_s: 
     hidden_s = min(_HIDDEN_S + limit * look_s, _HIDDEN_MOST_S)
     empty = 0
     try:
-        # The queue's own count is approximate.
+        # SQS's message count is approximate.
         while len(seen) < limit and empty < (_EMPTY_RECEIVES if len(seen) < waiting else 1):
             received = dead.receive(min(_BATCH, limit - len(seen)), wait_s=1, visibility_s=hidden_s)
             fresh = {m.delivery.message_id: m for m in received if m.delivery.message_id not in seen}
@@ -172,7 +172,7 @@ class DeadLetters:
         waiting = self.waiting()
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
-        # The task of the queue service takes no maximum, moves everything, and sends it in its own name.
+        # SQS's redrive task takes no maximum, moves everything, and sends in its own name.
         if maximum is None and not by_hand and self.services is None:
             task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
@@ -208,7 +208,7 @@ class DeadLetters:
                 original_senders=[self._first_sender(message.delivery) for message in page],
             )
         )
-        # A message is deleted after it was sent: a kill in between leaves it in both queues, and its batch counts once.
+        # A message is deleted only after its resend: a kill in between leaves it in both queues, and it counts once.
         self.dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
         self._release([message for at, message in enumerate(page) if at in unsent])
         return len(unsent)
@@ -264,7 +264,7 @@ class DeadLetters:
     def _read(
         self, delivery: Delivery, allowance: Allowance
     ) -> tuple[DecodedBatch | RefusedBatch | NoBatch | None, str]:
-        # A redrive would send it now.
+        # A redrive would send the message now.
         resent = replace(delivery, sent_at_ms=self.clock.now_ms(), receive_count=1)
         try:
             batches = self.reader.read(resent, admission=self.admission, allowance=allowance).batches
@@ -283,7 +283,7 @@ class DeadLetters:
         return read_note(self.items, marker_key(batch_id), Marker.from_item) if batch_id else None
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
-        # The record starts no earlier than its hour does, so this time is never too late.
+        # The record starts no earlier than its hour, so this time is never too late.
         hours = [key.hour_s for key in batch.usage]
         return min(hours) + self.admission.window_s if hours else None
 

@@ -94,9 +94,9 @@ class FunctionLogs(Protocol):
 
 
 _LEVELS = frozenset({"ERROR", "CRITICAL"})
-# What Lambda writes before the text: its level, or the time and the id of the invocation.
+# Prefixes that Lambda adds to a message: its level, or the time and the invocation's id.
 _BEFORE = re.compile(r"^(\[(ERROR|CRITICAL)\]\s*|\d{4}-\d\d-\d\dT\S+\s+|RequestId: \S+\s+|[0-9a-f-]{36}\s+)+")
-# What differs from one error to the next of its kind: ids, hashes, numbers.
+# Parts that differ between errors of the same kind: ids, hashes, numbers.
 _VARIES = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}|\d+(?:\.\d+)?)\b")
 _LONGEST = 300
 
@@ -166,14 +166,14 @@ def _sentence(document: dict[str, object]) -> str:
     return f"{text} {json.dumps(about, ensure_ascii=False)}" if about else text
 
 
-# Fields that the logger writes in every line.
+# The logger writes these fields in every line.
 _USUAL = frozenset({
     "level", "location", "message", "timestamp", "service", "version", "xray_trace_id", "cold_start", "function_name",
     "function_memory_size", "function_arn", "function_request_id", "exception_name", "stage", "region",
 })  # fmt: skip
 
 
-# The first month of any trail: no version before it wrote one.
+# The first month with an audit trail: earlier versions wrote none.
 FIRST_MONTH_S = month_bounds_s("2026-11")[0]
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # List prices of us-east-1, for every cost that the service or its load tests print. Source: secondary pages, first
-# tier, read in autumn 2026; a bill may differ. Each printed cost names its prices.
+# tier, as of autumn 2026; a bill may differ. Each printed cost names its prices.
 STORAGE_USD_GB_MONTH = {"STANDARD": Decimal("0.023"), "STANDARD_IA": Decimal("0.0125"), "GLACIER_IR": Decimal("0.004")}
 _SMALLEST_BILLED_BYTES = {"STANDARD_IA": 128 * KIB, "GLACIER_IR": 128 * KIB}
 S3_PUT_USD = Decimal("0.005") / 1_000
@@ -80,8 +80,8 @@ def billed_bytes(storage_class: str, size_bytes: int) -> int:
 
 
 _KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
-# A staging object is deleted an hour after its last run, and a plan of the roll-up after a day: either costs at most a
-# thirtieth of a month.
+# A staging object is deleted an hour after its last run, and a roll-up plan after a day: each costs at most a thirtieth
+# of a month.
 _SHORT_LIVED = (STAGING_PREFIX, ROLLUP_PLANS_PREFIX)
 _SHORT_MONTHS = Decimal(1) / 30
 
@@ -212,10 +212,10 @@ class StorageReporter:
 
 
 _MONTH_S = 30 * DAY_S
-# Counters of the functions beside the figures of the watch: a custom metric for each name that is counted every day.
+# Counters of the functions beside the watch's figures: one custom metric for each name that is counted every day.
 _COUNTERS = 16
 _API_COUNTERS = 5
-# An idle tick takes about this long; a job that has work takes longer, and that is no standing cost.
+# An idle tick takes about this long; a job with work takes longer, and then is not a standing cost.
 _TICK_S = Decimal(1)
 _CENT = Decimal("0.01")
 _DASHBOARDS = 2

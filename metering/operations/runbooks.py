@@ -23,7 +23,7 @@ _COMMAND = re.compile(r"^\$ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?:[a-z-]+\.md)?#?([a-z-]+)(?:\.md)?\)")
 _SECTION = re.compile(r"^### ([a-z, -]+)\n\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 _ITEM = re.compile(r"^- (`[a-z`, -]+`):\s+(.*\n(?:  .*\n)*)", re.MULTILINE)
-# To another page of the documentation, which an installed package does not have.
+# Matches a link to another documentation page, which an installed package does not have.
 _LINK_ELSEWHERE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
 SHARED_PAGES = {
@@ -61,7 +61,7 @@ def subject_of(name: str) -> Subject:
     for spec in sorted(ALARMS, key=lambda each: len(each.name), reverse=True):
         if wanted == spec.name:
             return Subject(runbook=spec.runbook, region=region)
-        # A stage may have dashes, so the longest name of the catalogue decides where it ends.
+        # A stage's name may contain dashes, so the longest name in the catalogue decides where it ends.
         stage = wanted.removeprefix("metering-").removesuffix(f"-{spec.name}")
         if stage and wanted == alarm_name(stage, spec.name):
             return Subject(runbook=spec.runbook, stage=stage, region=region)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.stores.queues import Queue, QueueDepth, QueueFacts
 
-# A watch that is silent for this long pages (alarm `watch-silent`).
+# After this long without a measurement, the alarm `watch-silent` pages.
 SILENT_S = 15 * MINUTE_S
 _MONTHS = 13
 _MONTHS_SHOWN = 3
@@ -243,7 +243,7 @@ def _alarms(firing: Sequence[AlarmSpec]) -> StatusLine:
     )
 
 
-# Name of a line -> its figures, each with its words; a figure in seconds is told as a duration.
+# Name of a line -> its figures, each with its words; figures in seconds are shown as durations.
 _LINES: Mapping[str, Mapping[Figure, str]] = {
     "roll-up": {
         Figure.WAITING_COMMITS: "commits that wait: {}",
@@ -284,7 +284,7 @@ _LINES: Mapping[str, Mapping[Figure, str]] = {
     },
     "markers": {Figure.MARKER_LIFE_HEADROOM: "live {} longer than needed"},
 }
-# Only a region with sources of logs has these.
+# Only a region with log sources has these lines.
 _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
     "logs": {
         Figure.LOG_SLOTS_MISSING: "missing slots: {}",
@@ -295,7 +295,7 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
     }
 }
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
-# Of these, 0 says nothing.
+# These figures are hidden at 0.
 _SILENT_AT_0 = frozenset({
     Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.ACCOUNTS_BEYOND_CAP, Figure.OLDEST_PENDING_AGE,
     Figure.PLANNED_RUN_AGE, Figure.CLEANING_OVERDUE_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE,

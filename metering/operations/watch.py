@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 # Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
-# The compactor lists what is pending at each of its runs, every few minutes, and the cleaners look behind it.
+# The compactor lists pending rows in each of its runs, every few minutes, and the cleaners check behind it.
 LISTED_LATE_S = 30 * MINUTE_S
-# Most notes of a kind that one run reads, newest first. Senders must not decide how long the watch reads.
+# One run reads at most this many notes of a kind, newest first. Senders must not control how long the watch takes.
 _NOTES_READ = 2_000
 _MONEY = (Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED)
 
@@ -80,7 +80,7 @@ class Watch:
                 measured += 1
         if measured == len(measures):
             figures[Figure.HEARTBEAT] = 1
-        # The status reads this note. Alarms need none.
+        # `metering status` reads this note. Alarms need none.
         note = WatchFigures(measured_s=self._now_s(), figures={each.value: value for each, value in figures.items()})
         with suppress(UnavailableError):
             self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
@@ -110,7 +110,7 @@ class Watch:
     def _state(self) -> WatchState:
         state = read_note(self.items, WATCH_KEY, WatchState.from_item)
         if state is None:
-            # The first run has not seen the queue empty, so a message in it may be of any age.
+            # The first run has not seen the queue empty, so its messages may have any age.
             state = WatchState(first_s=self._now_s(), queue_empty_s=0)
             self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
         return state
@@ -222,7 +222,7 @@ class Watch:
             Figure.RECONCILIATION_AGE: max(self._now_s() - last_s, 0),
             Figure.RECONCILIATION_BACKLOG: known.backlog.waiting,
             Figure.RECONCILIATION_BACKLOG_AGE: 0 if since_s is None else max(self._now_s() - since_s, 0),
-            # The first scan was due when the watch began.
+            # The first scan was due when the watch first ran.
             Figure.SCAN_OVERDUE_AGE: max(self._now_s() - (known.scan_due_s or state.first_s), 0),
         }
 

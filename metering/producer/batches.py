@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from zstandard import ZstdCompressionObj
 
 
-# Bytes of the lines of a batch, with their line feeds. 50,000 usual records have 15 MB.
+# Bytes of a batch's lines, including line feeds. 50,000 typical records have 15 MB.
 BATCH_BYTES = 32 * MIB
-# Bytes that a body has beside its records, at most: 128 characters of the source, each of which JSON may write in 12,
-# 128 of the batch id, two numbers of 19 digits, and the names.
+# Upper bound for a body without its records: 128 characters of the source, which JSON may write in 12 each, 128 of the
+# batch id, two numbers of 19 digits, and the field names.
 _HEAD_BYTES = 2_048
-# Above that, records go into an object, and the message points to it (the claim check).
+# Larger batches go into an object, and the message points to it (claim check).
 INLINE_BYTES = MIB - _HEAD_BYTES
 _SCHEMA = f"metering.batch/{CONTRACT_VERSION}"
 _ID_DIGITS = 40
@@ -120,7 +120,7 @@ class _Packing:
         self.records += 1
         self._size_bytes += len(line) + 1
         self._lines.append(line)
-        # An array has a comma where lines have a line feed, and one bracket more.
+        # A JSON array has commas instead of line feeds, and one more bracket.
         if self._compressor is None and self._size_bytes + 1 > INLINE_BYTES:
             self._compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
         if self._compressor is not None:
@@ -235,10 +235,10 @@ class Problems:
             raise RecordsRefusedError(self._told, self._refused)
 
 
-# The service refuses an object with a longer line as a whole (docs/contract.md).
+# The service refuses a whole object for one longer line (docs/contract.md).
 _MAX_LINE_BYTES = MIB - 64
-# Characters that a message of SQS cannot hold, in UTF-8, and what JSON writes for them. All others that it cannot hold
-# are control characters, which JSON escapes anyway.
+# Characters that SQS does not accept, in UTF-8, and their JSON escapes. All other characters that it does not accept
+# are control characters, which JSON escapes in any case.
 _ESCAPED = ((b"\xef\xbf\xbe", b"\\ufffe"), (b"\xef\xbf\xbf", b"\\uffff"))
 _PLAIN = frozenset((str, int, bool, type(None)))
 _encode = msgspec.json.Encoder(order="sorted").encode

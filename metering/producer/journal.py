@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 FILE = "journal.sqlite"
 _VERSION = "1"
-# How long another process may take to end before the journal counts as taken.
+# If another process holds the journal for longer than this, the journal counts as taken.
 _WAIT_S = 1.0
-# Batches that are read at a time: messages of one SendMessageBatch, and bytes that memory holds.
+# Batches are read in groups of this size: messages per SendMessageBatch, and a bound on memory.
 _GROUP = 10
 _GROUP_BYTES = 8 * MIB
 # The write-ahead file is cut to this size after a checkpoint.
 _KEPT_LOG_BYTES = 16 * MIB
-# One process has the file until it closes it or ends. Every transaction is synced before its call returns.
+# One process holds the file until it closes it or ends. Every transaction is synced before its call returns.
 _SETTINGS = (
     "locking_mode=EXCLUSIVE",
     "journal_mode=WAL",
@@ -233,7 +233,7 @@ class Journal:
             yield
             self._database.execute("COMMIT")
         except BaseException:
-            # A full disk has rolled it back already.
+            # After a full disk, SQLite has already rolled the transaction back.
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
@@ -253,7 +253,7 @@ class Journal:
             raise JournalError(f"The journal {self._place} cannot be used: {error}.", _LOOK) from error
 
 
-# SQLite sees that a page has another form, and not that a digit in it is another one.
+# SQLite notices that a page is malformed, but not that a digit in it has changed.
 _DAMAGED = (
     "It is not what was written, and is not sent. Treat the journal as lost (docs/producers.md): begin another one, "
     "with another source id, and send the keys again; each is counted once."

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # A queue's URL names its region: https://sqs.eu-west-1.amazonaws.com/111122223333/ingest.
 _QUEUE_OF_REGION = re.compile(r"https://sqs\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.amazonaws\.com(?:\.cn)?/")
-# A call is repeated until the time is over, however often that is.
+# Attempts have no limit: a call is repeated until its time is over.
 _NO_LIMIT = 2**31
 _FOR_EVER_MS = 2**53
 

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-# The service has these names itself: in batch ids, or below `ingest/`.
+# The service uses these names itself: in batch ids, or below `ingest/`.
 _RESERVED = frozenset({"canary", "drop", "ingest", "log", "logs", "retry", "s3"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SOURCE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 _KEY_CHARS = 1_024
 _KEY = re.compile(rf"[^\ud800-\udfff]{{1,{_KEY_CHARS}}}", re.DOTALL)
 _PATIENCE_S = 60
-# Half of the numbers that a source can have remain.
+# Half of a source's possible numbers remain.
 _MOST_FIRST = 2**62
-# Markers live 50 days, and records are admitted for 35: a key that is older is of no use any more.
+# Markers live 50 days, and records are admitted for 35, so an older key is of no use.
 _KEYS_KEPT_DAYS = 90
 
 
@@ -188,7 +188,7 @@ class Producer:
         return self._sent(key, promise, numbered=True, again=known is not None)
 
     def _send_unnumbered(self, key: str, records: Records) -> Sent:
-        # All records are looked at before the first one is sent, as with a journal that stays.
+        # All records are validated before the first is sent, as with a permanent journal.
         journal = Journal(None, source_id=self.source_id, name=self.name, first_sequence=0)
         try:
             promise = self._promise(journal, key, records)

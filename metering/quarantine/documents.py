@@ -136,15 +136,15 @@ def _problems(document: Fields, name: str) -> Problems:
     return tuple((problem.text("reason"), problem.any_text("detail")) for problem in problems)
 
 
-# Quarantine objects of log files: lines that were refused, and files that were refused as a whole.
+# Quarantine objects of log files: refused lines, and files that were refused as a whole.
 #
 # | what | key |
 # |---|---|
 # | refused lines of a log file | `quarantine/logs/lines/<sha256 of its identity>.json` |
 # | a whole log file, by reference | `quarantine/logs/file/<sha256 of place>-<of version, ETag and reason>.json` |
 #
-# The file itself is not copied: it stays where its owner keeps it. Keys follow from what was refused, so a file that
-# comes again writes the same objects. All of it is ASCII JSON, because a line can hold any text.
+# The file itself is not copied: it stays in its owner's bucket. Keys are derived from the refused content, so a
+# repeated file writes the same objects. The objects are ASCII JSON, because a line can contain any bytes.
 
 
 LogEntryKind = Literal["lines", "file"]
@@ -230,7 +230,7 @@ def log_not_retried(log: QuarantinedLog) -> OperationFailedError:
     )
 
 
-# A message with records has 4 levels.
+# A message with records nests 4 levels.
 _DEEPEST = 100
 
 

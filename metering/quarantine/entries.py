@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
 
-# Room for the sender that a retry states beside its body: the attribute's name, and more than any SenderId has.
+# Room for the sender that a retry states beside its body: the attribute's name plus more than any SenderId has.
 _STATEMENT_BYTES = 256
-# Whole batches that are read to find those of one id, and how many at once: a few seconds.
+# A search for batches of one id reads at most this many refused batches, several at once: a few seconds.
 _MOST_SEARCHED = 2_000
 _READERS = 8
 
@@ -142,7 +142,7 @@ class QuarantineEntries:
             for info in self.objects.list(QUARANTINE_PREFIX)
             if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s)
         ]
-        # Their keys are hashes, so all are listed before the newest is known; each is read when the caller comes to it.
+        # Keys are hashes, so all are listed to find the newest; each object is read when the caller reaches it.
         for info in sorted(infos, key=lambda each: (-each.modified_s, each.key)):
             yield from self._of_object(info)
 
@@ -223,7 +223,7 @@ class QuarantineEntries:
                 "Ask its producer to send it anew, in two batches.",
             )
         if not dry_run:
-            # Whoever made up the id of a retry must not get it by the way of the quarantine.
+            # A sender that forged a retry id must not obtain it through quarantine.
             ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(RETRY_PREFIX))
             self._send(body, Judged(sender_id=entry.sent_by, retried=ours))
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
@@ -264,7 +264,7 @@ class QuarantineEntries:
         return None if item is None else Marker.from_item(item)
 
     def _note(self, batch_id: str, retry_id: str, positions: tuple[int, ...]) -> None:
-        # The note goes before the message: verification would count the records of an unknown retry twice.
+        # The note is written before the message: verification would count the records of an unknown retry twice.
         note = RetryNote(
             batch_id=batch_id,
             retry_id=retry_id,
@@ -274,7 +274,7 @@ class QuarantineEntries:
         self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _send(self, body: str, sender: Judged) -> None:
-        # The retry is judged by who sent it first: an operator's own rights are none of a producer's.
+        # The retry is judged by its original sender, because a producer must not gain an operator's rights.
         if self.queue.send_many([body], original_senders=[statement(sender)]):
             raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
 
@@ -333,7 +333,7 @@ class QuarantineEntries:
         found: list[str] = []
         if batch.kind == "refused" and self._is_accepted(batch.batch_id):
             found.append(batch.batch_id)
-        # By content, whatever its new id; or by id, because content that could not be read has another hash.
+        # The search is by content, whatever the new id; or by id, because unreadable content has another hash.
         new_id = content_retry_id(batch.batch_id, batch.content_hash)
         for alias in aliases_of(self.items, original_of(batch.body, batch.batch_id)):
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
@@ -347,7 +347,7 @@ class QuarantineEntries:
         found: list[Entry] = []
         for batch_id, records in refused.items():
             marker, notes = self._marker_and_notes(batch_id)
-            # The object of a commit that lost against another one stays until the cleaner comes. No marker names it.
+            # The object of a commit that lost against another remains until the cleaner deletes it. No marker names it.
             if marker is None or marker.quarantine_key != info.key:
                 continue
             found.append(

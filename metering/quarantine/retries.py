@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 RETRY_PREFIX = "retry:"
-# A longer retry goes through an object below ingest/, because SQS takes 1 MiB.
+# A longer retry uses an object below ingest/, because SQS accepts 1 MiB.
 INLINE_BYTES = 900 * KIB
 
 
@@ -109,7 +109,7 @@ def _batch_message(body: str) -> tuple[MessageFields, int, int] | None:
         return None
     if is_batch_message(fields):
         return fields, 0, len(body)
-    # If a field comes twice, the last one counts.
+    # Of a repeated field, the last one counts.
     data = [span for span in field_spans(body) if span.name == "data"]
     if "specversion" not in fields or not data:
         return None
@@ -200,5 +200,5 @@ class SenderAlerts:
             "quarantine": first.key,
         }
         self.alerts.send("ticket", "A sender sent what it may not send", fields)
-        # The note follows the alert: if the worker dies in between, people are told twice, and never not at all.
+        # The note is written after the alert: if the worker dies in between, the alert is sent twice and never lost.
         self.items.put(Put(table=Table.LEDGER, item=refused_sender_item(first.sender_id, now_s)))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from metering.replay.scenarios import Scenario
 
 
-# The field that a reason is about.
+# Reason -> the field that it is about.
 _FIELDS = {
     Reason.INVALID_ACCOUNT_ID: "account_id",
     Reason.INVALID_SERVICE: "service",
@@ -86,14 +86,14 @@ def _shown(value: object) -> str:
 
 
 _HOUR_S = 3_600
-# Of an admission window, what is left for sending and queueing.
+# Part of an admission window that is left for sending and queueing.
 _SENDING_S = 86_400
 
 _KINDS = (
     "A file has one JSON object a line (NDJSON), or is Parquet with a name that ends in .parquet. Convert CSV, or a "
     "JSON array, to one of them."
 )
-# A line that is no JSON is sent as a text of at most so many characters.
+# A line that is not JSON is sent as a string of at most this many characters.
 _LINE_CHARS = 1_000
 
 SAMPLE = Path(__file__).parent / "samples" / "aws-bill-lines" / "records.ndjson"
@@ -233,7 +233,7 @@ def _parsed(line: bytes, place: str) -> GivenRecord:
     try:
         return GivenRecord(place=place, value=json.loads(line, parse_constant=_no_number))
     except json.JSONDecodeError as error:
-        # Its own text counts lines from the record's.
+        # The exception's own text would count lines from the start of the record.
         unread = f"not JSON: {error.msg} at column {error.colno}"
     except (ValueError, RecursionError) as error:
         unread = f"not JSON: {error}"
@@ -278,7 +278,7 @@ def _problems(each: GivenRecord, now_s: int, admission: Admission) -> list[str]:
     if problems:
         return [complaint(reason, detail, each.value) for reason, detail in problems]
     try:
-        # The count of the sender understands fewer spellings than the service.
+        # The sender's count understands fewer spellings than the service.
         expected_totals([each.value])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -419,7 +419,7 @@ def synthetic_traffic(
     name: str, scenario: Scenario, batches: int | None, seed: int, now_s: int, bucket: str
 ) -> Traffic:
     """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
-    # The last whole hour: no record may start in the future.
+    # The last complete hour: no record may start in the future.
     base_hour_s = hour_of(now_s) - HOUR_S
     run = replay_name(name, seed, base_hour_s)
     synthesis = Synthesis(name=run, scenario=scenario, seed=seed, base_hour_s=base_hour_s, bucket=bucket)

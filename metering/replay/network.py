@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SLOT_S = 5 * MINUTE_S
-# The first one begins with zero: read as a number it has eleven digits.
+# The first account id begins with zero: as a number it would have eleven digits.
 OWNER = "012345678901"
 PARTNER = "444455556666"
 _REGION = "us-west-2"
 _BUCKET = f"acme-logs-{_REGION}"
 _ZONES = (1, 2, 3)
-# Fields of a flow log that tell what a hop is: no ports, and nothing that only says how a connection went.
+# Flow log fields that describe a hop: no ports, and nothing that only describes the connection's state.
 _TEXT = (
     "version account-id interface-id srcaddr dstaddr bytes start end action log-status vpc-id subnet-id instance-id "
     "pkt-srcaddr pkt-dstaddr region az-id sublocation-type pkt-src-aws-service pkt-dst-aws-service flow-direction "
@@ -41,8 +41,8 @@ _IN_VPC, _VIRTUAL_GATEWAY, _PEERING, _GATEWAY_ENDPOINT, _INTERNET_GATEWAY = "1",
 _INSTANCES = 6
 _LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
 _LONGEST_S = 10 * MINUTE_S
-# Of each 1,000 lines: rejected ones, ones without the next hop, which AWS tells as best effort, and ones that stand
-# there twice, because two connections moved the same.
+# Per 1,000 lines: rejected ones, lines without the next hop, which AWS adds on a best-effort basis, and repeated lines,
+# because two connections moved the same bytes.
 _REJECTED, _UNTOLD, _EQUAL = 20, 10, 5
 _QUIET = 5
 
@@ -152,7 +152,7 @@ class SmallNetwork:
             for _ in range(_INSTANCES):
                 self._add(self._main, _INSTANCE, zone)
             self._add(self._main, _INSTANCE, zone, public=True)
-            # A participant: an instance of another account in a subnet that the owner of the VPC shares.
+            # A participant: an instance of another account in a subnet that the VPC's owner shares.
             self._add(self._main, _INSTANCE, zone, account_id=PARTNER)
             self._add(self._peer, _INSTANCE, zone)
             for kind in (_ALB, _NLB, _NAT, _ENDPOINT, _DATABASE):
@@ -183,7 +183,7 @@ class SmallNetwork:
             size_bytes = self._rng.randint(_LEAST_BYTES, _MOST_BYTES)
             answer_bytes = size_bytes * answer_percent // 100
             for side in make(self):
-                # Each side counts its own bytes: acknowledgements and repeats make them differ.
+                # Each side counts its own bytes, which differ by acknowledgements and retransmissions.
                 own_bytes = (answer_bytes if side.answer else size_bytes - answer_bytes) + self._rng.randrange(100)
                 rejected = self._rng.randrange(1_000) < _REJECTED
                 equal = [self._line(side, own_bytes, "REJECT" if rejected else "ACCEPT")]
@@ -361,7 +361,7 @@ def _over_peering(net: SmallNetwork) -> Iterator[_Side]:
     yield _Side(own, False, True, (address, own.address))
 
 
-# Journeys, each with the percent of its bytes that the answer has.
+# Journeys, each with the percentage of its bytes in the response.
 _JOURNEYS: tuple[tuple[Callable[[SmallNetwork], Iterator[_Side]], int], ...] = (
     (_inside(_INSTANCE), 50),
     (_inside(_INSTANCE), 50),

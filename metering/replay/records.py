@@ -165,7 +165,7 @@ class RecordGenerator:
         self._accounts_per_batch = accounts_per_batch
         self._keys = keys_per_batch
         self._bits = mean_bits
-        # Zipf's law: the n-th account has 1/n of the traffic of the first.
+        # Zipf's law: the n-th account has 1/n of the first account's traffic.
         self._weights = list(accumulate(1 / (place + 1) for place in range(len(accounts))))
 
     def draw(self, rng: random.Random, count: int, hours: Sequence[int]) -> Records:
@@ -182,7 +182,7 @@ class RecordGenerator:
         return self._accounts[bisect.bisect(self._weights, rng.random() * self._weights[-1])]
 
     def _row(self, rng: random.Random, key: int) -> Row:
-        # One draw serves all fields, because drawing takes most of a replay's processor time.
+        # One random draw serves all fields, because drawing takes most of a replay's CPU time.
         bits = rng.getrandbits(self._bits + 16)
         size, rest = bits >> 16, bits & 0xFFFF
         return Row(key, rest % _RESOURCES, size, (rest >> 3) % _SLOTS)
@@ -207,7 +207,7 @@ def _times(hour_s: int) -> list[str]:
     return [f',"start":"{label}:{slot * 5:02d}:00Z","end":"{ends[slot]}"}}' for slot in range(_SLOTS)]
 
 
-# Billing prefixes as the data-transfer pages of AWS list them, long name first.
+# Billing prefixes as AWS's data-transfer pages list them, with the long name first.
 _PREFIX_LIST = (
     "us-east-1=USE1 us-east-2=USE2 us-west-1=USW1 us-west-2=USW2 ca-central-1=CAN1 ca-west-1=CAN2 "
     "mx-central-1=MXC1 af-south-1=AFS1 ap-east-1=APE1 ap-east-2=APE2 ap-northeast-1=APN1 ap-northeast-2=APN2 "
@@ -256,7 +256,7 @@ def expected_totals(records: Iterable[Mapping[str, object]]) -> dict[UsageKey, T
             str(record["to"]),
         )
         entry = sums.setdefault(key, [0, 0])
-        # A whole number may be written as 2.0 or 2e3.
+        # An integer may be written as 2.0 or 2e3.
         entry[0] += int(Decimal(str(record["bytes"])))
         entry[1] += 1
     return {key: Total(entry[0], entry[1]) for key, entry in sums.items()}

@@ -72,7 +72,7 @@ class Scenario:
     malformed: float = 0.0
 
 
-# A night that is a tenth of the day, as access networks see it.
+# At night, traffic is a tenth of the day's, as access networks see it.
 _DAY_AND_NIGHT = (3, 2, 1, 1, 1, 1, 2, 4, 6, 8, 9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 9, 7, 5)
 
 _ALL_FORMS = dict.fromkeys(Form, 3) | {Form.INLINE: 60, Form.CLOUD_EVENT: 10}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
 
-# Limits of SendMessageBatch: 10 messages, 1 MiB in all.
+# SendMessageBatch accepts 10 messages, 1 MiB in all.
 _GROUP_MESSAGES = 10
 _GROUP_BYTES = MIB
 _ATTEMPTS = 6
@@ -146,7 +146,7 @@ class Sender:
         etag = self._upload(upload)
         if shipment.body:
             return shipment.sent
-        # The contract's id of an object that announces itself. It is computed here a second time on purpose.
+        # The contract's id of an object that announces itself by an S3 event. This second computation is on purpose.
         identity = "\n".join((self.bucket, upload.key, etag))
         return replace(shipment.sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 

@@ -124,7 +124,7 @@ def _bad(changes: dict[str, str]) -> str:
     return "{" + ",".join(f'"{name}":{value}' for name, value in {**_RECORD, **changes}.items()) + "}"
 
 
-# Texts that replace a valid record. Each must be refused without its neighbours. `%d` makes each text unique.
+# Texts that replace a valid record. Each must be refused without affecting its neighbours. `%d` makes each text unique.
 BAD_RECORDS: tuple[str, ...] = (
     '"a text, not an object, number %d"',
     _bad({"account_id": '"12345"'}),
@@ -267,9 +267,9 @@ BAD_MESSAGES: tuple[Callable[[Victim], BadMessage], ...] = (
 _HOUR_S = 3_600
 _DAY_S = 86_400
 _SOURCES = 8
-# Number of latest batches from which copies and conflicts are drawn.
+# Copies and conflicts are drawn from this many latest batches.
 _REMEMBERED = 200
-# Ages in days, for a window of 35 days: admitted, and too old. The margins absorb the time that a replay takes.
+# Ages in days for a window of 35 days: one admitted, and one too old. The margins absorb the duration of a replay.
 _LATE_DAYS = (2, 33)
 _TOO_LATE_DAYS = (36, 60)
 
@@ -326,7 +326,7 @@ class Synthesis:
         self._recent: deque[_Shipped] = deque(maxlen=_REMEMBERED)
         self._sequences = [0] * _SOURCES
         hours, busy = [base_hour_s - _HOUR_S * back for back in range(scenario.hours)], scenario.busy
-        # Hours to draw from; a busy one stands there more often.
+        # Hours to draw from; a busy hour is listed several times.
         self._hours = [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
@@ -367,7 +367,7 @@ class Synthesis:
     def _conflict(self, rng: random.Random) -> Shipment:
         choice = self._recent[rng.randrange(len(self._recent))]
         if not choice.shipment.sent.batch_id:
-            # The id of a dropped object follows from its content, so it cannot have other content.
+            # A dropped object's id is derived from its content, so it cannot have other content.
             return _copy(choice.shipment)
         self._recent.remove(choice)
         records = choice.records.changed()
@@ -394,7 +394,7 @@ class Synthesis:
         return _refused(BAD_MESSAGES[rng.randrange(len(BAD_MESSAGES))](victim), victim)
 
     def _partly(self, rng: random.Random, number: int) -> Shipment:
-        if self._scenario.records_per_batch < 2:  # one to refuse, one to meter
+        if self._scenario.records_per_batch < 2:  # At least one record to refuse, and one to meter.
             return self._malformed(rng, number)
         records = self._generator.draw(rng, self._scenario.records_per_batch, self._hours)
         texts, places = spoil_records(records.texts, rng, number)
@@ -430,7 +430,7 @@ class Synthesis:
     def _envelope(self, rng: random.Random, number: int, *, sequenced: bool = True) -> Envelope:
         source = rng.randrange(_SOURCES)
         sequence = self._sequences[source]
-        # A number without a marker would be a gap for ever, so a batch that gets none takes no number.
+        # A number without a marker would be a permanent gap, so a batch that gets no marker takes no number.
         self._sequences[source] += sequenced
         return Envelope(
             batch_id=f"{self._name}-{number:06d}",

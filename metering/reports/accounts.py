@@ -114,7 +114,7 @@ class AccountsParameters:
             yield refused("prefix", self.prefix, "is not the beginning of an account: it has 1 to 12 digits.")
 
 
-# The accounts of a month of a region: what the biller keeps of them, and for closed months what was frozen.
+# The accounts of a region's month: from the biller for open months, and from frozen files for closed months.
 #
 # | month                                     | read                                                              |
 # |-------------------------------------------|-------------------------------------------------------------------|
@@ -124,7 +124,7 @@ class AccountsParameters:
 # | open, and the biller has not summed it    | nothing: it is refused, with what to do                           |
 
 
-# Each version of an index outlives the next one. A reader that is slower than two runs of the biller begins again.
+# Each version of an index is kept until the next but one. A reader slower than two runs of the biller starts again.
 _ATTEMPTS = 3
 _UPDATE = "The biller does it within the hour. To do it now: metering budget update"
 
@@ -208,7 +208,7 @@ class AccountsSource:
     def _closed(self, query: AccountsQuery) -> Iterator[AccountSum]:
         closed = read_frozen_month(self.items, self.objects, query.month)
         if closed is None:
-            # It was closed when we asked, and a closed month never opens again.
+            # The month was closed when it was read, and a closed month never opens again.
             raise UnavailableError("dynamodb.GetItem", f"no frozen month {query.month}", may_have_applied=False)
         try:
             index = DayIndexes(objects=self.objects).newest()
@@ -259,7 +259,7 @@ class Listing:
 def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
     """Accounts of several regions as one: each part is in the order of accounts."""
     several = list(parts)
-    # Of one region there is nothing to merge, which would take half of the time of a list.
+    # One region needs no merge, which would take half of the time of a list.
     return iter(several[0]) if len(several) == 1 else merged(heapq.merge(*several))
 
 

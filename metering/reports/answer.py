@@ -254,7 +254,7 @@ def _of(region: str, row: Mapping[str, Cell]) -> dict[str, Cell]:
 
 def _beside(part: Answer) -> dict[str, Json]:
     whole = part.meta if part.document is None else part.document
-    # Only a list is rows: an hour has `rows` that are a sum.
+    # Only a list counts as rows: in an hour, `rows` is a sum.
     return {name: value for name, value in whole.items() if name != _ROWS or not isinstance(value, list)}
 
 
@@ -280,9 +280,9 @@ def _lines(footers: Mapping[str, Sequence[str]]) -> list[str]:
     return [*own, *common]
 
 
-# Text from outside, made harmless for terminals and spreadsheets.
+# Untrusted text, made harmless for terminals and spreadsheets.
 #
-# Account ids, resource ids and refused records are written by others: they can hold escape sequences that steer a
+# Account ids, resource ids and refused records come from others: they can contain escape sequences that control a
 # terminal, direction marks that reorder a line, and leading characters that a spreadsheet runs as a formula.
 
 
@@ -290,11 +290,11 @@ def _lines(footers: Mapping[str, Sequence[str]]) -> list[str]:
 # unassigned, line and paragraph separators.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-# Characters that Excel, LibreOffice and Google Sheets take for the start of a formula (OWASP, CSV injection), with
+# Characters that Excel, LibreOffice and Google Sheets treat as the start of a formula (OWASP, CSV injection), with
 # their full-width forms.
 _FORMULA_START = re.compile("^\\s*[=+\\-@|%\uff1d\uff0b\uff0d\uff20]")
 
-# Up to the last `@` before the path of a URL.
+# Matches up to the last `@` before the URL's path.
 _USER_OF_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
 
 
@@ -339,7 +339,7 @@ def _shown(character: str) -> str:
 # Byte totals are exact in every encoding: decimal strings in JSON, digits in CSV, decimal128(38, 0) in Parquet.
 
 
-# Rows that are encoded at once.
+# Rows are encoded in portions of this size.
 _ENCODINGS_ROWS = 10_000
 
 
@@ -353,7 +353,7 @@ def json_pieces(answer: Answer) -> Iterator[bytes]:
     before = "["
     for rows in _parts(answer.rows):
         texts = (json.dumps(json_row(answer.columns, row), indent=2) for row in rows)
-        # No text has a line end of its own in JSON, so every line can be moved in.
+        # JSON strings contain no raw line ends, so every line can be indented.
         lines = ("\n    " + text.replace("\n", "\n    ") for text in texts)
         yield (before + ",".join(lines)).encode()
         before = ","
@@ -374,7 +374,7 @@ def csv_pieces(answer: Answer) -> Iterator[bytes]:
 
 
 def _parquet_pieces(answer: Answer) -> Iterator[bytes]:
-    # Slow to import, and the only encoding that needs it.
+    # This import is slow, and only Parquet needs it.
     from metering.reports.parquet_table import parquet_pieces
 
     return parquet_pieces({column.name: column.kind for column in answer.columns}, answer.rows_and_others())

@@ -198,7 +198,7 @@ class StoryTeller:
         named = {} if marker is None else marker.hours
 
         def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
-            # The marker of rows that it does not name has expired, or the rows are more than it says.
+            # The marker does not name these rows because it has expired, or the rows are more than it states.
             gone = marker is None or may_have_expired(hour_s, self.marker_life_s, now_s)
             return self._hour(hour_s, sources, query, named.get(hour_s, None if gone else ZERO))
 
@@ -248,7 +248,7 @@ def _own_hour(hour: BatchHour, accounts: Collection[str]) -> BatchHour | None:
 _FILES: Fields[BatchHour] = integer(
     "files", of=lambda it: len(it.files), priority=ROOMY, about="objects that its rows are in"
 )
-# Objects that a table names; JSON has all.
+# A table names at most this many objects; JSON has all.
 _FILES_NAMED = 5
 _HOUR: Fields[BatchHour] = (
     *timed("hour", of=lambda it: it.hour_s, priority=KEEP),
@@ -298,7 +298,7 @@ def _whole(story: BatchStory, *, with_keys: bool) -> dict[str, Json]:
     """What is told of a batch to who may see all of its records."""
     marker, later = story.decided, story.later
     return {
-        # Of a batch whose marker has expired, the rows tell the verdict.
+        # For a batch with an expired marker, the rows tell the verdict.
         **_verdict(marker),
         "verdict": story.verdict,
         **({"sender": marker.sender_id if marker else ""} if with_keys else {}),

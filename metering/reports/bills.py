@@ -44,7 +44,7 @@ def metered_bytes(
     for row in report_rows(sources, query, now_s=now_s):
         account_id, usage_type, day, corrects = row.values
         moment_s = parse_hour(corrects[:_HOUR_LABEL_CHARS]) if corrects else parse_hour(f"{day}T00")
-        # A correction that is booked in the range may be of an hour before it.
+        # A correction that is booked in the range may correct an hour before it.
         if not corrects or from_s <= moment_s < to_s:
             key = LineKey(account_id, usage_type, wanted.period_of(moment_s))
             found[key] = found.get(key, 0) + row.total.bytes

@@ -267,7 +267,7 @@ def _cells(line: InvoiceLine, *, late: bool) -> Iterator[Markup]:
     yield tag("td", text(line.region))
     code = tag("div", text(line.rate_code), class_="soft code")
     yield tag("td", text(", ".join(line.usage_types)), code, class_="wide")
-    # A credit note takes bytes at one price and gives them at another: each of both can be multiplied.
+    # A credit note takes bytes back at one price and bills them at another: each of the two can be multiplied.
     parts = sorted(line.parts, key=lambda part: (part.bytes > 0, part.price))
     sizes, prices = [_gb_text(part.bytes) for part in parts], [price_text(part.price) for part in parts]
     yield tag("td", *_stacked(sizes), class_="n", title=f"{line.bytes:,} bytes")

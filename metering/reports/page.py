@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from metering.reports.usage_rows import NotRolledUp, Values
 
 
-# The longest ranges that are drawn by hour and by day; more bars would be too thin.
+# The longest ranges whose charts have a bar per hour and per day; more bars would be too thin.
 _HOURLY_S = 4 * DAY_S
 _DAILY_S = 100 * DAY_S
 _BUCKETS: Mapping[str, int] = {"hour": 16, "day": 10, "month": 7}
@@ -184,7 +184,7 @@ def trend(bars: Mapping[str, Total]) -> Markup:
         width = max(_LEFT + (_WIDTH - _LEFT) * (place + 1) // len(bars) - left - _GAP, 1)
         height = plot * max(total.bytes, 0) // highest if highest > 0 else 0
         if total.bytes > 0:
-            # What is there is seen, however small it is beside the others.
+            # Every non-zero value is visible, however small it is beside the others.
             height = max(height, 1)
         about = tag(
             "title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}")
@@ -202,13 +202,13 @@ def _shown(name: str) -> str:
 
 
 TOP_ACCOUNTS = 20
-# A longer list of accounts would not fit the mail: about 200 bytes a row.
+# A longer list of accounts would not fit into a mail: about 200 bytes a row.
 MOST_ACCOUNTS = 400
 _TOP_TYPES = 40
 _TOP_PLACES = 12
 _OTHERS = "others"
 _HOLDS = 3
-# Strongest colour of a cell of the matrix, of 255: text on it must stay readable in light and dark.
+# Maximum opacity of a matrix cell, of 255: its text must stay readable in light and dark mode.
 _HEAT = 55
 
 

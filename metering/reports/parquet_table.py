@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-# A sum of bytes passes 2^63 after 66 days of 140 PB a day; 38 digits hold any sum (I8).
+# A sum of bytes exceeds 2^63 after 66 days of 140 PB a day; 38 digits hold any sum (I8).
 _TYPES = {
     "text": pa.string(),
     "bytes": pa.decimal128(38, 0),
@@ -30,7 +30,7 @@ _TYPES = {
 }
 
 
-# Rows that are held in memory at once; each such part is a row group.
+# Rows in memory at once; each such part becomes a row group.
 _GROUP_ROWS = 100_000
 
 
@@ -62,7 +62,7 @@ def arrow_table(
     Raises:
         OperationFailedError: A number has more digits than Arrow's decimals hold.
     """
-    # Parquet has no seconds: a file of them is read as milliseconds.
+    # Parquet has no timestamps in seconds: readers get milliseconds.
     types = _TYPES | {"time": pa.timestamp("ms", tz="UTC")}
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
     waiting, parts = iter(rows), []

@@ -33,10 +33,10 @@ GroupColumn = Literal[
 ]
 COST_COLUMNS: tuple[GroupColumn, ...] = get_args(GroupColumn)
 GROUP_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in COST_COLUMNS if name not in {"tier", "payer"})
-# A frozen month is of one region.
+# A frozen month belongs to one region.
 MONTH_COLUMNS: tuple[GroupColumn, ...] = tuple(name for name in GROUP_COLUMNS if name != "region")
 
-# Columns of the lake that the usage table does not have.
+# Columns of the lake that the usage table lacks.
 DetailColumn = Literal["resource_id", "direction", "batch_id"]
 DETAIL_COLUMNS: tuple[DetailColumn, ...] = get_args(DetailColumn)
 
@@ -364,7 +364,7 @@ class UsageParameters:
             self.end,
             default_s=(month_start_s(now_s, zone), hour_of(now_s) + HOUR_S),
             now_s=now_s,
-            # Rows know when they start; a correction only knows the hour that it corrects.
+            # Rows contain their start; a correction only has the hour that it corrects.
             whole_hours=not details or self.with_corrections,
             last=self.last,
             zone=zone,
@@ -463,9 +463,9 @@ def _listed(columns: Sequence[str]) -> str:
     return f"The columns are: {', '.join(columns)}."
 
 
-# What a question about usage costs to answer, counted before any figure is read.
+# Cost of answering a usage query, computed before any figure is read.
 #
-# The command line warns of a question that costs much; the HTTP API refuses it.
+# The command line warns about an expensive query; the HTTP API refuses it.
 
 
 class Meter(Protocol):
@@ -489,7 +489,7 @@ class _Uncounted:
 UNCOUNTED: Meter = _Uncounted()
 """Of who may read as much as it wants."""
 
-# No region has data of before.
+# No region has earlier data.
 FIRST_YEAR = 2020
 
 
@@ -551,7 +551,7 @@ def partitions_of(query: UsageQuery, *, now_s: int) -> int:
     """Partitions of the usage table that are read for an answer: each is one account in one month."""
     if query.details or not query.accounts:
         return 0
-    # Nothing is read of the future.
+    # Nothing in the future is read.
     last = month_of(now_s + DAY_S)
     return len(query.accounts) * sum(1 for month in query.months(now_s=now_s) if month <= last)
 
@@ -587,7 +587,7 @@ def _year_s(year: int) -> int:
 
 def _after_next_month_s(now_s: int) -> int:
     _, after_s = month_bounds_s(month_of(now_s))
-    # A day of another zone may end later.
+    # A day of another time zone may end later.
     return month_bounds_s(month_of(after_s))[1] + DAY_S
 
 
@@ -596,7 +596,7 @@ _SECOND = timedelta(seconds=1)
 _AFTER_S = (datetime(9998, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
 _WRITE = "Write its beginning, as 2026-11-24T13:00:00Z."
 
-# With its account, these name a total of the service exactly.
+# Together with its account, these columns identify a total of the service.
 KEY_COLUMNS = ("usage_type", "service", "from", "to", "hour", "corrects")
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 # The usage table as a source of reports.
 #
-# A report on named accounts reads one partition for each account and month, and of it exactly the hours asked for. A
-# report over all accounts would scan the table; `ReportSource` reads the lake and staging instead.
+# A report on named accounts reads one partition per account and month, and only the requested hours of it. A report on
+# all accounts would scan the table; `ReportSource` reads the lake and staging instead.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +119,9 @@ def _named(reading: UsageReading, fold: Fold) -> Iterator[tuple[UsageKey, Total]
 
 T = TypeVar("T")
 
-# No earlier month can be closed, and a report on all times begins in 1970.
+# No earlier month can be closed, and a report on all time begins in 1970.
 _FIRST_MONTH = "2020-01"
-# Of more months than these, it pays to look up the first that has rows.
+# If the range has more months than this, looking up the first month with rows pays off.
 _FEW_MONTHS = 12
 _STATES = ("open", "closing", "closed")
 
@@ -150,7 +150,7 @@ class ReportSource:
             UnavailableError: An hour could not be read.
         """
         months = self._months(query, now_s)
-        # Of some accounts, a closed month's objects have all that is asked for: its manifest is large, and not read.
+        # For named accounts, a closed month's objects suffice: its manifest is large, and is not read.
         frozen = self._frozen(months, manifest=bool(query.details) or not query.accounts)
         if query.details:
             return self._detailed(query, frozen, now_s, seen)
@@ -240,7 +240,7 @@ class ReportSource:
         """Totals of rows by their start, hour by hour."""
         times = TimeSlice(from_s=query.from_s, to_s=query.to_s)
         rows = RowQuery(columns=(*USAGE_COLUMNS, *query.details), where=_where(query), times=times)
-        # Hours that the range cuts are read too, and give the rows that start in it.
+        # Partly covered hours are read, too, and give the rows that start in the range.
         query = replace(query, from_s=hour_of(query.from_s), to_s=hour_of(query.to_s + HOUR_S - 1))
 
         def totals(hour_s: int, sources: Sequence[RowSource]) -> tuple[int, Mapping[Group, Total]]:

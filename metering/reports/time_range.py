@@ -65,7 +65,7 @@ class InvalidParametersError(MeteringError):
         return " ".join(f"{each.parameter} {each.value} {each.problem}" for each in self.problems)
 
 
-# What people are told of times, wherever they ask: help pages print it.
+# Help text about times, which help pages print.
 TIMES_HELP = """\
 --from is included, --to is not. A time is one of:
   2026-11-24T13:00:00Z     RFC 3339, with its zone
@@ -85,7 +85,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LAST = re.compile(r"([1-9]\d{0,3})([hdwm])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
-# Labels of hours have years of four digits, and the end of a range needs a label too.
+# Hour labels have four-digit years, and the exclusive end of a range needs a label, too.
 _YEARS = (1970, 9998)
 # A record may start 10 minutes ahead of the clock (`intake.admission`), and clocks differ.
 _AHEAD_S = 10 * MINUTE_S
@@ -289,7 +289,7 @@ def _range_problems(given: _Given, start_s: int, end_s: int, now_s: int) -> list
 
 def _hour_problems(given: _Given, start_s: int, end_s: int) -> list[ParameterProblem]:
     start, end, last = given
-    # Where clocks change by half an hour, a month can begin on the hour and end off it.
+    # Where clocks change by half an hour, a month can start on a full hour and end between two.
     bounds = ((start, start_s, "from"), (end or start, end_s, "to" if end else "from"), (last, start_s, "last"))
     problems: dict[str, ParameterProblem] = {}
     for text, moment_s, parameter in bounds:

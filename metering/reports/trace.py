@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from metering.reports.source import ReportSource
 
 
-# Threads that read files of an hour side by side.
+# Number of threads that read files of an hour in parallel.
 _READERS = 8
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ class LineReader:
         return HourRows(hour_s=hour_s, usage=usage, batches=batches, whole=whole, files=tuple(files))
 
     def _source(self, hour_s: int, source: RowSource) -> HourRows:
-        # `matching` drops what the other filters do not let through.
+        # `matching` drops rows that the other filters exclude.
         where = (("account_id", self.query.accounts),)
         groups = self.reader.totals([source], RowQuery(columns=(*USAGE_COLUMNS, "batch_id"), where=where))
         usage: dict[Values, Total] = {}
@@ -132,7 +132,7 @@ class LineReader:
             for values, matched in matching(key.items(), self.query):
                 add_totals(usage, {values: matched})
                 add_totals(batches, {str(group[-1]): matched})
-        # A batch has all of its rows of an hour in one object, because they came in one commit.
+        # All rows of a batch in an hour are in one object, because one commit carried them.
         return HourRows(hour_s=hour_s, usage=usage, batches=batches, whole=self._whole(source, frozenset(batches)))
 
     def _whole(self, source: RowSource, batch_ids: frozenset[str]) -> dict[str, Total]:
@@ -268,7 +268,7 @@ class Tracer:
         for hour_s in figures.differing()[-self.reread :]:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
-        # Under traffic two readings can differ each time. Asked only then: it reads the list of all waiting commits.
+        # Under traffic, each pair of readings can differ. Only then is the list of all waiting commits read.
         waiting = waiting_commits(self.source.items, self.source.view.shards) if differing else ()
         unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(
@@ -280,7 +280,7 @@ class Tracer:
 
     def _read(self, query: UsageQuery, now_s: int) -> _Figures:
         figures = _Figures()
-        # Rows are as of now, so usage is, too.
+        # Rows are read as of now, so usage is, too.
         for values, total in self.source.entries(replace(query, now=True), now_s=now_s):
             add_totals(figures.usage.setdefault(parse_hour(values[_HOUR][:13]), {}), {values: total})
         lines = LineReader(reader=self.source.view.reader, query=query)
@@ -365,9 +365,9 @@ def _traced(figures: _Figures, hour_s: int) -> TracedHour:
     )
 
 
-# The answer about one line: its hours, batches and files, and the three sums.
+# The answer about one line: its hours, batches and files, and three sums.
 
-# Differences that an answer lists; all are counted.
+# An answer lists at most this many differences; all are counted.
 DIFFERENCES_LISTED = 100
 
 _BATCHES, _NEXT = "batches", "next"

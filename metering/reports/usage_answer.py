@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from metering.reports.query import UsageQuery
 
 
-# Names that a report was asked for and did not find, with the nearest ones that its range has.
+# Names that a report asked for and did not find, with the nearest existing names in its range.
 #
-# The report itself says exactly which names it lacks. What stands near them is searched in the lake, newest hours
-# first, and only so far: a wrong digit must not cost the reading of a month.
+# The report itself tells exactly which names it lacks. Near names are searched in the lake, newest hours first and only
+# up to a limit: a mistyped digit must not cost the reading of a month.
 
 
-# A few seconds of reading: the columns of names are small, and each object costs a request.
+# A few seconds of reading: name columns are small, and each object costs a request.
 _MOST_ROWS = 5_000_000
 _MOST_OBJECTS = 200
 _MOST_NAMES = 200_000
@@ -216,7 +216,7 @@ def rows_answer(
         )
         for name in query.columns
     )
-    # A column of times cannot hold a word.
+    # A time column cannot hold a word.
     named = next((column.name for column in names if column.kind == "text"), None)
     label: dict[str, Cell] = {} if named is None else {named: "others"}
     others = None if cut.others is None else {**label, **figures.row(cut.others)}

@@ -52,7 +52,7 @@ def _zone_values(zone: tzinfo) -> dict[GroupColumn, Callable[[UsageKey], str]]:
     labels: dict[int, str] = {}
 
     def label(hour_s: int) -> str:
-        # A report repeats its hours for each account and usage type.
+        # A report repeats the same hours for each account and usage type.
         return labels.get(hour_s) or labels.setdefault(hour_s, datetime.fromtimestamp(hour_s, zone).isoformat())
 
     return {
@@ -90,7 +90,7 @@ class Seen:
         for parameter in [*self._missing]:
             self._missing[parameter].discard(FILTERS[parameter].value(key))
             if not self._missing[parameter]:
-                # Of what was found nothing more is asked: a report has many keys.
+                # A name that was found is not searched any more: a report has many keys.
                 del self._missing[parameter]
 
     def note_beside(self, key: UsageKey) -> None:
@@ -232,7 +232,7 @@ def name_key(query: UsageQuery) -> Callable[[Values], Values]:
     """
     if query.zone is UTC:
         return lambda values: values
-    # Where a clock goes back, the text of an earlier hour sorts after that of a later one.
+    # Where a clock is set back, the text of an earlier hour sorts after that of a later hour.
     hours = [name in _HOURS for name in query.columns]
     return lambda values: tuple(_utc(value) if is_hour else value for value, is_hour in zip(values, hours, strict=True))
 

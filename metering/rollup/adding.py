@@ -30,7 +30,7 @@ def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Upd
         UnavailableError: The dictionary cannot be read now.
     """
     newest = newest_run_of(plan.shard)
-    # Refused once it has landed, and for ever: an item's number only grows.
+    # Once booked, the update is refused forever: an item's newest run only grows.
     not_yet = AnyOf((Absent(attribute=newest), LessThan(attribute=newest, value=run.number)))
     for hour in plan.hours:
         for key, totals in _items(hour, numbers):
@@ -142,9 +142,9 @@ class Adding:
         self.chain.retrier.pause(failures)
 
 
-# Placing: a commit leaves the waiting list for the lists that the compactor takes from (P23.2).
+# Placing: a commit moves from the waiting list to the lists that the compactor reads (P23.2).
 #
-# It is put into pending and into its hours first, for sure, and taken off the waiting list by a later call (P2).
+# It is first put into pending and its hours, with certainty, and then removed from the waiting list (P2).
 
 
 _WAITS = Exists()
@@ -173,7 +173,7 @@ class Placing:
         self.retrier.call(lambda: self.items.delete(gone))
 
     def _transactions(self, commit: PlannedCommit, key: Key) -> Iterator[list[Action]]:
-        # Each has the check: one that is late must not make a pointer or a pending entry again.
+        # Each transaction has this check: a late one must not recreate a pointer or a pending entry.
         check = Check(table=Table.LEDGER, key=key, condition=_WAITS)
         puts = [Put(table=Table.LEDGER, item=item) for item in self._entries(commit)]
         size = self.actions - 1

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# What a report that is not as of now looks at, to say what waits for it: more takes longer than the report.
+# A report that is not as of now looks at this many waiting commits at most: more would take longer than the report.
 _FEW_COMMITS = 8
 _FEW_ROWS = 200_000
 _FEW_LOOKS = 3
@@ -226,7 +226,7 @@ class UsageNow:
             if _states(self._newest()) != _states(runs):
                 continue
             if gone:
-                # The chain that needs it has not moved since.
+                # The chain that needs the object has not advanced since.
                 raise LedgerCorruptError(f"{gone} is gone, and usage as of now needs it")
             more = [entry for entry in look.more if counts(entry[0].hour_s, entry[0].corrects_s)]
             return look._replace(more=more)

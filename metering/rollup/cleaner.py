@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Objects of one deletion.
 _AT_ONCE = 1_000
-# Runs of a chain that one call cleans: nearly two days of a run each 15 s.
+# One call cleans this many runs of a chain: nearly two days of one run per 15 s.
 _MOST_RUNS = 10_000
 
 
@@ -79,7 +79,7 @@ class RollupCleaner:
 
     def _chain(self, chain: str) -> RollupCleaning:
         over = self.retrier.call(lambda: self._over(chain))
-        # The first plan that is left says where to begin, so a run's plan goes after its item was told to expire.
+        # The first remaining plan is the start, so a run's plan is deleted only after its item was set to expire.
         expiring = [run for run in over if run.expires_at_s is None]
         runs = do_all(self._expire, expiring, threads=self.threads)
         plans = self._delete_plans(chain, over[-1].number) if over else 0
@@ -129,7 +129,7 @@ class RollupCleaner:
 
     def _expire(self, run: Run) -> None:
         expires_at_s = self.clock.now_ms() // 1000 + self.run_life_s
-        # Nothing changes a done run; should its item be gone, it is not made again.
+        # Nothing changes a done run; a deleted item is not created again.
         expire = Update(
             table=Table.LEDGER,
             key=run.key,

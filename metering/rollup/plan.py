@@ -48,7 +48,7 @@ _COLUMNS = ("usage_type", "service", "from", "to", "bytes", "records")
 
 
 def _sums(kinds: Mapping[UsageKind, Total]) -> list[list[str | int]]:
-    # Sums of bytes are strings: readers of other languages lose digits.
+    # Sums of bytes are strings, because other languages lose digits of large numbers.
     return [[*kind, str(total.bytes), total.records] for kind, total in kinds.items()]
 
 
@@ -95,14 +95,14 @@ class RollupPlan(StoredDocument):
     hours: tuple[PlannedHour, ...]
 
 
-# Sums of one plan. A run takes no further commits beyond them, so that its memory and its plan object are bounded: a
-# sum is about 600 bytes in memory and 120 in the plan.
+# Sums of one plan. A run takes no further commits beyond this number of sums, which bounds its memory and its plan
+# object: a sum takes about 600 bytes in memory and 120 in the plan.
 MOST_SUMS = 200_000
 
-# Entries of the waiting list that a plan reads for each commit that it may take.
+# A plan reads this many entries of the waiting list per commit that it may take.
 _READ_PER_COMMIT = 10
 
-# An account's hour, with the hour that it corrects.
+# An account's hour, and the hour that it corrects.
 _Place = tuple[str, int, int | None]
 
 
@@ -185,7 +185,7 @@ class Planner:
             ) from None
         except ObjectDamagedError as error:
             raise LedgerCorruptError(f"commit {waiting.commit_id} waits: {error}") from error
-        # A guard: whatever wrote the entry has counted the same rows.
+        # A safety check: the writer of the entry must have counted the same rows.
         if by_hour(usage) != dict(waiting.totals):
             raise LedgerCorruptError(
                 f"commit {waiting.commit_id} waits, and {waiting.staging_key} does not hold the rows of its entry"
@@ -197,7 +197,7 @@ class Planner:
         for (account_id, _, _), found in places.items():
             kinds.setdefault(account_id, set()).update(found)
         unnumbered: dict[str, frozenset[UsageKind]] = dict.fromkeys(kinds, frozenset())
-        # Mostly every kind has its number already; a call in a thread would take longer than a look.
+        # Usually every kind has its number already; a thread would take longer than the look-up.
         asked = [account_id for account_id, found in kinds.items() if not self.numbers.remembers(account_id, found)]
         answers = side_by_side(lambda account: self._unnumbered(account, kinds[account]), asked, threads=self.threads)
         unnumbered.update(zip(asked, answers, strict=True))

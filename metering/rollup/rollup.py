@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Updates and commits that are worked on between two looks at the clock, for each thread.
+# Each thread works on this many updates and commits between two looks at the clock.
 _BETWEEN_LOOKS = 8
 
-# Waiting entries that are asked for in one call.
+# One call reads this many waiting entries.
 _ASKED_AT_ONCE = 100
 
 
@@ -190,9 +190,9 @@ class Rollup:
             awaited = self._awaited(shard, turn) if turn.only_waiting else None
             while True:
                 self._check_time(turn)
-                # Asked before the newest run is read. So what has left the list is in that run, or in one before it.
+                # The list is read before the newest run, so a commit that has left it is in that run or an earlier one.
                 placed = awaited is not None and not self._still_waits(awaited)
-                # The newest run is read before anything is listed for a plan, never after (P19).
+                # The newest run is read before anything is listed for a plan (P19).
                 newest = chain.newest()
                 if placed and (newest is None or newest.state == "done"):
                     return 0
@@ -232,7 +232,7 @@ class Rollup:
         if newest is None or newest.state == "planned" or turn.behind:
             return 0
         left_ms = newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
-        # Clocks differ. A plan that lies further ahead than the wait is long says only that one of two clocks is wrong.
+        # Clocks differ. A plan further in the future than the wait only shows that one of two clocks is wrong.
         return left_ms if 0 < left_ms <= 2 * turn.every_ms else 0
 
     def _something_waits(self, shard: int) -> bool:
@@ -252,7 +252,7 @@ class Rollup:
             return True
         if plan is None:
             return False
-        # Whether or not it was announced, the chain is read again before any work.
+        # Whether or not the announcement succeeded, the chain is read again before any work.
         if not chain.announce(plan.to_json(), after=newest):
             self.metrics.count(metric_names.ROLLUP_RACE_LOST)
         return True
@@ -286,7 +286,7 @@ class Rollup:
             raise LedgerCorruptError(f"run {run.name} names the plan of shard {plan.shard}, {run.plan_key}")
         full = len(plan.commits) >= self.policy.commits
         self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
-        # Only now is every update of the run sure, and commits may leave the list.
+        # Only now is every update of the run certain, so commits may leave the list.
         placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
         for part in self._parts(plan.commits, turn):
             do_all(placing.place, part, threads=self.threads)
@@ -296,7 +296,7 @@ class Rollup:
         turn.behind = full
 
     def _add(self, chain: Chain, run: Run, plan: RollupPlan, turn: _Turn, *, blocks: bool) -> None:
-        # A chain that is restored to before this run is told by it (P41). It is sure before any item has the number.
+        # A chain restored to before this run is recognised by this mark (P41), which precedes its bookings.
         self.retrier.call(lambda: mark_run(self.items, run.shard, run.number))
         adding = Adding(run=run, chain=chain)
         updates = updates_of(plan, run, self.numbers)

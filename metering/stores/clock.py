@@ -119,12 +119,12 @@ class Retrier:
 
 R = TypeVar("R")
 
-# Calls of one job that are on their way at the same time. A client has more connections than that.
+# One job makes this many calls in parallel. A client has more connections than that.
 CALLS_AT_ONCE = 16
-# Of scans on an emulator, which answers one call after the other, and walks the whole table for each page: with more of
-# them at once, each waits longer than its client does.
+# Parallel scans on an emulator, which processes one call at a time and walks the whole table for each page: with more
+# scans, each would exceed its client's timeout.
 _EMULATED_SCANS_AT_ONCE = 2
-# Results that wait in memory for the one before them, as a multiple of the threads.
+# Finished results that wait in memory for an earlier one, as a multiple of the threads.
 _AHEAD = 2
 
 

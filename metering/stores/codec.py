@@ -83,7 +83,7 @@ def _spans(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
 
 
 AnyText = Annotated[str, Form(Fields.any_text)]
-# Numbers of DynamoDB have 38 digits, and those of JSON readers 2^53.
+# DynamoDB's numbers have 38 digits, and those of JSON readers are exact up to 2^53.
 DecimalText = Annotated[int, Form(Fields.decimal, str)]
 FromOne = Annotated[int, Form(partial(Fields.whole, least=1))]
 Hour = Annotated[int, Form(Fields.hour, hour_label, Fields.hour_named)]
@@ -200,14 +200,14 @@ def read_struct(cls: type[T], fields: Fields) -> T:
     shape = _shape(cls)  # type: ignore[arg-type]  # classes are hashable
     if issubclass(cls, tuple):
         return cls(*[read(fields, stored) for _, stored, read, *_ in shape])  # type: ignore[arg-type]  # of a NamedTuple
-    # As its `__init__` does, but without a call by keywords: commits are read by the million.
+    # Does what `__init__` does, but without keyword arguments: commits are read by the million.
     made = object.__new__(cls)
     for name, stored, read, _, absent, _ in shape:
         _set(made, name, read(fields, stored) if absent is _REQUIRED or stored in fields else absent)
     return made
 
 
-# Its name, the stored one, how it is read and written, what an absent one is read as, and what is not written.
+# Its name, its stored name, how it is read and written, its value if absent, and the value that is not stored.
 _Field = tuple[str, str, Callable[[Fields, str], object], Callable[..., object] | None, object, object]
 
 

@@ -23,12 +23,12 @@ class ItemStore(Protocol):
         """The item as of now, or None."""
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
-        """The items that exist, of any number of keys. Each item is read at a moment of its own."""
+        """The items that exist, of any number of keys. Each item is read at its own time."""
 
     def query(
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
     ) -> Iterator[Item]:
-        """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at a moment of its own.
+        """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at its own time.
 
         Pages are read while the caller iterates, and no further when the caller stops.
         """
@@ -87,10 +87,10 @@ def read_note(items: ItemStore, key: Key, decode: Callable[[Item], T]) -> T | No
     return None if item is None else decode(item)
 
 
-# Size of an item by DynamoDB's rule. Items that grow with the input must stay below its limits.
+# Size of an item by DynamoDB's rules. Items that grow with the input must stay below DynamoDB's limits.
 #
-# From the developer guide, "Item sizes and formats": names and texts by their UTF-8 bytes; a number one byte for two
-# significant digits and one more; a truth value one; a list or map three, and one more for each element.
+# From the developer guide, "Item sizes and formats": names and strings by their UTF-8 bytes; a number one byte per two
+# significant digits plus one; a boolean one; a list or map three, plus one per element.
 
 
 def item_bytes(item: Item) -> int:
@@ -119,5 +119,5 @@ def _text_bytes(text: str) -> int:
 
 def _number_bytes(value: int) -> int:
     digits = len(str(abs(value)).rstrip("0"))
-    # The guide says "approximately": a negative number takes a byte more.
+    # The guide says "approximately": a negative number takes one more byte.
     return (digits + 1) // 2 + 1 + (value < 0)

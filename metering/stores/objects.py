@@ -108,7 +108,7 @@ class Ranges(io.RawIOBase):
         return self._position
 
     def readall(self) -> bytes:
-        # The base class reads piece by piece.
+        # The base class would read in small pieces.
         rest: bytes = self.read(max(self._size - self._position, 0))
         return rest
 
@@ -118,26 +118,26 @@ class Ranges(io.RawIOBase):
 # The stacks grant access by these prefixes, and all code builds keys with these functions.
 
 
-# Producers put objects here: those that messages point to, and those that announce themselves.
+# Producers put objects here: objects that messages point to, and objects that announce themselves by an S3 event.
 INGEST_PREFIX = "ingest/"
 DROP_PREFIX = "drop/"
 # Refused records that are sent again.
 RETRY_PREFIX = "ingest/retry/"
-# Records that an on-ramp made of a log file. Messages point to them.
+# Records that an on-ramp made from a log file. Messages point to them.
 LOG_PARTS_PREFIX = "ingest/logs/"
-# What on-ramps made of each log file, and the contexts that they judged by. A plan outlives the markers of its batches.
+# Plans that on-ramps made from log files, and the contexts that they used. A plan outlives its batches' markers.
 PLANS_PREFIX = "plans/"
 CONTEXT_PREFIX = "context/"
-# The service puts objects here.
+# The service puts the rows of commits here.
 STAGING_PREFIX = "staging/"
 LAKE_PREFIX = "lake/"
 RUNS_PREFIX = "runs/"
 # Plans of the roll-up's chains: `runs/U<shard>/`.
 ROLLUP_PLANS_PREFIX = "runs/U"
 CLOSED_PREFIX = "closed/"
-# Totals of each lake file, beside the lake and not in it: engines read every object below `lake/` as rows.
+# Totals of each lake file, outside of `lake/`, because engines read every object below `lake/` as rows.
 SUMMARIES_PREFIX = "summaries/"
-# Money: price books and overrides, who pays for whom, what the biller keeps of an open month, invoices.
+# Money: price books and overrides, payers, the biller's data on open months, invoices.
 PRICES_PREFIX = "prices/"
 ORGANIZATION_PREFIX = "organization/"
 RATED_PREFIX = "rated/"
@@ -147,15 +147,15 @@ QUARANTINE_PREFIX = "quarantine/"
 QUARANTINED_BATCHES_PREFIX = "quarantine/batches/"
 # Refused lines of log files, and log files that were refused as a whole.
 QUARANTINED_LOGS_PREFIX = "quarantine/logs/"
-# Answers of Athena, kept for a week.
+# Query results of Athena, kept for a week.
 ATHENA_RESULTS_PREFIX = "athena-results/"
-# What `metering doctor` tries S3 with, gone when it ends.
+# Objects with which `metering doctor` tests S3, deleted when it ends.
 DOCTOR_PREFIX = "doctor/"
-# What a scan of everything has counted so far; the reconciler goes on with it.
+# Progress of a full scan, from which the reconciler continues.
 AUDIT_PREFIX = "audit/"
 SCAN_KEY = "audit/scan.json.gz"
-# All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list below
-# known prefixes only.
+# All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list only below
+# known prefixes.
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,
@@ -328,7 +328,7 @@ def quarantined_file_key(place: str, version_id: str, etag: str, reason: str) ->
 
 
 def _text_digest(text: str) -> str:
-    # A path of a folder may hold bytes that are no text.
+    # A path in a folder may contain bytes that are not text.
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 

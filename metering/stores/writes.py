@@ -30,7 +30,7 @@ class Foreign:
         return f"{self.value} ({self.kind})"
 
 
-# Types of an attribute. A frozenset is a string set: never empty, DynamoDB has no empty sets. No floats.
+# Types of an attribute. A frozenset is a string set and never empty, because DynamoDB has no empty sets. No floats.
 Value = str | int | bool | frozenset[str] | list["Value"] | dict[str, "Value"] | Foreign
 Item = Mapping[str, Value]
 
@@ -152,7 +152,7 @@ class Check:
 
 Action = Put | Update | Delete | Check
 
-# TransactWriteItems: at most 100 actions, no two on one item (DynamoDB API reference).
+# TransactWriteItems accepts at most 100 actions, and no two on the same item (DynamoDB API reference).
 MAX_TRANSACTION_ACTIONS = 100
 
 

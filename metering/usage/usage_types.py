@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 INTERNET = "internet"
 CLOUDFRONT = "cloudfront"
-# What a log cannot say. Only the side that is not metered may be it.
+# The side of a transfer that a log does not tell. Only the side that is not metered may be unknown.
 UNKNOWN = "unknown"
 
 _NAMES = frozenset({INTERNET, CLOUDFRONT, UNKNOWN})
 
-# A usage key holds up to four region names and has to fit into the 1,024 bytes of a DynamoDB sort key. The longest real
-# name has 14 characters.
+# A usage key contains up to four region names and must fit into the 1,024 bytes of a DynamoDB sort key. The longest
+# existing name has 14 characters.
 MAX_REGION_CHARS = 64
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _ZONE_ID = re.compile(r"[a-z0-9-]{1,32}")
-# What a location looks like, whole: for questions, which need no reason.
+# Matches a whole valid location: for queries, which need no reason for a refusal.
 LOCATION = re.compile(
     rf"{INTERNET}|{CLOUDFRONT}|{UNKNOWN}|(?=[a-z0-9-]{{1,{MAX_REGION_CHARS}}}(?:/|$)){_REGION.pattern}(?:/{_ZONE_ID.pattern})?"
 )
 _ZONE_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[a-z]")
 
-# Partitions other than the commercial one, by the prefix of their regions' names (botocore's partitions.json has the
-# same, as regular expressions). The table only serves classification, also of regions that are not known here;
-# endpoints and ARNs never come from it. `metering/replay/records.py` has a second table on purpose.
+# Partitions other than the commercial one, by the prefix of their regions' names (equal to the regular expressions in
+# botocore's partitions.json). The table serves only classification, including unknown regions; endpoints and ARNs are
+# never derived from it. `metering/replay/records.py` has an independent table on purpose.
 _PARTITIONS = (
     ("cn-", "aws-cn"),
     ("us-gov-", "aws-us-gov"),
@@ -98,13 +98,13 @@ def partition_of(region: str) -> str:
 
 # An AWS product code.
 SERVICE = re.compile(r"[A-Za-z0-9]{1,64}")
-# Its own records may be metered at its edge.
+# Records of this service may be metered at an edge.
 CLOUDFRONT_SERVICE = "AmazonCloudFront"
 EXPLICIT_USAGE_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}")
 
-# Where the prefix of this region would stand alone, AWS leaves it out.
+# Where this region's prefix would come first in a usage type, AWS omits it.
 _BARE_REGION = "us-east-1"
-# A real bill has `APS1-UGW1-AWS-Out-Bytes` and `APS1-UGW1-AWS-In-Bytes`: GovCloud is another partition, and yet a pair.
+# A real bill has `APS1-UGW1-AWS-Out-Bytes` and `APS1-UGW1-AWS-In-Bytes`: GovCloud is another partition.
 _BILLED_TOGETHER = {"aws", "aws-us-gov"}
 
 
@@ -163,7 +163,7 @@ def _unknown(*regions: str) -> frozenset[str]:
 
 # Usage types of a region that AWS bills beside the transfer itself: processing, and peering between zones.
 #
-# Their prices are in the offers AmazonVPC and AmazonEC2, and not in AWSDataTransfer.
+# Their prices are in the offers AmazonVPC and AmazonEC2, not in AWSDataTransfer.
 
 
 TRAFFIC = frozenset({

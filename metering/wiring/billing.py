@@ -119,7 +119,7 @@ class StageUsage:
         self.close()
 
     def _region_month(self, region: UsageStores, month: str) -> RegionMonth:
-        # pyarrow is slow to import, and an answer about one account of an open month has no need of it.
+        # pyarrow is slow to import, and a report about one account in an open month does not need it.
         frozen = read_frozen_month(region.items, region.objects, month)
         if frozen is not None:
             from metering.billing.usage.stored_months import ClosedMonth
@@ -241,6 +241,6 @@ def bucket_destination(
     """
     folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     client = Clients.from_env(environ, region=region, endpoint_url=endpoint).s3
-    # A log store says in words what is wrong with a bucket of anyone.
+    # A log store's errors explain in words what is wrong with anybody's bucket.
     next(iter(S3LogStore(client, bucket).list(folder)), None)
     return Destination(objects=S3ObjectStore(client, bucket), prefix=folder, name=f"s3://{bucket}/{folder}")

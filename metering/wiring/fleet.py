@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 _ROLES = ("reader", "operator", "producer")
-# Days in which the newest hour of the lake is looked for.
+# The newest hour of the lake is searched in this many days.
 _LOOK_BACK_DAYS = 40
 
 
@@ -179,7 +179,7 @@ def _engine(clients: Clients, outputs: Mapping[str, str]) -> Engine | None:
 Say = Callable[[str, str], None]
 """Tells people one line: region (or empty) and message."""
 
-# Deployments of one wave that run at a time. Each is a process of its own that mostly waits.
+# Number of parallel deployments in one wave. Each is a separate process that mostly waits.
 _SIDE_BY_SIDE = 3
 
 
@@ -260,7 +260,7 @@ class Fleet:
                 environ=self.environ,
                 given=cache(lambda region: self.settings.of(region).given),
                 rehearsal=self.rehearsal,
-                # An emulator has no CodeBuild, so no project there builds missing regions.
+                # Emulators have no CodeBuild, so no project there builds missing regions.
                 home="" if self.config.emulated or self.rehearsal else self.home,
                 say=self.say_resource,
             ),
@@ -288,7 +288,7 @@ class Fleet:
 
     def _examined(self, region: str) -> Sequence[Finding]:
         if self.clients_of(region).access.custom_endpoint:
-            # An emulator cannot show most of it, and shows that it cannot each time a region is built.
+            # An emulator cannot perform most of these checks, and would report that for each region.
             return ()
         try:
             return findings_of(self._connected(region))
@@ -316,7 +316,7 @@ class Fleet:
 
     def survey(self, region: str, phase: Phase | None) -> Surveyed:
         """Look at what is deployed in a region, against what this checkout would deploy there."""
-        # A note says that nobody knows all of what the region was given.
+        # A note says that the region's settings are only partly known.
         same = not (self.settings.change(region).differences or self.settings.before(region).note)
         return survey(self.ports, region, phase=phase, own=own_release(), same_settings=same)
 

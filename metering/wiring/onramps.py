@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from metering.wiring.lake import ServicePorts
 
 
-# The function has four minutes, and captures a context before it looks.
+# The function's timeout is four minutes, and it captures a context before it looks.
 _LOOK_S = 2 * MINUTE_S
-# A plan outlives the markers of its batches by this, and so do the notes about plans.
+# A plan outlives its batches' markers by this time, and so do the notes about plans.
 _OUTLIVES_S = 15 * DAY_S
 
 

@@ -243,7 +243,7 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
     from metering.adapters.aws.stacks import stack_outputs
 
     try:
-        # States of regions are the same in all formats.
+        # The states of regions are the same in all ledger formats.
         return open_ledger(clients, stack_outputs(clients, stage), check_readable)
     except SettingsError:
         return None

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from metering.wiring.lake import ReadableRegion
     from metering.wiring.region import FunctionParts
 
-# Staging objects that one answer as of now reads at most. At full load some 20 wait, for about 15 seconds.
+# One answer as of now reads at most this many staging objects. At full load some 20 of them wait, for about 15 seconds.
 MOST_WAITING = 1_000
 
 
 def report_source(region: ReadableRegion, meter: Meter = UNCOUNTED) -> ReportSource:
     """Where the reports of a region come from. `meter` is told of all that is read for them."""
-    # The watch is built here too, and loads no Parquet library.
+    # The watch is also built here, and must load no Parquet library.
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
 

@@ -40,7 +40,7 @@ def _here() -> Iterator[None]:
             "metering.cli.command.emulated": lambda **_place: True,
             "metering.cli.command.refuse_aws_for_emulated": lambda _stage, **_place: None,
             "metering.cli.command.Session.regions": regions,
-            # A program builds its tree of commands once, too.
+            # The real program builds its command tree only once, too.
             "typer.testing._get_command": cache(get_command),
             "time.time": lambda: float(NOW_S),
         }.items():
@@ -151,7 +151,7 @@ def test_random_questions_about_costs_have_the_same_answers(tmp_path: Path) -> N
     assert sum(1 for rows in found if rows) > len(more) / 2
 
 
-# A month stands beside no other time, and figures of costs have other names.
+# A month excludes other time parameters, and cost figures have other names.
 _NOT_OF_COSTS = {"detail", "sort", "from", "to", "last"}
 
 

@@ -65,7 +65,7 @@ def test_too_much_is_refused_before_a_single_call(calls: list[str], asked: str, 
 
 
 def test_as_many_partitions_as_may_be_are_read_and_one_more_is_not() -> None:
-    # 15 accounts in 13 months are 195, and 16 are 208.
+    # 15 accounts in 13 months are 195 partitions, and 16 accounts are 208.
     accounts = [f"{number:012}" for number in range(16)]
     asked = "/v1/usage?from=2025-11&to=2026-11-02&account="
     assert world().get(asked + ",".join(accounts[:15])).status_code == 200
@@ -83,7 +83,7 @@ def test_a_customer_with_many_accounts_has_the_same_budget() -> None:
 
 
 def test_hours_with_rows_are_counted_and_those_of_closed_months_are_not() -> None:
-    # The traffic of November lies in 4 hours, and that of October in one.
+    # November has traffic in 4 hours, and October in one.
     for asked, hours in (("", 4), ("&group_by=account_id", 4)):
         for most, status in ((hours, 200), (hours - 1, 422)):
             limited = world().limited(hours=most)
@@ -138,7 +138,7 @@ def test_a_made_up_cursor_buys_nothing(calls: list[str]) -> None:
         assert answer.status_code in {400, 422}, (made, answer.text)
     assert world().get(f"{asked}&cursor=!!!").status_code == 400
     assert world().get(f"{asked}&cursor=AAAA").status_code == 422
-    # Another question, or the same of somebody else.
+    # The cursor is refused for another query, and for another token.
     for other in (f"{asked},to&cursor={first['next']}", f"{asked}&account={FIRST}&cursor={first['next']}"):
         assert world().get(other).status_code == 422
     assert world().get(f"{asked}&cursor={first['next']}", "first").status_code == 422
@@ -224,16 +224,16 @@ def test_memory_ends_with_the_rows_that_may_be_summed() -> None:
 
 
 def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
-    # Tiers count over the payer and its two accounts: three partitions a month.
+    # Tiers depend on the payer and its two accounts: three partitions a month.
     assert world().limited(partitions=3).get("/v1/cost?month=2026-11", "first").status_code == 200
     answer = world().limited(partitions=5).get("/v1/cost?from=2026-10&to=2026-11-24", "first")
     assert answer.status_code == 422
-    # How many accounts the payer has is nothing for who sees one of them.
+    # A caller who sees one account must not learn how many accounts its payer has.
     assert "the payers' accounts are more than 5 partitions of the usage table" in answer.json()["detail"]
     assert THIRD not in answer.text
 
 
-# A name that matches nothing costs no more than one that matches: the budget of a request holds whatever it names.
+# An unknown name costs no more than a known one: the budget of a request applies to any name.
 
 
 NOTHING = "&service=AmazonNone&usage_type=None-Bytes&from_location=eu-west-9&to_location=eu-west-9"
@@ -275,7 +275,7 @@ def test_a_customer_is_told_which_of_its_names_its_usage_lacks() -> None:
         assert all(each["nearest"] == [] for each in told.get("unknown", []))
         return {each["parameter"]: each["value"] for each in told.get("unknown", [])}
 
-    # The account has both of these, and not together.
+    # The account has both values, but not in one row.
     assert unknown("service=AmazonEC2&to_location=eu-west-1") == {}
     assert unknown("service=AmazonEC2,AmazonNone&to_location=eu-west-9") == {
         "service": "AmazonNone",

@@ -132,7 +132,7 @@ def test_each_role_gets_what_the_document_says_and_its_answers_have_that_form(wh
             assert answer.status_code == 403, path
             assert role in {Role.CUSTOMER, Role.ANALYST}
             continue
-        # An example may name what is not there, or not granted.
+        # An example may name something that does not exist or is not granted.
         assert answer.status_code in {200, 403, 404, 422}, (path, answer.text)
         content = operation["responses"][str(answer.status_code)]["content"]
         [(media_type, schema)] = [(kind, told["schema"]) for kind, told in content.items() if kind.endswith("json")][:1]
@@ -158,7 +158,7 @@ if __name__ == "__main__":
     SNAPSHOT.write_text(masked(document()))
 
 
-# The documentation of the API: its requests can be sent as they stand, and its numbers are those of the program.
+# Documentation of the API: its requests work as written, and its numbers equal those of the program.
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -211,7 +211,7 @@ def test_the_problem_that_is_shown_is_the_one_that_is_told() -> None:
     assert told["detail"].startswith("There is no parameter acount. Nearest: account. There are: ")
 
 
-# `make api-fuzz` is red if anything is found, if a seeded fault is not, and if nothing was answered with data.
+# `make api-fuzz` fails on any finding, on an undetected seeded fault, and if no request was answered with data.
 
 
 ISSUE = Issue(operation="GET /v1/usage", kind="ignored_auth", told="It answers anybody.", code="curl …")

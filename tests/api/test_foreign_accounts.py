@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 OWN = {"first": FIRST, "second": SECOND}
-# Parameters that are named more rarely than others, because most of their values end in an error.
+# Parameters that are drawn less often, because most of their values give an error.
 _SHARES = {"cursor": 0.05, "from_location": 0.05, "payer": 0.05, "account": 0.3, "top": 0.1, "sort": 0.1}
-# Parameter -> those that cannot stand beside it.
+# Parameter -> parameters that exclude it.
 _APART = {
     "last": {"from", "to", "month", "hour"},
     "month": {"from", "to"},
@@ -49,7 +49,7 @@ def world() -> ApiWorld:
             made.compact_all()
         if day == 30:
             made.jobs.closer.close("2026-10", made.deadline())
-    # One batch of all of them.
+    # One batch with records of all accounts.
     together = [each for account, name in NAMES.items() for each in _records(account, name, NOW_S - HOUR_S)]
     made.send(together, source="source-all")
     complete_until(made, HOUR)
@@ -87,7 +87,7 @@ def foreign_names(who: str) -> set[str]:
     own = OWN[who]
     others = {account: name for account, name in NAMES.items() if account != own}
     found = {PAYER, *others, *others.values(), *(name.lower() for name in others.values())}
-    # Whole words: `batch-1` is no part of `batch-12`.
+    # Whole words: The quotes keep `batch-1` from matching within `batch-12`.
     return found | {f'"{batch}"' for batch, accounts in batches().items() if own not in accounts}
 
 
@@ -195,7 +195,7 @@ def _same_as_filtered(asked: str, who: str, own: Any) -> None:
 @pytest.mark.parametrize("who", sorted(OWN))
 def test_no_request_of_a_customer_shows_anything_of_others(who: str) -> None:
     statuses = [check(asked, who) for asked in requests(7, 170)]
-    # It is no proof if nothing is answered.
+    # The test proves nothing if no request is answered.
     assert statuses.count(200) > len(statuses) / 3
 
 

@@ -42,10 +42,10 @@ STATIC = ROOT / "metering" / "api" / "static"
 MODULES = ROOT / "tests" / "browser" / "modules"
 MOST_LINES, MOST_COLUMNS = 400, 120
 MOST_BYTES = 60_000
-# With the page itself, what the first look costs of the burst that the gateway lets through.
+# With the page itself, the number of requests that the first view takes from the gateway's burst.
 MOST_FILES = 6
 NODE = Path(sys.executable).parent / "node"
-# Ways around the policy of content, or to keep more than a tab should.
+# Ways to bypass the content security policy, or to store more than a tab should.
 FORBIDDEN = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "localStorage")
 _OURS = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and "vendor" not in path.parts]
 
@@ -109,7 +109,7 @@ def test_every_module_is_in_the_one_script_and_the_script_is_one_that_runs(tmp_p
     assert served == script(modules)
     for name, code in modules.items():
         assert f'modules["{name}"] = '.encode() in served
-        # No other form of import and export is used than those that are put together.
+        # The code uses only forms of import and export that the bundler handles.
         for line in code.decode().splitlines():
             if line.startswith(("import ", "export ", "} from ")):
                 assert re.match(r"import \{|\} from \"|export (const|class|function|async function) ", line), line
@@ -200,7 +200,7 @@ def test_the_whole_page_is_at_most_60_kb_on_the_wire() -> None:
 def test_no_file_of_the_page_goes_around_the_policy_or_grows_too_long(path: Path) -> None:
     text = path.read_text()
     assert not [word for word in FORBIDDEN if word in text]
-    # The name of SVG itself is an address that nobody asks.
+    # The SVG namespace is a URL that is never requested.
     hosts = re.findall(r"https?://[^\"'\s]+", text.replace("http://www.w3.org/2000/svg", ""))
     assert not hosts
     if path.suffix == ".js":
@@ -241,7 +241,7 @@ def test_the_modules_of_the_page_count_exactly_in_any_zone(tmp_path: Path) -> No
     assert int(counted[1]) >= len(tests) > 0
 
 
-# The server on this machine: 127.0.0.1 only, no other host's requests, and a port that is taken is said so.
+# The local server: 127.0.0.1 only, no requests for other hosts, and an explanation if the port is taken.
 
 
 PATHS = ("/v1/health", "/v1/usage", "/openapi.json", "/", "/nothing")

@@ -49,7 +49,7 @@ def test_a_closed_month_is_known_again_by_its_ledger_alone() -> None:
     again = fresh.get(CLOSED, if_none_match=first.headers["etag"])
     assert again.status_code == 304
     assert len(calls) == 1
-    # A day later everything is still the same, and a token that sees less is not told so.
+    # A day later the data is the same, and a token that sees less gets no such reply.
     complete_until(fresh.world, HOUR + 60)
     assert fresh.get(CLOSED, if_none_match=first.headers["etag"]).status_code == 304
     assert fresh.get(CLOSED, "first", if_none_match=first.headers["etag"]).status_code == 200
@@ -94,7 +94,7 @@ def test_rows_are_never_cut_they_are_refused_with_their_number() -> None:
 def test_bytes_that_a_function_cannot_hand_over_are_refused() -> None:
     asked = "/v1/usage?from=2026-11&group_by=account_id,day,to,service"
     size = len(world().get(asked, accept_encoding="identity").content)
-    # What a function hands over is a text in JSON: quotation marks and line ends take two bytes.
+    # A Lambda response is a string within JSON, where quotation marks and line ends take two bytes.
     assert world().limited(answer_bytes=size).get(asked, accept_encoding="identity").status_code == 422
     assert world().limited(answer_bytes=2 * size).get(asked, accept_encoding="identity").status_code == 200
     assert world().limited(answer_bytes=size).get(asked, accept_encoding="gzip").status_code == 200
@@ -234,7 +234,7 @@ def test_formulas_are_made_harmless_in_csv() -> None:
     assert any("'=1+1" in line for line in lines)
 
 
-# What the API says of a request that it refuses helps whoever sent it, and says nothing twice.
+# The API's explanation of a refused request helps its sender, and repeats nothing.
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_formulas_are_made_harmless_in_csv() -> None:
         ),
         ("/v1/cost?month=2026", "analyst", "2026 is not a month: write it as 2026-11."),
         ("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
-        # In ASCII: JSON would write anything else as an escape, which a person at a terminal cannot paste.
+        # In ASCII: JSON would escape any other character, and a person at a terminal could not paste that.
         ("/v1/usage", None, "Send a token that is valid: Authorization: Bearer mtr_... "),
     ],
 )

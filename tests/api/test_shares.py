@@ -63,7 +63,7 @@ def test_a_token_has_two_large_requests_in_work_and_others_are_answered_meanwhil
         began_s = time.monotonic()
         assert api.get(LARGE, "first").status_code == 429
         assert time.monotonic() - began_s < 0.5
-        # What is small is answered, also to the same token.
+        # Small requests are answered, even to the same token.
         for who in ("first", "second"):
             assert api.get("/v1/usage?from=2026-11&to=2026-11-24T14:00:00Z", who).status_code == 200
             assert api.get("/v1/freshness", who).status_code == 200
@@ -86,13 +86,13 @@ def test_of_all_tokens_four_large_requests_are_in_work(pool: ThreadPoolExecutor)
 def test_a_token_has_a_share_of_what_is_read_and_not_only_of_requests() -> None:
     api = ApiWorld(at_rest().world, limits=Limits())
     statuses = [api.get(MANY).status_code for _ in range(12)]
-    # 20 requests may be asked at once, of which each reads 180 partitions; 1,000 reads are the share.
+    # 20 requests may run at once, each reading 180 partitions; the share is 1,000 reads.
     assert statuses.count(200) == 6, (
         f"{statuses.count(200)} requests at once read {180 * statuses.count(200)} partitions"
     )
     refused = api.get(MANY)
     assert (refused.status_code, refused.json()["type"]) == (429, "urn:metering:problem:too-many-requests")
-    # Others have theirs, and what reads nothing is answered.
+    # Other tokens have their own share, and requests without reads are answered.
     assert api.get("/v1/usage", "first").status_code == 200
     assert api.get("/v1/freshness").status_code == 200
     api.world.clock.advance_s(int(refused.headers["retry-after"]))
@@ -111,7 +111,7 @@ def test_a_request_that_was_given_up_reads_no_further_and_counts_until_it_ends(p
         before, log = held.calls, api.logged[-1]
         held.go.set()
         time.sleep(0.5)
-        # The hour that it was in has some objects; the hours after it are not read.
+        # The request finishes the objects of its current hour, and reads no later hour.
         assert held.calls - before <= 4, f"{held.calls - before} calls were made after the request was given up"
         assert log.hours <= 1
 
@@ -122,15 +122,15 @@ def test_the_log_is_told_what_was_really_read() -> None:
     api.get(f"/v1/trace?last=3d&account={FIRST}", "first")
     api.get("/v1/batches?id=nobodys&from=2026-11-20&to=2026-11-24", "first")
     api.get("/v1/batches?id=batch-3", "analyst")
-    # Names near a mistyped one are looked for in the lake.
+    # Names near a mistyped one are searched in the lake.
     api.get(f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3", "analyst")
     found = [(each.hours, each.partitions) for each in api.logged]
-    # Four of 72 hours have rows. An id that nobody has costs one hour, as one of others does.
+    # Four of 72 hours have rows. An unknown batch id costs one hour, as an id of another account does.
     assert found == [(4, 0), (4, 1), (1, 0), (1, 0), (4, 1)]
 
 
 def test_what_was_not_foreseen_counts_as_large_once_it_is() -> None:
-    # One partition, and then four hours in which names near a mistyped one are looked for.
+    # One partition, and then four hours in which names near a mistyped one are searched.
     api, asked = at_rest().limited(large=3), f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3"
     assert api.get(asked).status_code == 200
     names = [api.parts.shares.begin("analyst") for _ in range(2)]
@@ -193,7 +193,7 @@ class TestLargeRequestsOfSeveralProcesses:
                 assert other.begin("a")
 
         items.on_call = meanwhile
-        # It has read that there is none, and does not write so.
+        # The store has read that the entry is missing, and the same write is refused.
         with pytest.raises(ProblemError):
             one.begin("a")
 

@@ -238,7 +238,7 @@ def test_the_token_of_a_server_here_is_good_and_no_other() -> None:
     assert "abc" not in repr(tokens)
 
 
-# A stranger hears 401 and not why; a token that asks too often hears when to come again.
+# An unauthenticated caller gets 401 without a reason; a token over its rate is told when to retry.
 
 
 GRANTS = {role.value: Grant(token_id=role.value, role=role, accounts=frozenset({"111111111111"})) for role in Role}
@@ -316,7 +316,7 @@ def test_strangers_are_not_counted() -> None:
     assert {refused(at, "Bearer nobody").status for _ in range(5)} == {401}
 
 
-# A token asks in bursts and at a steady rate, and no more often; other tokens are not concerned.
+# A token has a burst and a steady rate, and exceeding them does not affect other tokens.
 
 
 NOW_MS = 1_800_000_000_000

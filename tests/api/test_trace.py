@@ -94,7 +94,7 @@ def test_pages_have_every_batch_once_and_the_sums_of_the_whole_line() -> None:
         cursor = f"&cursor={page['next']}"
     assert seen == whole["batches"]
     assert len(seen) > 2
-    # A cursor is of use to its own question and asker only.
+    # A cursor is valid only for its own query and token.
     assert world().get(f"/v1/trace?account={SECOND}&{NOVEMBER}&limit=2{cursor}", "second").status_code == 422
 
 

@@ -41,9 +41,9 @@ NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 WHOLE = frozenset({FIRST, THIRD, PAYER})
 # Token -> the accounts that it sees. Of the first payer's two accounts, `portal` sees one and `whole` sees both.
 SEES = {"portal": frozenset({FIRST}), "second": frozenset({SECOND}), "whole": WHOLE}
-# 10,240 GB end the first tier. Of each account, seven batches of so many GB.
+# The first tier ends at 10,240 GB. Each account has seven batches of this size in GB.
 OWN_GB, LITTLE_GB, MUCH_GB = 4_000, 1, 60_000
-# So many requests have one that is asked for as Parquet, too, whose names nobody could look for.
+# One of this many requests is repeated as Parquet, in which account names cannot be searched as text.
 _PARQUET_EACH = 5
 
 
@@ -58,7 +58,7 @@ def world(own: frozenset[str], others_gb: int) -> ApiWorld:
             made.compact_all()
         if day == 30:
             made.jobs.closer.close("2026-10", made.deadline())
-    # Batches of all of them: one is counted, one waits for the compactor, and one for the roll-up, too.
+    # Batches with records of all accounts: one compacted, one waiting for the compactor, one also for the roll-up.
     for number in range(3):
         together = [each for account in NAMES for each in _records(account, own, others_gb, NOW_S - HOUR_S)]
         made.send(together, source="source-all", rolled_up=number < 2)
@@ -111,7 +111,7 @@ def ask_at_random(seed: int, count: int) -> None:
         statuses.append(check(who, asked))
         if number % _PARQUET_EACH == 0 and "format=" not in asked:
             check(who, f"{asked}{'&' if '?' in asked else '?'}format=parquet")
-    # It is no proof if nothing is answered.
+    # The test proves nothing if no request is answered.
     assert statuses.count(200) > len(statuses) / 3
 
 
@@ -128,7 +128,7 @@ def test_no_answer_of_many_depends_on_what_others_use(seed: int) -> None:
 @pytest.mark.parametrize("asked", ["month=2026-11&group_by=tier", "last=3d&group_by=hour,tier,to"])
 def test_tiers_are_for_who_sees_every_account_of_the_payer(asked: str) -> None:
     for api in (world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)):
-        # The token of a customer that may see costs, as all tokens of before may.
+        # A customer's token that may see costs, as all tokens of the previous release.
         answer = api.get(f"/v1/cost?{asked}&account={FIRST}", "first")
         assert answer.status_code == 403, f"{asked} tells what the payer's other accounts use: {answer.text[:300]}"
         assert "ask the operator for a token that names every account of the payer" in answer.json()["detail"]
@@ -146,10 +146,10 @@ def test_costs_at_shared_tiers_are_for_tokens_that_were_made_for_them() -> None:
 
 
 def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
-    # Who sees both accounts of the payer and asks for one of them still sees every account that it shares tiers with.
+    # A token that sees both accounts of the payer and asks for one still sees every account that shares its tiers.
     api = world(SEES["portal"], MUCH_GB)
     assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "whole").status_code == 200
-    # Without the payer's own account, which may have usage too, a part is missing.
+    # Without the payer's own account, which may have usage too, the grant is incomplete.
     api.tokens.grants["part"] = Grant(token_id="part", role=Role.ANALYST, accounts=WHOLE - {PAYER})
     assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "part").status_code == 403
 
@@ -187,7 +187,7 @@ def test_the_id_of_a_batch_of_others_costs_what_an_id_costs_that_nobody_has(rang
     foreign, nobodys = len(made["batch-7"]), len(made["batch-70"])
     assert foreign == nobodys, f"the 404 of a batch of others makes {foreign} calls, and of nobody's {nobodys}"
     assert made["batch-7"] == made["batch-70"] == made["batch-700"]
-    # One hour of all those of the range.
+    # The search reads only one hour of the whole range.
     assert foreign < 60, f"the 404 of nobody's batch makes {foreign} calls"
 
 
@@ -198,7 +198,7 @@ def every_hour_alike() -> ApiWorld:
     hours = range(NOW_S - 25 * HOUR_S, NOW_S, HOUR_S)
     whole = [record(1_000, start_s=hour_s, account=THIRD) for hour_s in hours]
     for number, hour_s in enumerate(hours):
-        # Ids between these two are not ruled out by what a file says of its ids.
+        # The file's statistics do not exclude ids between these two.
         made.send(whole if number in {0, 9} else [record(1_000, start_s=hour_s, account=THIRD)])
     made.compact_all()
     complete_until(made, HOUR)
@@ -210,7 +210,7 @@ def every_hour_alike() -> ApiWorld:
 def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
     """Calls to the stores of a request, sorted: threads make them in any order. An item of a query is no call."""
     api, made = api or world(SEES[who], MUCH_GB), list[str]()
-    # Names of usage are remembered from one report to the next.
+    # Names of usage are cached between two reports.
     api.get("/v1/usage?last=3d", who)
     api.world.items.on_call = api.world.objects.on_call = made.append
     try:
@@ -220,7 +220,7 @@ def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
     return sorted(call for call in made if call != "items.query.next")
 
 
-# Several regions behind one application, as `metering serve --region all` has them: one answer, or none.
+# Several regions behind one application, as in `metering serve --region all`: one answer, or none.
 
 
 @cache

@@ -137,7 +137,7 @@ def test_what_waits_of_its_own_accounts_is_told_to_a_customer_and_nothing_of_oth
     assert "waiting" not in api.json(f"{asked}&now=true", "first")
 
 
-# `/v1/cost` and `/v1/freshness`: who sees what, and where it cannot be told.
+# `/v1/cost` and `/v1/freshness`: which token sees what, and where differences must not be visible.
 
 
 def test_a_customer_sees_the_cost_of_its_accounts_at_the_positions_of_who_pays_for_it() -> None:
@@ -147,7 +147,7 @@ def test_a_customer_sees_the_cost_of_its_accounts_at_the_positions_of_who_pays_f
     for token, account in (("first", FIRST), ("second", SECOND)):
         own = world().json(asked, token)
         assert own["rows"] == [row for row in everything["rows"] if row["account_id"] == account]
-    # A row's cost is rounded, and the total is exact.
+    # Each row's cost is rounded, but the total is exact.
     assert abs(sum(Decimal(row["cost_usd"]) for row in everything["rows"]) - Decimal(everything["total_usd"])) < 1e-9
     assert everything["price_book"] == {"name": "aws-list", "version": 1}
 
@@ -254,7 +254,7 @@ def test_a_cursor_of_usage_is_none_of_costs() -> None:
     assert answer.json()["type"] == "urn:metering:problem:invalid-cursor"
 
 
-# `/v1/accounts`: who sees which accounts, and pages of every order.
+# `/v1/accounts`: which token sees which accounts, and pages in every order.
 
 
 @cache
@@ -333,7 +333,7 @@ def test_pages_by_figures_end_when_the_figures_move_and_no_account_is_left_out()
     own.world.compact_all()
     keep_day_sums(own.world)
 
-    # The smallest account has become the largest, and would stand on no page.
+    # The smallest account has become the largest, and would be on no page.
     answer = own.get(f"{asked}&cursor={page['next']}")
     assert answer.status_code == 422
     assert "have changed since the first page" in answer.json()["detail"]

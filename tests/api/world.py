@@ -55,7 +55,7 @@ TOKENS = {
 }
 
 
-# In tests many requests are asked at once, and the clock stands.
+# Tests send many requests at once, while the clock stands still.
 BUSY = Limits(token_rate_per_s=1e6, token_burst=1_000_000, token_reads_per_s=1e6, token_reads=1_000_000_000)
 
 

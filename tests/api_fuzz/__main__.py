@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.url:
         return told([fuzzed(given.token, given.examples, given.url)])
-    # Each process imports for itself: a fork of threads may hang.
+    # Each process imports for itself: forking a process with threads may hang.
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         runs = [pool.submit(fuzzed, token, given.examples) for token in TOKENS]
         runs += [pool.submit(faulty, number) for number in range(len(FAULTS))]

@@ -38,7 +38,7 @@ class Fault:
 def _on_requests(change: Callable[[Scope], Scope]) -> Callable[[ASGIApp], ASGIApp]:
     def spoil(app: ASGIApp) -> ASGIApp:
         async def spoilt(scope: Scope, receive: Receive, send: Send) -> None:
-            # The document stays as it is: it is what the requests are made of.
+            # The API document stays unchanged, because requests are generated from it.
             await app(change(scope) if scope["path"].startswith("/v1/") else scope, receive, send)
 
         return spoilt
@@ -98,7 +98,7 @@ def _unknown_ignored(scope: Scope) -> Scope:
 
 def _crashes(app: ASGIApp) -> ASGIApp:
     async def spoilt(scope: Scope, receive: Receive, send: Send) -> None:
-        # As `strftime` once did for years that have less than four digits.
+        # `strftime` once failed like this for years with fewer than four digits.
         if re.search(r"(?:^|&)(?:from|to)=0", unquote_plus(scope["query_string"].decode("latin-1"))):
             start: Message = {
                 "type": "http.response.start",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 SEED = 1
-# Mostly values that the world has something for: of random ones alone, hardly a request would be answered with rows.
+# Mostly values that exist in the test data: with random ones alone, almost no request would return rows.
 _WORDS: dict[str, list[str]] = {
     "from": ["2026-10", "2026-11", "2026-11-24", "2026-11-24T12:00:00Z", "2026-10-25T13:00:00Z"],
     "to": ["2026-11", "2026-12", "2026-11-24T13:00:00Z"],
@@ -39,16 +39,16 @@ _WORDS: dict[str, list[str]] = {
     "batch_id": ["batch-1", "batch-2"],
 }
 _HOW_OFTEN = 0.7
-# Examples of the document; every bound of every parameter; random requests; requests that follow from others' answers.
+# Examples of the document; every bound of every parameter; random requests; requests derived from other responses.
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
-# What a request may hear whose parameters are wrong, or that is refused before they are looked at.
+# Status codes of a request whose parameters are wrong, or that is refused before they are read.
 _REFUSED = (400, 401, 403, 405)
 
 
 @schemathesis.check
 def unknown_parameters_are_refused(_ctx: CheckContext, response: SentResponse, case: Case[Any]) -> None:
     """A misspelt filter must never give the larger total; the tool's own checks let a further parameter pass."""
-    # A drawn parameter without a value is not sent.
+    # A drawn parameter without a value is omitted from the request.
     sent = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
     unknown = set(sent) - {each.name for each in case.operation.query}
     if unknown and response.status_code not in _REFUSED:
@@ -158,7 +158,7 @@ def _config(
             "warnings": False,
             "phases": {name: {"enabled": name in phases} for name in PHASES},
             "checks": {
-                # A request that fits the document may be about what a token does not see, and may make no sense.
+                # A valid request may concern data outside of its token's grant, and may make no sense.
                 "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "422"]},
                 "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "405"]},
             },

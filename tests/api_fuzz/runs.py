@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from metering.api.asking import Resource
 
-# A fault shows in the first requests or never.
+# A seeded fault shows in the first requests or never.
 _FAULTY_EXAMPLES = 5
 _USAGE = "^/v1/usage$"
 _OK = 200
@@ -51,7 +51,7 @@ def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
         _be_quiet()
         app = ApiWorld().app
         paths = _operators(app) if token == OPERATOR else ""
-        # Every bound of every parameter is tried once: they do not depend on who asks. Random requests cost far less.
+        # Every bound of every parameter is tried once, independent of the token. Random requests cost far less.
         phases, times = (_RANDOM, 3) if token == CUSTOMER else (PHASES, 1)
         found = in_process(app, token=token, examples=times * examples, paths=paths, phases=phases)
     name = "the API at its URL" if url else f"{token}'s token"
@@ -66,7 +66,7 @@ def _operators(app: FastAPI) -> str:
 
 def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
     answered = sum(count for (_, status), count in found.answers.items() if status == 200)
-    # Nothing is proved by requests of which none is answered. An API elsewhere may be empty.
+    # Requests without any answer prove nothing. An external API may have no data.
     good = not found.issues and (answered > 0 or bool(url))
     told = f"{found.requests} requests, {answered} answered with data, {len(found.issues)} issues"
     lines = [f"{told}, {time.monotonic() - began:.1f} s", *map(str, found.issues.values())]
@@ -86,5 +86,5 @@ def faulty(number: int) -> Outcome:
 
 
 def _be_quiet() -> None:
-    # A seeded crash is logged by the framework, once a request.
+    # The framework logs a seeded crash once per request.
     logging.disable(logging.CRITICAL)

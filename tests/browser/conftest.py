@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
     if found is None:
         ends_without(os.environ)
     with sync_playwright() as playwright:
-        # As root, as in most containers of CI, there is no sandbox to be had.
+        # Chromium has no sandbox when it runs as root, as in most CI containers.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=found, args=arguments)
         yield browser

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 FRONTS = ("http", "url", "serve")
 _PATIENCE_MS = 90_000
-# Two transfers: their sum is beyond what a floating-point number holds.
+# The sum of these two transfers exceeds what a floating-point number represents exactly.
 SIZES = (41_943_040, 2**63 - 1)
 
 
@@ -91,7 +91,7 @@ def test_the_page_is_whole_over_every_front(browser: Browser, links: dict[str, s
     for scheme, width in looks:
         with watched(browser, scheme=scheme, width=width, now_s=int(time.time())) as tab:
             tab.pictures = f"{front}-{tab.pictures}"
-            # The function starts cold, on a machine that may have other work to do.
+            # The function has a cold start, on a machine that may be busy.
             tab.patience_ms = _PATIENCE_MS
             tab.page.set_default_timeout(_PATIENCE_MS)
             tab.open(f"{origin}?account={who}&range=24h#token={token}")
@@ -103,7 +103,7 @@ def test_the_page_is_whole_over_every_front(browser: Browser, links: dict[str, s
             tab.picture("usage")
             for view in tab.page.eval_on_selector_all("#tabs a", "all => all.map((a) => a.getAttribute('href'))"):
                 if "view=usage" in view or "view=cost" in view or "view=accounts" in view:
-                    # Without prices and before the biller's first run these have nothing to show yet.
+                    # Without prices and before the biller's first run, these views are empty.
                     continue
                 tab.page.locator(f"#tabs a[href='{view}']").click()
                 tab.settle()

@@ -114,7 +114,7 @@ def test_a_row_leads_deeper_and_back_and_the_address_is_the_state(browser: Brows
         tab.page.go_forward()
         tab.settle()
         assert tab.text("#total") == shown
-        # Somebody else opens the copied address with a token of their own.
+        # Another user opens the copied address with another token.
         with watched(browser) as other:
             other.open(f"{before}#token={ANALYST}")
             assert other.text("#total") == shown
@@ -152,7 +152,7 @@ def test_a_file_has_the_bytes_of_the_api(browser: Browser, opened: str, url: str
             told = httpx.get(address, headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=20).content
             assert started.value.path().read_bytes() == told
             assert started.value.suggested_filename == f"usage.{form}"
-            # The link is real, and without a token the page says that it needs one.
+            # The link works, and without a token the page says that it needs one.
             assert httpx.get(address, timeout=20).status_code == 401
         tab.check(url, secrets=(OPERATOR,))
 
@@ -184,7 +184,7 @@ def test_a_customer_sees_its_accounts_and_no_views_of_operators(browser: Browser
         tab.check(url, secrets=(CUSTOMER,))
 
 
-# The page by keyboard alone: everything can be reached, seen to be focused, and used.
+# The page by keyboard alone: every control can be reached, shows its focus, and works.
 
 _MOST_STEPS = 90
 _FOCUSED = """() => {
@@ -235,7 +235,7 @@ def test_a_question_is_asked_and_followed_by_keyboard(browser: Browser, url: str
         tab.page.keyboard.press("ArrowDown")
         tab.page.wait_for_url("**by=account_id**")
         tab.settle()
-        # Whoever chose something is where they were.
+        # After a choice, the focus stays where it was.
         assert tab.page.evaluate("document.activeElement.id") == "by"
         tab_to(tab, "Filters")
         tab.page.keyboard.press("Enter")
@@ -274,13 +274,13 @@ def test_what_changed_is_said(browser: Browser, opened: str, url: str) -> None:
         tab.check(url)
 
 
-# How much the page transfers, and how fast it draws.
+# Transfer size of the page, and its drawing time.
 
 MOST_BYTES = 60_000
-# On an idle machine; the software canvas of a headless browser is slower than any screen's.
+# On an idle machine; a headless browser's software canvas is slower than any screen's.
 MOST_MS = 150
 SERIES, POINTS = 13, 744
-# Keeps the next picture that is made; then draws it anew, and reads a pixel, so that the canvas is painted by then.
+# Captures the next picture; then draws it again, and reads a pixel, which forces the canvas to be painted.
 _KEEP = """() => {
   const Real = window.uPlot;
   window.uPlot = function (...given) { const made = new Real(...given); window.kept = made; return made; };
@@ -312,13 +312,13 @@ def test_a_month_of_hours_of_thirteen_layers_is_drawn_in_time(browser: Browser, 
         answered(tab, gives(document(rows=rows)))
         tab.open(f"{url}?from={rfc3339(first_s)}&to={rfc3339(HOUR + HOUR_S)}&per=hour")
         tab.picture("month-of-hours")
-        # Before the browser remarks that the picture is read so often.
+        # The check runs before the browser warns about frequent canvas reads.
         tab.check(url)
         tab.page.evaluate(_KEEP)
         tab.page.set_viewport_size({"width": 1100, "height": 900})
         tab.page.wait_for_timeout(300)
         drawn = [float(tab.page.evaluate(_DRAW)) for _ in range(5)]
-        # The machine has other work to do, too: its quickest counts.
+        # Other processes use the machine, too, so only the fastest drawing counts.
         print(f"drawn in {drawn} ms")
         assert min(drawn) <= MOST_MS
 
@@ -342,7 +342,7 @@ def test_the_page_is_small_on_the_wire(browser: Browser, opened: str, url: str) 
         page = {name: size for name, size in sizes.items() if not name.startswith("v1/")}
         print(json.dumps(page, indent=1))
         assert len(page) >= 5
-        # With the headers of each answer, which the bound is not about.
+        # The sum includes the headers of each response, which the limit leaves out.
         assert sum(page.values()) <= MOST_BYTES + 1_000 * len(page)
         tab.check(url)
 

@@ -132,7 +132,7 @@ def test_a_refused_question_names_every_problem(browser: Browser, opened: str, u
 
 
 def test_costs_that_would_tell_of_others_are_not_shown_and_the_page_says_why(browser: Browser, url: str) -> None:
-    # Playwright has a loop in this thread.
+    # Playwright runs an event loop in this thread.
     with ThreadPoolExecutor(1) as pool:
         refused = {
             who: pool.submit(at_rest().get, f"/v1/cost?month=2026-11&group_by={by}", who).result()

@@ -81,7 +81,7 @@ class Watched:
 
     def faults(self) -> list[str]:
         """Rules of accessibility that the page breaks, each with the first element that does."""
-        # The picture is drawn into a canvas, whose text no rule sees; its colours are tested by themselves.
+        # The chart is drawn into a canvas, whose text no axe rule sees; its colours have their own test.
         found = cast("Any", Axe().run(self.page).response)["violations"]
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
@@ -110,7 +110,7 @@ def watched(browser: Browser, *, scheme: Scheme = "light", width: int = WIDE, no
         viewport={"width": width, "height": 900},
         reduced_motion="reduce",
         accept_downloads=True,
-        # Emulators sign their certificates themselves.
+        # Emulators use self-signed certificates.
         ignore_https_errors=True,
         timezone_id="Asia/Kolkata",
         locale="de-DE",

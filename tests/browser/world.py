@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-# Where bytes go: account, service, from, to, gigabytes of a usual hour.
+# Flows of the test data: account, service, from, to, gigabytes in a typical hour.
 _FLOWS = (
     (FIRST, "AmazonEC2", "us-east-1/use1-az2", "internet", 41.0),
     (FIRST, "AmazonEC2", "us-east-1/use1-az2", "us-east-1/use1-az4", 24.0),
@@ -50,7 +50,7 @@ _FLOWS = (
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
 )
 _DAYS = 7
-# Texts of tokens, long enough to be taken out of an address.
+# Token texts, long enough to be removed from an address.
 OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
 CUSTOMER = "customer-0123456789abcdef0123456789abcdef"

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "billing.md"
 WIDTH = 80
-# Hours of 28 October 2026, counted from its first one.
+# Hours counted from the first hour of 28 October 2026.
 _BEGIN_S = 1_793_145_600
-# A command block, and the block with what it prints.
+# Matches a command block, and the block with its output.
 _STEP = re.compile(r"^```\n(metering [^\n]+)\n```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -74,7 +74,7 @@ class Example:
     @contextmanager
     def open(self) -> Iterator[None]:
         """A folder with the payers' file, and commands that see the region."""
-        # A stage of one region: that of the recordings has others, too.
+        # A stage of one region: the recordings' stage has more regions.
         with patch("tests.cli.record.lively_account", _one_region):
             moment = _at_one_moment(self._region)
         with moment, tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"COLUMNS": str(WIDTH)}):
@@ -109,7 +109,7 @@ def _one_region(region: Lively) -> LivelyAccount:
     return account
 
 
-# The command before which late usage comes.
+# Late usage arrives before this command.
 _LATE = "metering invoice draft --month 2026-11"
 
 

@@ -50,7 +50,7 @@ endpoint = "arn:aws:sqs:us-east-1:111122223333:tickets"
 like = "prod"
 lake_retention_days = 365
 """
-# The folder in which the commands are typed: what the next deployment brings, and what the last one brought.
+# Working folder of the commands: settings of the next deployment, and of the last one.
 FILES = {"metering.toml": _DEPLOYED.replace("20", "40") + _TICKETS, "deployed.toml": _DEPLOYED}
 
 

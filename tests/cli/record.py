@@ -65,7 +65,7 @@ OCTOBER_S = NOW_S - 30 * DAY_S
 _SERVICES = ("AmazonEC2", "AmazonS3", "AWSLambda")
 _PLACES = ("internet", "eu-west-1", "ap-southeast-9", "us-east-1/use1-az4", "cloudfront", "us-gov-west-1")
 
-# SKU, usage type and price of what October has beside the way out of us-east-1.
+# SKU, usage type and price of October's usage other than us-east-1's internet egress.
 _PRICES = (
     ("INEUC1", "EUC1-APS3-AWS-In-Bytes", "0"),
     ("OUTAPS1", "APS1-UGW1-AWS-Out-Bytes", "0.09"),
@@ -79,7 +79,7 @@ _PRICES = (
     ("NATUSW2", "USW2-NatGateway-Bytes", "0.045"),
 )
 
-# Name of the recording -> what is typed. `replay` begins, because the others tell what became of its messages.
+# Name of the recording -> the typed command. `replay` comes first, because others show its messages' results.
 LINES: dict[str, str] = {
     "replay": "replay --scenario clean --batches 400 --records-per-batch 20 --duplicates 0.05 --conflicts 0.02 "
     "--malformed 0.06 --late 0.05 --threads 1 --manifest m.json",
@@ -254,7 +254,7 @@ def main() -> None:
 def _send(region: Lively) -> None:
     """Traffic of two months, of producers that number it, one of which lost some; and batches that are refused."""
     world = region.world
-    # A gap counts once it is a quarter of an hour old.
+    # A gap counts only when it is a quarter of an hour old.
     world.clock.advance_s(-HOUR_S)
     for number, (service, place) in enumerate(itertools.product(_SERVICES, _PLACES)):
         batch = [
@@ -262,7 +262,7 @@ def _send(region: Lively) -> None:
         ]
         world.send(batch, source="edge-7f3a")
         if number in {3, 8, 9, 15}:
-            # Numbers are counted over all sources, so the other one has gaps where this one sends.
+            # Numbers are shared by all sources, so the other source has gaps where this one sends.
             world.send([record(1, start_s=BEGAN_S, account="210987654321")], source="lonely" if number == 3 else "")
     world.send([record(3 * 10**18, start_s=OCTOBER_S)], [record(1, start_s=OCTOBER_S, to="eu-west-1")])
     bad = [
@@ -348,7 +348,7 @@ def _lose_a_drop(region: Lively) -> None:
     world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=now_s, measured_s=now_s).to_item()))
 
 
-# What must have happened before a line is typed.
+# Preparation before a command is typed.
 BEFORE: dict[str, Callable[[Lively], None]] = {
     "drops-list": _lose_a_drop,
     "verify": lambda region: region.work(),
@@ -400,7 +400,7 @@ def _at_one_moment(region: Lively) -> ExitStack:
         "metering.cli.deeds.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.region.package_version": lambda: NOW.version,
         "metering.cli.commands.platform.deploy.own_release": lambda: NOW,
-        # An emulator shows less, and one role was changed.
+        # An emulator supports fewer checks, and one role was changed.
         "metering.wiring.fleet.doctor_bench": lambda _region, *, thorough: DoctorWorld(
             reader_denied=not thorough, versioned=False, engine=None, starts={}
         ).bench(),

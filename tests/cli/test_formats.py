@@ -98,7 +98,7 @@ def test_every_read_command_has_a_recorded_answer() -> None:
 
 
 def test_every_read_command_has_the_option_wide() -> None:
-    # The place of an export is a folder or a bucket.
+    # An export is written to a folder or a bucket.
     assert commands_with("--wide") == read_commands() == commands_with("--output") - {"export cur", "export focus"}
 
 

@@ -45,7 +45,7 @@ def at_terminal(command: list[str], columns: int, environ: dict[str, str]) -> st
         while chunk := os.read(ours, 65_536):
             received += chunk
     except OSError as error:
-        # So Linux says that the other side is closed.
+        # Linux reports the closed other side of a pseudo-terminal this way.
         if error.errno != errno.EIO:
             raise
     finally:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["clients", "ministack"]
 
 BOTH = [pytest.param("memory"), pytest.param("aws", marks=pytest.mark.emulator)]
-# Stores whose pages may be empty and yet not the last ones, as those of AWS.
+# Stores that may return empty pages before the last one, as AWS does.
 STORES = [pytest.param("empty pages"), *BOTH]
 
 
@@ -57,7 +57,7 @@ def objects(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param != "aws":
         return MemoryObjectStore(SystemClock(), read_ahead_bytes=16, empty_pages=empty_pages(request.param))
     clients: Clients = request.getfixturevalue("clients")
-    # Parts as small as S3 allows, so that a test of a large file is quick; little read-ahead, so that reads are many.
+    # Parts of the smallest size that S3 allows keep tests of large files quick; a short read-ahead makes many reads.
     resources: Resources = request.getfixturevalue("resources")
     return S3ObjectStore(clients.s3, resources.bucket, part_bytes=5 * MIB, read_ahead_bytes=16)
 

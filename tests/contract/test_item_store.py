@@ -119,7 +119,7 @@ def test_what_was_written_no_longer_belongs_to_the_writer(items: ItemStore, pk: 
 
 STORED: dict[str, Value] = {"state": "open", "next": 3, "flag": True, "word": "1"}
 CONDITIONS: list[tuple[Condition, bool, bool]] = [
-    # condition, of STORED, of no item
+    # Condition, its result on STORED, and its result without an item.
     (Exists(), True, False),
     (Absent(), False, True),
     (Exists(attribute="state"), True, False),
@@ -132,7 +132,7 @@ CONDITIONS: list[tuple[Condition, bool, bool]] = [
     (Equals(attribute="next", value=4), False, False),
     (Equals(attribute="gone", value=0), False, False),
     (Equals(attribute="gone", value=""), False, False),
-    # Types never mix: neither text with number, nor truth with number.
+    # Types are never mixed: a string never equals a number, and a boolean never equals a number.
     (Equals(attribute="word", value=1), False, False),
     (Equals(attribute="next", value="3"), False, False),
     (Equals(attribute="flag", value=1), False, False),
@@ -238,7 +238,7 @@ def test_the_last_string_of_a_set_takes_the_attribute_along(items: ItemStore, pk
     )
     take = {"hours": frozenset({"b", "c"})}
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
-    # Deleting again is allowed and restores nothing.
+    # Repeating a deletion is allowed and restores nothing.
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
 
 
@@ -337,7 +337,7 @@ def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
         items.transact(
             [Put(table=LEDGER, item=item(pk, "1")), Check(table=LEDGER, key=Key(pk, "1"), condition=Absent())]
         )
-    # The same key in the other table is another item.
+    # The same key in the other table is a different item.
     items.transact([Put(table=table, item=item(pk, "1")) for table in (Table.LEDGER, Table.USAGE)])
     assert items.get(LEDGER, Key(pk, "1")) == items.get(USAGE, Key(pk, "1"))
 

@@ -158,7 +158,7 @@ def test_a_stream_opens_only_the_object_that_was_announced(objects: ObjectStore,
     assert info is not None
     with objects.open(prefix + "a", if_match=info.etag) as stream:
         assert stream.read() == b"first"
-    # Notifications carry the ETag without quotes.
+    # Notifications have the ETag without quotes.
     with objects.open(prefix + "a", if_match=info.etag.strip('"')) as stream:
         assert stream.read() == b"first"
     objects.put(prefix + "a", b"other", if_absent=False)

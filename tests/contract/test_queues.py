@@ -93,7 +93,7 @@ def test_nothing_to_do_is_no_request(queue: Queue) -> None:
     assert queue.receive(10) == []
 
 
-# The switch of a bucket for EventBridge: it is turned on, and nothing else of the bucket changes.
+# The EventBridge switch of a bucket: it is turned on, and nothing else of the bucket changes.
 
 REGION = "us-east-1"
 

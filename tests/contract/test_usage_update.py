@@ -31,11 +31,11 @@ from tests.support.memory.objects import MemoryObjectStore
 _HOUR_S = 1_795_651_200
 _MOST_KINDS = 1_000_000  # Policy.kinds_per_account
 _SHARD = 63  # Policy.shards
-# A region that nobody knows yet, with the longest name, and the longest zone. Its name stands in usage types, too.
+# A region that nobody knows yet, with the longest name, and the longest zone. Usage types contain its name, too.
 _REGION = f"{'a' * (MAX_REGION_CHARS - 4)}-b-1"
 _PLACE = f"{_REGION}/{'z' * 32}"
 _USAGE_TYPE = max(f"{_REGION}-{_REGION}-AWS-Out-Bytes", "u" * 128, key=len)
-# A total may have 38 digits; MiniStack adds up with 28.
+# A total may have 38 digits; MiniStack adds with 28.
 _TOTAL = Total(10**28 - 1, 10**15)
 
 
@@ -58,7 +58,7 @@ def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run,
         numbered=kinds if numbered else {},
         named={} if numbered else dict([next(iter(kinds.items()))]),
     )
-    # As after a restore: numbers are those of seconds since 1970.
+    # As after a restore: run numbers are seconds since 1970.
     run = Run(chain=f"U{_SHARD}", number=999_999_999_999, state="planned", plan_key="runs/…", planned_at_ms=1)
     retrier = Retrier(clock=ManualClock(0), entropy=SeededEntropy(1), attempts=1)
     known = KindNumbers(items, retrier=retrier, cap=_MOST_KINDS, generation=2)
@@ -76,7 +76,7 @@ def test_the_fullest_update_is_within_the_limits(items: ItemStore, pk: str, *, n
     condition = written.condition(update.condition)
     for expression in (changes, condition):
         assert len(expression.encode()) < 4_096
-    # Each attribute counts, and so does each word and sign.
+    # Each attribute counts as an operator, and so does each keyword and sign.
     assert len(update.add) + len(update.set) + changes.count("=") + len(("SET", "ADD")) < 300
     assert len(update.key.sk.encode()) <= 1_024
     assert all(len(name.encode()) <= 255 for name in written.names.values())
@@ -88,7 +88,7 @@ def test_the_fullest_update_lands_once_and_is_read_back_whole(items: ItemStore, 
     items.update(update)
     with pytest.raises(ConditionFailedError) as refused:
         items.update(update)
-    # The refused caller learns the owner of the number.
+    # The refused claim returns the number's owner.
     assert refused.value.existing is not None
     assert refused.value.existing[f"n{_SHARD}"] == run.number
     found = items.get(Table.USAGE, update.key)
@@ -131,7 +131,7 @@ def _fullest_correction(items: ItemStore, account_id: str) -> Update:
         rows={hour._replace(**kind._asdict()): _TOTAL for kind in kinds},
     )
     result = repair.run({account_id: kinds})
-    # Further odd attributes are left for the next look.
+    # Further odd attributes are left for the next pass.
     assert (len(result.repairs), result.left) == (BUCKET_KINDS, frozenset([account_id]))
     [update] = sent.updates
     return update

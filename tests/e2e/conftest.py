@@ -43,10 +43,10 @@ _PORT = 4680
 _LAST_POLL_S = 2.5
 _ENDPOINT = "METERING_E2E_ENDPOINT"
 _OTHER_REGION = "ap-southeast-2"
-# The oldest day that is admitted. Its month is over for more than 72 hours, whatever day it is today.
+# The oldest day that is admitted. Its month ended more than 72 hours ago, whatever today's date is.
 LATE_S = hour_of(int(time.time()) - 34 * DAY_S)
 MONTH = month_of(LATE_S)
-# A bucket with log files that the service meters; `test_log_sources` makes it.
+# A bucket with log files that the service meters; `test_log_sources` creates it.
 LOG_BUCKET, LOG_PREFIX = "acme-logs", "AWSLogs/"
 LOG_ACCOUNTS = ("000000000000", "210000000001", "210000000002", "210000000003")
 _WITH_LOGS = GivenSettings(
@@ -149,7 +149,7 @@ class Service:
             try:
                 answer = self.clients.lambda_.invoke(FunctionName=name, Payload=b"{}")
             except self.clients.lambda_.exceptions.TooManyRequestsException:
-                # Another tick has the function's one execution. What came since it listed is left to this one.
+                # Another tick occupies the reserved concurrency of one. Objects after its listing are left to this one.
                 assert time.monotonic() < end
                 time.sleep(0.3)
                 continue
@@ -227,7 +227,7 @@ def _given_at(endpoint: str) -> GivenSettings:
 @contextmanager
 def own_emulator() -> Iterator[emulator.Emulator]:
     """A MiniStack of this test run, with IAM and TLS enforced."""
-    # Each worker of a run looks from a port of its own on: two would find the same one free.
+    # Each xdist worker searches from its own port: two workers could find the same free port.
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     running = emulator.start(emulator.free_port(_PORT + worker), region=REGION, auth=True, tls=True)
     try:
@@ -309,7 +309,7 @@ def stopped_aggregator(service: Service) -> Iterator[None]:
     intake = mapping(service)
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=False)
     until(lambda: service.clients.lambda_.get_event_source_mapping(UUID=intake)["State"] == "Disabled", 60)
-    # LocalStack says so while its poller still waits for messages, for as long as the mapping's window is.
+    # LocalStack reports this while its poller still waits for messages, for the length of the mapping's batch window.
     time.sleep(_LAST_POLL_S)
     yield
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-# LocalStack loads a service at its first request: 2 s on an idle machine, more than 10 s were seen on a busy one.
+# LocalStack loads a service at its first request: 2 s on an idle machine, and more than 10 s were seen on a busy one.
 _PATIENCE_S = 60
 
 
@@ -23,7 +23,7 @@ class Kind(StrEnum):
     OTHER = "something else"
 
 
-# Marker by what the tests under it need; each says why in its `reason`.
+# Marker -> the emulator that its tests need; each marker gives its `reason`.
 _ONLY = {"ministack": Kind.MINISTACK}
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Service
 
-# Runbooks that no drill follows, and why. The drills of regions still run their commands.
+# Runbook without a drill -> the reason. The drills of regions still run their commands.
 UNDRILLED = {
     "api-guessing": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
     "api-reads": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
@@ -27,7 +27,7 @@ UNDRILLED = {
     "rollout-failed": "No emulator runs CodeBuild, so that neither its project nor its alarm is deployed there.",
     "unkept-sources": "More than 20,000 sources would each have to send a batch, which takes an emulator an hour.",
 }
-# LocalStack looks at a metric of a queue once a minute, and at an alarm as often.
+# LocalStack reads a queue's metric once a minute, and evaluates alarms as often.
 _PATIENCE_S = 200
 
 
@@ -95,7 +95,7 @@ def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
         line = re.sub(r"\b[A-Z]{5,}\b", lambda word: filled[word[0]], written)
         role = "deployer" if line.startswith(("metering region ", "metering upgrade ")) else "operator"
         done = service.type(role, line)
-        print(f"$ {line}: {done.returncode}\n{done.stdout}{done.stderr}")  # shown if the test fails
+        print(f"$ {line}: {done.returncode}\n{done.stdout}{done.stderr}")  # The output is shown if the test fails.
         assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
         assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
         assert "AccessDenied" not in done.stderr, f"{line}: {done.stderr}"

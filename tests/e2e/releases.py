@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HOME = "us-east-1"
-# MiniStack kills the running invocations of a function that is replaced. Here their messages are back after 20 s.
+# MiniStack kills the running invocations of a function that is replaced. Here their messages reappear after 20 s.
 STAGE = "killtest"
 # `| 0.1.0 | 1 | 9598dc1 |`
 _RELEASE = re.compile(
@@ -57,7 +57,7 @@ class Checkout:
         return subprocess.Popen(
             [self.python, "-P", "-c", _PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE],
             cwd=self.folder,
-            # Before the packages of the environment, which has this checkout as `metering`.
+            # The older release comes before the environment's packages, which have this checkout as `metering`.
             env={**plain, "PYTHONPATH": str(self.folder)},
             text=True,
             stdout=subprocess.PIPE,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DENIED = r"AccessDenied|not authorized|Forbidden"
-# A token that was just checked is remembered for a minute.
+# A token that was just verified is cached for a minute.
 _REMEMBERED_S = 61
 _PATIENCE_S = 60
 
@@ -129,7 +129,7 @@ def test_everyone_may_see_the_page_the_document_and_whether_it_is_well(front: Fr
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    # Its files are found beside it, whatever stands before its path.
+    # The page's files are found relative to it, whatever its path prefix.
     files = re.findall(r'(?:src|href)="([^"#:]+\.(?:js|css))"', page.text)
     assert files
     for name in files:
@@ -151,7 +151,7 @@ def test_a_token_made_by_the_command_gets_what_the_command_reports(service: Serv
     # The gateway passes binary bodies unchanged.
     parquet = front.get("/v1/usage", made["token"], **day, group_by="usage_type", format="parquet").content
     assert parquet[:4] == parquet[-4:] == b"PAR1"
-    # It does not reveal whether other accounts exist.
+    # The response does not reveal whether other accounts exist.
     for other in (account(), "000000000000"):
         assert front.get("/v1/usage", made["token"], **day, account=other).status_code == 403
 
@@ -253,7 +253,7 @@ def test_the_role_of_the_function_can_write_nothing_that_counts_and_scan_nothing
             partial(dynamodb.delete_item, TableName=table, Key=key),
             partial(dynamodb.scan, TableName=table, Limit=1),
         ]
-    # It may put one item of the ledger. MiniStack knows no partitions in a policy: the template's test has the others.
+    # The API's role may put one item of the ledger. MiniStack ignores partitions: the template's test has the others.
     usage = own["UsageTableName"]
     denied += [
         partial(dynamodb.put_item, TableName=usage, Item=item),

@@ -73,7 +73,7 @@ def test_an_api_goes_and_comes_back_and_leaves_with_its_region(world: World) -> 
     assert [name for name in alarms(world) if name.startswith("metering-local-api-")]
     pipeline = outputs(world, STACKS.pipeline)
 
-    # While it goes, batches come.
+    # Batches arrive while the API is removed.
     send(world, "while-it-goes", 1_000)
     told = world.run("region", "add", HOME, "--no-api", "--redeploy")
     assert told.returncode == 0, told.stderr
@@ -88,7 +88,7 @@ def test_an_api_goes_and_comes_back_and_leaves_with_its_region(world: World) -> 
     assert standing(world) == set(STACKS.in_order)
     assert reported(world) == 1_500
     base = api_address(outputs(world, STACKS.api)["ApiUrl"], world.endpoint).base
-    # A token outlives the API that it is for.
+    # A token outlives the API that it was made for.
     found = httpx.get(
         f"{base}/v1/usage", params={"account": ACCOUNT, "last": "2d"}, headers={"Authorization": f"Bearer {token}"}
     ).json()
@@ -96,7 +96,7 @@ def test_an_api_goes_and_comes_back_and_leaves_with_its_region(world: World) -> 
 
     end_s = time.monotonic() + 120
     while (done := world.run("region", "remove", HOME)).returncode != 0:
-        # The canary's own batches are in flight now and then.
+        # The canary's own batches are occasionally in flight.
         assert time.monotonic() < end_s, done.stderr
         time.sleep(2)
     assert standing(world) == {STACKS.data}

@@ -117,16 +117,16 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     hostile, alone = asker(world, base, HOSTILE), asker(world, base, OTHER)
     beside = replace(alone, answers=[])
     with ThreadPoolExecutor(2 * AT_ONCE) as pool:
-        # As many processes of the function as there will be, warm: one that starts takes a second or more.
+        # As many processes of the function as the test needs are warm, because a cold start takes a second or more.
         warm = [pool.submit(hostile.ask, DEAR) for _ in range(AT_ONCE)]
         wait([*warm, *(pool.submit(alone.ask, SMALL[0]) for _ in range(AT_ONCE))])
         hostile.answers.clear()
         alone.answers.clear()
         rest()
-        # Time of as many small requests at once on this machine.
+        # Measures the time of the same number of small requests at once on this machine.
         crowd = replace(alone, answers=[])
         wait([pool.submit(crowd.ask, SMALL[0]) for _ in range(AT_ONCE)])
-        # In turns, so that both are asked of a machine that has as much else to do.
+        # In turns, so that both measurements see the same load of the machine.
         for _ in range(TURNS):
             rest()
             ask_lightly(alone, LIGHT // TURNS)
@@ -134,7 +134,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
             ask_lightly(beside, LIGHT // TURNS)
             wait(asked)
     without, light, refused = alone.seconds(200), beside.seconds(200), hostile.seconds(429)
-    # A large request is given up when it takes too long.
+    # A large request is abandoned when it takes too long.
     answered = sorted([*hostile.seconds(200), *hostile.seconds(503)])
     other_answers = [each for each in hostile.answers if each[0] not in {200, 429, 503}]
     figures = (
@@ -147,9 +147,9 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     assert not other_answers, figures
     assert p95(light) <= 3 * p95(without), figures
     assert light[-1] <= 5, figures
-    # On a busy machine, twice the time of as many small requests at once.
+    # On a busy machine, the limit is twice the time of the same number of small requests at once.
     assert p95(refused) <= max(0.5, 2 * p95(crowd.seconds(200))), figures
-    # What was read, as the log and the alarm were told: one pass over the range, whatever matched nothing.
+    # Reads according to the log and the metric: one pass over the range, even for names that matched nothing.
     lines = world.clients(HOME).logs.filter_log_events(logGroupName=outputs(world, STACKS.api)["ApiLogGroupName"])
     told = [json.loads(each["message"]) for each in lines["events"] if "request answered" in each["message"]]
     hours = [each["hours"] for each in told if each.get("hours")]

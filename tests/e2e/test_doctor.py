@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.emulator
-# Behaviour that the service rests on, and that every emulator shares with AWS.
+# Behaviour that the service depends on, and that every emulator shares with AWS.
 SURE = {"large-put", "cancel-reasons", "dropped-object", "receives", "alarm"}
-# Behaviour that no emulator can show.
+# Behaviour that no emulator can reproduce.
 BLIND = {"region-built", "athena", "cold-starts"}
 TIMEOUT_S = 500
 
@@ -31,7 +31,7 @@ def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, 
     done = service.run(role, "doctor", *options, "--format", "json", timeout_s=TIMEOUT_S)
     assert done.stdout, f"exit {done.returncode}: {done.stderr}"
     rows = {row["check"]: row for row in json.loads(done.stdout)["rows"]}
-    print(f"\nas {role}:")  # the table is what one runs it for
+    print(f"\nas {role}:")  # The table is the purpose of the command.
     for name, row in rows.items():
         print(f"  {name:16}{row['verdict']:9}{row['saw']}" + (f" -> {row['advice']}" if row["advice"] else ""))
     assert done.returncode == (1 if any(row["verdict"] == "differs" for row in rows.values()) else 0)
@@ -49,7 +49,7 @@ def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(
 ) -> None:
     assert {name: whole[name]["verdict"] for name in SURE} == dict.fromkeys(SURE, "ok")
     assert {name: whole[name]["verdict"] for name in BLIND} == dict.fromkeys(BLIND, "unknown")
-    # LocalStack moves a dead letter with the time at which it was first sent; MiniStack moves none.
+    # LocalStack moves a dead letter with its original sent time; MiniStack moves none.
     moves = not service.enforced and kind_of(service.endpoint) is Kind.LOCALSTACK
     other = {"redrive"} if moves else set()
     assert {name for name, row in whole.items() if row["verdict"] == "differs"} == other

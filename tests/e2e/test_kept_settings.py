@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Of them the gate has one redeployment, in test_regions.
+# The gate has one of these redeployments, in test_regions.
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
 PAGER = '[{"severity":"page","protocol":"email","endpoint":"oncall@example.com"}]'
@@ -77,10 +77,10 @@ def test_settings_and_the_pager_outlive_redeployments_until_they_are_taken_back(
     assert laptop.concurrency() == ("8", "set")
     assert "oncall@example.com" in laptop.run("alerts", "test", "--format", "csv").stdout
 
-    # The region is ready now: without a deployment nothing would be set.
+    # The region is ready by now: without a deployment, no setting would change.
     assert "Add --redeploy" in laptop.run("region", "add", "us-east-1", "--set", "batch_size=5", code=2).stderr
 
-    # The file wins for the settings that it names; others are kept.
+    # The file takes precedence for the settings that it names; the others are kept.
     laptop.file("[stage.local]\nmax_concurrency = 6\n")
     assert "us-east-1,max_concurrency,8,6,file" in laptop.run("settings", "diff", "--format", "csv").stdout
     laptop.run("settings", "diff", "--check", code=1)

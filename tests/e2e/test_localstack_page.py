@@ -33,7 +33,7 @@ _PLACE = re.compile(r"^export EMULATOR=.+$", re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CLI_LINE = re.compile(r"^aws --endpoint-url .+$", re.MULTILINE)
 _BY_HAND = "## By the CDK alone"
-# In the gate the CLI is not installed for one line; `make check-long` types it.
+# The gate does not install the CLI for one line; `make check-long` runs it.
 _INSTEAD = (
     'import boto3, os; boto3.client("sqs").send_message(QueueUrl=os.environ["INGEST_QUEUE_URL"], '
     'MessageBody=open("first.json").read())'
@@ -105,7 +105,7 @@ def check_typed(page: str, endpoint: str, folder: Path, *, why_no_cli: str) -> N
 
     said = shell(script, folder, "" if why_no_cli else str(AWS_CLI.folder() / "bin"))
 
-    # Two batches of 41,943,040 bytes: the CLI's and the client's.
+    # The total of two batches of 41,943,040 bytes: the CLI's and the client's.
     assert '"bytes": "83886080"' in said
     assert said.count('"deployed": true') == 2
     # It runs on.

@@ -218,7 +218,7 @@ def test_a_context_that_nobody_captured_raises_log_context_late_and_its_runbook_
 
     page = heard(service, pager, "log-context-late")
     assert follow(service, page, SEE) == [0, 0]
-    # 1 where AWS's list of address ranges cannot be fetched; the function then goes without it on an emulator.
+    # Exit code 1 if AWS's list of address ranges cannot be downloaded; an emulated function works without it.
     assert set(follow(service, page, MITIGATE)) <= {0, 1}
     network.look()
     assert follow(service, page, CHECK) == [0, 0]
@@ -238,7 +238,7 @@ def test_a_file_that_could_not_be_read_raises_onramp_dead_letters_and_its_runboo
         "detail": {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}},
     }
     dead = service.pipeline_outputs()["OnrampDeadLetterQueueUrl"]
-    # As SQS moves it there after five receives.
+    # SQS moves a message there after five receives.
     service.clients.sqs.send_message(QueueUrl=dead, MessageBody=json.dumps(event))
     put_figure(service, "AWS/SQS", "ApproximateNumberOfMessagesVisible", 1, at_s=time.time())
 
@@ -263,7 +263,7 @@ def test_a_function_for_logs_that_fails_raises_its_alarm_and_its_runbook_names_t
     with changed_by_hand(service, construct, METERING_LEDGER_TABLE="") as undo:
         answer = service.clients.lambda_.invoke(FunctionName=function(service, construct), Payload=b'{"Records": []}')
         assert "FunctionError" in answer
-        # MiniStack looks at alarms only when a figure is put.
+        # MiniStack evaluates an alarm only when a data point is put.
         put_figure(service, "AWS/Lambda", "Errors", 0, at_s=time.time())
         page = told(service, pager, f"{name}-errors")
         [line] = [each for each in page.text.splitlines() if each.startswith(f"$ metering errors {name}")][:1]

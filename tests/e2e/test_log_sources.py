@@ -93,7 +93,7 @@ def test_a_context_is_captured_from_the_networks_of_the_account(logs: Logs) -> N
     assert logs.flow_log in context.flow_logs
     assert logs.subnet in {each.id for each in context.subnets}
     assert context.accounts == {LOG_ACCOUNTS[0]}
-    # The hour has its context, so nothing is captured again.
+    # The hour already has its context, so nothing is captured again.
     before = len(list(ContextStore(S3ObjectStore(logs.service.clients.s3, bucket)).names()))
     logs.capture()
     assert len(list(ContextStore(S3ObjectStore(logs.service.clients.s3, bucket)).names())) == before
@@ -108,7 +108,7 @@ def test_an_object_in_a_log_bucket_is_in_the_report_without_a_command(logs: Logs
     assert counted == {"C3DataTransfer-Out-Bytes": 1_230}
     assert time.monotonic() - began_s < 120
 
-    # It comes again: the same event, the same file below another prefix, and as other bytes of the same lines.
+    # It arrives again: the same event, the same file under another prefix, and the same lines as other bytes.
     logs.put(key_of(name), body)
     logs.put(f"{LOG_PREFIX}copies/{name}", gzip.compress(gzip.decompress(body), 1))
     answer = logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)

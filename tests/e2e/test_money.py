@@ -62,7 +62,7 @@ def test_a_closed_month_becomes_a_cost_an_invoice_and_an_export_and_all_are_one_
     cost: dict[str, Any] = service.ask("reader", "cost", *of_month, "--payer", payers, "--group-by", "account_id,tier")
     assert {row["tier"].split(" (")[0] for row in cost["rows"]} == {"free", "tier 1", "tier 2"}
     assert sum(int(row["bytes"]) for row in cost["rows"]) == closed_month.spent_gb * GIB
-    # 100 GB are free; 10,240 cost 0.09, the others 0.085.
+    # 100 GB are free; 10,240 GB cost 0.09 each, and the rest 0.085.
     assert cost["total_usd"] == "1062.70"
 
     invoice_id = f"{payers}-{closed_month.month}-1"

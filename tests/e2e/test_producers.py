@@ -41,7 +41,7 @@ def test_a_producer_is_on_board_with_one_command_and_can_write_what_is_its_own_a
     who = account()
     shown = service.ask("deployer", "producers", "add", NAME, "--accounts", who, "--yes")
     assert shown["accounts"] == [who]
-    # An emulator calls all senders by their account, and the command says so once a canary was there.
+    # An emulator reports every sender as its account, and the command says so once a canary ran.
     assert shown["role_id"].startswith("AROA")
     keys = credentials_of(service.clients, shown["role_arn"], dict(service.environ))
     sqs, s3 = client(service, keys, "sqs"), client(service, keys, "s3")
@@ -69,7 +69,7 @@ def test_a_producer_is_on_board_with_one_command_and_can_write_what_is_its_own_a
         service.clients.iam.get_role(RoleName=f"metering-{service.stage}-producer-{NAME}")
 
 
-# Emulated regions have roles of the same names: whoever deploys elsewhere takes the first region's grants away.
+# Roles of emulated regions share their names: a deployment elsewhere replaces the first region's grants.
 @pytest.mark.last
 @pytest.mark.drill
 def test_a_stage_that_judges_is_deployed_and_refuses_whom_it_does_not_know(service: Service) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Service
 
-# Emulator and region are here already.
+# The emulator and the region exist already.
 _ALREADY_DONE = ("metering local ", "metering region add ")
 _MANIFEST, _LOGS = "m.json", "./flowlogs/"
 
@@ -28,7 +28,7 @@ def test_the_commands_of_the_readme_work(service: Service, tmp_path: Path) -> No
         arguments = [places.get(word, word) for word in shlex.split(line)[1:]]
         role = "producer" if arguments[0] == "replay" else "reader"
         done = service.run(role, *arguments, timeout_s=300)
-        # How the region is depends on the tests before this one.
+        # The region's status depends on the tests before this one.
         well = {0, 1} if arguments[0] == "status" else {0}
         assert done.returncode in well, f"{line}: {done.stdout}{done.stderr}"
         assert done.stdout.strip(), line

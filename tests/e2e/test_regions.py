@@ -35,12 +35,12 @@ pytestmark = [pytest.mark.emulator, pytest.mark.regions]
 
 HOME = "us-east-1"
 ALLOWED = (HOME, "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1")
-# The regions that the gate builds, one after the other. The drills build the others side by side.
+# The gate builds these regions one after the other. The drills build the others in parallel.
 FIRST = (HOME, "eu-west-1")
 INVENTED = "ap-southeast-9"
 KILLS = int(os.environ.get("METERING_REGION_KILLS", "3"))
 PAGER = json.dumps([{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}])
-# A build takes about this long on a quiet machine of 2 cores; later kills would find nothing to interrupt.
+# A build takes about this long on an idle machine with 2 cores; later kills would interrupt nothing.
 BUILD_S = 25.0
 
 
@@ -107,7 +107,7 @@ def built(first: World) -> World:
     """The six regions that the local stage allows: those that are missing, built by one command."""
     busy = is_busy()
     began = time.monotonic()
-    # Settings of --set are kept.
+    # Settings given by --set are kept.
     answer = first.ask("region", "reconcile", "--unset", "rollout.allow")
     assert busy or time.monotonic() - began < 180
     assert {row["region"]: row["state"] for row in answer["rows"]} == dict.fromkeys(ALLOWED, "ready")
@@ -199,9 +199,9 @@ def test_a_region_that_does_not_exist_is_ready_after_kills_at_random_moments_wit
     before = changed_files()
     killed = 0
     for attempt in range(KILLS):
-        # Each drill has a region of its own; the first is the one that people know from the documentation.
+        # Each drill has its own region; the first is the one in the documentation.
         region = INVENTED if attempt == 0 else f"{INVENTED}{attempt}"
-        # The home region keeps the rules that it was given first.
+        # The home region keeps the rules that it was first given.
         process = built.start("region", "add", region, "--outside-rules")
         try:
             process.communicate(timeout=random_moment.uniform(1.0, BUILD_S))
@@ -222,7 +222,7 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     manifests: list[str] = []
     for number, region in enumerate(ALLOWED):
         manifest = str(tmp_path / f"{region}.ndjson")
-        # The first two have the same batches: ids are unique within their region.
+        # The first two regions have the same batches, because ids are unique only within a region.
         built.ask(
             "replay", "--scenario", "mixed", "--batches", "30", "--records-per-batch", "5", "--seed", str(number or 1),
             "--manifest", manifest, "--region", region,
@@ -232,7 +232,7 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
     assert result["passed"]
     assert not result["lost"]
     assert not result["doubled"]
-    # What is late may be of last month, and the query below is over everything.
+    # Late usage may belong to last month, and the query below covers everything.
     usage = ("report", "usage", "--last", "3m")
     parts = [built.ask(*usage, "--region", region) for region in ALLOWED]
     whole = built.ask(*usage, "--region", "all")
@@ -280,7 +280,7 @@ READERS = (
 def test_every_reader_merges_the_regions(built: World) -> None:
     for line in READERS:
         done = built.run(*line.split(), "--region", "all", "--format", "json")
-        # 1 is an answer, too: something is wrong in one of them.
+        # Exit code 1 is valid, too: one of the regions has a problem.
         assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
         rows = json.loads(done.stdout)["rows"]
         assert {row["region"] for row in rows} <= set(ALLOWED), line
@@ -297,7 +297,7 @@ def test_the_commands_of_runbooks_that_no_drill_follows_run(built: World) -> Non
     for line in sorted({line for page in pages for _, line in commands_by_part(page)}):
         words = [filled.get(word, word) for word in shlex.split(line)[1:]]
         done = built.run(*words)
-        # 1 is an answer (something is wrong there), 2 is a command that does not exist, and a traceback is a bug.
+        # Exit code 1 is valid (a problem in the region), 2 is an unknown command, and a traceback is a bug.
         answers = {0} if words[:2] == ["region", "add"] else {0, 1}
         assert done.returncode in answers, f"{line}: {done.stderr}"
         assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"

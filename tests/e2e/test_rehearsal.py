@@ -95,7 +95,7 @@ def test_prod_goes_from_bootstrap_to_uninstall_beside_a_running_local_stage(mach
     assert machine.ask("reconcile", "--deep", *PROD)["different"] == 0
     counted = total(machine)
     assert counted
-    # The other stage has seen nothing of it.
+    # The other stage is unaffected.
     assert machine.ask("verify", "--stage", "local", "--wait", "1m")["passed"]
 
     left = machine.ask("uninstall", *PROD)["rows"]

@@ -103,7 +103,7 @@ def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_t
     [found] = new.ask("upgrade", "--check")["rows"]
     assert (found["way"], found["settings"]) == ("same", "same")
 
-    # The way back: the older checkout deploys itself, as docs/operator-guide.md says.
+    # Rollback: the older checkout deploys itself, as docs/operator-guide.md says.
     traffic = new.replay(third, seed=3, rate=3)
     old.run("upgrade")
     finished(traffic)

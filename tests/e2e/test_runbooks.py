@@ -59,7 +59,7 @@ pytestmark = pytest.mark.ministack(reason="an alarm is looked at as soon as its 
 
 SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
 STAGE, HOME, REGION = "killtest", "us-east-1", "eu-central-1"
-# Three figures of a minute each, and the time between two looks of the watch.
+# Three data points of a minute each, and the time between two measurements of the watch.
 CLEARED_S = 240
 _RAISED: list[str] = []
 _TAKEN_BACK: list[int] = []
@@ -80,7 +80,7 @@ def test_a_new_region_pages_nobody_for_a_watch_that_has_not_run_yet(service: Ser
     name = f"metering-{service.stage}-watch-silent"
     [alarm] = service.clients.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
 
-    # Judged good when it was made: the figure was there before the alarm.
+    # The alarm was OK when it was created, because its metric existed before.
     assert alarm["StateValue"] == "OK"
     assert (alarm["StateUpdatedTimestamp"] - alarm["AlarmConfigurationUpdatedTimestamp"]).total_seconds() < 2
 
@@ -113,7 +113,7 @@ def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
 @pytest.mark.drill
 def test_a_stopped_canary_raises_canary_late_and_its_runbook_starts_it(service: Service, pager: str) -> None:
     with stopped(service, "Canary") as rule:
-        # One that began before ends now, not 21 minutes ago.
+        # A run that began earlier ends now, not 21 minutes ago.
         until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
         let_pass(service, 21 * MINUTE_S)
 
@@ -130,7 +130,7 @@ def test_a_stopped_canary_raises_canary_late_and_its_runbook_starts_it(service: 
 @pytest.mark.drill
 def test_a_stopped_watch_raises_watch_silent_and_its_runbook_starts_it(service: Service, pager: str) -> None:
     with stopped(service, "Watch") as rule:
-        # CloudWatch takes a missing heartbeat for a bad one; MiniStack looks only at what is put.
+        # CloudWatch treats a missing heartbeat as breaching; MiniStack evaluates only the data points that are put.
         stopped_s = time.time()
         put_figure(service, WATCH_NAMESPACE, "Heartbeat", -1_000, at_s=stopped_s)
         page = told(service, pager, "watch-silent")
@@ -149,7 +149,7 @@ def test_a_batch_that_died_raises_dead_letters_and_its_runbook_meters_it(
 ) -> None:
     who = account()
     body = message(f"dies-{who}", [record(who, size=4_711)])
-    # As SQS moves it there after five receives.
+    # SQS moves a message there after five receives.
     service.clients.sqs.send_message(QueueUrl=service.outputs["DeadLetterQueueUrl"], MessageBody=body)
     service.clients.lambda_.update_event_source_mapping(UUID=mapping(service), Enabled=True)
 
@@ -190,7 +190,7 @@ def test_an_account_with_more_kinds_than_numbers_raises_kinds_beyond_cap(service
     who = account()
     send(service, message(f"kinds-{who}", [record(who, size=10)]))
     service.wait_for_rest()
-    # As the roll-up notes it; four thousand kinds would take minutes here.
+    # Written as the roll-up writes it; four thousand kinds would take minutes here.
     note = KindsBeyondCap(account_id=who, kinds=3, example="T#AmazonEC2#us-east-1#internet", seen_s=int(time.time()))
     put(service, note.to_item())
 
@@ -210,7 +210,7 @@ def test_an_object_that_was_not_announced_raises_lost_drops_and_its_runbook_anno
 ) -> None:
     who = account()
     lost = drop_unannounced(service, who, json.dumps(record(who, size=4_711)).encode())
-    # As the reconciler does once a day, when nobody can still announce it.
+    # The reconciler does this once a day, when no role can announce the object again.
     now_s = int(time.time())
     put(service, DroppedObjects(lost=(lost,), began_s=now_s, finished_s=now_s, seen_to_s=now_s).to_item())
 
@@ -298,7 +298,7 @@ def test_a_commit_that_waits_raises_unpublished_hours_and_is_compacted(service: 
         for item in list(pending_in(ledger(service), 0)):
             pending = Pending.from_item(item)
             put(service, replace(pending, created_at_ms=pending.created_at_ms - 27 * HOUR_S * 1000).to_item())
-        # The compactor has stood since before that commit came.
+        # The compactor stopped before that commit arrived.
         put(service, LakeFigures(shard=0, listed_s=int(time.time()) - 27 * HOUR_S).to_item())
 
         page = heard(service, pager, "unpublished-hours")
@@ -402,7 +402,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
     until(lambda: list(report(service, who).values()) == [77], 150)
     with stopped(service, "Reconciler"), listed_for_a_day(service):
         with seconds_of(service, "Reconciler", 60):
-            # Less than it keeps for its end: it begins nothing, and says what waits.
+            # The time is less than the reconciler's reserve: it begins nothing, and says what waits.
             invoke(service, "Reconciler")
         assert reconciled(service).backlog.waiting
 
@@ -410,7 +410,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
         assert follow(service, page, SEE) == [0, 0]
         assert follow(service, page, MITIGATE) == [0, 0]
         assert follow(service, page, CHECK) == [0, 0]
-        # As the schedule would within a quarter of an hour: only the function knows its list.
+        # Invoked as the schedule would within a quarter of an hour: only the function knows its list.
         invoke(service, "Reconciler")
         assert reconciled(service).backlog == Backlog()
     will_clear("reconciliation-backlog")
@@ -494,7 +494,7 @@ def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(
     with changed_by_hand(service, construct, METERING_LEDGER_TABLE="") as undo:
         answer = service.clients.lambda_.invoke(FunctionName=function(service, construct), Payload=b'{"Records": []}')
         assert "FunctionError" in answer
-        # MiniStack looks at alarms only when a figure is put.
+        # MiniStack evaluates an alarm only when a data point is put.
         put_figure(service, "AWS/Lambda", "Errors", 0, at_s=time.time())
         page = told(service, pager, f"{name}-errors")
 

@@ -28,12 +28,12 @@ from tests.e2e.test_main_job import account, message, record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Beside the tests in process; long, for each starts commands and waits for them.
+# Complements the in-process tests; slow, because each test starts commands and waits for them.
 pytestmark = pytest.mark.drill
 
 _START_S = 60
 _EXAMPLES = 10
-# Each token may ask five times a second; the document has a dozen operations.
+# Each token may send five requests a second; the document has a dozen operations.
 _AT_THE_GATEWAY, _RATE = 2, "4/s"
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = "eu-west-3"
 NOW_S = int(time.time())
-# A day's beginning, older than the 35 days that a stage admits if it says nothing.
+# The beginning of a day, older than the 35 days that a stage admits by default.
 OLD_S = (NOW_S // DAY_S - 50) * DAY_S
 EVERYTHING = ("--from", rfc3339(OLD_S), "--to", rfc3339(hour_of(NOW_S) + DAY_S))
 WIDE = {"admission_window_s": 60 * DAY_S, "marker_life_s": 75 * DAY_S, "incoming_retention_days": 90}
@@ -62,7 +62,7 @@ def test_without_the_settings_of_the_functions_a_command_says_so_and_ends(servic
     expect_refusal(service, "is gone")
 
 
-# Emulated regions have roles of the same names: whoever deploys elsewhere takes the first region's grants away.
+# Roles of emulated regions share their names: a deployment elsewhere replaces the first region's grants.
 @pytest.mark.last
 @pytest.mark.drill
 def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_its_functions_do(
@@ -72,7 +72,7 @@ def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_i
     region.deploy(shards=4)
     assert region.total() == 0
     manifest = tmp_path / "sent.ndjson"
-    # Not what is late on purpose: the generator takes a window of 35 days for granted.
+    # No deliberately late records: the generator assumes a window of 35 days.
     plain = ("--late", "0", "--malformed", "0", "--manifest", str(manifest))
     region.ask("replay", "--scenario", "mixed", "--batches", "150", "--records-per-batch", "10", *plain)
     who = account()
@@ -90,7 +90,7 @@ def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_i
     [row] = region.ask("query", "SELECT sum(bytes) AS bytes FROM transfers")["rows"]
     assert int(row["bytes"]) == region.total(*EVERYTHING) == metered
 
-    # Fewer shards, while the old shards hold rows that are not compacted.
+    # The number of shards shrinks while the old shards hold rows that are not compacted.
     for number in range(8):
         region.send(who, 2_000 + number, OLD_S + number * HOUR_S)
     region.ask("verify", "--wait", "3m", timeout_s=300)

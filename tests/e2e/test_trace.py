@@ -34,7 +34,7 @@ def test_every_line_of_a_replayed_account_comes_down_to_what_the_manifest_sent(
     assert {each["batch_id"]: int(each["bytes"]) for each in whole["batches"] if each["batch_id"] in sent[who]} == (
         sent[who]
     )
-    # Only replays have this account, and all of their batches are named after them.
+    # Only replays use this account, and all of its batches have their names.
     names = {batch_id.rpartition("-")[0] for batch_id in sent[who]}
     assert {each["batch_id"] for each in whole["batches"] if each["batch_id"].rpartition("-")[0] in names} == {
         *sent[who]
@@ -71,7 +71,7 @@ def test_a_byte_added_by_hand_is_told_with_both_figures(service: Service) -> Non
         assert (answer["equal"], answer["sums"]) == (False, {"usage": "10", "rows": "9", "markers": "9"})
         assert "not what the rows say" in done.stderr
     finally:
-        # Other tests compare the whole table.
+        # Other tests compare the whole table, so the change is undone.
         add_bytes(service, table, key, -1)
     assert service.ask("reader", "trace", "--account", who, "--last", "24h")["equal"] is True
 

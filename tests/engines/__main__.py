@@ -46,7 +46,7 @@ def damaged(lake: Replayed, to: Path) -> dict[str, Path]:
         copies[name] = to / name.replace(" ", "-")
         shutil.copytree(lake.folder, copies[name])
         for prefix in ("lake", "summaries"):
-            # Of the hour that runs, whose files have rows of many accounts.
+            # A file of the current hour, whose files have rows of many accounts.
             victim = sorted((copies[name] / prefix).rglob("*.parquet"))[-1]
             if name == "a file twice":
                 shutil.copyfile(victim, victim.with_stem(f"{victim.stem}-again"))

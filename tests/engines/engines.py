@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.engines.replayed import Totals
 
 _JOB = Path(__file__).with_name("spark_job.py")
-# Spark 4 runs on 17 and 21.
+# Spark 4 runs on Java 17 and 21.
 LEAST_JAVA = 17
 _TIMEOUT_S = 600
 
@@ -65,7 +65,7 @@ def by_spark(questions: Sequence[Question], java: Path) -> tuple[str, list[Total
     ]
     python = SPARK.folder() / "bin" / "python"
     environ = {**os.environ, "JAVA_HOME": str(java.resolve().parent.parent), "PYSPARK_PYTHON": str(python)}
-    # Spark would look for the machine's name in the network.
+    # Otherwise Spark would resolve the machine's name over the network.
     environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     done = subprocess.run(
         [python, _JOB],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOURS = 30
 _AT_ONCE = 100
-# The account that moves more than a bigint holds.
+# This account moves more bytes than a bigint holds.
 HUGE = "210987654321"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _HERE = Path(__file__).parent
-# Members of the API's document that are words for people.
+# Members of the API document that are texts for people.
 _WORDS = frozenset({"description", "title", "summary", "version", "example", "examples"})
 
 

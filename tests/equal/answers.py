@@ -22,14 +22,14 @@ from tests.api import test_foreign_accounts as foreign
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Other names of them are read here than they export.
+# This module reads names that `tests.cli.record` does not export.
 record: Any = tests.cli.record
 snapshots: Any = tests.cli.snapshots
 FORMATS = ("json", "ndjson", "csv", "parquet")
 REQUESTS = 600
 SEED = 20261129
 _TOKENS = ("analyst", "operator", "first", "portal", "second")
-# Answers that are asked for as Parquet, too: one of so many.
+# One of this many answers is also requested as Parquet.
 _PARQUET_EACH = 5
 
 
@@ -86,7 +86,7 @@ def _objects(objects: Any) -> Iterable[str]:
 
 
 def _text(item: Any) -> str:
-    # Each release writes its own version.
+    # Each release writes its own version number.
     return json.dumps({**item, "written_by": "…"} if "written_by" in item else item, sort_keys=True, default=repr)
 
 

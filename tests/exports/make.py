@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 MONTH, BEFORE = "2024-10", "2024-09"
 ACCOUNTS = tuple(f"{number:012d}" for number in (123_456, 103401752927, 309352892428, 618377654291))
 _CORRECTIONS = 20
-# Sizes of lines: from a byte to what crosses a tier.
+# Line sizes range from one byte to one that crosses a tier.
 _MOST_BITS = 43
 
 
 def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
     """Usage of a month with the keys of the sample; each key, account and hour once."""
     draw, lines = random.Random(seed), bill_lines()
-    # The commonest key has a seventh of the lines, and the months' hours are few: more lines need more accounts.
+    # The most frequent key has a seventh of the lines, and the months have few hours, so more lines need more accounts.
     accounts = (*ACCOUNTS, *(f"{number:012d}" for number in range(rows // 1_000)))
     begins_s, ends_s = month_bounds_s(month)
     hours = (ends_s - begins_s) // HOUR_S
@@ -113,7 +113,7 @@ def made(folder: Path, *, rows: int = 1000) -> None:
     exported(folder / "cur", source, request_of("cur"))
     exported(folder / "cur-csv", source, request_of("cur", form="csv"))
     for packed in sorted((folder / "focus-1.4").glob("*-00000.csv.gz")):
-        # Validators take plain files, whose name says the dataset.
+        # Validators read uncompressed files, whose name tells the dataset.
         plain = packed.with_name(packed.name.replace("-00000.csv.gz", ".csv"))
         plain.write_bytes(gzip.decompress(packed.read_bytes()))
 

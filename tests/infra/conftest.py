@@ -4,5 +4,5 @@ import os
 
 from infra.cdk_cli import node_path
 
-# Before anything imports the CDK, whose Python side would start the first Node on the path, whatever its age.
+# Must be set before the CDK is imported, whose Python library would start the first Node on the PATH.
 os.environ.setdefault("JSII_NODE", str(node_path()))

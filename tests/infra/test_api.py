@@ -55,7 +55,7 @@ def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> No
     }
     assert grants.actions("LedgerTable") == {*LOOK_UP, "dynamodb:PutItem"}
     assert grants.actions(USAGE_TABLE) == LOOK_UP
-    # Its only item to write: the large requests in work.
+    # The API's role may write only one item: the list of large requests in progress.
     assert grants.may_write("dynamodb:PutItem", "LedgerTable", "W#api-large")
     for pk in (*KINDS, "K#tokens", "W#api-large-2", "W#held", "W#watch", None):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
@@ -81,7 +81,7 @@ def test_it_is_told_where_prices_are() -> None:
 def test_it_keeps_some_executions_and_can_take_no_others() -> None:
     assert function(with_api(api_concurrency=7))["ReservedConcurrentExecutions"] == 7
     assert function(with_api())["ReservedConcurrentExecutions"] == 10
-    # An emulator ignores it, and an account of LocalStack has too few to reserve any.
+    # An emulator ignores reserved concurrency, and a LocalStack account has too little of it.
     assert "ReservedConcurrentExecutions" not in function(synthesised("local"))
 
 
@@ -125,7 +125,7 @@ def test_every_request_goes_to_the_function_and_neither_hangs_longer_than_the_ot
     assert integration["TimeoutInMillis"] == 12_000
     assert function(stage)["Timeout"] == 12
     assert stage.one("api", f"{GATEWAY}::Route")["Properties"]["RouteKey"] == "$default"
-    # Cross-origin requests are refused by browsers as long as nobody allows them.
+    # Browsers refuse cross-origin requests unless the API allows them.
     assert "CorsConfiguration" not in stage.one("api", f"{GATEWAY}::Api")["Properties"]
 
 
@@ -182,7 +182,7 @@ def test_its_alarms_are_there_with_it_and_its_figures_have_its_own_dimensions() 
             "stage": "prod",
         }
     assert alarms["api-failing"]["Statistic"] == "Average"
-    # Lambda's `Duration` has the start of each process in it, and an emulator takes that of any function for it.
+    # Lambda's `Duration` includes cold starts, and an emulator mixes the metrics of all functions.
     assert (alarms["api-slow"].get("Statistic"), alarms["api-slow"]["Threshold"]) == ("Average", 50)
     for name in ("api-errors", "api-throttled"):
         assert alarms[name]["Namespace"] == "AWS/Lambda"

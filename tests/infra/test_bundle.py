@@ -43,7 +43,7 @@ def test_a_bundle_says_its_version_as_an_installed_package_does(tmp_path: Path) 
     copy_sources(tmp_path)
     code = "import metering.version; print(metering.version.package_version(), metering.version.__file__)"
 
-    # -S: nothing of this environment is seen.
+    # -S: no package of this environment is visible.
     said = subprocess.check_output([sys.executable, "-S", "-c", code], cwd=tmp_path, text=True)
 
     assert said.split() == [package_version(), str(tmp_path / "metering" / "version.py")]
@@ -90,12 +90,12 @@ def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> No
     assert (tmp_path / "metering" / "usage" / "billing_prefixes.json").is_file()
     assert not (tmp_path / "metering" / "cli").exists()
     assert not list(tmp_path.rglob("*.pyc"))
-    # Documentation does not deploy a function anew.
+    # Documentation is left out, so that changing it does not redeploy a function.
     assert not list(tmp_path.rglob("*.md"))
 
 
 def test_no_function_imports_what_the_bundle_leaves_out() -> None:
-    # Imports for type checkers do not run.
+    # Imports for type checkers are not executed.
     graph = grimp.build_graph("metering", "lambdas", cache_dir=None, exclude_type_checking_imports=True)
     needed: set[str] = set()
     for module in graph.find_descendants("lambdas"):

@@ -215,7 +215,7 @@ def test_producers_encrypt_with_the_buckets_default_only(
 
 
 def test_a_condition_that_denied_the_default_encryption_would_be_seen() -> None:
-    # The KMS rule without its `Null`.
+    # Evaluates the KMS rule without its `Null` condition.
     assert holds({"StringNotEquals": {f"s3:{_SSE}": "AES256"}}, {})
 
 
@@ -228,7 +228,7 @@ def test_only_drop_announces_itself_and_the_queue_lets_it(stage: str) -> None:
 
     assert [c["Event"] for c in configurations] == ["s3:ObjectCreated:*"]
     assert configurations[0]["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "drop/"}]
-    # Without the dependency S3 would refuse the configuration on a first deployment.
+    # Without the dependency, S3 would refuse the configuration in a first deployment.
     assert set(allowing) <= set(resource["DependsOn"])
     assert len(allowing) == 1
 
@@ -344,7 +344,7 @@ def test_the_lakes_catalog_is_optional_and_sums_past_64_bits() -> None:
     assert kinds["bytes"] == "decimal(38,0)"
 
 
-# The catalog for engines that know nothing of us, and what such an engine makes of the lake.
+# The catalog for engines without knowledge of the project, and what such an engine reads from the lake.
 
 _HIVE = {pa.string(): "string", pa.int64(): "bigint"}
 
@@ -443,9 +443,9 @@ def test_an_engine_that_lists_the_prefix_and_asks_the_view_gets_the_same_totals(
     assert sum(row[3] for row in rows) == sum(total.bytes for total in world.usage().values())
 
 
-# Each generation of the usage table is a table of its own, and the one before stays while the ledger goes with it.
+# Each generation of the usage table is a separate table, and the previous one stays while the ledger uses it.
 
-# Exports of the usage table that functions of 0.1.0 import. Until they are replaced, CloudFormation lets none of it go.
+# Exports of the usage table that functions of 0.1.0 import. Until those are replaced, CloudFormation keeps these.
 EXPORTS_OF_0_1_0 = {
     "metering-prod-data:ExportsOutputFnGetAttUsageTableADB4B05AArnF1E3F7F0",
     "metering-prod-data:ExportsOutputRefUsageTableADB4B05A536525C4",

@@ -86,7 +86,7 @@ def test_nothing_in_the_environment_leads_the_cdk_past_an_emulator() -> None:
     }
     env = cli_environment(aside, region="eu-west-1", endpoint="http://127.0.0.1:1")
     assert not env.keys() & aside.keys()
-    # On AWS they are a person's own: a VPC endpoint, for one.
+    # On AWS these variables are the user's own, such as a VPC endpoint.
     assert aside.keys() <= cli_environment(aside, region="eu-west-1", endpoint=None).keys()
 
 
@@ -226,7 +226,7 @@ def test_no_deployment_gets_an_assembly_that_another_one_is_removing(
 def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     settings = json.loads((ROOT / "infra" / "cdk.json").read_text())
 
-    # As the CLI does it; a relative output folder is relative to the folder of cdk.json.
+    # The command runs as the CLI runs it; a relative output folder is relative to the folder of cdk.json.
     command = (
         settings["app"].replace("../.venv/bin/python", sys.executable).replace("../.venv/bin/node", str(node_path()))
     )
@@ -237,7 +237,7 @@ def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     assert "metering-local-data" in templates(tmp_path)
 
 
-# The first creation of a data stack that keeps its data: until it is whole, nothing protects its tables.
+# First creation of a data stack that retains its data: until it is complete, its tables are unprotected.
 
 
 class Runs:
@@ -338,7 +338,7 @@ def test_a_rehearsal_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> 
     assert runs.calls == [(False, "--all")]
 
 
-# The stack of an API that the settings do not ask for any more: a deployment does not know of it, and deletes it.
+# The stack of an API that was removed from the settings: a deployment does not include it, and deletes it.
 
 API = "metering-dev-api"
 
@@ -419,7 +419,7 @@ def test_one_that_takes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         made._drop_api()
 
 
-# `cdk deploy` by hand: it deploys what the emulator at the endpoint can do, and a stage of emulators nowhere else.
+# Manual `cdk deploy`: it deploys what the emulator at the endpoint supports, and emulated stages nowhere else.
 
 APIS = {**MINISTACK, "/v2/apis?maxResults=1": b'{"items": []}'}
 
@@ -446,7 +446,7 @@ def test_a_stage_of_an_account_is_itself_on_aws() -> None:
 def test_a_stage_of_emulators_is_not_deployed_to_an_account() -> None:
     with pytest.raises(OperationFailedError, match="Stage local runs on an emulator, and AWS_ENDPOINT_URL names none"):
         config_by_hand(asked("local"), {"CDK_DEFAULT_ACCOUNT": "123456789012"})
-    # The CDK CLI knows nothing of the variable of localstack-client.
+    # The CDK CLI ignores localstack-client's variable.
     with pytest.raises(OperationFailedError, match="AWS_ENDPOINT_URL names none") as refused:
         config_by_hand(asked("local"), {"CDK_DEFAULT_ACCOUNT": "123456789012", "LOCALSTACK_HOST": "127.0.0.1:1"})
     assert "metering local up" in refused.value.advice

@@ -17,7 +17,7 @@ from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"}
 
-# One partition of each kind of item that counts (docs/protocol.md).
+# One partition of each kind of item that affects totals (docs/protocol.md).
 KINDS = ("B#1", "C#1", "U#0", "P#0", "H#2026-11-24T13", "R#U0", "R#L0", "D#1", "T#2026-10", "G")
 
 
@@ -92,7 +92,7 @@ class Grants:
             for statement in self.statements
             if action in _listed(statement["Action"])
             for text in map(json.dumps, _listed(statement["Resource"]))
-            # Objects of this region's bucket; what is written otherwise is in buckets of other regions.
+            # Objects of this region's bucket; other spellings are buckets of other regions.
             if '"/' in text
         }
 
@@ -214,7 +214,7 @@ def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
 def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_its_own_scan_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
 
-    # Quarantine says which dropped objects were refused for their senders.
+    # Quarantine tells which dropped objects were refused for their senders.
     assert grants.prefixes("s3:GetObject") == {
         "staging/", "lake/", "summaries/", "runs/", "rated/", "audit/", "quarantine/"
     }  # fmt: skip
@@ -339,7 +339,7 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
     assert grants.may("sqs:SendMessage", "IngestQueue")
     assert not grants.may("sqs:ReceiveMessage", "IngestQueue")
     assert grants.actions(USAGE_TABLE) & WRITES == {"dynamodb:UpdateItem"}
-    # Like compactor, roll-up and biller, it may clean up, and never in the lake.
+    # Like the compactor, roll-up and biller, the operator may clean up, but never in the lake.
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U", "rated/", "doctor/"}
 
 

@@ -146,7 +146,7 @@ def test_the_onramp_reads_below_the_prefixes_and_nowhere_else_in_foreign_buckets
     lists = [each["Condition"] for _, each in foreign if each["Action"] == "s3:ListBucket"]
     assert holds(lists[0], {"s3:prefix": "AWSLogs/1"})
     assert not holds(lists[0], {"s3:prefix": "secrets/"})
-    # A list without a prefix would show the keys of the whole bucket.
+    # Listing without a prefix would show the keys of the whole bucket.
     assert not holds(lists[0], {})
     assert len(lists) == 2
 
@@ -253,7 +253,7 @@ def test_the_functions_understand_their_environment(stage: str) -> None:
         settings = OnrampSettings.from_env(given)
         config = StageConfig.load(stage, {"log_sources": SOURCES})
         assert decode_sources(settings.log_sources) == tuple(source.plain() for source in config.log_sources)
-        # Names of resources are about 90 characters. A function has room for 4 KB.
+        # Resource names have about 90 characters. A function's environment may have 4 KB.
         assert (
             sum(len(key) + (len(value) if isinstance(value, str) else 90) for key, value in variables.items()) < 4_096
         )
@@ -277,5 +277,5 @@ def test_alarms_over_these_resources_lie_beside_them() -> None:
     assert "LogSources" not in observed
     for alarm in synth.resources("pipeline", "AWS::CloudWatch::Alarm").values():
         assert alarm["Properties"]["AlarmActions"]
-    # And they come to whom alarms come to, at all times.
+    # The alarms notify the alarm topic at all times.
     assert synth.resources("pipeline", "AWS::CloudWatch::Alarm")

@@ -18,7 +18,7 @@ from tests.infra.support.resolved import place_of
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 from tests.unit.house.command_lines import parsed
 
-# An alarm that cannot publish turns red and nobody hears. No emulator checks this, so that the links are walked here.
+# An alarm that cannot publish fires unnoticed. No emulator checks this, so the test follows the permissions here.
 
 ALARM = "AWS::CloudWatch::Alarm"
 EXPORT = "Fn::ImportValue"
@@ -83,7 +83,7 @@ def _lets_cloudwatch_encrypt(statement: dict[str, Any]) -> bool:
         statement["Effect"] == "Allow"
         and statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         and set(statement["Action"]) >= {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # Without it every account's alarms could use the key.
+        # Without the condition, every account's alarms could use the key.
         and statement.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     )
 
@@ -254,9 +254,9 @@ def test_alarms_of_log_sources_exist_in_a_region_that_has_some_and_in_no_other(s
         assert found & of_logs == wanted
 
 
-# Dashboards: named, within the quotas, with the thresholds of the alarms, and one view of all regions.
+# Dashboards: named, within the quotas, with the alarms' thresholds, and one view of all regions.
 
-# CloudWatch's quotas: metrics of a graph, and metrics of a free dashboard.
+# CloudWatch quotas: metrics per graph, and metrics per free dashboard.
 GRAPH_METRICS = 500
 FREE_METRICS = 50
 HOME = json.dumps({"rollout_project": True})
@@ -357,7 +357,7 @@ def test_batches_and_records_have_axes_of_their_own() -> None:
 def test_durations_are_the_slowest_hundredth_as_a_share_of_each_timeout() -> None:
     [graph] = [each for each in widgets(body("prod", Dashboard.LOAD), "metric") if "p99" in each["title"]]
     shares = {row[0]["label"]: row[0]["expression"] for row in graph["metrics"] if isinstance(row[0], dict)}
-    # 60 s: a duration of 60,000 ms is 100 %.
+    # With a timeout of 60 s, a duration of 60,000 ms is 100 %.
     assert shares["aggregator"] == "aggregator/600"
     assert shares["compactor"] == "compactor/9000"
     assert all(row[-1]["stat"] == "p99" for row in graph["metrics"] if not isinstance(row[0], dict))

@@ -52,12 +52,11 @@ if TYPE_CHECKING:
 
     from tests.simulation.region.ports import Process
 
-# Each role may do what its code does: calls of whole histories, held against the templates of real stages.
-# Emulators do not check `dynamodb:LeadingKeys`, so only this shows that a note lands in a partition that its writer may
-# write.
+# Each role may do what its code does: calls of whole histories, compared with the templates of real stages. Emulators
+# do not check `dynamodb:LeadingKeys`, so only this test shows that a note's partition is writable for its writer.
 
 _SEEDS = range(30)
-# Roles that may run each process of a history. Several roles may: people run the jobs, too.
+# Roles that may run each process of a history. There are several, because people run the jobs, too.
 _ROLES_OF = {
     "worker": ("Aggregator",),
     "compactor": ("Compactor", "Operator"),
@@ -222,7 +221,7 @@ class _Region:
         now_s = self._clock.now_ms() // 1_000
         known = Completeness(through_s=now_s, measured_s=now_s)
         self._items.put(Put(table=Table.LEDGER, item=known.to_item()))
-        # Where senders are refused, quarantine is asked as well.
+        # Where senders are refused, quarantine is read, too.
         self._items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROA:other", now_s)))
         assert self.jobs("Reconciler").drop_check.run(self._deadline()).count == 1
         assert self.jobs("Reader").drop_check.look(since_s=0)
@@ -310,7 +309,7 @@ def test_a_grant_for_another_partition_would_be_seen() -> None:
     assert denied == {"W#complete", "W#figures", "W#queues"}
 
 
-# Policies of docs/contract/producers.md: as it says, and no wider than the stack's own role.
+# The policies in docs/contract/producers.md: they work as described, and are no wider than the stack's own role.
 
 _CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract" / "producers.md"
 _BUCKET = "arn:aws:s3:::metering-prod-data-bucket"
@@ -343,7 +342,7 @@ def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -
 
     assert list(iam.PolicyDocument.from_json(permission).validate_for_identity_policy()) == []
     assert list(iam.PolicyDocument.from_json(trust).validate_for_any_policy()) == []
-    # A role is the resource of its own trust policy, so that names none.
+    # The resource of a trust policy is its own role, so the policy names none.
     assert [sorted(statement) for statement in trust["Statement"]] == [
         ["Action", "Condition", "Effect", "Principal", "Sid"]
     ]
@@ -398,9 +397,9 @@ def test_a_policy_that_named_no_prefix_would_be_seen() -> None:
     assert allows(wide, "s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson")
 
 
-# Registered producers: the stacks tell the aggregator the service's own senders, and nobody else judges.
+# Registered producers: the stacks pass the service's own senders to the aggregator, which alone checks senders.
 
-# An emulated stage and one of an account: the others are like these.
+# One stage on an emulator and one on AWS represent all others.
 STAGES = ("local", "prod")
 REGISTERED: dict[str, Any] = {"producers": "registered"}
 

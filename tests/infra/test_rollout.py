@@ -42,7 +42,7 @@ def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(
     source = project["Source"]
     assert isinstance(source, dict)
     spec = json.loads(source["BuildSpec"])
-    # CodeBuild sets AWS_REGION to the region of the project: the home region, whatever the base of the stage calls so.
+    # CodeBuild sets AWS_REGION to the project's region: the home region, even if the stage's base has another one.
     assert spec["phases"]["build"]["commands"] == [
         "uv run metering region reconcile --stage prod --region $AWS_REGION --yes --format json"
     ]
@@ -89,7 +89,7 @@ def test_it_may_make_every_call_that_building_a_region_makes(template: dict[str,
     sources = [(adapters / f"{name}.py").read_text() for name in names]
     calls = {":".join(call) for text in sources for call in re.findall(r'translated\("(\w+)\.(\w+)"\)', text)}
     assert len(calls) > 10
-    # `region status` asks for drift, `uninstall` empties the bucket, `local` asks what emulators do: people's commands.
+    # People's commands: `region status` detects drift, `uninstall` empties the bucket, `local` makes emulator calls.
     of_people = {"cloudformation:DetectStackDrift", "s3:ListObjectVersions", "apigatewayv2:GetApis"}
     needed = {call.replace("lambda:Invoke", "lambda:InvokeFunction") for call in calls - of_people}
     policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]

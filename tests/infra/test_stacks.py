@@ -58,7 +58,7 @@ def test_references_go_from_observability_over_pipeline_to_data(stage: str) -> N
         assert imported <= set(PARTS[:position])
 
 
-# Kept when its stack is updated or deleted, but not when the stack's first creation fails.
+# Retained when the stack is updated or deleted, but not when its first creation fails.
 KEPT = "RetainExceptOnCreate"
 
 
@@ -188,7 +188,7 @@ def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
     assert used - asked == {"iam"}
 
 
-# The functions work with the settings that the data stack publishes.
+# The functions use the settings that the data stack publishes.
 
 CHANGED = json.dumps(
     {
@@ -221,7 +221,7 @@ def test_functions_and_commands_work_with_the_same_settings(name: str, overrides
         assert settings.settings_sha256 == document.functions_sha256
     outputs = stage.templates["pipeline"]["Outputs"]
     assert outputs["FunctionSettingsSha256"]["Value"] == document.functions_sha256
-    # The value that version 0.1.0 compares with the output of the data stack.
+    # Version 0.1.0 compares this value with the output of the data stack.
     assert outputs["SettingsSha256"]["Value"] == document.sha256
 
 
@@ -368,7 +368,7 @@ def test_text_from_the_command_line_is_understood() -> None:
 
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
-    # A mapping changes the entries that it names, and keeps the stage's others.
+    # A mapping changes only the entries that it names.
     of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "reserve_ms": 5_000}
     assert config.tunables == {**of_the_base, "rollup_commits": 8}
     assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
@@ -378,11 +378,11 @@ def test_the_stage_decides_no_setting_that_functions_do_not_know() -> None:
     assert {"window_s", "marker_life_s", "reserve_ms"} <= set(Policy.model_fields)
 
 
-# Every region is the same, an invented one too.
+# Every region gets the same stacks, even an invented one.
 
 REGIONS = ("us-east-1", "eu-central-2", "cn-north-1", "us-gov-west-1", "eusc-de-east-1", "ap-southeast-9")
 ACCOUNT = "123456789012"
-# Regions, and partitions as they stand in an ARN or a domain.
+# Matches regions, and partitions as they appear in an ARN or a domain.
 REGION_LITERAL = re.compile(r"\b(?:[a-z]{2,4}(?:-[a-z]+)+-\d)\b")
 PARTITION_LITERAL = re.compile(r"arn:aws|amazonaws\.com\.cn|aws-cn|aws-us-gov")
 
@@ -424,7 +424,7 @@ def test_there_are_no_custom_resources(stage: str) -> None:
     kinds = {resource["Type"] for resource in synthesised(stage).all_resources().values()}
 
     assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
-    # Such a resource would bring a provider function of the CDK's.
+    # Such a resource would add a provider function of the CDK.
     everything = synthesised(stage).all_resources().values()
     functions = [resource for resource in everything if resource["Type"] == "AWS::Lambda::Function"]
     assert functions
@@ -435,11 +435,11 @@ def test_there_are_no_custom_resources(stage: str) -> None:
 def test_nothing_is_looked_up_or_reported(stage: str) -> None:
     for template in synthesised(stage).templates.values():
         assert "AWS::CDK::Metadata" not in {resource["Type"] for resource in template["Resources"].values()}
-        # The bootstrap stack's version is the one parameter that the CDK's own roles bring.
+        # The only parameter is the bootstrap stack's version, which the CDK's own roles add.
         assert set(template.get("Parameters", {})) <= {"BootstrapVersion"}
 
 
-# Each stack says the release that it was deployed from, and that it is a rehearsal if it is one.
+# Each stack outputs the release that it was deployed from, and whether it is a rehearsal.
 
 PROD, TRIED = "prod", json.dumps(REHEARSAL)
 
@@ -479,7 +479,7 @@ def test_a_rehearsal_keeps_all_settings_of_its_stage_but_those() -> None:
 
 @pytest.mark.parametrize("stage", [*STAGE_NAMES, f"prod{WITH_API}"])
 def test_a_stage_is_what_was_reviewed(stage: str) -> None:
-    # Meant to differ? `python -m tests.infra.snapshots` writes the snapshots; read their difference.
+    # Meant to differ? `python -m tests.infra.snapshots` writes the snapshots; review their diff.
     assert snapshot_of(reviewed(stage)) == path_of(stage).read_text()
 
 

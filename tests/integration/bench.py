@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from metering.stores.queues import Delivery
     from tests.integration.region import Region, Scenario
 
-# What can happen to a call, and whether what comes late comes only after everything was done again.
+# Faults of a call, and whether a late call is applied only after everything was done again.
 VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
 # For restartable jobs, dying before a call equals dying after the previous one, which is tried, too.
 JOB_VARIANTS = [variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE]
 
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 
-# The gate tries every third of the calls that differ; `make matrix` all.
+# The gate tries every fifth of the differing calls; `make matrix` tries all.
 _EVERY = 1 if os.environ.get("METERING_EVERY_CALL") else 5
 
-# Nothing is applied and the call is unavailable, as when requests get lost; only what the adapters are told differs.
+# Nothing is applied and the call is unavailable, as with a lost request; only the adapter's error differs.
 _ANSWERS = (Trouble.THROTTLED, Trouble.CONFLICTED)
 
 

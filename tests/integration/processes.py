@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from metering.stores.queues import Delivery
 
-# A message comes back this soon after its worker died.
+# A message reappears this soon after its worker died.
 VISIBILITY_S = 3
 # Messages of one invocation.
 MESSAGES = 10
@@ -64,7 +64,7 @@ class Crew:
     def __init__(self, site: Site, jobs: Iterable[Callable[[Any], None]]) -> None:
         self._site = site
         self._jobs = list(jobs)
-        # Forked from a server that has imported everything and has no threads: a new process is there at once.
+        # The fork server has imported everything and has no threads, so a new process is ready at once.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(sorted({job.__module__ for job in self._jobs}))
         self._running = {number: self._start(job) for number, job in enumerate(self._jobs)}

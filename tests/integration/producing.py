@@ -15,7 +15,7 @@ from tests.support.emulated import clients_of
 SOURCE = "edge-7f3a"
 KEYS = 24
 RECORDS = 3
-# Every sixth key is too large for a message.
+# Every sixth key's records are too large for a message.
 _LARGE_CHARS = 500_000
 
 

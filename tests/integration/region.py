@@ -98,7 +98,7 @@ class Region:
             ledger_table=self.resources.ledger,
             usage_table=self.resources.usage,
             data_bucket=self.resources.bucket,
-            # Few enough that some kinds of the scenarios have no number.
+            # Few enough that some kinds of the scenarios get no number.
             kinds_per_account=130,
         )
 
@@ -137,7 +137,7 @@ class Region:
         }
         totals: Counter[tuple[Line, str]] = Counter()
         for item in self.items.scan(Table.USAGE):
-            # Beside usage, the table has its generation.
+            # Besides usage, the table contains its generation.
             if not str(item["pk"]).startswith("A#"):
                 continue
             account_id = str(item["pk"]).split("#")[1]

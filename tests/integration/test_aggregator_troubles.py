@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.emulator
 
-# A message that has no verdict after so many deliveries is in the dead-letter queue.
+# A message without a verdict after this many deliveries is in the dead-letter queue.
 DELIVERIES = 5
 
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.emulator
 
 EARLIER = "2026-11-24T11"
 OUT = "DataTransfer-Out-Bytes"
-# Everything is due at once, and two runs are needed.
+# Everything is due at once, in two runs.
 POLICY = compaction(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 
@@ -81,7 +81,7 @@ def jobs(region: Region) -> None:
         shards=1,
     )
     assert compactor.run(region.deadline()).finished
-    # S3 says by the machine's clock when an object was written.
+    # S3's modification times come from the machine's clock.
     region.clock.advance_s(max(DAY_S, int(time.time()) + 2 * HOUR_S - region.clock.now_ms() // 1000))
     for cleaner in (region.jobs().cleaner, region.jobs().orphans, region.jobs().rollup_cleaner):
         cleaner.run(region.deadline())
@@ -125,7 +125,7 @@ def suffer(bench: Bench, call: int, trouble: Trouble, *, very_late: bool) -> str
     if not very_late:
         bench.wire.deliver_late()
         wrong += [f"after what came late: {found}" for found in (lake_problems(region, made),) if found]
-    # Twice: what is found aborted by one cleaning is removed by the next.
+    # Two cleanings: the second one removes the objects that the first one found aborted.
     for _ in range(2):
         jobs(region)
     if bench.wire.late:

@@ -60,7 +60,7 @@ def issuer_of(region: Region) -> Issuer:
     home = cast(
         "RegionConnection",
         SimpleNamespace(region="us-east-1", items=region.items, objects=region.objects, view=jobs.view, jobs=jobs),
-    )  # what the parts need of a connection
+    )  # The parts of a connection that the jobs need.
     return build_issuer(home, StageUsage([home]))
 
 
@@ -108,7 +108,7 @@ class Documents(NamedTuple):
 
 ISSUE = Documents(issue, {payer: [1] for payer in PAYERS})
 CREDIT = Documents(credit, {PAYERS[0]: [1, 2], PAYERS[1]: [1]})
-# Crediting begins with issuing, so it makes every call of both; `make matrix` tries issuing alone as well.
+# Crediting starts with issuing, so it makes every call of both; `make matrix` also tries issuing alone.
 JOBS = {"issue": ISSUE, "credit": CREDIT} if os.environ.get("METERING_EVERY_CALL") else {"credit": CREDIT}
 
 
@@ -161,7 +161,7 @@ def test_issue_that_is_killed_twenty_times_at_a_random_call_gives_the_bytes_of_a
     parts, others = issuer_of(region), issuer_of(calm)
     for payer in PAYERS:
         mine, theirs = (each.store.stored(f"{payer}-{MONTH}-1").invoice for each in (parts, others))
-        # The digest of the closed month names files whose names are random.
+        # The closed month's digest covers file names, which are random.
         assert mine.lines == theirs.lines
         assert mine.accounts == theirs.accounts
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.emulator
 
 BATCHES = 24
-# Each batch has a row of this hour and late ones, of the same hour on the days before.
+# Each batch has one row of this hour, and late rows of the same hour on earlier days.
 RECORDS = 5
-# A process dies at one of so many calls to the stores. A batch takes three of them, a run and its cleaning hundreds.
+# A process dies at one of this many store calls. A batch takes three calls, and a run with its cleaning hundreds.
 WORKER_CALLS, COMPACTOR_CALLS = 15, 250
 
 
@@ -156,7 +156,7 @@ class Race:
         for region in self._lives(WORKER_CALLS):
             try:
                 while self._acknowledged < BATCHES:
-                    # A killed worker comes back, as its message would.
+                    # A killed worker runs again, as its message would be delivered again.
                     assert not region.send(self._acknowledged, self.hour_s).retry
                     self._acknowledged += 1
             except Killed:
@@ -215,7 +215,7 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     region.jobs.rollup.run(region.deadline())
     region.jobs.compactor.run(region.deadline())
     region.jobs.cleaner.run(region.deadline())
-    # Objects that a worker put before it died.
+    # Cleans the objects that a worker put before it died.
     replace(region.jobs.orphans, age_s=-MINUTE_S).run(region.deadline())
     assert not list(region.jobs.objects.list("staging/"))
     now_s = region.clock.now_ms() // 1000

@@ -135,7 +135,7 @@ def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site:
     chance = random.Random(7)
     killed, end = 0, time.monotonic() + LIMIT_S
     running: dict[int, BaseProcess] = {}
-    # A fast machine may be through before anybody was killed. A process that is through begins anew.
+    # A fast machine may finish before any process was killed. A process that has finished starts again.
     while killed < KILLS or not all((site.log_dir / f"done-{seed}").exists() for seed in range(PROCESSES)):
         assert time.monotonic() < end
         for seed in range(PROCESSES):
@@ -153,7 +153,7 @@ def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site:
     assert booked_bytes(site) == BYTES * FILES
 
 
-# A context is captured from the EC2 of an emulator, kept in its S3, and judges a line.
+# A context is captured from an emulator's EC2, stored in its S3, and used to judge a line.
 
 
 NOW_S = parse_hour("2026-11-24T13") + 1_020
@@ -182,7 +182,7 @@ def test_a_capture_of_an_emulator_judges_a_line(clients: Clients) -> None:
     assert len(list(store.names())) == 1
 
     name = FileName(kind="vpc-flow", identity="flow:a", account_id="123456789012", region=region, source=log_id)
-    # A version 2 line: direction and zone are those of the inventory.
+    # In a version 2 line, direction and zone come from the inventory.
     line = FlowHop(
         interface_id=interface["NetworkInterfaceId"], source=interface["PrivateIpAddress"], destination="10.77.1.200"
     )

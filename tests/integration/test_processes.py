@@ -114,7 +114,7 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: Site, c
     queue, region = queue_of(site), region_of(site)
     watch = Watch(region, made)
     chance = random.Random(1)
-    # An invocation's worth, and the same once more: two workers have the two at once.
+    # The messages of an invocation, and the same once more: two workers process both at once.
     blocks = [bodies[start : start + MESSAGES] for start in range(0, BATCHES, MESSAGES)]
     assert queue.send_many([text for block in blocks for text in (*block, *block)]) == []
     deadline = time.monotonic() + LIMIT_S
@@ -134,7 +134,7 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: Site, c
     assert overlapping(works(site.log_dir)) > 0, "no two processes ever had the same batch at the same time"
 
 
-# A producer that is killed again and again sends to a real queue and bucket, and each record is metered once.
+# A producer that is killed repeatedly sends to a real queue and bucket, and each record is metered once.
 
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +166,7 @@ def test_each_record_is_metered_once_and_no_number_is_missing(ministack: str, tm
             caller.kill()
             kills += 1
         assert caller.wait() in (0, -9)
-        # A producer that finished starts again elsewhere, so that later kills hit other places.
+        # A finished producer starts again with other data, so that later kills hit other places.
         if caller.returncode == 0:
             kills += 1
     done = subprocess.run([*command, str(tmp_path / "state")], cwd=ROOT, check=False, timeout=120)

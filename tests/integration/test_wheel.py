@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = package_version()
-# Pages of the documentation that the command line shows.
+# Documentation pages that the command line prints.
 COPIED = {"metering/cli/help/architecture.md"}
-# Nothing of whoever runs the tests: no account, no emulator, no endpoint.
+# The environment without the tester's account, emulator and endpoint.
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "PYTHON"))}
 
 
@@ -81,7 +81,7 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     book = "metering/billing/prices/sample"
     assert {"metering/usage/billing_prefixes.json", f"{samples}/README.md", f"{samples}/records.ndjson"} <= ours
     assert {f"{samples}/sku_prices.csv", f"{book}/README.md", f"{book}/book.json", f"{book}/book-1.json"} <= ours
-    # The runbooks have one source, in the documentation.
+    # The runbooks have a single source, in the documentation.
     pages = {f"metering/operations/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").iterdir()}
     assert {name for name in names if name.startswith("metering/")} == ours | pages | COPIED
     assert f"transfer_metering-{VERSION}.dist-info/licenses/LICENSE" in names
@@ -89,11 +89,11 @@ def test_the_wheel_has_every_module_and_data_file_and_the_licences(wheel: Path) 
     assert {f"{vendored}/uPlot.iife.min.js", f"{vendored}/uPlot.min.css", f"{vendored}/LICENSE"} <= names
     licence = zipfile.ZipFile(wheel).read(f"{vendored}/LICENSE").decode()
     notice = zipfile.ZipFile(wheel).read(f"transfer_metering-{VERSION}.dist-info/licenses/NOTICE").decode()
-    # What others made is named, with its licence: uPlot's whole, that of the sample data by name and address.
+    # Third-party work is named with its licence: uPlot's licence in full, that of the sample data by name and address.
     assert " ".join(licence.split()) in " ".join(notice.split())
     for needed in ("uPlot", "FOCUS Sample Data", "CC BY 4.0", samples, book):
         assert needed in notice, needed
-    # The samples are not ours, and their licence wants to be named where they are.
+    # The samples are third-party work, and their licence must be named beside them.
     for folder in (samples, book):
         assert "CC BY 4.0" in zipfile.ZipFile(wheel).read(f"{folder}/README.md").decode()
 
@@ -122,7 +122,7 @@ def test_help_works_without_the_sources(words: str, installed: Path) -> None:
 
 
 _PLACE = "--region eu-west-1 --stage prod"
-# All of them by one process: a start for each takes longer than all pages.
+# One process prints all pages: starting one for each takes longer than all pages.
 _RUNBOOKS = """
 import json, sys
 from metering.cli.app import app

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parents[2]
 _TREES = ("metering", "lambdas", "load_tests", "tests", "infra")
 _LIMIT_S = 300
-# A line of pytest's summary. An id of a parameter may have spaces, and the message behind it, too.
+# Matches a line of pytest's summary. A parameter id may contain spaces, and so may the message after it.
 _KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::[^\s\[]+(?:\[.*?\])?)?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -127,14 +127,14 @@ def _run(copy: Path, suite: str, limit_s: float) -> str:
     """The test of the suite that fails, or nothing."""
     done = _pytest(copy, suite, limit_s)
     if done is None:
-        # Slow is not wrong: a mutant that only makes a suite endless is not found.
+        # Slow is not wrong: a mutant that only makes a suite endless does not count as found.
         sys.stdout.write(f"{suite} did not end in {limit_s:.0f} s\n")
         return ""
     if done.returncode == 0:
         return ""
     killer = killer_in(done.stdout)
     if not killer:
-        # Not a failed test: the suite itself could not run, which proves nothing.
+        # No test failed: the suite itself could not run, which proves nothing.
         sys.stdout.write(done.stdout[-2000:] + done.stderr[-2000:])
     return killer
 

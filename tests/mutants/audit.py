@@ -104,7 +104,7 @@ AUDIT = (
          "accounts=frozenset(),\n"),
     ),
     *seeded("metering/audit/census.py", ("tests/unit/audit/test_census.py",),
-        # Elsewhere a scan that goes on would never end.
+        # With other suites, a scan that resumes would never end.
         ("P37 the rows of a scan are listed before its markers are read",
          """            self._count(state, partial(self._markers, state, limit), tell)
             self._begin_rows(state)

@@ -252,7 +252,7 @@ MUTANTS = (
     ),
     *seeded("metering/lake/compactor.py", LAKE,
         ("an hour of a commit is planned twice: pending is listed before the newest run is read",
-         """        # The outcome does not matter: the chain is read again before any work.
+         """        # Both outcomes lead to the same next step: the chain is read again before any work.
 """,
          """        newest = chain.newest()
 """),

@@ -42,7 +42,7 @@ def reference_plan(style: str, **changes: object) -> NetworkPlan:
     return replace(NetworkPlan(first_s=FIRST_S, style=style, **given), **changes)  # type: ignore[arg-type]  # by name
 
 
-# Readers' names of the optional fields of a log.
+# Readers' names for the optional fields of a log.
 ATTRIBUTES = {
     name: attribute
     for name, attribute in OF_FIELDS.items()

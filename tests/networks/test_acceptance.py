@@ -32,7 +32,7 @@ from tests.support.networks.flow_logs import MIXED
 from tests.support.networks.traffic import Network, NetworkPlan
 
 _PERCENT = 100
-# Eight slots pass a full hour.
+# Eight slots cross the start of an hour.
 PLAN = NetworkPlan(first_s=FIRST_S, lines=5_000, slots=8, variety=6, edge_requests=300)
 
 
@@ -47,7 +47,7 @@ def first() -> NetworkWorld:
     return metered(*made())
 
 
-@pytest.mark.parametrize("style", [MIXED, "v2"])  # the reference network has the others
+@pytest.mark.parametrize("style", [MIXED, "v2"])  # The reference network has the other styles.
 def test_every_byte_is_counted_once_in_its_direction_and_none_wrongly(style: str) -> None:
     network, files = made(style)
     world = first() if style == MIXED else metered(network, files)
@@ -106,7 +106,7 @@ def test_other_address_ranges_and_another_inventory_change_nothing_of_what_was_m
     _drop_a_subnet(described)
     world.know(described, FIRST_S - FIRST_S % HOUR_S)
     world.know(described, FIRST_S - FIRST_S % HOUR_S + HOUR_S)
-    # Parts are objects of a queue, and may be gone when a file comes again. They are made as the plan says.
+    # Parts are objects that messages point to. If they are deleted when a file arrives again, the plan makes them anew.
     world.objects.delete([info.key for info in world.objects.list(LOG_PARTS_PREFIX)])
     places = world.put(files)
     assert set(world.take_all([*places, *world.put(replica(file) for file in files)])) <= {"repeated", "empty"}
@@ -140,7 +140,7 @@ def test_with_a_context_each_hour_a_new_log_gets_the_authority_at_a_full_hour_an
     new = max(network.flow_logs.logs, key=lambda log: log.created_s)
     assert new.created_s > hour_s
     world = NetworkWorld()
-    # Captured before the new log was made, and after it.
+    # One context was captured before the new log was created, and one after.
     world.know(_without_flow_log(whole, new.id), hour_s)
     world.know(whole, hour_s + HOUR_S)
     places = world.put(files)
@@ -161,7 +161,7 @@ def test_a_changed_line_under_the_same_name_is_one_conflict_kept_and_alerted() -
         world.work()
     assert world.report() == before
     assert [key for key in set(world.objects.keys()) - objects if key.startswith(QUARANTINE_PREFIX)]
-    # The figure of the alarm on conflicts.
+    # The figure that the alarm on conflicts uses.
     conflicts = {conflict_of(item) for item in world.items.query(Table.LEDGER, CONFLICT_PK)}
     assert len(conflicts) == 1
     assert Figure.CONFLICTS in {alarm.metric for alarm in ALARMS}

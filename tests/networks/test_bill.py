@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from tests.support.networks.files import LogFile
 
 PLAN = NetworkPlan(first_s=FIRST_S, lines=1_500, variety=4, style="v11")
-# Charges that no log shows: hours, requests, storage.
+# Charges that appear in no log: hours, requests, storage.
 UNSEEN = ("USW2-NatGateway-Hours", "USW2-VpcEndpoint-Hours", "USW2-TransitGateway-Hours", "USW2-Requests-Tier1")
-# AWS's bills have a prefix there for some usage types only.
+# AWS's bills have the us-east-1 prefix only for some usage types.
 IN_VIRGINIA = {"TransitGateway-Bytes": "USE1-TransitGateway-Bytes"}
-# Peering, regions by peered gateways, and what gateways process, by their policies.
+# Peering, regions behind peered gateways, and processing by gateways according to their policies.
 HARD = {
     "USW2-VpcPeering-In-Bytes",
     "USW2-VpcPeering-Out-Bytes",

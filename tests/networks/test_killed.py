@@ -90,7 +90,7 @@ def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
     (site.log_dir / "passes").unlink(missing_ok=True)
     queue, region = queue_of(site), region_of(site)
     ends = time.monotonic() + LIMIT_S
-    # Both takers take every file once more, undisturbed; then the queue runs dry.
+    # Both processes take every file once more without kills; then the queue is emptied.
     while _passes(site) < JOBS.count(take) and time.monotonic() < ends:
         time.sleep(0.2)
     for number in range(JOBS.count(take)):
@@ -103,6 +103,6 @@ def test_processes_that_take_logs_and_are_killed_at_random_give_the_same_report(
     region.roll_up()
     view = LakeView(items=region.items, objects=region.objects, reader=ParquetLakeReader(region.objects), shards=1)
     assert not differences(network, rows_of(view))
-    # Accepted batches are in reports once they are rolled up.
+    # Accepted batches appear in reports after the roll-up.
     region.roll_up()
     assert report_of(region.items, first_s) == calm.report()

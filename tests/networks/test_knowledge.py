@@ -43,7 +43,7 @@ def test_nothing_is_wrong_with_all_nothing_and_each_single_piece_of_the_inventor
 
 def test_with_the_whole_inventory_version_11_classifies_all_that_can_be_known() -> None:
     marks = asked("v11").marks(context_timeline(asked("v11").description))
-    # Now and then a log leaves the next hop out. Then a transit gateway is not told from other ways.
+    # Now and then, a log omits the next hop. Then a transit gateway cannot be distinguished from other routes.
     assert 100 * sum(marks.knowable.values()) < marks.bytes, marks.knowable
 
 

@@ -73,7 +73,7 @@ class NetworkWorld(World):
         self.buckets: dict[str, LogBucket] = {}
         self.queue = MemoryQueue(self.clock)
         self.contexts = ContextStore(self.objects)
-        # Kinds of logs that it knows; none for those of this release.
+        # The kinds of logs in this world; empty for those of this release.
         self.kinds: Sequence[LogKind] = ()
 
     def put(self, files: Iterable[LogFile]) -> list[tuple[str, str]]:

@@ -26,10 +26,10 @@ _SOLD = (
     ("PAIR", "USW2-USE1-AWS-Out-Bytes", Services()),
 )
 _USAGE_TYPES = (*dict.fromkeys(usage_type for _, usage_type, _ in _SOLD), "A-New-Bytes", "Unclassified-Out-Bytes")
-# A month has few hours here, so that usage, price changes and cuts meet in them.
+# A month has few hours here, so that usage, price changes and cuts coincide.
 _HOURS = tuple(24 * day + hour for day in (0, 1, 2, 11) for hour in (0, 1, 13, 23))
 _CHANGES = (-24, 0, 1, 13, 24, 37, 48, 24 * 11 + 13)
-# Small sizes meet boundaries, large ones are beyond what 64 bits hold.
+# Small sizes hit boundaries, and large ones exceed 64 bits.
 _UNITS = (1, GIB, 10**18 + 7)
 
 _sizes = st.integers(0, 12)

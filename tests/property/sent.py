@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _HOUR_S = 3_600
 WINDOW_S = 35 * 24 * _HOUR_S
-Hours = dict[int, tuple[int, int]]  # own hour -> bytes, records
+Hours = dict[int, tuple[int, int]]  # Own hour -> bytes and records.
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ACCOUNTS = ("000000000000", "111111111111", "222222222222", "333333333333")
 PEERS = {"internet": "DataTransfer-Out-Bytes", "cloudfront": "CloudFront-Out-Bytes"}
-# Clocks go back on 2026-10-25 in Berlin and on 2026-11-01 in New York.
+# Clocks are set back on 2026-10-25 in Berlin and on 2026-11-01 in New York.
 ZONES: tuple[tzinfo, ...] = (UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"))
 FIRST_S = HOUR - 33 * DAY_S
 
@@ -49,7 +49,7 @@ RECORDS = st.lists(
         peer=st.sampled_from(sorted(PEERS)),
         start_s=st.one_of(
             st.integers(FIRST_S, NOW_S),
-            # Hours about a change of clocks, and about the ends of a month.
+            # Hours around a clock change, and around the ends of a month.
             st.integers(int(datetime(2026, 10, 24, 21, tzinfo=UTC).timestamp()), FIRST_S + 5 * DAY_S),
             st.integers(int(datetime(2026, 10, 31, 21, tzinfo=UTC).timestamp()), FIRST_S + 12 * DAY_S),
         ),

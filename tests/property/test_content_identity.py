@@ -16,7 +16,7 @@ from tests.property.test_paths_agree import any_records, facts, typed_records
 from tests.support.reading import SENT_AT_S, Desk, message, record
 from tests.support.stage import admission
 
-# A change of any of these is another version of the hash: markers with the old one live for 50 days.
+# Changing any of these needs a new version of the hash, because markers with the old one live for 50 days.
 _KNOWN: dict[str, tuple[list[object], str]] = {
     "good": ([record()], "ea1f2f3e444fd2016f8306ff46b35fda17b556626f1bd51acf449740c2f7541a"),
     "two": (

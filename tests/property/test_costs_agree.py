@@ -105,7 +105,7 @@ def by_columns(history: History, usage: MonthUsage, query: CostQuery) -> CostRow
 
 
 _UNTIMED = ("account_id", "usage_type", "service", "from", "month", "tier", "payer", "region")
-# The month's end, or an hour beyond which a random month may have usage or not.
+# The month's end, or an hour after which a random month may or may not have usage.
 _until = st.sampled_from([END_S, BEGIN_S + 11 * DAY_S + 14 * HOUR_S, BEGIN_S + 2 * DAY_S + HOUR_S])
 _ranges = st.sampled_from([(BEGIN_S, END_S), (BEGIN_S + DAY_S, END_S), (BEGIN_S + 13 * HOUR_S, BEGIN_S + 30 * HOUR_S)])
 

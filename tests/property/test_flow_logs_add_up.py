@@ -122,7 +122,7 @@ def test_the_sums_of_a_parquet_file_are_those_of_its_rows(
 ) -> None:
     names, lines = log
     rows = [line.split(" ") for line in lines if line != " ".join(names)]
-    # An empty text is an absent value in Parquet.
+    # In Parquet, an empty text is an absent value.
     rows = [row for row in rows if len(row) == len(names) and "" not in row]
     columns: dict[str, pa.Array] = {}
     for place, name in enumerate(names):

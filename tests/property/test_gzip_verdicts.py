@@ -19,7 +19,7 @@ _CONTENTS = st.one_of(
     st.integers(0, 70_000).map(lambda size: b"a" * size),
     st.lists(st.integers(0, 999), max_size=200).map(lambda numbers: str(numbers).encode()),
 )
-# Parts of a header that are there by its flags (RFC 1952, 2.3): none, a name, a comment, an extra field, reserved bits.
+# Optional header parts by flag (RFC 1952, 2.3): none, a name, a comment, an extra field, reserved bits.
 _HEADS = st.sampled_from([(0, b""), (8, b"name\0"), (16, b"comment\0"), (4, b"\x03\x00abc"), (0x20, b"")])
 _STRATEGIES = st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED])
 

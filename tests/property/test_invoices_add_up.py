@@ -165,7 +165,7 @@ def test_credit_notes_bring_all_documents_to_the_pricesin_force(
     invoices = [each for each in history.documents() if each.kind == "invoice"]
     before = {each.id: world.store.stored(each.id).body for each in invoices}
     for _ in range(2):
-        # The second time nothing is left to credit.
+        # The second pass has nothing left to credit.
         for each in invoices:
             history.run(partial(world.crediting.credit, each.id, "prices changed"))
     documents = history.documents()

@@ -38,7 +38,7 @@ bytes = { column = "size", unit = "KiB" }
 start = { column = "at", format = "epoch_ms" }
 duration = { column = "took", unit = "ms" }
 """
-# Texts of clients: anything but line ends and NULs.
+# Client-supplied texts: anything but line ends and NULs.
 CLIENT_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=40)
 SIZES = st.integers(0, MAX_BYTES)
 SECONDS = st.integers(T, T + 7200)
@@ -83,7 +83,7 @@ def test_a_line_of_s3_says_what_was_written_whatever_clients_sent(
     bucket: str, time_s: int, sent: int, size: int, uri: str, agent: str, operation: str, more: int
 ) -> None:
     time = datetime.fromtimestamp(time_s, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
-    # Between the request and the status a quote is followed by what a status looks like: only there a client could cut.
+    # Between request and status, a quote before a status-like text is ambiguous: only there could a client cut.
     uri = uri.replace('" ', '"')
     line = (
         f'79a5 {bucket} [{time}] 8.8.8.8 - 3E57 {operation} k "{uri}" 200 - {sent or "-"} {size} 7 6 "-" "{agent}" - '

@@ -38,7 +38,7 @@ def test_blocks_are_whole_lines_and_all_of_them(lines: list[bytes], ends: bool, 
     blocks = list(json_records._blocks([body[first:last] for first, last in pairwise(places)]))
     assert b"".join(blocks) == body
     assert all(block.endswith(b"\n") for block in blocks[:-1])
-    # A block ends with the line that fills it, or with the one that was held too long.
+    # A block ends with the line that fills it, or with a line that was held too long.
     assert all(len(block) <= _BLOCK_BYTES + 2 * _LINE_BYTES for block in blocks)
 
 

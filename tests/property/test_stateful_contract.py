@@ -52,17 +52,17 @@ _LATE_H = 24 * 36
 _SURELY_MARKED_S = 45 * _DAY_S
 _YEAR_S = 366 * _DAY_S
 _SETTINGS = stage_settings(
-    # Two shards, few kinds with numbers: most runs of the roll-up book kinds of both forms.
+    # Two shards and few numbered kinds: most roll-up runs book kinds of both forms.
     shards=2,
     kinds_per_account=2,
     reserve_ms=0,
     attempts=1,
-    # Everything is compacted, and cleaned soon after.
+    # All rows are compacted, and cleaned soon after.
     compact_wait_today_s=0,
     compact_wait_older_s=0,
     clean_wait_s=_HOUR_S,
 )
-# Age of a record in hours when it is sent: of this hour, yesterday, some weeks old, too late.
+# A record's age in hours when it is sent: this hour, yesterday, some weeks, or too late.
 _AGES_H = st.sampled_from((0, 0, 1, 26, 24 * 20, 24 * 33, _LATE_H))
 _SIZES = st.one_of(st.integers(0, 10**6), st.just(2**63 - 1))
 _MONTH_ENDS_S = {
@@ -70,7 +70,7 @@ _MONTH_ENDS_S = {
     "2026-11": int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()),
 }
 _BY_BATCH = RowQuery(columns=("batch_id", "own_hour"))
-# Coverage of the run: a rule that never applies proves nothing.
+# Coverage of the run: a rule that is never applied proves nothing.
 OUTCOMES = (
     "BatchesAccepted",
     "BatchesDuplicate",
@@ -115,9 +115,9 @@ class Contract(RuleBasedStateMachine):
         self.count = 0
         self.broken = False
         self.closed: dict[str, dict[str, int]] = {}
-        self.missing: dict[str, bytes] = {}  # objects that messages point to, and are not there
+        self.missing: dict[str, bytes] = {}  # Missing objects that messages point to.
         self.put_right: set[str] = set()
-        self.retried: dict[str, Sent] = {}  # id of a retry -> the conflict that it is a retry of
+        self.retried: dict[str, Sent] = {}  # Id of a retry -> the conflict that it retries.
         self.unmarked: set[str] = set()
         self.rebuilt: set[str] = set()
         self.jobs = region.parts().jobs()
@@ -153,7 +153,7 @@ class Contract(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         self._restore_markers()
         if hours > 24:
-            # Messages older than the queue keeps them would be lost: an alarm tells people long before.
+            # Messages older than the queue's retention would be lost: an alarm fires long before.
             self.work()
         self.clock.advance_s(hours * _HOUR_S)
 
@@ -194,7 +194,7 @@ class Contract(RuleBasedStateMachine):
         self.missing.clear()
         for entry in list(entries.entries()):
             if entry.kind == "records":
-                # Too late they were, too late they are: whatever comes of it is refused again.
+                # Records that were too late are still too late, so their retries are refused again.
                 entries.retry(entry)
                 self.reached["refused records retried"] += 1
             elif entry.kind == "conflict":
@@ -440,8 +440,8 @@ def test_each_byte_counts_once_whatever_happens_in_whatever_order() -> None:
     assert missed == []
 
 
-# A round is the same each time as long as the code is: Hypothesis draws from the constants that it finds there, too.
-# Two rounds are mostly enough.
+# A round is the same each time while the code is unchanged: Hypothesis also draws from the constants that it finds in
+# the code. Two rounds usually suffice.
 _MOST_ROUNDS = 10
 _ROUND = settings(
     max_examples=12,

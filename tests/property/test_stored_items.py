@@ -61,7 +61,7 @@ HOUR_TOTALS = st.dictionaries(HOURS, TOTALS, min_size=1, max_size=3)
 SHARDS = st.integers(0, 63)
 RUNS = st.integers(1, 10**9)
 SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
-# What is drawn for a type, and for a field that is stored in another form than its type's.
+# Strategies for a type, and for a field that is stored in another form than its type's.
 OF_TYPES: dict[object, st.SearchStrategy[Any]] = {str: NAMES, int: NUMBERS, bool: st.booleans()}
 OF_FORMS: dict[object, st.SearchStrategy[Any]] = {
     get_args(alias)[1]: values
@@ -162,7 +162,7 @@ class ItemKind:
     values: st.SearchStrategy[object]
     read: Callable[[Item], object]
     optional: frozenset[str] = frozenset()
-    # Written for TTL or for people, and read by nobody.
+    # Written for TTL or for people, and never read.
     unread: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -227,7 +227,7 @@ KINDS = (
     ),
     kind("ruling", Ruling),
     kind("deed", Deed, at_ms=HOURS.map(lambda hour_s: 1000 * hour_s + 7)),
-    # Tokens of releases before it keep costs.
+    # Tokens of earlier releases may see costs.
     kind("token", StoredToken, accounts=few(NAMES, least=1), optional="costs"),
     kind("large requests", LargeRequests),
     kind("producer", RegisteredProducer),
@@ -556,7 +556,7 @@ def test_a_damaged_object_is_named_and_not_read(kind: Document, data: st.DataObj
     for step in place[:-1]:
         parent = parent[step]
     before = parent[place[-1]]
-    # Totals by hour have the hours that there are: one less is another value, not a damaged one.
+    # Hourly totals contain the existing hours: removing one gives another valid value, not a damaged one.
     may_go = isinstance(parent, dict) and place[-2:-1] != ("totals",) and place[-1] not in kind.optional
     if may_go and data.draw(st.booleans()):
         del parent[place[-1]]

@@ -95,7 +95,7 @@ class History:
         self.chance = chance = random.Random(f"history {seed}")
         self.faults = RandomFaults(seed, rate=chance.choice((0.01, 0.03, 0.06, 0.12)), dropped=dropped_faults)
         now_ms = _NOON_MS + chance.randrange(0, 11 * 24) * HOUR_MS + chance.randrange(0, HOUR_MS)
-        # Of its own, as below.
+        # Has a random stream of its own, as below.
         self.senders = Senders(seed)
         self.world = World(seed, self.faults, now_ms=now_ms, senders=self.senders)
         self.completeness = CompletenessCheck(self.world)
@@ -105,7 +105,7 @@ class History:
         self.epochs = chance.choice((1, 1, 1, 2, 3))
         self.commit_records = chance.choice((3, 20))
         self.rollup_commits, self.rollup_blocks = chance.choice((2, 5, 100)), chance.choice((0, 1))
-        # Accounts that have numbers already, so that their kinds are in two buckets; and how many more they may get.
+        # Accounts with existing kind numbers, so that their kinds are in two buckets; and how many more they may get.
         self.kinds = chance.choice((0, 0, BUCKET_KINDS - 1))
         self.more_kinds = chance.choice((1, 2, 50))
         for account_id in ACCOUNTS if self.kinds else ():
@@ -126,20 +126,20 @@ class History:
         self.faults.histogram["sent by a foreign sender"] += self.senders.take_over(self.traffic)
         self.world.contents = self.traffic.contents
         self.workers: list[jobs.Worker] = []
-        # What is lost of a month's usage has to be rebuilt before it is closed, so one history has one of the two.
+        # Lost usage of a month must be rebuilt before the month is closed, so a history has either losses or a close.
         self.breaks = chance.random() < 0.12
         self.broken = False
         self.lost: set[UsageKey] = set()
         self.billing = Billing(self.world, seed)
         self.marker_loss = MarkerLoss(self.world, seed, self.settings, shards=self.shards)
-        # Of its own: whether a stage changes its shards must not change the rest of a seed's history.
+        # A random stream of its own: changing the shards of a stage must not change the rest of a seed's history.
         self.deployments = random.Random(f"deployments {seed}")
         self.changes_shards = self.deployments.random() < 0.3
         self.shortages = random.Random(f"shortages {seed}")
         self.falls_short = self.shortages.random() < 0.15
-        # A stream of its own for writes by hand.
+        # A random stream of its own for manual writes.
         self.hands = random.Random(f"hands {seed}")
-        # A stream of its own for the clock drift of some roll-ups.
+        # A random stream of its own for the clock drift of some roll-ups.
         self.clocks = random.Random(f"clocks {seed}")
         self._jobs = 0
 
@@ -184,7 +184,7 @@ class History:
                 world.scheduler.at(start_ms + sending.after_ms, partial(self._send, sending))
         self._spawn_jobs()
         if self.breaks and self.chance.random() < 0.5:
-            # Two at once, while workers go on.
+            # Two at the same time, while workers continue.
             world.scheduler.at(start_ms + self.chance.randrange(_EPOCH_MS), self._break_usage)
             self._spawn("repair", self._repair)
             self._spawn("repair", self._repair)
@@ -352,7 +352,7 @@ class History:
     def _repair(self, process: Process) -> None:
         lost = set(self.lost)
         result = jobs.rebuilder(process, self.settings, shards=self.shards).usage()
-        # Where nothing was lost, there is nothing to correct, not even while all goes on; what is corrected stays so.
+        # Without a loss there is nothing to correct, even while everything runs; and corrections last.
         wrong = {repair.key for repair in result.repairs} - lost - self.lost
         if wrong:
             raise ViolationError(f"P38: a repair found {wrong}, and nothing of it was lost")

@@ -82,7 +82,7 @@ def _whole(job: str) -> tuple[str, int, list[str]]:
 def main() -> int:
     """Run every cell of every job, in two processes; 0 if none fails."""
     failed = 0
-    # The longest first, so that neither process waits for it in the end.
+    # The longest jobs first, so that neither process waits for one at the end.
     jobs = sorted(JOBS, key=lambda job: -len(calls_of(job)))
     with multiprocessing.get_context("spawn").Pool(_PROCESSES) as pool:
         for job, tried, found in pool.imap_unordered(_whole, jobs):

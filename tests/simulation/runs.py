@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _CHUNK = 50
-# Events that each run of useful size must have met.
+# Each run of useful size must have seen these events.
 EXPECTED = (
     *(str(fault) for fault in Fault),
     "killed at the time limit",
@@ -75,7 +75,7 @@ class Summary:
 
 def run_chunk(seeds: Sequence[int]) -> Summary:
     """Run some histories in this process."""
-    # Imported modules are never garbage. Of a history little is left in cycles: one look at its end is enough.
+    # Imported modules are never garbage. A history leaves few cycles, so one collection at its end suffices.
     gc.freeze()
     gc.disable()
     summary = Summary()

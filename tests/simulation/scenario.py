@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 NOW_MS = 1_796_083_200_000 + 5 * HOUR_MS  # 2026-12-01T05:00Z: what is late by a day is of a month that has ended
 _MONTH = "2026-11"
-# Fewer actions than DynamoDB's 100, so that a commit of many hours is placed by several transactions.
+# Fewer actions than DynamoDB's 100, so that placing a commit of many hours takes several transactions.
 FEW_ACTIONS = ActionLimits(transaction=14)
-# Numbers of kinds of which the account has nothing else: those of the scenario are in two buckets.
+# Numbered kinds that the account has but never uses: they put the scenario's kinds into two buckets.
 _KINDS_BEFORE = BUCKET_KINDS - 2
 SUBJECT = "subject"
 _ATTEMPTS = 8
-# Sent in a step of their own.
+# These batches are sent in a later step.
 _SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
-# Other content of b2, under an id of its own.
+# Conflicting content of b2, under an id of its own.
 _RETRY = "retry:b2.1"
-# Batches whose markers get lost: of one hour, with other content in conflict, of many hours, refused in part, and with
-# two rows an hour.
+# Batches whose markers get lost: of one hour, with conflicting content, of many hours, refused in part, and with two
+# rows an hour.
 _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
@@ -151,7 +151,7 @@ class Scenario:
         for content in world.contents.values():
             if content.name not in _SENT_LATER:
                 world.queue.send(content.name, content.sender_id)
-        # A copy in the same invocation, and one that comes when its twin has its verdict.
+        # One copy arrives in the same invocation, and one after its twin has its verdict.
         world.queue.send("b0.0", "S1")
         self._until_worked_off("worker")
 
@@ -269,7 +269,7 @@ class Scenario:
     def _retry(self, process: Process) -> None:
         entries = jobs.quarantine_entries(process)
         for entry in entries.entries():
-            # The simulated messages of the others cannot be written anew.
+            # The simulated messages of the other kinds cannot be written again.
             if entry.kind == "refused":
                 entries.retry(entry)
 
@@ -331,7 +331,7 @@ class Scenario:
         if self._job == "biller":
             budgets.set_budgets(self.world.items, ManualClock(NOW_MS))
             self._until_done("biller", self._bill)
-            # What was to be applied later is so by now.
+            # Delayed calls have been applied by now.
             self._pass(HOUR_MS)
             self._start("biller again", self._bill)
             self._check_alerts()
@@ -412,7 +412,7 @@ class Scenario:
         self._until_worked_off("worker of the month")
 
     def _take_away_the_last(self) -> None:
-        # A close that died may have left a run that has its rows in place, and is not done.
+        # A close that died may have left an unfinished run whose rows are in place.
         self._until_done("c", self._compact)
         self._pass(25 * HOUR_MS)
         self._until_done("l", self._clean)
@@ -487,7 +487,7 @@ def _contents() -> Iterator[SentContent]:
     yield content_of("dead", 0, [own_s])
     yield content_of("wide", 0, [own_s - HOUR_S * n for n in range(5)] * 2)
     yield content_of("hours", 0, [own_s - HOUR_S * n for n in range(15)])
-    # Four kinds, the last beyond the cap.
+    # Four kinds, of which the last is beyond the cap.
     yield content_of("kinds", 0, [own_s, own_s, own_s, own_s], kinds=4)
     yield content_of("halved", 0, [own_s, own_s - HOUR_S, own_s - 2 * HOUR_S])
     yield content_of("waits", 0, [own_s])

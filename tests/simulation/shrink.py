@@ -22,7 +22,7 @@ def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
     def fails(dropped_faults: frozenset[int], dropped_batches: frozenset[int]) -> bool:
         return bool(run_history(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches).violation)
 
-    # Without a fault the rest goes another way, so the numbers to choose from change after each success.
+    # Without a fault, the rest runs differently, so the numbers to choose from change after each success.
     for _ in range(3):
         batches = _drop(batches, range(_BATCHES), partial(fails, faults))
         happened = [n for n, _ in run_history(seed, dropped_faults=faults, dropped_batches=batches).faults]

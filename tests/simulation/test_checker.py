@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from tests.simulation.region.world import World
     from tests.simulation.sent.contents import SentContent
 
-# Histories whose producers are registered, and what is checked of their senders can fail.
+# In histories with registered producers, the check of their senders can fail.
 
-# The first seeds whose stage judges senders.
+# The first seeds whose stage checks senders.
 JUDGED = [seed for seed in range(100) if Senders(seed).judged][:12]
 
 
@@ -90,7 +90,7 @@ def test_of_operators_alone_what_they_state_counts() -> None:
     assert sent_by("operator", "") == SentBy("operator", retried=False)
 
 
-# The checker can fail: each kind of damage to a sound region is found, and called by its name.
+# The checker can fail: it finds each kind of damage to a sound region, and names it correctly.
 
 
 @pytest.fixture

@@ -338,7 +338,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
         cleaner = world.process("first")
 
         def clean_first(actions: object) -> None:
-            # Only the first attempt is caught up with.
+            # Only the first attempt is raced.
             worker.items.transact = transact  # type: ignore[method-assign]  # as it was
             landed: list[bool] = []
 
@@ -401,5 +401,5 @@ def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_o
         assert not world.alerts.sent
 
     assert _interrupted_calls(story, limit_ms=wait_ms + HOUR_MS) >= 40
-    # Commits have ids by chance, and so have files: the totals are the same each time.
+    # Commit ids and file names are random, but the totals are the same each time.
     assert len(totals) == 1

@@ -41,7 +41,7 @@ class _Slow(ProcessItems):
         if not str(action.key.pk).startswith("A#"):
             return super().update(action)
         self._happen()
-        # A second correction would be taken back in the next round, unless the process dies before.
+        # A second correction would be reverted in the next round, unless the process dies before.
         try:
             return super().update(action)
         finally:
@@ -132,7 +132,7 @@ def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_co
 
         def meanwhile() -> None:
             _lose_all(world)
-            # Items that the run in work touches are left to a later look.
+            # Items of the current run are left to a later pass.
             rebuilder = jobs.rebuilder(world.process("second"), settings, shards=shards)
             rebuilder.usage()
 
@@ -147,7 +147,7 @@ def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_co
             jobs.rollup(first, settings).run(jobs.deadline(first, 60 * MINUTE_MS))
             result = jobs.rebuilder(world.process("third"), settings, shards=shards).usage()
             assert not result.unstable
-            # A late repetition of every update that there ever was.
+            # Repeats every past update late.
             for update in updates:
                 with_refusal(partial(world.process("late").items.update, update))
             _must_be_sound(world, settings)

@@ -153,7 +153,7 @@ def _between(job: Callable[[_Region], None], number: int) -> _Moment:
         region.compact()
         region.meter("b2.0", "b3.0")
         job(region)
-        # The time that is lost.
+        # The restore loses this time.
         region.meter("b4.0", "lost.0")
         region.roll_up()
         region.compact()

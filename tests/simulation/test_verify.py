@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 NOW_S = NOW_MS // 1000
 _SETTINGS = jobs.settings(1, 200)
 _POLICY = jobs.policy(2, 10, 0)
-# More hours than one transaction has actions, so that a commit is placed by two.
+# More hours than a transaction has actions, so that placing a commit takes two.
 _MANY_HOURS = 110
 _NEVER = 10**6
-# Calls of the last look whether all is at rest (depth, shards, pending): what begins between them begins after it.
+# Calls of the last check that all is at rest (depth, shards, pending): work that begins between them begins after it.
 _LAST_LOOK = 3
 
 

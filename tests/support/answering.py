@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HEALTH = b'{"services": {"s3": "running"}}'
-# An emulator's answer to the question for its name.
+# An emulator's answer when asked for its name.
 MINISTACK = {"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}
 
 

@@ -14,7 +14,7 @@ from metering.cli.groups import RootGroup, load
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Values that the arguments of commands take, by the name that help gives them.
+# Placeholder in help -> a valid value of the argument.
 _VALUES: Mapping[str, str] = {
     "YYYY-MM": "2026-10",
     "REGION": "eu-west-1",

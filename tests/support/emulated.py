@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
 
 REGION = "us-east-1"
-# Each worker of a parallel run has its own, below or above the ports that people use.
+# Each worker of a parallel run has its own port, outside the range that people use.
 _FIRST_PORT = 4610
 
 

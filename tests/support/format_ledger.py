@@ -35,7 +35,7 @@ class FormatLedger:
         self.asked = 0
         self.throttled = False
         self.put: list[dict[str, Any]] = []
-        # The hook's return value is the answer, whatever the stubs say.
+        # The hook's return value becomes the response, contrary to the type stubs.
         clients.dynamodb.meta.events.register("before-call.dynamodb", self._answer)  # type: ignore[arg-type]  # see above
 
     def _answer(self, *, model: Any, params: dict[str, Any], **_: object) -> tuple[SimpleNamespace, dict[str, Any]]:

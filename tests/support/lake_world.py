@@ -76,7 +76,7 @@ class World(MemoryRegion):
 
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         super().__init__(now_s=now_s, settings=stage_settings(**settings), seed=7)
-        # As the function does at its start: whoever scans the ledger meets that item.
+        # The function writes it at its start, so a scan of the ledger meets that item.
         remember_format(self.items, written_by=package_version(), usage_generation=self.settings.usage_generation)
         self.jobs = self.make_jobs()
         self.aggregator = self.parts().worker()

@@ -35,7 +35,7 @@ _PB = (
     ("1048576", "5242880", "0.006", "TIER2"),
     ("5242880", "Inf", "0.004", "TIER3"),
 )
-# SKU, family, usage type, operation, unit, prices.
+# SKU, family, usage type, operation, unit and prices.
 _VPC = (
     ("TGWVPC0000000001", "Transit Gateway", "USE1-TransitGateway-Bytes", "TransitGatewayVPC", "GigaBytes", "0.02"),
     ("TGWVPN0000000001", "Transit Gateway", "USE1-TransitGateway-Bytes", "TransitGatewayVPN", "GigaBytes", "0.02"),
@@ -222,7 +222,7 @@ def _places(origin: str, target: str) -> dict[str, str]:
 def _internet(sku: str, first: str) -> dict[str, Any]:
     prices = [first, *(price for _, price, _ in US_EAST_1[1:])]
     rates = [rate for _, _, rate in US_EAST_1]
-    # AWS writes them in no order.
+    # AWS writes them in arbitrary order.
     rows = [(*ends, price, rate) for ends, price, rate in zip(_RANGES, prices, rates, strict=True)]
     return term(sku, reversed(rows))
 

@@ -19,30 +19,30 @@ from metering.replay.given import SAMPLE as RECORDS
 from metering.usage.totals import Service, UsageType
 
 LINES = RECORDS.parent
-# A release with other prices has the next number.
+# A release with other prices increments this number.
 SAMPLE_VERSION = 2
 BOOK = Path("metering/billing/prices/sample/book.json")
-# The month of the bills.
+# The month of the sample bills.
 FROM_S = hour_of_text("2024-09-01T00:00:00Z")
 ON_DEMAND = "JRTCKXETXF"
 UNTIERED = "6YS6EN2CT7"
 
-# AWS's price list of us-east-1, 2026-07-28: its SKU and its first two prices are those of the lines.
+# AWS's price list of us-east-1, 2026-07-28; its SKU and first two prices equal those of the bill lines.
 US_EAST_1 = (
     ("10240", "0.09", "Q3Z75P77EN"),
     ("51200", "0.085", "VF6T3GAUKQ"),
     ("153600", "0.07", "N9EW5UVVPA"),
     (None, "0.05", "GPHXDESFBB"),
 )
-# Both prices that the lines show. AWS has more tiers; what they cost there is not known from the lines.
+# Both prices that the bill lines show. AWS has more tiers; the lines do not show their prices.
 US_WEST_2 = (("10240", "0.09", "Q3Z75P77EN"), (None, "0.085", "VF6T3GAUKQ"))
-# Lines of these regions are free ones. Their first price is that of other lines of the same bills.
+# The bill lines of these regions are free. Their first price comes from other lines of the same bills.
 FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-Bytes": "0.12"}
 TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
 
 
-# Charges in us-east-1 beside the transfer, which no bill line at hand has. SKUs and prices are those that people
-# noted of the offers AmazonVPC and AmazonEC2 in 2025 and 2026: secondary sources. Rates of tiers have AWS's form only.
+# Charges beside the transfer in us-east-1, which no available bill line has. SKUs and prices come from secondary
+# sources, which quoted the offers AmazonVPC and AmazonEC2 in 2025 and 2026. Rate codes of tiers are invented.
 PEERING_S = hour_of_text("2025-04-01T00:00:00Z")
 ENDPOINT_TIERS = (("1048576", "0.01", "Q3Z75P77EN"), ("5242880", "0.006", "VF6T3GAUKQ"), (None, "0.004", "N9EW5UVVPA"))
 BESIDE = (

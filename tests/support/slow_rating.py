@@ -104,7 +104,7 @@ class SlowPayer:
             return
         eligible = [use for use in uses if use.product.sku in allowance.skus and not self._none_free(use)]
         if allowance.order == "dearest-first":
-            # Sorting keeps the order of rating within a product.
+            # The sort is stable, so it keeps the order of rating within a product.
             eligible.sort(key=lambda use: (-self._dearness(use.product), use.product.sku))
         left = allowance.bytes
         for use in eligible:

@@ -56,7 +56,7 @@ class Wire:
     happened: bool = False
     late: list[AWSPreparedRequest] = field(default_factory=list)
     _session: URLLib3Session = field(default_factory=lambda: URLLib3Session(timeout=10))
-    # Each thread is at a call of its own.
+    # Each thread works on its own call.
     _at: threading.local = field(default_factory=threading.local)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,7 +102,7 @@ class Wire:
         if trouble is Trouble.KILLED_BEFORE:
             raise Killed
         if trouble is Trouble.APPLIED_LATE:
-            # Once: what the SDK sends again with the same token would be the same request.
+            # Only once, because the SDK's retry with the same token would be the same request.
             if self._at.attempts == 1:
                 self.late.append(request)
         elif trouble is not Trouble.REQUESTS_LOST:

@@ -123,7 +123,7 @@ def run(rows: int) -> int:
         folder, began = Path(temporary), time.monotonic()
         made(folder, rows=rows)
         print(f"{rows:,} rows of each export in {time.monotonic() - began:.1f} s", flush=True)
-        # Each check runs a process.
+        # Each check runs in a process.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             code = report(pool.map(lambda check: check(), checks(folder)))
         print(f"{time.monotonic() - began:.0f} s")

@@ -32,7 +32,7 @@ def real_bill() -> ExportSource:
     for line in billed_lines():
         usage = UsageLine(*line[:7])
         known = rated.get(usage[:6])
-        # Two lines of one key and hour differ in their resource only, and are one charge.
+        # Two lines with the same key and hour differ only in their resource, and are one charge.
         if known is not None:
             usage = usage._replace(bytes=usage.bytes + known.line.bytes)
         rated[usage[:6]] = RatedLine(

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.tools import EXPORT_VALIDATORS
 
 _OFFLINE = Path(__file__).with_name("offline.py")
-# The rule model that focus-validator 2.2.1 ships with; newer ones are downloaded, and it runs offline.
+# The rule model that focus-validator 2.2.1 ships with; newer ones are downloaded, and this run is offline.
 MODEL = "1.2.0.1"
 # What the product claims to support (docs/billing.md): no commitments, no capacity reservations, one currency.
 CRITERIA = (
@@ -111,7 +111,7 @@ def bundle(costs: Path, invoices: Path, periods: Path) -> Bundle:
 
 def _run(*words: str) -> str:
     folder = EXPORT_VALIDATORS.folder()
-    # It opens a table of its own by a path from here.
+    # The validator opens one of its tables by a path relative to this folder.
     packages = next(folder.glob("lib/python3.*/site-packages"))
     command = [str(folder / "bin" / "python"), str(_OFFLINE), *words]
     environ = {**os.environ, "PYTHONPATH": ""}

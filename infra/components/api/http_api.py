@@ -17,7 +17,7 @@ from infra.components.functions import RETENTION, MeteringFunction
 from infra.components.shared import acknowledge, removal_policy
 from metering.fleet.stage import StageConfig, domain_in
 
-# One line a request. The path has no query in it: account ids are parameters, and tokens are in a header.
+# One line a request. The logged path has no query string: account ids are parameters, and tokens are in a header.
 _ACCESS_LOG = {
     "request": "$context.requestId",
     "at": "$context.requestTime",
@@ -65,7 +65,7 @@ class HttpFront(Construct):
             auto_deploy=True,
             description=f"Stage {config.stage} of metering.",
             throttle=gateway.ThrottleSettings(rate_limit=config.api_rate_per_s, burst_limit=config.api_burst),
-            # Tells `/v1/usage` from `/v1/cost` in the log alone: a metric a route would cost 0.30 USD a month each.
+            # Only the log distinguishes routes: a metric for each would cost 0.30 USD a month.
             detailed_metrics_enabled=False,
         )
         self._log()

@@ -33,8 +33,7 @@ _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
 # Word in the reason of a resource that CloudFormation stopped because another one failed.
 _CANCELLED = "cancelled"
-# Type of the events of a validation that runs before CloudFormation creates a resource (DescribeEvents, CloudFormation
-# API reference).
+# Type of a validation event before CloudFormation creates resources (DescribeEvents, CloudFormation API reference).
 _INVALID = "VALIDATION_ERROR"
 
 

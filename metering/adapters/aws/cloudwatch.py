@@ -164,5 +164,5 @@ def _line(row: Mapping[str, str], names: Mapping[str, str]) -> LoggedLine:
 
 
 def _group(row: Mapping[str, str]) -> str:
-    # In AWS, `@log` is the account id, a colon and the log group's name. `123456789012:/aws/lambda/…`.
+    # In AWS, `@log` has the account id before the log group's name: `123456789012:/aws/lambda/…`.
     return row.get("@log", "").split(":", 1)[-1]

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from metering.fleet.ports import Account
 
 
-# A response without a body has no error code, so botocore gives the HTTP status instead. Among AWS's refusals, only
-# those of HEAD requests have no body.
+# Without a response body, botocore gives the HTTP status as the error code. AWS's HEAD responses have no body.
 _NO_SUCH_PLACE = frozenset({"404", "UnknownService"})
 
 

@@ -189,8 +189,7 @@ def refusals_explained() -> Iterator[None]:
     except ClientError as error:
         raise _refusal(error) from error
     except ResponseParserError as error:
-        # It is no BotoCoreError. Proxies, sign-in pages and other web servers answer with bodies that the SDK cannot
-        # parse.
+        # It is no BotoCoreError. Proxies, sign-in pages and other web servers send bodies that the SDK cannot parse.
         raise OperationFailedError(
             "The answer is not of the form that AWS gives.",
             "Look whether --endpoint or AWS_ENDPOINT_URL names AWS or an emulator, or whether a proxy answered.",

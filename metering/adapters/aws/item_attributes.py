@@ -71,8 +71,7 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
     """Convert attributes back: the inverse of `to_attributes`."""
     values: dict[str, Value] = {}
     for name, attribute in attributes.items():
-        # Strings and plain numbers are converted inline without a function call, because a report reads very many of
-        # them.
+        # Strings and plain numbers are converted without a function call, because a report reads very many of them.
         if "S" in attribute:
             values[name] = attribute["S"]
         elif "N" in attribute and attribute["N"].isdecimal():

@@ -149,8 +149,7 @@ _NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
 # "Item size has exceeded the maximum allowed size", "Item size to update has …" and, of all items of a transaction,
 # "the aggregate size of the items in the transaction exceeds 4 MB" (DynamoDB API reference).
 _TOO_LARGE = re.compile("(item|aggregate) size .*exceed", re.IGNORECASE)
-# DynamoDB's message when ADD meets a value that is not a number is "An operand in the update expression has an
-# incorrect data type".
+# ADD to a non-number fails with "An operand in the update expression has an incorrect data type".
 _NO_NUMBER = re.compile("incorrect data type", re.IGNORECASE)
 # Page size of a descending query.
 _NEWEST = 20

@@ -44,8 +44,7 @@ def upload_parts(
         ClientError: S3 answers 412: the condition failed.
     """
     with translated("s3.CreateMultipartUpload"):
-        # The SDK sends this checksum with each part. S3 rejects it in CompleteMultipartUpload unless
-        # CreateMultipartUpload names the algorithm.
+        # The SDK sends this checksum with each part. At the end, S3 rejects it unless this call names the algorithm.
         upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
     upload: _Upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
     try:
@@ -380,8 +379,7 @@ class S3ObjectStore:
         )
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        # Pages continue from the continuation token and not from the last key, because a page may be empty before the
-        # list ends.
+        # Pages continue from the token and not from the last key, because a page may be empty before the list ends.
         place: _Place = {"StartAfter": after}
         while True:
             with translated("s3.ListObjectsV2"):

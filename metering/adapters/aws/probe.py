@@ -61,13 +61,11 @@ class _Quota(NamedTuple):
     needed: int
 
 
-# Lambda keeps at least 100 units of concurrency unreserved (Lambda developer guide), and refuses our reservations under
-# a smaller quota.
+# Lambda keeps 100 units of concurrency unreserved (Lambda developer guide): a smaller quota allows no reservation.
 _UNRESERVED = 100
 _EXECUTIONS = _Quota("Lambda concurrent executions", "lambda", "L-B99A9384", _UNRESERVED)
 _STACKS = _Quota("CloudFormation stacks", "cloudformation", "L-0485CB21", 10)
-# Quota of one on-demand table. `L-34F8CCC8` limits the account's provisioned tables together, which this project does
-# not use.
+# Quota of one on-demand table. `L-34F8CCC8` limits the account's provisioned tables, which are not used here.
 TABLE_WRITES = _Quota("DynamoDB write units a table", "dynamodb", "L-AB614373", 4_000)
 _UNLISTED = (
     Finding(check="list of types", answered=Answered.UNKNOWN, detail="that of an emulator is not all that it deploys"),

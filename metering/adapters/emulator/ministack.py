@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4566
-# MiniStack's root credentials: access key id and secret key. Under AUTH=true it applies policies to every other access
-# key.
+# MiniStack's root credentials: access key id and secret key. Under AUTH=true it applies policies to all other keys.
 ROOT_KEY = ("test", "test")
 ROOT_KEYS = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ROOT_KEY, strict=True))
 
@@ -43,8 +42,7 @@ _PRIVATE_PREFIXES = ("AWS_", "METERING_", "LOCALSTACK_")
 _PRIVATE_NAMES = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 
 
-# Popen warns if its object is garbage-collected while the process runs. Processes here live until `stop`, or longer
-# than this one.
+# Popen warns if it is garbage-collected while its process runs. These live until `stop`, or longer than this process.
 _started: list[subprocess.Popen[bytes]] = []
 
 

@@ -87,8 +87,7 @@ def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -
 
 # MiniStack serves an HTTP API at `<id>.execute-api.localhost:<port>`.
 _HTTP_API = re.compile(r"(?P<id>[a-z0-9-]+)\.execute-api\..+")
-# A function URL is `<id>.lambda-url.<region>.<host>`; the stack's output has AWS's host on MiniStack, and LocalStack's
-# own on LocalStack.
+# A function URL is `<id>.lambda-url.<region>.<host>`; MiniStack outputs AWS's host, and LocalStack its own.
 _FUNCTION_URL = re.compile(r"(?P<id>[a-z0-9-]+)\.lambda-url\.(?P<region>[a-z0-9-]+)\.(?P<host>.+)")
 _AWS_HOST = "on.aws"
 

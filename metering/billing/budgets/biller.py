@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 # A month that has ended is judged until it is closed in every region. That takes 72 hours from its end, unless its
 # count has a problem, which raises an alarm of its own.
 _MONTH_LASTS_S = 5 * DAY_S
-# At most this many messages about unusual usage are sent per day and region. Beyond that number, one message names the
-# rest.
+# Maximum number of messages about unusual usage per day and region. Beyond that, one message names the rest.
 MOST_MESSAGES = 20
 # Alerts of this age and younger are in the watch's figures.
 _REMEMBERED_S = 2 * DAY_S

@@ -137,8 +137,7 @@ class Evaluation:
     def _days(self, period: BudgetPeriod) -> Iterator[int]:
         first_s, _ = month_bounds_s(period.month)
         today_s = self.through_s - self.through_s % DAY_S
-        # A partly counted day is included if anything of it is counted; without usage, its bytes are left to the
-        # forecast.
+        # A partly counted day is included if anything of it is counted; otherwise it is left to the forecast.
         until_s = today_s + DAY_S if self.through_s > today_s else today_s
         yield from range(min(first_s, today_s - HISTORY_DAYS * DAY_S), until_s, DAY_S)
 

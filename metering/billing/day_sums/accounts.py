@@ -205,8 +205,7 @@ class AccountTurn:
             if most_files <= 0:
                 return False
             with suppress(ObjectMissingError, ObjectDamagedError):
-                # Day sums expire after a retention period. An expired day is not filled in, and its month is not
-                # listed.
+                # Day sums expire after a retention period. An expired day stays empty, and its month unlisted.
                 most_files -= self._add_day(key)
         return True
 

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# One query lists at most this many entries: about a second. The biller lists all entries, as the compactor does in each
-# run.
+# A query lists at most this many entries: about a second. The biller lists all, as the compactor does in each run.
 MOST_LISTED = 2_000
 
 

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 # The biller's first run looks back this far: two whole months, for forecasts and for usual usage.
 _LOOKS_BACK_S = 70 * DAY_S
-# One version of the index adds at most this many files: at 200,000 keys each they take about three minutes. More files
-# wait for the next run.
+# One version of the index adds at most this many files: at 200,000 keys each they take about three minutes. More wait.
 _MOST_FILES = 400
 # A query sums the contents of at most this many uncounted files.
 _FEW_FILES = 50

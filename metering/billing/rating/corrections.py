@@ -185,8 +185,7 @@ def _positions_with(
     return of(seen_by_old), of(seen_by_late)
 
 
-# Positions of old and late usage among the lines of either. Late usage of a span is rated after the old usage of that
-# span.
+# Positions of old and late usage among the lines of either. Late usage of a span is rated after its old usage.
 
 
 def _before_late(place: Place) -> Cut:

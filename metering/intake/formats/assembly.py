@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW_CHARS = 4 * KIB
-# Beyond this many characters of evidence in a batch, less is kept of each refused record.
+# If a batch's evidence exceeds this many characters, less is kept of each further refused record.
 _RAW_BUDGET_CHARS = 16 * MIB
 _SPARE_RAW_CHARS = 256
-# Memory of a `LongText`: its start, its digest, and the overhead of an object.
+# Memory of a `LongText`: its first characters, its digest, and the object overhead.
 _LONG_TEXT_BYTES = 512
 
 ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
@@ -106,7 +106,7 @@ class HeadTable:
     def numbers_of(self, records: Sequence[AnyRecord]) -> array[int]:
         """The number of each record's head, u32."""
         try:
-            # The fast way: no call of a Python function for a head that is known.
+            # Fast path: known heads are looked up without calling a Python function.
             return array("I", map(self._numbers.__getitem__, map(head_of, records)))
         except KeyError:
             return array("I", map(self.number, map(head_of, records)))
@@ -201,7 +201,7 @@ class BatchAssembly:
             usage_type = UsageType(self.heads.traffic[number].usage_type)
             key = UsageKey(hour_us // SECOND_US, account_id, usage_type, Service(service), from_location, to_location)
             total = Total(size, count)
-            # Heads that differ only in direction may share an explicit usage type.
+            # Heads that differ only in direction may have the same explicit usage type.
             usage[key] = usage[key].plus(total) if key in usage else total
         return usage
 

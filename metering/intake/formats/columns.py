@@ -150,10 +150,10 @@ def _many_sums(blocks: Sequence[RowBlock]) -> Iterator[tuple[int, int, int, int]
     sizes = pa.chunked_array([arrow(block.sizes) for block in blocks])
     columns = {
         "head": pa.chunked_array([arrow(block.head_index) for block in blocks]),
-        # Admitted rows start after 1970, so a quotient that is cut towards zero is the hour.
+        # Admitted rows start after 1970, so truncating division gives the hour.
         "hour": pc.divide(pa.chunked_array([arrow(block.starts) for block in blocks]), HOUR_US),
     }
-    # Arrow's sums wrap silently at 2^63, which the sums of 32-bit halves cannot reach.
+    # Arrow's sums wrap silently at 2^63, which sums of 32-bit halves cannot reach.
     if pc.max(sizes).as_py() <= INT64_MAX // len(sizes):
         columns |= {"low": sizes}
     else:

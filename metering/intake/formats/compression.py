@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 READ_BYTES = 4 * MIB
 _PIECE_BYTES = 4 * MIB
-# A member that ends copies the rest of its step, so with large steps empty members would make quadratic work.
+# A gzip member that ends copies the rest of its step, so empty members would cost quadratic time with large steps.
 _GZIP_STEP_BYTES = 64 * KIB
-# zstd can make 128 KiB of 4 bytes, and its streaming call has no limit of its own: 1 KiB unpacks to 44 MiB at most.
+# zstd can expand 4 bytes to 128 KiB, and its streaming call has no output limit: 1 KiB expands to at most 44 MiB.
 _ZSTD_STEP_BYTES = KIB
-# The largest window of the zstd command without --ultra or --long; a frame that asks for more is refused.
+# The largest window of the zstd command without --ultra or --long; a frame with a larger window is refused.
 _ZSTD_WINDOW_BYTES = 128 * MIB
 _LOOK_EVERY_BYTES = 64 * KIB
-# The package types it as an instance.
+# The package's type stubs declare it as an instance.
 _GZIP_ERROR = cast("type[Exception]", zlib_ng.error)
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -85,7 +85,7 @@ def _is_gzip(start: bytes) -> bool:
 
 
 def _is_zstd(start: bytes) -> bool:
-    # Either a frame or a skippable frame (RFC 8878, 3.1.2), with which pzstd begins.
+    # The start is either a frame or a skippable frame (RFC 8878, 3.1.2), with which pzstd files begin.
     return start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[:1] >= b"\x50" and start[:1] <= b"\x5f")
 
 
@@ -108,7 +108,7 @@ def _gunzip(stored: Iterator[bytes], work: Work) -> Iterator[bytes]:
                 work.member()
                 member, begun = zlib_ng.decompressobj(wbits=31), False
             if not begun:
-                # Members may follow each other (RFC 1952), and zeros after the last may fill a block, over many steps.
+                # Members may follow each other (RFC 1952), and zeros after the last may pad a block, over many steps.
                 rest = rest.lstrip(b"\0")
                 begun = bool(rest)
                 continue

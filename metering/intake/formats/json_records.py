@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from metering.errors import BatchRefusedError
 
 
-# Errors of msgspec for input that it refuses; bad UTF-8 is a ValueError.
+# msgspec raises these errors for input that it refuses; invalid UTF-8 is a ValueError.
 REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _decode_one = msgspec.json.Decoder(WireRecord).decode
@@ -111,7 +111,7 @@ def decode_any(text: bytes, work: Work) -> AnyRecord:
 
 def opening_brackets(text: bytes) -> int:
     """Number of opening brackets, with those in strings: an upper bound of the depth of nesting."""
-    # replace() finds bytes with memchr; count() is four times slower.
+    # replace() finds bytes with memchr; count() is four times as slow.
     return 2 * len(text) - len(text.replace(b"[", b"")) - len(text.replace(b"{", b""))
 
 
@@ -132,7 +132,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
         lengths, joined_bytes = array("I", map(len, encoded)), b"".join(encoded)
     return Columns(
         head_index=head_index,
-        # Many small strings that live long would take up memory that the next records could use while it is cached.
+        # Many small long-lived strings would use memory that the next records could use while it is in the CPU cache.
         resource_ids=resource_ids if len(records) < ARROW_FROM_ROWS else strings(lengths, joined_bytes),
         lengths=lengths,
         resource_bytes=joined_bytes,
@@ -145,7 +145,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
 
 
 def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]:
-    # A small batch repeats few of its own times, but shares times with earlier batches, so the common cache is better.
+    # A small batch rarely repeats its own times, but shares times with earlier batches, so the common cache is better.
     if len(values) < ARROW_FROM_ROWS and _are_short_texts(values):
         return list(map(short_instant_of, values))
     return list(map(instants.__getitem__, values))
@@ -231,7 +231,7 @@ class _Texts:
         try:
             return list(map(bytes, _split(self._array)))
         except REFUSALS:
-            # Only the patient parser takes NaN and lone surrogates.
+            # Only the patient parser accepts NaN and lone surrogates.
             pass
         try:
             values = parse_json(self._array.decode("utf-8", errors="surrogateescape"))
@@ -264,7 +264,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
 
 
 def _check_depth(array: bytes, records: int) -> None:
-    # Each record opens one bracket, and the array opens one. Deep nesting needs many more.
+    # Each record opens one bracket, and the array opens another. Only deep nesting opens many more.
     if opening_brackets(array) - records < MAX_DEPTH - 1:
         return
     try:
@@ -275,8 +275,7 @@ def _check_depth(array: bytes, records: int) -> None:
 
 # The size of the largest record that fits into a message.
 MAX_LINE_BYTES = MIB
-# The records of a block stay in the processor's cache between the steps, which is a quarter faster than with blocks of
-# 2 MiB.
+# The records of a block stay in the CPU cache between the steps, which is a quarter faster than blocks of 2 MiB.
 _BLOCK_BYTES = 256 * KIB
 
 
@@ -317,7 +316,7 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held.append(piece[begin:])
         held_bytes += len(piece) - begin
         if held_bytes > MAX_LINE_BYTES:
-            # The piece has no more line ends, but the bytes held before it may have some.
+            # The new piece has no more line ends, but the bytes held from before may have some.
             lines, _, rest = b"".join(held).rpartition(b"\n")
             if len(rest) > MAX_LINE_BYTES:
                 raise _line_too_long()

@@ -69,7 +69,7 @@ class RowTexts:
     def _window(self, name: str, column: pa.ChunkedArray) -> list[str | int | None]:
         if pa.types.is_dictionary(column.type):
             if name not in self._texts:
-                # Texts are cut to the length of evidence before the dictionary unfolds.
+                # Texts are cut to the length of evidence before the dictionary is decoded.
                 whole = self._table.column(name).unify_dictionaries().combine_chunks()
                 texts = pc.utf8_slice_codeunits(whole.dictionary, 0, RAW_CHARS)
                 self._texts[name] = pa.DictionaryArray.from_arrays(whole.indices, texts)
@@ -96,7 +96,7 @@ def _moment(count: int, digits: int) -> str:
 
 
 _HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
-# Resource ids unfold in pieces of this many bytes, or of one row, so that long ids are freed before the next piece.
+# Resource ids are decoded in pieces of this many bytes, or of one row, so that long ids are freed in between.
 _PIECE_BYTES = 4 * MIB
 
 
@@ -213,7 +213,7 @@ def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
             distinct = [(*head, None) for head in distinct]
             continue
         indices, values = _indices(table.column(name), written)
-        # No overflow: there are no more codes than rows, and no more values than a file has bytes.
+        # This cannot overflow: there are no more codes than rows, and no more values than bytes in the file.
         encoded = pc.add(pc.multiply(codes, len(values)), indices).dictionary_encode()
         codes = encoded.indices.cast(pa.int64())
         distinct = [
@@ -251,7 +251,7 @@ def _indices(
         begin = value_start(1, len(text))
         digest = sha256(begin)
         digest.update(text)
-        # A character has 4 bytes at most, and the cut may split the last one.
+        # A character has at most 4 bytes, and the cut may split the last one.
         start = str(text[: 4 * LONG_START_CHARS], "utf-8", "ignore")[:LONG_START_CHARS]
         values[place] = value = LongText(start=start, digest=digest.digest(), decoded=True)
         written[value] = (begin, text)
@@ -351,11 +351,11 @@ _MEMORY_BYTES = 64 * MIB
 _TOGETHER_BYTES = 32 * MIB
 _BUFFER_BYTES = MIB
 
-# Numbers of `Encoding` in parquet.thrift. Arrow can keep a column as a dictionary if its pages are dictionary or plain
-# pages only.
+# Numbers of `Encoding` in parquet.thrift. Arrow can keep a column dictionary-encoded only if all its pages are
+# dictionary or plain pages.
 _DICTIONARIES = frozenset((2, 8))
 _FOLDED = _DICTIONARIES | {0}
-# A value may repeat the previous one, so a page of this encoding unfolds without bound.
+# A value may repeat the previous one, so a page of this encoding can expand without limit.
 _DELTA_BYTE_ARRAY = 7
 
 
@@ -406,7 +406,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except pa.ArrowMemoryError:
-        # This is no verdict on the file, because a machine with more memory may read it.
+        # The file is not refused, because a machine with more memory may read it.
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise refusal(Reason.PARQUET_UNREADABLE, str(error)) from error
@@ -493,7 +493,7 @@ def _check_pages(
 
 def _fits(name: str, kind: pa.DataType) -> bool:
     if name in TEXT_COLUMNS:
-        # Writers give an optional column without values the null type.
+        # Writers give the null type to an optional column without values.
         return _is_text(kind) or (name in _OPTIONAL and bool(pa.types.is_null(kind)))
     return bool(pa.types.is_integer(kind) or (name in TIME_COLUMNS and pa.types.is_timestamp(kind)))
 

@@ -22,7 +22,7 @@ _MAX_VARINT_BYTES = 10
 _LAST_BYTE = 0x80
 _LONG_LIST = 15
 
-# Types of fields and elements.
+# Thrift's types of fields and elements.
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _INTEGERS = frozenset((_I16, _I32, _I64))
 
@@ -52,7 +52,7 @@ class CompactReader:
         while head := self._byte():
             delta, kind = head >> 4, head & 0x0F
             number = number + delta if delta else self._signed()
-            # A field that is true or false has no more bytes.
+            # A boolean field has no value bytes, because its type is its value.
             fields[number] = int(kind == _TRUE) if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return fields
 
@@ -79,7 +79,7 @@ class CompactReader:
         if depth > _MAX_DEPTH:
             raise broken("nested too deeply")
         if count > len(self._data) - self.position:
-            # Each element has at least one byte.
+            # A list cannot have more elements than bytes, because each has at least one byte.
             raise IndexError
         return [self._value(kind, depth) for _ in range(count)]
 
@@ -129,14 +129,14 @@ def structures(value: Value | None) -> list[Structure]:
     return [each for each in found if isinstance(each, dict)]
 
 
-# A footer of 50,000 rows in a hundred row groups has about 100 KiB.
+# The footer of a file with 50,000 rows in a hundred row groups has about 100 KiB.
 FOOTER_BYTES = 2 * MIB
-# Magic number at both ends (4 bytes each), and the length of the footer (4 bytes).
+# The magic number at both ends (4 bytes each) plus the footer's length (4 bytes).
 _SMALLEST_BYTES = 12
 _TAIL_BYTES = 8
 _MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"
-# Statistics may put two whole values into a header; real headers stay far below this.
+# Statistics may put two whole values into a page header; real headers stay far below this size.
 _HEADER_BYTES = 256 * KIB
 _FIRST_READ_BYTES = 128
 _MAX_NESTING = 100
@@ -228,7 +228,7 @@ def _frame(file: IO[bytes], limit_bytes: int) -> tuple[int, int]:
 def _leaves(elements: list[Structure]) -> list[str]:
     """Paths of the columns. The schema is a tree, written depth first, and its first element is the root."""
     paths: list[str] = []
-    # Parents of the next element, outermost first: the names down to each, and the number of children still to come.
+    # Ancestors of the next schema element, outermost first: the path to each, and its number of remaining children.
     open_parents: list[tuple[list[str], int]] = []
     for place, element in enumerate(elements):
         while open_parents and open_parents[-1][1] == 0:

@@ -68,7 +68,7 @@ FORMATS: Mapping[Format, ObjectFormat] = {
     "ndjson": ObjectFormat(
         read=_read_ndjson, suffixes={".ndjson": "none", ".ndjson.gz": "gzip", ".ndjson.zst": "zstd"}
     ),
-    # Parquet packs its own pages, so no suffix announces a compression around it.
+    # Parquet compresses its own pages, so no suffix announces compression around the file.
     "parquet": ObjectFormat(read=_read_parquet, suffixes={".parquet": "none"}),
 }
 

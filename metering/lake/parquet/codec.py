@@ -169,7 +169,7 @@ def _hours(booked: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
         first = run
 
 
-# Most rows in memory at once, about; all rows of a batch are in the same part.
+# About this many rows are in memory at once; all rows of a batch are in the same part.
 _PART_ROWS = 2_000_000
 _LEVEL = 6
 _FIELDS = ("account_id", "service", "resource_id", "direction", "from_location", "to_location", "bytes")
@@ -216,7 +216,7 @@ class JsonBatchSizer:
                 batches += len(bodies)
                 records += sum(count for count, _ in bodies)
                 json_bytes += sum(len(body) for _, body in bodies)
-                # Compression releases the interpreter's lock, so that threads run side by side.
+                # Compression releases the GIL, so that threads run in parallel.
                 gzip_bytes += sum(pool.map(_compressed_bytes, (body for _, body in bodies)))
         return BatchSizes(batches=batches, records=records, json_bytes=json_bytes, gzip_bytes=gzip_bytes)
 

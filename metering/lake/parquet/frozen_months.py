@@ -115,7 +115,7 @@ def _summed(table: pa.Table) -> pa.Table:
     hours = table.column("hour").cast(pa.int64())
     days = pc.multiply(pc.divide(hours, _DAY_US), _DAY_US).cast(INSTANT)
     table = table.set_column(table.column_names.index("hour"), "hour", days)
-    # Grouping by numbers is several times as fast as by strings.
+    # Grouping by dictionary index is several times as fast as by strings.
     names = {name: table.column(name).chunk(0).dictionary for name in NAMES}
     for place, name in enumerate(NAMES):
         table = table.set_column(place, name, table.column(name).chunk(0).indices)
@@ -146,11 +146,11 @@ def day_batch(table: pa.Table) -> DayBatch:
     )
 
 
-# External sort of the hours of a month by account. Each row has a place of its own (account, key, `corrects`, hour), so
-# the merge gives one order, whatever the runs are.
+# External sort of the hours of a month by account. Each row has a unique sort key (account, key, `corrects`, hour), so
+# the merged order does not depend on the runs.
 
 
-# Rows of each run in memory during the merge.
+# Rows of each run that are in memory during the merge.
 _BATCH_ROWS = 16 * 1024
 
 
@@ -191,15 +191,15 @@ def _places(batch: pa.RecordBatch) -> Callable[[int], Place]:
     return lambda row: tuple(column[row].as_py() for column in (*names, *times))
 
 
-# Rows of a row group. An account's report reads at least one, so it is small.
+# Number of rows in a row group. A report on an account reads at least one row group, so row groups are small.
 GROUP_ROWS = 64 * 1024
-# An account of 20 kinds has 600 rows of days, and 14,400 of hours.
+# An account with 20 usage kinds has 600 rows of days, and 14,400 of hours.
 DAY_GROUP_ROWS = 16 * 1024
-# Of an object, its end is read first, with the footer of an hour's object, or the index by account of a month's.
+# The first read of an object fetches its end: the footer of an hour's object, or the index by account of a month's.
 _END_BYTES = 128 * KIB
-# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and that of the days 30 KB.
+# With 10,000 accounts of 20 kinds, the index of all hours has 210 KB, and the index of the days 30 KB.
 _ACCOUNTS_END_BYTES = 256 * KIB
-# Rows that are sorted at once: about 80 bytes each, in several copies.
+# Number of rows that are sorted at once: about 80 bytes each, in several copies.
 _SORT_ROWS = 1024 * 1024
 
 

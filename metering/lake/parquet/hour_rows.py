@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 # Arrow schemas of staging objects and lake files.
 #
 # A lake file has the eleven columns of docs/contract.md. A staging object also has the booked hour, because a late
-# record of a closed month is booked in another hour than its own (docs/protocol.md, period close).
+# record of a closed month is booked in another hour than that of its start (docs/protocol.md, period close).
 
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 INSTANT = pa.timestamp("us", tz="UTC")
 """Type of the lake's times."""
 
-# Types of some columns. All others hold names, which repeat, so they are dictionary-encoded.
+# Types of some columns. All other columns hold names, which repeat, so they are dictionary-encoded.
 _TYPES: dict[str, pa.DataType] = {
     "resource_id": pa.string(),
     "bytes": pa.int64(),
@@ -47,16 +47,16 @@ STAGING_SCHEMA = LAKE_SCHEMA.append(pa.field(BOOKED_HOUR, pa.int64(), nullable=F
 """`LAKE_SCHEMA` and the booked hour. Rows are sorted by booked hour; a row group has rows of one hour only."""
 
 
-# Parquet files whose row groups the calling thread reads itself, in few reads.
+# Parquet files whose row groups are read by the calling thread itself, in few reads.
 #
-# Arrow's own read-ahead reads in threads of Arrow. Such a thread may still hold the Python stream after its read was
-# answered, and a process that ends just then is aborted: "terminate called without an active exception"
-# (apache/arrow, issues 33975 and 34314). So no thread of Arrow gets a Python stream here.
+# Arrow's own read-ahead runs in threads of Arrow. Such a thread may hold the Python stream beyond the end of its read,
+# and a process that exits just then is aborted with "terminate called without an active exception" (apache/arrow,
+# issues 33975 and 34314). So no thread of Arrow ever gets a Python stream here.
 
 
-# Columns that lie closer than this are read at once, as Arrow's read-ahead would: a request costs more than the gap.
+# Columns closer than this are read in one request, as Arrow's read-ahead would do: a request costs more than the gap.
 _GAP_BYTES = 8 * 1024
-# One read is not longer than this, so that memory holds no more than a row group beside its table.
+# No read is longer than this, so that memory holds at most one row group beside its table.
 _SPAN_BYTES = 32 * 1024 * 1024
 
 
@@ -112,7 +112,7 @@ def _ranges(group: pq.RowGroupMetaData, columns: frozenset[str]) -> Iterator[tup
 
 
 def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
-    # A column begins with its dictionary, if it has one.
+    # A column chunk begins with its dictionary page, if it has one.
     start = chunk.data_page_offset
     if chunk.dictionary_page_offset is not None:
         start = min(start, chunk.dictionary_page_offset)
@@ -167,8 +167,8 @@ class _Spans(io.RawIOBase):
         return None
 
 
-# Of a staging object that is read in part, its end is read first. Most objects are no larger; a larger one has its
-# footer there, and the hour's rows are the second call.
+# The first read of part of a staging object fetches this many bytes from its end. Most objects are no larger; a larger
+# object has its footer there, and the second request reads the hour's rows.
 STAGED_END_BYTES = 256 * KIB
 
 # The lake's columns with every string dictionary-encoded.
@@ -223,17 +223,17 @@ def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
     return inside | ~own if times.takes_corrections(hour_s) else inside
 
 
-# Order of rows in the lake: by account, then within a row group by resource and start.
+# Rows of the lake are sorted by account, and then within a row group by resource and start.
 #
-# Readers look for accounts, so the rows of an account are adjacent in the whole file. Within a row group the order is
-# the one that compresses best. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as
-# strings.
+# Readers select accounts, so the rows of an account are adjacent in the whole file. Within a row group, the order is
+# the best for compression. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as strings.
 
 
-# A record's start takes 24 bits, as seconds from the booked hour: 97 days to both sides. Farther starts are clamped.
+# A record's start takes 24 bits, as seconds from the booked hour: 97 days in both directions. Farther starts are
+# clamped.
 _START_BITS = 24
 _START_MIDDLE = 1 << (_START_BITS - 1)
-# Larger dictionaries are reduced to the values that are used.
+# Larger dictionaries are reduced to the values in use.
 _SMALL_DICTIONARY = 4_096
 
 

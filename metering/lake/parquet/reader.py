@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 
 
 _NUMBERS = ("low", "high", "records")
-# Rows of partial sums that are kept before they are summed again; with many groups, half as many again as there are
-# groups: else each part would cost as much as all groups together.
+# Partial sums are summed again when they reach this many rows; with many groups, when they have 1.5 times as many rows
+# as groups, because otherwise each part would cost as much as all groups together.
 _PARTIAL_ROWS = 500_000
 _GROWTH = 1.5
-# Rows that are Python's at a time.
+# Rows are converted to Python objects in slices of this size.
 _SLICE_ROWS = 16 * 1024
 
 
@@ -97,7 +97,7 @@ class Sums:
         for place, key in enumerate(self._keys):
             column = table.column(key).chunk(0) if table.num_rows else None
             if column is not None and pa.types.is_dictionary(column.type):
-                # Grouping by numbers is several times as fast as by strings.
+                # Grouping by dictionary index is several times as fast as by strings.
                 dictionaries[key] = column.dictionary
                 table = table.set_column(place, key, column.indices)
         summed = table.group_by(self._keys, use_threads=False).aggregate([(name, "sum") for name in _NUMBERS])
@@ -145,8 +145,8 @@ def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
     return table.column(column)
 
 
-# Most rows of a small file. A larger one keeps a core busy, and what is made of it takes memory; a small one mostly
-# waits for its first byte.
+# Maximum number of rows of a small file. A larger file keeps a core busy, and its result takes memory; a small file
+# mostly waits for its first byte.
 _SMALL_ROWS = 1_000_000
 
 
@@ -178,16 +178,16 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
         yield from zip(some, side_by_side(read, some, threads=at_once), strict=True)
 
 
-# Totals of lake files as objects beside them: what the compactor counts while it merges, and who reads it.
+# Totals of lake files, in objects beside them: the compactor counts them while it merges, and readers use them.
 #
-# The content follows from the rows alone, so whoever writes it writes the same. Nobody needs it: where it is missing or
-# does not add up, the rows are counted.
+# The content follows from the rows alone, so every writer writes the same. They are optional: where they are missing or
+# do not add up, the rows are counted.
 
 
 _GROUP_ROWS = 64 * 1024
-# Objects of one hour that are fetched at the same time; all but one are small.
+# This many objects of one hour are fetched at the same time; all but one are small.
 _READERS = 8
-# Precision that holds every int64, and the product of one with 2^32.
+# Precision that holds every int64, and every int64 times 2^32.
 _HALF = pa.decimal128(19, 0)
 _HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(11, 0))
 
@@ -225,7 +225,7 @@ def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
     try:
         low, high = halves(table.column("bytes").cast(pa.int64()))
     except pa.ArrowInvalid:
-        # More than 2^63 bytes in a line: no unit of Arrow's holds them.
+        # A line with more than 2^63 bytes fits no integer type of Arrow.
         numbers = [number for chunk in table.column("bytes").chunks for number in integers_of(chunk)]
         low = pa.array([number & 0xFFFF_FFFF for number in numbers], pa.int64())
         high = pa.array([number >> 32 for number in numbers], pa.int64())
@@ -289,9 +289,9 @@ _STAGED_COLUMNS = (
     BOOKED_HOUR,
 )
 _STAGED_TEXTS = [column for column in _STAGED_COLUMNS if column in TEXT_COLUMNS]
-# Values of a condition that are handed to Arrow as they are.
+# Conditions of up to this many values are passed to Arrow unchanged.
 _FEW_VALUES = 100
-# Rows that are read at once, about: most objects have fewer.
+# About this many rows are read at once: most objects have fewer.
 _ROWS_AT_ONCE = 1_000_000
 
 
@@ -338,7 +338,7 @@ class ParquetLakeReader:
         for usage, *by_batch in self._read(sources, queries):
             sums.add(usage.table())
             if batches is not None:
-                # Of all batches of an hour only those of a source are held.
+                # Only an hour's batches of one source are held in memory.
                 batches(by_batch[0].groups())
         return TableRows(usage_of_sums(sums.table(), hour_s))
 
@@ -443,8 +443,8 @@ def _matching(table: pa.Table, query: RowQuery) -> pa.Table:
     for column, allowed in query.where:
         values = table.column(column).cast(pa.string())
         if len(allowed) > _FEW_VALUES:
-            # A manifest names every batch of a region, and a staging object holds ten: what there is, is looked up
-            # among what is wanted. Else each object would cost as much as the manifest is long.
+            # A manifest names every batch of a region, and a staging object holds ten, so the object's batch ids are
+            # looked up in the manifest. The other direction would cost each object the length of the manifest.
             wanted = [value for value in pc.unique(values).to_pylist() if value in allowed]
         else:
             wanted = sorted(allowed)

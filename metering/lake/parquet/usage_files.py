@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Index of a usage file by account: a reader learns of the row groups with its accounts' rows, and of no others.
+# Index of a usage file by account: a reader learns only of the row groups with its accounts' rows.
 #
-# The footer of a month of 10,000 accounts has megabytes on thousands of row groups, of which a report needs one or two.
-# The index has what the footer says of each row group, compressed, with its range of accounts, and is the very end.
-# From it follows a footer of the wanted row groups alone.
+# For a month of 10,000 accounts, the footer has megabytes about thousands of row groups, of which a report needs one or
+# two. The index has the footer's entry of each row group, compressed, with its range of accounts, and is at the very
+# end of the file. From the index follows a footer of the wanted row groups alone.
 #
-# It is an extension as Parquet's format has them (apache/parquet-format, BinaryProtocolExtensions.md): a field at the
-# end of the footer that other readers skip. Files without one are read by their footer.
+# The index is a Parquet extension (apache/parquet-format, BinaryProtocolExtensions.md): a field at the end of the
+# footer that other readers skip. Files without an index are read by their footer.
 
 
 _MAGIC = b"PAR1"
-# Header of the field of an extension, as the format has it, and the end of the struct around it.
+# Header of an extension field according to the format, and the end of the enclosing struct.
 _FIELD = b"\x08\xff\xff\x01"
 _STOP = b"\x00"
-# Names this extension, at its end: readers find it from the end of the file on.
+# UUID of this extension, at the end of its field: readers find it from the end of the file.
 _MARK = bytes.fromhex("6d65746572696e67a1dc0a7b3b4e4d2f")
 _LENGTH = struct.Struct("<I")
-# Of a file with an index: length of the index, mark, end of the footer, length of the footer, magic.
+# Tail of a file with an index: length of the index, mark, end of the footer, length of the footer, magic number.
 _TAIL_BYTES = _LENGTH.size + len(_MARK) + len(_STOP) + _LENGTH.size + len(_MAGIC)
 _SCHEMA = pa.schema([("first", pa.string()), ("last", pa.string()), ("group", pa.binary())])
 _LEVEL = 9
 
-# Field of `FileMetaData` with the row groups.
+# Field of `FileMetaData` that holds the row groups.
 _ROW_GROUPS = 4
 # Types of Thrift's compact protocol.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -132,7 +132,7 @@ def _footer_of(content: bytes, accounts: Collection[str]) -> bytes:
 
 
 def _table(content: pa.Buffer) -> pa.Table:
-    # Threads would cost more than they decompress.
+    # Threads would cost more than the decompression does.
     return pa.ipc.open_stream(content, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all().combine_chunks()
 
 
@@ -178,7 +178,7 @@ def _after(data: bytes, at: int, kind: int) -> int:
         return at
     if kind == _STRUCT:
         while header := data[at]:
-            # A field without a step from the one before it has its number in full.
+            # A field whose id is not given as a delta has its full id.
             at = _after(data, at + 1 if header >> 4 else _after_varint(data, at + 1), header & 15)
         return at + 1
     if kind == _BINARY:
@@ -238,7 +238,7 @@ def _varint_of(value: int) -> bytes:
 _NAME = pa.dictionary(pa.int32(), pa.string())
 NUMBER = pa.decimal128(38, 0)
 NAMES = ("account_id", "usage_type", "service", "from_location", "to_location")
-# Columns by which rows are sorted. A column without a value comes first.
+# Rows are sorted by these columns. Null sorts first in a column.
 ORDER = (*NAMES, "corrects", "hour")
 USAGE_SCHEMA = pa.schema(
     [
@@ -250,7 +250,7 @@ USAGE_SCHEMA = pa.schema(
     ]
 )
 _NUMBER_BYTES = 16
-# Rows that are Python's at a time.
+# Rows are converted to Python objects in slices of this size.
 _SLICE_ROWS = 16 * 1024
 
 
@@ -316,7 +316,7 @@ def integers_of(column: pa.Array) -> list[int]:
 
 def total_of(table: pa.Table) -> Total:
     """Exact sum of the rows of a table."""
-    # Of 38 digits, so that no sum of lines of 2^63 bytes overflows.
+    # The sums have 38 digits, so that adding lines of 2^63 bytes cannot overflow.
     sums = [pc.sum(table.column(name)).as_py() for name in ("bytes", "records")]
     return Total(*(int(found or 0) for found in sums))
 

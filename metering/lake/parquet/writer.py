@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# External sort: sorted runs on disk, and their merge. Memory does not grow with the number of rows.
+# External sort: sorted runs on disk, and a merge of them. Memory use does not grow with the number of rows.
 
-# Rows of each run in memory during the merge: 24 runs with 57 bytes a row take 45 MB.
+# Rows of each run that are in memory during the merge: 24 runs with 57 bytes a row take 45 MB.
 _BATCH_ROWS = 32 * 1024
 
 # Sort key of a row.
 Place = tuple[str | int, ...]
-# Gives the place of each row of a batch, by its number.
+# Gives a row's sort key by its number in the batch.
 Places = Callable[[pa.RecordBatch], Callable[[int], Place]]
 
 
@@ -148,17 +148,17 @@ def _joined_by_run(piece: dict[int, list[pa.Table]]) -> list[pa.Table]:
     return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
 
 
-# Scratch folders that are removed soon after their process, even a killed one.
+# Scratch folders, which are removed soon after their process ends, even if it is killed.
 #
-# A killed function leaves its folder on the disk of a warm environment. The owner of a folder holds a lock in it, and
-# the kernel releases the locks of a dead process. So the next process can tell a leftover from a folder in use. One
-# more lock guards the creation of folders and the search for leftovers: no folder is seen before its owner has locked
-# it.
+# A killed function leaves its folder on the disk of a warm execution environment. The owner of a folder holds a file
+# lock in it, and the kernel releases a dead process's locks. So the next process can tell a leftover folder from a
+# folder in use. One more lock guards the creation of folders and the search for leftovers: no folder is seen before its
+# owner has locked it.
 
 
 _PREFIX = "metering-lake-"
 _OWNER = "owner.lock"
-# A folder without a lock file is from an earlier release, which used it for a quarter of an hour at most.
+# A folder without a lock file is from an earlier release, which used a folder for at most a quarter of an hour.
 _UNLOCKED_S = HOUR_S
 
 
@@ -180,7 +180,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def _remove_leftovers(place: Path) -> None:
     for folder in place.glob(f"{_PREFIX}*"):
-        # The folder belongs to another user, or is gone meanwhile.
+        # The folder belongs to another user, or has just been removed.
         with suppress(OSError):
             if folder.is_dir() and not folder.is_symlink() and _is_left(folder):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -27,9 +27,9 @@ PRODUCERS_PK = f"{NOTE}producers"
 REFUSED_SENDERS_PK = f"{NOTE}refused-senders"
 _LOG = logging.getLogger(__name__)
 _REMEMBERED_S = 7 * DAY_S
-# A registry that was read is good for this long.
+# A registry is cached for this long.
 KNOWN_MS = MINUTE_S * 1000
-# An item of 400 KB holds more; a producer with more accounts has all of them.
+# An item of 400 KB can hold more; a producer with more accounts may send for all of them.
 MAX_ACCOUNTS = 5_000
 
 
@@ -143,7 +143,7 @@ class LedgerProducers:
         now_ms = self.clock.now_ms()
         registry = self._registry
         oldest_ms = now_ms - KNOWN_MS if since_ms is None else min(since_ms, now_ms)
-        # A clock that was put back must not make a cache that lives for long.
+        # Setting the clock back must not extend the life of a cache.
         if registry is None or not oldest_ms <= registry.read_ms <= now_ms:
             registry = self._registry = Registry(producers=self._producers(), read_ms=now_ms)
         return registry
@@ -160,13 +160,13 @@ class LedgerProducers:
         return found
 
 
-# Tokens of the HTTP API: `K#tokens`, the token's id. The secret is not here, only its SHA-256.
+# Tokens of the HTTP API: `K#tokens`, the token's id. The item has only the SHA-256 of the secret.
 #
-# All tokens lie in one partition, so that one query lists them. A check is one strong read, remembered for a minute.
-# Items expire by TTL some time after their token has; until then, a revoked token stays and says who revoked it.
+# All tokens are in one partition, so that one query lists them. A check is one strongly consistent read, cached for a
+# minute. Items expire by TTL some time after their token; until then, a revoked token remains and says who revoked it.
 #
-# `W#api-large`, `W` has the large requests that are in work, in all processes of the function: an entry ends with its
-# request, or by its time if its process has ended. It is all that the function of the API ever writes.
+# `W#api-large`, `W` lists the large requests in progress in all processes of the function: an entry ends with its
+# request, or by its time if its process has died. The API's function writes nothing else.
 
 
 TOKENS_PK = f"{TOKENS}tokens"
@@ -232,7 +232,7 @@ class StoredToken(StoredItem):
         return not self.revoked_s and now_s < self.expires_s
 
     def to_item(self) -> dict[str, Value]:
-        # Said twice, so that a list that was lost never means all accounts.
+        # Stored redundantly, so that a lost list never means all accounts.
         return item_of(self) | {"all_accounts": self.accounts is None}
 
 

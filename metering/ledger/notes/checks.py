@@ -72,12 +72,12 @@ def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Val
     return {**doctor_key(name)._asdict(), "n": 1, "expires_at": expires_s, **({"filler": filler} if filler else {})}
 
 
-# Canary batches: known batches of a reserved account, sent twice and expected to count once.
+# Canary batches: known batches of a reserved account that are sent twice and must be counted once.
 #
-# Each canary has a slot (a minute) of its own, and each minute of an hour has a usage type of its own. So the total of
-# a booked hour and usage type says whether one batch was counted once, twice or not yet. They are as many kinds as an
-# hour has minutes, for ever: kinds keep their numbers (P45). Reports leave the reserved account out unless they ask for
-# it.
+# Each canary has a slot (a minute) of its own, and each minute of an hour has its own usage type. So the total of a
+# booked hour and usage type tells whether one batch was counted once, twice or not yet. They stay at as many usage
+# kinds as an hour has minutes, because kinds keep their numbers (P45). Reports omit the reserved account unless they
+# ask for it.
 
 
 # No AWS account has this id. A report shows it only if the query names it.
@@ -86,7 +86,7 @@ CANARY_PREFIX = "canary:"
 CANARY_SERVICE = "MeteringCanary"
 CANARY_USAGE_TYPES = "Canary-"
 
-# An odd figure, so that a doubled or halved one is recognised.
+# An odd number, so that a doubled or halved total is recognised.
 CANARY_BYTES = 1_000_003
 
 
@@ -117,7 +117,7 @@ def canary_hour(slot_s: int) -> int:
 
 def canary_body(slot_s: int, region: str) -> str:
     """Message with one record. It is the same for the same slot and region, so that copies are duplicates."""
-    # Reports need only the names of this module, and the rules of messages take long to import.
+    # Reports need only the names of this module, and the message rules take long to import.
     from metering.intake.messages import SCHEMA
 
     moment = rfc3339(slot_s)
@@ -143,7 +143,7 @@ def canary_body(slot_s: int, region: str) -> str:
 
 
 CANARY_PK = f"{NOTE}canary"
-# Life of the notes of canaries and of conflicts.
+# Retention of the notes of canaries and of conflicts.
 REMEMBERED_S = 7 * DAY_S
 
 

@@ -44,9 +44,9 @@ def cleanings(items: ItemStore) -> dict[str, Cleaning]:
     return {cleaning.chain: cleaning for cleaning in found}
 
 
-# What the compactor found pending when it last looked, for the watch: `W#lake`, `<shard>`.
+# What the compactor last found pending, as a note for the watch: `W#lake`, `<shard>`.
 #
-# The compactor lists what is pending anyway. The watch looks each minute, and reads this note instead of the list.
+# The compactor lists pending rows in any case. The watch runs each minute, and reads this note instead of the list.
 
 
 LAKE_FIGURES_PK = f"{NOTE}lake"

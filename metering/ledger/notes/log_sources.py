@@ -172,17 +172,17 @@ class LogFigures(StoredItem):
     first_run_s: int = 0
 
 
-# Sums over the plans of one source of logs: `W#log-sums-<kind>#<source>`, one item a day, or an hour.
+# Sums over the plans of one log source: `W#log-sums-<kind>#<source>`, one item a day, or an hour.
 #
-# An item names the plans that it sums, so each plan is read once, in whatever order they come, and an item that was
-# written twice or lost says nothing wrong: its sums are always those of the plans that it names.
+# An item names the plans that it sums, so each plan is read once, in any order. An item that was written twice or lost
+# is never wrong: its sums are always those of the plans that it names.
 
 
-# Characters of a plan's digest that name it: two plans of an item with the same are less likely than 1 in 10^6.
+# Characters of a plan's digest that identify it: two plans of an item share them with a probability below 1 in 10^6.
 NAME_CHARS = 12
-# Most plans that an item names, below DynamoDB's 400 KB: 86 files a slot of one flow log. Of more, these are summed.
+# An item names at most this many plans, to stay below 400 KB: 86 files per slot of one flow log. Others are not summed.
 MOST_PLANS = 25_000
-# Sums of the last two days that the state of a source repeats, for figures.
+# Sums of the last two days that a source's state repeats, for metrics.
 RECENT = ("lines", "refused", "skipdata", "metered_bytes", "unclassified_bytes")
 
 

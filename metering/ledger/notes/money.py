@@ -70,7 +70,7 @@ class StoredAlert(StoredItem):
 
     @property
     def key(self) -> Key:
-        # Alerts sort by their period, which is a month or a day.
+        # Alerts are sorted by their period, which is a month or a day.
         return Key(ALERTS_PK, f"{self.period}#{self.id}")
 
     def as_sent(self) -> StoredAlert:
@@ -110,10 +110,10 @@ class BillerFigures(StoredItem):
     why: str = ""
 
 
-# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item says that a document counts, and which.
+# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item says that a document counts, and which one.
 #
-# The document is put first, and lies at its key for good; then its item. Without its item a document is not issued yet:
-# whoever issues again finds it, and writes the item. An item never changes.
+# The document is put first, permanently at its key, and then its item. A document without its item is not issued yet:
+# the next attempt finds it, and writes the item. An item never changes.
 
 
 IssuedKind = Literal["invoice", "credit"]

@@ -38,7 +38,7 @@ class Backlog:
 
 
 def _backlog(fields: Fields, _: str) -> Backlog:
-    # Items written before the backlog was measured have none.
+    # Items from before the backlog was measured lack this attribute.
     return Backlog(waiting=fields.whole("waiting", absent=0), since_s=fields.whole("waiting_since_s", absent=None))
 
 
@@ -145,7 +145,7 @@ class WorkList(StoredItem):
 
 RULING_PK = f"{NOTE}ruling"
 SOURCES_KEY = Key(f"{NOTE}sources", "W")
-# Number of sources that are named if some could not be followed; all of them are counted.
+# Number of sources that are named if some could not be followed; all are counted.
 NAMED = 20
 
 
@@ -263,5 +263,5 @@ class SourceState(StoredItem):
         return item
 
 
-# Time without a batch after which a source counts as silent, as of the whole pass that looked for it.
+# A source without a batch for this long counts as silent, at the time of the complete pass that looked for it.
 SILENCE_S = DAY_S

@@ -107,7 +107,7 @@ class Completeness(StoredItem):
 
 
 def _held_rows(held_by: tuple[Hold, ...]) -> list[list[str | int]]:
-    # Versions that know no log sources take three values a row, so names and places stand beside them.
+    # Versions without log sources expect three values a row, so names and places are in other attributes.
     return [[hold.holder, hold.since_s, hold.count] for hold in held_by]
 
 
@@ -123,11 +123,11 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
     return Hold(holder=holder, since_s=row.whole("since_s"), count=row.whole("count"), name=name, place=place)
 
 
-# Memory of the queues: the time before which every message has left both queues.
+# Memory of the queues: the time before which all messages have left both queues.
 #
-# The queue service tells the age of the oldest message that was received less than three times. It tells no age of
-# messages that were received more often, or that are dead letters. So the watch remembers what it knew before a message
-# went out of sight. That holds until the message can have come back into sight.
+# SQS reports the age of the oldest message that was received fewer than three times. It reports no age of messages that
+# were received more often, or that are dead letters. So the watch remembers what it knew before a message became
+# invisible to that metric. That holds until the message can have become visible again.
 #
 # | item                | pk            | sk                              | written by   |
 # |---------------------|---------------|---------------------------------|--------------|
@@ -137,11 +137,11 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
 
 QUEUES_KEY = Key(f"{NOTE}queues", "W")
 HELD_PK = f"{NOTE}held"
-# A message that is received this often is noted before it is handled, because the queue's age leaves it out now.
+# A message with this receive count is noted before it is processed, because the queue's age now ignores it.
 HELD_FROM_RECEIVE = 3
-# A note matters until its message is received again or dies. Visibility is 12 hours at most (SQS quotas).
+# A note matters until its message is received again or dies. The visibility timeout is at most 12 hours (SQS quotas).
 HELD_LIFE_S = 2 * DAY_S
-# The watch looks each minute. A look that is late by less than this was not missed.
+# The watch measures once a minute. A measurement late by less than this does not count as missed.
 _LOOKS_APART_S = 2 * MINUTE_S
 
 
@@ -241,7 +241,7 @@ class QueueMemory(StoredItem):
             look: Result of the look.
             blind_s: How long a message stays in the ingest queue after the queue's age leaves it out.
         """
-        # Time without a look does not count.
+        # Time without a measurement does not count.
         began_s = self.began_s + max(look.now_s - self.looked_s - _LOOKS_APART_S, 0)
         least_s, before_s = min(self.least_s, look.left_s), self.before_s
         if look.empty:
@@ -257,7 +257,7 @@ class QueueMemory(StoredItem):
             least_s=least_s,
             before_s=before_s,
             decided_s=decided_s,
-            # The value of the look before, because a dead letter shows with a delay.
+            # The previous measurement's value is used, because a dead letter appears with a delay.
             floor_s=min(self.decided_s, decided_s) if calm else self.floor_s,
             unseen=look.unseen,
             unseen_s=unseen_s,

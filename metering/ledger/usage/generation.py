@@ -172,5 +172,5 @@ def mark_run(items: ItemStore, shard: int, number: int) -> None:
     try:
         items.update(Update(table=Table.USAGE, key=GENERATION_KEY, set={name: number}, condition=condition))
     except ConditionFailedError:
-        # This run or a later one has marked.
+        # This run or a later one has set the mark.
         return

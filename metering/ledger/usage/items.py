@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from metering.stores.writes import Item, Value
 
-# Kinds of one item. Its fullest update stays below 4 KB and 300 operators (tests/contract/test_usage_update.py).
+# Kinds of one item. Its largest update stays below 4 KB and 300 operators (tests/contract/test_usage_update.py).
 BUCKET_KINDS = 64
 
 REVISION = "v"
@@ -38,9 +38,9 @@ _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
 ACCOUNT_PREFIX = "A#"
-# What an error about an item says to do.
+# Remedy in the message of an error about an item.
 MENDED_BY = "`metering rebuild usage` mends it"
-# Names of attributes that are remembered: of all kinds that an account may have a number for.
+# This many attribute names are cached: those of every kind number that an account may have.
 _REMEMBERED_NAMES = 16_384
 
 
@@ -245,7 +245,7 @@ def _parse_key(fields: Fields, item: Item) -> tuple[str, int, int | None, int | 
 def _place(texts: list[str]) -> int | UsageKind:
     if len(texts) == 1:
         bucket = int(texts[0])
-        # A bucket has one spelling, because it is part of a key.
+        # A bucket number has one spelling, because it is part of a key.
         if str(bucket) != texts[0] or bucket < 0:
             raise ValueError(texts)
         return bucket

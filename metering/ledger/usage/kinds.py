@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Most numbers of an account's dictionary, the same for everybody and for ever (P45).
+# Maximum number of kinds in an account's dictionary, the same for all accounts and permanent (P45).
 #
 # | pk        | sk             | attributes |
 # |-----------|----------------|------------|
 # | `S#kinds` | `<generation>` | `cap`      |
 #
-# Who claims the first number of a usage generation makes its own setting the cap of that generation. No number at or
-# above it is ever claimed. So a dictionary that is full stays full, and a kind that is not in it is booked under its
-# name from then on: a cap that rose would put one kind of one hour into two items, and neither would settle against the
-# rows.
+# The process that claims the first number of a usage generation makes its own setting the cap of that generation. No
+# number at or above it is ever claimed. So a full dictionary stays full, and a kind that is not in it is booked under
+# its name from then on: a cap that rose would put one kind of one hour into two items, and neither would settle against
+# the rows.
 
 
 _PK = "S#kinds"
@@ -76,7 +76,7 @@ def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
     if known is not None:
         return known
     put = Put(table=Table.LEDGER, item={**kind_cap_key(generation)._asdict(), "cap": setting}, condition=Absent())
-    # Whoever was first, what is there now stays there.
+    # Whichever process was first, the stored value stays.
     with suppress(ConditionFailedError):
         items.put(put)
     return settled_kind_cap(items, generation, setting)
@@ -86,12 +86,12 @@ _NAME = "K#"
 _AFTER_NAMES = "K$"
 _NUMBER = "N#"
 _AFTER_NUMBERS = "N$"
-# Dictionaries that a process remembers: more than three times the accounts that the service is made for. A run that
-# goes over more accounts than these finds none of them again. With 20 kinds an account takes 1.4 KB.
+# A process caches this many dictionaries: more than three times the accounts that the service is designed for. A run
+# over more accounts than that has no cache hits. With 20 kinds, an account takes 1.4 KB.
 _ACCOUNTS_KEPT = 40_000
-# What an error about a lost number says to do.
+# Remedy in the message of an error about a lost number.
 _MENDED_BY = "`metering rebuild usage` gives it a new name, and corrects usage by the rows"
-# Kinds that are one object in all of these dictionaries.
+# This many kinds are shared objects in all of these dictionaries.
 _KINDS_SHARED = 100_000
 
 
@@ -166,7 +166,7 @@ class KindNames:
         self._items = items
         self._kept = accounts_kept
         self._known: OrderedDict[str, dict[int, UsageKind]] = OrderedDict()
-        # Most accounts have the same kinds, and each would be half a kilobyte once more.
+        # Most accounts have the same kinds, and each copy would take half a kilobyte.
         self._shared: dict[UsageKind, UsageKind] = {}
 
     def of(self, account_id: str) -> Mapping[int, UsageKind]:
@@ -179,7 +179,7 @@ class KindNames:
         known = self._known.get(account_id)
         if known is not None:
             with suppress(KeyError):
-                # Another thread may just have dropped it.
+                # Another thread may just have evicted it.
                 self._known.move_to_end(account_id)
         return known
 
@@ -191,7 +191,7 @@ class KindNames:
         """
         named = dict(_numbers(self._items, account_id))
         if not _is_dense(named):
-            # A claim is landing, or an item was lost.
+            # Another process is claiming a number now, or an item was lost.
             return self._keep(account_id, self.dictionary(account_id).whole(account_id))
         return self._keep(account_id, named)
 
@@ -306,7 +306,7 @@ class KindNumbers:
         while True:
             found = _by_kind(numbers)
             missing = sorted(set(kinds) - found.keys())
-            # Once a dictionary is full, it stays so, and what is not in it never gets a number.
+            # A full dictionary stays full, and a kind outside it never gets a number.
             if not missing or (_is_dense(numbers) and len(numbers) >= cap):
                 return {kind: found.get(kind) for kind in kinds}
             if not self._begin_claim(account_id, missing, cap, fills=fills):
@@ -405,7 +405,7 @@ def _by_kind(numbers: Mapping[int, UsageKind]) -> dict[UsageKind, int]:
 
 
 BEYOND_CAP_PK = f"{partitions.NOTE}kinds"
-# A note outlives what an alarm looks at, and no account is noted for ever.
+# A note outlives the period of an alarm, and no account is noted forever.
 _LIFE_S = 2 * DAY_S
 
 

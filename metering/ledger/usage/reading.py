@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.stores.items import ItemStore
 
 
-# Of an item whose key has no hour, nobody can say that it is of another one: it is to be seen.
+# An item whose key contains no hour cannot be ruled out, so readers must see it.
 _HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d#")
 
 
@@ -145,14 +145,14 @@ def _as_found(items: Iterable[Item], contradictions: Contradictions) -> Iterator
             yield UsageItem.as_found(item)
 
 
-# Adds up usage items while they are read, by number. Names are looked up once, for the sums.
+# Sums usage items by kind number while they are read. Names are looked up once, for the finished sums.
 #
-# A month of an account has some 720 items with two figures a kind, and a report on it has a few lines. So figures are
-# added under the names that they have in the items, and become totals when all are read.
+# A month of an account has some 720 items with two figures per kind, and a report on it has a few lines. So figures are
+# summed by attribute name, and converted to totals when all items are read.
 
 
 _KEYS = frozenset({"pk", "sk"})
-# Attributes that are no figure: what they are summed to says nothing.
+# Attributes that are not figures: their sums mean nothing.
 _HEADS = (REVISION, "n")
 
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
         Place,
     )
 
-# A context is held in memory by whoever judges lines; an interface takes about 0.7 KB there.
+# Each process that judges lines holds a context in memory; an interface takes about 0.7 KB there.
 MAX_INTERFACES = 400_000
 
-# The format of a flow log that names none (version 2).
+# The default format of a flow log (version 2).
 DEFAULT_FIELDS = (
     *("version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets"),
     *("bytes", "start", "end", "action", "log-status"),
@@ -43,7 +43,7 @@ _FIELD = re.compile(r"\$\{([a-z0-9-]{1,64})\}")
 _ATTACHED = frozenset({"available", "modifying"})
 VPC, PEERING = "vpc", "peering"
 """Types of attachments, as AWS names them."""
-# A name of before for peerings.
+# An older name of peering attachments.
 _KINDS = {"tgw-peering": PEERING}
 
 
@@ -151,7 +151,7 @@ def _attachments(place: Place) -> Iterator[Attachment]:
         yield Attachment(vpc.transit_gateway_attachment_id, vpc.transit_gateway_id, VPC, vpc.vpc_owner_id)
     for item in place.attachments:
         kind = _kind(item.resource_type)
-        # The resource of a peering is the other gateway.
+        # The resource of a peering attachment is the other gateway, so its owner says nothing.
         owner_id = "" if kind == PEERING else item.resource_owner_id
         yield Attachment(
             item.transit_gateway_attachment_id, item.transit_gateway_id, kind, owner_id, item.transit_gateway_owner_id
@@ -167,7 +167,7 @@ def _peering_sides(item: PeeringAttachmentItem) -> Iterator[Attachment]:
         (its_id, one, other),
         (item.accepter_transit_gateway_attachment_id or its_id, other, one),
     ):
-        # AWS does not say whose a peering attachment is. It follows only if both gateways have one owner.
+        # AWS does not tell who owns a peering attachment. The owner is certain only if both gateways have the same one.
         owner_id = own.owner_id if own.owner_id == peer.owner_id else ""
         region = peer.region if is_region(peer.region) else ""
         yield Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)

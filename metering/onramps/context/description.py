@@ -6,7 +6,7 @@ Only what contexts need has a shape here; all other members are ignored. Shapes 
 
 from __future__ import annotations
 
-# The decoder reads the annotations while the program runs.
+# The decoder reads the annotations at run time.
 from datetime import datetime
 from typing import TYPE_CHECKING
 

@@ -67,12 +67,12 @@ class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaul
 
 
 _decode = msgspec.json.Decoder(_Document).decode
-# Members that a context has by their ids, and those that are pairs of a name and a text.
+# Members of a context that are keyed by id, and members that are pairs of a name and a text.
 _BY_ID = ("flow_logs", "distributions")
 _PAIRS = ("buckets", "bucket_owners")
 
 
-# Contexts are compared and cached by identity: they are large, and a store hands out one object a version.
+# Contexts are compared and cached by identity: they are large, and a store returns one object per version.
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Context:
     """Networks, address ranges and flow logs at one time. `context_of` makes one of a description.
@@ -155,14 +155,14 @@ def _context(document: _Document, sha256: str) -> Context:
 
 
 # Authority: which flow log counts where several log the same interface. Of the logs that deliver to S3 and see a
-# resource in an hour, the broadest has the authority, then the one with most fields that tell something, then the
-# oldest. It is decided for full hours: a log takes part from the first full hour after it was created, unless none was
-# there at the hour's beginning. In hours before it was created it has seen nothing: there files of a log that was
-# deleted since, and that no context lists, count.
+# resource in an hour, the broadest has authority, then the log with the most informative fields, then the oldest.
+# Authority is decided for full hours: a log takes part from the first full hour after its creation, unless no other log
+# existed at the start of the hour. A log has seen nothing before its creation: in those hours, files of a log that was
+# deleted since and is in no context count.
 
 
-# The broadest first. A regional NAT gateway has a log of its own, and no VPC's log sees it; nor does it see what a
-# transit gateway or one of its attachments logs.
+# The broadest first. A regional NAT gateway has a log of its own, which no VPC's log covers; and it does not see what a
+# transit gateway or its attachments log.
 _BREADTH = {"vpc": 0, "subnet": 1, "eni": 2, "nat": 3, "tgw": 4, "tgw-attach": 5}
 _TELLING = frozenset(
     (
@@ -201,7 +201,7 @@ class Authorities:
             if log.destination_type == "s3" and log.traffic_type != "REJECT" and log.resource_type in _BREADTH:
                 self._logs[log.resource_id].append(log)
         self._subnets = {subnet.id: (subnet.id, subnet.vpc_id) for subnet in context.subnets}
-        # Of the many interfaces only those that have a log of their own.
+        # Keeps only those of the many interfaces that have a log of their own.
         self._interfaces = {
             each.id: (each.id, *self._subnets[each.subnet_id]) for each in context.interfaces if each.id in self._logs
         }

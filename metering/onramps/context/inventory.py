@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 _ACTIVE = "active"
-# A block that is being taken away still has addresses until it is gone.
+# A block that is being disassociated still has addresses.
 _HOLDING = frozenset({"associated", "disassociating"})
 
 

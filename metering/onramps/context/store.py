@@ -70,9 +70,9 @@ class Timeline:
         return max(0, bisect_right(self.versions, hour_s, key=lambda version: version[0]) - 1)
 
 
-# Contexts that are kept in memory: a file's hours mostly have one, at an hour's turn two.
+# Contexts that are cached: the hours of a file mostly share one, and at the turn of an hour there are two.
 _REMEMBERED = 3
-# Twice what the largest context has (MAX_INTERFACES, MAX_PREFIXES): more is no context of ours.
+# Twice the size of the largest context (MAX_INTERFACES, MAX_PREFIXES): a larger object is something else.
 MAX_CONTEXT_BYTES = 256 * MIB
 
 _BROUGHT_PREFIX = f"{CONTEXT_PREFIX}brought/"
@@ -127,7 +127,7 @@ class ContextStore:
         """`(hour from which it holds, sha256)` of each kept context, in order."""
         for info in self._objects.list(CONTEXT_PREFIX):
             if info.key.startswith(_BROUGHT_PREFIX):
-                # These come after all others, in whatever number.
+                # Uploaded contexts sort after all others, and there may be any number of them.
                 return
             match = _KEY.fullmatch(info.key)
             if match is not None:
@@ -181,12 +181,12 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
     return context
 
 
-# Keeping of contexts: each hour has one, which was captured late in the hour before it. A context holds from the next
-# full hour on. So the later in an hour it is captured, the less has changed when it begins to hold. A capture that
-# failed is made up for at the next tick.
+# Capture of contexts: each hour has its own, captured late in the hour before it. A context applies from the next full
+# hour. So the later in an hour it is captured, the less has changed when it begins to apply. A failed capture is
+# repeated at the next tick.
 
 
-# Two ticks of five minutes, so that one of them may fail.
+# Two ticks of five minutes, of which one may fail.
 _LATE_S = 10 * MINUTE_S
 
 
@@ -222,8 +222,8 @@ def is_due(newest_s: int, now_s: int) -> bool:
     return missed or (late and newest_s <= hour_s)
 
 
-# What says the same is kept again after a day: contexts are removed by their age, and one in use must outlive the plans
-# that name it.
+# An equal context is stored again after a day: contexts expire by age, and one in use must outlive the plans that name
+# it.
 _KEPT_AGAIN_S = DAY_S
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.onramps.context.facts import FlowLog
 
 
-# Destination of a flow log in S3, as `DescribeFlowLogs` gives it: bucket, and folder if there is one.
+# S3 destination of a flow log as returned by `DescribeFlowLogs`: the bucket, and the folder if there is one.
 _S3_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::(?P<bucket>[^/]+)/?(?P<prefix>.*)")
 
 
@@ -74,10 +74,10 @@ def folder_of(place: str) -> str:
     return f"{head}/" if found else place.rpartition("/")[0] + "/"
 
 
-# More than this share of refused lines is an alarm: thousandths.
+# A larger share of refused lines raises an alarm, in thousandths.
 REFUSED_PERMILLE = 10
-# A source that delivered nothing for this long is silent: a flow log writes a file every 5 minutes, others as traffic
-# comes. One that never delivered has an hour from when it was first expected.
+# A source that delivered nothing for this long is silent: a flow log writes a file every 5 minutes, other sources when
+# there is traffic. A source that never delivered has one hour from when it was first expected.
 SILENT_S = 2 * HOUR_S
 SILENT_UNSLOTTED_S = DAY_S
 NEVER_S = HOUR_S
@@ -101,7 +101,7 @@ def figures_of(
     """Figures of all sources, as of now."""
     of_stage = [state for state in states if state.named]
     held = [(since_s, state) for state in of_stage if (since_s := held_since_s(state, job, now_s)) is not None]
-    # Nothing is known any more of the slots of a source that was silent for the whole window: it has no missing ones.
+    # The slots of a source that was silent for the whole window are unknown, so none count as missing.
     holding = [state for _, state in held if state.missing or not state.came or state.through_s is None]
     since_s, first = min(held, key=lambda each: each[0], default=(None, None))
     metered = sum(state.recently("metered_bytes") for state in of_stage)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
 
 
-# The character after the slash: it sorts behind every key of a source, and before the next source.
+# The character after the slash: it sorts after every key of a source and before the next source.
 _BEHIND = chr(ord("/") + 1)
 
 
@@ -69,16 +69,16 @@ def find_sources(objects: ObjectStore, *, after: str, most: int) -> FoundSources
     return FoundSources(sources=tuple(found), after=after)
 
 
-# Sources that a run looks at, at least; and the time within which each is looked at, however many there are.
+# Minimum number of sources that a run examines; and the time within which each of any number is examined.
 LOOKS = 250
 ROUND_S = 30 * MINUTE_S
 EVERY_S = 5 * MINUTE_S
-# Time that a run may take; what is left is the next one's.
+# Time limit of a run; the next run continues with the remaining sources.
 TIME_S = 4 * MINUTE_S
 SEARCH_EVERY_S = HOUR_S
 _RULINGS_READ = 10_000
-# A context that does not list a flow log was captured up to an hour before it holds, and the one before it up to an
-# hour earlier: the flow log was deleted between the two.
+# A context without the flow log was captured up to an hour before it applies, and the previous context up to an hour
+# earlier: the flow log was deleted between the two captures.
 _DELETED_BEFORE_S = 2 * HOUR_S
 
 
@@ -209,7 +209,8 @@ class CoverageJob(SourceLook):
         try:
             seen = self.look(state, at)
         except UnavailableError:
-            # One source does not stop the others. Its last look stays the oldest, so it is the first of the next run.
+            # An error of one source does not stop the others. Its last look stays the oldest, so it is the next run's
+            # first.
             return state
         seen = self._named(seen, before=state)
         self.items.put(Put(table=Table.LEDGER, item=seen.to_item() | {"expires_at": at.now_s + self.keep_s}))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from metering.errors import OperationFailedError
 
-# In the order of AWS's user guide (versions 2 to 11). Ports, protocol, packets, flags and container names are left out:
-# they make lines longer and more, and no transfer is metered by them.
+# Fields are in the order of AWS's user guide (versions 2 to 11). Ports, protocol, packets, flags and container names
+# are left out: they make lines longer and more numerous, and no metering rule uses them.
 WORTH: dict[str, str] = {
     "version": "the format",
     "account-id": "who is billed",
@@ -39,11 +39,11 @@ WORTH: dict[str, str] = {
     "next-hop-vpc-id": "peering and transit gateways",
     "next-hop-interface-type": "whether the other end is exempt",
 }
-# Without these no line can be metered.
+# A line without any of these fields cannot be metered.
 NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr", "bytes", "start", "end")
 
-# Bytes of a line of these fields as text, with IPv4 addresses, long ids and its line feed (a test counts one). AWS
-# charges for what it delivers before compression.
+# Bytes of a line with these fields as text, with IPv4 addresses, long ids and its line feed (a test counts one). AWS
+# charges for the delivered bytes before compression.
 LINE_BYTES = 316
 
 _FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# Logs with authority that a sum names; the bytes of all further ones stand under one word.
+# A sum names this many logs with authority; the bytes of all others are added up under one name.
 _SHADOWS_NAMED = 20
 OTHERS = "others"
 
@@ -100,17 +100,17 @@ def sums_between(
         yield LogSums.from_item(item)
 
 
-# Slots: the files that a flow log should have delivered, and those that it did not. A flow log writes a file for each
-# slot of 5 minutes. Where nothing moved, its lines say NODATA, so a slot without a file is a gap. Records are put into
-# slots by their end, and an aggregation interval has up to 10 minutes: a record of a slot may have begun before it
-# (AWS, "Flow log files": every 5 minutes, aggregation 1 or 10 minutes).
+# Slots: the files that a flow log should have delivered, and the missing ones. A flow log writes a file per slot of 5
+# minutes. Without traffic, a file's lines say NODATA, so a slot without a file is a gap. Records are put into slots by
+# their end, and an aggregation interval has up to 10 minutes: a record of a slot may have begun before it (AWS, "Flow
+# log files": every 5 minutes, aggregation 1 or 10 minutes).
 
 SLOT_S = 5 * MINUTE_S
-# Delivery to S3 takes about 10 minutes, best effort. A slot that is missing for this long is a gap.
+# Delivery to S3 takes about 10 minutes, best effort. A slot that is missing after this time is a gap.
 GRACE_S = 30 * MINUTE_S
-# Longest time from the start of a record to its end.
+# Longest time from a record's start to its end.
 AGGREGATION_S = 10 * MINUTE_S
-# Gaps that are listed of one source, the oldest: they hold completeness back. Slots of all others are counted.
+# At most this many gaps of a source are listed, the oldest: they hold completeness back. All others are counted.
 LISTED = 300
 
 Interval = tuple[int, int]
@@ -222,16 +222,16 @@ def count(runs: Iterable[Interval]) -> int:
     return sum((b - a) // SLOT_S + 1 for a, b in runs)
 
 
-# A look sees the last two hours anew: files of one slot come at their own times. Once an hour it sees a day and all
-# gaps, once a day everything that can still be metered.
+# Each look examines the last two hours again, because files of one slot arrive at different times. Once an hour it
+# examines a day and all gaps, and once a day everything that can still be metered.
 SHALLOW_S = 2 * HOUR_S
 DEEP_S = 26 * HOUR_S
 DEEP_EVERY_S = HOUR_S
 WHOLE_EVERY_S = DAY_S
-# Most plans that one look reads. Those that are left are read by the next one, which is whole again.
+# One look reads at most this many plans. The next look reads the remaining plans, and is complete again.
 READS = 20_000
 _SHADOWS = 20
-# Sums of files without a slot name no day, so they have no day on which they are too old.
+# Sums of files without a slot belong to no day, so they never become too old.
 _NEVER_S = 2**40
 
 
@@ -338,7 +338,7 @@ class SourceLook:
     def _sum(
         self, state: LogSourceState, found: _Found, *, slot_s: int | None, key: str, digest: str, by_hour: bool
     ) -> None:
-        # Names of files without a slot say nothing of a day: the first characters of the digest part them.
+        # Names of files without a slot contain no day, so the first characters of the digest divide them.
         if slot_s is None:
             label = f"{NO_SLOT}-{digest[:2]}"
         else:
@@ -355,7 +355,7 @@ class SourceLook:
         try:
             plan = self.read_plan(key)
         except (ObjectMissingError, LedgerCorruptError):
-            # Gone since it was listed, or damaged: the others are summed.
+            # The plan was deleted since it was listed, or is damaged: the others are summed.
             return
         found.saw(plan)
         found.day.add(plan, digest)

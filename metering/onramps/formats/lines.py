@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LINE_FEED = pa.scalar(ord("\n"), pa.uint8())
-# Lines of a block. Lines of flow logs have 90 bytes and more, so it is an end for garbage only.
+# Lines of a block. Flow log lines have 90 bytes or more, so only garbage reaches this limit.
 _MAX_LINES = 200_000
 MAX_TEXT_CHARS = 4 * KIB
 """What is kept of a refused line."""
@@ -36,9 +36,9 @@ LETTERS = (b"\0", b"\r", b"\t", b"x", b"X", b"y")
 """Letters that readers ask a block for, all rare in logs. A piece is searched while the processor's cache has it."""
 _NOT_ASCII = b"\x80"
 _UNREADABLE = frozenset((b"\0", b"\r", _NOT_ASCII))
-# So many line ends of a run are left. The lines that they end are shown to people, as other refused lines are.
+# At most this many consecutive line ends are kept. Their empty lines are reported like other refused lines.
 _RUN = 5
-# Written out, because a literal beginning is searched for 25 times as fast as a repeat.
+# Spelled out, because a literal prefix is searched 25 times as fast as a repeat.
 _RUNS = re.compile(b"\n" * _RUN + b"\n+")
 
 
@@ -179,7 +179,7 @@ def _bounded(block: LineBlock) -> Iterator[LineBlock]:
 
 
 def _count(data: bytes) -> int:
-    # Arrow counts in half the time of `bytes.count`.
+    # Arrow counts twice as fast as `bytes.count`.
     letters = pa.UInt8Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])
     return int(pc.equal(letters, _LINE_FEED).true_count)
 
@@ -253,9 +253,9 @@ class _Cutter:
             self._held, self._held_bytes = [], 0
             self._lines, self._letters = 0, _letters(piece)
             yield whole
-        # Nothing but the start of a line is left.
+        # Only the beginning of a line is left.
         self._hold(piece)
-        # It may end with a carriage return, which is no part of it.
+        # The piece may end with a carriage return, which does not count.
         if len(piece) > self._max_line_bytes + 1:
             self._held, self._held_bytes, self._letters = [], 0, set()
             self._long_start = piece[:MAX_TEXT_CHARS]

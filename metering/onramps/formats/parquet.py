@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from metering.onramps.reading import Block, ReadSettings
 
 
-# A footer with the 70 fields of version 11 has some 10 KB a row group.
+# A footer with the 70 fields of version 11 has some 10 KB per row group.
 _FOOTER_BYTES = 16 * MIB
-# Writers end a page at 1 MB, and at 20,000 rows; Arrow holds one page of each column.
+# Writers end a page at 1 MB or at 20,000 rows; Arrow holds one page per column.
 _PAGE_BYTES = 32 * MIB
 _WORK = replace(CONTRACT_WORK, pages=2_000_000, page_header_bytes=256 * MIB)
-# Numbers of `Encoding` in parquet.thrift: plain; and those by a dictionary, which Arrow can keep folded.
+# Numbers of `Encoding` in parquet.thrift: plain, and the dictionary encodings, which Arrow can keep as dictionaries.
 _FOLDED = frozenset((0, 2, 8))
 _DICTIONARIES = frozenset((2, 8))
-# A value may repeat the previous one, so a page of this encoding unfolds without bound.
+# A value may repeat the previous one, so a page of this encoding can expand without limit.
 _DELTA_BYTE_ARRAY = 7
-# A row stands for this much text at the least. Rows of equal values take next to nothing in the file.
+# A row counts as at least this much text. Rows of equal values take almost no space in the file.
 _ROW_BYTES = 16
 _TRUNCATED = frozenset((str(Reason.OBJECT_TRUNCATED), str(Reason.OBJECT_EMPTY)))
 
@@ -53,7 +53,7 @@ def refusals() -> Iterator[None]:
         named = FileReason.TRUNCATED if reason in _TRUNCATED else FileReason.WRONG_FORMAT
         raise LogFileRefusedError(named, detail) from error
     except pa.ArrowMemoryError:
-        # This is no verdict on the file: a machine with more memory may read it.
+        # The file is not refused: a machine with more memory may read it.
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise LogFileRefusedError(FileReason.WRONG_FORMAT, " ".join(str(error).split())[:300]) from error
@@ -224,7 +224,7 @@ def seekable(stream: BinaryIO, digest: Callable[[bytes], object]) -> Iterator[IO
         UnavailableError: There is no room on the disk.
     """
     if isinstance(stream, SpooledTemporaryFile):
-        # It has come out of here before, to tell which kind of log it is.
+        # This function made the stream before, when the kind of log was detected.
         yield cast("IO[bytes]", stream)
         return
     with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as file:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from metering.intake.formats.registry import Compression
     from metering.onramps.reading import ReadSettings
 
-# A file may grow this far whatever its size, because a short one of equal lines packs well.
+# A file may expand to this size whatever its own size, because a short file of equal lines compresses well.
 FREE_GROWTH_BYTES = 16 * MIB
-# gzip members of a file. AWS writes one; tools that join files write one for each.
+# Maximum number of gzip members in a file. AWS writes one; tools that concatenate files keep one per file.
 _MAX_MEMBERS = 1_000_000
 _WORK = replace(CONTRACT_WORK, stored_bytes=1024 * GIB, members=_MAX_MEMBERS)
 _MAGIC_BYTES = 4

@@ -97,7 +97,7 @@ class RunTotals:
         self.fields: frozenset[str] | None = None
         self.problems: Counter[str] = Counter()
         self.examples: dict[str, tuple[str, str]] = {}
-        # 8 bytes of the hash of an identity, and 8 of the content's: a run of a million files has 100 MB of them.
+        # 8 bytes of an identity's hash, and 8 of the content's: a run of a million files takes 100 MB for them.
         self._seen: dict[int, int] = {}
 
     @property

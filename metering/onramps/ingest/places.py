@@ -93,7 +93,7 @@ class Places:
             scan = _scan(file, mark_byte=last.until_byte if last else 0)
             if last is not None and last.content_sha256 == scan.sha256:
                 if last.from_byte and self._plan_is_missing(last, file):
-                    # Release 0.2.0 began to append the lines from there on, and never planned them.
+                    # Release 0.2.0 began to append the lines after this byte, and never planned them.
                     raise _grew(scan, last.from_byte)
                 return last
             if last is not None:
@@ -107,7 +107,7 @@ class Places:
             )
             if self.objects.put(found.key, found.to_json(), if_absent=True):
                 return found
-            # Another process was faster; its note says what was taken.
+            # Another process wrote its note first, which the next round reads.
 
     def sent(self, note: Note) -> None:
         """Remember that a file was sent, so that no other content is taken in its place."""

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
 
 
-# Parts of a plan: records of a log file, sorted, at most 50,000 in one batch. The same totals give the same records in
-# the same order, on any day and by any version of the libraries. A part is named by the SHA-256 of its records, because
-# another version of pyarrow may write them as other bytes: whatever lies at the key of a part has its records, and its
-# own SHA-256 goes into the message.
+# Parts of a plan: sorted records of a log file, at most 50,000 per batch. The same totals always give the same records
+# in the same order, with any version of the libraries. A part is named by the SHA-256 of its records, because another
+# version of pyarrow may write the same records as other bytes. Any object at a part's key has its records, and the
+# object's own SHA-256 goes into the message.
 #
-# A record's `start` and `end` are the least start and the greatest end of its lines. Lines of one hour may span more
-# than an hour together (one from 10:05, one until 11:09). Then `end` is an hour after `start`, for the contract allows
-# no more. The booked hour follows from `start` and is not touched by that. A total over the greatest number that a
-# record may have becomes several records. A total of 0 bytes is a record: the log says that there was a transfer.
+# A record's `start` and `end` are the least start and the greatest end of its log lines. Lines of one hour may span
+# more than an hour (one from 10:05, one until 11:09). Then `end` is set to an hour after `start`, because the contract
+# allows no more. The booked hour follows from `start` and is not affected by that. A total above the largest number of
+# a record becomes several records. A total of 0 bytes is a record: there was a transfer.
 
 
 class LogRecord(NamedTuple):
@@ -90,7 +90,7 @@ def _records(totals: Mapping[tuple[Traffic, int], HourTotal]) -> Iterator[LogRec
 def _digest(records: Sequence[LogRecord]) -> str:
     digest = hashlib.sha256()
     for record in records:
-        # No field of the contract has a line feed or a tab in it.
+        # No field of the contract contains a line feed or a tab.
         digest.update("\t".join(map(str, record)).encode() + b"\n")
     return digest.hexdigest()
 
@@ -199,7 +199,7 @@ class Planner:
         plan = self._plan_of(file, measured, timeline)
         if self.objects.put(plan.key, plan.to_json(), if_absent=True):
             return Planned(plan, measured, new=True)
-        # Another process was faster, and its contexts may be other ones.
+        # Another process put its plan first, possibly with other contexts.
         return self.followed(file, Plan.from_json(self.objects.get(plan.key), plan.key))
 
     def followed(self, file: LogFile, plan: Plan) -> Planned:
@@ -272,7 +272,7 @@ def _measured(file: LogFile, timeline: Timeline) -> Measured:
     measured = file.measured(timeline)
     identity = file.name.identity
     if identity.startswith(CONTENT_SCHEME) and identity != identity_by_content(measured.content_sha256):
-        # It was read once before, for its identity.
+        # The file was read once before, for its identity.
         raise LogFileRefusedError(FileReason.CHANGED_WHILE_READ, "it was written to while it was read")
     return measured
 

@@ -165,7 +165,7 @@ class LogIngest:
         place = place_of(store, key)
         try:
             with store_refusals():
-                # Events have it without quotes, listings with them.
+                # Events have the ETag without quotes, and listings have it with quotes.
                 etag = (_etag(store, key) if etag is None else etag).strip('"')
                 file = log_file(
                     store,
@@ -177,8 +177,8 @@ class LogIngest:
                     bills=bills,
                     watch=watch,
                 )
-                # A file whose name says no flow log is of the one that a person names. That is no part of its name: the
-                # plan of a file is the same one whatever is said of it.
+                # A file whose name contains no flow log belongs to the flow log that a person names. That flow log is
+                # not part of the file's name, so the file's plan is the same without it.
                 source = file.name.source or without_context_flow_log
                 overlap_known = bool(without_context_flow_log) and source == without_context_flow_log
                 if file.name.identity:
@@ -199,8 +199,8 @@ class LogIngest:
         planner = self._planner
         plan = planner.found(file)
         if plan is not None and _is_of(plan, file) and (plan.parts or not plan.refusals):
-            # The same object: what it was measured as lies there, if no part is missing. Its refused lines were kept
-            # before its parts; where there is no part, nothing tells whether they were.
+            # The object is the same: it is stored exactly as it was measured, if no part is missing. Refused lines are
+            # stored before the parts; without any part, nothing shows whether they were stored.
             messages = self._messages_of(plan)
             if messages is not None:
                 return self._sent("repeated", file, plan, messages)

@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
     other: bool = False
 
 
-# About 60 MB; then all are forgotten, which costs time only.
+# About 60 MB; a full cache is emptied, which only costs time.
 _MOST_VERDICTS = 100_000
 
 
@@ -80,7 +80,7 @@ class Judge:
 
     def _judged(self, outcome: Outcome, hour_s: int) -> Verdict:
         if not isinstance(outcome, Classified):
-            # The detail of a refusal may name the subject, and the sums are by reason.
+            # The detail of a refusal may name the subject, but the sums are by reason.
             return Verdict(outcome)
         other = self._billable.is_other(outcome.traffic.account_id)
         refused = self._billable.refused(outcome, hour_s)
@@ -88,7 +88,7 @@ class Judge:
         return verdict._replace(other=other)
 
 
-# Records of a file differ by their resources most, and the contract judges the rest alike.
+# Records of a file differ mostly in their resources, which are not part of this cache's key.
 _traffic_of = lru_cache(maxsize=10_000)(traffic_of)
 
 
@@ -109,7 +109,7 @@ _HOUR_OF = attrgetter("hour_s")
 
 MAX_RECORDS = 250_000
 """Most distinct records of one file: five parts. A flow log of 3,000 interfaces has about 60,000."""
-# A line is kept up to this length.
+# A kept line is cut to this length.
 _TEXT_CHARS = 4096
 
 
@@ -220,7 +220,7 @@ class _Sums:
         self._fields = common_fields(self._fields, block.fields)
         self._add_refused(block)
         cells = self._cells
-        # Hour by hour: a classifier keeps what it knows of a few hours, and each may have a context of its own.
+        # Hour by hour, because a classifier caches a few hours, and each hour may have its own context.
         for each in sorted(block.observations, key=_HOUR_OF):
             outcome, usage_type, other = judge.verdict(each.subject, each.hour_s)
             self._hours.add(each.hour_s)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectInfo
 
 
-# Interface-hours that are remembered, about 50 MB. A larger run may have overlap that is not seen.
+# This many interface-hours are remembered, which takes about 50 MB. A larger run may miss some overlap.
 _MOST = 200_000
 
 
@@ -116,7 +116,7 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
     if target.single:
         info = target.store.head(target.prefix)
         return iter(() if info is None else (info,))
-    # S3's console makes an object of no bytes for a folder.
+    # S3's console creates an empty object for a folder.
     return (info for info in target.store.list(target.prefix) if not info.key.endswith("/"))
 
 
@@ -169,7 +169,7 @@ class Trial:
         )
 
 
-# Files that wait for a thread, for each thread.
+# Number of files waiting per thread.
 _AHEAD = 2
 
 

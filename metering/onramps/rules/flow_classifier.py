@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from metering.onramps.reading import FileName, FlowHop
 
 
-# Addresses that are alike for the judge of flow logs, so that a reader can add up their lines before they are judged.
-# Most peers on the internet are alike, and so are most of one subnet. A judge asks of an address only what is compared
-# here, so it judges all addresses of a class alike; a test compares both ways of judging whole networks. Measured, a
-# million lines with 40,000 addresses become some ten thousand subjects instead of several hundred thousand.
+# Groups addresses that the judge of flow logs cannot tell apart, so that a reader can sum their lines before they are
+# judged. Most internet peers are in one group, and so are most addresses of one subnet. A judge uses only address
+# properties that are compared here, so it judges a whole class alike; a test compares both ways over whole networks.
+# Measured, a million lines with 40,000 addresses became some ten thousand subjects instead of several hundred thousand.
 
 
-# Addresses that are remembered. They are forgotten together, which costs time only.
+# Addresses that are remembered. A full cache is emptied, which only costs time.
 _REMEMBERED = 200_000
 
 
@@ -81,11 +81,11 @@ def _asked(address: Address, knowledge: Knowledge) -> Hashable:
     return vpc_ids, inside, knowledge.ranges.at(address), knowledge.public.get(address, "")
 
 
-# A file has an hour or two. One with lines of many hours is judged as well, and only slower.
+# A file covers an hour or two. A file with lines of many hours is judged correctly, but slower.
 _HOURS = 48
 _CONTEXTS = 4
 _OWNERS = 50_000
-# Contexts that judge the hours of one block; if there are more, its addresses are not folded.
+# Up to this many contexts may judge the hours of one block; beyond, its addresses are not grouped.
 _TOLD_APART = 2
 
 
@@ -108,7 +108,7 @@ class FlowClassifier:
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
         """Addresses that are judged alike in all of these hours (`Folding`)."""
         full = sorted({hour_of(hour) for hour in hours})
-        # Contexts are counted by their names: to arrange one takes a second, and only a few are remembered.
+        # Contexts are counted by name, because loading one takes a second, and only a few are cached.
         if len(self._timeline.pins(full)) > _TOLD_APART:
             return addresses
         knowledges = {id(each): each for each in (knowledge_of(self._timeline.at(hour_s)) for hour_s in full)}
@@ -143,7 +143,7 @@ class _HourJudge:
         self._judge = judge
         self._log_id = log_id
         self._hour_s = hour_s
-        # By what lines say of their own side: its owner, or why nothing of it is metered here.
+        # The lines' own side -> its owner, or the reason why its bytes are not metered here.
         self._known: dict[tuple[str, ...], Owner | Refused | Shadowed] = {}
 
     def outcome(self, subject: FlowHop) -> Outcome:
@@ -160,7 +160,7 @@ class _HourJudge:
         knowledge = self._judge.knowledge
         if knowledge.authorities is None or not self._log_id:
             return None
-        # What the log itself is of holds for each of its lines, also for an interface that is not known yet.
+        # What the log covers holds for each of its lines, even for an interface that is not known yet.
         log = knowledge.flow_logs.get(self._log_id)
         own = {log.resource_type: log.resource_id} if log is not None else {}
         if subject.interface_id:
@@ -170,7 +170,7 @@ class _HourJudge:
             vpc_id = subject.vpc_id or (subnet.vpc_id if subnet is not None else own.get("vpc", ""))
             resources: tuple[str, ...] = (subject.interface_id, subnet_id, vpc_id)
         else:
-            # A regional NAT gateway has a log of its own and no interface.
+            # A regional NAT gateway has its own log and no interface.
             resources = (subject.resource_id or own.get("nat", ""),)
         authority = knowledge.authorities.over(resources, self._hour_s)
         return None if authority is None or authority.id == self._log_id else Shadowed(authority.id)

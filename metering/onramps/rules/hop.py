@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from metering.onramps.rules.knowledge import Knowledge, VpcFacts
 
 
-# What AWS writes for interfaces that it made itself.
+# AWS writes this for interfaces that it created itself.
 _UNTOLD = "unknown"
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
-# The zone id of an Availability Zone. Those of Local Zones and Wavelength name a place as well: `usw2-lax1-az1`.
+# The id of an Availability Zone. Those of Local Zones and Wavelength name a place as well: `usw2-lax1-az1`.
 _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
@@ -91,7 +91,7 @@ def _kind(hop: FlowHop, interface: Interface | None, gateway_id: str) -> str:
         return told
     if gateway_id and not hop.interface_id:
         return NAT_GATEWAY
-    # Load balancers, gateways and endpoints have no instance.
+    # Load balancers, gateways and endpoints have no instance id.
     return INTERFACE if hop.instance_id else interface.kind if interface is not None else ""
 
 
@@ -148,7 +148,7 @@ def peer_of(address: Address, own_vpc_id: str, knowledge: Knowledge) -> Peer:
     """The peer at an address, as an interface of a VPC sees it."""
     vpc_ids = knowledge.blocks.at(address)
     if vpc_ids is None and address not in knowledge.public:
-        # By far the most addresses: nothing but their range is known of them.
+        # Most addresses by far are known only by their range.
         return _of_range(address.version, is_public(address), knowledge.ranges.at(address) or NOT_OF_AWS)
     vpc_ids = vpc_ids or ()
     others = tuple(each for each in vpc_ids if each != own_vpc_id)
@@ -171,7 +171,7 @@ def peer_of(address: Address, own_vpc_id: str, knowledge: Knowledge) -> Peer:
 
 
 @lru_cache(maxsize=4_096)
-def _of_range(version: int, public: bool, found: AddressRange) -> Peer:  # a cache takes no names
+def _of_range(version: int, public: bool, found: AddressRange) -> Peer:  # A cached function takes no keyword arguments.
     return Peer(version, public, False, "", "", (), (), found.region, found.services, found.all_services, False)
 
 
@@ -195,7 +195,7 @@ def next_hop_of(line: FlowHop, own: OwnSide, knowledge: Knowledge) -> NextHop:
     kind = kind_of_type(line.next_hop_interface_type) or (interface.kind if interface is not None else "")
     if subnet is not None:
         zone_id, vpc_id = zone_id or subnet.zone_id, vpc_id or subnet.vpc_id
-    # What a VPC sends to a transit gateway goes to the gateway's interface in the same VPC.
+    # Traffic from a VPC to a transit gateway goes to the gateway's interface in the same VPC.
     if not vpc_id and TRANSIT_GATEWAY in (kind, own.kind):
         vpc_id = own.vpc_id
     return NextHop(any(line[18:]), vpc_id, zone_id, kind)
@@ -285,7 +285,7 @@ class Hop:
             return other.region
         if self.next_hop.named:
             return self._region_of_zone(self.next_hop.zone_id)
-        # A peering to a VPC that is not known may lead to any region.
+        # A peering to an unknown VPC may lead to any region.
         return "" if self.path == "5" else self._region_by_address()
 
     def _region_by_address(self) -> str:
@@ -317,7 +317,7 @@ class Hop:
             return False
         if self.peer.version == 4:
             return self.own.public is True
-        # IPv6 of EC2 may be another VPC that is not known, over a transit gateway.
+        # An IPv6 address of EC2 may be in another, unknown VPC, behind a transit gateway.
         return bool(self.own.addresses) and "EC2" not in self.peer.services
 
     @property

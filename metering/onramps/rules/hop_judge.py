@@ -6,7 +6,7 @@ peer, because a file has few interfaces, and most of its peers are alike.
 
 from __future__ import annotations
 
-# The decoder reads the annotations while the program runs.
+# The decoder reads the annotations at run time.
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metering.onramps.rules.knowledge import Knowledge
 
 
-# The rules of a hop: data in `hop_rules.json`, in order, of which the first that holds decides. To change them, change
+# The rules of a hop: ordered data in `hop_rules.json`, of which the first matching rule decides. To change them, change
 # the file and its version: a plan names the version that judged its file.
 
 
@@ -87,8 +87,8 @@ def hop_rules() -> HopRules:
     )
 
 
-# Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition holds only if it is known to hold.
-# So a rule never stands on what is missing, and `not known` has no name.
+# Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition holds only if it is known to be
+# true. So no rule depends on missing data, and there is no condition for `not known`.
 
 _INSTANCES = frozenset({"AMAZON", "EC2"})
 _CLOUDFRONT = frozenset({"CLOUDFRONT", "CLOUDFRONT_ORIGIN_FACING"})
@@ -189,7 +189,7 @@ CONDITIONS: Mapping[str, Callable[[Hop], bool]] = {
 }
 
 
-# Entries of each memory, which is emptied when it is full: about 50 MB each at most.
+# Maximum entries of each cache, which is emptied when it is full: about 50 MB each.
 _REMEMBERED = 100_000
 _VPCS = 200
 _DIRECTIONS = {"egress": "out", "ingress": "in"}
@@ -212,7 +212,7 @@ class HopJudge:
         self.knowledge = knowledge
         self._peering_billed_apart = peering_billed_apart
         self._name = name
-        # By VPC and address. Peers are few, and their addresses many: equal peers are one object.
+        # By VPC and address. Few peers share many addresses, so equal peers are one object.
         self._peers: dict[str, dict[str, Peer]] = {}
         self._same_peers: dict[Peer, Peer] = {}
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
@@ -225,7 +225,7 @@ class HopJudge:
         self._owners += 1
         if isinstance(own, Refused):
             return own
-        # Rules ask whether an interface has addresses, and not for them.
+        # Rules ask only whether an interface has addresses, not which.
         addresses = frozenset((Address(4, 0),)) if own.addresses else own.addresses
         return Owner(own, own._replace(account_id="", resource_id="", addresses=addresses), self._owners)
 
@@ -242,7 +242,7 @@ class HopJudge:
         peer = self._peer(own.vpc_id, text) if text else None
         if peer is None and text:
             return Refused(LineReason.INVALID_ADDRESS, f"{text[:60]!r} is no address")
-        # The fields from 18 on are those of the next hop.
+        # Subject fields from index 18 belong to the next hop.
         key = (number, direction, id(peer), path, service, subject[18:])
         outcome = self._outcomes.get(key)
         if outcome is None:
@@ -290,8 +290,8 @@ class HopJudge:
             if len(peers) >= _REMEMBERED:
                 peers.clear()
             peer = peer_of(address, vpc_id, self.knowledge)
-            # Outcomes are remembered by the identity of peers, so these are kept: there are as many as there are
-            # different answers, and not as many as there are addresses.
+            # Outcomes are cached by the identity of peers, so peers are kept: there are as many as different answers,
+            # which is fewer than addresses.
             peer = peers[text] = self._same_peers.setdefault(peer, peer)
         return peer
 
@@ -329,7 +329,7 @@ def judged(hop: Hop) -> Classified:
 
 
 def _without_direction(own: OwnSide) -> Classified:
-    # A record has a direction, and this usage type has none. Both are by intent: the bytes are counted, and not rated.
+    # A record has a direction, but this usage type has none. Both are intended: the bytes are counted, and not rated.
     usage_type = usage_type_of(own.region, "Unclassified-Regional-Bytes").usage_type
     return Classified(_traffic(own, UNKNOWN, usage_type, out=True), DIRECTION_UNKNOWN, DIRECTION_UNKNOWN)
 

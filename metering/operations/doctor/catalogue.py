@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LOOK_BACK_S = 7 * DAY_S
 _MOST_LINES = 1_000
-# Lambda stops the start of a function after this time, and repeats it inside the invocation (Lambda developer guide).
+# Lambda ends a function's init phase after this time, and repeats it within the invocation (Lambda developer guide).
 INIT_LIMIT_MS = 10_000
 _FULL_DISK = ("No space left on device", "Errno 28")
 _TIMED_OUT = "Task timed out"
@@ -133,11 +133,11 @@ def engine_agrees(bench: Bench) -> Observation:
     return ok(f"{saw}, in its rows, in its totals and in its view of usage")
 
 
-# From the third receive on, SQS counts a message in no age.
+# From the third receive on, SQS leaves a message out of the queue's age.
 _RECEIVES = 3
 _WAIT_S = 5
 _PATIENCE_S = 60
-# Half of what the costs and the backlog of the jobs are reckoned with (docs/scale.md).
+# Half of the filling that the jobs' costs and backlog are calculated with (docs/scale.md).
 FULL_ENOUGH = 50
 
 

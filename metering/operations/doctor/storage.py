@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 # One byte more than the largest part, so that the upload has two parts.
 LARGE_BYTES = 16 * MIB + 1
-# Keys of one page of a listing (S3 API reference).
+# Number of keys per page of a listing (S3 API reference).
 _PAGE = 1_000
-# Pages more than full ones that a listing may have before nobody waits for its end.
+# Beyond the full pages, a listing may have this many pages before waiting for its end is given up.
 _SPARE_PAGES = 50
 _THREADS = 16
 _READERS = ("reader", "operator")
-# A role that may not read the lake, nor list anything.
+# A role that may neither read the lake nor list anything.
 _STRANGER = "producer"
 _LIST_ADVICE = (
     "The roles must be allowed s3:ListBucket: without it no lake file is ever written. Compare the policies of the "
@@ -167,7 +167,7 @@ def dropped_object(bench: Bench) -> Observation:
     return ok(f"announced, judged and counted within {took_s} s")
 
 
-# Both tables that a stage writes to.
+# A stage writes to both tables.
 _TABLES = (Table.LEDGER, Table.USAGE)
 _RACERS = 8
 _ROUNDS = 25

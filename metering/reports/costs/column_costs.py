@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 LINES = -1
 """In place of a price: a cut lies within the hour, so its lines are rated one by one."""
 KEYS = ("payer", "service", "usage_type", "hour_s")
-# Rows that are joined and grouped at once: with all their columns about 40 MB.
+# Rows are joined and grouped in portions of this size: with all columns about 40 MB.
 _CHUNK_ROWS = 300_000
-# Partial sums that wait until they are summed again.
+# Partial sums are summed again when there are this many.
 _FOLD_ROWS = 600_000
-# Sums that become objects of Python at once.
+# Sums are converted to Python objects in portions of this size.
 _ROWS = 50_000
 
 
@@ -116,7 +116,7 @@ class Fold:
     def _summed(self, table: pa.Table) -> pa.Table:
         sums = table.group_by(self._keys, use_threads=False).aggregate([("bytes", "sum")])
         named = sums.select([*self._keys, "bytes_sum"]).rename_columns([*self._keys, "bytes"])
-        # Arrow widens a sum of decimals with each step.
+        # Arrow widens the type of a decimal sum with each step.
         place = len(self._keys)
         return named.set_column(place, "bytes", named.column(place).cast(pa.decimal128(38, 0)))
 
@@ -431,10 +431,10 @@ class ColumnPositions:
         return {number: list(merged(sorted(lines))) for number, lines in found.items()}
 
 
-# Costs of whole months by sums alone: no walk, no hours, and all payers in one reading.
+# Costs of whole months from sums alone: without walking the lines or reading hours, and for all payers in one pass.
 #
-# A payer's bytes of a product at each price follow from its sum of the month. Where all of them count in one row, or
-# have one price, it does not matter which of them are free or in which tier. What is left is walked.
+# A payer's bytes of a product at each price follow from its monthly sum. If all of them count in one row, or have one
+# price, it does not matter which of them are free or in which tier. The lines of all other products are walked.
 
 
 RAW = {"account_id": "account_id", "from": "from_location", "to": "to_location"}
@@ -482,7 +482,7 @@ class _MonthSums:
 
     def _sums(self, names: Sequence[str], rows: Iterable[Sequence[Json]]) -> Iterator[_Sum]:
         first_s, _ = month_bounds_s(self.usage.month)
-        # What is not told apart is the empty text at the end.
+        # Columns the report does not group by read the empty string at index -1.
         places = [names.index(name) if name in names else -1 for name in (*_TEXTS, "region")]
         for row in rows:
             *texts, region = [str((*row, "")[place]) for place in places]
@@ -556,7 +556,7 @@ def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:
     timed = query.has_column("hour", "day") or (query.usage.zone is not UTC and query.has_column("month"))
     if timed or query.usage.from_s > first_s:
         return False
-    # A report of the running month ends with this hour, and so does its usage.
+    # A report of the running month ends with the current hour, and so does its usage.
     return after_s <= query.usage.to_s or not any(_used_from(region, query.usage.to_s) for region in usage.regions)
 
 
@@ -629,7 +629,7 @@ class _Together:
         for day_s, wanted in sorted(by_hour.items()):
             yield from self._of_hours(folds, days.another(), day_s, wanted)
             if self._timed:
-                # Each day has rows of its own, so its sums need not wait for those of the others.
+                # Each day has its own rows, so its sums need not wait for other days.
                 yield from self._folded(folds, days)
                 folds = {name: Fold(self._keys()) for name in folds}
         yield from self._folded(folds, days)
@@ -703,7 +703,7 @@ class _Together:
 
     @property
     def _timed(self) -> bool:
-        # Within a month in UTC, all hours have the same month.
+        # Within a month in UTC, every hour has the same month.
         return self.query.has_column("hour", "day") or self.query.usage.zone is not UTC
 
     def _raw(self) -> list[str]:

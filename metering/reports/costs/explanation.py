@@ -137,7 +137,7 @@ def _before(line: UsageLine, sold: frozenset[Sold], usage: MergedUsage, rater: R
         if rated.allowance:
             free += rated.line.bytes
         elif rated.state is PriceState.PRICED:
-            # What was used before the first price has no place in the tiers.
+            # Usage before the first price has no position in the tiers.
             paid += rated.line.bytes
     return Before(free=free, paid=paid)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.billing.usage.months import Correction, MonthUsage, UsageLine
 
 
-# Payers whose sums by product and day are held at once: with 20 products, 240,000 of them.
+# Payers whose sums by product and day are in memory at once: with 20 products, 240,000 sums.
 _TOGETHER = 400
 
 
@@ -107,7 +107,7 @@ def payers_asked(query: CostQuery, organization: Organization, month: str) -> fr
         return payers
     first_s, after_s = month_bounds_s(month)
     found = frozenset[str]().union(*(organization.payers_between(each, first_s, after_s) for each in accounts))
-    # No payer has the empty id: an account of another payer than those asked for has no costs here.
+    # No payer has an empty id: an account of a payer outside the query has no costs here.
     return found & payers or frozenset([""]) if payers else found
 
 
@@ -176,7 +176,7 @@ class LateCosts:
                 rates = self.rates if shared is None else shared.rates[corrects]
                 organization = composer.shelf.load(rates).organization
                 payer_id = organization.payer_of(line.account_id, line.hour_s)
-                # Who paid in the month of use pays for its late rows, and may be another one than in this month.
+                # The payer in the month of use pays for its late rows, and may differ from this month's payer.
                 asked = payers_asked(self.query, organization, corrects)
                 if not asked or payer_id in asked:
                     found.add((payer_id, corrects))

@@ -282,7 +282,7 @@ def gb_text(size: int) -> str:
 
 def _tier_name(book: PriceBook, rated: RatedLine) -> str:
     named = (rated.tier_from_bytes, rated.tier_to_bytes, rated.rate_code)
-    # Not the version in force in the line's hour: a sum of days has none.
+    # The version is not looked up by the line's hour, because a sum of days has none.
     tiers = next(
         version.tiers
         for version in reversed(book.by_sku[rated.sku].versions)
@@ -314,6 +314,6 @@ def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rat
         return within and query.takes_region(region) and query.takes(line)
 
     for region, rated in rated_by_days(rater, parts, needs=needs, splits=query.usage.splits_day):
-        # A day that is rated by the hour has lines that nobody asked for.
+        # A day that is rated by the hour has lines outside the query.
         if query.covers(rated.line.hour_s) and query.takes_region(region) and query.takes(rated.line):
             yield Entry(labels.of(rated, region), rated)

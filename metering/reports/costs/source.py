@@ -158,7 +158,7 @@ class CostPlanner:
         return self._inputs[month]
 
     def _kept(self, month: str, rates: Rates, loaded: Loaded) -> dict[str, KeptPositions]:
-        # Those of a month that has ended may be older than its last usage. Of many accounts, columns find their own.
+        # Kept positions of a past month may be older than its last usage. Columns compute positions of many accounts.
         asked = self.query.usage.accounts
         if self.kept is None or month != month_of(self.now_s) or len(asked) > FEW_ACCOUNTS:
             return {}
@@ -211,7 +211,7 @@ class CostSource:
             for payer_id in sorted(payers):
                 yield from self._payer(plan, usage, payer_id)
         else:
-            # Arrow is slow to import, and a report about one account has no need of it.
+            # Arrow is slow to import, and a report about one account does not need it.
             from metering.reports.costs.column_costs import ColumnCosts
 
             yield from ColumnCosts(
@@ -246,7 +246,7 @@ class CostSource:
         """`invoice` if every payer of the report has its invoice of the month, and it is what the month is rated by."""
         store = self.planner.store
         shared = None if self.book.named else store.inputs(plan.month)
-        # It may have been issued while this was asked.
+        # The invoice may have been issued during this query.
         if shared is None or shared.rates[plan.month] != plan.rates:
             return "draft"
         payers = payers_asked(self.query, plan.loaded.organization, plan.month)
@@ -266,7 +266,7 @@ class CostSource:
 
 # The contract's answer to a report of costs.
 
-# Usage types without a price that are named.
+# At most this many usage types without a price are named.
 _NAMED = 5
 
 
@@ -277,13 +277,13 @@ def _decimal(units: int) -> Decimal:
 _FIGURES: RowType[Figures] = RowType(
     sized("bytes", priority=ROOMY),
     money("quantity_gb", of=lambda it: _decimal(quantity_of(it.bytes))),
-    # What nothing is known of has no cost: it is not 0.
+    # An unknown cost is absent, because it is not 0.
     money(COST, of=lambda it: _decimal(rounded(it.exact)) if it.known else None, priority=KEEP),
     exact("unpriced_bytes", of=lambda it: it.unpriced),
     exact("unrated_bytes", of=lambda it: it.unrated, priority=ROOMY),
 )
 _ORDER: Mapping[str, Callable[[Figures], int]] = {
-    # A cost that is not known is less than any.
+    # An unknown cost sorts below every known cost.
     COST: lambda it: it.exact if it.known else -(10**60),
     "bytes": lambda it: it.bytes,
     "quantity_gb": lambda it: it.bytes,

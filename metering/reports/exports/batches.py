@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from metering.usage.totals import Service, UsageType
 
 
-# Quantities and costs of many lines at once, in whole numbers, equal to `billing.money` line by line.
+# Quantities and costs of many lines at once, in integers, equal to `billing.money` line by line.
 #
-# Arrow has no division of decimals with a rest, so the line rule is done in 64 bits where all numbers of a batch fit,
-# and by `billing.money` where they do not.
+# Arrow has no decimal division with remainder, so the line rule is computed in 64 bits where all numbers of a batch
+# fit, and by `billing.money` where they do not.
 
 
 MONEY = pa.decimal128(38, DECIMALS)
 WHOLE = pa.decimal128(38, 0)
 
 _GIB_BITS = 30
-# A GB's rest times 10^10, with the half that rounds, stays below 2^64; and the whole quantity below 2^63.
+# The remainder of a GB times 10^10, plus the half for rounding, stays below 2^64; and the whole quantity below 2^63.
 _MOST_BYTES = 2**58
-# The part of a quantity below a GB is under 10^10. At a price below this, its product with the half fits into 64 bits.
+# The part of a quantity below a GB is under 10^10. At a price below this, its product plus a half fits 64 bits.
 _MOST_PRICE = 1_800_000_000
 _MOST_COST = INT64_MAX
-# A double holds each whole number below this.
+# A double represents every integer below this exactly.
 _MOST_IN_DOUBLE = 2**53
 _MOST_SCALED = 2**50 / UNITS_A_USD
 
@@ -51,7 +51,7 @@ def whole_numbers(numbers: Sequence[int | None]) -> pa.Array:
     try:
         return pa.array(numbers, pa.int64())
     except (OverflowError, pa.ArrowInvalid):
-        # Arrow reads digits faster than it makes a Decimal.
+        # Arrow parses digits faster than it converts a Decimal.
         return pa.array([None if number is None else str(number) for number in numbers], pa.string()).cast(WHOLE)
 
 
@@ -88,7 +88,7 @@ def as_money(units: pa.Array) -> pa.Array:
 def as_doubles(units: pa.Array) -> pa.Array:
     """Whole numbers of 1e-10 as the doubles nearest to them. Arrow's cast of a decimal is up to one unit off."""
     if _small(units, _MOST_IN_DOUBLE):
-        # Both are exact, so the quotient is rounded once.
+        # Both operands are exact, so the quotient is rounded only once.
         return pc.divide(units.cast(pa.float64()), float(UNITS_A_USD))
     return as_money(units).cast(pa.string()).cast(pa.float64())
 
@@ -97,7 +97,7 @@ def of_doubles(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArra
     """The decimals of ten places that doubles are nearest to; the other way of `as_doubles`, below 524,288."""
     most = pc.max(pc.abs(amounts)).as_py()
     if most is None or most < _MOST_SCALED:
-        # Twice rounded, and still nearer to its whole number than to any other.
+        # Rounded twice, and still nearer to its integer than to any other.
         units = pc.round(pc.multiply(amounts, float(UNITS_A_USD))).cast(pa.int64())
         if isinstance(units, pa.ChunkedArray):
             return pa.chunked_array([as_money(chunk) for chunk in units.chunks], MONEY)
@@ -139,7 +139,7 @@ def _unsigned(number: int) -> pa.Scalar:
 _PricedKey = tuple["Service", "UsageType", str, str, tuple[object, ...], str]
 BATCH_ROWS = 65_536
 """Lines that are held in memory at once; each batch is a row group."""
-# Parts that are remembered: the names of an account, and some thirty columns of a product. Beyond them all begin anew.
+# Cached parts: the names of an account, and some thirty columns of a product. A full cache is emptied.
 _MOST_PARTS = 200_000
 
 
@@ -240,7 +240,7 @@ class Collector:
                 numbers = _Numbers()
 
     def _next(self, charges: Iterator[tuple[Charge, str]], numbers: _Numbers) -> Batch | None:  # see below
-        # One loop without calls: it runs for each of millions of lines, and is most of an export's time.
+        # One loop without calls: it runs for each of millions of lines, and takes most of an export's time.
         parts, billed, priced, used = numbers.parts, numbers.billed, numbers.priced, numbers.used
         of_billed: list[int] = []
         of_priced: list[int] = []
@@ -263,7 +263,7 @@ class Collector:
                 at = billed[of_document] = len(billed)
                 parts.billed.append(Billed(payer, invoice_id, billing_month, month, later, credit_of))
             of_billed.append(at)
-            # Without the state, whose hash is slow.
+            # The key leaves out the state, whose hash is slow.
             of_price = (line.service, line.usage_type, line.from_location, line.to_location, rated[2:], region)
             at = priced.get(of_price)
             if at is None:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from metering.reports.exports.grains import Grain
 
 _EXAMPLES = 5
-# Factors whose product has at most the 38 digits that are fast, and the 76 that there are.
+# Factors whose product has at most 38 digits, which are fast, and at most 76, which are Arrow's limit.
 _USUAL = (pa.decimal128(20, DECIMALS), pa.decimal128(17, DECIMALS))
 _LARGE = (pa.decimal256(38, DECIMALS), pa.decimal256(37, DECIMALS))
-# From 2^19 on the next double is further away than the next ten decimals.
+# From 2^19 on, neighbouring doubles are further apart than the tenth decimal.
 _MOST_TOLD = 2.0**19
 _DOUBLE_STEP = 2.0**-52
 
@@ -83,7 +83,7 @@ class LineChecks:
         checked: list[tuple[pa.ChunkedArray, ...]] = []
         for each in self.amounts:
             columns = tuple(table.column(name) for name in (each.cost, each.quantity, each.price))
-            # Where nobody has a price of their own, the list's columns are the same.
+            # Where no payer has prices of its own, its columns equal those of the list prices.
             if any(all(map(pa.ChunkedArray.equals, columns, others)) for others in checked):
                 continue
             checked.append(columns)
@@ -105,7 +105,7 @@ class LineChecks:
         for number, first_s, last_s in zip(*columns, strict=True):
             part = batch.parts.billed[number]
             begins_s, ends_s = month_bounds_s(part.billing_month)
-            # A credit note may be issued within the month that it is about.
+            # A credit note may be issued within the month that it corrects.
             if part.later and last_s >= (ends_s if part.credit_of else begins_s):
                 yield f"{part.invoice_id}: a correction of {part.billing_month} is of that month itself"
             if not part.later and not begins_s <= first_s <= last_s < ends_s:
@@ -144,7 +144,7 @@ class LineChecks:
         for sku in skus - self._steps.keys():
             versions = [book.by_sku[sku].versions for book in self.books if sku in book.by_sku]
             tiers = [len(version.tiers) for of in versions for version in of]
-            # Within a day or a month, prices of several versions may meet.
+            # Within a day or a month, prices of several versions may apply.
             steps = (max(tiers, default=0) if self.grain == "hour" else sum(tiers)) + 1
             self._steps[sku] = steps if tiers else len(batch)
         return max((self._steps[sku] for sku in skus), default=0)

@@ -201,7 +201,7 @@ class _File(Protocol):
 
 
 def _parquet(sink: _Digested, schema: pa.Schema) -> _File:
-    # Without Arrow's own schema, readers see texts, whatever was a dictionary here.
+    # Without Arrow's own schema in the file, readers get strings where this code had dictionaries.
     repeated = [each.name for each in schema if not (pa.types.is_string(each.type) or pa.types.is_decimal(each.type))]
     writer: _File = pq.ParquetWriter(sink, schema, compression="zstd", store_schema=False, use_dictionary=repeated)
     return writer

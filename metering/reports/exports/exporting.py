@@ -295,7 +295,7 @@ def source_of(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[Lake
 
     With lakes of all regions (`views`), charges are cut into resources; then one hour is held.
     """
-    # A credit note also has the prices of what it takes back.
+    # A credit note also has the prices that it takes back.
     before = (issuer.store.get(billed) for each in documents for billed in each.inputs.billed)
     rates = {of for each in chain(documents, before) for of in each.inputs.rates.values()}
     loaded = [issuer.composer.shelf.load(of) for of in sorted(rates, key=str)]

@@ -56,12 +56,12 @@ def labels_of(starts: pa.Array) -> pa.Array:
 
 
 def _each(starts: pa.Array, value: Callable[[int], int | str], kind: pa.DataType) -> pa.Array:
-    # Lines are many, and periods of a month few.
+    # There are many lines, and few periods in a month.
     encoded = starts.dictionary_encode()
     return pa.array([value(each) for each in encoded.dictionary.to_pylist()], kind).take(encoded.indices)
 
 
-# Some 150 MB of keys. What is more waits in files, each sorted.
+# Some 150 MB of keys fit into memory. Further keys are kept in files, each of them sorted.
 MOST_KEYS = 200_000
 
 Resourced = tuple[Charge, str]
@@ -94,7 +94,7 @@ class _Key(NamedTuple):
     credit_of: str
 
 
-# The last tier has no end.
+# The last tier is unbounded.
 _NO_END = -1
 
 
@@ -152,7 +152,7 @@ class _Sums:
         self.bytes = {}
 
     def _charge(self, key: _Key, total_bytes: int) -> Iterator[Resourced]:
-        # What cancels out is no line, as usage of no bytes is none.
+        # Bytes that cancel out give no line, as usage of 0 bytes gives none.
         if total_bytes:
             yield _charge_of(key, self.payers[key.payer_id], total_bytes), key.resource_id
 
@@ -185,11 +185,11 @@ def _charge_of(key: _Key, payer: Payer, total_bytes: int) -> Charge:
     return Charge(payer, rated, key.invoice_id, key.region, key.billing_month, key.corrects, key.credit_of)
 
 
-# Charges by resource: each line is cut into the resources whose bytes it is about, which only the lake knows.
+# Charges by resource: each line is split into the resources whose bytes it bills, which only the lake knows.
 #
-# A key's bytes of an hour belong to its resources in the order of their ids, and to its lines in the order of their
-# tiers: both are walked together, so no byte is lost and none is counted twice. Memory holds one hour of one payer.
-# Corrections and credit notes have no resource: what moves between prices is nobody's single transfer.
+# A key's bytes of an hour are assigned to its resources in the order of their ids, and to its lines in the order of
+# their tiers: both are walked together, so each byte is counted exactly once. Memory holds one hour of one payer.
+# Corrections and credit notes have no resource: bytes that move between prices belong to no single one.
 
 
 Key = tuple[str, ...]
@@ -217,7 +217,7 @@ class LakeResources:
         for view in self.views:
             for group, total in view.hour_totals(hour_s, query).items():
                 *key, resource_id, own_s = group
-                # A correction that was booked in this hour is none of its usage.
+                # A correction booked in this hour is not usage of this hour.
                 if own_s == hour_s:
                     sums[tuple(map(str, key))][str(resource_id)] += total.bytes
         return {key: sorted(of.items()) for key, of in sums.items()}

@@ -73,7 +73,7 @@ class Tally:
         table = pa.table(
             {
                 "number": line_numbers(batch),
-                # 38 digits hold the sum of any batch.
+                # 38 digits hold any batch's sum.
                 "bytes": batch.bytes.cast(WHOLE),
                 "cost": batch.cost.cast(WHOLE),
             }
@@ -173,7 +173,7 @@ def _detail_row(
     invoice: Invoice, name: str, usage_types: Sequence[str], region: str, rate_code: str, as_of_s: int
 ) -> dict[str, Value]:
     begins_s, ends_s = month_bounds_s(invoice.billing_month)
-    # A document of ours has no time in it, or it could not be made again: it is dated to the end of its month.
+    # Invoices contain no time, or they could not be reproduced: each is dated to the end of its month.
     made_s = max(as_of_s, begins_s) if invoice.draft else ends_s
     return {
         "BilledCost": 0,
@@ -271,7 +271,7 @@ def tie_out_problems(tally: Tally, invoices: Sequence[Invoice]) -> Iterator[str]
         for name in sorted(lines.keys() | details.keys()):
             line, sums = details.get(name), lines.get(name, Sums())
             if line is None:
-                # Bytes that moved between accounts at one price are charges, and no line.
+                # Bytes that moved between accounts at one price are charges, but not invoice lines.
                 if sums.bytes or sums.exact:
                     yield f"{name} is no line of its document"
             elif (line.bytes, line.exact) != (sums.bytes, sums.exact):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BYTES = ("stated_bytes", "metered_bytes", "rejected_bytes", "shadowed_bytes", "refused_bytes")
-# Causes that a sentence names.
+# A sentence names at most this many causes.
 _MOST_CAUSES = 3
 _USAGE = ListedRows(
     copied("usage_type", priority=KEEP),

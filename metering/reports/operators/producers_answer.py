@@ -148,7 +148,7 @@ def _state(token: StoredToken, now_s: int) -> str:
 _DEEDS: RowType[Deed] = RowType(
     timed("at", of=lambda deed: deed.at_ms // 1000, priority=KEEP),
     copied("what", "subject", "state", priority=KEEP),
-    # A deed that runs now looks the same; only its end tells them apart.
+    # A running deed looks the same; only its end distinguishes them.
     prose("result", of=lambda deed: "begun, no end" if deed.state is DeedState.BEGUN else deed.result, priority=ROOMY),
     copied("who"),
     copied("consent", title="agreed by", priority=ROOMY + 1),

@@ -23,7 +23,7 @@ _ENTRIES: Fields[Entry] = (
     *copied("batch_id", priority=KEEP),
     *copied("kind", priority=ROOMY),
     *prose("reasons", of=lambda it: _counted(it.reasons), priority=KEEP),
-    # The reasons say how many each.
+    # The counts of the reasons add up to the number of records.
     *integer("records", of=lambda it: sum(it.reasons.values()), priority=ROOMY),
     *timed("at", of=lambda it: it.at_s),
     *copied("retried_as", priority=ROOMY + 1),
@@ -43,7 +43,7 @@ _RECORDS: RowType[_Record] = RowType(
 
 def entries_answer(entries: Sequence[Entry]) -> Answer:
     """One row an entry, in the form of `metering quarantine list`."""
-    # An entry whose batch has no id is shown by its key, which no table may cut then.
+    # An entry without a batch id is identified by its key, which no table may cut.
     priority = ROOMY + 3 if all(entry.batch_id for entry in entries) else KEEP
     table = RowType(_ENTRIES, copied("key", priority=priority), _SOURCE)
     return table.answer(entries, empty="Nothing is in quarantine that matches.")
@@ -113,7 +113,7 @@ def _document(entry: Entry) -> dict[str, Json]:
         document["log"] = json.loads(entry.log.to_json())
     elif entry.batch is not None:
         document["message"] = json.loads(entry.batch.to_json())
-        # The body as values, for people: `message.body` is the text as it came.
+        # The body as decoded values, for people: `message.body` is the text as it came.
         document["content"] = cast("Json", readable(entry.batch.body))
         document["differs"] = [{"what": d.what, "metered": d.metered, "this": d.this} for d in entry.differs]
     else:

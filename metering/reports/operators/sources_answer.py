@@ -104,7 +104,7 @@ def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> Answer:
     )
 
 
-# Differences that an answer lists; all are counted.
+# An answer lists at most this many differences; all are counted.
 LISTED = 100
 _FIGURES = ("rows", "usage", "markers")
 

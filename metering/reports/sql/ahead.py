@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds within which a waiting thread notices that the work was stopped.
+# Seconds until a waiting thread notices that the work was stopped.
 _LOOK_S = 0.1
 
 

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
 
 
-# These quote the statement and the names of the views, but no data.
+# These exceptions quote the statement and the names of the views, but no data.
 _OF_THE_STATEMENT = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
-# The end of a message: the line of the statement, and a caret below the place.
+# Matches the end of a message: the statement's line, and a caret below the place.
 _PLACE = re.compile(r"\n\nLINE \d+: [^\n]*\n *\^+\s*\Z")
 _UNKNOWN_NAME = re.compile(r"Referenced (column|table)|Table with name|does not have a column|No matching columns")
 _NAMES = 'The views are transfers and usage. To see the columns of one: metering query "DESCRIBE transfers".'
@@ -65,7 +65,7 @@ def refusal(error: duckdb.Error) -> QueryError:
         return QueryError(text, _NAMES if _UNKNOWN_NAME.search(text.partition("LINE ")[0]) else "")
     place = _PLACE.search(text)
     head, end = (text, "") if place is None else (text[: place.start()], place[0])
-    # A value that is quoted may hold line ends of its own, and would look like another message.
+    # A quoted value may contain line ends, and could look like another message.
     return QueryError(head.replace("\r", "\\r").replace("\n", "\\n") + end)
 
 
@@ -85,7 +85,7 @@ def expect_one_statement(sql: str) -> None:
 
 Row = tuple[object, ...]
 
-# Rows that stand in memory at once.
+# Number of rows in memory at once.
 PART_ROWS = 10_000
 
 
@@ -135,7 +135,7 @@ class StoredRows(Sequence[Row]):
     def _part(self, place: int) -> list[Row]:
         if self._file is None:
             return []
-        # Several readers may be under way, so each finds its place again.
+        # Several readers may be active, so each seeks its own place again.
         self._file.seek(place)
         return cast("list[Row]", pickle.load(self._file))  # noqa: S301  # this process wrote it, to a file that has no name
 
@@ -149,7 +149,7 @@ class StoredRows(Sequence[Row]):
         self._stored += len(rows)
 
 
-# Several files of an hour may have totals of one key.
+# Several files of an hour may have totals for the same key.
 _TOTALS = "_totals"
 _USAGE = """
 CREATE VIEW usage AS
@@ -159,9 +159,9 @@ FROM _totals GROUP BY ALL
 """
 
 DEFAULT_TIMEOUT_S = 10 * MINUTE_S
-# Seconds that a stopped query may take to end. After that its threads are left alone; they end with the process.
+# A stopped query may take this many seconds to end. After that, its threads are abandoned; they end with the process.
 _GRACE_S = 1
-# Errors that are not the fault of the statement: the machine lacks memory or disk.
+# Errors that the statement did not cause: the machine lacks memory or disk.
 _MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
@@ -227,7 +227,7 @@ class LakeQuery:
             raise _too_little(f"{error.strerror or error}") from error
 
 
-# The last hour that has a label: 9999-12-31T23.
+# The last hour with a label: 9999-12-31T23.
 _END_S = 253_402_297_200
 
 
@@ -272,7 +272,7 @@ class _Run:
         totals = LakeTotals(parts, state, with_canary=self.with_canary)
         with self._connected(lake, totals) as connection:
             try:
-                # Contrary to DuckDB's types, a text of only spaces and comments gives no cursor.
+                # Contrary to DuckDB's type stubs, a text of only spaces and comments returns no cursor.
                 cursor = cast("duckdb.DuckDBPyConnection | None", connection.execute(self.sql))
                 if cursor is None:
                     raise QueryError("It has no statement.")
@@ -299,13 +299,13 @@ class _Run:
             config["threads"] = self.query.threads
         connection = duckdb.connect(config=config)
         try:
-            # In an interpreter without a file, DuckDB prints its own progress into the data after two seconds.
+            # In an interactive interpreter, DuckDB writes its own progress bar into the data after two seconds.
             connection.execute("SET enable_progress_bar = false")
             connection.execute(f"SET TimeZone = '{self.zone}'")
             connection.register("transfers", scannable(rows))
             connection.register(_TOTALS, scannable(totals))
             connection.execute(_USAGE)
-            # SQL comes from people and scripts: it may read these two views, but no files and no network.
+            # SQL comes from people and scripts: it may read these two views, but neither files nor the network.
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             self.connection = connection
@@ -341,7 +341,7 @@ class _Run:
 
     def _fetched(self, lake: RegionLake, source: RowSource) -> Path:
         """Fetch a staging object while its hour is read, because it may be deleted while the query runs."""
-        # Regions name their objects without knowing of each other.
+        # Each region names its objects independently.
         path = self.scratch / f"{lake.region}-{source.key.rpartition('/')[2]}"
         if not path.exists():
             path.write_bytes(lake.objects.get(source.key))
@@ -373,9 +373,9 @@ def _too_little(detail: str) -> QueryStoppedError:
     )
 
 
-# Somebody who selects this few columns needs all of them; of more, the numbers and the first of the others.
+# A query of up to this many columns needs all of them; a wider one its numbers and the first of the others.
 _MOST_NEEDED_COLUMNS = 6
-# DuckDB's types of numbers that JSON might not hold exactly, or that are no counts.
+# DuckDB's number types that JSON might not hold exactly, or that are not counts.
 _NUMBERS = frozenset(
     {"UHUGEINT", "UBIGINT", "UINTEGER", "USMALLINT", "UTINYINT", "SMALLINT", "TINYINT", "DOUBLE", "FLOAT"}
 )

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 _HOUR = pa.timestamp("us", tz="UTC")
 _OF_PART = frozenset({"hour", "region"})
-# Names stay the dictionaries that files have: unfolding them took most of the time of a scan. Then come columns that no
-# file has: they are the same in all rows of a part.
+# Names keep the dictionary encoding of the files: decoding it took most of the time of a scan. Then come columns that
+# no file has, whose values are constant within a part.
 QUERY_SCHEMA = pa.schema(
     [
         *(pa.field(field.name, field.type) for field in HOUR_SCHEMA),
@@ -56,9 +56,9 @@ QUERY_SCHEMA = pa.schema(
 )
 
 _READERS = 8
-# Rows in a batch, as in Arrow's own scanner: DuckDB's threads share the work batch by batch.
+# Rows per batch, as in Arrow's own scanner, because DuckDB's threads share the work batch by batch.
 _BATCH_ROWS = 131_072
-# Rows that may be decoded before DuckDB takes them: four full row groups.
+# Rows that may be decoded ahead of DuckDB: four full row groups.
 _ROWS_AHEAD = 4 * 512 * 1024
 # A smaller row group counts as this many rows, so that not too many groups are read ahead.
 _LEAST_ROWS = _ROWS_AHEAD // 32
@@ -107,7 +107,7 @@ class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
 
     SCAN: ClassVar[type[_Scan]]
 
-    # Arrow's constructor refuses to be called, and is not needed: nothing of its datasets is used.
+    # Arrow's constructor refuses direct calls and is not needed, because none of its dataset code is used.
     def __init__(
         self, parts: Sequence[Part], state: ScanState, *, readers: int = _READERS, with_canary: bool = False
     ) -> None:
@@ -255,7 +255,7 @@ def _promising(metadata: pq.FileMetaData, numbers: list[int], part: Part, where:
     return [group.id for group in fragment.subset(where, schema=QUERY_SCHEMA).row_groups]
 
 
-# The dataset below the view `usage`: totals of lake files, read beside them, and counted from rows elsewhere.
+# The dataset below the view `usage`: the totals stored beside lake files, or totals counted from rows.
 
 
 TOTALS_SCHEMA = pa.schema(

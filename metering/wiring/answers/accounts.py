@@ -53,6 +53,6 @@ def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_
     listing = listed(summed(month.sums for month in months), query.order, most=query.top)
     names = [region.region for region in regions] if merged else []
     is_open = any(month.as_of_s is not None for month in months)
-    # What waits is told over all accounts: who asks for some of them is told nothing of the others.
+    # Waiting usage is known only over all accounts, so a caller with some accounts learns nothing about it.
     left = connected_reach(regions).left if is_open and not (query.accounts or query.prefix) else None
     return accounts_answer(query, months, listing, now_s=now_s, regions=names, left=left)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_BOOK = "aws-list"
 """Price book of who names none."""
 _BOOK = re.compile(r"([^@]+)(?:@([1-9][0-9]{0,8}))?")
-# Of more months than these, it pays to look up the first that has rows.
+# If the range has more months than this, looking up the first month with rows pays off.
 _FEW_MONTHS = 12
 
 
@@ -196,10 +196,10 @@ def costs_of(
 
 
 def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: int | None) -> None:
-    # Of many accounts, the lake is read instead.
+    # For many accounts, the lake is read instead.
     if most is None or partitions <= most or accounts > FEW_ACCOUNTS:
         return
-    # How many accounts a payer has is nothing for who sees one of them.
+    # A caller who sees one account must not learn how many accounts its payer has.
     problem = f"is the beginning of a range in which the payers' accounts are more than {most} partitions of the usage "
     problem += "table, all of which count for tiers."
     advice = "Ask for one month at a time."

@@ -73,7 +73,7 @@ def stored_of(region: ReadableRegion) -> Complete:
     return complete_of(Completeness.from_item(item), now_s=now_s, region=region.region, stage=region.stage)
 
 
-# A canary has its verdict after some minutes; one is sent every few.
+# A canary gets its verdict after some minutes, and one is sent every few minutes.
 _CANARIES = 20
 _COLUMNS = ListedRows(
     copied("region", priority=KEEP), timed("complete_through", priority=KEEP), prose("held_back_by")

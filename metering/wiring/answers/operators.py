@@ -104,8 +104,8 @@ def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer
 
 FAR_S = 4_102_444_800
 """The year 2100: nothing was refused later."""
-# A conflict is refused for what is metered under its id, and so is no reason of the message itself.
-# Those of log files are named by the room of on-ramps.
+# A conflict is refused because of what is metered under its id, so `conflict` is not a reason of the message itself.
+# Reasons of log files are named by the on-ramps' package.
 REASONS = tuple(dict.fromkeys((*(r.value for r in (*Reason, *LineReason, *FileReason)), "conflict")))
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -148,7 +148,7 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
         if not query.details:
             return [hour_s for hour_s in region.view.hours(from_s=from_s, to_s=to_s) if month_of(hour_s) not in closed]
-        # Of a closed month, the rows of every hour are looked at, whatever part of it is asked for.
+        # For a closed month, the rows of every hour are read, whatever part of it is asked for.
         bounds = [month_bounds_s(month) for month in closed]
         from_s = min([hour_of(from_s), *(first_s for first_s, _ in bounds)])
         to_s = max([to_s, *(after_s for _, after_s in bounds)])
@@ -172,7 +172,7 @@ def _own_missing(query: UsageQuery, seen: Seen) -> list[MissingName]:
 def _booked_s(
     sources: Sequence[ReportSource], query: UsageQuery, now_s: int, *, empty: bool, named: bool
 ) -> tuple[int, int] | None:
-    # Only who names a beginning can have named one before all data.
+    # Only an explicit beginning can be before all data.
     if empty or (named and begins_before_all(sources, query)):
         return booked_range_s(sources, now_s=now_s)
     return None

@@ -19,7 +19,7 @@ _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#
 _INK, _FAINT, _LINE = "#16191f", "#687078", "#eaeded"
 _RED, _GREEN = "#d13212", "#1d8102"
 _FIXED = "Menlo, Consolas, DejaVu Sans Mono, monospace"
-# The region that the made-up incident is in.
+# Region of the invented incident.
 _STRUCK = "us-east-1"
 _FIRING = ("dead-letters", "dead-letter-queue")
 _CODE = re.compile(r"(`[^`]+`|\*\*[^*]+\*\*)")
@@ -205,7 +205,7 @@ def _alarms(names: Sequence[str], box: Box) -> list[str]:
 def _text_widget(markdown: str, box: Box) -> list[str]:
     parts = []
     y = box.y + 24
-    # A command is not wrapped: its blanks are hidden from the wrapping.
+    # Commands are not wrapped, so their spaces are hidden from the wrapping.
     shown = _CODE.sub(lambda piece: piece[0].replace(" ", "\0"), markdown)
     for paragraph in shown.split("\n\n"):
         lines = textwrap.wrap(paragraph, width=int(box.width / 7), break_on_hyphens=False, break_long_words=False)
@@ -231,7 +231,7 @@ def _top(curves: Sequence[Curve], lines: Sequence[float], *, stacked: bool) -> f
     columns = list(zip(*(curve.values for curve in curves), strict=True))
     highest = max((sum(column) if stacked else max(column) for column in columns), default=0.0)
     needed = max([highest, *lines]) * 1.1 or 1.0
-    # The next round number: 1, 2, 4, 5 or 8, and zeros.
+    # The next round number: 1, 2, 4, 5 or 8, followed by zeros.
     power = 10.0 ** math.floor(math.log10(needed))
     return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= needed)
 

@@ -24,7 +24,7 @@ _TRAFFIC = {
     "ConsumedWriteCapacityUnits": 86_000.0, "ConsumedReadCapacityUnits": 21_000.0, "Invocations": 900.0,
     "ConcurrentExecutions": 9.0,
 }  # fmt: skip
-# Of metrics that grow while nothing is taken: their value at rest, and their growth in a step.
+# Metrics that grow while nothing is processed: their resting value, and their growth per step.
 _WAITING = {
     "OldestBatchAge": (4.0, STEP_MIN * MINUTE_S), "ApproximateAgeOfOldestMessage": (4.0, STEP_MIN * MINUTE_S),
     "CanaryAge": (160.0, STEP_MIN * MINUTE_S),
@@ -56,7 +56,7 @@ def _value(metric: str, label: str, step: int, *, dead_letters: bool, seed: int)
     if dead_letters or metric == "DeadLetters":
         return 3.0 if step >= _STARTED else 0.0
     if metric == "CompleteThroughAge":
-        # The dead letters hold it back, also after the rest has caught up.
+        # The dead letters hold completeness back, even after the rest has caught up.
         return 95.0 * ripple + STEP_MIN * MINUTE_S * max(step - _STOPPED, 0)
     if metric in _WAITING:
         rest, growth = _WAITING[metric]

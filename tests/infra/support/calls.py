@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metering.stores.items import ItemStore
 
-# The usage table has the generation in its name.
+# The usage table's name contains the generation.
 USAGE_TABLE = f"Usage{TUNABLES['usage_generation']}Table"
 _TABLES = {Table.LEDGER: "LedgerTable", Table.USAGE: USAGE_TABLE}
 _ACTIONS: dict[type[Action], str] = {

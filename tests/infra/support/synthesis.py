@@ -27,7 +27,7 @@ STAGE_NAMES = tuple(sorted(STAGES))
 
 Resource = dict[str, Any]
 
-# The same in each snapshot, whatever the checkout is.
+# The same release in each snapshot, whatever the checkout's version.
 RELEASE = Release(version="1.2.3", data_format=1, commit="0123456789ab")
 
 
@@ -81,7 +81,7 @@ def synthesised(
     """The stage's templates; `overrides`, which it is given, and `own`, which the region decides, are JSON."""
     settings = planned(Asked(stage=stage, options=flat(json.loads(overrides))), None)
     config = config_of(stage, settings.given, json.loads(own))
-    # The version is that of the day, and no matter of a template.
+    # The version changes with each release, and does not matter to a template.
     given = settings.given.model_copy(update={"version": "1.2.3"})
     _, stacks = app_of(config, given=given, region=region, account=account)
     parts = {part: stack for part in PARTS if (stack := getattr(stacks, part)) is not None}

@@ -190,10 +190,10 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if content.retries is not None and world.watch.is_metered_elsewhere(content):
         return
     if accepted is not None and content.batch_id in world.watch.rebuilt:
-        # Its original can no longer be told: a flagged duplicate.
+        # The original can no longer be known, so this counts as a flagged duplicate.
         return
-    # A rejected marker can be replaced by the acceptance of other content; the quarantine object stays. A pointer whose
-    # object is gone is a duplicate of the batch that was accepted.
+    # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A pointer whose
+    # object was deleted is a duplicate of the accepted batch.
     hashes = (content.content_hash, f"body-{content.name}")
     kept = any(world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes)
     if content.batch_id in world.watch.rejected or (content.location and (accepted is not None or kept)):

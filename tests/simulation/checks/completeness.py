@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.region.world import World
 
-# More than a history ever uses: the ledger is asked for the number, and the larger one counts.
+# More than any history uses: the ledger's number is read, too, and the larger one counts.
 _SHARDS = 3
 _RETENTION_S = 14 * DAY_S
 
@@ -88,14 +88,14 @@ class CompletenessCheck:
 
     def _check_messages(self, through_s: int) -> None:
         queue, contents = self._world.queue, self._world.contents
-        # This queue drops nothing, however old it becomes. SQS does, and the watch relies on it.
+        # This simulated queue drops nothing, whatever its age. SQS drops old messages, and the watch relies on that.
         oldest_ms = self._world.scheduler.now_ms - _RETENTION_S * 1000
         for message in (*queue.messages.values(), *queue.dead.values()):
             content = contents.get(message.body)
             sender = queue.sender_of(message)
             first_ms = queue.senders[message.body][sender]
             if content is not None and (content.name, sender) in self._world.watch.decided:
-                # What was sent first had its verdict, which may have expired since. A later copy counts for itself.
+                # The first copy had its verdict, which may have expired since. A later copy counts separately.
                 first_ms = message.sent_at_ms
             if content is None or not oldest_ms < first_ms < through_s * 1000:
                 continue

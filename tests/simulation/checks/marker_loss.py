@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.region.world import World
 
 _SHARE = 0.06
-# Batches with older hours get no marker any more: theirs may have expired.
+# Batches with older hours get no marker again, because theirs may have expired.
 _SURELY_MARKED_S = 45 * DAY_S
 
 

@@ -47,7 +47,7 @@ def check_trace(world: World, *, shards: int) -> None:
     keys = [entry.key for entry in usage_of(world.items)]
     now_s = world.scheduler.now_ms // 1000
     accounts = sorted({key.account_id for key in keys})
-    # One history in three, to spare time.
+    # One history in three, to save time.
     if not accounts or len(keys) % 3:
         return
     account = accounts[len(keys) // 3 % len(accounts)]
@@ -62,6 +62,6 @@ def check_trace(world: World, *, shards: int) -> None:
     clock = ManualClock(world.scheduler.now_ms)
     figures = Figures.counted(items=world.items, view=view, clock=clock, marker_life_s=STAGE.marker_life_s)
     look = OneHour(figures=figures).look(max(hours), now_s=now_s)
-    # Usage of a closed month can be wrong in the table and is not repaired.
+    # Usage of a closed month can be wrong in the table, and is not repaired.
     if look.check is not None and not look.check.agrees and month_of(max(hours)) not in world.watch.frozen:
         raise ViolationError(f"one hour: {look.check.differences[:2]}")

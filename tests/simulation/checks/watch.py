@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _USAGE = Table.USAGE
-# Markers live 50 days by the clock of the worker that wrote them; clocks are wrong by minutes.
+# Markers live 50 days by the clock of the worker that wrote them, and clocks are wrong by minutes.
 _SHORTEST_LIFE_MS = 50 * DAY_S * 1000 - 10 * MINUTE_S * 1000
 
 
@@ -67,15 +67,15 @@ class Watch:
         self.frozen: set[str] = set()
         self.closing: set[str] = set()
         self._world = world
-        # Those that were ever durable: like verdicts, they may be gone by the end, their life over.
+        # Aliases that were ever durable: like verdicts, they may have expired by the end.
         self._aliases: set[Key] = set()
-        # Object key -> partition of an hour -> resource ids of its rows there. Objects are never written twice.
+        # Object key -> hour's partition -> resource ids of its rows there. Objects are never overwritten.
         self._rows: dict[str, dict[str, list[str]]] = {}
-        # Partition of an hour -> commit that waits -> its staging object.
+        # Hour's partition -> waiting commit -> its staging object.
         self._waiting: dict[str, dict[str, str]] = {}
-        # Key of a waiting entry -> the hours that it shows.
+        # Key of a waiting entry -> the hours that it lists.
         self._waits_in: dict[Key, tuple[str, ...]] = {}
-        # Partition of an hour -> sort key -> what it shows.
+        # Hour's partition -> sort key -> the objects that it makes visible.
         self._hours: dict[str, dict[str, _Shown]] = {}
 
     def written(self, action: Put | Update | Delete) -> None:
@@ -191,7 +191,7 @@ class Watch:
         seen: list[str] = []
         hour = self._hours.get(pk, {})
         waiting = {f"{POINTER_PREFIX}{commit_id}": key for commit_id, key in self._waiting.get(pk, {}).items()}
-        # A commit that waits and has a pointer is one commit.
+        # A waiting commit with a pointer is counted once.
         for keys, unless in (*hour.values(), *(_Shown((key,), "") for sk, key in waiting.items() if sk not in hour)):
             if unless not in hour:
                 for key in keys:

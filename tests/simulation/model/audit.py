@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ACCOUNTS = ("a", "b")
 _LOOKS = 6
 UsagePlace = tuple[str, str]
-# Hears which item was corrected, by a look that began at that step.
+# Called with the item that was corrected, and the step at which that pass began.
 Repaired = Callable[[UsagePlace, int], None]
 
 

@@ -165,7 +165,7 @@ class History:
     def restore(self) -> None:
         """Restores the ledger of an earlier moment, with a new usage table, while all other processes stand still."""
         self.world.end_all()
-        # The bucket keeps deleted versions of staging objects for some days; the runbook brings them back.
+        # The bucket keeps deleted versions of staging objects for some days; the runbook restores them.
         self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
         self.world.items = dict(self.backup or {})
         self.sent = {commit_id: sums for commit_id, sums in self.sent.items() if self.is_committed(commit_id)}

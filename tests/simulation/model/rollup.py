@@ -141,7 +141,7 @@ def stops(item: Item | None, sums: dict[str, int], shard: int) -> bool:
 def _check_landed(met: Item | None, place: tuple[str, str], sums: dict[str, int], run: tuple[int, int]) -> Steps[None]:
     shard, number = run
     if stops(met, sums, shard):
-        # Somebody wrote by hand: the chain stands until that is taken away (P49).
+        # A manual write stops the chain until it is removed (P49).
         raise LateError
     if runs_in(met)[shard] > number:
         yield from stop_if_over(f"U{shard}", number, f"{place} has run {runs_in(met)[shard]}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BUCKET = 2
 
 # Additions of a commit: (account, hour, kind) -> bytes. A commit's bytes are one octal digit of its own, so a sum shows
-# which commits are in it, and how often.
+# which commits it contains, and how often.
 Sums = dict[tuple[str, int, str], int]
 AccountHour = tuple[str, int]
 

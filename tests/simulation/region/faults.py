@@ -92,7 +92,7 @@ class RandomFaults:
         return fault
 
     def later_ms(self) -> int:
-        # From at once to days: half of them within seconds.
+        # Delays from zero to days: half of them within seconds.
         return int(10 ** (self._random.random() * 8.4))
 
     def pause_ms(self) -> int:

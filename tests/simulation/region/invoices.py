@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PAYER = "111111111111"
 _REGION = "us-west-2"
-# Those of the scenario's contents.
+# Usage types of the scenario's contents.
 SCENARIO_TYPES = tuple(f"USW2-DataTransfer-Out-Bytes-{number}" for number in range(3))
 _PRICES = ("0.09", "0.08", "0.0713")
 _EPOCH_MS = 30 * MINUTE_MS
@@ -146,7 +146,7 @@ class Billing:
             return
         self._bill(process)
         store = InvoiceStore(process.objects)
-        # One that has late rows of a month that is still closing cannot be invoiced before that.
+        # A month with late rows of a month that is still closing cannot be invoiced before that close.
         months = [month for month in sorted(self._world.watch.frozen) if store.inputs(month) is not None]
         documents = [each for month in months for each in store.list(month)]
         for each in documents:

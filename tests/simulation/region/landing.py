@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.region.scheduler import Scheduler
     from tests.support.memory.items import MemoryItemStore
 
-# Share of transactions whose landing takes time, and the longest time until one of its items is seen.
+# Share of transactions that become visible gradually, and the longest delay of the first item.
 _SHARE = 0.3
 _LONGEST_MS = 60
 
@@ -78,7 +78,7 @@ class Landing:
         while True:
             item = next(items, None)
             key = None if item is None else Key(str(item["pk"]), str(item["sk"]))
-            # Items deleted by the transaction are still seen in their place.
+            # Items that the transaction deletes are still visible until then.
             for gone in self._gone(table, last, key, belongs, descending):
                 seen = self.item(table, gone, None)
                 if seen is not None:

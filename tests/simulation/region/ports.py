@@ -26,7 +26,7 @@ T = TypeVar("T")
 _SDK_RETRY_MS = 200
 NEVER_MS = 1 << 62
 _THROTTLES = ("ThrottlingError", "ProvisionedThroughputExceeded")
-# Share of pages that are empty, and not the last ones.
+# Share of pages that are empty without being the last.
 _EMPTY_PAGES = 0.02
 
 
@@ -175,7 +175,7 @@ class ProcessItems:
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
         found: dict[Key, Item] = {}
         for key in keys:
-            # Each item is read at a moment of its own.
+            # Each item is read at its own time.
             item = self._process.read("items.get_many", partial(self._get, table, key))
             if item is not None:
                 found[key] = item

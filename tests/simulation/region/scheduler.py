@@ -60,7 +60,7 @@ class Scheduler:
         due_ms = self.now_ms + delay_ms
         heap = self._heap
         if due_ms <= self._until_ms and (not heap or heap[0][0] > due_ms):
-            # No other event is due before, so the hub is not needed.
+            # No other event is due earlier, so no switch of greenlets is needed.
             self.now_ms = due_ms
             return
         self._number += 1

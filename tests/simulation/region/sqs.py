@@ -38,10 +38,10 @@ class SimulatedQueue:
     def __init__(self, scheduler: Scheduler, chance: random.Random, histogram: Counter[str]) -> None:
         self.messages: dict[str, Message] = {}
         self.dead: dict[str, Message] = {}
-        # Every SentTimestamp that a body ever had, redrives included: what admission may have been asked about.
+        # Every SentTimestamp that a body ever had, including redrives: admission may have used any of them.
         self.sent_times: dict[str, list[int]] = {}
         self.delivered: dict[str, int] = {}
-        # Body -> who ever sent it first -> since when. Where senders are not judged, they are all the same.
+        # Body -> each of its original senders -> since when. Where senders are not checked, all of them are equal.
         self.senders: dict[str, dict[SentBy, int]] = {}
         self.judged = False
         self.odd = True
@@ -110,7 +110,7 @@ class SimulatedQueue:
         dead, self.dead = self.dead, {}
         for message in dead.values():
             if self.judged:
-                # By an operator's command, who states the first sender.
+                # Sent by an operator's command, which states the original sender.
                 delivery = self._delivery(message)
                 self.send(message.body, OPERATOR, statement(judged_sender(delivery, SERVICES)))
             else:

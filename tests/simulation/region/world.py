@@ -44,8 +44,8 @@ class World(MemoryStores):
         self.faults = faults
         self.limits = limits
         self.scheduler = Scheduler(now_ms)
-        # One stream of chance for each purpose, so that leaving out a fault or a batch shifts the others as little as
-        # possible when a failing history is made shorter.
+        # One random stream per purpose, so that removing a fault or a batch shifts the others as little as possible
+        # when a failing history is shortened.
         self.latency = random.Random(f"latency {seed}")
         self.names = random.Random(f"names {seed}")
         self.pages = random.Random(f"pages {seed}")

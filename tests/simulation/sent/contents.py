@@ -91,7 +91,7 @@ def _refused(content: SentContent, delivery: Delivery, reason: str, *, missing: 
         source_id="",
         sequence=None,
         sender_id=delivery.sender_id,
-        # Records that could not be read have no content hash: the body's stands in.
+        # Unreadable records have no content hash, so the body's hash stands in.
         content_hash=f"body-{content.name}" if missing else content.content_hash,
         hash_version=0 if missing else 1,
         problems=((reason, ""),),

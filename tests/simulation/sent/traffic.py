@@ -64,7 +64,7 @@ class Traffic:
         self._now_s = now_s
         self._epochs = epochs
         self._hours = self._make_hours()
-        # Producers send in bursts, so that several messages share an invocation and several workers have work at once.
+        # Producers send in bursts, so that several messages share an invocation and several workers are busy at once.
         self._bursts_ms = [int(chance.random() * _SEND_MS) for _ in range(4)]
         for number in range(batches):
             before = len(self.contents), len(self.sendings)
@@ -72,7 +72,7 @@ class Traffic:
             if number in dropped:
                 self._undo(*before)
         for content in list(self.contents.values()):
-            # Mostly what is in conflict; now and then what is not, which anybody can say.
+            # Mostly batches in conflict; occasionally batches without a conflict, because any message can claim one.
             share = 0.7 if f"{content.batch_id}.1" in self.contents else 0.04
             if retries.random() < share:
                 self._retry(content, retry_of(content), retries)
@@ -145,7 +145,7 @@ class Traffic:
             from_location,
             to_location,
             usage_type,
-            # A third of them so large that two of them pass 2^63 (I8).
+            # A third of the sizes are so large that two of them exceed 2^63 (I8).
             2**62 + int(chance.random() * 1000) if chance.random() < 0.33 else int(chance.random() * 10**9),
             start_s,
         )
@@ -156,7 +156,7 @@ class Traffic:
         first_ms = self._moment_ms()
         self.sendings.append(Sending(epoch, first_ms, content.name, content.sender_id))
         while chance.random() < 0.25:
-            # A copy soon after, in a burst, or in a later epoch: hours, days or weeks later.
+            # A copy arrives soon, in a burst, or in a later epoch: after hours, days or weeks.
             later = epoch if chance.random() < 0.6 else int(chance.random() * self._epochs)
             after_ms = first_ms + int(chance.random() * 1000) if chance.random() < 0.5 else self._moment_ms()
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
@@ -169,7 +169,7 @@ class Traffic:
             after_ms = int(chance.random() * 2 * _SEND_MS)
             self.sendings.append(Sending(epoch, after_ms, retry.name, retry.sender_id))
             if chance.random() < 0.5:
-                # A late copy under its own id.
+                # A late copy arrives under its own id.
                 later = epoch + int(chance.random() * (self._epochs - epoch))
                 self.sendings.append(
                     Sending(later, int(chance.random() * 2 * _SEND_MS), content.name, content.sender_id)

@@ -24,7 +24,7 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
 
 _LOCK = threading.RLock()
-# For as long as DynamoDB remembers one (API reference, TransactWriteItems).
+# DynamoDB remembers a token for this long (API reference, TransactWriteItems).
 _TOKEN_S = 600
 
 
@@ -38,7 +38,7 @@ class Transactions(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]  # 
     """Transactions with their tokens; all other calls go to moto as they are. Mutable."""
 
     def __init__(self) -> None:
-        # (account, region, token) -> (time, digest of the request, answer), the oldest first.
+        # (Account, region, token) -> (time, digest of the request, answer), oldest first.
         self._tokens: dict[tuple[str, str, str], tuple[float, bytes, Any]] = {}
 
     @handler("TransactWriteItems", expand=False)  # type: ignore[untyped-decorator]  # as above

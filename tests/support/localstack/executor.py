@@ -116,7 +116,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
         self._request_id, self._timed_out = payload["invoke-id"], False
         self._log_from = self._log.stat().st_size
         if self._process is None or self._process.poll() is not None:
-            # It crashed or timed out last time.
+            # The previous process crashed or timed out.
             self._spawn("again")
         timer = threading.Timer(self.function_version.config.timeout, self._time_out)
         timer.start()
@@ -138,7 +138,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
                 self._process.wait(_GRACE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        # LocalStack may be at its end, and its endpoint gone.
+        # LocalStack may be shutting down, and its endpoint closed.
         with suppress(Exception):
             self.executor_endpoint.shutdown()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENV = os.environ
-# Lambda's limit of an answer, if LocalStack names none: 6 MiB and 100 bytes.
+# Lambda's response limit, unless LocalStack sets another: 6 MiB and 100 bytes.
 _MOST_BYTES = int(ENV.get("LOCALSTACK_MAX_PAYLOAD_SIZE") or 6 * 1024 * 1024 + 100)
 
 
@@ -194,6 +194,6 @@ def main(listen_fd: int, alive_fd: int, announce: str) -> int:
 
 if __name__ == "__main__":
     listens, alive, announced = sys.argv[1:]
-    # The function sees the arguments that Lambda gives it: none.
+    # The function sees the arguments that Lambda passes: none.
     sys.argv = sys.argv[:1]
     sys.exit(main(int(listens), int(alive), announced))

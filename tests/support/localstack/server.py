@@ -83,7 +83,7 @@ def start(port: int) -> Running:
     except BaseException:
         end_tree(process.pid, grace_s=0)
         raise
-    # It lives on, and `stop` ends it by its pid.
+    # The process lives on, and `stop` ends it by its pid.
     process.returncode = 0
     return Running(endpoint=endpoint, pid=process.pid)
 
@@ -114,9 +114,9 @@ def _environment(port: int, run: Path) -> dict[str, str]:
         "SQS_ENDPOINT_STRATEGY": "path",
         "LAMBDA_RUNTIME_EXECUTOR": "process",
         "PROVIDER_OVERRIDE_DYNAMODB": "moto",
-        # Its own default is a second.
+        # LocalStack's default is a second.
         "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.05",
-        # Nothing is downloaded, and nothing is told to anybody.
+        # LocalStack downloads nothing and sends no telemetry.
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "DNS_ADDRESS": "0",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.ledger.booked_hours import LakeFile
     from metering.ledger.periods import FrozenHour, FrozenMonth
 
-# Rows of a batch of days.
+# Number of rows in a batch of days.
 _BATCH_ROWS = 64 * 1024
 _Rows = list[tuple[UsageKey, Total]]
 

@@ -155,7 +155,7 @@ class MemoryItemStore:
         sk: str | None = None
         while True:
             self._turn_pages("items.query.page")
-            # The partition is looked up for each item, because an emptied one is dropped and made anew.
+            # The partition is looked up for each item, because an emptied one is dropped and made again.
             partition = self._tables[table].get(pk)
             if partition is None:
                 return

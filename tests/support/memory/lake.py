@@ -52,7 +52,7 @@ class PlainLake:
         takes_all = not query.where and query.times is None
         for source in sources:
             for row in decode_rows(self._objects.get(source.key)):
-                # A lake file has the rows of one hour. If one of another hour got in, it is to be seen.
+                # A lake file has only rows of one hour. A row of another hour must be visible to the test.
                 if source.staged and row.booked_s != source.hour_s:
                     continue
                 if takes_all or _is_asked_for(row, source.hour_s, query):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STACKS = RegionStacks.of("test")
 TYPES = ("AWS::ApiGatewayV2::Api", "AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")
-# Types that go with an optional part.
+# Resource types that belong to an optional part.
 _TYPES_OF = {"analytics": "Glue", "api": "ApiGateway"}
 
 

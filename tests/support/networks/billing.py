@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _BEFORE = {"us-east-1": "", "us-west-2": "USW2-", "eu-west-1": "EU-"}
 _NAMES = {"us-east-1": "USE1", "us-west-2": "USW2", "eu-west-1": "EU"}
 _WAYS = {"out": "Out", "in": "In"}
-# Traffic with these inside a region is free, whatever the zones.
+# Traffic with these inside a region is free, in any zone.
 _FREE = frozenset((Kind.ALB, Kind.TGW, Kind.ENDPOINT))
-# 2025-04-01T00:00:00Z: from then on a bill has lines of their own for peering between zones.
+# 2025-04-01T00:00:00Z: from then on, a bill has separate lines for peering between zones.
 PEERING_APART_FROM_S = 1_743_465_600
 _PEERING = "VpcPeering-"
 NOTHING = "-"

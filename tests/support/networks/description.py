@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.networks.inventory import Inventory
     from tests.support.networks.topology import Interface, Subnet, Vpc
 
-# As DescribeNetworkInterfaces says it. A NAT gateway is spelt in two ways: the API's pages, and what it answers.
+# As DescribeNetworkInterfaces says it. A NAT gateway has two spellings: in the API reference, and in the API's answers.
 _TYPES = {
     Kind.ALB: "interface",
     Kind.NLB: "network_load_balancer",
@@ -60,7 +60,7 @@ def _region(inventory: Inventory, flow_logs: FlowLogs, account_id: str, region: 
     seen = [
         each
         for each in inventory.interfaces
-        # The owner of a VPC sees what participants have in it.
+        # The owner of a VPC sees the participants' resources in it.
         if each.vpc.region == region and account_id in (each.account_id, each.vpc.account_id)
     ]
     logs = [log for log in flow_logs.logs if (log.account_id, log.region) == (account_id, region)]
@@ -166,6 +166,6 @@ def _attachments(inventory: Inventory, account_id: str, region: str) -> list[dic
             ],
         }
         for vpc in attached
-        # The owner of the transit gateway sees all attachments, the owner of a VPC its own.
+        # The owner of the transit gateway sees all attachments, and the owner of a VPC its own.
         if vpc.region == region and account_id in (OWNER, vpc.account_id)
     ]

@@ -26,10 +26,10 @@ KNOWS = "edge"
 
 _SHORT = ("date", "time", "x-edge-location", "sc-bytes", "cs-bytes")
 _WHOLE = (*_SHORT, "cs-method", "x-edge-result-type")
-# Edges with the billing area of each. The last one is of an airport that is in no list.
+# Edge -> its billing area. The last edge is of an airport that is in no list.
 _EDGES = {"LHR61-P2": "EU", "IAD89-C3": "US", "GRU3-C1": "SA", "NRT57-P3": "JP", "QQQ1-C1": ""}
 _FREE, _TO_ORIGIN, _UNTOLD = "DataTransfer-In-Bytes", "DataTransfer-Out-OBytes", ""
-# Method, result, and what AWS bills the bytes of the request as. A log does not show who caused an error.
+# Method, result, and the usage as which AWS bills the request's bytes. A log does not tell who caused an error.
 _REQUESTS = (
     ("GET", "Hit", _FREE),
     ("GET", "Miss", _FREE),

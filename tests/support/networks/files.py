@@ -89,7 +89,7 @@ def log_file(
 
 def replica(file: LogFile) -> LogFile:
     """A copy of a file below another prefix of another bucket; text is compressed anew, in two members."""
-    # A key of CloudFront says whose the file is; a name of a flow log says it itself.
+    # The owner of a CloudFront file is in its key; the owner of a flow log file is in its name.
     name = file.key if "/CloudFront/" in file.key else file.key.rpartition("/")[2]
     body = file.body if file.log.parquet else in_two_members(gzip.decompress(file.body))
     return replace(file, bucket=f"replica-of-{file.bucket}", key=f"copied/{file.log.id}/{name}", body=body)

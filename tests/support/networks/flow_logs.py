@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.networks.inventory import Inventory
     from tests.support.networks.topology import Interface
 
-# Minutes after a full hour at which the VPC `peer` gets a second log, of a newer format.
+# Seconds after a full hour at which the VPC `peer` gets a second log in a newer format.
 _CHANGE_S = 20 * MINUTE_S
 MIXED = "mixed"
 
@@ -142,7 +142,7 @@ def _log(
     knows = knows if style == MIXED else style
     chosen = fields or (RECOMMENDED if knows == "v11" else fields_of(int(knows[1:])))
     if knows == "v5" and not fields:
-        # A custom format has any order.
+        # A custom format may have any order of fields.
         chosen = tuple(random.Random(f"{inventory.seed}/{resource_id}").sample(chosen, len(chosen)))
     return FlowLog(
         id=made_id("fl", inventory.seed, resource_id, created_s, knows),

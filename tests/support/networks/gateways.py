@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.networks.inventory import Inventory
     from tests.support.networks.topology import Packet
 
-# All fields that a gateway's log has by default (Amazon VPC Transit Gateways, "Transit Gateway Flow Log records").
+# Default fields of a gateway's log (Amazon VPC Transit Gateways, "Transit Gateway Flow Log records").
 _FIELDS = (
     "version resource-type account-id tgw-id tgw-attachment-id tgw-src-vpc-account-id tgw-dst-vpc-account-id "
     "tgw-src-vpc-id tgw-dst-vpc-id tgw-src-subnet-id tgw-dst-subnet-id tgw-src-eni tgw-dst-eni tgw-src-az-id "
@@ -120,7 +120,7 @@ def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
     if record.outward:
         usage_type = other_region(at.region, peer_region, "out") if peer_region else NOTHING
     elif at.kind == FIREWALL:
-        # It came by another attachment before, which no field says.
+        # The traffic came through another attachment before, which no field tells.
         usage_type, hidden = "", ("*",)
     else:
         usage_type = NOTHING if at.kind == PEERING else processed(at.region)

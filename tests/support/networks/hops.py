@@ -35,7 +35,7 @@ PEERING_ELSEWHERE = "5"
 GATEWAY_ENDPOINT = "7"
 INTERNET_GATEWAY = "8"
 
-# Without the next hop a log does not show who forwarded a packet of a public address.
+# Without the next hop, a log does not tell who forwarded a packet with a public address.
 _NEED_NEXT_HOP: tuple[str, ...] = ("v2", "v3", "v4", "v5")
 NOBODY_KNOWS = ("*",)
 
@@ -101,7 +101,7 @@ class Trip:
             region = own.vpc.region
             usage_type = regional(region) if here else other_region(region, other.vpc.region, direction)
             moved = self._moved(own, direction, other.place, usage_type, f"public {other.kind}")
-            # Each side sees its own private and the other's public address.
+            # Each side sees its own private address and the other side's public address.
             ends = (own.address, other.public) if direction == "out" else (other.public, own.address)
             services = ("-", "EC2") if direction == "out" else ("EC2", "-")
             self._add(own, Packet(*ends, *services), INTERNET_GATEWAY, None, moved)

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-# The first one begins with zero: read as a number it has eleven digits.
+# The first account id begins with zero: as a number it would have eleven digits.
 OWNER = "012345678901"
 PARTNER = "444455556666"
 WEST = "us-west-2"
 EAST = "us-east-1"
 _ZONE_IDS = {WEST: "usw2-az", EAST: "use1-az"}
 _ZONES = 3
-# Zone names are shuffled by account: that of one account's zone id is another letter in the other account.
+# Zone names are shuffled per account: a zone id has another letter in the other account.
 _LETTERS = {OWNER: "abc", PARTNER: "cab"}
 _SUBNET_BITS = 4
 _UNTOLD = "unknown"
-# Instances that only some journeys know: those with pods, and those in a Local Zone.
+# Instances that only some journeys use: those with pods, and those in a Local Zone.
 PODS, LOCAL = "pods", "local"
 
 
@@ -53,15 +53,15 @@ _OUTLINES = {
     "peer": _Outline(account_id=PARTNER, region=WEST, cidr="10.1.0.0/16", ipv6_cidr="2600:1f14:def:1200::/56"),
     "spoke": _Outline(account_id=PARTNER, region=WEST, cidr="10.2.0.0/16"),
     "east": _Outline(account_id=OWNER, region=EAST, cidr="10.3.0.0/16"),
-    # The same addresses as `main`, and no way there: an address alone does not say whose it is.
+    # The same addresses as `main`, without a route there: an address alone does not identify its owner.
     "twin": _Outline(account_id=PARTNER, region=EAST, cidr="10.0.0.0/16"),
-    # It has a load balancer for the internet, and a subnet in a Local Zone.
+    # This VPC has an internet-facing load balancer, and a subnet in a Local Zone.
     "edge": _Outline(account_id=OWNER, region=WEST, cidr="10.5.0.0/16", local=True),
-    # It is reached over two gateways that are peered.
+    # This VPC is reached over two peered gateways.
     "far": _Outline(account_id=PARTNER, region=EAST, cidr="10.6.0.0/16"),
 }
 
-# Interfaces that AWS makes: VPC, kind, tier, zones. Those in public subnets have a public address.
+# Interfaces that AWS makes: VPC, kind, tier, zones. Gateways in public subnets have a public address.
 _GATEWAYS: tuple[tuple[str, Kind, str, tuple[int, ...]], ...] = (
     ("main", Kind.NAT, "public", (1, 2)),
     ("main", Kind.ALB, "public", (1, 2)),
@@ -148,7 +148,7 @@ def build_inventory(seed: int, instances: int) -> Inventory:
             inventory.add(name, kind, _subnet(inventory.vpcs[name], tier, zone), public=tier == "public")
     for vpc in inventory.vpcs.values():
         _add_instances(inventory, vpc, instances)
-    # A participant: an instance of another account in a subnet that the owner of the VPC shares.
+    # A participant: an instance of another account in a subnet that the VPC's owner shares.
     for zone in (2, 3):
         inventory.add("main", Kind.INSTANCE, _subnet(inventory.vpcs["main"], "private", zone), account_id=PARTNER)
     for zone in range(1, _ZONES + 1):

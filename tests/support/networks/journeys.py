@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.support.networks.inventory import Inventory
 
-# Different peers that a family's block is drawn from.
+# Number of different peers drawn from a family's block.
 _PEERS = 900
 
 
@@ -56,7 +56,7 @@ def _there_and_back(
 def _inside(vpc: str, *, same_zone: bool) -> Callable[[Trip, Inventory, random.Random], None]:
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, other = net.pair(rng, vpc, same_zone=same_zone)
-        # Field reports: within a subnet the next hop is named at times, at times not.
+        # According to field reports, the next hop within a subnet is sometimes named and sometimes not.
         told = one.subnet.id != other.subnet.id or rng.random() < 1 / 2
         trip.inside(one, other, Packet(one.address, other.address), told=told)
         trip.answer = True

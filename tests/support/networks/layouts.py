@@ -26,7 +26,7 @@ _BY_VERSION: Mapping[int, str] = {
     ),
 }
 _VERSION_OF = {name: version for version, names in _BY_VERSION.items() for name in names.split()}
-# The useful fields of version 11: no ports, no fields about the course of a connection.
+# The useful fields of version 11: no ports, and no fields about a connection's state.
 _RECOMMENDED = (
     "version account-id interface-id srcaddr dstaddr bytes start end action log-status vpc-id subnet-id instance-id "
     "pkt-srcaddr pkt-dstaddr region az-id sublocation-type pkt-src-aws-service pkt-dst-aws-service flow-direction "

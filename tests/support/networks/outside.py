@@ -45,7 +45,7 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
-# Prefix, region, services. EC2 of us-west-2 has a block of us-east-1 inside; S3 lies in EC2, too; one is not in AMAZON.
+# Prefix, region, services. EC2 of us-west-2 contains a us-east-1 block; S3 is within EC2; one block is not in AMAZON.
 _RANGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("52.32.0.0/11", "us-west-2", ("AMAZON", "EC2")),
     ("52.40.16.0/20", "us-east-1", ("AMAZON", "EC2")),
@@ -64,7 +64,7 @@ _RANGES_IPV6: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("2600:1f18::/36", "us-east-1", ("AMAZON", "EC2")),
     ("2600:9000::/28", "GLOBAL", ("AMAZON", "CLOUDFRONT")),
 )
-# Public addresses of this network's own interfaces lie in ranges of EC2, apart from those of other peoples' instances.
+# Public addresses of this network's own interfaces are in ranges of EC2, apart from those of other customers.
 OWN_PUBLIC = {"us-west-2": "52.34.0.0/20", "us-east-1": "3.92.0.0/20"}
 
 

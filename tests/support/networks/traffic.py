@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SLOT_S = 5 * MINUTE_S
 _LONGEST_S = 10 * MINUTE_S
 _LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
-# Interfaces of a slot that have no traffic.
+# Number of a slot's interfaces without traffic.
 _QUIET = 5
 _PERCENT = 100
 
@@ -102,7 +102,7 @@ class _Flow(NamedTuple):
         }
 
 
-# Lines of files to be, by log, and by movement if movements are kept apart.
+# Lines of future files by log, and by movement if movements are kept separate.
 _Piles = dict[tuple[str, "Movement | None"], list[Line]]
 
 
@@ -170,10 +170,10 @@ class Network:
         flow = _Flow(end_s - rng.randrange(1, _LONGEST_S), end_s, rng.randint(32_768, 60_999))
         sides = self._routes[name][rng.randrange(self._plan.variety)]
         for side in sides:
-            # Each side counts its own bytes: acknowledgements and repeats make them differ.
+            # Each side counts its own bytes, which differ by acknowledgements and retransmissions.
             own_bytes = (answered if side.answer else size_bytes - answered) + rng.randrange(_PERCENT)
             rejected = rng.randrange(1_000) < self._plan.rejected and side.rejectable
-            # Two connections between the same places may move the same in the same time: without ports, equal lines.
+            # Two connections between the same places may move the same at once: without ports, their lines are equal.
             for _ in range(2 if rng.randrange(1_000) < self._plan.equal else 1):
                 self._write(piles, side, flow, own_bytes, rejected=rejected)
         return len(sides)

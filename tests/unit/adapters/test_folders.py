@@ -64,7 +64,7 @@ def keys_of(store: LogStore, prefix: str = "", after: str = "") -> list[str]:
     return [info.key for info in store.list(prefix, after=after)]
 
 
-# A file and a folder cannot have one name.
+# A file and a folder cannot have the same name.
 _FILES = [name for name in _NAMES if name != "a"]
 
 

@@ -91,7 +91,7 @@ def test_a_role_that_may_not_list_never_learns_that_a_key_is_missing() -> None:
         stream.read()
 
 
-# Who reads only has no queue: a retry by it fails before anything is written.
+# A read-only role has no access to the queue: its retry fails before anything is written.
 
 
 def test_every_call_of_the_port_is_refused() -> None:

@@ -141,7 +141,7 @@ def test_an_hour_whose_first_batches_come_while_markers_are_read_has_its_rows_co
 
     def come() -> None:
         if not world.usage() or not any(key.hour_s == new_s for key in world.usage()):
-            # So many that most parts of the table are still to be read.
+            # So many that most parts of the table are still unread.
             world.send(*[[record(3, start_s=new_s)] for _ in range(20)])
             world.compact_all()
 
@@ -168,7 +168,7 @@ def test_a_scan_finds_the_hours_that_were_damaged_and_no_others(seed: int, deep:
             entry = elsewhere(entry, hour_s=HOUR - 9 * DAY_S)
             change(world.items, entry, 2, 1)
         else:
-            # Batches are numbered in the order of the hours.
+            # Batches are numbered in the order of their hours.
             number = rng.randrange(9)
             world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
             damaged.add(HOURS[number % 3])

@@ -173,7 +173,7 @@ def test_of_quarantine_only_what_may_tell_of_an_object_is_read_and_once() -> Non
         world.refuse(LostDrop(key=f"drop/since{n}", etag="ab", put_s=START_S))
 
     assert world.later(HOUR_S).reads_of_a_run() == 3
-    # A day's pass is over, and what the lost object was compared with is not read again.
+    # The day's pass is complete, and the data compared with the lost object is not read again.
     assert world.later(HOUR_S).reads_of_a_run() == 0
     world.refuse(LostDrop(key="drop/later", etag="ab", put_s=START_S))
     assert world.later(MINUTE_S).reads_of_a_run() == 1

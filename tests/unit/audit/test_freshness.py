@@ -321,7 +321,7 @@ def test_what_a_version_without_log_sources_stored_is_read_and_what_this_one_sto
     known = Completeness(through_s=HOUR, held_by=(held, Hold(holder=Holder.QUEUE, since_s=HOUR + 1)), measured_s=NOW_S)
     item = known.to_item()
     assert Completeness.from_item(item) == known
-    # Earlier versions take three values a row.
+    # Earlier versions expect three values per row.
     assert all(len(row) == 3 for row in item["held_by"])  # type: ignore[union-attr, arg-type]  # a list of lists
     del item["held_names"]
     assert Completeness.from_item(item).held_by[0] == replace(held, name="", place="")

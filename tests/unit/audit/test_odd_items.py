@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OTHER = "210987654321"
 PLACES = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")
-# What a hand writes over an item, and what it tears out of it.
+# Attributes that a manual write replaces in an item, and attributes that it removes.
 WRITTEN: dict[str, dict[str, Any]] = {
     "an attribute that no release has": {"bytes": 777},
     "several of them": {f"mine{number}": number for number in range(50)},
@@ -48,7 +48,7 @@ TORN: dict[str, tuple[str, ...]] = {
     "without its numbers and its revision": ("n0", "v"),
     "without anything": ("b0", "r0", "v", "n0"),
 }
-# Those that figures alone do not show.
+# Damage that the figures alone do not show.
 ODD = {*WRITTEN, *TORN} - {"without its bytes"}
 
 
@@ -96,7 +96,7 @@ def test_a_rebuild_mends_an_odd_item_and_all_others(form: str) -> None:
     item = item_of(world, ACCOUNT)
     assert item.keys() == {"pk", "sk", "b0", "r0", "v", "n0"}
     assert (item["b0"], item["r0"], item["n0"]) == (5, 1, 1)
-    # It is mended for good: a second call finds nothing, and what comes later is counted.
+    # The repair is permanent: a second call finds nothing, and later usage is counted.
     again = world.jobs.rebuilder.usage()
     assert (again.repaired, again.mended, again.unstable) == (0, (), ())
     world.send([record(11)])

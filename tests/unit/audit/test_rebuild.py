@@ -124,7 +124,7 @@ def test_usage_items_of_a_closed_month_become_what_was_frozen_and_reports_stay()
     assert (result.repaired, result.unstable, result.damaged) == (2, (), ())
     assert set(result.closed) == {FIRST_S, AFTER_S - HOUR_S}
     assert world.usage() == before
-    # No bill is wrong, so a correction would count the same bytes a second time.
+    # No bill is wrong, so a correction would count the same bytes twice.
     query = UsageQuery(from_s=FIRST_S, to_s=AFTER_S + 30 * DAY_S, group_by=("month",))
     source = world.source()
     rows = report_rows([source], query, now_s=AFTER_S + 5 * DAY_S)
@@ -429,7 +429,7 @@ def test_lost_markers_come_back_with_all_hours_of_their_batches(at_once: int, th
     result = rebuilt(world, at_once=at_once, threads=threads)
     assert (result.batches, result.rebuilt) == (BATCHES, len(lost))
     assert [figures(marker_of(world, number)) for number in range(BATCHES)] == before
-    # Only those that were put back do not know their content.
+    # Only rebuilt markers do not know their content.
     items = {number: world.items.peek(Table.LEDGER, marker_key(f"batch-{number}")) or {} for number in range(BATCHES)}
     assert [number for number, item in items.items() if "hash" not in item] == [*lost]
     assert world.metrics.counts["MarkersRebuilt"] == len(lost)

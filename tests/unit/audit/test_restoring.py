@@ -45,13 +45,13 @@ class Restored(World):
             self._traffic("q", PEERS[:2], rolled_up=False)
             self.killed_at(placing, self.roll_up)
         if planned:
-            # The run of the lake is planned, and its pointers are marked.
+            # The lake's run is planned, and its pointers are marked.
             assert self.dies_after(14, self.compact_all)
             newest = newest_run(self.items, lake_chain(0))
             assert newest is not None
             assert newest.state == "planned"
         before = list(self.items.everything(Table.LEDGER))
-        # The time that is lost: a new kind gets the next number, and runs go on.
+        # The restore loses this time: a new kind gets the next number, and runs continue.
         self.roll_up()
         self._traffic("c", PEERS)
         self.compact_all()
@@ -188,7 +188,7 @@ def test_a_table_that_another_restore_has_begun_to_fill_is_refused() -> None:
     ledger = list(region.items.everything(Table.LEDGER))
     region.next_table()
     assert region.killed_at(5, region.restore)
-    # The ledger is restored once more, perhaps to another moment.
+    # The ledger is restored once more, possibly to another time.
     for item in list(region.items.everything(Table.LEDGER)):
         region.items.remove(Table.LEDGER, key_of(item))
     region.put(ledger)

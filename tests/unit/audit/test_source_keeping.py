@@ -218,7 +218,7 @@ def test_a_ruling_is_honoured_between_whole_passes_and_tells_of_no_gap_early() -
     assert setup.keeper.honour() is None
     setup.rule("edge", RulingKind.ACCEPT_GAP, (1, 4))
     assert setup.keeper.honour() == (NOW_S * 1000,)
-    # 6 and 7 may have come since: only a whole pass can say.
+    # Numbers 6 and 7 may have arrived since: only a complete pass can tell.
     assert setup.state("edge").gaps == ()
     assert setup.state("other").gaps == ((1, 1),)
     assert setup.keeper.honour() is None
@@ -233,7 +233,7 @@ def test_a_forgotten_source_begins_anew_when_it_sends_again_and_not_before() -> 
     assert setup.scan() is not None
     for _ in range(2):
         setup.rule("edge", RulingKind.FORGET)
-        # Its markers are still there.
+        # Its markers still exist.
         assert setup.scan() is None
         assert setup.keeper.states() == []
         assert setup.figures.sources == 0
@@ -337,5 +337,5 @@ def test_numbers_of_a_day_take_six_bytes_each() -> None:
     finally:
         tracemalloc.stop()
     assert len(seen) == 30_000
-    # Arrays are a little larger than what is in them.
+    # Arrays allocate slightly more than their content needs.
     assert taken < 30_000 * 6 * 1.15

@@ -242,7 +242,7 @@ def test_what_is_redriven_between_two_looks_holds_back_too(has_age: bool) -> Non
     letter = region.send()
     letter.dead = True
     region.minute()
-    # The watch was away, too.
+    # The watch was down, too.
     region.clock.advance_s(HOUR_S)
     region.redrive(letter)
     for _ in range(40):

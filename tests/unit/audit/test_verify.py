@@ -279,7 +279,7 @@ def test_what_waits_for_the_roll_up_is_not_settled_and_no_difference() -> None:
 def test_usage_that_never_settles_is_not_proven_although_nothing_waits() -> None:
     made = region()
     entry = usage_of(made.items)[0]
-    # A run that is not done: what it books is in this item, and in no file yet.
+    # An unfinished run: its bookings are in this item, and in no file yet.
     made.items.update(Update(table=Table.USAGE, key=entry.item_key, set={newest_run_of(0): 10**9}))
     result = made.verify()
     assert (result.stable, result.passed) == (False, False)

@@ -63,7 +63,7 @@ def test_versions_are_counted_from_one_and_the_newest_is_the_greatest_number() -
         assert made.number == number
     newest = documents.newest()
     assert newest is not None
-    # As text, 9 would be greater than 11.
+    # As text, 9 would sort after 11.
     assert (newest.number, json.loads(newest.body)["text"]) == (11, "11")
     assert documents.numbers() == list(range(1, 12))
     assert objects.keys("prices/")[0] == "prices/aws-list/1.json"
@@ -212,7 +212,7 @@ def test_versions_are_kept_and_the_same_content_writes_nothing() -> None:
         store.newest()
 
 
-# Hours, sizes and percentages as documents of money write them: read back, and refused if they are something else.
+# Hours, sizes and percentages in money documents: read back, and refused if they are anything else.
 
 
 @given(hours=st.integers(0, 70_000_000))
@@ -258,7 +258,7 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
         percent_of(text)
 
 
-# Money in whole numbers: what is rounded, where, and which way.
+# Money in integers: what is rounded, where, and in which direction.
 
 
 @pytest.mark.parametrize(("text", "price"), [("0.09", 900_000_000), ("1", 10**10), ("0.0000000001", 1), ("0", 0)])
@@ -277,7 +277,7 @@ def test_what_is_no_price_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("size", "price", "cost"),
     [
-        # Half of the last decimal goes up, whether the digit before it is even or odd.
+        # Half of the last decimal rounds up, whether the digit before it is even or odd.
         (GIB // 2, 1, 1),
         (GIB // 2, 3, 2),
         (GIB // 2, 5, 3),
@@ -296,7 +296,7 @@ def test_a_line_is_rounded_half_up_and_its_reversal_cancels_it_out(size: int, pr
 
 def test_a_quantity_is_rounded_half_up() -> None:
     assert [quantity_of(size) for size in (1, GIB // 2, GIB, -1)] == [9, 5 * 10**9, 10**10, -9]
-    # Odd multiples of 2^19 bytes lie in the middle: 4,882,812.5 units.
+    # Odd multiples of 2^19 bytes lie exactly between two units: 4,882,812.5.
     assert [quantity_of(size) for size in (2**19, -(2**19))] == [4_882_813, -4_882_813]
     assert line_cost(2**19, 10**10) == 4_882_813
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)
 OTHER = "999999999999"
-# One of each kind of object beside the manifest.
+# One object of each kind beside the manifest.
 OBJECTS = (closed_hour_key(MONTH, FIRST_S), closed_accounts_key(MONTH), closed_days_key(MONTH))
 
 
@@ -103,7 +103,7 @@ def test_a_close_that_died_at_any_call_and_goes_on_gives_the_same_bytes() -> Non
     close(world)
     whole = {key.partition("/")[2]: world.objects.peek(key) for key in world.objects.keys("closed/")}
     for world in dying(world_with_october, close, least=90, step=3):
-        # Another process goes on. Files have names by their runs, which are the same in each of these worlds.
+        # Another process goes on. Files are named after their runs, which are the same in each of these worlds.
         world.make_jobs().closer.close(MONTH, world.deadline())
         assert {key.partition("/")[2]: world.objects.peek(key) for key in world.objects.keys("closed/")} == whole
         assert world.jobs.closer.verify(MONTH) == []

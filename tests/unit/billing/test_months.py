@@ -119,9 +119,9 @@ def test_a_month_is_frozen_whole_after_its_shards_were_lowered() -> None:
 
 def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
     world = as_one_shard(world_of_four_shards())
-    # Nothing tells that there were more shards.
+    # Nothing shows that there were more shards.
     world.items.remove(Table.LEDGER, SHARDS_KEY)
-    # Items with runs of a shard that nobody knows are never settled.
+    # Items with runs of an unknown shard never settle.
     with pytest.raises(PeriodNotClosableError, match="6 hours did not settle"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert not world.objects.keys("closed/")
@@ -166,7 +166,7 @@ def test_verify_goes_on_after_a_damaged_file_and_names_it() -> None:
     assert all(problem.startswith("2026-10-31T23:00:00Z: ") and "the frozen month" in problem for problem in others)
 
 
-# A close beside everything else: what waits, who races, who resumes (docs/protocol.md, P33 to P36).
+# A close concurrent with everything else: waiting commits, races and resumption (docs/protocol.md, P33 to P36).
 
 
 MORE = Total(5 + 7 + 2**62 + 11 + 103, 6)
@@ -233,7 +233,7 @@ def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
 
     def come(call: str) -> None:
         nonlocal came, busy
-        # Another commit before each transaction that places one. The limit ends a test that fails.
+        # Another commit arrives before each transaction that places one. The limit ends a failing test.
         if call == "items.transact" and not busy and came < 50:
             came, busy = came + 1, 1
             world.send([record(1, start_s=AFTER_S + 60)], rolled_up=False)

@@ -12,7 +12,7 @@ import pytest
 import typer.testing
 from typer.main import get_command
 
-# Loaded before a test replaces classes and functions that these import by name: else they would keep the replacement.
+# Loaded before a test replaces classes that these modules import by name: otherwise they would keep the replacement.
 import metering.adapters.aws.homes
 import metering.wiring.connection
 import metering.wiring.fleet  # noqa: F401

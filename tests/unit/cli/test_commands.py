@@ -103,7 +103,7 @@ def test_the_versions_are_those_of_the_project_and_of_its_contract() -> None:
     )
     assert (ROOT / "docs" / "contract.md").read_text().splitlines()[2].startswith(f"Version {CONTRACT_VERSION}. ")
     assert f"metering.batch/{CONTRACT_VERSION}" == SCHEMA
-    # A version that is being made has its lines under Unreleased.
+    # A version in development has its lines under Unreleased.
     heading = "## [Unreleased]" if ".dev" in project["version"] else f"## [{project['version']}] - "
     assert heading in (ROOT / "CHANGELOG.md").read_text()
 

@@ -60,7 +60,7 @@ def told(*line: str) -> str:
 def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: TwoRegions) -> None:
     costs.close()
     draft = ask("--month", "2026-10", "--payer", PAYER, "--group-by", "account_id,usage_type")
-    # 900 GB, of which the 100 free ones are in the dearest region; both have one price.
+    # 900 GB, of which the 100 free GB are in the most expensive region; both have one price.
     assert draft["total_usd"] == "72.00"
     assert [(row["account_id"], row["cost_usd"], row["quantity_gb"]) for row in draft["rows"]] == [
         (PAYER, "54.0000000000", "600.0000000000"),

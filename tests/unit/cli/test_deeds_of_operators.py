@@ -81,7 +81,7 @@ def test_a_rebuild_names_the_figure_that_it_repaired_to_people_to_programs_and_i
     after = world.usage()[entry.key]
     change(world.items, entry, -3, 2)
     session = OperatorSession(world)
-    # The commands use the machine's clock, and the world has one of its own.
+    # The commands use the machine's clock, but the world has its own.
     periods.rebuild_usage(session, "2026-11", "2026-12")
     out, err = capsys.readouterr()
     said = f"{after.bytes - 3:,} -> {after.bytes:,} bytes, {after.records + 2:,} -> {after.records:,} records"

@@ -101,7 +101,7 @@ def test_a_first_deployment_that_would_page_nobody_says_so_before_it_begins() ->
     assert "pager" not in said(fleet(given=PAGER))
     assert "pager" not in said(fleet(no_pager=True))
     assert "pager" not in said(fleet("dev"))
-    # Somebody may be subscribed by hand where it runs already; its last step looks.
+    # A running region may have manual subscribers; the last step of its deployment checks.
     assert "pager" not in said(fleet(), there(stack("data"), stack("pipeline")))
 
 

@@ -71,7 +71,7 @@ def test_a_deep_look_at_log_files_is_no_command() -> None:
         list_(OperatorSession(World(), log_sources=True), deep=True, log_files=True)
 
 
-# Answers a letter with what it was told to, and does badly what its message asks for.
+# A child process that answers as told, and misbehaves if its message says so.
 _CHILD = """
 import json, os, sys, time
 for line in sys.stdin:

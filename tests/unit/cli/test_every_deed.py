@@ -30,7 +30,7 @@ READING = {
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
     "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
-# They change something and have no question.
+# These commands change something without a question.
 UNASKED = {
     "compact": "the schedule does the same within minutes",
     "reconcile": "the schedule does the same within minutes",
@@ -45,9 +45,9 @@ THIS_MACHINE = {
     "demo", "local down", "local env", "local outputs", "local reset", "local status", "local up", "settings fields",
     "settings validate",
 }  # fmt: skip
-# They explain the command line, and ask nobody.
+# These commands explain the command line, and ask no region.
 NOWHERE = {"help", "completion", "runbook", "logs format"}
-# What a person types for the arguments, by their metavar.
+# Typed values for the arguments, by their metavar.
 WORDS = {
     "YYYY-MM": "2026-10", "SOURCE": "edge", "NUMBERS": "3-4", "REGION": "eu-west-1", "BATCH": "edge-1",
     "SQL": "SELECT 1", "TOPIC": "times", "SHELL": "bash", "FILE": "metering.toml", "FUNCTION": "watch",
@@ -56,7 +56,7 @@ WORDS = {
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
 }  # fmt: skip
-# What it does nothing without.
+# Options without which the command does nothing.
 OPTIONS = {
     "cost explain": (
         "--account", "123456789012", "--hour", "2026-11-01T00:00:00Z", "--usage-type", "DataTransfer-Out-Bytes",

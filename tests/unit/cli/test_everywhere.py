@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer
 
 
-# They read every region, and give their rows the column `region`.
+# These commands read every region, and give their rows the column `region`.
 MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list",
     "period list", "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query",
     "reconcile",
     "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
-# They are about the fleet, which they ask for its regions themselves.
+# These commands concern the fleet, and read its regions themselves.
 OF_THE_FLEET = {
     "anomalies", "budget check", "budget forecast", "budget list", "budget remove", "budget set", "budget update",
     "cost", "cost explain", "deploy", "export cur", "export focus", "invoice credit", "invoice draft",
@@ -80,7 +80,7 @@ def fleet() -> Iterator[Fleet]:
     found = Fleet()
     found.states.save(RegionState(region="sa-east-1", phase=Phase.ABSENT, deployments=0))
     for name, region in found.regions.items():
-        # The same batch ids in both, as if one scenario was replayed in two regions.
+        # Both regions have the same batch ids, as if one scenario was replayed in both.
         region.world.send(SAME, [record(3, account="12")])
         if name == AWAY:
             region.world.send(ONLY_AWAY)
@@ -148,7 +148,7 @@ def test_each_reader_has_the_rows_of_every_region_first_by_its_name(words: str, 
     assert result.exception is None or isinstance(result.exception, SystemExit)
     rows = [*csv.DictReader(io.StringIO(result.stdout))]
     header = result.stdout.split("\n")[0].split(",")
-    # A bill is about all regions, and so is what it is compared with. An account is one, wherever it has usage.
+    # A bill and the usage compared with it cover all regions. An account is listed once, wherever it has usage.
     assert (header[0] == "region") == (words not in {"accounts", "compare"})
     if words not in {"accounts", "compare", "period show", "period verify", "reconcile", "sources", "errors"}:
         assert {row["region"] for row in rows} == {HOME, AWAY}, result.output
@@ -161,7 +161,7 @@ def test_the_accounts_of_all_regions_are_one_list(fleet: Fleet) -> None:
         "111111111111": ("20", 2), "222222222222": ("40", 2), "333333333333": ("400", 1),
     }  # fmt: skip
     assert "regions" not in ask("accounts", "--region", AWAY)
-    # A list that lacks a region would be too short.
+    # A list without one region would be too short.
     fleet.regions[HOME].world.objects.delete([info.key for info in fleet.regions[HOME].world.objects.list("rated/")])
     told = refused("accounts", "--region", "all", "--format", "json")
     assert "The accounts of us-east-1 were not summed yet." in told
@@ -305,7 +305,7 @@ def test_a_saved_scan_that_says_neither_region_nor_stage_is_not_believed(line: t
     state = World().jobs.reconciler.begin(from_s=from_s, to_s=to_s, deep=True)
     state.verdicts = VerdictCounts() if line[0] == "verify" else None
     state.digests = line[0] == "period"
-    # So it was saved by releases before this one.
+    # Releases before this one saved it in this form.
     path.write_bytes(census_bytes(state))
     result = run(*line, "--resume", str(path), "--region", AWAY)
     assert result.exit_code == 2, "a scan that says neither its region nor its stage was gone on with"

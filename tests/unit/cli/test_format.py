@@ -45,7 +45,7 @@ from tests.unit.adapters.aws.test_stage_settings import Deployed
     ],
 )
 def test_a_command_is_refused_in_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A command that asked AWS for anything else would say that it lacks credentials.
+    # A command that made any AWS call would report missing credentials.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     deployed = Deployed()
     FormatLedger(deployed.clients, NEWER.to_item())

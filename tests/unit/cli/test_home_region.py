@@ -115,7 +115,7 @@ def test_a_region_that_others_call_home_is_the_home_region(world: DeployedStage)
     assert found() == HOME
     world.outputs.clear()
     assert found() is None
-    # The home region that its settings name holds nothing: it was named for one run.
+    # The home region in its settings is empty: it was named for one run.
     world.deploy("sa-east-1")
     assert found() == "sa-east-1"
     world.deploy("eu-central-1")

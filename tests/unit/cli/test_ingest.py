@@ -97,7 +97,7 @@ def test_with_a_context_less_is_unclassified_and_overlap_shows(tmp_path: Path) -
     assert int(judged["unclassified"]["bytes"]) < int(without["unclassified"]["bytes"])
     assert judged["balance"]["stated_bytes"] == without["balance"]["stated_bytes"]
     assert judged["shadowed"]
-    # Without a context it cannot be known which flow log counts, and is said.
+    # Without a context, the flow log with authority is unknown, and the output says so.
     assert without["overlap"]["interface_hours"] > 0
     assert "overlap" not in judged
     assert not without["shadowed"]
@@ -234,7 +234,7 @@ def test_a_real_run_sends_messages_keeps_the_context_and_leaves_a_line_in_the_tr
     assert sent == first["files"]["metered"]
     assert len(session.here.objects.keys("context/")) == 1
     assert len(session.here.objects.keys("plans/")) == first["files"]["metered"] + first["files"]["empty"]
-    # Again, now by the contexts of the stage: the same totals, and nothing new.
+    # Again with the stage's contexts: the same totals, and nothing new.
     real(session, tmp_path / "logs")
     again = json.loads(capsys.readouterr().out)
     assert again["files"]["repeated"] == first["files"]["metered"]

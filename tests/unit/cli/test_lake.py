@@ -52,7 +52,7 @@ def test_commits_that_never_stop_do_not_keep_it_from_compacting() -> None:
 
     def come(call: str) -> None:
         nonlocal came, busy
-        # Another commit before each transaction that places one. The limit ends a test that fails.
+        # Another commit arrives before each transaction that places one. The limit ends a failing test.
         if call == "items.transact" and not busy and came < 50:
             came, busy = came + 1, 1
             world.send([record(1)], rolled_up=False)

@@ -70,7 +70,7 @@ def answers(draw: st.DrawFn) -> Answer:
 
 @given(answers(), st.sampled_from([40, 60, 80, 120, 200]))
 def test_no_line_is_wider_than_the_window_and_no_number_and_no_copied_text_is_cut(answer: Answer, width: int) -> None:
-    # A text of SQL that is no number is not shortened either, as it could be one.
+    # A SQL text that is not a number is not shortened either, because it could be one.
     fixed = {column.name for column in answer.columns if column.kind == "text" and column.text in {"number", "time"}}
     if not any(len(str(row.get(name) or "")) > 30 for row in answer.rows for name in fixed):
         assert too_wide(lines_of(answer, width), width, answer) == []

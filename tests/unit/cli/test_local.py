@@ -43,7 +43,7 @@ def stacks(nobody: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str,
     present = {name: dict(outputs) for name, outputs in OUTPUTS.items()}
 
     def read(clients: Clients, name: str) -> dict[str, str]:
-        # Nobody has keys here, and the emulator is asked all the same.
+        # The machine has no credentials, and the emulator is called all the same.
         assert clients.access.access_key is not None
         assert clients.access.endpoint_url == ENDPOINT
         if name not in present:

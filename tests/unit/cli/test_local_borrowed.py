@@ -104,7 +104,7 @@ def test_up_deploys_to_an_emulator_that_runs_and_later_commands_find_it(there: E
     assert Session(endpoint=None, region=None, stage=None).endpoint == there.endpoint
     assert json.loads(type_("status", "--format", "json")[0])["deployed"] is True
     assert f"export AWS_ENDPOINT_URL={there.endpoint}\n" in type_("env")[0]
-    # It is up, and stays as it is.
+    # The emulator is already up, and stays unchanged.
     assert "Already up" in type_("up")[1]
     assert there.touched == ["deploy"]
 
@@ -128,7 +128,7 @@ def test_down_takes_the_stage_away_and_never_stops_the_emulator_and_it_can_be_pu
     assert load_state() is None
     type_("up", "--endpoint", there.endpoint)
     assert there.touched[-1] == "deploy"
-    # Whoever remembers nothing names it.
+    # Without a stored state, the user names the emulator.
     forget_state()
     type_("down", "--endpoint", there.endpoint)
     assert there.states == {}
@@ -181,7 +181,7 @@ def test_a_stage_is_up_in_one_place_and_a_port_is_for_an_emulator_of_our_own(the
     assert "--port is for an emulator" in type_("up", "--endpoint", there.endpoint, "--port", "4000", code=2)[1]
     own = remember_emulator()
     assert "It is up at http://127.0.0.1:9, not at" in type_("up", "--endpoint", there.endpoint, code=1)[1]
-    # Another one than ours: ours is neither stopped nor forgotten.
+    # Another emulator than ours, which is neither stopped nor forgotten.
     type_("down", "--endpoint", there.endpoint)
     assert load_state() == own
 

@@ -55,7 +55,7 @@ def test_the_link_opens_the_page_with_an_operators_token_in_its_fragment(ledger:
 
     assert link is not None
     page, _, token = link.partition("#token=")
-    # Nothing after the slash: the page's own links are relative.
+    # Nothing follows the slash: the page's own links are relative.
     assert page == f"{ENDPOINT}/_aws/execute-api/98a294bf/"
     grant = LedgerTokens(items=ledger, clock=SystemClock()).grant_of(token)
     assert grant is not None
@@ -83,7 +83,7 @@ def test_what_can_be_opened_is_told_in_one_line_that_nothing_breaks(
 
     told = capsys.readouterr()
     assert f"Explore usage: {link}" in told.err.splitlines()
-    # The answer on stdout may be kept in a file; no token is in it.
+    # stdout may be saved in a file, so it contains no token.
     assert told.out == ""
 
 

@@ -183,7 +183,7 @@ def test_add_prints_what_the_owner_of_a_bucket_does_and_touches_nothing(region: 
     assert result.exit_code == 0
     for words in ("jq '. + {EventBridgeConfiguration: {}}'", "AWS::Events::Rule", "put-permission", "log_sources"):
         assert words in result.stderr
-    # The events go on to the bus of the stage's account, in its region, as they are.
+    # The events are forwarded unchanged to the event bus of the stage's account, in its region.
     assert result.stderr.count(f"events:{region.region}:ACCOUNT:event-bus/default") == 2
     assert not re.search(r"^\s+account:", result.stderr, re.MULTILINE)
     assert "s3:ListBucket on arn:aws:s3:::of-another" in " ".join(result.stderr.split())

@@ -17,7 +17,7 @@ from metering.reports.answer import Answer, Cell, Column, printable, spreadsheet
 from tests.cli.lively import Lively
 from tests.cli.record import _at_one_moment
 
-# 140 PB a day for a year: past 2^63 after 66 days.
+# 140 PB a day for a year: beyond 2^63 after 66 days.
 YEAR_BYTES = 140 * 10**15 * 365
 COLUMNS = (
     Column(name="account_id"),

@@ -95,7 +95,7 @@ def test_a_price_of_a_closed_month_is_refused_unless_it_is_repriced(
     stage: Stage, offers: list[Path], tmp_path: Path
 ) -> None:
     ask("prices", "import", *offers)
-    # Of any region: invoices are over all of them.
+    # Usage of any region, because invoices cover all regions.
     stage.send(AWAY, record(1, start_s=OCTOBER_S))
     stage.close(AWAY)
     path = dearer(tmp_path, "2026-10-01T00:00:00Z")

@@ -153,7 +153,7 @@ def test_only_the_operator_sends_again_for_others_where_senders_are_judged(made:
                 assert "OperatorRoleArn" in result.stderr
         assert run("dlq", "redrive", "--dry-run").exit_code == 0
     stated = [message.delivery.stated_sender for message in region.ingest.receive(10)]
-    # A batch goes again as its first sender's; a dead letter, too, and never by the move of the queue service.
+    # A batch is resent in the name of its original sender; so is a dead letter, and never by SQS's redrive task.
     assert stated == ([] if exit_code else ["sender", "AIDATEST"])
     assert region.world.items.peek(Table.LEDGER, marker_key("edge-1")) is None
 

@@ -172,7 +172,7 @@ def test_records_of_files_are_judged_by_the_window_of_their_stage(
     """P12: the manifest expected 35 days of every stage, and `verify` called what the stage did right unexpected."""
     region = Lively(world=World(window_s=window_days * 86_400), emulated=True)
     old = record(1, start_s=NOW_S - 40 * 86_400)
-    # Of a record that only the contract's window would refuse, and of one that it would take.
+    # One record that only the contract's window would refuse, and one that it would admit.
     start_s = NOW_S - (40 if expected == "accepted" else 32) * 86_400
     file = tmp_path / "mine.ndjson"
     file.write_text(json.dumps({**old, "start": start_s, "end": start_s}) + "\n")

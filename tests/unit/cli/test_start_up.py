@@ -15,7 +15,7 @@ from metering.cli.families import FAMILIES
 from metering.cli.groups import load
 from tests.support.with_each import with_each
 
-# The slowest to import: each takes longer than all of the help.
+# The slowest imports: each takes longer than the complete help.
 HEAVY = (
     "aws_cdk", "boto3", "botocore", "duckdb", "localstack_client", "numpy", "pyarrow", "pydantic", "urllib3",
 )  # fmt: skip
@@ -89,6 +89,6 @@ def test_every_module_of_commands_is_listed() -> None:
     }
     listed = {family.place.partition(":")[0] for family in FAMILIES}
     sources = [(root / folder / f"{place.replace('.', '/')}.py").read_text() for place in listed]
-    # A module that adds to the family of another one is imported by that one.
+    # A module that adds to another module's family is imported by that module.
     added = {module for module in modules if any(f"commands.{module} import" in source for source in sources)}
     assert modules == listed | added

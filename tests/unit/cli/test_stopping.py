@@ -56,7 +56,7 @@ def test_the_program_is_stopped_without_a_traceback_while_it_waits_for_an_answer
             program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={"METERING_LOCAL_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
-        # It asks, and nobody answers.
+        # The client sends its request, and gets no answer.
         asking, _ = server.accept()
         with asking:
             running.send_signal(signal.SIGINT)

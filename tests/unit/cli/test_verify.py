@@ -61,7 +61,7 @@ def test_commits_that_never_stop_do_not_keep_the_roll_up_between_two_looks() -> 
 
     def come(call: str) -> None:
         nonlocal came
-        # Another commit before each transaction that places one. The limit ends a test that fails.
+        # Another commit arrives before each transaction that places one. The limit ends a failing test.
         if call == "items.transact" and came < 50:
             came += 1
             region.commit(f"d{came}", [row(1)])

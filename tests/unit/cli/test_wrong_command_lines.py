@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 TIMES = ("0127-07-08", "2026-13", "2026-02-30", "2026-11-24T13:00:00", "long ago", "9999-12-31", "")
 ENDPOINTS = ("127.0.0.1:4566", "localhost", "http://", "ftp://127.0.0.1", "http://127.0.0.1:port")
-# These start an emulator of their own, wherever they are told to look.
+# These start an emulator of their own, whatever endpoint they are given.
 STARTS_AN_EMULATOR = {("demo",), ("local", "up"), ("local", "reset")}
-# They answer without a region.
+# These commands need no region.
 OFFLINE = {("logs", "format"), ("runbook",), ("settings", "fields"), ("settings", "validate")}
 LEAVES = leaves()
 
@@ -100,7 +100,7 @@ LINES = [
     *([*leaf.words, *line] for leaf in LEAVES for make in (of_words, of_options, of_places) for line in make(leaf)),
     *of_groups(),
 ]
-# What people have typed, beside it; none asks for anything.
+# Command lines that people have typed in addition; none prompts.
 TYPED = """
 report usage --group-by colour
 report usage --group-by tier
@@ -207,10 +207,10 @@ query 'SELECT 1' --from gestern
 verify --from 2090-01
 reconcile --from 1969-12-31
 """
-# These are read before they are wrong, and end with 1.
+# These inputs are read before they are found wrong, and exit with 1.
 OF_A_FILE = ("replay --input /nowhere/at/all.ndjson", "replay --input /", f"replay --input {__file__}",
              f"verify --manifest {__file__}")  # fmt: skip
-# What a person may have in the environment, with a command that then cannot work.
+# Possible environment variables of a user, with a command that then cannot work.
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "an endpoint without a scheme": {"AWS_ENDPOINT_URL": "127.0.0.1:4566"},
     "an endpoint that does not answer": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},

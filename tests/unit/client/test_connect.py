@@ -180,7 +180,7 @@ def test_a_question_that_makes_no_sense_has_all_its_problems(api: ApiWorld, url:
     connection = over_stores(api.world) if over == "stores" else over_http(url)
     with pytest.raises(InvalidParametersError) as error:
         connection.usage(group_by=["acount", "wrong"], account=FIRST, sort="nothing")
-    # The API looks first whether a request is as its document says: columns that there are.
+    # The API first checks the request against its document: the columns must exist.
     found = [each.parameter for each in error.value.problems]
     assert found == (["group_by"] if over == "http" else ["group_by", "group_by", "sort"])
     assert str(error.value).startswith("group_by acount is not one of the columns.")

@@ -52,7 +52,7 @@ def test_the_notebook_is_of_the_form_that_tools_read() -> None:
     assert NOTEBOOK.read_text().endswith("\n")
 
 
-# What the pages show of the Python package are calls that can be made as they stand.
+# Calls of the Python package on the pages can be made as written.
 
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -111,7 +111,7 @@ def test_other_content_goes_back_with_the_first_if_that_has_no_verdict(world: Sm
 
 def test_other_content_is_not_decided_before_the_first_though_the_store_is_back(world: SmallWorld) -> None:
     attempts = STAGE.attempts
-    # Call 0 puts the first one's object; then its transaction fails as often as it is tried.
+    # Call 0 puts the first one's object; then its transaction fails on every attempt.
     world.calls.before = dict.fromkeys(range(1, 1 + attempts), THROTTLED)
     first, other = delivery(batch(1), message="first"), delivery(batch(1, size=999), message="other")
     assert world.handle(first, other).retry == ("first", "other")
@@ -149,7 +149,7 @@ def test_a_conflict_between_senders_is_alerted_although_the_invocation_breaks_of
     transactions = count()
 
     def bug(name: str) -> None:
-        # The first one finds the conflict.
+        # The first transaction finds the conflict.
         if name == "items.transact" and next(transactions):
             raise RuntimeError("a bug")
 
@@ -451,7 +451,7 @@ def test_many_slow_messages_take_no_time_of_their_neighbours(receive_count: int)
     world = _slow_world()
     slow = [_slow(number, receive_count) for number in range(10)]
     good = [replace(each, receive_count=receive_count) for each in deliveries(10)]
-    # Worst of all orders: the good ones come last.
+    # The worst order: the valid messages come last.
     result = world.handle(*slow, *good)
     assert set(world.accepted()) == {f"b{number}" for number in range(10)}
     assert world.clock.now_ms() - NOW_S * 1000 < 50_000, "the worker answers before it is stopped"
@@ -472,7 +472,7 @@ def test_a_slow_message_goes_back_until_it_was_too_slow_alone() -> None:
 def test_a_slow_message_is_not_refused_for_the_time_that_others_took() -> None:
     world = _slow_world()
     result = world.handle(*(_slow(number, 4) for number in range(8)))
-    # The first two had a fair share; the others get their chance in another invocation.
+    # The first two had a fair share of the time; the others are read in another invocation.
     assert result.counts == {Verdict.REJECTED: 2, Verdict.PUT_BACK: 6}
 
 

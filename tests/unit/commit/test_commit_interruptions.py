@@ -135,7 +135,7 @@ def test_two_workers_with_the_same_messages_count_them_once() -> None:
 
     def overlap(name: str) -> None:
         nonlocal started
-        # The second worker runs as a whole between the first one's object and its transaction.
+        # The second worker runs completely between the first one's object and its transaction.
         if name == "items.transact" and not started:
             started = True
             other.handle(messages[10:], DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000))
@@ -147,7 +147,7 @@ def test_two_workers_with_the_same_messages_count_them_once() -> None:
 
 
 def _handle_killed(world: SmallWorld, messages: Sequence[Delivery]) -> None:
-    # Reads have no reply hook: there the worker lives.
+    # Reads have no reply hook, so the worker survives there.
     try:
         world.handle(*messages)
     except KilledError:

@@ -66,7 +66,7 @@ def test_every_batch_is_in_exactly_one_commit_of_at_most_a_hundred_actions(
     sizes: list[tuple[int, int]], budget: Budget, originals: int
 ) -> None:
     batches = [
-        # Of some the other retries are retries, too; of some the other batches are the originals.
+        # For some retries, the others are retries, too; for some, the other batches are the originals.
         _batch(name, hours=hours, records=records, original=_original(name, originals))
         for name, (hours, records) in enumerate(sizes)
     ]
@@ -101,7 +101,7 @@ def test_ninety_eight_batches_of_this_month_are_one_commit_whatever_their_hours(
 
 def test_each_ended_month_takes_the_place_of_a_batch() -> None:
     plans = plan_commits([_batch(name, hours=840) for name in range(100)], budget=ROOMY, now_ms=NOW_S * 1000)
-    # 840 hours before the third of November reach into September.
+    # 840 hours before the third of November extend into September.
     assert {_actions(plan) - len(plan.batches) for plan in plans} == {2 + 2}
 
 
@@ -132,5 +132,5 @@ def test_items_of_the_longest_batches_are_less_than_a_transaction_takes() -> Non
         body = build_commit(plan, "c" * 32, settings=settings())
         sizes.append(sum(item_bytes(action.item) for action in body.actions if isinstance(action, Put)))
     assert max(sizes) < 4 * MIB
-    # The estimate is from above, and not far.
+    # The estimate is a close upper bound.
     assert min(sizes[:-1]) > MIB

@@ -126,7 +126,7 @@ def test_both_contents_count_once_in_whatever_order_messages_retries_and_their_c
     for order in permutations([first, other, other, retried, retried]):
         region = Region()
         region.work(*order, at_once=at_once)
-        # Whichever came first under the id is metered; then people retry the other one, and copies come late.
+        # The first content under the id is metered; then people retry the other, and copies arrive late.
         for entry in region.entries.entries():
             retry(region, entry)
         region.work(*order, at_once=at_once)

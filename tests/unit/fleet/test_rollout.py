@@ -57,7 +57,7 @@ def test_what_the_doctor_finds_is_told_and_kept_and_does_not_stop_the_build() ->
         (REGION, "AWS differs here from what the service relies on: missing-key."),
         (REGION, f"What to do says: metering doctor --stage {STACKS.stage} --region {REGION}"),
     ]
-    # A later look replaces an earlier one.
+    # A later measurement replaces an earlier one.
     del found[0]
     again = replace(setup.manager, ports=ports).add(REGION, redeploy=True)
     assert [each.check for each in again.findings if each.check.startswith("doctor")] == ["doctor missing-key"]

@@ -18,7 +18,7 @@ PAGES = sorted([*_FIRST, *(ROOT / "docs").rglob("*.md")])
 
 # Typer exports only some of its parser's errors.
 USAGE_ERROR: type[BaseException] = typer.BadParameter.__mro__[1]
-# A sentence may name an option, or a family of commands, without all that a call needs.
+# A sentence may name an option or a command family without everything that a call needs.
 _INCOMPLETE = "MissingParameter"
 
 _FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)

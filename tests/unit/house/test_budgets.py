@@ -148,7 +148,7 @@ def test_the_table_beside_a_revision_has_gone_rooms_and_totals_at_its_end() -> N
     assert shown[2].endswith("|-100.0%")
 
 
-# Docstrings have no more of the three habits than their room is allowed; the allowance only shrinks.
+# Docstrings have no more of the three habits than their room's allowance, which only shrinks.
 
 
 def test_no_room_has_more_of_a_habit_than_it_is_allowed() -> None:
@@ -197,7 +197,7 @@ def test_a_habit_more_is_found_and_slack_once_allowances_are_tight() -> None:
     assert over_allowance({"a": Counter(clause=5), "b": Counter(clause=3)}, allowed, tight=True) == []
 
 
-# Sentences that are drawn for a reader.
+# Sentences drawn for a reader.
 
 
 def test_a_draw_has_equal_parts_and_can_be_made_again() -> None:

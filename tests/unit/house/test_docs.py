@@ -92,7 +92,7 @@ _PATH = re.compile(r"(?:^|[`\s])((?:metering|lambdas|infra|tests|load_tests|docs
 @with_each(PAGES, name)
 def test_paths_in_sentences_exist(page: Path) -> None:
     text = page.read_text()
-    # Its paths have a test of their own.
+    # Its paths have their own test.
     text = text.split("\n## Code map\n")[0]
     assert missing([path.rstrip(".") for path in _PATH.findall(text)]) == []
 
@@ -171,7 +171,7 @@ def test_each_word_has_one_meaning() -> None:
     assert len(each) == len(set(each))
 
 
-# Texts that say how often a message is received, how long that takes, and how many executions are reserved.
+# Texts about receive counts, their duration, and reserved concurrency.
 
 PROD = StageConfig.load("prod")
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -239,7 +239,7 @@ def test_the_quota_of_executions_is_what_the_functions_reserve() -> None:
         assert said in " ".join((ROOT / page).read_text().split()), page
 
 
-# Every command that the documentation shows is a command: it exists, and so do its options.
+# Every command in the documentation is valid: it exists, and so do its options.
 
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 _TARGET = re.compile(r"(?:^|`)make ([a-z0-9]+(?:-[a-z0-9]+)*)", re.MULTILINE)
@@ -307,7 +307,7 @@ def test_no_line_for_the_aws_cli_sends_to_wherever_version_1_would() -> None:
             assert "--endpoint-url" in line, f"{page.name}: {line}"
 
 
-# LocalStack of the tests: its absence is reported, and its page names the tried versions.
+# LocalStack in the tests: its absence is reported, and its page names the tested versions.
 
 PAGE = (ROOT / "docs" / "localstack.md").read_text()
 
@@ -380,7 +380,7 @@ def test_a_test_for_ministack_is_left_out_elsewhere_and_says_why() -> None:
     assert why_left_out(_item(), Kind.OTHER) is None
 
 
-# Each row of docs/aws.md names a test that exists, and a check that the doctor has.
+# Each row of docs/aws.md names an existing test, and a check of the doctor.
 
 PAGE_OF_AWS_ROWS = ROOT / "docs/aws.md"
 _ROW = re.compile(r"^\| (A\d+) \|.*\| `(tests/[^`]+)::(test_\w+)` \| (?:`([a-z-]+)` )?\|$", re.MULTILINE)
@@ -414,7 +414,7 @@ def test_a_row_without_a_test_would_be_seen() -> None:
     assert "test_nothing" not in named_in(Path(__file__))
 
 
-# NOTICE names what others made, with its licence. The wheel carries it: tests/integration/test_wheel.py opens one.
+# NOTICE names third-party work with its licence. The wheel contains it: tests/integration/test_wheel.py opens one.
 
 
 def test_notice_has_every_licence_of_what_others_made() -> None:
@@ -423,7 +423,7 @@ def test_notice_has_every_licence_of_what_others_made() -> None:
     assert vendored
     for licence in vendored:
         assert " ".join(licence.read_text().split()) in notice
-    # A README beside data of others names their licence, and NOTICE names its folder.
+    # A README beside third-party data names its licence, and NOTICE names its folder.
     for readme in (ROOT / "metering").rglob("README.md"):
         if "CC BY" in readme.read_text():
             assert readme.parent.relative_to(ROOT).as_posix() in notice

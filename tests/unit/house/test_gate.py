@@ -159,7 +159,7 @@ def group_of(target: str) -> str:
     return group
 
 
-# Two revisions' answers are compared byte by byte, and a document by what it promises.
+# Answers of two revisions are compared byte by byte, and documents by their guarantees.
 
 DOCUMENT = {
     "paths": {"/v1/usage": {"get": {"parameters": [{"name": "top", "schema": {"maximum": 50}}], "summary": "Usage"}}}

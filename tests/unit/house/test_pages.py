@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from metering.replay.synthesis import Shipment
 
-# The contract's examples get the verdicts that it says, and its JSON Schemas say what the reader says.
+# The contract's examples get their stated verdicts, and its JSON Schemas agree with the reader.
 
 CONTRACT = "".join(page.read_text() for page in sorted((ROOT / "docs" / "contract").glob("*.md")))
 _EXAMPLE = re.compile(
@@ -160,7 +160,7 @@ RECORD_CHANGES = [
     ("usage_type", None),
     ("unknown", {"a": 1}),
 ]
-# Beyond a schema: order, distance and age of times, and times that no calendar has.
+# Rules beyond a schema: order, distance and age of times, and times that no calendar has.
 _BEYOND = frozenset(("end_before_start", "spans_over_an_hour", "too_late", "in_the_future"))
 
 
@@ -249,7 +249,7 @@ def test_schema_and_reader_agree_on_several_changes(
         assert not metered_whole(body)
 
 
-# Output in the README is real.
+# The README's output is real.
 
 README = (ROOT / "README.md").read_text()
 REGION = "us-east-1"
@@ -350,7 +350,7 @@ def test_costs_in_the_readme_are_those_that_are_measured(row: int, scenario: str
     keys, usd_million, usd_day = (Decimal(text) for text in rows[row])
     cost = measure(scenario)
     assert round(cost.keys) == keys
-    # The processor's time is a part of it, but a small one.
+    # The CPU time is a small part of the cost.
     assert abs(cost.usd * 1_000_000 / usd_million - 1) < Decimal("0.05")
     assert abs(usd_million * TARGET_BATCHES_PER_DAY / 1_000_000 / usd_day - 1) < Decimal("0.02")
 

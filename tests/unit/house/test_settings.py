@@ -19,7 +19,7 @@ from tests.support.stage import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Of the same name, and no setting: what one job or one client keeps for itself, and the protocol's 72 hours.
+# Not settings despite the same name: values that one job or one client keeps for itself, and the protocol's 72 hours.
 _OWN = {"reserve_ms", "attempts"}
 # Settings of a stage, by every argument name in use.
 _DECIDED = {

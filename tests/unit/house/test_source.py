@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from importlinter import Contract
 
-# The import contracts hold, and each fails on the real imports plus one forbidden import.
+# The import contracts hold, and each fails if one forbidden import is added to the real ones.
 
 KINDS: dict[str, type[Contract]] = {
     "forbidden": ForbiddenContract,
@@ -149,11 +149,11 @@ def test_the_truth_of_generated_networks_is_independent_of_the_rules() -> None:
     assert imported == {"metering.replay.network", "metering.units"}
 
 
-# Shared spellings stand in one place: keys of the ledger in its room, counters in one module.
+# Shared spellings are defined in one place: ledger keys in the ledger, counters in one module.
 
 PRODUCTION = ("metering", "lambdas", "load_tests", "infra")
-# They carry items of any shape: the port, its adapters, a store that computes them, a yardstick that reads the table
-# without our code, counters inside an emulator, and the tables of rivals.
+# These modules handle items of any shape: the port, its adapters, a store that computes items, a benchmark that reads
+# the table without our code, counters inside an emulator, and the rivals' tables.
 _CARRIERS = (
     "metering/stores/writes.py",
     "metering/adapters/",
@@ -175,7 +175,7 @@ def key_formats(source: str, *, carrier: bool = False) -> Iterator[int]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _FORMAT.match(node.value):
             yield node.lineno
         elif isinstance(node, ast.Attribute) and node.attr == "pk" and isinstance(node.value, ast.Call):
-            # `pending_key(shard, "").pk`: a key that nothing has, for its partition.
+            # `pending_key(shard, "").pk`: a key that no item has, used for its partition.
             yield node.lineno
         elif isinstance(node, ast.Subscript) and not carrier:
             named = isinstance(node.slice, ast.Constant) and node.slice.value in {"pk", "sk"}
@@ -239,12 +239,12 @@ def test_no_two_counters_have_one_name() -> None:
     assert len(names) == len(set(names)) > 30
 
 
-# Calls of the SDK are made by adapters: all others ask a port, so that a fake can answer.
+# Only adapters call the SDK: all other code uses a port, so that a fake can answer.
 
 _SERVICES = {name for name, value in vars(Clients).items() if isinstance(value, _Named)} | {"client"}
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
 _ADAPTERS = _ROOTS[0] / "adapters" / "aws"
-# Composition hands clients to adapters.
+# The composition root passes clients to adapters.
 _WIRING = _ROOTS[0] / "wiring"
 
 

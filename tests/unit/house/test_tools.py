@@ -18,9 +18,9 @@ from tests.tools import PYTHONS, SUPPORTED, Tool, main, remove_older
 if TYPE_CHECKING:
     from pathlib import Path
 
-# `make install`: with the Python that is asked for, also after an install with another, and in words if it is none.
+# `make install`: uses the requested Python, even after an install with another, and explains an invalid one.
 
-# Stands for an interpreter that reports its version.
+# Represents an interpreter that reports its version.
 PYTHON = "#!/bin/sh\necho {path}\n"
 # A version manager's shim without a version behind it.
 SHIM = "#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n"
@@ -109,7 +109,7 @@ def test_advice_to_install_another_project_is_noticed() -> None:
     assert of_another_project("pip install transfer-metering, pip install . and make install, then metering demo") == []
 
 
-# Workflows are checked by `make lint`, run what the gate is, and publish nothing before somebody says so.
+# `make lint` checks the workflows; they run the gate, and publish nothing without an explicit command.
 
 WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 PINNED = re.compile(r"^[\w./-]+@[0-9a-f]{40} # v[\d.]+$")
@@ -178,7 +178,7 @@ def test_a_commit_is_preceded_by_what_the_gate_begins_with() -> None:
     assert "        entry: make lint\n" in (ROOT / ".pre-commit-config.yaml").read_text()
 
 
-# Tools with an environment of their own are made once for each version of their lock.
+# Tools with their own environment are installed once per version of their lock file.
 
 
 def test_another_lock_is_another_folder_and_the_older_one_goes(tmp_path: Path) -> None:

@@ -90,10 +90,10 @@ def test_a_service_where_a_usage_type_belongs_is_an_error() -> None:
     assert UsageKind("t", "s", "f", "g") == kind  # type: ignore[arg-type]  # plain texts could be in any order
 
 
-# No logic is written twice in production code; and what is can be found.
+# Production code contains no duplicated logic; and duplicates can be detected.
 
 PRODUCTION = [ROOT / name for name in ("metering", "lambdas", "infra", "load_tests")]
-# Pairs of files that still share a run of lines. No pair may be added.
+# Pairs of files that still share consecutive lines. No pair may be added.
 KNOWN: set[tuple[str, str]] = set()
 LINES = [f"step_{number}(total)" for number in range(MOST_LINES)]
 
@@ -152,9 +152,9 @@ def test_only_logic_counts() -> None:
     assert [line.number for line in logic_lines(source)] == [6, 7, 10, 11]
 
 
-# Names of tests are the same whenever they are collected: two workers that disagree about one stop the whole run.
+# Test names are the same at each collection: two workers that disagree about one stop the whole run.
 
-# gzip writes the time into its header, unless it is told one.
+# gzip writes the current time into its header, unless it is given one.
 _WITH_THE_TIME = ("gzip.compress", "time.time", "datetime.now", "uuid4", "uuid.uuid4", "random.random")
 
 

@@ -80,7 +80,7 @@ def test_several_members_make_one_object(compression: str) -> None:
 @pytest.mark.parametrize("zeros", [512, 64 * 1024, 3 * 1024 * 1024])
 def test_zeros_behind_a_gzip_stream_fill_up_a_block_of_any_size(zeros: int) -> None:
     packed = PACK["gzip"](ndjson([record()]))
-    # The stream ends just before a step of the reader's, so that the zeros go on behind it.
+    # The stream ends just before a step of the reader, so that the zeros continue after it.
     comment = b"\x1f\x8b\x08\x10" + bytes(6) + b"c" * (64 * 1024 - len(packed) - 32) + b"\0"
     desk = Desk(_LIMITS).put("ingest/x", comment + packed[10:] + bytes(zeros))
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1

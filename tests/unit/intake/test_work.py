@@ -37,7 +37,7 @@ def record(**changes: object) -> dict[str, Any]:
     return good_record(**({"start": SENT_AT_S, "end": SENT_AT_S} | changes))
 
 
-# Two seconds each at most, with making them.
+# Two seconds each at most, including the creation of the data.
 _QUICK = (
     "Parquet: 42 texts of 1,000 emoji in 50,000 combinations",
     "gzip of empty members",
@@ -68,7 +68,7 @@ def test_a_text_that_is_too_long_is_judged_before_it_is_kept(field: str, value: 
     answer, peak_bytes = peak_of(desk, pointer("ingest/x", "ndjson", "gzip", count=1_001))
     assert isinstance(answer, DecodedBatch)
     assert (len(answer.refused), len(answer.rows)) == (1_000, 1)
-    # The texts are 20 MB; evidence has 4 KiB of each.
+    # The texts have 20 MB; evidence keeps 4 KiB of each.
     assert peak_bytes < 16 * MIB
 
 
@@ -177,7 +177,7 @@ class _Looks:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_unpacking_looks_at_the_clock_however_little_comes_out(compression: str) -> None:
-    noise = random.Random(1).randbytes(2 * MIB)  # any bytes that do not shrink
+    noise = random.Random(1).randbytes(2 * MIB)  # Incompressible bytes.
     body = gzip.compress(noise, 1) if compression == "gzip" else zstandard.compress(noise, 1)
     work = Work(CONTRACT_WORK, Allowance(until=_Looks(left=4), final=False))
     with pytest.raises(OutOfTimeError):
@@ -239,7 +239,7 @@ def test_long_resource_ids_in_a_dictionary_unfold_in_pieces() -> None:
     finally:
         pa.set_memory_pool(before)
     assert reasons(answer) == ["invalid_resource_id"]
-    # 50 MB if they are all written out.
+    # Decoding all of them at once would take 50 MB.
     assert pool.max_memory() < 24 * MIB
 
 
@@ -248,7 +248,7 @@ def test_empty_members_make_no_quadratic_work() -> None:
     began_s = time.process_time()
     with pytest.raises(BatchRefusedError, match="too_slow"):
         list(unpacked(io.BytesIO(gzip.compress(b"") * 300_000), "gzip", limit_bytes=MIB, work=work, seen=None))
-    # 14 s with pieces of 4 MiB.
+    # Pieces of 4 MiB would take 14 s.
     assert time.process_time() - began_s < 3
 
 
@@ -285,7 +285,7 @@ def test_whatever_is_sent_is_read_or_refused_within_the_budgets_and_the_same_eac
     for _ in range(2):
         began_s = time.process_time()
         answer, peak_bytes = peak_of(desk, pointer("ingest/x", "ndjson", compression, count=1))
-        # 20 KiB of hard lines, 8 KiB of heads and blocks of 256 KiB; a zstd window is the largest of all.
+        # 20 KiB of difficult lines, 8 KiB of heads and blocks of 256 KiB; a zstd window is the largest part.
         assert peak_bytes < 16 * MIB
         assert time.process_time() - began_s < 2
         answers.append((answer.content_hash, answer.hash_version))

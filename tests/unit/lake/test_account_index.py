@@ -139,7 +139,7 @@ def test_months_that_were_frozen_without_an_index_are_read_as_before() -> None:
     rows = rows_of_accounts([9, 300, 2, 0, 60])
     frozen = closed(objects, rows)
     for key, of_file in ((closed_accounts_key(MONTH), rows), (closed_days_key(MONTH), list(by_day(rows)))):
-        # As files were written before: row groups of one length, wherever an account ends, and all names in each.
+        # Earlier releases wrote such files: row groups of equal length regardless of accounts, and all names in each.
         body = io.BytesIO()
         with usage_writer(body) as writer:
             writer.write_table(usage_table(of_file), row_group_size=50)
@@ -187,7 +187,7 @@ def test_an_accounts_report_is_two_reads_however_long_the_footer_is() -> None:
     assert footer_bytes > 1_000_000
     assert objects.stream.calls == 2
     assert len(list(files.days(frozen, ["000000000007"]))) == 1
-    # The days of so few rows lie in the end that is read first.
+    # With so few rows, the days fit into the end that is read first.
     assert objects.stream.calls == 1
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_index_is_a_damaged_object() -> None:
     frozen = closed(objects, rows_of_accounts([5, 5]))
     key = closed_accounts_key(MONTH)
     content = bytearray(objects.get(key))
-    # Length of the index: before its mark, the end of the footer, and the file's last eight bytes.
+    # The index's length comes before its mark, the end of the footer, and the file's last eight bytes.
     content[-29:-25] = (7).to_bytes(4, "little")
     objects.put(key, bytes(content), if_absent=False)
     with pytest.raises(ObjectDamagedError, match=r"accounts\.parquet"):

@@ -98,7 +98,7 @@ def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due() 
     world.clock.advance_s(HOUR_S)
     now_s = world.clock.now_ms() // 1000
 
-    # There is time for nothing, then for all of it.
+    # First there is time for nothing, then for everything.
     for seconds, due_ms in ((10, (done_s[0] + HOUR_S) * 1000), (900, None)):
         world.jobs.cleaner.run(world.deadline(seconds))
         assert cleanings(world.items) == {"L0": Cleaning(chain="L0", looked_s=now_s, due_ms=due_ms)}

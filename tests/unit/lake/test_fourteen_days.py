@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 DAYS = 14
 START_S = NOW_S - NOW_S % DAY_S
-# How late a late row of another day is. Each hour gets some each hour while it is of today, each half day for 14 days,
-# and on until day 33: as at full scale, the waits of the policy have fewer files to make of that.
+# Ages of late rows from other days. Each hour gets rows every hour of its own day, every half day for 14 days, and then
+# until day 33: as at full scale, the policy's waits turn these into fewer files.
 LATER_S = (*range(DAY_S, 14 * DAY_S + 1, 12 * HOUR_S), *range(15 * DAY_S, 34 * DAY_S, 2 * DAY_S))
 # 2 % are late.
 ON_TIME_ROWS = 49 * (12 + len(LATER_S)) // 4 * 4
-# At 50 million rows an hour an hour fills four files of 12 million.
+# At 50 million rows an hour, an hour fills four files of 12 million.
 FILE_ROWS = ON_TIME_ROWS * 12 // 50
-# At full scale a row here stands for so many.
+# At full scale, one row here represents this many.
 ROWS_OF_A_ROW = 50_000_000 // ON_TIME_ROWS
 
 
@@ -88,7 +88,7 @@ def test_fourteen_days_with_two_percent_late_over_35_days_make_at_most_forty_fil
         service.clock.advance_s(HOUR_S)
         for _ in range(4):
             service.send([hour_s] * (ON_TIME_ROWS // 4))
-        # What comes right after a run waits longest: no order makes more files.
+        # Rows that arrive right after a run wait longest: no order gives more files.
         service.compact()
         service.send(late_starts(hour_s))
     hours = {hour_s: service.world.files(hour_s) for hour_s in service.view.hours()}

@@ -117,7 +117,7 @@ def test_a_report_of_an_account_reads_its_row_groups_and_no_others() -> None:
     account = "000000000030"
     rows = list(ParquetFrozenFiles(counted).account_rows(closed, {account}))
     assert rows == [row for row in in_order(usage) if row[0].account_id == account]
-    # The index and one row group; not the footer, which says of all row groups what is in them.
+    # The index and one row group are read; not the footer, which describes all row groups.
     footer_bytes = int.from_bytes(objects.get(closed.accounts.key)[-8:-4], "little")
     assert 0 < sum(counted.reads) < len(objects.get(closed.accounts.key)) / 10 < footer_bytes
 

@@ -79,7 +79,7 @@ def test_an_orphan_whose_fence_has_no_sure_outcome_is_kept() -> None:
     world.items.on_reply = lose
     assert world.jobs.orphans.run(world.deadline()) == 0
     assert world.objects.keys("staging/") == (key,)
-    # It is judged again by the next call, not a day later: by then the fence is sure.
+    # The next call judges it again, not a day later: by then the fence is certain.
     assert world.jobs.orphans.run(world.deadline()) == 1
 
 

@@ -38,7 +38,7 @@ from tests.support.memory.objects import MemoryObjectStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Row = tuple[int, str, str, int, int, str]  # booked hour, account, resource, bytes, start, batch
+Row = tuple[int, str, str, int, int, str]  # Booked hour, account, resource, bytes, start and batch.
 
 
 def content_of(merged: MergedFile) -> bytes:
@@ -128,7 +128,7 @@ def _reads_the_same(
         if account == "000000000002":
             by_batch[batch,] = by_batch.get((batch,), Total(0, 0)).plus(Total(size, 1))
     assert reader.totals(lake, only) == by_batch == reader.totals(staged, only)
-    # As many as a manifest names, most of which are elsewhere.
+    # As many as a manifest names, most of which are in other objects.
     many = RowQuery(columns=("batch_id",), where=(("batch_id", frozenset(["b1", *(f"x{n}" for n in range(1_000))])),))
     of_one = [(row[2], 1) for row in expected if row[4] == "b1"]
     found = {("b1",): sum_totals(Total(*each) for each in of_one)} if of_one else {}
@@ -139,7 +139,7 @@ def _reads_the_same(
         rows = sorted((str(batch_id), total) for each in groups for (batch_id,), total in each)
         assert list(usage) == list(usage) == in_order(usage_of(HOUR, reader.totals(sources, USAGE_QUERY)))
         assert len(usage) == len(list(usage))
-        # A batch comes once from each source that has rows of it, and its parts add up.
+        # A batch appears once per source that has rows of it, and its parts add up.
         assert len(groups) == len(sources)
         summed = {batch: sum_totals(total for each, total in rows if each == batch) for batch, _ in rows}
         assert summed == batches_of(reader.totals(sources, BATCH_QUERY))
@@ -206,7 +206,7 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
     with writer.merge(HOUR - HOUR_S, ["staging/a"], in_part={"staging/a"}) as merged:
         assert content_of(merged) == expected
         assert (merged.rows, merged.bytes) == (10, 45)
-    # The second call reads the hour's rows alone.
+    # The second call reads only the hour's rows.
     assert calls == (["objects.open"] if whole else ["objects.open", "objects.open.next"])
     calls.clear()
     source = RowSource(key="staging/a", hour_s=HOUR - HOUR_S, rows=10, bytes=45, staged=True)

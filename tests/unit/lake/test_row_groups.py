@@ -17,7 +17,7 @@ import metering
 from metering.lake.parquet.hour_rows import RowGroups
 
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
-# Who opens Parquet files of our own; formats that others wrote are opened by their rooms, in the calling thread too.
+# Modules that open our own Parquet files; third-party files are opened by their packages, in the calling thread, too.
 _READS = {"read", "read_row_group", "read_row_groups", "iter_batches"}
 
 
@@ -69,7 +69,7 @@ def test_only_the_calling_thread_reads_and_columns_side_by_side_are_one_read() -
     file.read(2, ["name", "noise", "bytes"])
     assert len(stream.reads) == 1
     file.read(2, ["name", "bytes"])
-    # The column between is longer than a gap that is read along.
+    # The column in between is longer than the gap that is read through.
     assert len(stream.reads) == 3
     file.read_all()
     assert stream.threads == {threading.get_ident()}
@@ -98,7 +98,7 @@ def _threaded(source: str) -> list[int]:
             continue
         words = {word.arg: ast.unparse(word.value) for word in node.keywords}
         opens = node.func.attr == "ParquetFile" and words.get("pre_buffer", "False") != "False"
-        # Reads with columns or groups are Arrow's; a stream's take a size alone.
+        # Reads with columns or groups are Arrow's; a stream's read takes only a size.
         arrows = node.func.attr in _READS - {"read"} or (node.func.attr == "read" and "columns" in words)
         if opens or (arrows and words.get("use_threads") != "False"):
             found.append(node.lineno)

@@ -33,13 +33,13 @@ def test_parts_of_ever_new_groups_are_summed_again_only_when_they_have_grown(mon
 
     monkeypatch.setattr(Sums, "table", counted)
     for number in range(400):
-        # Half of each part is that of the part before.
+        # Half of each part's groups are those of the part before.
         made.add(part(number * 5, 10))
     found = made.totals()
     assert len(found) == 2_005
     assert found["b0",] == Total(2**32 + 1, 1)
     assert found["b700",] == Total(2 * (2**32 + 1), 2)
-    # 400 parts. Each time half as many rows again have come: some ten times, and in all a few times all groups.
+    # 400 parts. Each sum happens after 1.5-fold growth: some ten times, and in total a few times all groups.
     assert len(summed) < 20
     assert sum(summed) < 6 * 2_005
     assert made.totals() == found

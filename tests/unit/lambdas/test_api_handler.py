@@ -43,7 +43,7 @@ class Function:
 
     @cached_property
     def logger(self) -> Logger:
-        # Loggers of one name share what they write to.
+        # Loggers of the same name share their output.
         return Logger(service=f"api-{self.number}", stream=self.written)
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def test_every_form_comes_through_the_gateway_byte_for_byte(function: Function, 
 
     assert answer["statusCode"] == 200
     assert body_of(answer) == function.world.get(f"/v1/usage?{asked}", "analyst").content
-    # A gateway takes text for UTF-8, and would change any other byte.
+    # A gateway treats text as UTF-8, and would change any other byte.
     assert answer["isBase64Encoded"] or form != "parquet"
 
 

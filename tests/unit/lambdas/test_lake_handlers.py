@@ -252,7 +252,7 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
         )
 
 
-# No function works on a ledger whose format it does not know: its invocation fails, and its messages come back.
+# No function runs on a ledger of unknown format: its invocation fails, and its messages return to the queue.
 
 
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
@@ -292,7 +292,7 @@ def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_ol
         monkeypatch.setenv("METERING_LOG_SOURCES", "[]")
     ledger.item = NEWER.to_item()
     for _ in range(2):
-        # Not remembered: a function whose region was put right works again.
+        # The failure is not cached: the function works again once its region is repaired.
         with pytest.raises(FormatTooNewError, match=re.escape(REFUSAL)):
             dependencies()
     ledger.item = OLD.to_item()

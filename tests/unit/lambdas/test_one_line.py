@@ -159,7 +159,7 @@ def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: st
 
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["level"] for line in lines] == ["INFO"]
-    # A constant message; the rest are fields.
+    # The message is constant; the rest are fields.
     assert not any(character.isdigit() for character in lines[0]["message"])
 
 
@@ -168,7 +168,7 @@ def test_no_function_is_left_out() -> None:
     assert folders == set(INVOCATIONS)
 
 
-# Counters of a function, as lines on its log.
+# Counters of a function, as lines in its log.
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -215,14 +215,14 @@ def test_each_line_of_a_function_says_its_version(capsys: pytest.CaptureFixture[
     assert (said["service"], said["version"], said["messages"]) == ("a-function", package_version(), 1)
 
 
-# A function imports what it uses and no more: an import is paid for at each cold start.
+# A function imports only what it uses, because every import lengthens each cold start.
 
 
-# The command line's and the deployment's libraries, and those that only `cli` has.
+# Libraries of the command line and the deployment, and those that only the extra `cli` has.
 _NEVER = {"aws_cdk", "duckdb", "localstack_client", "rich", "typer"}
 _FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
-# These read and write items only; the Parquet libraries would double their start.
-# The on-ramp imports them for the first file, by its kind, and the API for the first request that reads rows.
+# These functions read and write only items; the Parquet libraries would double their cold start. The on-ramp imports
+# them for the first file, by its kind, and the API for the first request that reads rows.
 _WITHOUT_ROWS = {"watch", "log_context", "onramp", "api"}
 
 
@@ -236,7 +236,7 @@ def test_a_function_imports_no_more_than_it_uses(name: str) -> None:
     assert ("pyarrow" not in imported) == (name in _WITHOUT_ROWS)
 
 
-# Functions make their calls side by side, as many as `make scale` measures them with.
+# Functions make parallel calls, as many as `make scale` measures.
 
 
 @pytest.fixture(params=["", "http://127.0.0.1:9"], ids=["aws", "emulator"])

@@ -77,7 +77,7 @@ def pointing_to(world: SendersWorld, key: str) -> str:
     return body_of("a/1", A_ACCOUNT, **location(key))
 
 
-# Messages of what is B's or the service's, or that take it.
+# Messages that claim or take data of B or the service.
 THEFTS: dict[str, Callable[[SendersWorld], str]] = {
     "account": lambda _: body_of("a/1", B_ACCOUNT),
     "batch-id": lambda _: body_of("b/1", A_ACCOUNT),
@@ -122,7 +122,7 @@ def by_redrive(world: SendersWorld, body: str) -> None:
     """A's message dies, as those of a killed worker do, and an operator puts it back."""
     world.dead.put_dead("m-dead", body, world.clock.now_ms() - 1000, 5, f"{A}:session")
     redriven = world.letters.redrive()
-    # The move of the queue service would send it in its own name.
+    # SQS's redrive task would send it in its own name.
     assert (redriven.task, redriven.moved) == (None, 1)
     assert [each.stated_sender for each in world.deliver_sent_again()] == [f"{A}:session"]
 
@@ -148,7 +148,7 @@ def test_what_is_anothers_is_refused_by_each_way_and_the_owners_is_accepted_afte
 
 
 def test_a_drop_is_judged_by_its_prefix_whoever_announces_it(world: SendersWorld) -> None:
-    # S3 announces what A dropped for an account of B.
+    # S3 announces the object that A dropped for an account of B.
     world.deliver(notification("drop/a/1.ndjson", put(world, "drop/a/1.ndjson", LINE)), S3)
     refused(world, S3, names=f"a does not own account {B_ACCOUNT}")
     mine_is_accepted(world)
@@ -271,12 +271,12 @@ def test_refused_records_are_sent_again_for_their_producer(world: SendersWorld) 
     (sent,) = world.deliver_sent_again()
     assert sent.stated_sender == f"retry {A}:session"
     marker = world.marker(retry.retry_id)
-    # Judged as A's, and refused again for what is still wrong with them, not for their sender.
+    # Judged as A's, and refused again for their remaining faults, not for their sender.
     assert (marker.verdict, marker.sender_id, marker.reason) == ("rejected", f"{A}:session", "invalid_from")
 
 
 def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world: SendersWorld) -> None:
-    # Too early by an hour: right after a while.
+    # Too early by an hour, so valid after a while.
     soon = record_of(B_ACCOUNT, 3) | {name: rfc3339(NOW_S + HOUR_S) for name in ("start", "end")}
     foreign = soon | {"account_id": A_ACCOUNT}
     lines = b"".join(json.dumps(each).encode() + b"\n" for each in (record_of(B_ACCOUNT, 5), soon))
@@ -288,7 +288,7 @@ def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world:
         assert (entry.kind, entry.sent_by) == ("records", B)
         world.quarantine.retry(entry)
     world.deliver_sent_again()
-    # B's own record is metered, and that of A's account is not: it is judged again, as B's.
+    # B's own record is metered, but not that of A's account: the retry is judged as B's.
     assert world.metered_bytes() == {B_ACCOUNT: 15}
     assert [entry.batch.reason for entry in world.entries() if entry.batch is not None] == ["sender_not_allowed"]
 
@@ -342,7 +342,7 @@ def test_a_copy_of_what_was_accepted_stays_a_duplicate_when_its_sender_is_no_lon
     world.clock.advance_s(61)
     world.deliver(body, f"{A}:session")
     assert world.entries() == []
-    # Of another sender it is a forgery, although nothing would be metered of it.
+    # From another sender it is a forgery, although nothing of it would be metered.
     world.deliver(body, f"{B}:session")
     (entry,) = world.entries()
     assert (entry.sender_id, entry.became) == (f"{B}:session", "not metered; it claimed a/1")

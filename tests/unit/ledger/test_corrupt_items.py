@@ -118,7 +118,7 @@ def test_a_marker_without_its_hours_is_named_by_the_reconciler_and_by_commands()
     world.items.update(Update(table=Table.LEDGER, key=marker_key("batch-0"), remove=("hours",)))
     with pytest.raises(LedgerCorruptError, match="batch-0"):
         world.jobs.reconcile_tick.run(world.deadline())
-    # The pass went to its end: the other hour was compared, and what differs is an alarm.
+    # The pass completed: the other hour was compared, and the difference is an alarm.
     item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
     assert item is not None
     kept = Reconciliation.from_item(item)

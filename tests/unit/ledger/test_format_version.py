@@ -94,7 +94,7 @@ def test_a_ledger_of_another_usage_table_is_refused_whoever_opens_it() -> None:
     with pytest.raises(GenerationError):
         check_format(items, usage_generation=2)
     check_format(items, usage_generation=3)
-    # Who uses no usage table need not know it.
+    # Code that uses no usage table need not know its generation.
     check_format(items)
 
 

@@ -69,19 +69,19 @@ def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
     assert costs["DynamoDB writes: roll up"] == pytest.approx(0.3 * 12 * 0.625)
     twice = day_costs(replace(RUN, counts={**RUN.counts, "write UpdateItem A#": 600.0}))
     assert twice["DynamoDB writes: roll up"] == pytest.approx(2 * costs["DynamoDB writes: roll up"])
-    # Markers of fifty days: 12 million a day, with 100 bytes beside each.
+    # Markers of fifty days: 12 million a day, with 100 extra bytes each.
     assert costs[f"DynamoDB storage and restore points{ESTIMATED}"] > 50 * 12e6 * 700 / 2**30 * 0.45 / 30
 
 
 def test_a_day_has_the_jobs_that_prove_watch_and_bill() -> None:
     costs = day_costs(RUN)
-    # A read unit for each of 12 million markers (docs/decisions/0013-reconciliation.md).
+    # One read unit for each of 12 million markers (docs/decisions/0013-reconciliation.md).
     assert costs[f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"] == pytest.approx(1.5)
     large = Stored(items=RUN.stored.items, bytes={**RUN.stored.bytes, "B#": 5_000_000})
     assert day_costs(replace(RUN, stored=large))[
         f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"
     ] == pytest.approx(3.0)
-    # Two GB for 21,455 s; 24 runs of the biller in 230 GB-seconds (docs/decisions/0033-budgets.md), and requests.
+    # Two GB for 21,455 s; 24 biller runs in 230 GB-seconds (docs/decisions/0033-budgets.md), and requests.
     busy = costs[f"Lambda: reconciler, and the pass over orphans{ESTIMATED}"]
     assert busy == pytest.approx(2 * (11_524 + 9_906 + 25.2) * 0.0000133334)
     biller = costs[f"Biller: Lambda, reads and objects{ESTIMATED}"]
@@ -192,7 +192,7 @@ def test_a_job_of_each_minute_is_in_both_minutes_that_are_compared() -> None:
     for steady_s in (60.0, 75.0, 95.0):
         found = flatness(_minutes([12.0] * 5, ticks_s=6.0), 30_000, steady_s)
         assert found == pytest.approx((steady_s, 3.0, 3.0))
-    # What a quarter of a minute would have shown.
+    # A quarter of a minute would have shown this.
     progress = _minutes([12.0] * 5, ticks_s=6.0)
     assert progress.cpu_ms_a_batch(80, 100) > 2 * progress.cpu_ms_a_batch(100, 120)
 
@@ -251,7 +251,7 @@ def test_the_roll_up_has_caught_up_when_a_run_is_done_that_was_not_full() -> Non
     assert caught_up_ms([_run_of(60, full=True)]) is None
 
 
-# The load test paces itself by the number of batches that were sent.
+# The load test paces itself by the number of sent batches.
 
 
 def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
@@ -266,7 +266,7 @@ def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
     assert len([json.loads(line) for line in manifest.getvalue().splitlines()]) == 26
 
 
-# The conditions on a whole soak: it has ended, and neither its rate nor its memory has a trend.
+# Conditions on a complete soak: it has ended, and neither its rate nor its memory has a trend.
 
 
 LEG = Leg(first=0, batches=20_000, sending_s=30.0, settling_s=18.0, kills=15, overlaps=190, redriven=0, memory_mib=147)

@@ -288,7 +288,7 @@ def test_a_scan_of_a_computed_region_keeps_only_the_numbers_of_its_last_day() ->
             part.add(MarkerGlance.of_item(item))
     survey.merge(part)
     kept = sum(map(len, survey.sources.values()))
-    # An hour more: that scan saw decisions until then, and clocks differ.
+    # One hour more: that scan saw decisions until then, and clocks differ.
     assert kept == 25 * made.blocks * (ROUNDS - 1)
     assert not survey.unkept
 
@@ -302,7 +302,7 @@ def test_memory_of_what_a_job_has_written_is_taken_out_and_that_of_its_work_is_n
     kept |= {number: bytes(1_000) for number in range(60_000)}
     assert deep_bytes(kept) == pytest.approx(60_000 * 1_100, rel=0.1)
     time.sleep(0.5)
-    # What it worked with at first was the most, although the process is larger now.
+    # Its first work needed the most memory, although the process is larger now.
     work_bytes = 150 * MIB
     time.sleep(0.5)
     assert watch.most_mib(kept) == pytest.approx(200, abs=5)

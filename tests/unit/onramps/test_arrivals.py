@@ -170,7 +170,7 @@ def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
 
     denied = World(says=UnavailableError("s3.HeadObject", "403"), context=a_context())
     denied.objects.delete([KEY])
-    # Its name begins another one's, which is there.
+    # The key is a prefix of another key, which exists.
     denied.objects.put(f"{KEY}0", b"x", if_absent=False)
     assert denied.arrivals.take(found()).verdict == "vanished"
 

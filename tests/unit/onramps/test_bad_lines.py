@@ -42,7 +42,7 @@ bytes = { column = "bytes", unit = "bytes" }
 start = { column = "at", format = "epoch_s" }
 """
 _TRANSIT = "version tgw-id tgw-attachment-id account-id region bytes start end log-status flow-direction"
-# The first lines of a file of each format.
+# Format -> the first lines of its file.
 _FORMATS = {
     "vpc-flow": f"{' '.join(V2)}\n",
     "transit gateway": f"{_TRANSIT}\n",
@@ -51,7 +51,7 @@ _FORMATS = {
     "csv": "account,host,way,from,to,bytes,at\n",
     "ndjson": "",
 }
-# What a file is full of: empty lines are counted, and all others are a file that is no log.
+# Repeated content of a file: empty lines are counted, and anything else is not a log.
 _FULL_OF = {
     "line ends": (b"\n", ""),
     "blanks": (b" \n", "too_many_bad_lines"),

@@ -77,7 +77,7 @@ def test_numbers_of_parquet_are_read_whatever_their_type(tmp_path: Path) -> None
     for number, ((amount, kind), (moment, time_kind)) in enumerate(zip(amounts, starts, strict=True)):
         columns = {name: pa.array([value]) for name, value in cur(Line(WHO, OUT, NOON_S, "1")).items()}
         columns |= {
-            # As a crawler types it: the zero in front is gone.
+            # A crawler infers this type, which drops the leading zero.
             "line_item_usage_account_id": pa.array([int(WHO)], pa.int64()),
             "line_item_usage_amount": pa.array([amount], kind),
             "line_item_usage_start_date": pa.array([moment], time_kind),
@@ -160,7 +160,7 @@ def test_usage_that_takes_bytes_back_is_counted_and_a_refund_of_money_is_not(tmp
 
 
 def test_each_line_is_rounded_to_whole_bytes_and_what_that_moves_is_said_exactly(tmp_path: Path) -> None:
-    # A tenth of a byte a line: in the sum of GB it would be a byte.
+    # A tenth of a byte per line: summed in GB, it would become a byte.
     lines = [Line(WHO, OUT, NOON_S, quantity_of(7)) for _ in range(100)]
     bill = read(*lines, tmp_path=tmp_path)
     assert bill.bytes == {KEY: 700}

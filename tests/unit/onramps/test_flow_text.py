@@ -130,7 +130,7 @@ def test_what_is_not_traffic_is_counted_and_not_metered() -> None:
     found = read(
         text(
             line(action="REJECT", bytes="9"),
-            # What VPC block public access rejects has no bytes.
+            # Traffic that VPC block public access rejects has no bytes.
             line(action="REJECT", bytes="-"),
             line(log_status="NODATA", **absent),
             line(log_status="SKIPDATA", **absent),

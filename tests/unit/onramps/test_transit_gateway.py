@@ -133,7 +133,7 @@ def test_an_attachment_of_unknown_type_is_unclassified_with_a_reason_of_its_own(
 
 def test_what_leaves_for_a_gateway_of_another_region_is_metered_once_on_the_side_that_sends() -> None:
     result = measured(wide(line_of(**LEAVING)), KEY, context=KNOWN)
-    # The contract's table names it by the two regions.
+    # The contract's table names it after the two regions.
     assert records(result) == [Row(SENDER, "tgw-attach-peer", "out", WEST, EAST, "", 1000)]
     assert {share.usage_type for share in result.shares} == {"USW2-USE1-AWS-Out-Bytes"}
     assert not result.balance.rejected
@@ -347,7 +347,7 @@ def test_the_lowest_number_counts_and_without_a_rule_that_fits_the_sender_pays()
 def test_what_the_log_does_not_say_may_fit_so_the_payer_is_not_known(changes: dict[str, str], missing: str) -> None:
     context = knowing(policy(rule(10, GATEWAY, changes)))
     assert payer(context, **{missing: "-"}) == UNKNOWN
-    # Whichever it is, it is the same account.
+    # Either way, it is the same account.
     assert payer(knowing(policy(rule(10, SOURCE, changes))), **{missing: "-"}) == SENDER
 
 
@@ -404,12 +404,12 @@ def test_entries_that_could_not_be_read_and_two_policies_make_the_payer_unknown(
 
 def test_behind_a_middlebox_only_addresses_are_known() -> None:
     boxed = {"middleboxes": ("tgw-attach-1",)}
-    # What comes from the appliance came from another attachment before.
+    # Traffic from the appliance came from another attachment before.
     assert payer(knowing(policy(**boxed))) == UNKNOWN
     assert payer(knowing(policy(rule(10, DESTINATION), **boxed))) == RECEIVER
     assert payer(knowing(policy(rule(10, GATEWAY, {"source_cidr": "10.2.0.0/16"}), **boxed))) == OWNER
     assert payer(knowing(policy(rule(10, GATEWAY, {"source_id": "tgw-attach-1"}), **boxed))) == UNKNOWN
-    # What goes to it goes on to another one.
+    # Traffic to the appliance goes on to another attachment.
     onward = {"middleboxes": ("tgw-attach-2",)}
     assert payer(knowing(policy(**onward))) == SENDER
     assert payer(knowing(policy(rule(10, DESTINATION), **onward))) == UNKNOWN

@@ -317,7 +317,7 @@ def test_a_token_is_revoked_once_and_keeps_who_did_it_first() -> None:
     clock = ManualClock(1000 * MADE_S)
     tokens = book(clock=clock)
     made = tokens.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=ARN)
-    # A whole token is taken by its id: that is what people have at hand when one leaked.
+    # A full token is accepted as its id, because people have the full token at hand when one leaks.
     first = tokens.revoke(made.text, revoked_by="arn:first")
     clock.advance_s(9)
     second = tokens.revoke(made.stored.token_id, revoked_by="arn:second")
@@ -367,7 +367,7 @@ def test_tokens_of_before_keep_costs_and_new_ones_have_them_only_if_they_were_ma
     assert [made([ACCOUNT]).costs, made([ACCOUNT], costs=True).costs, made(None).costs] == [False, True, True]
     item = made([ACCOUNT]).to_item()
     assert not StoredToken.from_item(item).costs
-    # A release that did not ask wrote no such attribute.
+    # A release without this option wrote no such attribute.
     del item["costs"]
     assert StoredToken.from_item(item).costs
     with pytest.raises(LedgerCorruptError):

@@ -386,7 +386,7 @@ def test_what_the_event_and_the_name_tell_is_said(body: str, said: str) -> None:
     assert LogSetup(context=captured()).why(body).startswith(said)
 
 
-# The audit trail: what began, what ended, and what nobody saw the end of.
+# The audit trail: deeds that began, deeds that ended, and deeds whose end was not recorded.
 
 YEAR_S = 365 * DAY_S
 
@@ -457,7 +457,7 @@ def test_only_the_months_that_are_needed_are_read() -> None:
     assert len(calls) <= 2
 
 
-# Logged lines become a few kinds of errors; what is no error is left out.
+# Log lines are grouped into a few kinds of errors; other lines are left out.
 
 
 def line(text: str, at_ms: int = 1_000, *, function: str = "watch", request_id: str = "") -> LoggedLine:

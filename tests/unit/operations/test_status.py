@@ -96,7 +96,7 @@ def test_messages_in_the_queue_are_well_until_the_oldest_is_late() -> None:
     assert region.line("queue").cure == "runbook oldest-batch"
 
 
-# The other figures of the watch are read anew from the queues, or from the age of the note.
+# The status reads the watch's other figures directly from the queues, or computes them from the note's age.
 _ELSEWHERE = {Figure.DEAD_LETTERS, Figure.OLDEST_BATCH_AGE, Figure.HEARTBEAT}
 _JUDGED = [spec for spec in ALARMS if spec.metric in set(Figure) - _ELSEWHERE]
 

@@ -58,7 +58,7 @@ def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
         assert figures[Figure(name)] == 0
 
 
-# What jobs wrote down, and the figures that follow from it.
+# Notes written by jobs, and the resulting figures.
 PASSED_ON: dict[str, tuple[list[Note], dict[Figure, int]]] = {
     "log sources": (
         [
@@ -245,7 +245,7 @@ def test_a_cleaner_that_never_ran_has_left_something_since_the_compactor_last_lo
     region = quiet()
     region.watch.run()
     region.clock.advance_s(27 * HOUR_S)
-    # Code that writes no notes yet was here until now.
+    # An older version that writes no such notes ran until now.
     region.put(*(LakeFigures(shard=shard, listed_s=NOW_S + 27 * HOUR_S) for shard in range(2)))
     assert region.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 0
 

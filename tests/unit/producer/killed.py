@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BUCKET = "data-bucket"
 SOURCE = "edge-{world}"
-# Records of each key. The first key's records are too large for one message, the next one has none.
+# Records of each key. The first key's records are too large for one message, and the next key has none.
 KEYS = {"flows.log:0": 3, "flows.log:4096": 0, "flows.log:8192": 2, "flows.log:12288": 1}
 _LARGE_CHARS = 600_000
 _CODE = str(Path(metering.producer.__file__).parent)
@@ -126,9 +126,9 @@ def main(folder: Path, kills: int) -> None:
         world += 1
         home = folder / str(world)
         home.mkdir()
-        # A second kill is at a place of its own: 997 is prime, so that the pairs do not repeat.
+        # A second kill has its own position: 997 is prime, so that the pairs do not repeat.
         places = [killed * lines // kills] + ([(997 * world) % lines] if world % 2 else [])
-        # A run that has less to do than the first one may end before its place comes.
+        # A run with less to do than the first may end before its position is reached.
         killed += sum(run(home, world, first, kill_at=place) == -1 for place in places)
         run(home, world, first, kill_at=None)
     print(json.dumps({"worlds": world, "kills": killed, "lines": lines}))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Messages that an invocation gets at most.
+# Maximum number of messages in an invocation.
 _INVOCATION = 200
 
 

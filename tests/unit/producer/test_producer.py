@@ -158,7 +158,7 @@ def test_a_message_holds_only_characters_that_sqs_takes_and_the_record_stays_wha
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1, resource=resource), key="a")
     (body,) = meter.queue.bodies()
-    # Of the SQS API reference, SendMessage.
+    # Characters that SQS allows, from the API reference of SendMessage.
     assert re.fullmatch("[\x09\x0a\x0d\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", body)
     assert json.loads(body)["records"][0]["resource_id"] == resource
 
@@ -422,14 +422,14 @@ def test_threads_share_a_producer_and_leave_no_gap(tmp_path: Path) -> None:
 def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path) -> None:
     producer = Meter().producer(tmp_path)
     assert producer._journal is not None
-    # As in the child: it has the object, and not the lock.
+    # As in a forked child: it has the object, but not the lock.
     producer._journal.close()
     producer._process = -1
     with pytest.raises(OperationFailedError, match="made in another process"):
         producer.send([], key="a")
     with pytest.raises(OperationFailedError, match="made in another process"):
         producer.flush()
-    # Even a look at the journal takes locks that are the parent's.
+    # Even reading the journal takes locks that belong to the parent.
     with pytest.raises(OperationFailedError, match="made in another process"):
         _ = producer.unsent
     with pytest.raises(OperationFailedError, match="made in another process"):

@@ -44,7 +44,7 @@ def world_that_waits() -> World:
 def test_usage_as_of_now_is_the_rows_at_every_step_of_the_roll_up() -> None:
     for world in dying(world_that_waits, World.roll_up, least=8):
         for query in QUESTIONS:
-            # Without an account, rows of lake and staging are read.
+            # Without accounts, rows of lake and staging are read.
             assert rows(world, of_accounts(query)) == rows(world, query)
     for query in QUESTIONS:
         assert rows(world, of_accounts(query, now=False)) == rows(world, query)
@@ -142,7 +142,7 @@ def test_more_than_an_answer_may_read_is_refused_and_never_cut() -> None:
         list(UsageTable(items=world.items, as_of_now=replace(now, most=1)).usage(everything, now_s=NOW_S))
     two = UsageTable(items=world.items, as_of_now=replace(now, most=2)).usage(everything, now_s=NOW_S)
     assert sum(total.bytes for _, total in two) == 2**62 + 95
-    # Only commits with an hour that counts are read.
+    # Only commits with an hour in the range are read.
     yesterday = replace(everything, from_s=HOUR - DAY_S, to_s=HOUR - DAY_S + HOUR_S)
     one = UsageTable(items=world.items, as_of_now=replace(now, most=1)).usage(yesterday, now_s=NOW_S)
     assert [total.bytes for key, total in one if yesterday.matches(key)] == [19]

@@ -348,7 +348,7 @@ def test_usage_is_read_beside_lake_files_and_counted_from_rows_where_that_is_mis
     opened: list[str] = []
     world.objects.on_call = opened.append
     assert world.ask(by_account) == expected
-    # The staging object is fetched, and the totals beside the file; the file itself is not opened.
+    # The staging object and the file's totals are read; the file itself is not opened.
     assert "objects.open" not in opened
     world.objects.on_call = lambda _call: None
     [file] = world.files(HOUR)
@@ -463,7 +463,7 @@ def test_no_filter_changes_what_a_statement_answers(
     try:
         expected = table.execute(sql).fetchall()
     except duckdb.Error as error:
-        # A text that is no number, or the like: a fault of the statement, here and there.
+        # Errors such as a text that is not a number: a fault of the statement, in both engines.
         kind = str(error).partition(":")[0]
         with pytest.raises(QueryError, match=kind):
             lake.run(sql)

@@ -140,7 +140,7 @@ def test_a_marker_that_can_have_expired_is_told_as_expired_and_the_rows_remain()
     assert trace.markers is None
     assert {each.vouching for each in trace.batches} == {Vouching.EXPIRED}
     assert trace.usage == trace.rows == Total(46, 4)
-    # One second earlier the marker of the later hour cannot have expired yet.
+    # One second earlier, the marker of the later hour cannot have expired yet.
     trace = traced(world, line(now_s=last_s - 1, **range_), now_s=last_s - 1)
     assert not trace.equal
 
@@ -183,7 +183,7 @@ def test_a_closed_month_is_traced_by_its_frozen_totals_and_files() -> None:
     assert trace.equal
     assert trace.usage == trace.rows == trace.markers == Total(5 + 7 + 2**62 + 11, 4)
     assert [each.batch_id for each in trace.batches] == ["batch-0", "batch-1", "batch-2"]
-    # What came late is on a line of November, under its correction.
+    # Late usage is on a line of November, under its correction.
     november = traced(world, line(start="2026-11", now_s=now_s), now_s=now_s)
     assert november.equal
     assert [each.batch_id for each in november.batches] == ["batch-2", "batch-3"]
@@ -207,7 +207,7 @@ def test_what_is_accepted_between_two_readings_is_read_again() -> None:
     sent: list[str] = []
 
     def deliver(_call: str) -> None:
-        # The usage table was read, and the rows are about to be: another batch of the line is accepted.
+        # The usage table was read, and before the rows are read another batch of the line is accepted.
         if len(sent) < 3:
             world.objects.on_call = lambda _call: None
             sent.extend(world.send([record(100)]))

@@ -72,7 +72,7 @@ def test_nothing_waits_and_nothing_is_written() -> None:
 def test_a_full_run_takes_the_oldest_commits_and_the_next_follows_at_once() -> None:
     region = SmallRegion()
     for number in range(5):
-        # Ids fall while times grow.
+        # Ids decrease while times increase.
         region.commit(f"c{9 - number}", [row(number + 1)])
         region.clock.sleep_ms(1000)
     result = region.rollup(commits=2).run(region.deadline(), every_s=15)

@@ -47,7 +47,7 @@ def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names()
     region.objects.put(lost_race, b"{}", if_absent=True)
     region.clock.sleep_ms(DAY_S * 1000)
     _run(region, 4)
-    # Its number is not taken yet: whoever put it may still announce it.
+    # Its number is not taken yet: the process that put it may still announce it.
     not_taken = "runs/U0/000000000005-early.json"
     region.objects.put(not_taken, b"{}", if_absent=True)
 
@@ -70,7 +70,7 @@ def test_all_run_items_but_the_newest_expire() -> None:
     assert _cleaner(region).run(region.deadline()).plans == 2
     runs = list(newest_first(region.items, "U0"))
     assert [(run.number, run.expires_at_s) for run in runs] == [(3, None), (2, now_s + _LIFE_S), (1, now_s + _LIFE_S)]
-    # Once it is not the newest any more, it expires like them.
+    # Once a newer run exists, the plan expires like the others.
     _run(region, 4)
     assert _cleaner(region).run(region.deadline()).plans == 1
     assert [run.expires_at_s is None for run in newest_first(region.items, "U0")] == [True, False, False, False]
@@ -163,7 +163,7 @@ def test_a_process_that_dies_between_items_and_plans_leaves_both_to_the_next() -
         assert len(_plans(region)) == 1
 
 
-# What contradicts the protocol stops the chain and pages; nothing is skipped, and nothing else is held up.
+# A contradiction of the protocol stops the chain and pages; nothing is skipped, and no other work is held up.
 
 
 def _planned(region: SmallRegion) -> Run:

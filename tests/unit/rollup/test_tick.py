@@ -48,7 +48,7 @@ def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins()
     assert _starts(region) == [0, 15, 30, 45]
     assert result.runs == 4
     assert region.clock.now_ms() - began_ms == 45_000
-    # The next tick goes on in step, and does not begin with a run of its own.
+    # The next tick continues in step, and does not begin with a run of its own.
     region.clock.sleep_ms(12_000)
     _tick(region).run(region.deadline())
     assert _starts(region) == [0, 15, 30, 45, 60, 75, 90, 105]
@@ -69,7 +69,7 @@ def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest
     region = SmallRegion()
     for number in range(9):
         region.commit(f"c{number}", [row(1)])
-    # A call takes a second.
+    # Each call takes a second.
     region.items.on_call = lambda _: region.clock.sleep_ms(1_000)
     began_ms = region.clock.now_ms()
     result = _tick(region, commits=2).run(region.deadline())

@@ -86,7 +86,7 @@ def test_things_are_taken_no_further_ahead_than_results_wait_in_memory() -> None
     assert taken <= 2 * 4
 
 
-# The retry policy: only what is unavailable is called again, a bounded number of times, and only while it may.
+# The retry policy: only unavailable calls are repeated, a bounded number of times, and only while allowed.
 
 
 class Operation:
@@ -156,7 +156,7 @@ def test_any_other_error_is_raised_at_once() -> None:
     assert calls == [True]
 
 
-# Sizes of items by the rule of DynamoDB's developer guide.
+# Item sizes by the rules of DynamoDB's developer guide.
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_any_other_error_is_raised_at_once() -> None:
         ({}, 3),
         ({"k": "v", "n": [1]}, 3 + 3 + 2 + 3 + 1 + 2),
     ],
-    # By place: the text of a set has no order, and workers of one run must agree on names.
+    # Named by position: the text of a set has no fixed order, and workers of one run must agree on names.
     ids=[f"value{number}" for number in range(15)],
 )
 def test_a_value_weighs_what_the_guide_says(value: Value, size: int) -> None:

@@ -84,8 +84,7 @@ def capture(
         raise WrongUsageError("--from takes a description as it is.", "Leave --regions and --role-arn out.")
     if folder is not None and folder.exists() and not folder.is_dir():
         raise WrongUsageError(f"{folder} is no folder.", "Name a folder, or none for the stage's bucket.")
-    # Networks are described where their owner has them: on AWS even if the stage is on an emulator, unless an endpoint
-    # is named.
+    # Networks are described where their owner has them: on AWS even for an emulated stage, unless an endpoint is named.
     named = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     # Permission is checked before any AWS call.
     endpoint = named if folder is not None else session.endpoint

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from metering.wiring.fleet import Fleet
 
 
-# Minutes as measured; those of a first deployment on AWS are from others' reports: bootstrap, tables, functions and
-# alarms.
+# Minutes as measured; of a first deployment on AWS as others report: bootstrap, tables, functions and alarms.
 _FIRST_MIN = 12
 _AGAIN_MIN = 5
 # Deploying a region on an emulator took 59 to 91 s on two cores.
@@ -328,8 +327,7 @@ _REMAINING = ListedRows(
     flag("orphaned", priority=ROOMY, about="in no stack, so no command finds it again"),
     copied("delete_with", title="delete it with", priority=KEEP),
 )
-# Commands that delete an orphaned resource. A table has deletion protection, a bucket must be empty, and a key has a
-# waiting period of a week.
+# Commands that delete an orphaned resource. A table is protected, a bucket must be empty, and a key waits a week.
 _ENDS = {
     "bucket": "{aws} s3api delete-bucket --bucket {name} --region {region}",
     "table": "{aws} dynamodb update-table --table-name {name} --no-deletion-protection-enabled --region {region} && "

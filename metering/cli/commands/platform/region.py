@@ -153,8 +153,7 @@ def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str,
     """
     ports = fleet.ports
     own = _found(fleet, state.region, *ports.builder.stacks().in_order)
-    # The first deployment of the region may have failed at the bootstrap. The roles of the stacks may describe only the
-    # stage's own stacks.
+    # The region's first deployment may have failed at the bootstrap. The stacks' roles see only the stage's stacks.
     broken = [s for s in own or _found(fleet, state.region, TOOLKIT_STACK) if not s.complete and not s.busy]
     drift = {s.name: ports.stacks.detect_drift(state.region, s.name) if detect else s.drift for s in own}
     return {
@@ -200,8 +199,7 @@ def _unknown(
 def _release(stacks: Sequence[StackStatus]) -> dict[str, Cell]:
     if not stacks:
         return {"version": None, "data_format": None, "commit": None, "rehearsal": None}
-    # The release of the functions counts, because they are the code that runs. A region out of service has only its
-    # data stack.
+    # The release of the functions counts: they are the code that runs. A region out of service has only its data stack.
     telling = next((stack for stack in stacks if stack.name.endswith("-pipeline")), stacks[0])
     release = telling.release
     return {
@@ -359,8 +357,7 @@ def status(
     known = {state.region: state for state in fleet.states.everything()}
     if name is not None:
         checked_region(name, every=False)
-    # The home region may be deployed without a recorded state: `local up` deploys it without the steps. `local up`
-    # deploys it without the steps.
+    # The home region may be deployed without a recorded state: `local up` skips the steps.
     names = [name] if name is not None else sorted({fleet.home, *known})
     states = [known.get(each) or RegionState(region=each) for each in names]
     if findings:

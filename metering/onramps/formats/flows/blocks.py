@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
-# Rows that are metered, added up by subject and hour over several blocks. Arrow groups the rows of a block, then the
-# groups of several blocks, and Python makes one tuple for each group that is left. A text has one number in all blocks
-# that are added up together.
+# Metered rows, summed by subject and hour over several blocks. Arrow groups the rows of a block, then the groups of
+# several blocks, and Python makes one tuple per remaining group. A text has the same number in all blocks that are
+# summed together.
 
 ADDRESSES = ("source", "destination", "packet_source", "packet_destination")
-# Sums of one group: halves of bytes (see `exact_sums`), lines, least start and greatest end.
+# Aggregates of a group: halves of bytes (see `exact_sums`), lines, least start and greatest end.
 _SUMS = {"low": "sum", "high": "sum", "lines": "sum", "start": "min", "end": "max"}
 
-# As `_make`, but without a call of Python for each group.
+# Like `_make`, but without a Python call per group.
 _HOP = cast("Callable[[tuple[str, ...]], FlowHop]", partial(tuple.__new__, FlowHop))
 _OBSERVATION = cast("Callable[[tuple[object, ...]], Observation[FlowHop]]", partial(tuple.__new__, Observation))
 
@@ -66,7 +66,7 @@ class FlowSums:
         numbers, start = table.column("bytes"), table.column("start")
         table = table.append_column("hour", pc.multiply(pc.divide(start, HOUR_S), HOUR_S))
         table = self._numbered(table, {name: rows.texts(name) for name in words})
-        # Sums of a block fit into int64, but for numbers that no line of a real log has.
+        # Sums of a block fit into int64, except for numbers that no real log line has.
         exact = pc.max(numbers).as_py() <= INT64_MAX // table.num_rows
         grouped = _grouped(table, [*words, "hour"], exact=exact)
         self._tables.append(grouped)
@@ -157,8 +157,8 @@ def _list(column: pa.ChunkedArray) -> list[int]:
     return data.cast("q" if width == 8 else "i").tolist()
 
 
-# A block is handed over with this many groups, which bounds its memory, or lines, so that progress is seen. Groups of
-# few stretches would be judged more often than they differ.
+# A block is handed over at this many groups, which bounds its memory, or at this many lines, so that progress is
+# visible. If blocks were smaller, the same groups would be judged over and over.
 _MOST_GROUPS = 60_000
 _MOST_LINES = 500_000
 

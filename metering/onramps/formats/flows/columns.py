@@ -31,7 +31,7 @@ NUMBERS = ("bytes", "start", "end")
 STATUS = "log-status"
 ACTION = "action"
 _OWNERS = ("interface-id", "resource-id", "instance-id")
-# Future fields have names of this form, too (all fields of versions 2 to 11 do).
+# Future fields have names of this form, too, as all fields of versions 2 to 11 do.
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TRANSIT_GATEWAY = "tgw-id"
 
@@ -149,7 +149,7 @@ def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows
     Returns:
         The rows, and the lines with another number of fields: that number, by the line's place in `data` from 0.
     """
-    # Arrow also takes hexadecimal numbers, and trims tabs.
+    # Arrow also accepts hexadecimal numbers, and trims tabs.
     if b"\t" not in letters and not _may_have_hexadecimal(data, letters):
         try:
             table, misfits = _table(data, layout, pa.int64())
@@ -228,13 +228,13 @@ def _table(data: bytes, layout: Layout, number: pa.DataType) -> tuple[pa.Table, 
     types = dict.fromkeys(layout.texts, WORDS) | dict.fromkeys(NUMBERS, number)
     table = csv.read_csv(
         pa.BufferReader(data),
-        # One block of one thread: only so are the numbers of misfits known.
+        # Only a single block in one thread gives the line numbers of misfits.
         read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=layout.names),
         parse_options=csv.ParseOptions(
             delimiter=" ", quote_char=False, ignore_empty_lines=False, invalid_row_handler=note
         ),
         convert_options=csv.ConvertOptions(
-            # The block was looked at before.
+            # The block's encoding was checked before.
             check_utf8=False,
             column_types=types,
             include_columns=list(types),

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _UNKNOWN = "unknown"
-# Most characters of a resource id (docs/contract.md). No text of a flow log that is used is longer.
+# Maximum length of a resource id (docs/contract.md). No flow log text that is used is longer.
 _MAX_CHARS = 512
-# Texts that are remembered as right. Their number has a bound, because addresses of the internet have none.
+# This many valid texts are cached. The cache is bounded, because internet addresses are unbounded.
 _REMEMBERED = 200_000
 
 
@@ -97,8 +97,8 @@ class Texts:
                 yield bad, reason, f"{attribute.replace('_', '-')} {detail}"
 
 
-# Times of 13 digits are milliseconds, against AWS's documentation. All others have at most 10 digits until the year
-# 2286.
+# Times of 13 digits are in milliseconds, contrary to AWS's documentation. All other times have at most 10 digits until
+# the year 2286.
 _MILLISECONDS_FROM = 10**12
 _TIMES_BELOW_S = 10**10
 
@@ -152,7 +152,7 @@ class RowJudge:
     def _judge_status(self) -> None:
         status = self._rows.words.get(STATUS)
         if status is None:
-            # A log without a status tells by absent bytes that there was no traffic.
+            # A log without a status field shows by absent bytes that there was no traffic.
             self.nodata = self._take(self._without_bytes()).lines
             return
         self.nodata = self._take(rows_with(status, lambda word: word == "NODATA")).lines
@@ -198,7 +198,7 @@ class RowJudge:
         self._judge_spans()
 
     def _judge_spans(self) -> None:
-        # Rows that are refused already may have any numbers, so the difference may wrap; they are not looked at.
+        # Rows that are already refused may have any numbers, so their difference may wrap; it is not used.
         spans = pc.subtract(self.end, self.start)
         if _within(spans, 0, HOUR_S):
             return

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
-# Every header has this name. Its letter is rare in all other lines.
+# Every header contains this field name. Its letter is rare in all other lines.
 _SIGN, _SIGN_LETTER = b"bytes", b"y"
 _HEADER = TakenLine("", "", "")
 
@@ -67,7 +67,7 @@ class _Lines:
         self._misfits = misfits
         self._fields = fields
         self._places = sorted(misfits)
-        # The number of rows before each misfit; made if a row is asked for.
+        # The number of rows before each misfit; computed when a row is asked for.
         self._rows_before: list[int] = []
         self._texts: list[bytes] = []
 
@@ -149,7 +149,7 @@ class FlowText:
             raise LogFileRefusedError(FileReason.NO_HEADER, "no line of the file could be read")
         rows, misfits = parsed(block.data, layout, block.letters)
         header = sum(not taken.reason for taken in block.taken.values())
-        # Headers were counted before, and an empty line has no fields.
+        # Headers were counted before, and empty lines have no fields.
         self._bad.add(sum(map(bool, misfits.values())) - header)
         lines = _Lines(block, misfits, len(layout.names))
         self._maker.add(
@@ -176,7 +176,7 @@ def _headers(block: LineBlock) -> Iterator[_Header]:
     at = 0
     place, counted = 0, 0
     if block.first == 1:
-        # The first header may lack the sign, and then the file is refused for it.
+        # The first header may lack the field `bytes`, and then the file is refused for that.
         end = data.index(b"\n")
         names = header_names(data[:end].decode().lstrip("\ufeff"))
         if names is not None:
@@ -202,9 +202,9 @@ def _section(block: LineBlock, begin: tuple[int, int], end: tuple[int, int], hea
 
 
 _ACCOUNT_DIGITS = 12
-# How writers say that a value is absent, beside null. `None` comes of Python's `str`.
+# Texts that writers use for an absent value, besides null. `None` comes from Python's `str`.
 _ABSENT = frozenset(("-", "", "None"))
-# Path 0 does not exist; an integer column has it where the text has `-`.
+# Path 0 does not exist; an integer column uses it where a text column has `-`.
 _NO_PATH = frozenset(("0",))
 
 
@@ -262,10 +262,10 @@ def _without(indices: pa.Int32Array, places: Sequence[int]) -> pa.Int32Array:
     return pc.if_else(gone, None, indices)
 
 
-# VPC flow logs as Parquet. Columns have AWS's names with `_` for `-`, and numbers or texts as the writer liked. AWS
-# writes texts as STRING, numbers as INT_32 and INT_64. Other tools write numbers as texts and accounts as integers,
-# which lose leading zeros: an integer is filled up to 12 digits. A text of 11 digits is refused, because it may have
-# lost any digit.
+# VPC flow logs as Parquet. Columns have AWS's names with `_` for `-`, and hold numbers or texts, depending on the
+# writer. AWS writes texts as STRING, and numbers as INT_32 and INT_64. Other tools write numbers as texts and accounts
+# as integers, which lose leading zeros: integers are padded to 12 digits. An account text of 11 digits is refused,
+# because any of its digits may be missing.
 
 _BATCH_ROWS = 32_768
 _BUFFER_BYTES = MIB
@@ -281,7 +281,7 @@ def _read_parquet(
             schema = pq.ParquetFile(pa.PythonFile(file, mode="r")).schema_arrow
         columns, layout = _columns(schema, name)
         if not rows:
-            # Writers leave chunks of a file without rows behind that are none.
+            # In a file without rows, some writers leave invalid column chunks.
             return
         texts = [name for name in columns.values() if is_text(schema.field(name).type)]
         wanted = set(columns.values())

@@ -257,7 +257,7 @@ def detail_ids(batch: Batch) -> pa.Array:
     return pa.DictionaryArray.from_arrays(encoded.indices.take(pairs.indices), encoded.dictionary)
 
 
-# More prices than parts are ever remembered.
+# There are more prices here than parts are ever cached.
 _PRICED = 2**20
 
 
@@ -273,7 +273,7 @@ def parts_of(parts: Parts, number: int) -> tuple[Billed, Priced]:
 
 
 def _billed_digest(part: Billed) -> str:
-    # A draft and its invoice have the same keys. Several credit notes may be about one line.
+    # A draft and its invoice have the same keys. Several credit notes may contain the same line.
     note = part.invoice_id if part.credit_of else ""
     return _digest([part.payer.payer_id, part.billing_month, part.later, part.credit_of, note], _BILLED_CHARS)
 
@@ -294,14 +294,14 @@ def _digest(values: list[object], chars: int) -> str:
 
 
 _UNKNOWN_SERVICE = ("Other", "Other (Other)")
-# By what the ids of resources begin with, as logs have them.
+# Prefix of a resource id in logs -> type of the resource.
 _RESOURCES = {
     "i-": "Instance", "eni-": "Network Interface", "nat-": "NAT Gateway", "vpce-": "VPC Endpoint",
     "tgw-": "Transit Gateway", "app/": "Load Balancer", "net/": "Load Balancer", "gwy/": "Load Balancer",
     "restapis/": "API",
 }  # fmt: skip
 _ANY_RESOURCE = "Resource"
-# What AWS's price lists call them.
+# Names in AWS's price lists.
 _OUTSIDE = {INTERNET: "External", CLOUDFRONT: "Amazon CloudFront"}
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import PriceBook
 
-# AWS's word for 2^30 bytes.
+# AWS calls 2^30 bytes a GB.
 UNIT = "GB"
 _PRODUCT = "AWS Data Transfer"
 _OFFER = "AWSDataTransfer"
@@ -67,7 +67,7 @@ def _billed(terms: CurTerms) -> Iterator[Column]:
     yield from columns.always(SKU_METER, "product_product_family")
     yield from columns.always(_OFFER, "product_servicecode")
     yield from columns.always((), "cost_category", "discount", "resource_tags", kind="map")
-    # There are no discounts: contract prices are in the rates.
+    # There are no discounts, because contract prices are in the rates.
     yield from columns.always(0, "discount_total_discount", kind="double")
 
 
@@ -122,7 +122,7 @@ class _Blended:
 
     def costs(self, batch: Batch, layout: Layout) -> pa.Array:
         rates = self._rates(batch)
-        # Where a SKU has one price, its blended rate is that.
+        # If a SKU has one price, its blended rate equals that price.
         own = whole_numbers([part.rated.price for part in batch.parts.priced]).take(batch.priced)
         units = batch.cost if rates.equals(own) else costs(batch.bytes, batch.quantity, rates)
         return columns.money(units, layout.form, double=True)

@@ -30,7 +30,7 @@ _NULL_TEXTS = (
     "CapacityReservationId", "CapacityReservationStatus", "CommitmentDiscountCategory", "CommitmentDiscountId",
     "CommitmentDiscountName", "CommitmentDiscountStatus", "CommitmentDiscountType", "CommitmentDiscountUnit",
 )  # fmt: skip
-# Split costs, contracts and commitment programs, which data transfer of ours has none of.
+# Columns for split costs, contracts and commitment programs, which data transfer does not have.
 _NULL_TEXTS_OF_1_4 = (
     "AllocatedMethodDetails", "AllocatedMethodId", "AllocatedResourceId", "AllocatedResourceName", "AllocatedTags",
     "CommitmentProgramEligibilityDetails", "ContractApplied",
@@ -59,7 +59,7 @@ def _billed() -> Iterator[Column]:
     yield from columns.billed("payer.currency", "BillingCurrency", "PricingCurrency")
     yield from columns.billed("begins_s", "BillingPeriodStart", kind="time")
     yield from columns.billed("ends_s", "BillingPeriodEnd", kind="time")
-    # Credit notes take back and bill anew, so one of their lines may be of either sign.
+    # Credit notes take back and bill again, so their lines may have either sign.
     yield from columns.billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
     yield from columns.billed(lambda it: "Correction" if it.later else None, "ChargeClass")
     yield from columns.always("Usage-Based", "ChargeFrequency")
@@ -93,7 +93,7 @@ def _priced() -> Iterator[Column]:
 
 def _lines(grain: Grain, names: Mapping[str, str]) -> Iterator[Column]:
     yield from columns.used(lambda it: it.resource_id or None, "ResourceId")
-    # Records carry ids, and no names.
+    # Records contain ids, but no names.
     yield from columns.empty("ResourceName")
     yield from columns.used(lambda it: columns.resource_type(it.resource_id), "ResourceType")
     yield from columns.used("account_id", "SubAccountId")

@@ -16,7 +16,7 @@ OUTPUTS = (
     "TicketTopicArn",
 )  # fmt: skip
 """Outputs of the data stack that name a region's resources."""
-# The SDK's own retries are not under test here, and the stubber answers each attempt.
+# The SDK's own retries are not tested here, and the stubber answers each attempt.
 _ONE_ATTEMPT = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
 
 

@@ -56,7 +56,7 @@ def test_a_dead_letter_in_a_queue_of_sqs_holds_back_to_before_it_was_sent(client
         items=items, ingest=ingest, dead=dead, queue_facts=facts, clock=clock,
         region="us-east-1", stage="local", shards=1, window_s=86_400,
     )  # fmt: skip
-    # As the watch did a while ago, over queues that were empty.
+    # The watch wrote this state a while ago, when its queues were empty.
     empty = WatchState(first_s=0, queue_empty_s=clock.now_ms() // 1000 - 30)
     items.put(Put(table=Table.LEDGER, item=empty.to_item()))
     freshness.keep()

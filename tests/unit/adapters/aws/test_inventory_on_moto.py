@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PARTNER_ROLE = "arn:aws:iam::444455556666:role/metering-context"
 
 
-# Metering policies, which moto does not have: two pages of the list, and the entries of one policy.
+# Metering policies, which moto lacks: two pages of the list, and one policy's entries.
 POLICIES = (
     "<item><transitGatewayMeteringPolicyId>tgw-mp-1</transitGatewayMeteringPolicyId><transitGatewayId>tgw-1"
     "</transitGatewayId><middleboxAttachmentIdSet><item>tgw-attach-9</item></middleboxAttachmentIdSet><state>available"
@@ -102,7 +102,7 @@ def test_what_ec2_describes_becomes_a_context(clients: Clients) -> None:
         on_step=steps.append,
     )
     description = inventory.describe()
-    # It is JSON as it stands, and holds no tags.
+    # The description can be written as JSON, and contains no tags.
     assert "hunter2" not in json.dumps(description)
     context = context_of(json.loads(json.dumps(description)), 0)
     assert context.accounts == {"123456789012", "444455556666"}
@@ -198,7 +198,7 @@ def test_buckets_have_their_regions_and_owners_if_s3_may_be_asked(clients: Clien
     built(clients)
 
     def tell(parsed: Any, **_told: object) -> None:
-        # AWS says it of each bucket of a page; moto does not.
+        # AWS returns it for each bucket of a page; moto does not.
         for bucket in parsed["Buckets"]:
             bucket["BucketRegion"] = "us-west-2"
 

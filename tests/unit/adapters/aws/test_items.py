@@ -344,7 +344,7 @@ def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dyna
         store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))
 
 
-# Which of the SDK's errors are transient, and which of those may have been applied.
+# Which SDK errors are transient, and which of those calls may have been applied.
 
 URL = "https://dynamodb.us-east-1.amazonaws.com"
 
@@ -439,7 +439,7 @@ def test_what_is_not_known_to_be_transient_passes_through_as_it_is(error: Except
 def closed_port() -> Iterator[int]:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
-        # Bound and not listening: nobody else gets it, and it refuses.
+        # Bound but not listening: no other process gets the port, and it refuses connections.
         yield holder.getsockname()[1]
 
 
@@ -486,7 +486,7 @@ def test_an_answer_of_something_that_is_not_aws_is_a_sentence_that_names_the_end
     assert "html" not in str(raised.value)
 
 
-# Items of a page that are decoded fast are those that are decoded one attribute after the other.
+# Items of a page that are decoded fast equal those that are decoded attribute by attribute.
 
 
 _take = item_attributes._take_items

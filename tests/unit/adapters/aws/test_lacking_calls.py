@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
 
 ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
-# What LocalStack 2026.3 answers for what it does not have: the code of AWS's own failures, with a status of its own.
+# LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.
 LOCALSTACK = ("InternalFailure", "The API for service account has not yet been emulated by LocalStack.", 501)
 MINISTACK = ("InvalidAction", "Unknown action", 400)
 LACKING = pytest.mark.parametrize("answer", [LOCALSTACK, MINISTACK], ids=["LocalStack", "MiniStack"])
@@ -49,7 +49,7 @@ def stacks(client: Any) -> CloudFormationStacks:
     return CloudFormationStacks(lambda _: cast("Clients", StubbedClients(cloudformation=client)))
 
 
-# Call -> what is asked of the adapter, and what comes of it.
+# Call -> what the adapter is asked, and its result.
 LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
     ("account", "get_region_opt_status"): (
         lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"), "ENABLED",

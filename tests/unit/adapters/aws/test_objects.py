@@ -301,13 +301,13 @@ def test_a_version_without_an_answer_is_trouble_and_not_another_object(
 
 
 def test_a_list_of_etags_is_no_etag_of_the_object(objects: S3ObjectStore, s3: tuple[Any, Stubber]) -> None:
-    # S3 may take a list in the header. Each text of it would be another batch id of the same records.
+    # S3 may accept a list in the header. Each spelling of the ETag would be another batch id for the same records.
     s3[1].add_response("head_object", {"ContentLength": 2, "ETag": '"e"'})
     with pytest.raises(ObjectChangedError):
         objects.open("k", if_match='x", "e')
 
 
-# A bucket of anyone, and what a refusal says.
+# Anybody's bucket, and the messages of refusals.
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_an_account_with_too_little_concurrency_to_reserve_any_is_told_before_it
 
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
 
-    # AWS lets nobody reserve of the last 100.
+    # AWS allows no reservation of the last 100.
     assert 100 + len(ALONE_FUNCTIONS) == 104
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 104")
 
@@ -131,7 +131,7 @@ def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
     assert [finding.detail for finding in found if finding.answered is Answered.FAILED] == []
 
 
-# The account API, and partitions that have none: by the SDK's own endpoint data, without network.
+# The account API, and partitions without one: from the SDK's own endpoint data, without network.
 
 
 HOMES = {
@@ -157,7 +157,7 @@ def client(region: str) -> Any:
 @pytest.mark.parametrize(("region", "partition"), HOMES.items())
 def test_a_region_of_a_partition_without_the_account_api_is_not_listed(region: str, partition: str) -> None:
     made = client(region)
-    # Every call would be one that nobody planned.
+    # Any call would be unexpected.
     with Stubber(made):
         account = AwsAccount(made, custom_endpoint=False)
 

@@ -55,7 +55,7 @@ def test_messages_that_were_not_taken_are_named_by_position(sqs: tuple[Any, Stub
 
 
 def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(sqs: tuple[Any, Stubber]) -> None:
-    # SQS takes 1 MiB: the body, and the attribute's name, type and value.
+    # SQS counts 1 MiB for the body plus the attribute's name, type and value.
     statement = len("metering-original-sender") + len("String") + len("AROA")
     fits, too_long = "a" * (MIB - statement), "a" * (MIB - statement + 1)
     sent = [
@@ -220,7 +220,7 @@ def test_the_queue_itself_says_how_it_delivers_again(
     assert facts.redelivery() == Redelivery(visibility_s=420, max_receives=receives)
 
 
-# Logs of functions through CloudWatch Logs Insights, as it answers.
+# Logs of functions through CloudWatch Logs Insights, with its answers.
 
 
 GROUPS = {"watch": "/aws/watch", "canary": "/aws/canary"}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from botocore.client import BaseClient
 
-# Nothing listens on port 9 of this machine (discard): a call that is let through cannot connect.
+# Nothing listens on port 9 of this machine (discard), so a call that is let through cannot connect.
 ACCESS = Access(region="us-east-1", endpoint_url="http://127.0.0.1:9", access_key=("test", "test"))
 TABLES = {Table.LEDGER: "ledger", Table.USAGE: "usage"}
 KEY = Key("a", "b")
@@ -53,7 +53,7 @@ WRITES: dict[str, Callable[[], object]] = {
     "upload": lambda: objects().upload("key", b""),
     "delete objects": lambda: objects().delete(["key"]),
     "send": lambda: clients().sqs.send_message(QueueUrl="q", MessageBody="b"),
-    # It hides messages from the workers.
+    # Receiving hides messages from the workers.
     "receive": lambda: clients().sqs.receive_message(QueueUrl="q"),
     "publish": lambda: clients().sns.publish(TopicArn="t", Message="m"),
     "delete stack": lambda: clients().cloudformation.delete_stack(StackName="s"),
@@ -92,7 +92,7 @@ def test_a_refusal_names_its_call_and_survives_a_process_boundary() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own
 
 
-# Where clients go, and how patient they are.
+# Endpoints and timeouts of clients.
 
 
 def test_the_environment_says_where_and_arguments_say_it_louder() -> None:

@@ -331,7 +331,7 @@ def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() 
     ]
 
 
-# The deployment's process: what it says of itself reaches people, and the CDK's chatter does not.
+# The deployment's process: its own messages reach people, and the CDK's chatter does not.
 
 
 def test_bundling_of_assets_is_not_told_and_a_warning_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,7 +339,7 @@ def test_bundling_of_assets_is_not_told_and_a_warning_is(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "[Warning] a role\n"
 
 
-# Which usage table the next deployment of a region must keep, by its ledger and the outputs of its stacks.
+# Which usage table the next deployment of a region must keep, according to its ledger and its stacks' outputs.
 
 
 RESOURCES = RegionResources(
@@ -387,7 +387,7 @@ def kept(regions: Regions, *, wanted: int) -> int:
     ("found", "wanted", "older"),
     [
         (OWN, 2, 0),
-        # A restore: the ledger does not go with the new table yet.
+        # A restore: the ledger does not use the new table yet.
         (OWN, 3, 2),
         (replace(OWN, usage_generation=3), 3, 0),
     ],

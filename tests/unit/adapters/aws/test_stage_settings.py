@@ -136,7 +136,7 @@ def test_a_region_that_is_not_deployed_has_no_settings_and_a_broken_one_says_why
     deployed.document = changed({}, policy={"shards": 1})
     with pytest.raises(SettingsError, match="hash differs"):
         deployed_settings(deployed.clients, "local")
-    # A first deployment that failed leaves a stack without outputs.
+    # A failed first deployment leaves a stack without outputs.
     deployed.stacks["data"] = {}
     assert deployed_settings(deployed.clients, "local") is None
     del deployed.stacks["data"]

@@ -45,7 +45,7 @@ def test_no_answer_is_an_error_and_no_kind_of_place() -> None:
         is_emulator(endpoint)
 
 
-# Where an API on an emulator is called: what CloudFormation puts out there is no host that a program finds.
+# Address of an API on an emulator: the host in CloudFormation's output cannot be resolved by a program.
 
 
 MINISTACK_URL = "http://127.0.0.1:4566"
@@ -78,5 +78,5 @@ def test_what_is_known_by_its_host_alone_is_called_by_that() -> None:
 
     assert found.base == "http://127.0.0.1:4599"
     assert found.host == "0123456789abcdef0123456789abcdef.lambda-url.us-east-1.127.0.0.1:4599"
-    # Every name below it is this machine, for a browser.
+    # For a browser, every name below `localhost` is this machine.
     assert found.url == "http://0123456789abcdef0123456789abcdef.lambda-url.us-east-1.localhost:4599/"

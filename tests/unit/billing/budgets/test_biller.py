@@ -155,7 +155,7 @@ def test_every_call_of_the_job_may_be_its_last() -> None:
     names = list(calls.names)
     assert len(topic.sent) == 2
     messages = [place for place, name in enumerate(names) if name == "alerts.send"]
-    # After the message, and before its mark was written; the mark itself may be lost or its reply.
+    # Killed after the message was sent and before its mark was written; the mark or its reply may be lost.
     between = {(place, True) for place in messages} | {(place + 1, False) for place in messages}
 
     for place in range(len(names)):
@@ -311,7 +311,7 @@ def test_a_month_that_is_closed_in_every_region_is_not_judged() -> None:
     assert (result.budgets, result.made) == (0, 0)
 
 
-# Forecasts: bytes by the day of the week, run through the tiers, with an interval.
+# Forecasts: bytes by weekday, passed through the tiers, with an interval.
 
 
 OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))

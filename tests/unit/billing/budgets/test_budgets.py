@@ -181,7 +181,7 @@ def test_a_stored_budget_that_makes_no_sense_is_named() -> None:
         world.budgets().list()
 
 
-# Costs from day sums are those of the lines, to the last digit, wherever tiers and allowances end.
+# Costs from day sums equal those of the lines, to the last digit, wherever tiers and allowances end.
 
 
 PAYER = "999999999999"
@@ -309,7 +309,7 @@ class _Counting:
             yield key, total
 
 
-# Unusual days: far above the median of earlier weeks, in bytes, and dear enough to look.
+# Unusual days: bytes far above the median of earlier weeks, and expensive enough to report.
 
 
 YESTERDAY = TODAY - DAY_S

@@ -175,7 +175,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
 
     put_instead(world, [one._replace(bytes=one.bytes + 1), other])
     assert differences(world, deep=False) == [("all", -1)]
-    # What one account has too much, another lacks: only the rows tell.
+    # One account has too much and another too little: only the rows show it.
     put_instead(world, [one._replace(bytes=one.bytes + 1), other._replace(bytes=other.bytes - 1)])
     assert differences(world, deep=False) == []
     assert differences(world) == [(ACCOUNT, -1), ("210987654321", 1)]
@@ -212,7 +212,7 @@ def test_accounts_that_are_gone_are_a_difference_until_they_are_made_anew() -> N
     assert differences(world) == []
 
 
-# Each lake file is counted once in the sums of its day, whatever dies in between.
+# Each lake file is counted once in the sums of its day, wherever a process dies in between.
 
 
 DAY = NOW_S - NOW_S % DAY_S
@@ -335,7 +335,7 @@ def test_two_at_once_count_each_file_once() -> None:
     once: list[str] = []
 
     def meanwhile(call: str) -> None:
-        # The other process runs from its beginning to its end just before this one puts its index.
+        # The other process runs completely just before this one puts its index.
         if "put" in call and not once:
             once.append(call)
             world.keep()
@@ -375,10 +375,10 @@ def test_what_is_no_index_is_named() -> None:
         DayIndexes(objects=world.objects).newest()
 
 
-# What is accepted is in the sums or told as not counted: once, wherever roll-up, compactor and biller stand.
+# Accepted usage is either in the sums or reported as uncounted: once, at any progress of roll-up, compactor and biller.
 
 
-# Bytes of each batch -> when it was accepted, in seconds after the first one. No two of them have a bit in common.
+# Bytes of each batch -> its acceptance, in seconds after the first one. No two of them have a bit in common.
 BATCHES = {1: 0, 2: 60, 4 + 8: 120, 16: 180}
 
 
@@ -428,7 +428,7 @@ def test_counted_and_not_counted_are_all_that_was_accepted_at_every_step() -> No
         world = waiting_world()
         died = world.dies_after(calls, lambda world=world: everything_again(world))  # type: ignore[misc]  # of this turn
         check(world)
-        # The biller comes while a run of the compactor may be half done.
+        # The biller runs while a run of the compactor may be half done.
         world.keep()
         reach = check(world)
         if not died:
@@ -472,7 +472,7 @@ def test_a_question_lists_no_more_than_it_says_however_many_commits_are_pending(
         world = kept_world(1)
         for _ in range(batches):
             world.send([record(1)])
-        # In memory each entry of a list is a call of its own.
+        # In memory, each entry of a list is a separate call.
         calls: list[str] = []
         world.items.on_call = world.objects.on_call = calls.append
         world.keeper().reach()

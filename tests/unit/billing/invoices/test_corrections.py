@@ -314,7 +314,7 @@ def test_bytes_that_late_rows_move_from_one_account_to_another_are_shares_of_a_l
     world = BillingWorld()
     members = (Membership(PAYER, 0, None), Membership(OTHER, 0, None))
     world.organizations.put(Organization(payers=(Payer(payer_id=PAYER, name="P", issuer="M", members=members),)))
-    # With a price of its own in the product, late usage takes its place in time.
+    # With an override of its own for the product, late usage is rated at its place in time.
     world.overrides.append(lambda _: (Override(account=OTHER, no_allowance=True, from_s=0),))
     world.use(used(gb("10000"), 1, account=PAYER), used(gb("1000"), 9, account=OTHER))
     world.close(MONTH)

@@ -71,7 +71,7 @@ def test_an_invoice_has_a_line_a_region_and_rate_code_with_cents_and_says_who_ha
 
 def test_cents_are_those_of_lines_and_the_difference_to_the_exact_sum_is_said() -> None:
     world = BillingWorld()
-    # 0.045 and 0.025 USD: 0.05 + 0.03, and not the 0.07 of their sum.
+    # 0.045 and 0.025 USD are rounded to 0.05 + 0.03, and not summed to 0.07.
     world.use(used(gb("0.5"), 0), used(gb("0.03125"), 1, usage_type="X"))
     world.books.put(
         replace(aws_list(), allowances=(), products=(*aws_list().products[:1], product("XSKU", "X", ((None, "0.8"),))))
@@ -194,7 +194,7 @@ def test_a_blocked_payer_is_invoiced_once_its_price_is_imported_and_what_was_iss
     assert draft.inputs == third.invoice.inputs
     assert not world.verify(ID)
     assert not world.verify(third.invoice.id)
-    # Costs, and documents that come later, have one book for all payers of the month.
+    # Costs and later documents use one price book for all payers of the month.
     assert world.store.inputs(MONTH) == third.invoice.inputs
     assert [each.new for each in world.issue(ALL)] == [False, False]
 
@@ -437,7 +437,7 @@ def test_usage_that_is_not_sold_is_shown_and_no_obstacle() -> None:
     ]
 
 
-# What takes payers and accounts takes time that grows as they do: each bound is of CPU, and a quadratic one fails it.
+# Functions of payers and accounts must take linear time: each has a limit of CPU time that quadratic code exceeds.
 
 
 MANY = 16_000

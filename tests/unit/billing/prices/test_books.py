@@ -196,7 +196,7 @@ def test_a_long_list_of_problems_is_cut_in_the_sentence_and_kept_whole() -> None
     assert str(DocumentRefusedError("book.json", found)).endswith(f"and {len(found) - 40} more")
 
 
-# Price books and overrides in the bucket: immutable versions, the same content once, damage noticed.
+# Price books and overrides in the bucket: immutable versions, equal content stored once, damage detected.
 
 
 PAYER = Override(payer="999988887777", percent_off=12_500, why="contract")
@@ -288,7 +288,7 @@ def test_an_object_that_holds_no_overrides_is_damage(objects: MemoryObjectStore,
         OverrideStore(objects).newest()
 
 
-# Overrides: written and read back, refused if they contradict each other.
+# Overrides: written and read back, and refused if they contradict each other.
 
 
 ACCOUNT = Override(account="111122223333", skus=frozenset({"AAAA1111"}), price=price_of("0.05"), from_s=0)
@@ -341,7 +341,7 @@ def test_a_document_that_is_none_is_refused(change: dict[str, object], told: str
         read_overrides(json.dumps(value).encode(), "it")
 
 
-# The price book `sample` against the bill lines that it is made of.
+# The price book `sample`, compared with the bill lines that it is made from.
 
 
 # Invoices pin a book by its digest.

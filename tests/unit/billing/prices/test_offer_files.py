@@ -128,7 +128,7 @@ def test_a_usage_type_is_found_as_a_whole_and_never_as_a_part(book: PriceBook) -
 
 
 def test_a_description_says_nothing(book: PriceBook) -> None:
-    # It names Stockholm, another price and another range.
+    # The product names Stockholm, another price and another range.
     found = book.by_sku[offer_files.CAPE_TOWN]
     assert (found.usage_type, found.versions[0].tiers[0].price) == ("APS1-AFS1-AWS-Out-Bytes", price_of("0.09"))
     assert len(found.versions[0].tiers) == 1
@@ -192,7 +192,7 @@ def test_a_version_index_is_known_by_what_it_has(tmp_path: Path) -> None:
 def with_dimension(number: int, name: str, value: object) -> dict[str, Any]:
     content = offer("us-east-1")
     dimensions = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]["priceDimensions"]
-    # They are written from the dearest range down; the first one is the last here.
+    # Ranges are written from the most expensive down, so the first range is last here.
     [*dimensions.values()][::-1][number][name] = value
     return content
 
@@ -341,7 +341,7 @@ def test_a_file_of_transfer_takes_nothing_away_that_is_billed_beside_it_nor_the_
     assert gone == {"GWLBE00000000001"}
 
 
-# Offer files on top of the book in force: earlier prices stay, what is gone is gone, and every change is named.
+# Offer files applied to the book in force: earlier prices stay, missing products end, and every change is listed.
 
 
 OREGON = INTERNET_OUT["us-west-2"][0]
@@ -399,7 +399,7 @@ def test_a_price_changes_from_its_hour_on_and_is_what_it_was_before(book: PriceB
 def test_an_hour_given_by_a_person_is_when_the_change_begins(book: PriceBook, tmp_path: Path) -> None:
     after = on_top(book, tmp_path, dearer(begin="2026-08-01T00:00:00Z"), effective_s=NOVEMBER_S)
     assert reprices_from(book, after) == NOVEMBER_S
-    # What is the same in both stays as it was.
+    # Products that are equal in both stay unchanged.
     assert after.by_sku["PNUBVW4CPC8XA46W"] == book.by_sku["PNUBVW4CPC8XA46W"]
     assert after.allowances == book.allowances
 
@@ -414,7 +414,7 @@ def test_an_older_file_goes_before_what_is_known_and_does_not_replace_it(book: P
     after = on_top(book, tmp_path, dearer("0.11", begin="2026-01-01T00:00:00Z"))
     product = after.by_sku[VIRGINIA]
     assert [first_price(product, hour) for hour in (AUGUST_S - 3600, AUGUST_S)] == [price_of("0.11"), price_of("0.09")]
-    # Nothing had a price then.
+    # Nothing had a price before.
     assert reprices_from(book, after) is None
 
 
@@ -468,7 +468,7 @@ def test_an_allowance_that_grows_holds_from_its_time_and_the_old_one_ends_there(
     assert (later.bytes, later.from_s, later.to_s) == (200 * GIB, NOVEMBER_S, None)
     assert set(later.skus) == set(book.allowances[0].skus)
     assert reprices_from(book, after) == NOVEMBER_S
-    # It is the one that the next file changes.
+    # The next file changes this product.
     assert content_value(on_top(after, tmp_path, content)) == content_value(after)
 
 
@@ -528,7 +528,7 @@ def test_a_new_allowance_and_another_service_price_what_was_used_before_anew(boo
     assert len(difference(book, replace(book, products=way))) == 1
 
 
-# JSON of any size is read member by member, within bounds.
+# JSON of any size is read member by member, within limits.
 
 
 VALUES = st.recursive(

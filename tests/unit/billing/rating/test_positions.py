@@ -124,7 +124,7 @@ def test_the_dearest_product_is_that_of_the_payers_own_prices_and_equal_ones_go_
     assert free == {"EU": gb("100"), "US": 0}
     cheaper = replace(prices, overrides=(Override(payer=PAYER, skus=frozenset({"EU"}), percent_off=1),))
     assert positions(cheaper, usage).skus["US"].given == {"free": gb("100")}
-    # What one account pays does not move the allowance of all.
+    # One account's own price does not move the allowance of all.
     own = replace(prices, overrides=(Override(account=ONE, skus=frozenset({"EU"}), price=0),))
     assert positions(own, usage).skus["EU"].given == {"free": gb("100")}
 
@@ -160,7 +160,7 @@ def test_positions_of_another_payer_or_book_price_nothing() -> None:
             Rater(foreign, found)
 
 
-# Prices of a payer: whose override counts, when, and how a percentage is rounded.
+# A payer's prices: which override applies, when, and how a percentage is rounded.
 
 
 OTHER = product("EU", "EU-DataTransfer-Out-Bytes", [(None, "0.09")])
@@ -276,7 +276,7 @@ def test_what_a_book_says_of_usage_is_a_product_a_rule_or_nothing() -> None:
     assert prices.found(Sold(Service("AmazonEC2"), UsageType("A-New-Bytes"))) is None
 
 
-# Sums of a month are rated without a walk, and what they do not decide is left out.
+# Monthly sums are rated without a walk, and undecided lines are left out.
 
 
 _PAYER = "111111111111"

@@ -264,10 +264,10 @@ def test_cuts_of_the_worked_example_are_two() -> None:
     assert [tier.cut for tier in cuts.tiers] == [(*usage[2][:6], gb("340")), None, None]
 
 
-# Acceptance by bills that AWS wrote: each line of them, through the price book that ships with the package.
+# Acceptance test with bills by AWS: each of their lines, rated by the price book in the package.
 
 
-# Made-up usage of the same payer, before and beside the lines.
+# Invented usage of the same payer, before and beside the lines.
 REST = "888888888888"
 MONTH = "2024-09"
 BILLS_S = 1_725_148_800
@@ -339,7 +339,7 @@ def test_alone_the_lines_lie_within_the_allowances() -> None:
     internet = [each for each in LINES if "AWS Outbound" in _transfer(each.sku)]
     assert {rated[each[:6]].allowance for each in internet} == {"global-internet-out"}
     assert sum(each.bytes for each in internet) < 100 * GIB
-    # What is left of them are pairs of regions.
+    # The remaining lines are pairs of regions.
     assert usd_text(rounded(sum(each.exact for each in rated.values()))) == "0.0018380688"
 
 
@@ -349,7 +349,7 @@ def test_16_a_bill_of_aws_is_the_sum_of_the_cents_of_its_lines_and_so_is_an_invo
     tally.add("2025-05", _rated_bill(bill))
     [lines, corrections] = tally.lines("2025-05")
     assert corrections == ()
-    assert len(lines) == 18 + 2  # what is free stands on lines of its own
+    assert len(lines) == 18 + 2  # Free bytes are on lines of their own.
     assert {each.sku: usd_text(each.cents, decimals=2) for each in lines if not each.allowance} == {
         row["usage_type"]: row["billed_usd"] for row in bill
     }
@@ -374,7 +374,7 @@ def _the_rest_of_the_bill() -> list[UsageLine]:
         return UsageLine(hour_s, REST, Service("AmazonEC2"), UsageType(usage_type), "region", peer, size)
 
     last_s = BILLS_S + 30 * 24 * HOUR_S - HOUR_S
-    # 100 GB of a dear region at the end of the month: its earlier lines are free, and cheaper regions get nothing.
+    # 100 GB of an expensive region at the month's end: its earlier lines are free, and cheaper regions get none.
     internet = used("APS1-DataTransfer-Out-Bytes", 100 * GIB, last_s, "internet")
     # The free GB between zones goes to the first SKU, and all regions have one price.
     regional = min((each for each in LINES if "Regional" in each.usage_type), key=lambda each: each.sku)

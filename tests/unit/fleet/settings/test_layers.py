@@ -54,11 +54,11 @@ def test_an_option_wins_now_and_is_kept_for_later() -> None:
 
 def test_a_file_is_the_truth_of_what_it_names_and_of_what_an_earlier_file_named() -> None:
     found = planned(Asked(stage="prod", table=table(max_concurrency=6)), EARLIER)
-    # Named by the file: it wins over what --set gave earlier.
+    # The file names it, so it takes precedence over an earlier --set.
     assert found.config.max_concurrency == 6
-    # Named by the earlier file only: gone.
+    # Only the earlier file names it, so it is dropped.
     assert found.config.batch_size == BATCH_SIZE
-    # Given by --set, and not named by the file: kept.
+    # Given by --set, and not in the file, so it is kept.
     assert len(found.config.subscriptions) == 1
     assert found.given.by_file == {"max_concurrency": 6}
     assert set(found.given.by_option) == {"subscriptions"}
@@ -76,7 +76,7 @@ def test_what_was_given_can_be_taken_back_whole_or_by_its_entries() -> None:
     before = EARLIER.model_copy(update={"by_option": {"max_concurrency": 8, "tunables.shards": 2}})
     assert planned(Asked(stage="prod", unset=frozenset({"max_concurrency"})), before).config.max_concurrency == 20
     assert planned(Asked(stage="prod", unset=frozenset({"tunables"})), before).config.policy().shards == 1
-    # Without a file, also what an earlier file gave.
+    # Without a file, the settings of an earlier file are kept, too.
     assert planned(Asked(stage="prod", unset=frozenset({"batch_size"})), before).config.batch_size == BATCH_SIZE
 
 
@@ -123,7 +123,7 @@ def test_a_stage_of_any_name_is_like_the_one_that_its_table_says() -> None:
     asked = Asked(stage="staging", table=StageTable(place="m", like="dev", values={}))
     found = planned(asked, None)
     assert found.config == StageConfig.load("staging", like="dev")
-    # Later, without the file, the deployment knows.
+    # A later deployment without the file remembers them.
     assert planned(Asked(stage="staging"), found.given).config == found.config
 
 
@@ -191,7 +191,7 @@ def test_what_a_deployment_decides_is_no_setting_of_a_stage(name: str) -> None:
 
 
 def test_names_and_ranges_are_checked_without_what_is_deployed_and_the_rest_is_not() -> None:
-    # 100 s fit with the 660 s that the deployment was given earlier.
+    # 100 s are allowed with the 660 s that the deployment was given earlier.
     asked = Asked(stage="prod", options={"timeout_s": 100})
     check_alone(asked)
     assert planned(asked, GivenSettings(like="prod", by_option={"visibility_s": 660})).config.timeout_s == 100
@@ -226,7 +226,7 @@ def test_what_an_old_version_was_given_is_read_from_its_policy_its_queues_and_it
     assert config_of("prod", given, {}) == StageConfig.load("prod", {**values, "subscriptions": [PAGER]})
 
 
-# What the next deployment changes in a region's settings, and what people are told of it.
+# What the next deployment changes in a region's settings, and how it is described to people.
 
 HOME, OTHER, NEW = "us-east-1", "eu-west-1", "ap-southeast-9"
 TICKETS = {"severity": "ticket", "protocol": "email", "endpoint": "team@example.com"}
@@ -338,7 +338,7 @@ def test_settings_that_nobody_can_read_lose_no_pager() -> None:
     settings = setup.settings()
     assert [each.endpoint for each in settings.of(HOME).config.subscriptions] == ["oncall@example.com"]
     assert "only the file, --set and 1 subscription of its topics count" in str(settings.change(HOME))
-    # Who names subscriptions means them.
+    # Naming subscriptions replaces them.
     assert setup.settings({"subscriptions": []}).of(HOME).config.subscriptions == ()
     assert setup.settings(unset=("subscriptions",)).of(HOME).config.subscriptions == ()
 
@@ -416,7 +416,7 @@ def test_what_is_deployed_is_read_once() -> None:
     assert settings.of(HOME) == before
 
 
-# `metering.toml`: found, read, and checked with every problem at once.
+# `metering.toml`: found, read, and validated with every problem at once.
 
 EXAMPLE = Path(__file__).parents[4] / "docs" / "metering.toml"
 

@@ -113,5 +113,5 @@ def test_an_account_is_read_by_the_hours_of_a_range() -> None:
     assert hours("2026-10", FIRST_S + 3 * HOUR_S, None) == list(range(3, 28))
     assert hours("2026-11", FIRST_S, FIRST_S + 30 * HOUR_S) == [28, 29]
     assert hours("2026-11", FIRST_S, FIRST_S + 20 * HOUR_S) == []
-    # A range that cuts hours is read with them.
+    # Hours that the range covers partly are read, too.
     assert hours("2026-10", FIRST_S + 3 * HOUR_S + 1, FIRST_S + 5 * HOUR_S + 1) == [3, 4, 5]

@@ -55,7 +55,7 @@ def test_a_chain_that_its_usage_table_is_ahead_of_was_restored() -> None:
     mark_run(items, 1, 4)
     check_chains(items, range(2))
     items.put(run(1, 5))
-    # A run that was killed before its mark.
+    # A run that was killed before it set its mark.
     check_chains(items, range(2))
     mark_run(items, 1, 6)
     with pytest.raises(GenerationError, match="has run 6 of chain U1, and the ledger does not know it"):

@@ -286,7 +286,7 @@ def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_
     found = outcome(numbers_over(items), "d")
     assert found.startswith("LedgerCorruptError: D#111111111111 / N#000001 is missing"), "it is held for a claim"
     assert "`metering rebuild usage`" in found
-    # What has its number needs no claim, and goes on; nothing was given meanwhile.
+    # Numbered kinds need no claim, so they continue; no number was assigned meanwhile.
     assert outcome(numbers_over(items), "a", "c") == "[0, 2]"
     assert sorted(KindNames(items).read(ONE)) == [0, 2]
 

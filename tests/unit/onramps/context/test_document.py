@@ -92,7 +92,7 @@ def test_a_kept_context_is_one_object_that_is_never_written_again() -> None:
     assert setup.keys() == [f"context/2026-11-24T12-{CONTEXT.sha256}.json.gz"]
     assert gzip.decompress(setup.objects.get(setup.keys()[0])) == CONTEXT.encode()
     assert setup.store.get(EFFECTIVE_S, CONTEXT.sha256).encode() == CONTEXT.encode()
-    # It is remembered, so whoever judges arranges it once.
+    # The context is cached, so judges build it only once.
     assert setup.store.get(EFFECTIVE_S, CONTEXT.sha256) is setup.store.get(EFFECTIVE_S, CONTEXT.sha256)
 
 
@@ -128,7 +128,7 @@ def test_the_newest_context_that_holds_judges_an_hour() -> None:
     judged = {hours: timeline.at(EFFECTIVE_S + hours * HOUR_S) for hours in (-3, 0, 1, 4, 5, 99)}
     effective = {hours: context.effective_s if context else None for hours, context in judged.items()}
     first, second, last = (context.effective_s for context in contexts)
-    # What is older than the first is judged by the first.
+    # Hours before the first context are judged by the first.
     assert effective == {-3: first, 0: first, 1: second, 4: second, 5: last, 99: last}
     assert timeline.pins([EFFECTIVE_S, EFFECTIVE_S + 4 * HOUR_S]) == {
         first: contexts[0].sha256,
@@ -293,7 +293,7 @@ def test_when_a_context_is_due(newest: int, minute: int, *, due: bool) -> None:
     assert is_due(parse_hour(f"2026-11-24T{newest:02}"), T10 + minute * MINUTE_S) is due
 
 
-# A description may say whose buckets and distributions are, and which of two logs of a distribution is metered.
+# A description may tell who owns buckets and distributions, and which of a distribution's two logs is metered.
 
 ACCOUNT = "123456789012"
 BASE: dict[str, object] = {"schema": "metering.description/1", "buckets": {"acme": "us-west-2"}}

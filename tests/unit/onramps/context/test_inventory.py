@@ -49,7 +49,7 @@ def test_everything_that_judges_lines_is_taken() -> None:
     one, two = context.interfaces
     assert one.addresses == ("10.0.0.5", "10.0.0.6", "2600:1f14:abc::5")
     assert (one.kind, one.public) == ("interface", True)
-    # Its address is known by the list of elastic addresses only.
+    # Its address is known only from the list of elastic addresses.
     assert (two.kind, two.public) == ("nat_gateway", True)
     assert [each.address for each in context.public_addresses] == ["52.34.0.1", "52.34.0.9"]
     assert context.transit_vpcs == ("vpc-1",)
@@ -116,7 +116,7 @@ def test_addresses_may_change_between_the_calls_of_two_accounts() -> None:
     busy["regions"][0]["FlowLogs"].append(flow_log("fl-1", "vpc-1", DeliverLogsStatus="FAILED"))
     one = context_of(busy, EFFECTIVE_S).interfaces[0]
     assert one.addresses == ("10.0.0.5", "10.0.0.6", "10.0.0.7", "2600:1f14:abc::5")
-    # What only one of the two says is not known.
+    # A fact that only one of the two contexts states is unknown.
     assert not one.public
 
 

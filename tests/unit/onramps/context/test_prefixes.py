@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metering.onramps.context.facts import Address, Prefix, PrefixMap, address_of, address_ranges, is_public
 
-# Few distinct bits, so that prefixes nest and touch often.
+# Few distinct bits, so that prefixes often nest and touch.
 _V4 = st.builds(
     lambda number, bits: str(IPv4Network((number << 24 >> bits << bits, 32 - bits))),
     st.integers(0, 15),

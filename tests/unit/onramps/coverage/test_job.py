@@ -41,7 +41,7 @@ def test_a_flow_log_with_a_file_for_each_slot_has_no_gap_and_is_complete_up_to_i
     figures = setup.run(HOUR)
     state = setup.state()
     assert (state.first_s, state.newest_s, state.missing) == (HOUR - 6 * HOUR_S, NEWEST, ())
-    # Its newest file holds what ended before 12:50, and what began 10 minutes before that is in earlier ones.
+    # The newest file has flows that ended before 12:50; flows that began 10 minutes earlier may be in others.
     assert state.through_s == NEWEST + SLOT_S - 10 * MINUTE_S
     assert (figures.missing_slots, figures.holding, figures.held_s) == (0, 0, state.through_s)
 
@@ -67,7 +67,7 @@ def test_a_gap_is_named_and_holds_back_to_the_slot_before_it_and_is_gone_once_th
     assert figures.held_s == gap_s - 10 * MINUTE_S
     assert figures.place == "s3://acme-logs/AWSLogs/123456789012/vpcflowlogs/us-west-2/"
     setup.put(plan(gap_s))
-    # It is seen within the hour, though its slot is older than what each look sees.
+    # The file is found within the hour, although its slot is older than each look covers.
     setup.run(HOUR + HOUR_S - 1)
     figures = setup.run(HOUR + HOUR_S)
     assert gap_s not in [first_s for first_s, _ in setup.state().missing]
@@ -211,7 +211,7 @@ def test_a_copy_taken_by_hand_does_not_take_a_flow_log_from_its_log_source(place
     figures = setup.run(HOUR + 5 * MINUTE_S)
     assert setup.state().named == "network"
     assert (figures.held_s, figures.holding, figures.place) == (before.held_s, 1, before.place)
-    # Once the settings have no such source, it is like any other log that was taken by hand.
+    # After its removal from the settings, the source counts like any log that was taken by hand.
     setup.log_sources = ()
     setup.put(plan(HOUR - 10 * MINUTE_S, place=place))
     figures = setup.run(HOUR + 10 * MINUTE_S)

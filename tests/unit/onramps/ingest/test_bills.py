@@ -70,7 +70,7 @@ class Stage(LogStage):
         f"AWSLogs/{B}/vpcflowlogs/us-east-1/",
         f"central/AWSLogs/o-a1b2c3d4e5/{B}/vpcflowlogs/us-east-1/",
         f"AWSLogs/aws-account-id={B}/aws-service=vpcflowlogs/",
-        # Who may put below the folder of B may make any folder there.
+        # A sender that may put below B's folder may create any folder there.
         f"AWSLogs/{B}/AWSLogs/{A}/vpcflowlogs/us-east-1/",
     ],
 )
@@ -152,7 +152,7 @@ def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(bef
     stage = Stage()
     first = stage.take(bills=Bills(billed_as=BilledAs(before)))
     sent = stage.sent()
-    # Its records are gone, and the replica of the file is another object: it is read, judged and written again.
+    # Its records are deleted, and the file's replica is another object: it is read, judged and written again.
     for info in list(stage.objects.list("ingest/")):
         stage.objects.remove(info.key)
     again = stage.take(f"replica/{NAME}", bills=Bills(billed_as=BilledAs(after)))

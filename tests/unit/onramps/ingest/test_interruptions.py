@@ -25,7 +25,7 @@ LINES = (
     "broken line",
 )
 MORE = (("i-1", 3, HOUR, HOUR + 90), ("z:b", 4, HOUR, HOUR + 90))
-# Number of the call that sends the messages of a file with two parts, after those that look, read, plan and put.
+# Number of the call that sends the messages of a file with two parts, after the calls that look, read, plan and put.
 SEND_OF_TWO = 6
 FIRST = {"internet": 120, "us-east-1/aaaa": 50}
 WHOLE = {"internet": 123, "us-east-1/aaaa": 54}
@@ -120,7 +120,7 @@ def test_another_process_between_two_calls_dies_or_ends_and_both_say_the_same(nu
     region = LogRegion()
 
     def other() -> None:
-        # It sees a newer context, and may die anywhere.
+        # The process sees a newer context, and may die anywhere.
         newer_context(region)
         region.fails(NAMED, Calls(at=-1 if death is None else death, fault=Fault.KILLED_BEFORE))
 
@@ -129,7 +129,7 @@ def test_another_process_between_two_calls_dies_or_ends_and_both_say_the_same(nu
     region.book()
     booked = region.booked_bytes()
     assert booked.pop("internet") == 120
-    # One context has judged it, whichever plan came first.
+    # One context judged the file, whichever plan came first.
     assert booked in ({"us-east-1/aaaa": 50}, {"us-east-1/bbbb": 50})
     assert region.conflicts() == 0
 
@@ -147,7 +147,7 @@ def test_a_file_that_grows_between_two_calls_has_no_line_twice(number: int) -> N
     region.put(NAMELESS, *LINES)
     region.take(NAMELESS)
     region.book()
-    # Who saw the file first says how much of it is taken; what grew later is refused.
+    # The first process to see the file fixes its length; lines that were added later are refused.
     assert region.booked_bytes() in (FIRST, WHOLE)
     assert region.conflicts() == 0
 
@@ -171,7 +171,7 @@ def test_the_matrix_can_fail() -> None:
 def test_a_file_of_several_batches_is_whole_whichever_of_them_was_sent(fault: Fault) -> None:
     region = LogRegion()
     region.put(NAMED, *((f"i-{number:05}", 1, HOUR, HOUR + 1) for number in range(MAX_RECORDS + 1)))
-    # Plan and two parts are put, then two messages are sent.
+    # The plan and two parts are put, then two messages are sent.
     region.take_until_done(NAMED, Calls(at=SEND_OF_TWO if fault is Fault.PARTLY else SEND_OF_TWO - 2, fault=fault))
     assert len(region.objects.keys("ingest/logs/")) == 2
     region.book()
@@ -186,7 +186,7 @@ def test_a_redelivery_on_day_70_of_a_backfill_stage_is_a_duplicate() -> None:
     region.book()
     region.clock.advance_s(70 * DAY_S)
     region.contexts.put(Context(sha256="b" * 64, effective_s=HOUR - 3600))
-    # The lifecycle of incoming objects has deleted the part.
+    # The lifecycle rule for ingest/ has deleted the part.
     for key in region.objects.keys("ingest/"):
         region.objects.remove(key)
     before = region.metrics.counts[BATCHES_DUPLICATE]

@@ -162,7 +162,7 @@ def test_parts_that_are_stored_are_sent_as_they_are_stored(stage: Stage) -> None
     stage.take()
     (first,) = stage.sent()
     location = first["location"]
-    # As another version of pyarrow would have written it.
+    # Another version of pyarrow would have written other bytes like these.
     stage.objects.put(location["key"], b"PAR1 of another version", if_absent=False)
     stage.take("replica/small_1.log")
     (again,) = stage.sent()
@@ -274,7 +274,7 @@ def test_a_planned_file_that_other_rules_judge_otherwise_is_never_sent_anew(stag
         stage.objects.remove(key)
     taken = stage.take("replica/small_1.log")
     assert reason_of(taken) == "other_rules"
-    # The service says what became of it, if it is asked.
+    # The service tells the outcome when asked.
     for booked, verdict in ((False, "refused"), (True, "repeated")):
         ingest = stage.ingest(is_booked=lambda _batch_id, booked=booked: booked)
         assert ingest.take(stage.logs, "replica/small_1.log").verdict == verdict

@@ -158,7 +158,7 @@ def test_a_new_interface_of_a_known_vpc_is_the_side_in_the_vpc() -> None:
 def test_lines_of_a_log_without_authority_are_shadowed_by_the_one_that_has_it() -> None:
     name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-eni")
     assert judged(leaving("eni-private", "10.0.1.20", "1"), name=name) == Shadowed("fl-main")
-    # The same by the inventory, where lines do not name their VPC.
+    # The inventory gives the same result where lines do not name their VPC.
     hop = line("eni-private", **V2, source="10.0.1.4", destination="10.0.1.20")
     assert judged(hop, name=name) == Shadowed("fl-main")
 
@@ -293,8 +293,8 @@ _LISTS = [
 ]
 
 
-# An address that was brought along is in no range of AWS, so only the inventory of its account knows it. And where a
-# line and the ranges disagree about a service, each alone is believed.
+# A bring-your-own IP address is in no range of AWS, so only its account's inventory knows it. Where a line and the
+# ranges name different services, either is believed if it is alone.
 _ALONE = ("198.51.100.7", "81.2.0.1", "52.34.9.9")
 _HOPS = [case.hop for case in CASES if not (case.hop.destination in _ALONE and case.hop.path == "8")]
 _TOLD = [
@@ -324,7 +324,7 @@ def test_knowledge_that_is_taken_away_never_makes_another_answer(
     assert less.reason or booked(less) == booked(classified(judged(hop)))
 
 
-# It is fast, bounded, and always answers
+# Judging is fast, bounded, and always returns.
 
 _TEXTS = st.sampled_from(
     [
@@ -354,7 +354,7 @@ def test_whatever_a_line_says_there_is_an_answer_that_the_service_meters(hop: Fl
     if isinstance(outcome, Classified):
         account_id, service, _, direction, from_location, to_location, usage_type = outcome.traffic
         verdict = traffic_of((account_id, service, direction, from_location, to_location, usage_type or None))
-        # What lines say of their own place is theirs: a region or a zone that is none is refused by the contract.
+        # A line's own region and zone are used as stated: the contract refuses invalid ones.
         zones = {hop.zone_id, hop.next_hop_zone_id} - {"", "usw2-az1", "usw2-az2", "use1-az1"}
         wrong = bool(zones) or hop.region not in ("", REGION)
         assert wrong or not verdict.problems
@@ -440,7 +440,7 @@ def test_a_file_is_metered_the_same_with_and_without_folding(style: str, known: 
         plain_kind = replace(kind, classifier=_unfolded)
         folded, observations = _measured(kind, name, file, timeline)
         plain, all_observations = _measured(plain_kind, name, file, timeline)
-        # Details of refusals may name an address, and lines that are alike have one.
+        # The details of a refusal may name an address, and grouped lines share one.
         assert replace(folded, refused=()) == replace(plain, refused=())
         folded_count += observations
         plain_count += all_observations

@@ -97,11 +97,11 @@ CASES = (
     Case("cloudfront", leaving("eni-public", "64.252.64.4", "8"), "cloudfront", "USW2-CloudFront-Out-Bytes"),
     Case("cloudfront", entering("eni-alb", "64.252.64.4"), "cloudfront", "USW2-CloudFront-In-Bytes"),
     Case("other_region", leaving("eni-public", "52.40.16.4", "8"), "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
-    # An address that was brought along lies in no range of AWS.
+    # A bring-your-own IP address is in no range of AWS.
     Case("other_region", leaving("eni-public", "198.51.100.7", "8"), "us-east-1", "USW2-USE1-AWS-Out-Bytes"),
     Case("public_address_in_region", leaving("eni-public", "52.34.9.9", "8"), "us-west-2", REGIONAL),
     Case("public_address_in_region", entering("eni-public", "52.34.9.9"), "us-west-2", REGIONAL),
-    # The prefix is of S3 and of EC2.
+    # The prefix belongs to S3 and to EC2.
     Case("service_in_region", leaving("eni-public", "52.218.0.4", "8"), "us-west-2", FREE_OUT),
     Case("service_in_region", leaving("eni-public", "44.242.0.4", "2"), "us-west-2", FREE_OUT),
     Case("global_service", leaving("eni-public", "13.248.0.4", "8"), "unknown", UNKNOWN_OUT),
@@ -111,12 +111,12 @@ CASES = (
     Case(
         "ranges_unknown", leaving("eni-public", "81.2.0.1", "8", destination_service="AMAZON"), "unknown", UNKNOWN_OUT
     ),
-    # Peering or a transit gateway: both join the two VPCs, for all that a line says.
+    # Peering or a transit gateway: a line cannot tell which of them joins the two VPCs.
     Case("other_vpc_in_region", entering("eni-private", "10.2.1.4"), "us-west-2", UNKNOWN_INSIDE),
     Case("other_vpc", entering("eni-c", "10.3.1.4", vpc_id="vpc-carrier"), "unknown", UNKNOWN_IN),
     Case("unknown_network", entering("eni-private", "192.168.4.4"), "unknown", UNKNOWN_IN),
     Case("handed_on", entering("eni-private", "81.2.0.1"), "us-west-2", UNKNOWN_INSIDE),
-    # S3 by a gateway endpoint, or by a NAT gateway in any zone.
+    # S3 through a gateway endpoint, or through a NAT gateway in any zone.
     Case("handed_on", entering("eni-private", "52.218.0.4"), "us-west-2", UNKNOWN_INSIDE),
     Case("perhaps_handed_on", entering("eni-i", "81.2.0.1", vpc_id="vpc-inspected"), "unknown", UNKNOWN_IN),
     Case("public_peer", entering("eni-new", "81.2.0.1"), "unknown", UNKNOWN_IN),

@@ -89,7 +89,7 @@ def test_a_batch_of_a_closed_month_is_found_in_its_frozen_files() -> None:
     world = world_with_october()
     world.jobs.closer.close(MONTH, world.deadline())
     assert document(world, "batch-0", now_s=AFTER_S)["proof"] == {"marker": "12", "rows": "12", "equal": True}
-    # What comes after the close is booked in the hour that it came in, and told there.
+    # Rows that arrive after the close are booked in the hour of their arrival, and listed there.
     [late] = world.send([record(17, start_s=FIRST_S + 5)])
     found = story(world, late, now_s=AFTER_S)
     assert found is not None
@@ -154,7 +154,7 @@ def test_a_copy_that_was_refused_after_the_marker_had_expired_does_not_hide_the_
     assert (found["verdict"], found["marker"], found["metered"]) == ("accepted", "expired", None)
     assert found["proof"] == {"marker": None, "rows": str(2**62 + 12), "equal": True}
     assert (found["later"]["verdict"], found["later"]["reason"]) == ("rejected", "too_late")
-    # Without a range the marker alone speaks, and says how to find the rows.
+    # Without a range, only the marker is read, and the output says how to find the rows.
     alone = story(world)
     assert alone is not None
     assert "--from and --to" in " ".join(alone.footer)
@@ -173,7 +173,7 @@ def test_who_may_see_one_account_is_told_its_rows_and_nothing_of_others() -> Non
         assert hidden not in found
     assert str(2**62) not in json.dumps(found)
     assert story(world, role=Role.CUSTOMER, accounts={"000000000000"}) is None
-    # No account is not every account.
+    # An empty list of accounts does not mean every account.
     assert story(world, role=Role.CUSTOMER, accounts=()) is None
 
 

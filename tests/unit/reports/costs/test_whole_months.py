@@ -25,7 +25,7 @@ _BOOK = book(
     [product("US", "DataTransfer-Out-Bytes", US_TIERS), product("PAIR", _FLAT, [(None, "0.02")])],
     allowance("100", "US"),
 )
-# More than are walked together.
+# More payers than are walked together.
 _CROWD = 401
 
 

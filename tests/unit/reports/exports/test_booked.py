@@ -83,7 +83,7 @@ def test_payers_without_an_invoice_of_an_issued_month_are_drafts_beside_the_invo
 
 def test_corrections_are_in_the_month_that_books_them(tmp_path: Path) -> None:
     world = _invoiced()
-    # The dear region takes the allowance that us-east-1 had: 100 GB move to their price.
+    # The expensive region takes the allowance that us-east-1 had: 100 GB move to its price.
     world.come_late(used(gb("100"), 700, usage_type=SAO_PAULO))
     world.close(NEXT)
     world.pass_month(NEXT)
@@ -122,7 +122,7 @@ def test_a_credit_note_is_in_the_month_that_books_it_and_names_its_invoice(tmp_p
 def test_a_credit_note_of_the_same_month_ties_out_too(tmp_path: Path) -> None:
     world = _invoiced()
     world.books.put(aws_list("0.08"))
-    # The clock of whoever credits stands in the month itself.
+    # The process that credits has a clock within the month itself.
     note = world.crediting.credit(ID, "the price was wrong").invoice
     assert note.billing_month == NEXT
     _export(world, tmp_path, NEXT)

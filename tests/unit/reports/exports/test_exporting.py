@@ -169,7 +169,7 @@ def test_texts_that_a_spreadsheet_would_run_are_harmless_in_csv_and_untouched_in
 
 
 def test_negative_digits_of_csv_stay_digits(tmp_path: Path) -> None:
-    # Late usage of the dear product takes the allowance: bytes of the other one move to its price.
+    # Late usage of the expensive product takes the allowance: bytes of the other product move to its price.
     prices = book(
         [
             product("OUT", "DataTransfer-Out-Bytes", US_TIERS),
@@ -194,7 +194,7 @@ def test_files_end_at_a_size_and_together_have_every_row(tmp_path: Path, source:
     assert split.written
     assert once.written
     (dataset,) = cast("list[dict[str, list[dict[str, int]]]]", manifest(tmp_path / "many")["datasets"])
-    # A batch has more rows than these: one file of it, however small files should be.
+    # A batch has more rows than this: it becomes one file, however small files should be.
     assert sum(file["rows"] for file in dataset["files"]) == len(charges)
 
 
@@ -285,7 +285,7 @@ def test_progress_hears_of_every_row(tmp_path: Path, source: ExportSource) -> No
 
 
 def test_a_blended_rate_is_what_the_payer_pays_for_a_gb() -> None:
-    # con-bill of AWS: 95,000 GB cost 6,720, which is 0.070737 a GB.
+    # AWS's con-bill: 95,000 GB cost 6,720, which is 0.070737 a GB.
     prices = book([product("CON", "DataTransfer-Out-Bytes", [("1000", "0.10"), ("50000", "0.08"), (None, "0.06")])])
     (rate,) = blended_rates(billed(prices, [used(gb("95000"))], MONTH).invoices).values()
     assert rate == usd("0.0707368421")

@@ -54,7 +54,7 @@ def _line(hour: int, size: int, account: str = "000000000012", begin_s: int = BE
 
 
 def _source() -> ExportSource:
-    # 100 GB are free, then 10,240 GB in the first tier.
+    # 100 GB are free, then 10,240 GB are in the first tier.
     return billed(BOOK, [_line(0, gb("10339")), _line(5, gb("2"), "000000000034")], MONTH)
 
 
@@ -256,7 +256,7 @@ def _charges(source: ExportSource) -> list[Charge]:
 
 def test_lines_that_cross_tiers_are_cut_into_resources_in_their_order() -> None:
     line = used(gb("10341"))
-    # 100 GB are free, 10,240 in the first tier, and one in the second.
+    # 100 GB are free, 10,240 GB are in the first tier, and one is in the second.
     resources = [("i-1", gb("50")), ("i-2", gb("10290")), ("i-3", gb("1"))]
     found = list(by_resource(_charges(billed(BOOK, [line], MONTH)), Listed({line.hour_s: {line[1:6]: resources}})))
     assert [(charge.rated.line.bytes, charge.rated.price, resource_id) for charge, resource_id in found] == [
