@@ -4,27 +4,20 @@ Spark runs in an environment of its own, on the machine's Java; if the machine c
 red where `CI` is set. Then the lake is damaged on purpose, and each engine must give other totals.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from tests.engines.engines import Question, by_duckdb, by_spark, find_java, why_no_spark
-from tests.engines.replayed import Replayed, replayed
+from tests.engines.replayed import Replayed, Totals, replayed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from tests.engines.replayed import Totals
-
-    Engine = Callable[[Sequence[Question]], list[Totals]]
+Engine = Callable[[Sequence[Question]], list[Totals]]
 
 
 def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:

@@ -1,26 +1,20 @@
 """Engines that answer statements over a lake in a folder: DuckDB's own reader, and Spark in its environment."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 
-from tests.engines.replayed import Line, Sum
+from tests.engines.replayed import Line, Sum, Totals
 from tests.engines.statements import statement
 from tests.tools import SPARK, install
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from tests.engines.replayed import Totals
 
 _JOB = Path(__file__).with_name("spark_job.py")
 # Spark 4 runs on Java 17 and 21.

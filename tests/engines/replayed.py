@@ -1,9 +1,9 @@
 """A replayed lake in a folder, and what the service says of it."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from metering.hours import rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
@@ -14,10 +14,6 @@ from metering.reports.source import report_rows
 from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, World, record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 _HOURS = 30
 _AT_ONCE = 100

@@ -6,8 +6,6 @@ Each question has `setup` (Python for a `spark` session), `totals` (a folder tha
 `sql`.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -1,7 +1,5 @@
 """The statements of docs/analytics.md, as they stand there."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,11 +1,6 @@
 """Mutations of bytes, the usual ones: enough to reach every branch of a parser from a good example."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from random import Random
+from random import Random
 
 _TOKENS = [
     b"null",

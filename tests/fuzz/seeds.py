@@ -4,8 +4,6 @@
 file that broke the reader stays there for good.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

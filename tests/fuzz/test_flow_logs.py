@@ -3,8 +3,6 @@
 What it finds goes to `corpus/`, as files `*.flowlog`.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

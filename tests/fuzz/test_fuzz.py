@@ -3,8 +3,6 @@
 `make fuzz` looks longer, with ROUNDS as long as you like; what it finds goes to `corpus/`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,15 +1,13 @@
 """Damaged log files get a verdict, never an exception: each line is in the balance, or the file is refused."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,9 +23,6 @@ from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB, MIB
 from tests.fuzz.mutation import mutated
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROUNDS = int(os.environ.get("METERING_FUZZ_ROUNDS", "150"))
 ACCOUNT = "123456789012"

@@ -1,14 +1,11 @@
 """Reviewed snapshots of each stage. Write them anew with `python -m tests.infra.snapshots` and read the difference."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tests.infra.support.synthesis import Synthesised
+from tests.infra.support.synthesis import Synthesised
 
 FOLDER = Path(__file__).parent / "snapshots"
 _ASSET = re.compile(r"\b[0-9a-f]{64}\b")

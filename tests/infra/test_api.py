@@ -1,7 +1,5 @@
 """The HTTP API: no emulator shows its throttle, its access log, its permission or what it is kept from."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -18,17 +16,9 @@ from tests.infra.test_grants import KINDS, Grants
 GATEWAY = "AWS::ApiGatewayV2"
 LOOK_UP = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 READ = {
-    "lake/",
-    "staging/",
-    "runs/",
-    "closed/",
-    "summaries/",
-    "quarantine/",
-    "rated/",
-    "prices/",
-    "organization/",
+    "lake/", "staging/", "runs/", "closed/", "summaries/", "quarantine/", "rated/", "prices/", "organization/",
     "invoices/",
-}
+}  # fmt: skip
 DOMAIN = {"api": True, "api_domain": "usage.{region}.example.com", "api_zone_id": "Z0123456789ABC"}
 
 
@@ -213,22 +203,19 @@ _WORDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("stage", "settings", "words"),
-    [
-        ("prod", {"api_front": "url"}, "emulated-only"),
-        ("prod", {"api_domain": "usage.{region}.example.com"}, "together"),
-        ("prod", {"api_zone_id": "Z1"}, "together"),
-        ("prod", {"api_domain": "usage.example.com", "api_zone_id": "Z1"}, "region"),
-        ("prod", {"api_domain": "{region}.{region}.com", "api_zone_id": "Z1"}, "region"),
-        ("prod", {"api_domain": "https://{region}.example.com/", "api_zone_id": "Z1"}, "region"),
-        ("prod", {"api_domain": "usage_{region}.example.com", "api_zone_id": "Z1"}, "region"),
-        ("local", {"api_front": "url", "api_domain": "a.{region}.example.com", "api_zone_id": "Z1"}, "front"),
-        ("prod", {"api_timeout_s": 30}, "api_timeout_s"),
-        ("prod", {"api_rate_per_s": 0}, "api_rate_per_s"),
-        ("prod", {"api_concurrency": 0}, "api_concurrency"),
-    ],
-)
+@pytest.mark.parametrize(("stage", "settings", "words"), [
+    ("prod", {"api_front": "url"}, "emulated-only"),
+    ("prod", {"api_domain": "usage.{region}.example.com"}, "together"),
+    ("prod", {"api_zone_id": "Z1"}, "together"),
+    ("prod", {"api_domain": "usage.example.com", "api_zone_id": "Z1"}, "region"),
+    ("prod", {"api_domain": "{region}.{region}.com", "api_zone_id": "Z1"}, "region"),
+    ("prod", {"api_domain": "https://{region}.example.com/", "api_zone_id": "Z1"}, "region"),
+    ("prod", {"api_domain": "usage_{region}.example.com", "api_zone_id": "Z1"}, "region"),
+    ("local", {"api_front": "url", "api_domain": "a.{region}.example.com", "api_zone_id": "Z1"}, "front"),
+    ("prod", {"api_timeout_s": 30}, "api_timeout_s"),
+    ("prod", {"api_rate_per_s": 0}, "api_rate_per_s"),
+    ("prod", {"api_concurrency": 0}, "api_concurrency"),
+])  # fmt: skip
 def test_settings_that_would_not_work_are_refused_in_words(stage: str, settings: dict[str, object], words: str) -> None:
     with pytest.raises(SettingsError) as refused:
         StageConfig.load(stage, {"api": True, **settings})

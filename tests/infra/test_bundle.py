@@ -1,8 +1,6 @@
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grimp
 import pytest
@@ -11,9 +9,6 @@ from infra import bundle
 from infra.bundle import LEFT_OUT, BundleTooLargeError, check_size, copy_sources, digest, prune, source_files
 from metering.version import package_version
 from tests import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_same_sources_have_the_same_hash() -> None:

@@ -1,11 +1,11 @@
 """Bucket, queues, tables, their generations, and the catalog of the data stack."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,20 +24,11 @@ from tests.infra.support.lifecycle import fate_of
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
 NEVER_DELETED = (
-    "staging/2026-11-24/0123.parquet",
-    "staging/2026-11-24/0123.wal",
-    "runs/0/0123.json",
-    "closed/2026-11.json",
-    "closed/2026-11/2026-11-24T13.parquet",
-    "prices/aws-list/3.json",
-    "organization/2.json",
+    "staging/2026-11-24/0123.parquet", "staging/2026-11-24/0123.wal", "runs/0/0123.json", "closed/2026-11.json",
+    "closed/2026-11/2026-11-24T13.parquet", "prices/aws-list/3.json", "organization/2.json",
     "invoices/2026-11/123456789012/1.json",
-)
+)  # fmt: skip
 
 
 def bucket_of(stage: str, overrides: str = "{}") -> dict[str, Any]:
@@ -198,16 +189,13 @@ _SSE = "x-amz-server-side-encryption"
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize("key", ["ingest/a.ndjson", "drop/a.ndjson"])
-@pytest.mark.parametrize(
-    ("headers", "by"),
-    [
-        ({}, set()),
-        ({_SSE: "AES256"}, set()),
-        ({_SSE: "aws:kms"}, {"NoKmsKeys"}),
-        ({_SSE: "aws:kms:dsse"}, {"NoKmsKeys"}),
-        ({f"{_SSE}-customer-algorithm": "AES256"}, {"NoCustomerKeys"}),
-    ],
-)
+@pytest.mark.parametrize(("headers", "by"), [
+    ({}, set()),
+    ({_SSE: "AES256"}, set()),
+    ({_SSE: "aws:kms"}, {"NoKmsKeys"}),
+    ({_SSE: "aws:kms:dsse"}, {"NoKmsKeys"}),
+    ({f"{_SSE}-customer-algorithm": "AES256"}, {"NoCustomerKeys"}),
+])  # fmt: skip
 def test_producers_encrypt_with_the_buckets_default_only(
     stage: str, key: str, headers: dict[str, str], by: set[str]
 ) -> None:

@@ -1,16 +1,14 @@
 """Deployments, first creations, an API that goes, and deployments by hand on an emulator."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,16 +24,11 @@ from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.errors import OperationFailedError, UnavailableError
 from metering.fleet.ports import StackStatus
 from metering.fleet.settings.bases import REHEARSAL
-from metering.fleet.settings.layers import Asked, planned
+from metering.fleet.settings.layers import Asked, Planned, planned
 from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
 from tests import ROOT
 from tests.support.answering import MINISTACK, serving
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from metering.fleet.settings.layers import Planned
 
 
 def test_a_resource_line_of_the_cli_becomes_an_event() -> None:
@@ -133,14 +126,11 @@ def test_settings_that_do_not_fit_end_with_one_line_and_exit_code_1(capsys: pyte
     assert "visibility_s" in event["message"]
 
 
-@pytest.mark.parametrize(
-    ("context", "words"),
-    [
-        ({"stage": "x"}, "Error: stage x is neither deployed nor in a settings file"),
-        ({"stage": "prod", "max_concurrency": "1"}, "Error: --set max_concurrency is '1'; it must be"),
-        ({"stage": "prod", "subscriptions": "[broken"}, "Error: subscriptions is '[broken'; that is not JSON"),
-    ],
-)
+@pytest.mark.parametrize(("context", "words"), [
+    ({"stage": "x"}, "Error: stage x is neither deployed nor in a settings file"),
+    ({"stage": "prod", "max_concurrency": "1"}, "Error: --set max_concurrency is '1'; it must be"),
+    ({"stage": "prod", "subscriptions": "[broken"}, "Error: subscriptions is '[broken'; that is not JSON"),
+])  # fmt: skip
 def test_the_app_says_wrong_settings_in_one_sentence(context: dict[str, str], words: str, tmp_path: Path) -> None:
     env = {
         **os.environ,

@@ -1,7 +1,5 @@
 """Recorded failures of the CDK CLI become one sentence each."""
 
-from __future__ import annotations
-
 import pytest
 
 from infra.failures import failure_of
@@ -51,16 +49,13 @@ Need to perform AWS calls for account 123456789012, but no credentials have been
 """
 
 
-@pytest.mark.parametrize(
-    ("text", "stack", "operated", "reason"),
-    [
-        (BOOTSTRAP, TOOLKIT_STACK, True, "failed creation"),
-        (RESOURCE, "metering-killtest-data", True, "Database metering_killtest already exists"),
-        (TEMPLATE, "metering-dev-observability", False, "Unrecognized resource types: [AWS::CloudWatch::Comp"),
-        (CREDENTIALS, "", False, "cdk deploy failed: Need to perform AWS calls for account 123456789012"),
-        ("", "", False, "cdk deploy failed: it said nothing"),
-    ],
-)
+@pytest.mark.parametrize(("text", "stack", "operated", "reason"), [
+    (BOOTSTRAP, TOOLKIT_STACK, True, "failed creation"),
+    (RESOURCE, "metering-killtest-data", True, "Database metering_killtest already exists"),
+    (TEMPLATE, "metering-dev-observability", False, "Unrecognized resource types: [AWS::CloudWatch::Comp"),
+    (CREDENTIALS, "", False, "cdk deploy failed: Need to perform AWS calls for account 123456789012"),
+    ("", "", False, "cdk deploy failed: it said nothing"),
+])  # fmt: skip
 def test_a_failure_is_one_sentence_of_its_stack_without_a_trace(
     text: str, stack: str, operated: bool, reason: str
 ) -> None:

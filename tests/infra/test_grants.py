@@ -1,7 +1,5 @@
 """Rights of each role, read from its policies in the template."""
 
-from __future__ import annotations
-
 import json
 from fnmatch import fnmatchcase
 from typing import Any
@@ -156,15 +154,12 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
-@pytest.mark.parametrize(
-    ("name", "own"),
-    [
-        ("Canary", ["W#canary"]),
-        ("Reconciler", ["W#source", "W#reconcile", "W#worklist"]),
-        ("Watch", ["W#watch", "W#complete", "W#figures"]),
-        ("Biller", ["W#biller", "W#budget-alerts"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "own"), [
+    ("Canary", ["W#canary"]),
+    ("Reconciler", ["W#source", "W#reconcile", "W#worklist"]),
+    ("Watch", ["W#watch", "W#complete", "W#figures"]),
+    ("Biller", ["W#biller", "W#budget-alerts"]),
+])  # fmt: skip
 def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, name: str, own: list[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
 
@@ -297,12 +292,9 @@ def test_a_producer_sends_and_puts_and_reads_nothing(stage: str) -> None:
 
     batches = {"sqs:SendMessageBatch"} if synthesised(stage).config.emulated else set()
     assert grants.everything() == batches | {
-        "sqs:SendMessage",
-        "sqs:GetQueueUrl",
-        "s3:PutObject",
-        "s3:AbortMultipartUpload",
+        "sqs:SendMessage", "sqs:GetQueueUrl", "s3:PutObject", "s3:AbortMultipartUpload",
         "cloudformation:DescribeStacks",
-    }
+    }  # fmt: skip
     assert grants.prefixes("s3:PutObject") == {"ingest/", "drop/"}
     assert not grants.actions("DeadLetters")
 

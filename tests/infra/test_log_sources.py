@@ -1,7 +1,5 @@
 """The on-ramp of a region with log sources: rules, queue, functions, and rights on those prefixes alone."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

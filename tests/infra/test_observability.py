@@ -1,7 +1,5 @@
 """Alarms that reach a person, and dashboards within CloudWatch's quotas."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re
@@ -113,15 +111,12 @@ def test_every_alarm_is_heard(stage: str) -> None:
     assert broken_links(synthesised(stage).templates) == []
 
 
-@pytest.mark.parametrize(
-    ("part", "kind", "path", "problem"),
-    [
-        ("observability", ALARM, ("AlarmActions",), "has no action"),
-        ("data", "AWS::SNS::Topic", ("KmsMasterKeyId",), "has no customer key"),
-        ("data", "AWS::SNS::TopicPolicy", ("PolicyDocument", "Statement"), "does not let CloudWatch publish"),
-        ("data", "AWS::KMS::Key", ("KeyPolicy", "Statement"), "does not let CloudWatch use it"),
-    ],
-)
+@pytest.mark.parametrize(("part", "kind", "path", "problem"), [
+    ("observability", ALARM, ("AlarmActions",), "has no action"),
+    ("data", "AWS::SNS::Topic", ("KmsMasterKeyId",), "has no customer key"),
+    ("data", "AWS::SNS::TopicPolicy", ("PolicyDocument", "Statement"), "does not let CloudWatch publish"),
+    ("data", "AWS::KMS::Key", ("KeyPolicy", "Statement"), "does not let CloudWatch use it"),
+])  # fmt: skip
 def test_a_link_that_is_missing_is_found(part: str, kind: str, path: tuple[str, ...], problem: str) -> None:
     templates = copy.deepcopy(synthesised("prod").templates)
     for resource in _of_kind(templates[part], kind).values():

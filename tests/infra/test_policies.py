@@ -1,14 +1,13 @@
 """Policies: each role may do what its code does, and no more."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aws_cdk import aws_iam as iam
@@ -37,6 +36,7 @@ from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, app_of, synt
 from tests.infra.test_grants import Grants
 from tests.infra.test_log_sources import SOURCES
 from tests.simulation.history import History
+from tests.simulation.region.ports import Process
 from tests.simulation.scenario import NOW_MS
 from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
@@ -46,11 +46,6 @@ from tests.support.memory.metrics import MemoryMetrics
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.stage import STAGE, settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tests.simulation.region.ports import Process
 
 # Each role may do what its code does: calls of whole histories, compared with the templates of real stages. Emulators
 # do not check `dynamodb:LeadingKeys`, so only this test shows that a note's partition is writable for its writer.
@@ -280,18 +275,15 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
     assert [call for call in sorted(heard()[role]) if not _allowed(grants, call)] == []
 
 
-@pytest.mark.parametrize(
-    ("role", "partitions"),
-    [
-        ("Aggregator", {"B", "C", "U", "S#shards", "S#format", "W#held", "W#conflict"}),
-        ("Compactor", {"P", "H", "R", "C", "W#lake", "W#cleaning"}),
-        ("Rollup", {"U", "P", "H", "R", "D"}),
-        ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist", "W#drops"}),
-        ("Watch", {"W#watch", "W#complete", "W#queues"}),
-        ("Canary", {"W#canary"}),
-        ("Operator", {"W#ruling", "W#deed-2026-11", "T"}),
-    ],
-)
+@pytest.mark.parametrize(("role", "partitions"), [
+    ("Aggregator", {"B", "C", "U", "S#shards", "S#format", "W#held", "W#conflict"}),
+    ("Compactor", {"P", "H", "R", "C", "W#lake", "W#cleaning"}),
+    ("Rollup", {"U", "P", "H", "R", "D"}),
+    ("Reconciler", {"W#source", "W#sources", "W#reconcile", "W#worklist", "W#drops"}),
+    ("Watch", {"W#watch", "W#complete", "W#queues"}),
+    ("Canary", {"W#canary"}),
+    ("Operator", {"W#ruling", "W#deed-2026-11", "T"}),
+])  # fmt: skip
 def test_the_histories_write_what_each_role_is_there_to_write(role: str, partitions: set[str]) -> None:
     writes = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
     asked = {call.place for call in heard()[role] if call.action in writes and call.resource == "LedgerTable"}
@@ -348,21 +340,18 @@ def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -
     ]
 
 
-@pytest.mark.parametrize(
-    ("action", "resource", "allowed"),
-    [
-        ("sqs:SendMessage", _QUEUE, True),
-        ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3a/a.ndjson", True),
-        ("s3:PutObject", f"{_BUCKET}/drop/edge-7f3a/2026/a.parquet", True),
-        ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson", False),
-        ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3a-2/a.ndjson", False),
-        ("s3:PutObject", f"{_BUCKET}/lake/a.parquet", False),
-        ("s3:GetObject", f"{_BUCKET}/ingest/edge-7f3a/a.ndjson", False),
-        ("s3:ListBucket", _BUCKET, False),
-        ("sqs:ReceiveMessage", _QUEUE, False),
-        ("sts:AssumeRole", "arn:aws:iam::111122223333:role/metering-producer", False),
-    ],
-)
+@pytest.mark.parametrize(("action", "resource", "allowed"), [
+    ("sqs:SendMessage", _QUEUE, True),
+    ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3a/a.ndjson", True),
+    ("s3:PutObject", f"{_BUCKET}/drop/edge-7f3a/2026/a.parquet", True),
+    ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson", False),
+    ("s3:PutObject", f"{_BUCKET}/ingest/edge-7f3a-2/a.ndjson", False),
+    ("s3:PutObject", f"{_BUCKET}/lake/a.parquet", False),
+    ("s3:GetObject", f"{_BUCKET}/ingest/edge-7f3a/a.ndjson", False),
+    ("s3:ListBucket", _BUCKET, False),
+    ("sqs:ReceiveMessage", _QUEUE, False),
+    ("sts:AssumeRole", "arn:aws:iam::111122223333:role/metering-producer", False),
+])  # fmt: skip
 def test_a_bound_producer_sends_and_puts_below_its_own_prefix_and_nothing_else(
     action: str, resource: str, allowed: bool
 ) -> None:

@@ -1,7 +1,5 @@
 """The rollout project in the home region, which runs the command that a person would run."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Stacks: resources, references, settings, configuration, regions, releases, reviewed snapshots."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re
@@ -23,14 +21,9 @@ from tests.infra.snapshots import WITH_API, path_of, reviewed, snapshot_of
 from tests.infra.support.synthesis import PARTS, RELEASE, STAGE_NAMES, Synthesised, synthesised
 
 CONTRACT_OUTPUTS = {
-    "IngestQueueUrl",
-    "DeadLetterQueueUrl",
-    "DataBucketName",
-    "LedgerTableName",
-    "UsageTableName",
-    "PageTopicArn",
+    "IngestQueueUrl", "DeadLetterQueueUrl", "DataBucketName", "LedgerTableName", "UsageTableName", "PageTopicArn",
     "TicketTopicArn",
-}
+}  # fmt: skip
 STATEFUL = {"AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::SQS::Queue", "AWS::KMS::Key"}
 
 
@@ -312,30 +305,27 @@ def test_the_kill_test_stage_has_short_times() -> None:
     assert config.tunables["reserve_ms"] < config.timeout_s * 1000
 
 
-@pytest.mark.parametrize(
-    ("stage", "field", "value", "word"),
-    [
-        ("prod", "visibility_s", 389, "visibility_s"),
-        ("prod", "short_visibility", True, "emulated"),
-        ("killtest", "visibility_s", 14, "timeout_s"),
-        ("prod", "marker_life_s", 50 * DAY_S - 1, "marker_life_s"),
-        ("prod", "admission_window_s", 36 * DAY_S, "marker_life_s"),
-        ("prod", "dead_letter_retention_s", 4 * DAY_S - 1, "dead_letter_retention_s"),
-        ("prod", "incoming_retention_days", 49, "incoming_retention_days"),
-        ("prod", "batch_window_s", 0, "batch_window_s"),
-        ("prod", "lake_archive_days", 89, "lake_archive_days"),
-        ("prod", "ledger_warm_writes_per_s", 3_999, "ledger_warm_writes_per_s"),
-        ("prod", "lake_retention_days", 200, "lake_retention_days"),
-        ("prod", "stateful_retained", False, "stateful_retained"),
-        ("prod", "tunables", {"colour": 1}, "colour"),
-        ("prod", "tunables", {"window_s": 1}, "window_s"),
-        ("prod", "trusted_accounts", ["12345678901"], "trusted_accounts"),
-        ("prod", "max_receives", 3, "max_receives"),
-        ("prod", "tunables", {"source_life_s": 50 * DAY_S}, "source_life_s"),
-        ("prod", "max_concurrency", 1, "max_concurrency"),
-        ("prod", "no_such_field", 1, "no_such_field"),
-    ],
-)
+@pytest.mark.parametrize(("stage", "field", "value", "word"), [
+    ("prod", "visibility_s", 389, "visibility_s"),
+    ("prod", "short_visibility", True, "emulated"),
+    ("killtest", "visibility_s", 14, "timeout_s"),
+    ("prod", "marker_life_s", 50 * DAY_S - 1, "marker_life_s"),
+    ("prod", "admission_window_s", 36 * DAY_S, "marker_life_s"),
+    ("prod", "dead_letter_retention_s", 4 * DAY_S - 1, "dead_letter_retention_s"),
+    ("prod", "incoming_retention_days", 49, "incoming_retention_days"),
+    ("prod", "batch_window_s", 0, "batch_window_s"),
+    ("prod", "lake_archive_days", 89, "lake_archive_days"),
+    ("prod", "ledger_warm_writes_per_s", 3_999, "ledger_warm_writes_per_s"),
+    ("prod", "lake_retention_days", 200, "lake_retention_days"),
+    ("prod", "stateful_retained", False, "stateful_retained"),
+    ("prod", "tunables", {"colour": 1}, "colour"),
+    ("prod", "tunables", {"window_s": 1}, "window_s"),
+    ("prod", "trusted_accounts", ["12345678901"], "trusted_accounts"),
+    ("prod", "max_receives", 3, "max_receives"),
+    ("prod", "tunables", {"source_life_s": 50 * DAY_S}, "source_life_s"),
+    ("prod", "max_concurrency", 1, "max_concurrency"),
+    ("prod", "no_such_field", 1, "no_such_field"),
+])  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(stage: str, field: str, value: object, word: str) -> None:
     with pytest.raises(SettingsError, match=word):
         StageConfig.load(stage, {field: value})

@@ -1,18 +1,13 @@
 """What the matrices of kills and lost replies share."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from metering.adapters.aws.session import Clients
+from metering.stores.queues import Delivery
+from tests.integration.region import Region, Scenario
 from tests.support.wire import Trouble, Wire
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from metering.adapters.aws.session import Clients
-    from metering.stores.queues import Delivery
-    from tests.integration.region import Region, Scenario
 
 # Faults of a call, and whether a late call is applied only after everything was done again.
 VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]

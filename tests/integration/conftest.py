@@ -1,7 +1,5 @@
 """The real adapters on MiniStack, with a wire that can be troubled."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import botocore.endpoint

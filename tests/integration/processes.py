@@ -4,14 +4,15 @@ Each writes down when it began and ended with which messages, so that a test can
 the same time.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
@@ -20,18 +21,12 @@ from metering.lake.cleaner import Cleaner
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.stores.clock import Retrier
+from metering.stores.queues import Delivery
 from metering.wiring.lake import build_rollup
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
 from tests.support.memory.clock import DeadlineAt
 from tests.support.stage import STAGE, compaction
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from multiprocessing.process import BaseProcess
-    from pathlib import Path
-
-    from metering.stores.queues import Delivery
 
 # A message reappears this soon after its worker died.
 VISIBILITY_S = 3

@@ -1,7 +1,5 @@
 """A caller of a producer as a process that can be killed at any moment: it sends all its keys, whatever it sent."""
 
-from __future__ import annotations
-
 import sys
 
 from metering.adapters.aws.objects import bucket_named

@@ -3,21 +3,22 @@
 What is expected follows from the records as they were sent, written out by hand: no production code computes it.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemEntropy
+from metering.adapters.aws.session import Clients
+from metering.commit.aggregator import InvocationResult
 from metering.ledger.booked_hours import Published
 from metering.ledger.periods import Period
 from metering.stores.objects import closed_month_key
@@ -31,12 +32,6 @@ from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.metrics import MemoryMetrics
 from tests.support.stage import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from metering.adapters.aws.session import Clients
-    from metering.commit.aggregator import InvocationResult
 
 # 2026-11-24T13:30:00Z
 NOW_S = 1_795_527_000

@@ -4,24 +4,18 @@ One run without trouble records every call that an invocation makes. Then each c
 fresh region; what the queue would deliver again is delivered again, and every total must be what was sent.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.session import Clients
+from metering.stores.queues import Delivery
 from metering.stores.writes import Action, Check
 from tests.integration.bench import VARIANTS, Bench, problems, worth_trying
 from tests.integration.region import Region, Scenario, many_hours, many_kinds, mixed
 from tests.support.wire import Killed, Trouble
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from metering.adapters.aws.session import Clients
-    from metering.stores.queues import Delivery
 
 pytestmark = pytest.mark.emulator
 
@@ -71,13 +65,9 @@ def invoke(region: Region, deliveries: Sequence[Delivery]) -> list[Delivery]:
 def test_the_matrix_covers_every_operation_that_the_aggregator_needs(bench: Bench) -> None:
     operations = {name for scenario in (mixed, many_kinds, many_hours) for name in calls_of(bench, scenario)}
     assert operations == {
-        "dynamodb.GetItem",
-        "dynamodb.PutItem",
-        "dynamodb.TransactWriteItems",
-        "s3.GetObject",
-        "s3.HeadObject",
+        "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.TransactWriteItems", "s3.GetObject", "s3.HeadObject",
         "s3.PutObject",
-    }
+    }  # fmt: skip
 
 
 class _CarelessItems(DynamoDbItemStore):

@@ -1,18 +1,11 @@
 """Which calls the matrices try."""
 
-from __future__ import annotations
-
 from tests.integration.bench import worth_trying
 from tests.support.wire import Trouble
 
 CALLS = (
-    "dynamodb.Query",
-    "s3.PutObject",
-    "dynamodb.TransactWriteItems",
-    "s3.PutObject",
-    "s3.GetObject",
-    "s3.GetObject",
-)
+    "dynamodb.Query", "s3.PutObject", "dynamodb.TransactWriteItems", "s3.PutObject", "s3.GetObject", "s3.GetObject",
+)  # fmt: skip
 WRITES = {1, 2, 3}
 
 

@@ -4,13 +4,11 @@ One run without trouble records every call of the jobs. Then each call gets each
 A reader must see what was sent at the moment of the trouble, after what came late, and after the jobs were run again.
 """
 
-from __future__ import annotations
-
 import io
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
@@ -25,9 +23,6 @@ from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems
 from tests.integration.region import HOUR, Line, Region, Scenario, body, delivery, record
 from tests.support.stage import compaction
 from tests.support.wire import Killed, Trouble
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 pytestmark = pytest.mark.emulator
 
@@ -153,19 +148,10 @@ def calls(bench: Bench) -> list[str]:
 
 def test_the_matrix_covers_every_operation_that_the_jobs_need(calls: list[str]) -> None:
     assert set(calls) == {
-        "dynamodb.BatchGetItem",
-        "dynamodb.DeleteItem",
-        "dynamodb.GetItem",
-        "dynamodb.PutItem",
-        "dynamodb.Query",
-        "dynamodb.TransactWriteItems",
-        "dynamodb.UpdateItem",
-        "s3.DeleteObjects",
-        "s3.GetObject",
-        "s3.HeadObject",
-        "s3.ListObjectsV2",
-        "s3.PutObject",
-    }
+        "dynamodb.BatchGetItem", "dynamodb.DeleteItem", "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query",
+        "dynamodb.TransactWriteItems", "dynamodb.UpdateItem", "s3.DeleteObjects", "s3.GetObject", "s3.HeadObject",
+        "s3.ListObjectsV2", "s3.PutObject",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("trouble", "very_late"), JOB_VARIANTS, ids=lambda value: getattr(value, "name", str(value)))

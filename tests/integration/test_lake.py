@@ -1,13 +1,11 @@
 """The lake's jobs over real adapters on MiniStack: compactors race and die, readers never stop, totals are exact."""
 
-from __future__ import annotations
-
 import json
 import random
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,9 +28,6 @@ from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.metrics import MemoryMetrics
 from tests.support.stage import LIMITS, settings
 from tests.support.wire import Killed, Trouble, Wire
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.emulator
 

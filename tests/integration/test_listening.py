@@ -1,7 +1,5 @@
 """What the emulator opens: nothing that another machine could reach."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,14 +1,14 @@
 """Log files over the real adapters: every fault at every call, and processes that are killed; each byte once."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import random
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from metering.adapters.aws.log_buckets import S3LogStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws.session import Clients
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.onramps.context.document import Context
@@ -30,13 +31,6 @@ from tests.integration.processes import Site, queue_of, region_of
 from tests.support.emulated import clients_of, make_resources
 from tests.support.log_region import Calls, DiedError, Fault, ProcessObjects, ProcessQueue
 from tests.support.small_logs import SMALL, small_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.process import BaseProcess
-    from pathlib import Path
-
-    from metering.adapters.aws.session import Clients
 
 pytestmark = pytest.mark.emulator
 
@@ -134,7 +128,7 @@ def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site:
     context = multiprocessing.get_context("spawn")
     chance = random.Random(7)
     killed, end = 0, time.monotonic() + LIMIT_S
-    running: dict[int, BaseProcess] = {}
+    running: dict[int, Any] = {}
     # A fast machine may finish before any process was killed. A process that has finished starts again.
     while killed < KILLS or not all((site.log_dir / f"done-{seed}").exists() for seed in range(PROCESSES)):
         assert time.monotonic() < end

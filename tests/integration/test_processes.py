@@ -1,16 +1,15 @@
 """Several aggregators and compactors at once, killed at random, every message sent twice: all is counted once."""
 
-from __future__ import annotations
-
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from metering.adapters.aws.session import Clients
 from metering.audit.sequences import SeenSequences
 from metering.hours import hour_label, parse_hour
 from metering.lake.parquet.reader import ParquetLakeReader
@@ -33,11 +32,6 @@ from tests.integration.processes import (
 from tests.integration.producing import KEYS, SOURCE, records_of
 from tests.integration.region import Line, Region, Scenario, body, delivery, record
 from tests.support.emulated import clients_of, make_resources
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from metering.adapters.aws.session import Clients
 
 pytestmark = pytest.mark.emulator
 

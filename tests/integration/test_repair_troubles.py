@@ -5,11 +5,10 @@ has lost usage and a marker, or is to be compared, or closed. Nothing may ever c
 must be equal to it, every batch that comes again a duplicate, and the month closed with exactly its figures.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -22,9 +21,6 @@ from metering.stores.writes import Delete, Item, Key, Table, Update
 from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
 from tests.support.wire import Killed, Trouble
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.emulator
 
@@ -175,41 +171,22 @@ def at_the_end(jobs: Jobs, region: Region, made: Scenario) -> list[str]:
 
 def test_the_matrix_covers_every_operation_that_rebuilding_needs(bench: Bench) -> None:
     assert set(REBUILD.calls(bench)) == {
-        "dynamodb.BatchGetItem",
-        "dynamodb.GetItem",
-        "dynamodb.PutItem",
-        "dynamodb.Query",
-        "dynamodb.Scan",
-        "dynamodb.UpdateItem",
-        "s3.GetObject",
-        "s3.ListObjectsV2",
-    }
+        "dynamodb.BatchGetItem", "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query", "dynamodb.Scan",
+        "dynamodb.UpdateItem", "s3.GetObject", "s3.ListObjectsV2",
+    }  # fmt: skip
 
 
 def test_the_matrix_covers_every_operation_that_reconciling_needs(bench: Bench) -> None:
     assert set(RECONCILE.calls(bench)) == {
-        "dynamodb.GetItem",
-        "dynamodb.PutItem",
-        "dynamodb.Query",
-        "dynamodb.Scan",
-        "s3.GetObject",
-        "s3.ListObjectsV2",
-    }
+        "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query", "dynamodb.Scan", "s3.GetObject", "s3.ListObjectsV2",
+    }  # fmt: skip
 
 
 def test_the_matrix_covers_every_operation_that_a_period_close_needs(bench: Bench) -> None:
     assert set(CLOSE.calls(bench)) == {
-        "dynamodb.BatchGetItem",
-        "dynamodb.GetItem",
-        "dynamodb.PutItem",
-        "dynamodb.Query",
-        "dynamodb.Scan",
-        "dynamodb.UpdateItem",
-        "s3.GetObject",
-        "s3.HeadObject",
-        "s3.ListObjectsV2",
-        "s3.PutObject",
-    }
+        "dynamodb.BatchGetItem", "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query", "dynamodb.Scan",
+        "dynamodb.UpdateItem", "s3.GetObject", "s3.HeadObject", "s3.ListObjectsV2", "s3.PutObject",
+    }  # fmt: skip
 
 
 class _CarelessItems(DynamoDbItemStore):

@@ -3,15 +3,13 @@
 It takes what it installs from the package index, or from what `make install` left in uv's cache.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import tarfile
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +17,6 @@ from infra.bundle import find_uv
 from metering.operations.alarms import ALARMS
 from metering.version import DISTRIBUTION, package_version
 from tests import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VERSION = package_version()
 # Documentation pages that the command line prints.
@@ -151,23 +146,10 @@ def test_the_installed_command_says_its_versions(installed: Path) -> None:
     assert (done.returncode, done.stdout.split(" (")[0]) == (0, f"metering {VERSION}")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "report usage",
-        "report usage --region all",
-        "verify",
-        "compact",
-        "query 1",
-        "dlq list",
-        "sources",
-        "alerts list",
-        "replay --scenario clean",
-        "region plan",
-        "region status",
-        "region add eu-west-1 --dry-run",
-    ],
-)
+@pytest.mark.parametrize("words", [
+    "report usage", "report usage --region all", "verify", "compact", "query 1", "dlq list", "sources", "alerts list",
+    "replay --scenario clean", "region plan", "region status", "region add eu-west-1 --dry-run",
+])  # fmt: skip
 def test_commands_on_a_region_need_no_sources(words: str, installed: Path) -> None:
     done = run(installed, *words.split(), "--endpoint", "http://127.0.0.1:9")
     assert (done.returncode in {1, 2}, done.stdout) == (True, "")

@@ -1,19 +1,14 @@
 """The troubles of the wire do what they say, and the adapters make of them what the ports promise."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from metering.errors import ConditionFailedError, TransactionCanceledError, UnavailableError
-from metering.stores.writes import Absent, Key, Put, Table, Update
+from metering.stores.writes import Absent, Action, Key, Put, Table, Update, Value
+from tests.integration.bench import Bench
 from tests.integration.region import Region
 from tests.support.wire import Killed, Trouble
-
-if TYPE_CHECKING:
-    from metering.stores.writes import Action, Value
-    from tests.integration.bench import Bench
 
 pytestmark = pytest.mark.emulator
 

@@ -1,7 +1,5 @@
 """Sizes as people read them."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,23 +7,20 @@ from hypothesis import strategies as st
 from metering.units import exact_and_size, size_text
 
 
-@pytest.mark.parametrize(
-    ("total_bytes", "text"),
-    [
-        (0, "0 bytes"),
-        (1, "1 byte"),
-        (1_023, "1,023 bytes"),
-        (1_024, "1.00 KB"),
-        (10_239, "10.0 KB"),
-        (1_048_575, "1.00 MB"),
-        (1_072_693_248, "1,023 MB"),
-        (12_100_908_856_574, "11.0 TB"),
-        (22_902_239_261_848_779_312_635, "19.4 ZB"),
-        (2**90, "1,024 YB"),
-        (-5, "-5 bytes"),
-        (-2_048, "-2.00 KB"),
-    ],
-)
+@pytest.mark.parametrize(("total_bytes", "text"), [
+    (0, "0 bytes"),
+    (1, "1 byte"),
+    (1_023, "1,023 bytes"),
+    (1_024, "1.00 KB"),
+    (10_239, "10.0 KB"),
+    (1_048_575, "1.00 MB"),
+    (1_072_693_248, "1,023 MB"),
+    (12_100_908_856_574, "11.0 TB"),
+    (22_902_239_261_848_779_312_635, "19.4 ZB"),
+    (2**90, "1,024 YB"),
+    (-5, "-5 bytes"),
+    (-2_048, "-2.00 KB"),
+])  # fmt: skip
 def test_a_size_has_the_largest_unit_of_which_it_is_at_least_one(total_bytes: int, text: str) -> None:
     assert size_text(total_bytes) == text
 

@@ -1,7 +1,5 @@
 """Draw the dashboards anew: `python -m tests.infra.pictures`. Look at them before you keep them."""
 
-from __future__ import annotations
-
 import tests.infra.conftest  # noqa: F401  # which Node to use
 from tests.infra.pictures.pages import FOLDER, pictures
 

@@ -1,18 +1,14 @@
 """SVG of a dashboard's body, laid out as CloudWatch does: 24 columns, each widget at its place."""
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.infra.pictures.figures import FIRST_MINUTE, POINTS, STEP_MIN, computed, readable, series_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _UNIT_X, _UNIT_Y, _GAP = 56, 44, 6
 _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#e377c2", "#7f7f7f", "#bcbd22")

@@ -1,16 +1,12 @@
 """Made-up figures of three hours: an aggregator stops at 10:40, its alarms fire, and it is started again at 11:25."""
 
-from __future__ import annotations
-
 import ast
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from metering.units import HOUR_S, MINUTE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 POINTS = 37
 FIRST_MINUTE = 9 * 60

@@ -1,7 +1,5 @@
 """The dashboards of the documentation: those of stage prod with an HTTP API, in a home region with three others."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

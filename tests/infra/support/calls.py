@@ -1,18 +1,13 @@
 """Ports that record the IAM permission of each call."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from metering.fleet.stage import TUNABLES
+from metering.stores.items import ItemStore
 from metering.stores.objects import ROLLUP_PLANS_PREFIX, ObjectInfo, ObjectStore
 from metering.stores.writes import Action, Check, Delete, Item, Key, Put, Table, Update
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from metering.stores.items import ItemStore
 
 # The usage table's name contains the generation.
 USAGE_TABLE = f"Usage{TUNABLES['usage_generation']}Table"

@@ -1,7 +1,5 @@
 """Conditions of IAM policies, for the operators that ours use (IAM's reference of condition operators)."""
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 from typing import Any
 

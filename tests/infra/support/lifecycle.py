@@ -3,8 +3,6 @@
 Covers what our rules use: prefix, minimum size, expiration, transitions. Days count from the object's creation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Text of a template with its intrinsic functions resolved, as CloudFormation would for a region."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

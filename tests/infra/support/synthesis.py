@@ -1,13 +1,12 @@
 """Templates of a stage, synthesised in this process and kept."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aws_cdk import App
 from aws_cdk.assertions import Template
 
 from infra.app import Region, build, new_app
@@ -15,12 +14,8 @@ from infra.components.code import sources_code
 from metering.fleet.ports import Release
 from metering.fleet.settings.bases import STAGES, flat
 from metering.fleet.settings.layers import Asked, config_of, planned
+from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
-
-if TYPE_CHECKING:
-    from aws_cdk import App
-
-    from metering.fleet.stage import StageConfig
 
 PARTS = ("data", "pipeline", "api", "observability")
 STAGE_NAMES = tuple(sorted(STAGES))

@@ -1,11 +1,9 @@
 """A folder as a store of objects: the contract suite, and what only folders have."""
 
-from __future__ import annotations
-
 import json
 import os
 import uuid
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -20,14 +18,10 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.onramps.context.description import DescriptionError
+from metering.onramps.sources import LogStore
+from metering.stores.objects import ObjectStore
 from tests.contract.test_object_store import *  # noqa: F403 - the same tests, over the fixture below
 from tests.support.describing import ranges
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from metering.onramps.sources import LogStore
-    from metering.stores.objects import ObjectStore
 
 _NAMES = ["a", "a-b/x", "a.b", "a/b", "a/b-c", "a/c/d e", "a/ü/😀", "a0", "b/\N{ROMAN NUMERAL TEN}", "c%2F", "z+1"]
 

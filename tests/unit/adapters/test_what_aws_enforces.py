@@ -1,7 +1,5 @@
 """What AWS enforces and emulators do not, in the memory world."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Scans of everything in parts: exact whatever comes meanwhile, saved and gone on with, in bounded memory."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import random

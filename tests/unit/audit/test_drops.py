@@ -1,10 +1,8 @@
 """Objects below `drop/` that S3 never announced are found by listing, and announced again."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from threading import Barrier
-from typing import TYPE_CHECKING
+from typing import Self
 
 import pytest
 
@@ -15,6 +13,7 @@ from metering.intake.envelopes import drop_batch_id, read_body
 from metering.ledger.notes.access import refused_sender_item
 from metering.ledger.notes.checks import DroppedObjects, LostDrop
 from metering.ledger.notes.watch import Completeness, Hold, Holder
+from metering.stores.clock import Deadline
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import DeadlineAt, EndlessTime, ManualClock
@@ -23,9 +22,6 @@ from tests.support.memory.queues import MemoryQueue
 from tests.support.verdicts import quarantined
 from tests.support.watched import WatchedRegion
 from tests.unit.operations.doctor.bench import decided
-
-if TYPE_CHECKING:
-    from metering.stores.clock import Deadline
 
 START_S = 1_795_000_000
 BUCKET = "data"
@@ -57,12 +53,12 @@ class World(WatchedRegion):
             self.put(decided(drop_batch_id(BUCKET, key, etag), verdict, commit_id="c"))
         return LostDrop(key=key, etag=etag, put_s=self.clock.now_ms() // 1_000)
 
-    def later(self, seconds: int) -> World:
+    def later(self, seconds: int) -> Self:
         self.clock.advance_s(seconds)
         self.watched()
         return self
 
-    def registered(self) -> World:
+    def registered(self) -> Self:
         """A stage that refuses whoever is not registered."""
         told = refused_sender_item("AROA:other", self.clock.now_ms() // 1_000)
         self.items.put(Put(table=Table.LEDGER, item=told))

@@ -1,10 +1,8 @@
 """Up to when a report is complete: each thing that is known can hold it back, and nothing else does."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -21,9 +19,6 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import Total
 from tests.support.watched import WatchedRegion
 from tests.unit.house.command_lines import parsed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HOUR = parse_hour("2026-11-24T13")
 NOW_S = HOUR + 1_800
@@ -55,7 +50,7 @@ class Setup(WatchedRegion):
 
     def happen(self, rng: random.Random) -> None:
         """Any one thing."""
-        deeds: tuple[Callable[[], object], ...] = (
+        deeds = (
             lambda: self.ingest.send_many(["x"]),
             lambda: self.dead.send_many(["x"]),
             lambda: self.waiting(rng.choice([HOUR, LATE_HOUR, HOUR + 2 * HOUR_S])),

@@ -1,7 +1,5 @@
 """Looks at one hour and at the hours of a day: equal, different, too large, too old, or in motion."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -3,9 +3,8 @@
 Every way in is one that was there before; what an item should be is what the roll-up made of it.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,9 +18,6 @@ from metering.stores.writes import Foreign, Key, Put, Table
 from metering.units import DAY_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OTHER = "210987654321"
 PLACES = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")

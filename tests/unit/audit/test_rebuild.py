@@ -1,15 +1,15 @@
 """Rebuild of usage and of markers: to the byte, harmless wherever it is cut off, and never in a closed month."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from metering.audit import rebuild
 from metering.audit.census_state import HourStep
+from metering.audit.rebuild import MarkerRebuild, Rebuilder
 from metering.audit.repair import Repaired, UsageRepair, planned_later
 from metering.audit.settling import AccountHour, settled_runs
 from metering.billing.freezing import PeriodNotClosableError
@@ -31,11 +31,6 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.usage_items import change, elsewhere, lose, usage_of
 from tests.unit.audit.test_reconcile import LATE_HOUR, world_with_traffic
 from tests.unit.billing.test_months import AFTER_S, FIRST_S, MONTH, world_with_october
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from metering.audit.rebuild import MarkerRebuild, Rebuilder
 
 
 def october(world: World) -> dict[UsageKey, Total]:

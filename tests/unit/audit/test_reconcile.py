@@ -1,7 +1,5 @@
 """Reconciler, repair, rebuild and sources: differences are named, and put right to the byte."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import TypedDict
 

@@ -1,14 +1,17 @@
 """The reconciler's ticks: all is read while that is cheap; else what was published, and what a scan found."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from metering.audit import incremental
+from metering.audit.census_state import CensusState
+from metering.audit.incremental import IncrementalResult
+from metering.audit.reconciler import ReconciliationResult
+from metering.audit.reconciler_tick import TickResult
 from metering.audit.settling import ScanTooLongError
 from metering.hours import rfc3339
 from metering.ledger.markers import marker_key
@@ -18,15 +21,6 @@ from metering.stores.writes import Item, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.lake_world import HOUR, NOW_S, World, dying, record
 from tests.support.usage_items import change, elsewhere, usage_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from metering.audit.census_state import CensusState
-    from metering.audit.incremental import IncrementalResult
-    from metering.audit.reconciler import ReconciliationResult
-    from metering.audit.reconciler_tick import TickResult
-
 
 OLD_HOUR = HOUR - 20 * DAY_S
 

@@ -1,8 +1,6 @@
 """A ledger that was restored is noticed before a number is given twice, and goes on with a new usage table."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -10,17 +8,12 @@ from metering.errors import GenerationError, OperationFailedError
 from metering.ledger.format_version import check_format
 from metering.ledger.runs import lake_chain, newest_run, rollup_chain
 from metering.ledger.usage.generation import usage_generation
-from metering.stores.writes import Put, Table, key_of
+from metering.stores.writes import Item, Put, Table, key_of
+from metering.usage.totals import Total, UsageKey
+from metering.wiring.jobs import LakeJobs
 from tests.support.lake_world import HOUR, World, record
 from tests.support.memory.frozen import merge
 from tests.support.usage_items import usage_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from metering.stores.writes import Item
-    from metering.usage.totals import Total, UsageKey
-    from metering.wiring.jobs import LakeJobs
 
 ACCOUNTS = ("123456789012", "210987654321")
 PEERS = ("internet", "eu-west-1", "cloudfront")

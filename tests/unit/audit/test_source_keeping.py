@@ -1,7 +1,5 @@
 """Sources: whatever one numbers, its item stays small, no other is kept from being followed, and people rule."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import pytest

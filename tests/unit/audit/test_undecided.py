@@ -1,23 +1,18 @@
 """`complete_through` never goes past a message without a verdict, however little the queue service says of it."""
 
-from __future__ import annotations
-
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from metering.audit.freshness import Freshness
 from metering.commit.aggregator import HeldNotes
 from metering.errors import UnavailableError
 from metering.ledger.notes.watch import HELD_PK, QUEUES_KEY, WatchState
 from metering.stores.queues import Delivery, QueueDepth
-from metering.stores.writes import Put, Table
+from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import DeadlineAt
-from tests.support.region import MemoryRegion
-from tests.support.stage import settings as stage_settings
-from tests.support.watched import QueueFacts
+from tests.support.watched import WatchedRegion
 
 NOW_S = 1_800_000_000
 VISIBILITY_S = 420
@@ -40,34 +35,25 @@ class Message:
 class Depth:
     """The depth of a queue, and no other call."""
 
-    def __init__(self, region: Region, *, dead: bool) -> None:
-        self._region = region
+    def __init__(self, messages: list[Message], *, dead: bool) -> None:
+        self._messages = messages
         self._dead = dead
 
     def depth(self) -> QueueDepth:
-        return QueueDepth(visible=sum(m.dead == self._dead for m in self._region.messages), in_flight=0, delayed=0)
+        return QueueDepth(visible=sum(m.dead == self._dead for m in self._messages), in_flight=0, delayed=0)
 
 
-class Region(MemoryRegion, QueueFacts):
+class Region(WatchedRegion):
     """Two queues as SQS describes them: from the third receive on a message is left out of the age."""
 
     def __init__(self, *, has_age: bool = True) -> None:
-        super().__init__(now_s=NOW_S, settings=stage_settings())
+        super().__init__(now_s=NOW_S)
         self.messages: list[Message] = []
         self.has_age = has_age
         self.notes = HeldNotes(items=self.items, clock=self.clock, metrics=self.metrics)
         self._sent = 0
-        self.freshness = Freshness(
-            items=self.items,
-            ingest=Depth(self, dead=False),  # type: ignore[arg-type]  # no other call is made
-            dead=Depth(self, dead=True),  # type: ignore[arg-type]  # as above
-            queue_facts=self,
-            clock=self.clock,
-            region="us-east-1",
-            stage="local",
-            shards=1,
-            window_s=35 * DAY_S,
-        )
+        ingest, dead = (Depth(self.messages, dead=dead) for dead in (False, True))
+        self.freshness = replace(self.freshness, ingest=ingest, dead=dead)  # type: ignore[arg-type]  # no other call is made
         self.minute()
 
     @property
@@ -125,8 +111,7 @@ class Region(MemoryRegion, QueueFacts):
     def minute(self) -> int:
         self.clock.advance_s(MINUTE_S)
         if not any(not message.dead for message in self.messages):
-            state = WatchState(first_s=NOW_S, queue_empty_s=self.now_s)
-            self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
+            self.put(WatchState(first_s=NOW_S, queue_empty_s=self.now_s))
         self.freshness.keep()
         return self.freshness.answer().through_s
 
@@ -336,7 +321,6 @@ def test_what_is_redriven_during_a_look_holds_back_although_the_queues_depth_is_
     monkeypatch.setattr(Depth, "depth", depth)
     region.minute()
     region.clock.advance_s(55)
-    seen_empty = WatchState(first_s=NOW_S, queue_empty_s=region.now_s)
-    region.items.put(Put(table=Table.LEDGER, item=seen_empty.to_item()))
+    region.put(WatchState(first_s=NOW_S, queue_empty_s=region.now_s))
     region.freshness.keep()
     assert region.freshness.answer().through_s <= message.first_sent_s

@@ -1,13 +1,12 @@
 """Verification over a region in memory: it passes when all is well, and names what is wrong; plans and parts of it."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
@@ -25,10 +24,11 @@ from metering.audit.verification import (
 )
 from metering.audit.verifier import PlanCheck, Verifier, judge_contents
 from metering.ledger.booked_hours import Pointer
-from metering.ledger.markers import marker_key
+from metering.ledger.markers import Marker, marker_key
 from metering.ledger.periods import Period
 from metering.ledger.usage.items import newest_run_of
 from metering.onramps.coverage.looking import SLOT_S
+from metering.onramps.plans import Plan
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.sender import Sender
 from metering.replay.synthesis import Shipment, Synthesis
@@ -46,13 +46,6 @@ from tests.support.stage import settings
 from tests.support.usage_items import change, usage_of
 from tests.support.verdicts import marker_of
 from tests.unit.onramps.coverage.world import HOUR, LOG, plan
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from metering.ledger.markers import Marker
-    from metering.onramps.plans import Plan
-
 
 BASE_S = 1_795_525_200
 NOW_S = BASE_S + 4_000

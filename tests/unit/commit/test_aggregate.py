@@ -1,11 +1,8 @@
 """The aggregator over the in-memory ports: every verdict and every branch of the replies."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from errno import ENOSPC
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +10,7 @@ from metering import metric_names
 from metering.commit.deduplication import Verdict
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.hours import parse_hour
+from metering.intake.admission import Admission
 from metering.intake.batches import Allowance, BatchReader, BatchReading, DecodedBatch
 from metering.ledger.commits import CommitRecord, commit_key
 from metering.ledger.notes.watch import HELD_PK, HeldMessage
@@ -20,17 +18,13 @@ from metering.ledger.periods import Period
 from metering.ledger.shards import SHARDS_KEY
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.stores.objects import quarantined_batch_key
+from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.rows import plain_hash
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
 from tests.support.stage import STAGE
 from tests.support.verdicts import refused_batch
-
-if TYPE_CHECKING:
-    from metering.intake.admission import Admission
-    from metering.ledger.markers import Marker
-    from metering.stores.queues import Delivery
 
 THROTTLED = UnavailableError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False)
 NO_REPLY = UnavailableError("dynamodb.TransactWriteItems", "timeout")
@@ -569,7 +563,7 @@ def test_a_commit_that_was_planned_before_a_months_end_is_built_as_it_was_planne
 
 
 def _change_marker(world: SmallWorld, batch_id: str, **changes: object) -> None:
-    changed: Marker = replace(world.marker(batch_id), **changes)  # type: ignore[arg-type]  # its own fields
+    changed = replace(world.marker(batch_id), **changes)  # type: ignore[arg-type]  # its own fields
     world.items.put(Put(table=Table.LEDGER, item=changed.to_item()))
 
 

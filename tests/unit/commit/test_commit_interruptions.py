@@ -1,8 +1,6 @@
 """Kills and lost replies at every single call of an invocation, one after the other."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,14 +8,10 @@ from metering.commit.deduplication import Verdict
 from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.ledger.periods import Period
+from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from tests.support.memory.clock import DeadlineAt
 from tests.support.small_world import NOW_S, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from metering.stores.queues import Delivery
 
 NO_REPLY = UnavailableError("aws", "timeout")
 

@@ -1,7 +1,5 @@
 """Packing is pure: every batch in one commit, every commit in one transaction (P14)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from hypothesis import given

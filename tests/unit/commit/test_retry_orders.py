@@ -1,17 +1,16 @@
 """Retries by id and under new ids, with the message's copies, in every order: each content counts once."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.commit.deduplication import Verdict
 from metering.errors import OperationFailedError
 from metering.ledger.markers import Marker, marker_key
+from metering.quarantine.entries import Entry
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S
 from tests.property.sent import inline, pointing
@@ -21,11 +20,6 @@ from tests.support.region import MemoryRegion, quarantine_of
 from tests.support.small_world import KilledError
 from tests.support.stage import settings
 from tests.support.usage_items import usage_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.quarantine.entries import Entry
 
 NOW_S = 1_796_083_200
 SETTINGS = settings()

@@ -1,21 +1,15 @@
 """The tally: nothing is acknowledged by being left out."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from metering.commit.deduplication import Content, Copy, Verdict
 from metering.commit.verdict_writer import Tally
+from metering.stores.queues import Delivery
 from tests.support.memory.clock import UNHURRIED
 from tests.support.memory.metrics import MemoryMetrics
 from tests.support.memory.rows import PlainBatchReader
 from tests.support.small_world import batch, delivery
 from tests.support.stage import ADMISSION
-
-if TYPE_CHECKING:
-    from metering.stores.queues import Delivery
 
 ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
 

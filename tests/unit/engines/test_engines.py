@@ -1,23 +1,15 @@
 """`make engines` judges what engines answer, and is red when it must be; DuckDB's part of it runs here."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.engines import __main__ as command
 from tests.engines.__main__ import damaged, judge, questions
-from tests.engines.engines import by_duckdb, find_java, why_no_spark
-from tests.engines.replayed import HUGE, Sum, replayed
+from tests.engines.engines import Question, by_duckdb, find_java, why_no_spark
+from tests.engines.replayed import HUGE, Replayed, Sum, Totals, replayed
 from tests.engines.statements import PAGE, statement
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.engines.engines import Question
-    from tests.engines.replayed import Replayed, Totals
 
 
 @pytest.fixture(scope="module")

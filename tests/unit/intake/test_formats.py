@@ -1,7 +1,5 @@
 """The table of formats is complete, and knowing a format's name needs none of its libraries."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import get_args

@@ -1,7 +1,5 @@
 """Every form of message, right and wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any
@@ -30,31 +28,28 @@ def test_source_and_sequence_may_be_left_out_together() -> None:
     assert (answer.source_id, answer.sequence) == ("", None)
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ("", ["not_json"]),
-        ("not json", ["not_json"]),
-        ("[]", ["unknown_message"]),
-        ("null", ["unknown_message"]),
-        ("{}", ["unknown_message"]),
-        ('"text"', ["unknown_message"]),
-        ("[" * 100_000, ["too_deeply_nested"]),
-        ('{"a":' * 100_000, ["too_deeply_nested"]),
-        ("\ud800", ["not_json"]),
-        ('{"batch_id": "x"', ["not_json"]),
-        ("x" * (1024 * 1024 + 1), ["message_too_large"]),
-        ("é" * (512 * 1024 + 1), ["message_too_large"]),
-        ('{"Event": "s3:Other"}', ["unknown_message"]),
-        ('{"Records": []}', ["invalid_notification"]),
-        ('{"Records": {}}', ["invalid_notification"]),
-        ('{"Records": [1]}', ["invalid_notification"]),
-        ('{"Type": "Notification", "Message": "hello"}', ["invalid_notification"]),
-        ('{"Type": "Notification", "Message": 5}', ["invalid_notification"]),
-        ('{"source": "aws.s3", "detail-type": "Object Created", "detail": 5}', ["invalid_notification"]),
-        ('{"specversion": "1.0"}', ["invalid_cloud_event"] * 4),
-    ],
-)
+@pytest.mark.parametrize(("body", "expected"), [
+    ("", ["not_json"]),
+    ("not json", ["not_json"]),
+    ("[]", ["unknown_message"]),
+    ("null", ["unknown_message"]),
+    ("{}", ["unknown_message"]),
+    ('"text"', ["unknown_message"]),
+    ("[" * 100_000, ["too_deeply_nested"]),
+    ('{"a":' * 100_000, ["too_deeply_nested"]),
+    ("\ud800", ["not_json"]),
+    ('{"batch_id": "x"', ["not_json"]),
+    ("x" * (1024 * 1024 + 1), ["message_too_large"]),
+    ("é" * (512 * 1024 + 1), ["message_too_large"]),
+    ('{"Event": "s3:Other"}', ["unknown_message"]),
+    ('{"Records": []}', ["invalid_notification"]),
+    ('{"Records": {}}', ["invalid_notification"]),
+    ('{"Records": [1]}', ["invalid_notification"]),
+    ('{"Type": "Notification", "Message": "hello"}', ["invalid_notification"]),
+    ('{"Type": "Notification", "Message": 5}', ["invalid_notification"]),
+    ('{"source": "aws.s3", "detail-type": "Object Created", "detail": 5}', ["invalid_notification"]),
+    ('{"specversion": "1.0"}', ["invalid_cloud_event"] * 4),
+])  # fmt: skip
 def test_what_is_no_batch_message_is_refused_without_an_id(body: str, expected: list[str]) -> None:
     answer = Desk().refused(body)
     assert reasons(answer) == expected
@@ -64,41 +59,38 @@ def test_what_is_no_batch_message_is_refused_without_an_id(body: str, expected: 
     assert answer.evidence == body.encode("utf-8", "surrogatepass")[: 1024 * 1024]
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"schema": "metering.batch/2"}, "unsupported_schema"),
-        ({"schema": ...}, "unsupported_schema"),
-        ({"batch_id": ""}, "invalid_batch_id"),
-        ({"batch_id": ...}, "invalid_batch_id"),
-        ({"batch_id": "x" * 129}, "invalid_batch_id"),
-        ({"batch_id": "a b"}, "invalid_batch_id"),
-        ({"batch_id": "a\n"}, "invalid_batch_id"),
-        ({"batch_id": "a#b"}, "invalid_batch_id"),
-        ({"batch_id": 5}, "invalid_batch_id"),
-        ({"batch_id": "\ud800"}, "invalid_batch_id"),
-        ({"source_id": ""}, "invalid_source"),
-        ({"source_id": "s" * 129}, "invalid_source"),
-        ({"source_id": "a\x1b"}, "invalid_source"),
-        ({"source_id": ...}, "invalid_source"),
-        ({"sequence": ...}, "invalid_source"),
-        ({"sequence": -1}, "invalid_source"),
-        ({"sequence": 1.5}, "invalid_source"),
-        ({"sequence": True}, "invalid_source"),
-        ({"sequence": 2**63}, "invalid_source"),
-        ({"record_count": ...}, "invalid_record_count"),
-        ({"record_count": "1"}, "invalid_record_count"),
-        ({"record_count": True}, "invalid_record_count"),
-        ({"record_count": float("nan")}, "invalid_record_count"),
-        ({"record_count": 2}, "record_count_mismatch"),
-        ({"record_count": 50_001}, "too_many_records"),
-        ({"records_": ...}, "invalid_records"),
-        ({"records_": {}}, "invalid_records"),
-        ({"records_": "x"}, "invalid_records"),
-        ({"location": {}}, "invalid_location"),
-        ({"sha256": "xyz"}, "invalid_location"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({"schema": "metering.batch/2"}, "unsupported_schema"),
+    ({"schema": ...}, "unsupported_schema"),
+    ({"batch_id": ""}, "invalid_batch_id"),
+    ({"batch_id": ...}, "invalid_batch_id"),
+    ({"batch_id": "x" * 129}, "invalid_batch_id"),
+    ({"batch_id": "a b"}, "invalid_batch_id"),
+    ({"batch_id": "a\n"}, "invalid_batch_id"),
+    ({"batch_id": "a#b"}, "invalid_batch_id"),
+    ({"batch_id": 5}, "invalid_batch_id"),
+    ({"batch_id": "\ud800"}, "invalid_batch_id"),
+    ({"source_id": ""}, "invalid_source"),
+    ({"source_id": "s" * 129}, "invalid_source"),
+    ({"source_id": "a\x1b"}, "invalid_source"),
+    ({"source_id": ...}, "invalid_source"),
+    ({"sequence": ...}, "invalid_source"),
+    ({"sequence": -1}, "invalid_source"),
+    ({"sequence": 1.5}, "invalid_source"),
+    ({"sequence": True}, "invalid_source"),
+    ({"sequence": 2**63}, "invalid_source"),
+    ({"record_count": ...}, "invalid_record_count"),
+    ({"record_count": "1"}, "invalid_record_count"),
+    ({"record_count": True}, "invalid_record_count"),
+    ({"record_count": float("nan")}, "invalid_record_count"),
+    ({"record_count": 2}, "record_count_mismatch"),
+    ({"record_count": 50_001}, "too_many_records"),
+    ({"records_": ...}, "invalid_records"),
+    ({"records_": {}}, "invalid_records"),
+    ({"records_": "x"}, "invalid_records"),
+    ({"location": {}}, "invalid_location"),
+    ({"sha256": "xyz"}, "invalid_location"),
+])  # fmt: skip
 def test_a_wrong_field_of_the_message_refuses_the_batch(changes: dict[str, Any], expected: str) -> None:
     answer = Desk().refused(message([record()], **changes))
     assert expected in reasons(answer)
@@ -199,21 +191,18 @@ def test_a_wrong_sha256_is_refused_with_the_content_hash() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("bucket", "key"),
-    [
-        (BUCKET, "drop/a"),
-        (BUCKET, "lake/a"),
-        (BUCKET, "ingest"),
-        (BUCKET, "ingest/"),
-        (BUCKET, "ingest/../lake/a"),
-        (BUCKET, "/ingest/a"),
-        (BUCKET, ""),
-        ("other", "ingest/a"),
-        (BUCKET, "ingest/" + "x" * 1024),
-        (BUCKET, "ingest/\x00"),
-    ],
-)
+@pytest.mark.parametrize(("bucket", "key"), [
+    (BUCKET, "drop/a"),
+    (BUCKET, "lake/a"),
+    (BUCKET, "ingest"),
+    (BUCKET, "ingest/"),
+    (BUCKET, "ingest/../lake/a"),
+    (BUCKET, "/ingest/a"),
+    (BUCKET, ""),
+    ("other", "ingest/a"),
+    (BUCKET, "ingest/" + "x" * 1024),
+    (BUCKET, "ingest/\x00"),
+])  # fmt: skip
 def test_only_objects_below_ingest_of_the_own_bucket_are_read(bucket: str, key: str) -> None:
     location = {"bucket": bucket, "key": key, "format": "ndjson", "compression": "none"}
     answer = Desk().refused(message(record_count=1, location=location))
@@ -341,12 +330,8 @@ def test_one_notification_may_announce_several_objects() -> None:
     answers = desk.read_all({"Records": entries})
     assert [type(answer) for answer in answers] == [DecodedBatch, *[RefusedBatch] * 4, NoBatch, NoBatch, RefusedBatch]
     assert [answer.reason for answer in answers if isinstance(answer, RefusedBatch)] == [
-        "object_missing",
-        "unknown_suffix",
-        "location_not_allowed",
-        "location_not_allowed",
-        "invalid_notification",
-    ]
+        "object_missing", "unknown_suffix", "location_not_allowed", "location_not_allowed", "invalid_notification",
+    ]  # fmt: skip
     assert len({answer.batch_id for answer in answers if isinstance(answer, RefusedBatch)}) == 5
 
 

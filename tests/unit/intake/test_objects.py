@@ -1,13 +1,12 @@
 """Objects of every wrong kind: each is refused by its reason, in bounded time and memory."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
 import tracemalloc
 import zlib
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +21,6 @@ from metering.units import MIB
 from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import BUCKET, PACK, SENT_AT_S, Desk, message, ndjson, parquet, pointer, reasons, record
 from tests.support.stage import ADMISSION, LIMITS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _LIMITS = ReadLimits(object_bytes=4 * MIB)
 
@@ -197,18 +193,15 @@ def columns(**changes: object) -> Mapping[str, object]:
     return good | {name.rstrip("_"): value for name, value in changes.items()}
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        pa.array([SENT_AT_S - 300], pa.int64()),
-        pa.array([SENT_AT_S - 300], pa.uint32()),
-        pa.array([SENT_AT_S - 300], pa.uint64()),
-        pa.array([SENT_AT_S - 300], pa.timestamp("s")),
-        pa.array([(SENT_AT_S - 300) * 10**3], pa.timestamp("ms", "UTC")),
-        pa.array([(SENT_AT_S - 300) * 10**6], pa.timestamp("us", "Europe/Berlin")),
-        pa.array([(SENT_AT_S - 300) * 10**9 + 999], pa.timestamp("ns", "UTC")),
-    ],
-)
+@pytest.mark.parametrize("start", [
+    pa.array([SENT_AT_S - 300], pa.int64()),
+    pa.array([SENT_AT_S - 300], pa.uint32()),
+    pa.array([SENT_AT_S - 300], pa.uint64()),
+    pa.array([SENT_AT_S - 300], pa.timestamp("s")),
+    pa.array([(SENT_AT_S - 300) * 10**3], pa.timestamp("ms", "UTC")),
+    pa.array([(SENT_AT_S - 300) * 10**6], pa.timestamp("us", "Europe/Berlin")),
+    pa.array([(SENT_AT_S - 300) * 10**9 + 999], pa.timestamp("ns", "UTC")),
+])  # fmt: skip
 def test_times_come_as_timestamps_of_any_unit_or_integers(start: pa.Array) -> None:
     desk = Desk().put("ingest/x", parquet(pa.table(columns(start=start, bytes=pa.array([7], pa.int16())))))
     answer = desk.decoded(pointer("ingest/x", "parquet"))
@@ -229,22 +222,19 @@ def test_text_columns_of_any_arrow_kind_are_read(kind: pa.DataType) -> None:
     assert len(desk.decoded(pointer("ingest/x", "parquet")).rows) == 1
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"account_id": pa.array([123456789012])},
-        {"service": pa.array([b"AmazonEC2"], pa.binary())},
-        {"bytes": pa.array(["5"])},
-        {"bytes": pa.array([5.0])},
-        {"bytes": pa.array([5], pa.decimal128(20))},
-        {"bytes": pa.array([[5]])},
-        {"bytes": pa.array([True])},
-        {"start": pa.array(["2026-11-24T13:00:00Z"])},
-        {"start": pa.array([5], pa.date32())},
-        {"end": pa.array([{"seconds": 5}])},
-        {"from_": pa.array([["us-east-1"]])},
-    ],
-)
+@pytest.mark.parametrize("changes", [
+    {"account_id": pa.array([123456789012])},
+    {"service": pa.array([b"AmazonEC2"], pa.binary())},
+    {"bytes": pa.array(["5"])},
+    {"bytes": pa.array([5.0])},
+    {"bytes": pa.array([5], pa.decimal128(20))},
+    {"bytes": pa.array([[5]])},
+    {"bytes": pa.array([True])},
+    {"start": pa.array(["2026-11-24T13:00:00Z"])},
+    {"start": pa.array([5], pa.date32())},
+    {"end": pa.array([{"seconds": 5}])},
+    {"from_": pa.array([["us-east-1"]])},
+])  # fmt: skip
 def test_a_column_of_another_type_refuses_the_object(changes: dict[str, pa.Array]) -> None:
     assert read(parquet(pa.table(columns(**changes))), "parquet") == ["parquet_wrong_type"]
 
@@ -264,18 +254,15 @@ def test_other_columns_are_not_even_read() -> None:
     assert desk.decoded(pointer("ingest/x", "parquet")).records == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (b"PAR1", "object_truncated"),
-        (b"PAR1" + b"x" * 100, "object_truncated"),
-        (b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1", "parquet_unreadable"),
-        (b"PAR1" + b"\xff" * 100 + b"\x20\0\0\0PAR1", "parquet_unreadable"),
-        (b"PAR1\0\0\0\0PAR1", "parquet_unreadable"),
-        (b"PARE" + b"x" * 100 + b"PARE", "parquet_unsupported"),
-        (b"hello", "wrong_format"),
-    ],
-)
+@pytest.mark.parametrize(("body", "reason"), [
+    (b"PAR1", "object_truncated"),
+    (b"PAR1" + b"x" * 100, "object_truncated"),
+    (b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1", "parquet_unreadable"),
+    (b"PAR1" + b"\xff" * 100 + b"\x20\0\0\0PAR1", "parquet_unreadable"),
+    (b"PAR1\0\0\0\0PAR1", "parquet_unreadable"),
+    (b"PARE" + b"x" * 100 + b"PARE", "parquet_unsupported"),
+    (b"hello", "wrong_format"),
+])  # fmt: skip
 def test_what_is_no_parquet_file_is_refused(body: bytes, reason: str) -> None:
     assert read(body, "parquet") == [reason]
 
@@ -339,21 +326,18 @@ def test_an_encoding_that_unfolds_without_bound_is_refused() -> None:
     assert read(body, "parquet") == ["parquet_unsupported"]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"data_page_version": "2.0", "compression": "zstd"},
-        {"use_dictionary": False, "compression": "none"},
-        {
-            "use_dictionary": False,
-            "column_encoding": {"bytes": "DELTA_BINARY_PACKED", "resource_id": "DELTA_LENGTH_BYTE_ARRAY"},
-        },
-        {"write_page_checksum": True, "write_page_index": True, "compression": "brotli"},
-        {"data_page_size": 64, "row_group_size": 100, "compression": "gzip"},
-        {"version": "1.0", "compression": "lz4", "use_deprecated_int96_timestamps": True},
-        {"compression": "snappy", "store_schema": False},
-    ],
-)
+@pytest.mark.parametrize("options", [
+    {"data_page_version": "2.0", "compression": "zstd"},
+    {"use_dictionary": False, "compression": "none"},
+    {
+        "use_dictionary": False,
+        "column_encoding": {"bytes": "DELTA_BINARY_PACKED", "resource_id": "DELTA_LENGTH_BYTE_ARRAY"},
+    },
+    {"write_page_checksum": True, "write_page_index": True, "compression": "brotli"},
+    {"data_page_size": 64, "row_group_size": 100, "compression": "gzip"},
+    {"version": "1.0", "compression": "lz4", "use_deprecated_int96_timestamps": True},
+    {"compression": "snappy", "store_schema": False},
+])  # fmt: skip
 def test_files_of_all_common_writers_are_read_alike(options: dict[str, object]) -> None:
     desk = Desk()
     records = [record(resource_id=f"i-{n}", start=SENT_AT_S - n, end=SENT_AT_S, bytes=n) for n in range(3_000)]

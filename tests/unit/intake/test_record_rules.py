@@ -1,19 +1,15 @@
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from metering.intake.admission import Admission
 from metering.intake.record_rules import record_problems
 from metering.intake.records import decode_record
 from metering.intake.work import Reason
 from tests.support.reading import SENT_AT_S, Desk, message, record
 from tests.support.stage import ADMISSION
 from tests.support.stage import admission as changed_admission
-
-if TYPE_CHECKING:
-    from metering.intake.admission import Admission
 
 
 def problems(text: str | bytes, admission: Admission | None = None) -> list[str]:
@@ -65,24 +61,21 @@ def test_a_bad_field_is_refused_by_its_reason(changes: dict[str, Any], reason: s
     assert Desk().refused(message([json.loads(text)])).reason == reason
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"bytes": 0},
-        {"bytes": 2**63 - 1},
-        {"bytes": 1e3},
-        {"resource_id": "r" * 512},
-        {"resource_id": "\U0001f600" * 512},
-        {"usage_type": "USW2-NatGateway-Bytes"},
-        {"usage_type": None},
-        {"start": SENT_AT_S - 35 * 86400, "end": SENT_AT_S - 35 * 86400 + 3600},
-        {"start": SENT_AT_S + 300, "end": SENT_AT_S + 300},
-        {"to": "ap-southeast-9/apse9-az1"},
-        {"to": "unknown"},
-        {"from": "cloudfront", "service": "AmazonCloudFront", "usage_type": "EU-DataTransfer-Out-Bytes"},
-        {"unknown": {"deep": [1]}},
-    ],
-)
+@pytest.mark.parametrize("changes", [
+    {"bytes": 0},
+    {"bytes": 2**63 - 1},
+    {"bytes": 1e3},
+    {"resource_id": "r" * 512},
+    {"resource_id": "\U0001f600" * 512},
+    {"usage_type": "USW2-NatGateway-Bytes"},
+    {"usage_type": None},
+    {"start": SENT_AT_S - 35 * 86400, "end": SENT_AT_S - 35 * 86400 + 3600},
+    {"start": SENT_AT_S + 300, "end": SENT_AT_S + 300},
+    {"to": "ap-southeast-9/apse9-az1"},
+    {"to": "unknown"},
+    {"from": "cloudfront", "service": "AmazonCloudFront", "usage_type": "EU-DataTransfer-Out-Bytes"},
+    {"unknown": {"deep": [1]}},
+])  # fmt: skip
 def test_the_edges_of_what_is_allowed_are_metered(changes: dict[str, Any]) -> None:
     assert len(Desk().decoded(message([record() | changes])).rows) == 1
 
@@ -90,28 +83,19 @@ def test_the_edges_of_what_is_allowed_are_metered(changes: dict[str, Any]) -> No
 def test_every_problem_is_reported_at_once_in_a_fixed_order() -> None:
     bad = {"account_id": 1, "service": "", "direction": "up", "from": "x", "to": 2, "bytes": -1, "start": "x", "end": 5}
     assert problems(json.dumps(bad)) == [
-        "missing_field",
-        "invalid_account_id",
-        "invalid_service",
-        "invalid_direction",
-        "invalid_from",
-        "invalid_to",
-        "invalid_bytes",
-        "invalid_start",
-    ]
+        "missing_field", "invalid_account_id", "invalid_service", "invalid_direction", "invalid_from", "invalid_to",
+        "invalid_bytes", "invalid_start",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (b"{", Reason.RECORD_NOT_JSON),
-        (b"\xff\xfe", Reason.RECORD_NOT_JSON),
-        (b"", Reason.RECORD_NOT_JSON),
-        (b"7", Reason.RECORD_NOT_AN_OBJECT),
-        (b"null", Reason.RECORD_NOT_AN_OBJECT),
-        (b"[" * 10_000, Reason.TOO_DEEPLY_NESTED),
-    ],
-)
+@pytest.mark.parametrize(("text", "reason"), [
+    (b"{", Reason.RECORD_NOT_JSON),
+    (b"\xff\xfe", Reason.RECORD_NOT_JSON),
+    (b"", Reason.RECORD_NOT_JSON),
+    (b"7", Reason.RECORD_NOT_AN_OBJECT),
+    (b"null", Reason.RECORD_NOT_AN_OBJECT),
+    (b"[" * 10_000, Reason.TOO_DEEPLY_NESTED),
+])  # fmt: skip
 def test_what_is_no_record_at_all_is_refused(text: bytes, reason: Reason) -> None:
     assert problems(text) == [reason]
 

@@ -1,7 +1,5 @@
 """What a producer owns by its name, and who counts as the sender of a message."""
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 
@@ -121,17 +119,14 @@ def test_other_texts_are_no_senders(text: str) -> None:
         decode_services(text)
 
 
-@pytest.mark.parametrize(
-    ("texts", "canonical"),
-    [
-        (["1000", "1e3", "1000.0", "0.1e4", "1E+3", "1000000e-3"], "1000"),
-        (["0", "-0", "0.0", "0e9", "-0.00E-5"], "0"),
-        (["1.5", "15e-1", "0.15e1", "1.50"], "15e-1"),
-        (["1e400"], "1e400"),
-        (["9007199254740993.0"], "9007199254740993"),
-        (["NaN"], "NaN"),
-    ],
-)
+@pytest.mark.parametrize(("texts", "canonical"), [
+    (["1000", "1e3", "1000.0", "0.1e4", "1E+3", "1000000e-3"], "1000"),
+    (["0", "-0", "0.0", "0e9", "-0.00E-5"], "0"),
+    (["1.5", "15e-1", "0.15e1", "1.50"], "15e-1"),
+    (["1e400"], "1e400"),
+    (["9007199254740993.0"], "9007199254740993"),
+    (["NaN"], "NaN"),
+])  # fmt: skip
 def test_a_number_has_one_canonical_text(texts: list[str], canonical: str) -> None:
     assert {canonical_number(text) for text in texts} == {canonical}
 

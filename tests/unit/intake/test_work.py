@@ -1,14 +1,13 @@
 """Work and memory of an object are bounded, also of one that stays within every other limit."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import random
 import time
 import tracemalloc
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -27,9 +26,6 @@ from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import PACK, SENT_AT_S, Desk, ndjson, parquet, pointer, reasons
 from tests.support.reading import record as good_record
 from tests.support.stage import ADMISSION, LIMITS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def record(**changes: object) -> dict[str, Any]:

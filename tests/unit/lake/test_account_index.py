@@ -1,10 +1,10 @@
 """The index of a closed month's objects: an account's row groups and no others, in files that any engine reads."""
 
-from __future__ import annotations
-
 import io
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -25,6 +25,7 @@ from metering.lake.parquet.usage_files import (
     usage_writer,
 )
 from metering.lake.ports import in_order, rows_of_days, usage_digest
+from metering.ledger.periods import FrozenMonth
 from metering.stores.objects import closed_accounts_key, closed_days_key
 from metering.units import HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
@@ -32,12 +33,6 @@ from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import by_day
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from metering.ledger.periods import FrozenMonth
 
 MONTH, FIRST_S = "2026-10", 1_790_812_800
 Row = tuple[UsageKey, Total]

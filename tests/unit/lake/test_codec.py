@@ -1,10 +1,9 @@
 """Staging objects hold what was read, no more and no less."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +14,6 @@ from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.parquet.hour_rows import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
 from metering.lake.ports import LAKE_COLUMNS, StagedBatch
 from tests.support.reading import SENT_AT_S, Desk, message, parquet, pointer, record
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _HOUR_S = 1_795_525_200
 

@@ -1,26 +1,20 @@
 """Compaction changes no total; staging goes when it may, and not before."""
 
-from __future__ import annotations
-
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.lake.plan import Plan
+from metering.lake.ports import LakeWriter, MergedFile
 from metering.ledger.booked_hours import pointer_key
 from metering.ledger.notes.lake import Cleaning, cleanings
 from metering.ledger.runs import lake_chain, newest_run
 from metering.stores.writes import Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, dying, record
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from contextlib import AbstractContextManager
-
-    from metering.lake.ports import LakeWriter, MergedFile
 
 LATE = NOW_S - 20 * DAY_S
 

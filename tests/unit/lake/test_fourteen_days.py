@@ -1,10 +1,8 @@
 """Fourteen days of the real worker and the real compactor: late data makes few files, however long it comes."""
 
-from __future__ import annotations
-
 import statistics
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +13,6 @@ from tests.support.lake_world import HOUR, NOW_S, World, load_batches
 from tests.support.memory.lake import PlainLake
 from tests.support.memory.rows import PlainRecord, plain_body
 from tests.support.stage import compaction
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 DAYS = 14
 START_S = NOW_S - NOW_S % DAY_S

@@ -1,10 +1,10 @@
 """Objects of closed months: exact for any number of bytes, in one order, read by row groups."""
 
-from __future__ import annotations
-
 import hashlib
+from collections.abc import Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import duckdb
 import pytest
@@ -15,6 +15,7 @@ from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.hours import month_bounds_s
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 from metering.lake.ports import in_order, row_place, rows_of_days, usage_digest
+from metering.ledger.periods import FrozenMonth
 from metering.stores.objects import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
@@ -22,12 +23,6 @@ from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainFrozenFiles, by_day, merge, of_day
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from metering.ledger.periods import FrozenMonth
 
 MONTH = "2026-10"
 FIRST_S, _ = month_bounds_s(MONTH)

@@ -1,7 +1,5 @@
 """Orphans: fenced first, judged once when they are old enough, and again once a day."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,9 +1,7 @@
 """Lake files: every row once, sorted by account, read back exactly, by us and by engines that know nothing of us."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -34,9 +32,6 @@ from metering.usage.totals import Total, add_totals, sum_totals
 from tests.support.lake_world import HOUR
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 Row = tuple[int, str, str, int, int, str]  # Booked hour, account, resource, bytes, start and batch.
 

@@ -1,8 +1,6 @@
 """Plans: what is due, how it is cut into files, and which commits are taken for the last time."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +11,6 @@ from metering.stores.objects import lake_file_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.stage import compaction
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NOW_S = 1_795_527_000
 TODAY = NOW_S - NOW_S % HOUR_S

@@ -1,7 +1,5 @@
 """Large files are read one at a time, small ones side by side, and each comes with its own result."""
 
-from __future__ import annotations
-
 import threading
 import time
 

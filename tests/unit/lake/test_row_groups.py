@@ -1,7 +1,5 @@
 """Row groups are read by the calling thread, in few reads, and give what Arrow gives."""
 
-from __future__ import annotations
-
 import ast
 import io
 import random

@@ -1,7 +1,5 @@
 """Scratch folders: leftovers of dead processes go, those of living ones stay."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

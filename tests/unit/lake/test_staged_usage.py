@@ -1,8 +1,7 @@
 """The usage of a staging object is the sum of its rows by booked hour, key and correction, for any bytes (P7)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -14,9 +13,6 @@ from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import Desk, message, record
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _HOUR_S = 1_795_525_200
 _KEY = "staging/2026-11-24/c1.parquet"

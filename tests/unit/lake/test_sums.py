@@ -1,18 +1,12 @@
 """Sums of many parts: exact, and no dearer the more groups there are."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
+import pytest
 
 from metering.lake.parquet import reader
 from metering.lake.parquet.reader import Sums
 from metering.lake.ports import BATCH_QUERY
 from metering.usage.totals import Total
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def part(first: int, count: int) -> pa.Table:

@@ -1,8 +1,6 @@
 """Totals beside lake files: made while a file is merged, put before it, and never a reason for a wrong figure."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -26,9 +24,6 @@ from tests.support.memory.lake import PlainLake
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.rows import PlainRow, encode_rows
 from tests.unit.lake.test_parquet_lake import Row, rows_of_a_commit, staging
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 AFTER_S = month_bounds_s("2026-10")[1]
 

@@ -1,25 +1,19 @@
 """The view shows each accepted row once, whether its commit waits, is placed, published or cleaned, at every moment."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.lake.ports import USAGE_QUERY, usage_of
+from metering.lake.view import LakeView
+from metering.ledger.booked_hours import HourState
 from metering.ledger.commits import CommitRecord, waiting_commits
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total, UsageKey
 from tests.support.lake_world import HOUR, NOW_S, World, dying, record
 from tests.support.memory.frozen import merge
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.lake.view import LakeView
-    from metering.ledger.booked_hours import HourState
-    from metering.usage.totals import Total, UsageKey
 
 LATE = NOW_S - 20 * DAY_S
 LATE_HOUR = LATE - LATE % HOUR_S

@@ -1,7 +1,5 @@
 """Events as an HTTP API and the URL of a function send them (payload format 2.0)."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 from typing import Any

@@ -1,15 +1,15 @@
 """The aggregator function: SQS event in, partial batch response out."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.aggregator.handler import Intake, handle
 from lambdas.emf import EmfMetrics
+from lambdas.sqs import SqsEvent
 from lambdas.start import Started
 from metering.adapters.inert import NoQueue
 from metering.commit.aggregator import Aggregator
@@ -24,14 +24,6 @@ from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
 from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pytest
-
-    from lambdas.sqs import SqsEvent
-
 
 _NO_QUEUE = NoQueue()
 

@@ -1,13 +1,11 @@
 """The function of the API: the same answer over both fronts, and nothing secret in what it writes."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -15,12 +13,10 @@ from aws_lambda_powertools import Logger
 from lambdas.api.handler import Serving, handle
 from lambdas.emf import EmfMetrics
 from lambdas.start import Started
+from metering.api.authentication import Grant
 from metering.errors import UnavailableError
 from tests.api.world import FIRST, ApiWorld
 from tests.unit.lambdas.api_requests import body_of, request
-
-if TYPE_CHECKING:
-    from metering.api.authentication import Grant
 
 _NUMBERS = itertools.count()
 USAGE = "from=2026-11-01&to=2026-12-01&group_by=usage_type"
@@ -167,13 +163,10 @@ class _Broken:
         raise self._error
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "kind"),
-    [
-        (UnavailableError("dynamodb.GetItem", "throttled"), 503, "unavailable"),
-        (RuntimeError("a fault with 123456789012 in it"), 500, "fault"),
-    ],
-)
+@pytest.mark.parametrize(("error", "status", "kind"), [
+    (UnavailableError("dynamodb.GetItem", "throttled"), 503, "unavailable"),
+    (RuntimeError("a fault with 123456789012 in it"), 500, "fault"),
+])  # fmt: skip
 def test_what_fails_by_our_fault_is_a_problem_and_counted_as_such(
     capsys: pytest.CaptureFixture[str], error: Exception, status: int, kind: str
 ) -> None:

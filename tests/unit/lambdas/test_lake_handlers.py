@@ -1,13 +1,11 @@
 """The lake's functions do one unit of work a tick, and a tick that comes twice changes nothing more."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -19,6 +17,7 @@ from lambdas.compactor import handler as compactor
 from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.rollup import handler as rollup
+from lambdas.sqs import SqsRecord
 from lambdas.start import Started
 from metering.adapters.aws.item_attributes import to_attributes
 from metering.adapters.aws.session import Access, Clients
@@ -28,23 +27,18 @@ from metering.ledger.markers import marker_key
 from metering.ledger.notes.checks import DROPS_KEY
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.notes.watch import Completeness
+from metering.rollup.rollup import RollupTick
 from metering.settings import as_environment
 from metering.stores.writes import Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 from metering.version import package_version
+from metering.wiring.jobs import LakeJobs
 from metering.wiring.lake import rollup_tick
 from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.small_world import batch, delivery
 from tests.support.stage import settings
 from tests.unit.lambdas.api_requests import request
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lambdas.sqs import SqsRecord
-    from metering.rollup.rollup import RollupTick
-    from metering.wiring.jobs import LakeJobs
 
 
 @dataclass(frozen=True)
@@ -314,14 +308,15 @@ def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLed
     assert ledger.asked == 1
 
 
+def message(name: str) -> SqsRecord:
+    """A batch, as the event source mapping hands it over."""
+    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
+    return {"messageId": name, "receiptHandle": name, "body": delivery(batch(1)).body, "attributes": attributes}
+
+
 def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_error(ledger: FormatLedger) -> None:
     ledger.throttled = True
-    sent = delivery(batch(1))
-    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
-    records: list[SqsRecord] = [
-        {"messageId": name, "receiptHandle": name, "body": sent.body, "attributes": attributes} for name in "mn"
-    ]
-    assert aggregate({"Records": records}, Invocation()) == {
+    assert aggregate({"Records": [message("m"), message("n")]}, Invocation()) == {
         "batchItemFailures": [{"itemIdentifier": "m"}, {"itemIdentifier": "n"}]
     }
 
@@ -345,9 +340,6 @@ def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
 def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
     """It raises, so the mapping deletes none of them; and nothing was asked of the ledger but its format."""
     ledger.item = NEWER.to_item()
-    sent = delivery(batch(1))
-    attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
-    record: SqsRecord = {"messageId": "m", "receiptHandle": "m", "body": sent.body, "attributes": attributes}
     with pytest.raises(FormatTooNewError):
-        aggregate({"Records": [record]}, Invocation())
+        aggregate({"Records": [message("m")]}, Invocation())
     assert ledger.put == []

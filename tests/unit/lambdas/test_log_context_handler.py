@@ -1,10 +1,8 @@
 """The log-context function: a context if one is due, and a look at what is missing whatever became of it."""
 
-from __future__ import annotations
-
 import io
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -15,9 +13,6 @@ from lambdas.log_context.handler import handle
 from lambdas.start import Started
 from metering.errors import UnavailableError
 from tests.unit.onramps.context.test_document import KeeperSetup
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Look:

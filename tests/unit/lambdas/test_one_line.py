@@ -1,14 +1,13 @@
 """Each function logs one info line a unit of work: what it came to. MiniStack waits 50 ms for one that never comes."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -50,9 +49,6 @@ from tests.unit.lambdas.api_requests import request
 from tests.unit.onramps import test_arrivals
 from tests.unit.onramps.context.test_document import KeeperSetup
 from tests.unit.operations import test_canary, test_watch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 class Context:

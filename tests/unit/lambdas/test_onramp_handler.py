@@ -1,25 +1,21 @@
 """The on-ramp function: events of S3 in, verdicts counted, partial batch response out."""
 
-from __future__ import annotations
-
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
 from lambdas.onramp.handler import handle
+from lambdas.sqs import SqsEvent
 from lambdas.start import Started
 from metering.errors import UnavailableError
+from metering.onramps.arrivals import Arrivals
 from metering.onramps.reading import Others
 from tests.support.log_events import bus_event, notification, through_sns
 from tests.unit.onramps.test_arrivals import KEY, World, a_context, taken
-
-if TYPE_CHECKING:
-    from lambdas.sqs import SqsEvent
-    from metering.onramps.arrivals import Arrivals
 
 
 class Context:
@@ -56,15 +52,12 @@ def counted(output: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        bus_event("acme-logs", KEY),
-        notification("acme-logs", KEY),
-        through_sns(notification("acme-logs", KEY)),
-        through_sns(bus_event("acme-logs", KEY)),
-    ],
-)
+@pytest.mark.parametrize("body", [
+    bus_event("acme-logs", KEY),
+    notification("acme-logs", KEY),
+    through_sns(notification("acme-logs", KEY)),
+    through_sns(bus_event("acme-logs", KEY)),
+])  # fmt: skip
 def test_a_new_file_is_taken_however_its_event_came(body: str, capsys: pytest.CaptureFixture[str]) -> None:
     world = World(context=a_context())
     assert handle(event(body), Context(), parts_of(world)) == {"batchItemFailures": []}
@@ -92,15 +85,12 @@ def test_only_trouble_that_passes_goes_back_to_the_queue(capsys: pytest.CaptureF
     }
 
 
-@pytest.mark.parametrize(
-    ("verdict", "counter"),
-    [
-        ("metered", "LogFilesMetered"),
-        ("repeated", "LogFilesRepeated"),
-        ("conflict", "LogFilesConflict"),
-        ("empty", "LogFilesEmpty"),
-    ],
-)
+@pytest.mark.parametrize(("verdict", "counter"), [
+    ("metered", "LogFilesMetered"),
+    ("repeated", "LogFilesRepeated"),
+    ("conflict", "LogFilesConflict"),
+    ("empty", "LogFilesEmpty"),
+])  # fmt: skip
 def test_each_verdict_has_its_counter(verdict: str, counter: str, capsys: pytest.CaptureFixture[str]) -> None:
     world = World(says=taken(verdict=verdict), context=a_context())  # type: ignore[arg-type]  # of the parameters
     handle(event(bus_event("acme-logs", KEY)), Context(), parts_of(world))

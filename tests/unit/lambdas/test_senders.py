@@ -3,11 +3,10 @@
 SenderIds are crafted, because emulators give the account id to all senders.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +37,6 @@ from tests.support.senders_world import (
     record_of,
     registered_producer,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 LINE = (json.dumps(record_of(B_ACCOUNT, 7)) + "\n").encode()
 A_LINE = (json.dumps(record_of(A_ACCOUNT, 9)) + "\n").encode()

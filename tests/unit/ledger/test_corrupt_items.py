@@ -1,7 +1,5 @@
 """Items that are not what may be there: named, never read as something legal, and nothing unrelated stops for them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,9 +1,7 @@
 """A ledger that newer code wrote is touched by nobody who does not know its format."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,13 +15,9 @@ from metering.ledger.format_version import (
     check_readable,
     remember_format,
 )
+from metering.stores.items import ItemStore
 from metering.stores.writes import Put, Table
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.stores.items import ItemStore
 
 NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_generation=2)
 

@@ -1,8 +1,7 @@
 """A glance at a marker says what the whole marker says, or refuses it with the same words."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,14 +9,10 @@ from hypothesis import strategies as st
 
 from metering.errors import LedgerCorruptError
 from metering.ledger.markers import Marker, MarkerGlance
+from metering.stores.writes import Item
 from metering.units import HOUR_S
 from metering.usage.totals import Total
 from tests.support.verdicts import marker_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.stores.writes import Item
 
 ITEM: dict[str, Any] = marker_of(
     "b1",

@@ -1,10 +1,8 @@
 """Lowering or raising the number of shards abandons nothing."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +15,6 @@ from tests.support.lake_world import HOUR, World, record
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LOST = UnavailableError("dynamodb.PutItem", "no answer", may_have_applied=True)
 

@@ -1,9 +1,7 @@
 """What verification takes from the ledger: markers and conflicts of its batches; notes of retries are neither."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +10,6 @@ from metering.ledger.retries import RetryNote
 from metering.stores.writes import Item, Put, Table
 from tests.support.memory.items import MemoryItemStore
 from tests.support.verdicts import conflict_of, marker_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CONFLICT = conflict_of("b2")
 

@@ -1,7 +1,5 @@
 """The bars of the load test and of the race: each can be missed, and what is just on it passes."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace
@@ -132,16 +130,12 @@ def test_a_race_on_its_bars_has_no_problem() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("changes", "missed"),
-    [
-        ({OURS: (200.0, 6.1)}, "Powertools' units at 16 keys"),
-        ({OURS: (200.0, 3.5)}, "exact rival's units"),
-        ({OURS: (199.0, 3.4)}, "Powertools' batches/s"),
-        ({"transact": (101.0, 34.0)}, "exact rival's batches/s"),
-    ],
-    ids=["units", "units-of-exact", "rate", "rate-of-exact"],
-)
+@pytest.mark.parametrize(("changes", "missed"), [
+    ({OURS: (200.0, 6.1)}, "Powertools' units at 16 keys"),
+    ({OURS: (200.0, 3.5)}, "exact rival's units"),
+    ({OURS: (199.0, 3.4)}, "Powertools' batches/s"),
+    ({"transact": (101.0, 34.0)}, "exact rival's batches/s"),
+], ids=["units", "units-of-exact", "rate", "rate-of-exact"])  # fmt: skip
 def test_each_bar_of_the_race_can_be_missed(changes: dict[str, tuple[float, float]], missed: str) -> None:
     assert any(missed in problem for problem in problems_of(_levels(**changes), []))
 
@@ -282,15 +276,12 @@ def test_tenths_that_differ_without_a_trend_are_flat() -> None:
     assert trends(legs(NOISY)) == []
 
 
-@pytest.mark.parametrize(
-    ("rates", "said"),
-    [
-        (tuple(700.0 - 15 * tenth for tenth in range(10)), "rate fell from 700 to 565"),
-        (tuple(rate * 0.97**tenth for tenth, rate in enumerate(NOISY)), "rate fell"),
-        ((700.0,) * 5 + (500.0,) * 5, "rate fell"),
-        ((700.0,) * 9, "not finished"),
-    ],
-)
+@pytest.mark.parametrize(("rates", "said"), [
+    (tuple(700.0 - 15 * tenth for tenth in range(10)), "rate fell from 700 to 565"),
+    (tuple(rate * 0.97**tenth for tenth, rate in enumerate(NOISY)), "rate fell"),
+    ((700.0,) * 5 + (500.0,) * 5, "rate fell"),
+    ((700.0,) * 9, "not finished"),
+])  # fmt: skip
 def test_a_rate_that_falls_is_told(rates: tuple[float, ...], said: str) -> None:
     [problem] = trends(legs(rates))
     assert problem.startswith(said)

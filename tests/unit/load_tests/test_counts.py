@@ -1,14 +1,13 @@
 """What the emulator counts is what DynamoDB bills: the same calls, over the rules of the developer guide."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys
 from collections import defaultdict
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,12 +17,8 @@ from load_tests.wire.many_kinds import ManyKinds
 from load_tests.wire.region import SEED, Load
 from load_tests.wire.sitecustomize import COUNTS_FILE, Counts, _Dynamo
 from metering.intake.batches import DecodedBatch
+from metering.usage.totals import UsageKind
 from tests.support.reading import Desk
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from metering.usage.totals import UsageKind
 
 
 class Emulator(ModuleType):

@@ -1,10 +1,8 @@
 """The region of the scale harness is consistent however large, and its projection says what does not hold."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +29,6 @@ from metering.stores.objects import lake_prefix
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BEGIN_S = month_bounds_s("2026-09")[0]
 
@@ -209,14 +204,11 @@ def test_usage_that_is_updated_is_told_so_that_keeping_it_is_no_time_of_the_job(
     assert items.computed["updated"] == 1
 
 
-@pytest.mark.parametrize(
-    ("large", "problem"),
-    [
-        (_result(0.1, 4.0), "times the target"),
-        (_result(0.1, 2.0, memory_mib=200), "MiB at 3 times"),
-        (_result(0.1, 20.0), "grows faster"),
-    ],
-)
+@pytest.mark.parametrize(("large", "problem"), [
+    (_result(0.1, 4.0), "times the target"),
+    (_result(0.1, 2.0, memory_mib=200), "MiB at 3 times"),
+    (_result(0.1, 20.0), "grows faster"),
+])  # fmt: skip
 def test_what_does_not_hold_is_named(large: Result, problem: str) -> None:
     found = project(JOB, _result(0.01, 1.1), large)
     assert any(problem in each for each in found.problems)

@@ -1,7 +1,5 @@
 """Quarantine entries: listing what was refused, and sending it again by the contract's rule."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import replace

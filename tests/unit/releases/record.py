@@ -11,26 +11,21 @@ without a transaction; notes of the reconciler. Beside it stands what that relea
 roll-up and its compactor are done.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metering.adapters.aws.item_attributes import to_attributes
 from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Total, UsageKey
 from tests.support.lake_world import World, record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from metering.usage.totals import Total, UsageKey
 
 OCTOBER_30_S = int(datetime(2026, 10, 30, 10, 30, tzinfo=UTC).timestamp())
 ACCOUNTS = tuple(f"11000000000{digit}" for digit in range(5))

@@ -1,7 +1,5 @@
 """A region as release 0.2.0 left it is read to the byte, and gone on with (`record.py` says what is in it)."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,15 +1,10 @@
 """Interrupts a process of the roll-up at one of its calls: it dies, its reply is lost, or others work meanwhile."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import Self
 
 from metering.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.unit.rollup.small_region import SmallRegion
+from tests.unit.rollup.small_region import SmallRegion
 
 
 class KilledError(Exception):

@@ -1,8 +1,6 @@
 """A region of waiting commits of plain rows, without workers: what the roll-up finds, and what it makes of it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from metering.hours import hour_of
 from metering.ledger.commits import Waiting
@@ -10,20 +8,16 @@ from metering.ledger.usage.items import is_usage_item
 from metering.ledger.usage.kinds import KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.clock import Retrier
+from metering.stores.items import ItemStore
 from metering.stores.objects import ObjectStore, staging_key
 from metering.stores.writes import ActionLimits, Item, Put, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals, by_hour
+from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.lake import PlainLake
 from tests.support.memory.rows import PlainRow, encode_rows, plain_usage
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from metering.stores.items import ItemStore
-    from tests.support.memory.clock import DeadlineAt
 
 NOW_S = 1_795_651_200  # 2026-11-26T00:00Z
 ACCOUNT = "123456789012"

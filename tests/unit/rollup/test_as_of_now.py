@@ -1,7 +1,5 @@
 """Usage as of now is exact whatever the roll-up is doing, for accounts whose commits are anywhere on their way."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from functools import partial
 from itertools import count

@@ -1,10 +1,8 @@
 """A process dies, its reply is lost, or another works on the same chain: usage and lists are exact all the same."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,9 +11,6 @@ from metering.ledger.commits import waiting_in
 from metering.units import HOUR_S
 from tests.unit.rollup.interruptions import AtCall, KilledError, die, lose
 from tests.unit.rollup.small_region import NOW_S, SmallRegion, row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _OLD_S = NOW_S - 5 * HOUR_S
 

@@ -1,7 +1,5 @@
 """One process that rolls up: what a run books, what it places, and when it begins."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from itertools import count
 

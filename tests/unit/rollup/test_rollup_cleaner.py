@@ -1,7 +1,5 @@
 """What is left behind by runs of the roll-up that are long over."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from itertools import count
 

@@ -1,21 +1,16 @@
 """A tick of the roll-up function goes on until the next one begins."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.ledger.commits import waiting_in
 from metering.ledger.runs import newest_first
 from metering.rollup.rollup import RollupTick
+from metering.stores.clock import Clock
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.rollup.small_region import SmallRegion, row
-
-if TYPE_CHECKING:
-    from metering.stores.clock import Clock
 
 
 def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> RollupTick:

@@ -1,23 +1,17 @@
 """Calls side by side: results in order, no call after an error, and nothing behind the caller's back."""
 
-from __future__ import annotations
-
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.stores.clock import Retrier, do_all, side_by_side
 from metering.stores.items import item_bytes, value_bytes
+from metering.stores.writes import Value
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from metering.stores.writes import Value
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import json
 from importlib import resources
@@ -16,48 +14,45 @@ def usage_type(direction: str, from_text: str, to_text: str) -> str:
     return classify(direction, from_location, to_location).usage_type
 
 
-@pytest.mark.parametrize(
-    ("direction", "from_text", "to_text", "expected"),
-    [
-        ("out", "us-east-1", "internet", "DataTransfer-Out-Bytes"),
-        ("in", "internet", "us-east-1/use1-az2", "DataTransfer-In-Bytes"),
-        ("out", "us-west-2", "internet", "USW2-DataTransfer-Out-Bytes"),
-        ("out", "eu-west-1", "internet", "EU-DataTransfer-Out-Bytes"),
-        ("out", "ap-south-1", "internet", "APS3-DataTransfer-Out-Bytes"),
-        ("out", "us-east-1", "cloudfront", "CloudFront-Out-Bytes"),
-        ("in", "cloudfront", "us-west-2", "USW2-CloudFront-In-Bytes"),
-        ("out", "us-east-1/use1-az1", "unknown", "Unclassified-Out-Bytes"),
-        ("in", "unknown", "us-west-2", "USW2-Unclassified-In-Bytes"),
-        ("out", "us-east-1", "us-west-2", "USE1-USW2-AWS-Out-Bytes"),
-        ("in", "us-east-1", "us-west-2", "USW2-USE1-AWS-In-Bytes"),
-        ("out", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "USW2-DataTransfer-Regional-Bytes"),
-        ("in", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "USW2-DataTransfer-Regional-Bytes"),
-        ("out", "us-east-1/use1-az1", "us-east-1/use1-az2", "DataTransfer-Regional-Bytes"),
-        ("out", "us-west-2/usw2-az1", "us-west-2/usw2-az1", "USW2-C3DataTransfer-Out-Bytes"),
-        ("in", "us-west-2", "us-west-2/usw2-az1", "USW2-C3DataTransfer-In-Bytes"),
-        ("out", "us-east-1", "us-east-1", "C3DataTransfer-Out-Bytes"),
-        ("out", "us-east-1", "cn-north-1", "DataTransfer-Out-Bytes"),
-        ("in", "us-east-1", "us-gov-west-1", "UGW1-USE1-AWS-In-Bytes"),
-        ("out", "ap-southeast-1", "us-gov-west-1", "APS1-UGW1-AWS-Out-Bytes"),
-        ("in", "us-gov-west-1", "ap-southeast-1/apse1-az1", "APS1-UGW1-AWS-In-Bytes"),
-        ("out", "us-gov-east-1", "us-east-1", "UGE1-USE1-AWS-Out-Bytes"),
-        ("out", "us-gov-west-1", "internet", "UGW1-DataTransfer-Out-Bytes"),
-        ("out", "us-gov-west-1", "cn-north-1", "UGW1-DataTransfer-Out-Bytes"),
-        ("in", "cn-north-1", "us-gov-west-1", "UGW1-DataTransfer-In-Bytes"),
-        ("out", "us-east-1", "us-iso-east-1", "DataTransfer-Out-Bytes"),
-        ("out", "us-gov-west-1", "us-isob-east-1", "UGW1-DataTransfer-Out-Bytes"),
-        ("out", "us-east-1", "us-isof-south-1", "DataTransfer-Out-Bytes"),
-        ("out", "eu-west-1", "eu-isoe-west-1", "EU-DataTransfer-Out-Bytes"),
-        ("in", "eusc-de-east-1", "eu-central-1", "EUC1-DataTransfer-In-Bytes"),
-        ("out", "us-gov-west-1", "us-gov-east-1", "UGW1-UGE1-AWS-Out-Bytes"),
-        ("out", "cn-north-1", "cn-northwest-1", "CNN1-CNW1-AWS-Out-Bytes"),
-        ("in", "cn-north-1", "cn-northwest-1/cnnw1-az1", "CNW1-CNN1-AWS-In-Bytes"),
-        ("out", "cn-northwest-1", "internet", "CNW1-DataTransfer-Out-Bytes"),
-        ("out", "cn-north-1", "us-gov-west-1", "CNN1-DataTransfer-Out-Bytes"),
-        ("in", "us-east-1", "cn-north-1", "CNN1-DataTransfer-In-Bytes"),
-        ("out", "ap-southeast-9", "internet", "ap-southeast-9-DataTransfer-Out-Bytes"),
-    ],
-)
+@pytest.mark.parametrize(("direction", "from_text", "to_text", "expected"), [
+    ("out", "us-east-1", "internet", "DataTransfer-Out-Bytes"),
+    ("in", "internet", "us-east-1/use1-az2", "DataTransfer-In-Bytes"),
+    ("out", "us-west-2", "internet", "USW2-DataTransfer-Out-Bytes"),
+    ("out", "eu-west-1", "internet", "EU-DataTransfer-Out-Bytes"),
+    ("out", "ap-south-1", "internet", "APS3-DataTransfer-Out-Bytes"),
+    ("out", "us-east-1", "cloudfront", "CloudFront-Out-Bytes"),
+    ("in", "cloudfront", "us-west-2", "USW2-CloudFront-In-Bytes"),
+    ("out", "us-east-1/use1-az1", "unknown", "Unclassified-Out-Bytes"),
+    ("in", "unknown", "us-west-2", "USW2-Unclassified-In-Bytes"),
+    ("out", "us-east-1", "us-west-2", "USE1-USW2-AWS-Out-Bytes"),
+    ("in", "us-east-1", "us-west-2", "USW2-USE1-AWS-In-Bytes"),
+    ("out", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "USW2-DataTransfer-Regional-Bytes"),
+    ("in", "us-west-2/usw2-az1", "us-west-2/usw2-az2", "USW2-DataTransfer-Regional-Bytes"),
+    ("out", "us-east-1/use1-az1", "us-east-1/use1-az2", "DataTransfer-Regional-Bytes"),
+    ("out", "us-west-2/usw2-az1", "us-west-2/usw2-az1", "USW2-C3DataTransfer-Out-Bytes"),
+    ("in", "us-west-2", "us-west-2/usw2-az1", "USW2-C3DataTransfer-In-Bytes"),
+    ("out", "us-east-1", "us-east-1", "C3DataTransfer-Out-Bytes"),
+    ("out", "us-east-1", "cn-north-1", "DataTransfer-Out-Bytes"),
+    ("in", "us-east-1", "us-gov-west-1", "UGW1-USE1-AWS-In-Bytes"),
+    ("out", "ap-southeast-1", "us-gov-west-1", "APS1-UGW1-AWS-Out-Bytes"),
+    ("in", "us-gov-west-1", "ap-southeast-1/apse1-az1", "APS1-UGW1-AWS-In-Bytes"),
+    ("out", "us-gov-east-1", "us-east-1", "UGE1-USE1-AWS-Out-Bytes"),
+    ("out", "us-gov-west-1", "internet", "UGW1-DataTransfer-Out-Bytes"),
+    ("out", "us-gov-west-1", "cn-north-1", "UGW1-DataTransfer-Out-Bytes"),
+    ("in", "cn-north-1", "us-gov-west-1", "UGW1-DataTransfer-In-Bytes"),
+    ("out", "us-east-1", "us-iso-east-1", "DataTransfer-Out-Bytes"),
+    ("out", "us-gov-west-1", "us-isob-east-1", "UGW1-DataTransfer-Out-Bytes"),
+    ("out", "us-east-1", "us-isof-south-1", "DataTransfer-Out-Bytes"),
+    ("out", "eu-west-1", "eu-isoe-west-1", "EU-DataTransfer-Out-Bytes"),
+    ("in", "eusc-de-east-1", "eu-central-1", "EUC1-DataTransfer-In-Bytes"),
+    ("out", "us-gov-west-1", "us-gov-east-1", "UGW1-UGE1-AWS-Out-Bytes"),
+    ("out", "cn-north-1", "cn-northwest-1", "CNN1-CNW1-AWS-Out-Bytes"),
+    ("in", "cn-north-1", "cn-northwest-1/cnnw1-az1", "CNW1-CNN1-AWS-In-Bytes"),
+    ("out", "cn-northwest-1", "internet", "CNW1-DataTransfer-Out-Bytes"),
+    ("out", "cn-north-1", "us-gov-west-1", "CNN1-DataTransfer-Out-Bytes"),
+    ("in", "us-east-1", "cn-north-1", "CNN1-DataTransfer-In-Bytes"),
+    ("out", "ap-southeast-9", "internet", "ap-southeast-9-DataTransfer-Out-Bytes"),
+])  # fmt: skip
 def test_traffic_has_the_usage_type_of_the_contracts_table(
     direction: str, from_text: str, to_text: str, expected: str
 ) -> None:
@@ -76,24 +71,21 @@ def test_every_prefix_is_used_once() -> None:
     assert len(set(prefixes.values())) == len(prefixes) == 38
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "us-east-1a",
-        "us-east-1/",
-        "us-east-1/us-east-1a",
-        "us-east-1/eu-west-1c",
-        "us-east-1/USE1-AZ1",
-        "u-east-1",
-        "us-east-1/" + "z" * 33,
-        "us-east-1\n",
-        "us-east-1/a/b",
-        "us-east-",
-        "Internet",
-        "us-" + "a" * 64 + "-1",
-    ],
-)
+@pytest.mark.parametrize("text", [
+    "",
+    "us-east-1a",
+    "us-east-1/",
+    "us-east-1/us-east-1a",
+    "us-east-1/eu-west-1c",
+    "us-east-1/USE1-AZ1",
+    "u-east-1",
+    "us-east-1/" + "z" * 33,
+    "us-east-1\n",
+    "us-east-1/a/b",
+    "us-east-",
+    "Internet",
+    "us-" + "a" * 64 + "-1",
+])  # fmt: skip
 def test_what_is_no_location_is_refused(text: str) -> None:
     assert isinstance(parse_location(text), str)
 
@@ -105,20 +97,17 @@ def test_known_and_unknown_locations_are_taken(text: str) -> None:
     assert isinstance(parse_location(text), Location)
 
 
-@pytest.mark.parametrize(
-    ("region", "partition"),
-    [
-        ("us-east-1", "aws"),
-        ("cn-north-1", "aws-cn"),
-        ("us-gov-west-1", "aws-us-gov"),
-        ("us-iso-east-1", "aws-iso"),
-        ("us-isob-east-1", "aws-iso-b"),
-        ("us-isof-south-1", "aws-iso-f"),
-        ("eu-isoe-west-1", "aws-iso-e"),
-        ("eusc-de-east-1", "aws-eusc"),
-        ("xx-new-1", "aws"),
-    ],
-)
+@pytest.mark.parametrize(("region", "partition"), [
+    ("us-east-1", "aws"),
+    ("cn-north-1", "aws-cn"),
+    ("us-gov-west-1", "aws-us-gov"),
+    ("us-iso-east-1", "aws-iso"),
+    ("us-isob-east-1", "aws-iso-b"),
+    ("us-isof-south-1", "aws-iso-f"),
+    ("eu-isoe-west-1", "aws-iso-e"),
+    ("eusc-de-east-1", "aws-eusc"),
+    ("xx-new-1", "aws"),
+])  # fmt: skip
 def test_the_partition_for_billing_follows_the_name(region: str, partition: str) -> None:
     assert partition_of(region) == partition
 

@@ -1,15 +1,11 @@
 """SDK clients whose answers are given beforehand; no network."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.stub import Stubber
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OUTPUTS = (
     "IngestQueueUrl", "DeadLetterQueueUrl", "DataBucketName", "LedgerTableName", "UsageTableName", "PageTopicArn",

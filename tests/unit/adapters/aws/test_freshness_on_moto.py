@@ -1,11 +1,9 @@
 """`complete_through` over the AWS adapters: an emulator measures no age, and says how it delivers again."""
 
-from __future__ import annotations
-
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 from moto import mock_aws
@@ -19,11 +17,6 @@ from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from tests.support.emulated import item_store, make_resources
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
-
 VISIBILITY_S = 1
 MAX_RECEIVES = 3
 
@@ -34,8 +27,10 @@ def queues(clients: Clients) -> tuple[str, str]:
     dead = clients.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
-    attributes: dict[QueueAttributeNameType, str] = {"VisibilityTimeout": str(VISIBILITY_S), "RedrivePolicy": policy}
-    return clients.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"], dead
+    ingest = clients.sqs.create_queue(
+        QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_S), "RedrivePolicy": policy}
+    )
+    return ingest["QueueUrl"], dead
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """EC2's Describe calls become a description, in accounts and regions; what is denied is named."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,9 +14,6 @@ from metering.adapters.aws.session import Access, Clients
 from metering.errors import OperationFailedError, UnavailableError
 from metering.onramps.context.inventory import context_of
 from tests.support.describing import ranges
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PARTNER_ROLE = "arn:aws:iam::444455556666:role/metering-context"
 

@@ -1,10 +1,9 @@
 """What `DynamoDbItemStore` sends, and what it makes of answers that no emulator gives."""
 
-from __future__ import annotations
-
 import json
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import (
@@ -22,6 +21,7 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.parsers import ResponseParserError
+from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,11 +46,6 @@ from metering.errors import (
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, Foreign, Key, Put, Table, Update, Value
 from tests.unit.adapters.aws.stubs import client, stubbed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from botocore.stub import Stubber
 
 TABLES = {Table.LEDGER: "the-ledger", Table.USAGE: "the-usage"}
 KEY = {"pk": {"S": "a"}, "sk": {"S": "b"}}
@@ -365,16 +360,10 @@ def translation(error: Exception) -> UnavailableError:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "ThrottlingException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "SlowDown",
-        "TransactionConflictException",
-    ],
-)
+@pytest.mark.parametrize("code", [
+    "ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "SlowDown",
+    "TransactionConflictException",
+])  # fmt: skip
 def test_a_throttle_at_the_first_attempt_is_sure_to_have_changed_nothing(code: str) -> None:
     assert translation(failure(code, 400)).may_have_applied is False
 
@@ -383,52 +372,41 @@ def test_a_throttle_after_a_retry_says_nothing_of_the_attempt_before() -> None:
     assert translation(failure("ThrottlingException", 400, retries=1)).may_have_applied is True
 
 
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        ("InternalServerError", 500),
-        ("InternalError", 500),
-        ("ServiceUnavailable", 503),
-        ("RequestTimeout", 400),
-        ("TransactionInProgressException", 400),
-        ("SomethingNew", 502),
-    ],
-)
+@pytest.mark.parametrize(("code", "status"), [
+    ("InternalServerError", 500),
+    ("InternalError", 500),
+    ("ServiceUnavailable", 503),
+    ("RequestTimeout", 400),
+    ("TransactionInProgressException", 400),
+    ("SomethingNew", 502),
+])  # fmt: skip
 def test_the_outcome_of_a_server_error_is_unknown(code: str, status: int) -> None:
     assert translation(failure(code, status)).may_have_applied is True
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ReadTimeoutError(endpoint_url=URL),
-        ConnectTimeoutError(endpoint_url=URL),
-        ConnectionClosedError(endpoint_url=URL),
-        EndpointConnectionError(endpoint_url=URL),
-        ResponseStreamingError(error="reset"),
-        IncompleteReadError(actual_bytes=1, expected_bytes=2),
-        FlexibleChecksumError(error_msg="differs"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+@pytest.mark.parametrize("error", [
+    ReadTimeoutError(endpoint_url=URL),
+    ConnectTimeoutError(endpoint_url=URL),
+    ConnectionClosedError(endpoint_url=URL),
+    EndpointConnectionError(endpoint_url=URL),
+    ResponseStreamingError(error="reset"),
+    IncompleteReadError(actual_bytes=1, expected_bytes=2),
+    FlexibleChecksumError(error_msg="differs"),
+], ids=lambda error: type(error).__name__)  # fmt: skip
 def test_the_outcome_of_a_broken_connection_is_unknown(error: Exception) -> None:
     assert translation(error).may_have_applied is True
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        failure("ValidationException", 400),
-        failure("AccessDeniedException", 400),
-        failure("ResourceNotFoundException", 400),
-        failure("ExpiredTokenException", 400),
-        SSLError(endpoint_url=URL, error=OSError("certificate verify failed")),
-        NoCredentialsError(),
-        ParamValidationError(report="wrong"),
-        KeyError("a bug"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("error", [
+    failure("ValidationException", 400),
+    failure("AccessDeniedException", 400),
+    failure("ResourceNotFoundException", 400),
+    failure("ExpiredTokenException", 400),
+    SSLError(endpoint_url=URL, error=OSError("certificate verify failed")),
+    NoCredentialsError(),
+    ParamValidationError(report="wrong"),
+    KeyError("a bug"),
+], ids=str)  # fmt: skip
 def test_what_is_not_known_to_be_transient_passes_through_as_it_is(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, translated("dynamodb.PutItem"):
         raise error
@@ -529,21 +507,11 @@ def test_a_number_is_exact_however_it_is_written(text: str) -> None:
     assert decoded[item_attributes.ITEM_VALUES] == [from_attributes({"n": {"N": text}})]
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        b"",
-        b"[]",
-        b"not JSON",
-        b'{"Items": [{"pk": {"S": "a"}',
-        b'{"Items": [{"pk": {"B": "YQ=="}}]}',
-        b'{"Items": [{"pk": {"NULL": true}}]}',
-        b'{"Items": [{"pk": {"N": 5}}]}',
-        b'{"Items": [{"pk": "a"}]}',
-        b'{"Items": [], "Unheard": 1}',
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("reply", [
+    b"", b"[]", b"not JSON", b'{"Items": [{"pk": {"S": "a"}', b'{"Items": [{"pk": {"B": "YQ=="}}]}',
+    b'{"Items": [{"pk": {"NULL": true}}]}', b'{"Items": [{"pk": {"N": 5}}]}', b'{"Items": [{"pk": "a"}]}',
+    b'{"Items": [], "Unheard": 1}',
+], ids=str)  # fmt: skip
 def test_what_is_not_understood_is_left_to_botocore_whole(reply: bytes) -> None:
     response, decoded = taken(reply)
     assert (response["body"], decoded) == (reply, {})
@@ -568,17 +536,13 @@ def test_an_updated_item_is_exactly_that_of_the_slow_way(item: dict[str, Value])
     assert json.loads(cast("bytes", response["body"])) == rest
 
 
-@pytest.mark.parametrize(
-    ("reply", "status"),
-    [
-        (b"", 200),
-        (b"{}", 200),
-        (b'{"Attributes": {"pk": {"B": "YQ=="}}}', 200),
-        (b'{"Attributes": {"pk": {"S": "a"}}, "Unheard": 1}', 200),
-        (b'{"Attributes": {"pk": {"S": "a"}}}', 400),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("reply", "status"), [
+    (b"", 200),
+    (b"{}", 200),
+    (b'{"Attributes": {"pk": {"B": "YQ=="}}}', 200),
+    (b'{"Attributes": {"pk": {"S": "a"}}, "Unheard": 1}', 200),
+    (b'{"Attributes": {"pk": {"S": "a"}}}', 400),
+], ids=str)  # fmt: skip
 def test_an_update_that_is_not_understood_or_refused_is_left_to_botocore(reply: bytes, status: int) -> None:
     response, decoded = updated(reply, status)
     assert (response["body"], decoded) == (reply, {})

@@ -1,11 +1,9 @@
 """A call that an emulator lacks counts as absent, never as a failure, and one place decides which answers say so."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -17,12 +15,7 @@ from metering.adapters.aws.probe import AwsAccount, has_http_apis
 from metering.adapters.aws.queues import SqsQueue
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
 from tests.unit.adapters.aws.stubs import stubbed
-from tests.unit.adapters.aws.test_region_life import StubbedClients, described
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from metering.adapters.aws.session import Clients
+from tests.unit.adapters.aws.test_region_life import clients_of, described
 
 ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
 # LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.
@@ -46,7 +39,7 @@ def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], 
 
 
 def stacks(client: Any) -> CloudFormationStacks:
-    return CloudFormationStacks(lambda _: cast("Clients", StubbedClients(cloudformation=client)))
+    return CloudFormationStacks(lambda _: clients_of(cloudformation=client))
 
 
 # Call -> what the adapter is asked, and its result.
@@ -69,7 +62,7 @@ LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
         lambda client: SqsQueue(client, "http://127.0.0.1:9/1/dead").start_redrive(), "None",
     ),
     ("apigatewayv2", "get_apis"): (
-        lambda client: has_http_apis(cast("Clients", SimpleNamespace(client=lambda _service: client))), "False",
+        lambda client: has_http_apis(clients_of(client=lambda _service: client)), "False",
     ),
 }  # fmt: skip
 BEFORE = {"sqs": [("get_queue_attributes", {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:dead"}})]}

@@ -1,16 +1,17 @@
 """What `S3ObjectStore` makes of answers that no emulator gives."""
 
-from __future__ import annotations
-
 import io
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
+from botocore.stub import Stubber
 from urllib3.response import HTTPResponse
 
 from metering.adapters.aws.log_buckets import S3LogStore
@@ -23,16 +24,9 @@ from metering.errors import (
     OperationFailedError,
     UnavailableError,
 )
+from metering.onramps.sources import LogStore
 from tests.unit.adapters.aws.stubs import client as made_client
 from tests.unit.adapters.aws.stubs import stubbed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from botocore.stub import Stubber
-
-    from metering.onramps.sources import LogStore
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """Queues, alerts and figures: what is sent, and what is made of partial failures."""
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 
 from metering.adapters.aws.alerts import CloudWatchGauges, SnsAlerts
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
@@ -20,11 +20,6 @@ from metering.operations.logged_errors import AlarmState, Subscriber
 from metering.stores.queues import Redelivery
 from metering.units import MIB
 from tests.unit.adapters.aws.stubs import client, stubbed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from botocore.stub import Stubber
 
 URL = "https://sqs.us-east-1.amazonaws.com/1/q"
 
@@ -197,15 +192,12 @@ def test_a_deadline_is_what_the_invocation_says() -> None:
     assert LambdaDeadline(Context()).remaining_ms() == 1234
 
 
-@pytest.mark.parametrize(
-    ("policy", "receives"),
-    [
-        ('{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:d", "maxReceiveCount": 5}', 5),
-        ('{"maxReceiveCount": "7"}', 7),
-        ("", None),
-        (None, None),
-    ],
-)
+@pytest.mark.parametrize(("policy", "receives"), [
+    ('{"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:d", "maxReceiveCount": 5}', 5),
+    ('{"maxReceiveCount": "7"}', 7),
+    ("", None),
+    (None, None),
+])  # fmt: skip
 def test_the_queue_itself_says_how_it_delivers_again(
     sqs: tuple[Any, Stubber], policy: str | None, receives: int | None
 ) -> None:
@@ -267,20 +259,17 @@ def test_one_query_reads_all_functions_newest_first_and_bounded() -> None:
     assert len(waits) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ('{"level":"ERROR","message":"x"}', True),
-        ('{"level": "CRITICAL"}', True),
-        ("[ERROR] ValueError: x", True),
-        ("metering.errors.SettingsError: METERING_LEDGER_TABLE: Field required", True),
-        ("2026-11-25T10:00:00Z 4f Task timed out after 60.00 seconds", True),
-        ("RequestId: 4f Error: Runtime exited with error: signal: killed", True),
-        ('{"level":"INFO","message":"figures published"}', False),
-        ("    raise SettingsError(problems) from error", False),
-        ("REPORT RequestId: 4f Duration: 1 ms", False),
-    ],
-)
+@pytest.mark.parametrize(("text", "error"), [
+    ('{"level":"ERROR","message":"x"}', True),
+    ('{"level": "CRITICAL"}', True),
+    ("[ERROR] ValueError: x", True),
+    ("metering.errors.SettingsError: METERING_LEDGER_TABLE: Field required", True),
+    ("2026-11-25T10:00:00Z 4f Task timed out after 60.00 seconds", True),
+    ("RequestId: 4f Error: Runtime exited with error: signal: killed", True),
+    ('{"level":"INFO","message":"figures published"}', False),
+    ("    raise SettingsError(problems) from error", False),
+    ("REPORT RequestId: 4f Duration: 1 ms", False),
+])  # fmt: skip
 def test_the_query_finds_errors_and_leaves_the_rest(text: str, *, error: bool) -> None:
     insights = Insights({"status": "Complete", "results": []})
     logs_of(insights, []).errors(["watch"], from_s=1, to_s=2, limit=1)

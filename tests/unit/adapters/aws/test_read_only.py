@@ -1,10 +1,9 @@
 """Clients that only read refuse every other call before anything is sent, whatever the credentials allow."""
 
-from __future__ import annotations
-
 import pickle
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -17,11 +16,6 @@ from metering.adapters.aws.stacks import stack_outputs
 from metering.errors import SettingsError
 from metering.stores.writes import Delete, Key, Put, Table, Update
 from tests.unit.adapters.aws.stubs import OUTPUTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from botocore.client import BaseClient
 
 # Nothing listens on port 9 of this machine (discard), so a call that is let through cannot connect.
 ACCESS = Access(region="us-east-1", endpoint_url="http://127.0.0.1:9", access_key=("test", "test"))
@@ -105,19 +99,15 @@ def test_the_environment_says_where_and_arguments_say_it_louder() -> None:
     assert Access.from_env({"AWS_DEFAULT_REGION": "eu-north-1"}).region == "eu-north-1"
 
 
-@pytest.mark.parametrize(
-    ("environ", "key"),
-    [
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}, ("test", "test")),
-        ({"AWS_ENDPOINT_URL": "http://localhost:4566"}, ("test", "test")),
-        ({"LOCALSTACK_HOST": "localhost:4566"}, ("test", "test")),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_ACCESS_KEY_ID": "x"}, None),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_PROFILE": "x"}, None),
-        ({"AWS_ENDPOINT_URL": "https://vpce.example.com"}, None),
-        ({}, None),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("environ", "key"), [
+    ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}, ("test", "test")),
+    ({"AWS_ENDPOINT_URL": "http://localhost:4566"}, ("test", "test")),
+    ({"LOCALSTACK_HOST": "localhost:4566"}, ("test", "test")),
+    ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_ACCESS_KEY_ID": "x"}, None),
+    ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_PROFILE": "x"}, None),
+    ({"AWS_ENDPOINT_URL": "https://vpce.example.com"}, None),
+    ({}, None),
+], ids=str)  # fmt: skip
 def test_only_an_emulator_on_this_machine_gets_the_test_key(
     environ: dict[str, str], key: tuple[str, str] | None
 ) -> None:
@@ -137,9 +127,8 @@ def test_localstack_client_is_the_session_where_localstack_is_named(monkeypatch:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     access = Access.from_env({"LOCALSTACK_HOST": "127.0.0.1:4599", "AWS_REGION": "eu-west-1"})
     clients = Clients(access)
-    made: BaseClient = clients.dynamodb
-    assert made.meta.endpoint_url == "http://127.0.0.1:4599"
-    assert made.meta.region_name == "eu-west-1"
+    assert clients.dynamodb.meta.endpoint_url == "http://127.0.0.1:4599"
+    assert clients.dynamodb.meta.region_name == "eu-west-1"
     assert type(clients._session).__module__ == "localstack_client.session"
 
 

@@ -1,14 +1,14 @@
 """A deployed region as CloudFormation and CloudWatch describe it."""
 
-from __future__ import annotations
-
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
+from botocore.stub import Stubber
 
 from metering.adapters.aws.cloudformation import CloudFormationStacks, _first_failure
 from metering.adapters.aws.deployed_regions import DeployedRegions
@@ -18,31 +18,17 @@ from metering.adapters.aws.stacks import RegionResources, stack_outputs
 from metering.errors import FormatTooNewError, FormatTooOldError, SettingsError
 from metering.fleet.ports import Release
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
+from metering.stores.items import ItemStore
 from metering.stores.writes import Put, Table
 from metering.wiring.fleet import Fleet
 from tests.support.memory.items import MemoryItemStore
 from tests.unit.adapters.aws.stubs import OUTPUTS, stubbed
 from tests.unit.adapters.aws.test_stage_settings import Deployed
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-    from botocore.stub import Stubber
-
-    from metering.stores.items import ItemStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StubbedClients:
-    """All that these tests ask of a region."""
-
-    cloudwatch: Any = None
-    cloudformation: Any = None
-    lambda_: Any = None
-    sns: Any = None
-    s3: Any = None
-    access: Any = None
-    events: Any = None
+def clients_of(**clients: Any) -> Any:
+    """All that a test asks of a region."""
+    return SimpleNamespace(**clients)
 
 
 @pytest.fixture
@@ -72,7 +58,7 @@ def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broke
         "watch-silent": "OK",
     }
     stubber.add_response("describe_alarms", {"MetricAlarms": [alarm(name, state) for name, state in states.items()]})
-    regions = DeployedRegions(lambda _: cast("Clients", StubbedClients(cloudwatch=client)), stage="prod")
+    regions = DeployedRegions(lambda _: clients_of(cloudwatch=client), stage="prod")
 
     arns = regions.rollback_alarms("us-east-1")
 
@@ -85,9 +71,7 @@ def test_every_page_of_a_functions_mappings_is_read() -> None:
     stack = {"StackName": "metering-prod-pipeline", "CreationTime": datetime(2026, 1, 1, tzinfo=UTC)}
     output = {"OutputKey": "AggregatorFunctionName", "OutputValue": "aggregator"}
     described = {**stack, "StackStatus": "CREATE_COMPLETE", "Outputs": [output]}
-    regions = DeployedRegions(
-        lambda _: cast("Clients", StubbedClients(cloudformation=cloudformation, lambda_=lambda_)), stage="prod"
-    )
+    regions = DeployedRegions(lambda _: clients_of(cloudformation=cloudformation, lambda_=lambda_), stage="prod")
     with stacks, functions:
         stacks.add_response("describe_stacks", {"Stacks": [described]})
         functions.add_response(
@@ -108,9 +92,7 @@ def test_the_intake_of_a_region_is_that_of_batches_and_of_log_files_if_it_has_so
     [(cloudformation, stacks), (lambda_, functions)] = (next(stubbed(name)) for name in ("cloudformation", "lambda"))
     outputs = [{"OutputKey": f"{name}FunctionName", "OutputValue": name.lower()} for name in functions_there]
     answer = described("CREATE_COMPLETE", Outputs=outputs)
-    regions = DeployedRegions(
-        lambda _: cast("Clients", StubbedClients(cloudformation=cloudformation, lambda_=lambda_)), stage="prod"
-    )
+    regions = DeployedRegions(lambda _: clients_of(cloudformation=cloudformation, lambda_=lambda_), stage="prod")
     with stacks, functions:
         for _ in range(len(functions_there) + 1):
             stacks.add_response("describe_stacks", answer)
@@ -162,7 +144,7 @@ def event(resource: str, status: str, reason: str = "") -> dict[str, Any]:
 
 
 def stacks_of(client: Any) -> CloudFormationStacks:
-    return CloudFormationStacks(lambda _: cast("Clients", StubbedClients(cloudformation=client)))
+    return CloudFormationStacks(lambda _: clients_of(cloudformation=client))
 
 
 def described(status: str, **more: Any) -> dict[str, Any]:
@@ -274,8 +256,8 @@ def test_a_resource_that_its_stack_keeps_is_told_from_one_that_goes_with_it() ->
 def test_a_bucket_is_emptied_of_every_version_and_mark_on_every_page() -> None:
     [(cloudformation, stacks), (s3, objects)] = (next(stubbed(name)) for name in ("cloudformation", "s3"))
     outputs = [{"OutputKey": name, "OutputValue": "b"} for name in OUTPUTS]
-    clients = StubbedClients(cloudformation=cloudformation, s3=s3, access=SimpleNamespace(region="us-east-1"))
-    regions = DeployedRegions(lambda _: cast("Clients", clients), stage="dev")
+    clients = clients_of(cloudformation=cloudformation, s3=s3, access=SimpleNamespace(region="us-east-1"))
+    regions = DeployedRegions(lambda _: clients, stage="dev")
     with stacks, objects:
         stacks.add_response("describe_stacks", described("CREATE_COMPLETE", Outputs=outputs))
         for key, more in (("a", {"IsTruncated": True, "NextKeyMarker": "a", "NextVersionIdMarker": "1"}), ("c", {})):
@@ -320,9 +302,9 @@ def test_what_somebody_stopped_runs_again_and_those_that_run_alone_stay_alone() 
         "describe_stacks": {"Stacks": [{"Outputs": outputs}]},
         "list_stack_resources": {"StackResourceSummaries": resources},
     })  # fmt: skip
-    clients = StubbedClients(cloudformation=cloudformation, lambda_=lambda_, events=Answers({}))
+    clients = clients_of(cloudformation=cloudformation, lambda_=lambda_, events=Answers({}))
 
-    DeployedRegions(lambda _: cast("Clients", clients), stage="prod").start("us-east-1")
+    DeployedRegions(lambda _: clients, stage="prod").start("us-east-1")
 
     changed = [call for call in lambda_.asked if call[0].endswith("function_concurrency") and "get" not in call[0]]
     assert changed == [
@@ -383,15 +365,12 @@ def kept(regions: Regions, *, wanted: int) -> int:
     return Fleet._usage_before(fleet, "eu-west-1")
 
 
-@pytest.mark.parametrize(
-    ("found", "wanted", "older"),
-    [
-        (OWN, 2, 0),
-        # A restore: the ledger does not use the new table yet.
-        (OWN, 3, 2),
-        (replace(OWN, usage_generation=3), 3, 0),
-    ],
-)
+@pytest.mark.parametrize(("found", "wanted", "older"), [
+    (OWN, 2, 0),
+    # A restore: the ledger does not use the new table yet.
+    (OWN, 3, 2),
+    (replace(OWN, usage_generation=3), 3, 0),
+])  # fmt: skip
 def test_an_older_usage_table_stays_as_long_as_the_ledger_needs_it(
     found: LedgerFormat, wanted: int, older: int
 ) -> None:

@@ -1,9 +1,7 @@
 """People's commands work with the published settings, or not at all."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -16,9 +14,6 @@ from metering.errors import MeteringError, OperationFailedError, SettingsError, 
 from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings, document_sha256
 from tests.unit.adapters.aws.stubs import OUTPUTS
-
-if TYPE_CHECKING:
-    from metering.wiring.connection import RegionConnection
 
 PUBLISHED = StageConfig.load("local", {"tunables": {"shards": 4, "rollup_commits": 500}}).published()
 NAMES = {name: f"the {name}" for name in (*OUTPUTS, "SettingsParameterName")} | {"UsageGeneration": "2"}
@@ -71,8 +66,7 @@ def test_what_is_published_is_read() -> None:
 def test_a_command_has_the_policy_of_the_functions_and_the_names_of_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
     deployed = Deployed()
     monkeypatch.setattr(Clients, "from_env", lambda *_args, **_options: deployed.clients)
-    region: RegionConnection = connect(endpoint=None, region="eu-west-1", stage="local", environ={})
-    settings = region.settings
+    settings = connect(endpoint=None, region="eu-west-1", stage="local", environ={}).settings
     assert {name: getattr(settings, name) for name in type(PUBLISHED.policy).model_fields} == (
         PUBLISHED.policy.model_dump()
     )
@@ -159,16 +153,13 @@ def test_what_was_given_is_read_although_the_policy_is_that_of_another_version(c
     assert found.by_option == {"max_concurrency": 8}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no JSON",
-        "[]",
-        '{"stage": "local"}',
-        '{"stage": "local", "given": 7}',
-        '{"stage": "prod", "given": {"like": "prod"}}',
-    ],
-)
+@pytest.mark.parametrize("text", [
+    "no JSON",
+    "[]",
+    '{"stage": "local"}',
+    '{"stage": "local", "given": 7}',
+    '{"stage": "prod", "given": {"like": "prod"}}',
+])  # fmt: skip
 def test_nobody_knows_what_a_broken_document_says(text: str) -> None:
     deployed = Deployed()
     deployed.publish(text)
@@ -195,18 +186,15 @@ def changed(change: dict[str, object], *, policy: dict[str, object] | None = Non
     return json.dumps({**document, **change})
 
 
-@pytest.mark.parametrize(
-    ("document", "word"),
-    [
-        ("", "JSON"),
-        ("{}", "policy"),
-        (changed({"schema": "metering.settings/2"}), "schema"),
-        (changed({"stage": "prod"}), "stage prod"),
-        (changed({}, policy={"shards": 0}), "shards"),
-        (changed({}, policy={"something_new": 1}), "something_new"),
-        (json.dumps({**json.loads(PUBLISHED.to_json()), "policy": {"shards": 4}}), "window_s"),
-    ],
-)
+@pytest.mark.parametrize(("document", "word"), [
+    ("", "JSON"),
+    ("{}", "policy"),
+    (changed({"schema": "metering.settings/2"}), "schema"),
+    (changed({"stage": "prod"}), "stage prod"),
+    (changed({}, policy={"shards": 0}), "shards"),
+    (changed({}, policy={"something_new": 1}), "something_new"),
+    (json.dumps({**json.loads(PUBLISHED.to_json()), "policy": {"shards": 4}}), "window_s"),
+])  # fmt: skip
 def test_a_broken_document_is_not_worked_with(document: str, word: str) -> None:
     deployed = Deployed()
     deployed.publish(document)
@@ -248,13 +236,10 @@ def expect_sentence(deployed: Deployed, word: str) -> None:
     assert "metering region add eu-west-1 --stage local --redeploy" in caught.value.advice
 
 
-@pytest.mark.parametrize(
-    ("failure", "error"),
-    [
-        (refusal("AccessDeniedException", "GetParameter"), ClientError),
-        (refusal("ThrottlingException", "GetParameter"), UnavailableError),
-    ],
-)
+@pytest.mark.parametrize(("failure", "error"), [
+    (refusal("AccessDeniedException", "GetParameter"), ClientError),
+    (refusal("ThrottlingException", "GetParameter"), UnavailableError),
+])  # fmt: skip
 def test_a_refusal_and_a_throttle_are_said_as_everywhere(failure: Exception, error: type[Exception]) -> None:
     deployed = Deployed()
     deployed.failure = failure

@@ -1,17 +1,12 @@
 """An endpoint is an emulator if it answers as one, and AWS in every other case."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import pytest
 
 from metering.adapters.emulator.reaching import ApiAddress, api_address, is_emulator
 from metering.errors import UnavailableError
 from tests.support.answering import HEALTH, MINISTACK, serving
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @pytest.mark.parametrize("answers", [MINISTACK, {"/_localstack/health": HEALTH}])
@@ -51,23 +46,20 @@ def test_no_answer_is_an_error_and_no_kind_of_place() -> None:
 MINISTACK_URL = "http://127.0.0.1:4566"
 
 
-@pytest.mark.parametrize(
-    ("put_out", "endpoint", "base"),
-    [
-        ("http://98a294bf.execute-api.localhost:4566", MINISTACK_URL, f"{MINISTACK_URL}/_aws/execute-api/98a294bf"),
-        (
-            "https://98a294bf.execute-api.localhost:4680",
-            "https://127.0.0.1:4680/",
-            "https://127.0.0.1:4680/_aws/execute-api/98a294bf",
-        ),
-        (
-            "https://abcdefghijklmnopqrstuvwxyz012345.lambda-url.eu-west-1.on.aws/",
-            MINISTACK_URL,
-            f"{MINISTACK_URL}/_aws/lambda-url/abcdefghijklmnopqrstuvwxyz012345",
-        ),
-        ("https://usage.eu-west-1.example.com", MINISTACK_URL, "https://usage.eu-west-1.example.com"),
-    ],
-)
+@pytest.mark.parametrize(("put_out", "endpoint", "base"), [
+    ("http://98a294bf.execute-api.localhost:4566", MINISTACK_URL, f"{MINISTACK_URL}/_aws/execute-api/98a294bf"),
+    (
+        "https://98a294bf.execute-api.localhost:4680",
+        "https://127.0.0.1:4680/",
+        "https://127.0.0.1:4680/_aws/execute-api/98a294bf",
+    ),
+    (
+        "https://abcdefghijklmnopqrstuvwxyz012345.lambda-url.eu-west-1.on.aws/",
+        MINISTACK_URL,
+        f"{MINISTACK_URL}/_aws/lambda-url/abcdefghijklmnopqrstuvwxyz012345",
+    ),
+    ("https://usage.eu-west-1.example.com", MINISTACK_URL, "https://usage.eu-west-1.example.com"),
+])  # fmt: skip
 def test_what_has_a_path_is_called_by_it(put_out: str, endpoint: str, base: str) -> None:
     assert api_address(put_out, endpoint) == ApiAddress(url=f"{base}/", base=base)
 

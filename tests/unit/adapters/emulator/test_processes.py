@@ -1,7 +1,5 @@
 """Processes of the local profile: known by pid and start, ended for sure."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

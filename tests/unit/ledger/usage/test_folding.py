@@ -1,8 +1,6 @@
 """Adding up usage items while they are read says what their totals say one by one."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -17,9 +15,6 @@ from metering.stores.writes import Item, Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")

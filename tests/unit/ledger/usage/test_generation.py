@@ -1,7 +1,5 @@
 """Ledger and usage table that do not go together are noticed before a number is given twice."""
 
-from __future__ import annotations
-
 import pytest
 
 from metering.errors import GenerationError, LedgerCorruptError

@@ -1,7 +1,5 @@
 """Usage items: kinds of an account side by side, each figure under its number, and nothing that is not understood."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,28 +76,24 @@ def test_what_was_never_written_by_the_service_has_no_revision() -> None:
     assert UsageItem.from_item({**key._asdict(), "b0": 1}).revision is None
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"b64": 1},
-        {"r999": 1},
-        {"b": 1},
-        {"b01": 1},
-        {"b-1": 1},
-        {"b1x": 1},
-        {"b²": 1},
-        {"n": 1},
-        {"nx": 1},
-        {"v1": 1},
-        {"x": 1},
-        {"": 1},
-        {"b0": "1"},
-        {"b0": True},
-        {"v": True},
-        {"note": "by hand"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("attributes", [
+    {"b64": 1},
+    {"r999": 1},
+    {"b": 1},
+    {"b01": 1},
+    {"b-1": 1},
+    {"b1x": 1},
+    {"b²": 1},
+    {"n": 1},
+    {"nx": 1},
+    {"v1": 1},
+    {"x": 1},
+    {"": 1},
+    {"b0": "1"},
+    {"b0": True},
+    {"v": True},
+    {"note": "by hand"},
+], ids=str)  # fmt: skip
 def test_an_attribute_that_no_item_has_is_an_error(attributes: dict[str, int | str]) -> None:
     with pytest.raises(LedgerCorruptError, match="2026-11-24T13##0"):
         UsageItem.from_item({**usage_item_key(KEY, 0)._asdict(), **attributes})
@@ -110,25 +104,22 @@ def test_an_item_of_one_kind_has_no_numbers() -> None:
         UsageItem.from_item({**usage_item_key(KEY, None)._asdict(), "b0": 1})
 
 
-@pytest.mark.parametrize(
-    ("pk", "sk"),
-    [
-        (PK, "2026-11-24T13#0"),
-        (PK, "2026-11-24T13##"),
-        (PK, "2026-11-24T13##00"),
-        (PK, "2026-11-24T13##-1"),
-        (PK, "2026-11-24T13##1x"),
-        (PK, "2026-11-24T13##a#b#c"),
-        (PK, "2026-11-24T13##a#b#c#"),
-        (PK, "2026-11-24T13##a#b#c#d#e"),
-        (PK, "2026-11-24##0"),
-        (PK, "2026-11-24T24##0"),
-        (PK, "2026-12-01T00##0"),
-        (PK, "2026-11-24T13#2026-10-01##0"),
-        ("A#111111111111", "2026-11-24T13##0"),
-        ("x", "x"),
-    ],
-)
+@pytest.mark.parametrize(("pk", "sk"), [
+    (PK, "2026-11-24T13#0"),
+    (PK, "2026-11-24T13##"),
+    (PK, "2026-11-24T13##00"),
+    (PK, "2026-11-24T13##-1"),
+    (PK, "2026-11-24T13##1x"),
+    (PK, "2026-11-24T13##a#b#c"),
+    (PK, "2026-11-24T13##a#b#c#"),
+    (PK, "2026-11-24T13##a#b#c#d#e"),
+    (PK, "2026-11-24##0"),
+    (PK, "2026-11-24T24##0"),
+    (PK, "2026-12-01T00##0"),
+    (PK, "2026-11-24T13#2026-10-01##0"),
+    ("A#111111111111", "2026-11-24T13##0"),
+    ("x", "x"),
+])  # fmt: skip
 def test_a_key_that_no_item_has_is_an_error(pk: str, sk: str) -> None:
     with pytest.raises(LedgerCorruptError):
         UsageItem.from_item({"pk": pk, "sk": sk, "v": 1})

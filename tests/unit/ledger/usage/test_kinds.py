@@ -1,9 +1,8 @@
 """Numbers of kinds: dense, an account's own, claimed for sure, and never given twice (P45)."""
 
-from __future__ import annotations
-
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -23,9 +22,6 @@ from metering.usage.totals import Service, UsageKind, UsageType
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 ONE, OTHER = "111111111111", "222222222222"
 

@@ -1,10 +1,9 @@
 """What the doctor makes of AWS's answers, and that nothing it made outlives a call that fails."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, UnknownServiceError
@@ -18,11 +17,6 @@ from metering.stores.writes import Table
 from metering.usage.totals import Total
 from tests.unit.adapters.aws.stubs import client, stubbed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from metering.adapters.aws.session import Clients
-
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
 HOUR = 1_795_000_000 - 1_795_000_000 % 3600
 
@@ -32,25 +26,22 @@ def refusal(code: str, status: int = 400, message: str = "because") -> ClientErr
     return ClientError(answer, "CreateTable")
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (refusal("AccessDenied", 403), CannotAskError, "the caller may not call CreateTable"),
-        (refusal("InvalidAction"), CannotAskError, "this endpoint has no CreateTable"),
-        (refusal("Odd", 501), CannotAskError, "this endpoint has no CreateTable"),
-        (refusal("400", 400, ""), CannotAskError, "with 400 and no words"),
-        (refusal("503", 503, ""), UnavailableError, "503"),
-        (refusal("ThrottlingException"), UnavailableError, "ThrottlingException"),
-        (
-            refusal("BadDigest", 400, "The digest\n differs"),
-            RefusedError,
-            "CreateTable was refused: The digest differs",
-        ),
-        (EndpointConnectionError(endpoint_url="https://x"), CannotAskError, "no endpoint here"),
-        (UnknownServiceError(service_name="x", known_service_names=[]), CannotAskError, "the SDK cannot ask"),
-        (OperationFailedError("No logs.", "Look elsewhere."), CannotAskError, "No logs."),
-    ],
-)
+@pytest.mark.parametrize(("error", "kind", "words"), [
+    (refusal("AccessDenied", 403), CannotAskError, "the caller may not call CreateTable"),
+    (refusal("InvalidAction"), CannotAskError, "this endpoint has no CreateTable"),
+    (refusal("Odd", 501), CannotAskError, "this endpoint has no CreateTable"),
+    (refusal("400", 400, ""), CannotAskError, "with 400 and no words"),
+    (refusal("503", 503, ""), UnavailableError, "503"),
+    (refusal("ThrottlingException"), UnavailableError, "ThrottlingException"),
+    (
+        refusal("BadDigest", 400, "The digest\n differs"),
+        RefusedError,
+        "CreateTable was refused: The digest differs",
+    ),
+    (EndpointConnectionError(endpoint_url="https://x"), CannotAskError, "no endpoint here"),
+    (UnknownServiceError(service_name="x", known_service_names=[]), CannotAskError, "the SDK cannot ask"),
+    (OperationFailedError("No logs.", "Look elsewhere."), CannotAskError, "No logs."),
+])  # fmt: skip
 def test_an_answer_is_a_missing_right_a_missing_call_or_a_refusal(
     error: Exception, kind: type[MeteringError], words: str
 ) -> None:
@@ -61,10 +52,10 @@ def test_an_answer_is_a_missing_right_a_missing_call_or_a_refusal(
 
 
 def facts_of(
-    clients: object = None, *, states: tuple[RegionState, ...] = (), listed: tuple[ListedRegion, ...] = ()
+    clients: Any = None, *, states: tuple[RegionState, ...] = (), listed: tuple[ListedRegion, ...] = ()
 ) -> AwsFacts:
     return AwsFacts(
-        cast("Clients", clients),
+        clients,
         bucket="data",
         tables={Table.LEDGER: "ledger", Table.USAGE: "usage"},
         rollout="metering-prod-rollout",
@@ -219,21 +210,18 @@ class _Service:
         return lambda **_arguments: self._calls.call(name)
 
 
-def scratch_of(calls: Calls) -> AwsScratch:
+def scratch_of(calls: Any) -> AwsScratch:
     topics = {"page": "arn:page", "ticket": "arn:ticket"}
     token = "0123456789abcdef"  # no secret
-    return AwsScratch(cast("Clients", calls), prefix="metering-prod-doctor", token=token, topics=topics)
+    return AwsScratch(calls, prefix="metering-prod-doctor", token=token, topics=topics)
 
 
-@pytest.mark.parametrize(
-    ("fails", "left"),
-    [
-        ("create_queue", []),
-        ("subscribe", ["delete_queue"]),
-        ("put_metric_alarm", ["unsubscribe", "delete_queue"]),
-        ("", ["delete_alarms", "unsubscribe", "delete_queue"]),
-    ],
-)
+@pytest.mark.parametrize(("fails", "left"), [
+    ("create_queue", []),
+    ("subscribe", ["delete_queue"]),
+    ("put_metric_alarm", ["unsubscribe", "delete_queue"]),
+    ("", ["delete_alarms", "unsubscribe", "delete_queue"]),
+])  # fmt: skip
 def test_what_was_made_for_an_alarm_goes_whichever_call_fails(fails: str, left: list[str]) -> None:
     calls = Calls(fails)
     try:
