@@ -158,7 +158,7 @@ AUDIT = (
         ("verify takes what is counted twice for lost", "(lost if less else doubled).append(difference.batch_id)",
          "lost.append(difference.batch_id)"),
     ),
-    *seeded("metering/lake/parquet/reader.py", ("tests/unit/lake/test_sums.py",),
+    *seeded("metering/lake/parquet/reader.py", ("tests/unit/lake/test_parquet_lake.py",),
         ("sums of many groups are summed again with each part",
          "self._most_rows = max(_PARTIAL_ROWS, int(self._rows * _GROWTH))", "self._most_rows = _PARTIAL_ROWS"),
     ),

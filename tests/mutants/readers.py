@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import seeded
 
-_ITEMS = ("tests/unit/ledger/usage/test_items.py", "tests/unit/ledger/usage/test_folding.py")
+_ITEMS = ("tests/unit/ledger/usage/test_items.py",)
 _TABLE = ("tests/unit/reports/test_usage_table.py",)
 _SUMS = ("tests/unit/billing/day_sums/test_day_sums.py",)
 _NOW = ("tests/unit/reports/test_now.py",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import seeded
 
-_CLOCKS = ("tests/unit/rollup/test_tick.py",)
+_CLOCKS = ("tests/unit/rollup/test_rollup.py",)
 _SCAN_FILE = ("tests/unit/cli/test_scan_file.py", "tests/unit/cli/test_everywhere.py")
 _KINDS = ("tests/unit/ledger/usage/test_kinds.py",)
 _ODD = ("tests/unit/audit/test_odd_items.py",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import seeded
 
 _RESTORE = ("tests/unit/audit/test_restoring.py",)
-_GENERATION = ("tests/unit/ledger/usage/test_generation.py",)
+_GENERATION = ("tests/unit/ledger/test_format_version.py",)
 _FORMAT = ("tests/unit/ledger/test_format_version.py",)
 
 RESTORE = (

@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 
 from metering import metric_names
-from metering.commit.deduplication import Verdict
+from metering.commit.deduplication import Content, Copy, Verdict
+from metering.commit.verdict_writer import Tally
 from metering.errors import OutOfTimeError, TransactionCanceledError, UnavailableError
 from metering.hours import parse_hour
 from metering.intake.admission import Admission
@@ -20,10 +21,11 @@ from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.stores.objects import quarantined_batch_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
-from tests.support.memory.clock import DeadlineAt
-from tests.support.memory.rows import plain_hash
+from tests.support.memory.clock import UNHURRIED, DeadlineAt
+from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.rows import PlainBatchReader, plain_hash
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
-from tests.support.stage import STAGE
+from tests.support.stage import ADMISSION, STAGE
 from tests.support.verdicts import refused_batch
 
 THROTTLED = UnavailableError("dynamodb.TransactWriteItems", "throttled", may_have_applied=False)
@@ -647,3 +649,66 @@ def test_the_oldest_message_is_noted_first() -> None:
     old = replace(old, receive_count=3, sent_at_ms=young.sent_at_ms - 60_000)
     world.handle(young, old)
     assert [HeldMessage.from_item(item).message_id for item in world.stored(HELD_PK)] == ["old"]
+
+
+# The tally: nothing is acknowledged by being left out.
+
+
+ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
+
+
+def read(tally: Tally, message: Delivery) -> list[Copy]:
+    return tally.read(message, PlainBatchReader().read(message, admission=ADMISSION, allowance=UNHURRIED).batches)
+
+
+def settle(tally: Tally, copy: Copy, verdict: Verdict) -> None:
+    tally.settle(Content(copies=[copy]), verdict)
+
+
+def test_a_message_that_nobody_mentions_goes_back_and_is_counted() -> None:
+    tally = Tally(MemoryMetrics(), [ONE, TWO])
+    [copy] = read(tally, ONE)
+    settle(tally, copy, Verdict.ACCEPTED)
+    assert tally.close() == ("b2",)
+    assert tally.counts == {Verdict.ACCEPTED: 1, Verdict.PUT_BACK: 1}
+
+
+def test_a_batch_that_nobody_mentions_takes_its_message_back() -> None:
+    tally = Tally(MemoryMetrics(), [TWO])
+    first, _ = read(tally, TWO)
+    settle(tally, first, Verdict.ACCEPTED)
+    assert tally.close() == ("b2",)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_one_batch_without_a_verdict_is_enough(order: tuple[int, int]) -> None:
+    tally = Tally(MemoryMetrics(), [TWO])
+    copies = read(tally, TWO)
+    for place, verdict in zip(order, (Verdict.PUT_BACK, Verdict.CONFLICT), strict=True):
+        settle(tally, copies[place], verdict)
+    assert tally.close() == ("b2",)
+
+
+def test_a_reading_without_anything_in_it_settles_nothing() -> None:
+    tally = Tally(MemoryMetrics(), [ONE])
+    assert tally.read(ONE, ()) == []
+    assert tally.close() == ("b1",)
+
+
+def test_a_message_that_was_handed_over_twice_is_settled_when_both_are() -> None:
+    tally = Tally(MemoryMetrics(), [ONE, ONE])
+    [copy] = read(tally, ONE)
+    settle(tally, copy, Verdict.ACCEPTED)
+    assert tally.close() == ("b1",)
+    tally = Tally(MemoryMetrics(), [ONE, ONE])
+    for copy in (*read(tally, ONE), *read(tally, ONE)):
+        settle(tally, copy, Verdict.ACCEPTED)
+    assert tally.close() == ()
+
+
+def test_what_is_settled_twice_is_loud_and_stands_for_no_other() -> None:
+    tally = Tally(MemoryMetrics(), [TWO])
+    first, _ = read(tally, TWO)
+    settle(tally, first, Verdict.ACCEPTED)
+    with pytest.raises(KeyError):
+        settle(tally, first, Verdict.ACCEPTED)

@@ -3,10 +3,12 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ import pytest
 import zstandard
 
 from metering.errors import ObjectChangedError, UnavailableError
+from metering.intake.formats.registry import FORMATS, SUFFIXES, Compression, Format
 from metering.intake.reader import RecordBatchReader
 from metering.intake.work import ReadLimits
 from metering.stores.queues import Delivery
@@ -368,3 +371,31 @@ def test_evidence_of_a_refused_row_is_its_json() -> None:
 def test_gzip_of_the_standard_library_is_read_too() -> None:
     desk = Desk().put("ingest/x", gzip.compress(ndjson([record()]), mtime=0))
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
+
+
+# The table of formats is complete, and knowing a format's name needs none of its libraries.
+
+
+_RECORD = record(start=SENT_AT_S - 60, end=SENT_AT_S)
+_BODIES = {"ndjson": ndjson([_RECORD]), "parquet": parquet(pa.Table.from_pylist([_RECORD]))}
+
+
+def test_each_format_that_a_message_may_name_is_in_the_table() -> None:
+    assert tuple(FORMATS) == get_args(Format)
+
+
+@pytest.mark.parametrize("name", get_args(Format))
+def test_each_format_of_the_table_is_read(name: str) -> None:
+    desk = Desk().put("ingest/x", _BODIES[name])
+    assert desk.decoded(pointer("ingest/x", name)).records == 1
+
+
+def test_each_suffix_belongs_to_one_format_and_names_a_compression() -> None:
+    assert sum(len(each.suffixes) for each in FORMATS.values()) == len(SUFFIXES)
+    assert {compression for _, compression in SUFFIXES.values()} <= set(get_args(Compression))
+    assert all(not key.endswith(other) for key in SUFFIXES for other in SUFFIXES if other != key)
+
+
+def test_the_names_of_formats_are_known_without_arrow() -> None:
+    program = "import sys, metering.intake.envelopes; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,5 +1,13 @@
 """Lake files: every row once, sorted by account, read back exactly, by us and by engines that know nothing of us."""
 
+import ast
+import io
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,11 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lambdas
+import metering
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.intake.formats.columns import exact_sum
-from metering.lake.parquet.hour_rows import STAGED_END_BYTES, STAGING_SCHEMA
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.parquet.writer import ParquetLakeWriter
+from metering.lake.parquet import reader
+from metering.lake.parquet.hour_rows import STAGED_END_BYTES, STAGING_SCHEMA, RowGroups
+from metering.lake.parquet.reader import ParquetLakeReader, Sums, read_each
+from metering.lake.parquet.writer import ParquetLakeWriter, scratch_folder
 from metering.lake.ports import (
     BATCH_QUERY,
     OWN_HOUR,
@@ -26,7 +37,7 @@ from metering.lake.ports import (
     in_order,
     usage_of,
 )
-from metering.ledger.booked_hours import RowSource
+from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, add_totals, sum_totals
 from tests.support.lake_world import HOUR
@@ -207,3 +218,245 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
     source = RowSource(key="staging/a", hour_s=HOUR - HOUR_S, rows=10, bytes=45, staged=True)
     assert ParquetLakeReader(objects).totals([source], RowQuery()) == {(): Total(45, 10)}
     assert "objects.get" not in calls
+
+
+# Row groups are read by the calling thread, in few reads, and give what Arrow gives.
+
+
+_ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
+# Modules that open our own Parquet files; third-party files are opened by their packages, in the calling thread, too.
+_READS = {"read", "read_row_group", "read_row_groups", "iter_batches"}
+
+
+class _Watched(io.BytesIO):
+    """Remembers who read, and from where to where."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.threads: set[int] = set()
+        self.reads: list[tuple[int, int]] = []
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        start = self.tell()
+        data = super().read(size)
+        self.threads.add(threading.get_ident())
+        self.reads.append((start, start + len(data)))
+        return data
+
+
+def _content(rows: int = 5_000, group_rows: int = 1_000) -> bytes:
+    picks = random.Random(4)
+    table = pa.table(
+        {
+            "name": pa.array([f"n{picks.randrange(20)}" for _ in range(rows)]),
+            "noise": pa.array([picks.randbytes(24).hex() for _ in range(rows)]),
+            "bytes": pa.array([picks.randrange(1 << 60) for _ in range(rows)]),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=group_rows)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("columns", [["name"], ["bytes", "name"], ["name", "noise", "bytes"]])
+def test_each_row_group_is_what_arrow_reads(columns: list[str]) -> None:
+    content = _content()
+    ours, arrows = RowGroups(io.BytesIO(content)), pq.ParquetFile(pa.BufferReader(content))
+    assert ours.metadata.num_row_groups == 5
+    for number in range(5):
+        assert ours.read(number, columns).equals(arrows.read_row_group(number, columns=columns))
+    assert ours.read_some([1, 3], columns).equals(arrows.read_row_groups([1, 3], columns=columns))
+    assert ours.read_all().equals(arrows.read())
+
+
+def test_only_the_calling_thread_reads_and_columns_side_by_side_are_one_read() -> None:
+    stream = _Watched(_content())
+    file = RowGroups(stream)
+    stream.reads.clear()
+    file.read(2, ["name", "noise", "bytes"])
+    assert len(stream.reads) == 1
+    file.read(2, ["name", "bytes"])
+    # The column in between is longer than the gap that is read through.
+    assert len(stream.reads) == 3
+    file.read_all()
+    assert stream.threads == {threading.get_ident()}
+
+
+def test_arrows_own_read_ahead_would_be_seen() -> None:
+    stream = _Watched(_content())
+    pq.ParquetFile(stream, pre_buffer=True).read_row_group(2, use_threads=False)
+    assert stream.threads != {threading.get_ident()}
+
+
+def test_a_file_that_breaks_off_is_refused() -> None:
+    content = _content()
+    stream = io.BytesIO(content)
+    file = RowGroups(stream)
+    stream.truncate(len(content) // 2)
+    with pytest.raises(OSError, match=r"."):
+        file.read(4, ["noise"])
+
+
+def _threaded(source: str) -> list[int]:
+    """Lines that let threads of Arrow read a Python stream."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        opens = node.func.attr == "ParquetFile" and words.get("pre_buffer", "False") != "False"
+        # Reads with columns or groups are Arrow's; a stream's read takes only a size.
+        arrows = node.func.attr in _READS - {"read"} or (node.func.attr == "read" and "columns" in words)
+        if opens or (arrows and words.get("use_threads") != "False"):
+            found.append(node.lineno)
+    return found
+
+
+def test_no_thread_of_arrow_reads_a_python_stream() -> None:
+    found = [
+        f"{path.relative_to(root.parent)}:{line}"
+        for root in _ROOTS
+        for path in sorted(root.rglob("*.py"))
+        for line in _threaded(path.read_text())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["pq.ParquetFile(s, pre_buffer=True)", "file.read_row_group(0)", "file.read(columns=None)", "f.iter_batches(9)"],
+)
+def test_such_a_call_would_be_seen(call: str) -> None:
+    assert _threaded(call) == [1]
+
+
+# Large files are read one at a time, small ones side by side, and each comes with its own result.
+
+
+LARGE = 12_000_000
+
+
+def files(*rows: int) -> list[LakeFile]:
+    return [LakeFile(key=f"lake/{number}", rows=count, bytes=0) for number, count in enumerate(rows)]
+
+
+@pytest.mark.parametrize(("rows", "at_once"), [((LARGE, LARGE, LARGE), 1), ((5, 6, 7, 8), 4), ((5,), 1)])
+def test_only_small_files_are_read_at_the_same_time(rows: tuple[int, ...], at_once: int) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def read(file: LakeFile) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.2)
+        with lock:
+            running -= 1
+        return file.rows
+
+    found = list(read_each(read, files(*rows), threads=4))
+    assert most == at_once
+    assert [file.rows for file, _ in found] == [result for _, result in found] == list(rows)
+
+
+def test_every_file_is_read_once_whatever_its_size() -> None:
+    mixed = files(3, LARGE, 4, LARGE + 1)
+    found = dict(read_each(lambda file: file.key, mixed, threads=2))
+    assert found == {file: file.key for file in mixed}
+    assert list(read_each(lambda file: file.key, [], threads=2)) == []
+
+
+# Sums of many parts: exact, and no dearer the more groups there are.
+
+
+def part(first: int, count: int) -> pa.Table:
+    names = pa.array([f"b{number}" for number in range(first, first + count)]).dictionary_encode()
+    ones = pa.array([1] * count, pa.int64())
+    return pa.table({"c0": names, "low": ones, "high": ones, "records": ones})
+
+
+def test_parts_of_ever_new_groups_are_summed_again_only_when_they_have_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_PARTIAL_ROWS", 100)
+    made, summed = Sums(BATCH_QUERY), []
+    whole = Sums.table
+
+    def counted(self: Sums) -> pa.Table:
+        table = whole(self)
+        summed.append(table.num_rows)
+        return table
+
+    monkeypatch.setattr(Sums, "table", counted)
+    for number in range(400):
+        # Half of each part's groups are those of the part before.
+        made.add(part(number * 5, 10))
+    found = made.totals()
+    assert len(found) == 2_005
+    assert found["b0",] == Total(2**32 + 1, 1)
+    assert found["b700",] == Total(2 * (2**32 + 1), 2)
+    # 400 parts. Each sum happens after 1.5-fold growth: some ten times, and in total a few times all groups.
+    assert len(summed) < 20
+    assert sum(summed) < 6 * 2_005
+    assert made.totals() == found
+
+
+def test_a_part_without_rows_adds_nothing() -> None:
+    made = Sums(BATCH_QUERY)
+    made.add(part(0, 0))
+    made.add(pa.table({"low": pa.array([], pa.int64())}))
+    assert made.totals() == {}
+    made.add(part(3, 1))
+    assert made.totals() == {("b3",): Total(2**32 + 1, 1)}
+
+
+# Scratch folders: leftovers of dead processes go, those of living ones stay.
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from metering.lake.parquet.writer import scratch_folder
+
+with scratch_folder(Path(sys.argv[1])) as folder:
+    (folder / "0.arrows").write_bytes(b"x" * 1000)
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(place: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process in the middle of its work, and its folder."""
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(place)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_killed_owners_folder_goes_with_the_next_one_and_a_living_ones_stays(tmp_path: Path) -> None:
+    killed, left = holder(tmp_path)
+    alive, used = holder(tmp_path)
+    try:
+        end(killed)
+        assert (left / "0.arrows").exists()
+        with scratch_folder(tmp_path) as own, scratch_folder(tmp_path) as another:
+            assert not left.exists()
+            assert (used / "0.arrows").exists()
+            assert own.exists()
+            assert another.exists()
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == [used]
+    finally:
+        end(alive)
+
+
+def test_a_folder_without_a_lock_is_left_for_an_hour(tmp_path: Path) -> None:
+    young, old = tmp_path / "metering-lake-young", tmp_path / "metering-lake-old"
+    young.mkdir()
+    old.mkdir()
+    os.utime(old, (0, 0))
+    (tmp_path / "metering-lake-link").symlink_to(young)
+    with scratch_folder(tmp_path):
+        assert young.exists()
+        assert not old.exists()

@@ -12,8 +12,7 @@ from metering.ledger.usage.reading import UsageReading
 from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
 from tests.support.memory.lake import PlainLake
-from tests.unit.rollup.interruptions import AtCall, KilledError, die
-from tests.unit.rollup.small_region import ACCOUNT, NOW_S, SmallRegion, row
+from tests.unit.rollup.small_region import ACCOUNT, NOW_S, AtCall, KilledError, SmallRegion, die, row
 
 _OTHER = "999999999999"
 _OLD_S = NOW_S - 5 * HOUR_S

@@ -9,8 +9,7 @@ import pytest
 from metering.ledger.booked_hours import pending_in, pointers_of
 from metering.ledger.commits import waiting_in
 from metering.units import HOUR_S
-from tests.unit.rollup.interruptions import AtCall, KilledError, die, lose
-from tests.unit.rollup.small_region import NOW_S, SmallRegion, row
+from tests.unit.rollup.small_region import NOW_S, AtCall, KilledError, SmallRegion, die, lose, row
 
 _OLD_S = NOW_S - 5 * HOUR_S
 

@@ -15,8 +15,7 @@ from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Retrier
 from metering.stores.writes import Key, Put, Table, Update, Value
 from metering.units import DAY_S, HOUR_S
-from tests.unit.rollup.interruptions import AtCall, KilledError, die
-from tests.unit.rollup.small_region import ACCOUNT, SmallRegion, row
+from tests.unit.rollup.small_region import ACCOUNT, AtCall, KilledError, SmallRegion, die, row
 
 _LIFE_S = 50 * DAY_S
 

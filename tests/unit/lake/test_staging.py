@@ -10,9 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.parquet.hour_rows import BOOKED_HOUR, LAKE_SCHEMA, STAGING_SCHEMA
+from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.lake.ports import LAKE_COLUMNS, StagedBatch
+from metering.usage.totals import Service, Total, UsageKey, UsageType
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.objects import MemoryObjectStore
 from tests.support.reading import SENT_AT_S, Desk, message, parquet, pointer, record
 
 _HOUR_S = 1_795_525_200
@@ -118,3 +123,53 @@ def test_the_lakes_columns_are_those_of_the_contract_in_their_order() -> None:
     listed = re.search(r"Lake columns: (.*?)\.$", contract, re.DOTALL | re.MULTILINE)
     assert listed
     assert tuple(re.findall(r"`(\w+)`", listed[1])) == LAKE_COLUMNS == tuple(LAKE_SCHEMA.names)
+
+
+# The usage of a staging object is the sum of its rows by booked hour, key and correction, for any bytes (P7).
+
+
+_KEY = "staging/2026-11-24/c1.parquet"
+_MOST = 2**63 - 1
+
+
+def _store(*batches: StagedBatch) -> MemoryObjectStore:
+    objects = MemoryObjectStore(ManualClock(0))
+    objects.put(_KEY, ParquetRowCodec().encode(batches), if_absent=True)
+    return objects
+
+
+def _key(hours_ago: int = 0, *, account: str = "123456789012", corrects_s: int | None = None) -> UsageKey:
+    hour_s = _HOUR_S - 3_600 * hours_ago
+    return UsageKey(
+        hour_s, account, UsageType("X:Y"), Service("AmazonEC2"), "us-east-1/use1-az2", "internet", corrects_s
+    )
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 1_000_000])
+def test_rows_are_summed_by_hour_key_and_correction(rows_at_once: int) -> None:
+    closed_s = _HOUR_S - 5 * 3_600
+    objects = _store(
+        staged("b1", [at(0, bytes=1, usage_type="X:Y"), at(2, bytes=2, usage_type="X:Y")]),
+        staged("b2", [at(0, bytes=4, usage_type="X:Y"), at(0, bytes=8, usage_type="X:Y", account_id="9" * 12)]),
+        staged("b3", [at(5, bytes=16, usage_type="X:Y")], {closed_s: _HOUR_S}),
+    )
+    assert ParquetStagedUsage(objects, rows_at_once=rows_at_once).usage(_KEY) == {
+        _key(): Total(5, 2),
+        _key(2): Total(2, 1),
+        _key(account="9" * 12): Total(8, 1),
+        _key(corrects_s=closed_s): Total(16, 1),
+    }
+
+
+def test_sums_beyond_64_bits_are_exact() -> None:
+    objects = _store(staged("b1", [at(0, bytes=_MOST, usage_type="X:Y") for _ in range(5)]))
+    assert ParquetStagedUsage(objects).usage(_KEY) == {_key(): Total(5 * _MOST, 5)}
+
+
+def test_an_object_that_is_gone_or_damaged_is_told_by_its_key() -> None:
+    objects = MemoryObjectStore(ManualClock(0))
+    with pytest.raises(ObjectMissingError, match=_KEY):
+        ParquetStagedUsage(objects).usage(_KEY)
+    objects.put(_KEY, b"PAR1", if_absent=True)
+    with pytest.raises(ObjectDamagedError, match=_KEY):
+        ParquetStagedUsage(objects).usage(_KEY)

@@ -2,12 +2,14 @@
 
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from aws_lambda_powertools import Logger
 
 from lambdas.emf import EmfMetrics
+from lambdas.log_context import handler as log_context
 from lambdas.onramp.handler import handle
 from lambdas.sqs import SqsEvent
 from lambdas.start import Started
@@ -15,6 +17,7 @@ from metering.errors import UnavailableError
 from metering.onramps.arrivals import Arrivals
 from metering.onramps.reading import Others
 from tests.support.log_events import bus_event, notification, through_sns
+from tests.unit.onramps.context.test_document import KeeperSetup
 from tests.unit.onramps.test_arrivals import KEY, World, a_context, taken
 
 
@@ -140,3 +143,42 @@ def test_a_message_with_several_files_comes_back_whole_if_one_must_wait() -> Non
     world = World()
     answer = handle(event(notification("acme-logs", "else/x", KEY)), Context(), parts_of(world))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
+
+
+# The log-context function: a context if one is due, and a look at what is missing whatever became of it.
+
+
+class Look:
+    """Remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> Mapping[str, int]:
+        self.looks += 1
+        return {"log_sources": 3}
+
+
+def context_parts_of(setup: KeeperSetup, look: Look) -> Started[log_context.Look]:
+    return Started(
+        work=log_context.Look(keeper=setup.keeper, missing=look),
+        metrics=EmfMetrics(service="log-context", stage="local"),
+        logger=Logger(service="log-context-test", stream=io.StringIO()),
+    )
+
+
+def test_a_context_is_captured_once_an_hour_and_every_tick_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    setup, look = KeeperSetup(), Look()
+    parts = context_parts_of(setup, look)
+    assert [log_context.handle(parts)["captured"] for _ in range(3)] == [1, 0, 0]
+    assert log_context.handle(parts) == {"captured": 0, "log_sources": 3}
+    assert look.looks == 4
+    counted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["ContextsCaptured"] for line in counted] == [[1.0]]
+
+
+def test_a_failed_capture_hides_no_missing_file_and_fails_the_tick() -> None:
+    setup, look = KeeperSetup(fails=True), Look()
+    with pytest.raises(UnavailableError):
+        log_context.handle(context_parts_of(setup, look))
+    assert look.looks == 1
