@@ -1,18 +1,31 @@
 """What the matrices of kills and lost replies share."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import pytest
+
 from metering.adapters.aws.session import Clients
-from metering.stores.queues import Delivery
+from metering.errors import UnavailableError
 from tests.integration.region import Region, Scenario
-from tests.support.wire import Trouble, Wire
+from tests.support.wire import Killed, Trouble, Wire
 
 # Faults of a call, and whether a late call is applied only after everything was done again.
 VARIANTS = [(trouble, False) for trouble in Trouble] + [(Trouble.APPLIED_LATE, True)]
+
+
+def _each(variants: list[tuple[Trouble, bool]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("trouble", "very_late"), variants, ids=lambda each: getattr(each, "name", str(each))
+    )
+
+
+EACH_VARIANT = _each(VARIANTS)
 # For restartable jobs, dying before a call equals dying after the previous one, which is tried, too.
-JOB_VARIANTS = [variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE]
+EACH_JOB_VARIANT = _each([variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE])
 
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 
@@ -52,20 +65,90 @@ class Bench(NamedTuple):
     clients: Clients
     wire: Wire
 
+    def calls_of(self, work: Callable[[], object]) -> list[str]:
+        """Every call that some work makes when nothing goes wrong."""
+        self.wire.begin_again()
+        work()
+        return list(self.wire.calls)
 
-def lake_problems(region: Region, made: Scenario) -> str:
+    def befall(self, call: int, trouble: Trouble, work: Callable[[], object]) -> bool:
+        """Work with a trouble at a call; whether it came to that call."""
+        self.wire.begin_again((call, trouble))
+        with suppress(Killed, UnavailableError):
+            work()
+        happened = self.wire.happened
+        self.wire.begin_again()
+        return happened
+
+
+def wrong_after(calls: Sequence[str], trouble: Trouble, suffer: Callable[[int], str]) -> dict[tuple[int, str], str]:
+    """What is wrong after a trouble at each call that is worth trying."""
+    found = {(number, calls[number]): suffer(number) for number in worth_trying(calls, trouble)}
+    return {call: problem for call, problem in found.items() if problem}
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Jobs over a prepared region.
+
+    Attributes:
+        at_the_end: What is wrong after the jobs, in words.
+        at_any_time: What is wrong even if not all is done.
+        again: Runs the jobs once more after a trouble, and lets arrive what is on its way.
+    """
+
+    prepare: Callable[[Bench, Region], Scenario]
+    run: Callable[[Region], None]
+    at_the_end: Callable[[Region, Scenario], list[str]]
+    at_any_time: Callable[[Region, Scenario], list[str]] = lambda _region, _made: []
+    again: Callable[[Bench, Region], None] | None = None
+
+    def _again(self, bench: Bench, region: Region) -> None:
+        self.run(region)
+        bench.wire.deliver_late()
+
+    def calls(self, bench: Bench) -> list[str]:
+        """Every call of the jobs when nothing goes wrong."""
+        region = Region(bench.clients)
+        made = self.prepare(bench, region)
+        assert self.at_any_time(region, made) == []
+        recorded = bench.calls_of(lambda: self.run(region))
+        assert self.at_the_end(region, made) == []
+        return recorded
+
+    def suffer(self, bench: Bench, region: Region, call: int, trouble: Trouble, *, very_late: bool) -> str:
+        """One history; returns what is wrong in it."""
+        made = self.prepare(bench, region)
+        if not bench.befall(call, trouble, lambda: self.run(region)):
+            return "it did not happen"
+        wrong = [f"at the trouble: {each}" for each in self.at_any_time(region, made)]
+        if not very_late:
+            bench.wire.deliver_late()
+            wrong += [f"after what came late: {each}" for each in self.at_any_time(region, made)]
+        (self.again or self._again)(bench, region)
+        return "; ".join([*wrong, *self.at_the_end(region, made)])
+
+    def wrong(self, bench: Bench, trouble: Trouble, *, very_late: bool) -> dict[tuple[int, str], str]:
+        """What is wrong after a trouble at each call, each in a fresh region."""
+        return wrong_after(
+            self.calls(bench),
+            trouble,
+            lambda call: self.suffer(bench, Region(bench.clients), call, trouble, very_late=very_late),
+        )
+
+
+def lake_problems(region: Region, made: Scenario) -> list[str]:
     """No job changes what a reader sees, at any point. Usage of what waits still lags."""
     seen = region.lake()
-    return "" if seen == made.totals else f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"
+    return [] if seen == made.totals else [f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"]
 
 
-def problems(region: Region, made: Scenario, left: Sequence[Delivery] = ()) -> str:
+def problems(region: Region, made: Scenario) -> list[str]:
     """What is wrong in a region, in words; nothing if all is as it was sent."""
-    wrong = [f"no verdict for {one.message_id}" for one in left]
-    for name, totals in (("usage", region.usage()), ("lake", region.lake())):
-        for line in totals.keys() | made.totals.keys():
-            if totals.get(line) != made.totals.get(line):
-                wrong.append(f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}")
-    if region.verdicts() != made.verdicts:
-        wrong.append(f"verdicts: {region.verdicts() ^ made.verdicts}")
-    return "; ".join(wrong)
+    wrong = [
+        f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}"
+        for name, totals in (("usage", region.usage()), ("lake", region.lake()))
+        for line in totals.keys() | made.totals.keys()
+        if totals.get(line) != made.totals.get(line)
+    ]
+    return wrong if region.verdicts() == made.verdicts else [*wrong, f"verdicts: {region.verdicts() ^ made.verdicts}"]

@@ -9,24 +9,19 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from metering.adapters.aws.queues import SqsQueue
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
+from metering.adapters.aws.runtime import SystemClock
 from metering.errors import UnavailableError
-from metering.lake.cleaner import Cleaner
-from metering.lake.compactor import Compactor
-from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.stores.clock import Retrier
 from metering.stores.queues import Delivery
-from metering.wiring.lake import build_rollup
 from tests.integration.region import Region
 from tests.support.emulated import Resources, clients_of
 from tests.support.memory.clock import DeadlineAt
-from tests.support.stage import STAGE, compaction
+from tests.support.stage import compaction
 
 # A message reappears this soon after its worker died.
 VISIBILITY_S = 3
@@ -124,38 +119,13 @@ def aggregate(site: Site) -> None:
 def compact(site: Site) -> None:
     """Roll up, compact and clean until killed, with next to no wait for anything."""
     region = region_of(site)
-    clock = SystemClock()
-    retrier = Retrier(clock=clock, entropy=SystemEntropy(), attempts=4)
-    compactor = Compactor(
-        items=region.items,
-        objects=region.objects,
-        writer=ParquetLakeWriter(region.objects),
-        clock=clock,
-        entropy=SystemEntropy(),
-        retrier=retrier,
-        metrics=region.metrics,
-        alerts=region.alerts,
-        policy=compaction(run_pairs=12, wait_today_s=0, wait_older_s=0),
-        shards=1,
-        reserve_ms=0,
-    )
-    rollup = build_rollup(region, region.metrics)
-    cleaner = Cleaner(
-        items=region.items,
-        objects=region.objects,
-        clock=clock,
-        retrier=retrier,
-        metrics=region.metrics,
-        alerts=region.alerts,
-        shards=1,
-        wait_s=1,
-        commit_life_s=STAGE.marker_life_s,
-        reserve_ms=0,
-    )
+    jobs = region.jobs()
+    compactor = replace(jobs.compactor_of(compaction(run_pairs=12, wait_today_s=0, wait_older_s=0)), reserve_ms=0)
+    cleaner = replace(jobs.cleaner, wait_s=1, reserve_ms=0)
     while True:
-        deadline = DeadlineAt(clock=clock, at_ms=clock.now_ms() + 60_000)
+        deadline = DeadlineAt(clock=region.clock, at_ms=region.clock.now_ms() + 60_000)
         try:
-            rollup.run(deadline)
+            jobs.rollup.run(deadline)
             compactor.run(deadline)
             cleaner.run(deadline)
         except UnavailableError:
@@ -190,7 +160,7 @@ def overlapping(found: Iterable[Work]) -> int:
     )
 
 
-def _note(log: object, what: str, deliveries: list[Delivery]) -> None:
+def _note(log: TextIO, what: str, deliveries: list[Delivery]) -> None:
     line = {"what": what, "at": time.time_ns(), "bodies": [delivery.body[:80] for delivery in deliveries]}
-    log.write(json.dumps(line) + "\n")  # type: ignore[attr-defined]  # a text file
-    log.flush()  # type: ignore[attr-defined]  # the same
+    log.write(json.dumps(line) + "\n")
+    log.flush()

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -47,6 +46,19 @@ class Line(NamedTuple):
     account_id: str
     usage_type: str
     corrects: str = ""
+
+
+# Bytes and records by line.
+Totals = dict[Line, tuple[int, int]]
+
+
+def added(figures: Iterable[tuple[Line, int, int]]) -> Totals:
+    """Lines with bytes and records, added up."""
+    totals: Totals = {}
+    for line, size, records in figures:
+        before = totals.get(line, (0, 0))
+        totals[line] = (before[0] + size, before[1] + records)
+    return totals
 
 
 def record(account: int, size: object, *, usage_type: str | None = None, start: str = HOUR + ":05:00Z") -> dict:  # type: ignore[type-arg]  # JSON
@@ -123,14 +135,14 @@ class Region:
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
-    def usage(self) -> dict[Line, tuple[int, int]]:
+    def usage(self) -> Totals:
         """Bytes and records by line, as the usage table and the accounts' dictionaries have them."""
         names = {
             (str(item["pk"])[2:], int(str(item["sk"])[2:])): str(item["usage_type"])
             for item in self.items.scan(Table.LEDGER)
             if str(item["pk"]).startswith("D#") and str(item["sk"]).startswith("N#")
         }
-        totals: Counter[tuple[Line, str]] = Counter()
+        figures: list[tuple[Line, int, int]] = []
         for item in self.items.scan(Table.USAGE):
             # Besides usage, the table contains its generation.
             if not str(item["pk"]).startswith("A#"):
@@ -138,17 +150,16 @@ class Region:
             account_id = str(item["pk"]).split("#")[1]
             hour, corrects, *kind = str(item["sk"]).split("#")
             for attribute, number in item.items():
-                name = {"b": "bytes", "r": "records"}.get(attribute[0])
-                if name:
+                if attribute[0] in "br":
                     assert isinstance(number, int)
                     usage_type = kind[0] if len(kind) > 1 else names[account_id, int(attribute[1:])]
-                    totals[Line(hour, account_id, usage_type, corrects), name] += number
-        lines = {line for line, _ in totals}
-        return {line: (totals[line, "bytes"], totals[line, "records"]) for line in lines}
+                    line = Line(hour, account_id, usage_type, corrects)
+                    figures.append((line, number, 0) if attribute[0] == "b" else (line, 0, number))
+        return added(figures)
 
-    def lake(self) -> dict[Line, tuple[int, int]]:
+    def lake(self) -> Totals:
         """The same, counted from the rows that a reader of each hour sees: published, placed, or waiting."""
-        totals: Counter[tuple[Line, str]] = Counter()
+        figures: list[tuple[Line, int, int]] = []
         objects: dict[str, list[dict[str, Any]]] = {}
         for hour, key in self._sources():
             if key not in objects:
@@ -158,10 +169,8 @@ class Region:
                     continue
                 own = row["start_time"].strftime("%Y-%m-%dT%H")
                 line = Line(hour, row["account_id"], row["usage_type"], "" if own == hour else own)
-                totals[line, "bytes"] += row["bytes"]
-                totals[line, "records"] += 1
-        lines = {line for line, _ in totals}
-        return {line: (totals[line, "bytes"], totals[line, "records"]) for line in lines}
+                figures.append((line, row["bytes"], 1))
+        return added(figures)
 
     def _sources(self) -> Iterable[tuple[str, str]]:
         """Hour and key of every object that a reader takes rows from."""
@@ -169,15 +178,16 @@ class Region:
         hours = [item for item in ledger if str(item["pk"]).startswith("H#")]
         published = [Published.from_item(item) for item in hours if str(item["sk"]).startswith("1#")]
         runs = {(item["pk"], str(item["sk"])[2:]) for item in hours if str(item["sk"]).startswith("1#")}
-        placed = {}
-        for item in hours:
-            if str(item["sk"]).startswith("2#") and (item["pk"], item.get("run")) not in runs:
-                placed[str(item["pk"])[2:], str(item["staging"])] = item
+        placed = {
+            (str(item["pk"])[2:], str(item["staging"]))
+            for item in hours
+            if str(item["sk"]).startswith("2#") and (item["pk"], item.get("run")) not in runs
+        }
         for item in ledger:
             if str(item["pk"]).startswith("U#"):
                 totals = item["totals"]
                 assert isinstance(totals, dict)
-                placed |= {(hour, str(item["staging"])): item for hour in totals}
+                placed |= {(hour, str(item["staging"])) for hour in totals}
         yield from placed
         for entry in published:
             for file in entry.files:
@@ -200,9 +210,6 @@ def _label(epoch_s: int) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H")
 
 
-Totals = dict[Line, tuple[int, int]]
-
-
 class Scenario(NamedTuple):
     """Messages of one invocation, and what must be there afterwards."""
 
@@ -219,14 +226,8 @@ def mixed(region: Region) -> Scenario:
     drop = json.dumps({"Records": [_created(region, "drop/d1.ndjson.gz")]})
     drop_id = _drop_id(region, "drop/d1.ndjson.gz")
     pointer = {"bucket": region.resources.bucket, "key": "ingest/p1.ndjson.gz", "format": "ndjson"}
-    pointed = json.dumps(
-        {
-            "schema": "metering.batch/1",
-            "batch_id": "p1",
-            "record_count": 2,
-            "location": {**pointer, "compression": "gzip"},
-        }
-    )
+    pointed = json.loads(body("p1", [], record_count=2, location={**pointer, "compression": "gzip"}))
+    del pointed["records"]
     texts = [
         ("b1", body("b1", [record(1, 2**62), record(1, 2**62, usage_type="Other")])),
         ("copy of b1", body("b1", [record(1, 2**62), record(1, 2**62, usage_type="Other")])),
@@ -235,7 +236,7 @@ def mixed(region: Region) -> Scenario:
         ("b3", body("b3", [record(3, 30), record(3, -1)])),
         ("b4", body("b4", [record(4, "much")])),
         ("junk", "no json"),
-        ("p1", pointed),
+        ("p1", json.dumps(pointed)),
         ("late", body("late", [record(7, 70, start=LATE_START), record(7, 7)])),
         ("drop", drop),
     ]

@@ -11,20 +11,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from metering.billing.invoices.credits import Crediting
 from metering.billing.invoices.issuing import Asked, Issuer, IssueRefusedError
 from metering.billing.prices.store import PriceStore
-from metering.errors import UnavailableError
 from metering.ledger.notes.money import issued_in
 from metering.wiring.billing import StageUsage, build_issuer, build_verification
-from tests.integration.bench import JOB_VARIANTS, Bench, worth_trying
-from tests.integration.region import LATE_START, Region, body, delivery, record
+from tests.integration.bench import EACH_JOB_VARIANT, Bench, Matrix
+from tests.integration.region import LATE_START, Region, Scenario, body, delivery, record
 from tests.support.priced import US_TIERS, allowance, book, gb, product
-from tests.support.wire import Killed, Trouble
+from tests.support.wire import Trouble
 
 pytestmark = pytest.mark.emulator
 
@@ -32,6 +31,7 @@ MONTH = "2026-10"
 PAYERS = ("000000000001", "000000000002")
 FIRST = f"{PAYERS[0]}-{MONTH}-1"
 KILLS = 20
+NOTHING = Scenario([], {}, set())
 
 
 def put_prices(region: Region, first: str) -> None:
@@ -40,12 +40,13 @@ def put_prices(region: Region, first: str) -> None:
     PriceStore(region.objects).put(replace(book([sold], allowance("100", "OUTUSE1")), name="aws-list"))
 
 
-def prepare(region: Region) -> None:
+def prepare(_bench: Bench, region: Region) -> Scenario:
     """October is closed, with usage of two payers."""
     records = [record(1, gb("300"), start=LATE_START), record(2, gb("150"), start=LATE_START)]
     assert region.handle([delivery("b1", body("b1", records))]).retry == ()
     region.jobs().closer.close(MONTH, region.deadline())
     put_prices(region, "0.09")
+    return NOTHING
 
 
 def issuer_of(region: Region) -> Issuer:
@@ -70,28 +71,15 @@ def credit(region: Region) -> None:
         Crediting(issuer=issuer_of(region)).credit(FIRST, "The price was wrong.")
 
 
-class Documents(NamedTuple):
-    """What must be there in the end."""
+def documents(run: Callable[[Region], None], expected: dict[str, list[int]]) -> Matrix:
+    """A matrix of a job that leaves documents of these numbers, by payer."""
 
-    run: Callable[[Region], None]
-    numbers: dict[str, list[int]]
-
-    def calls(self, bench: Bench) -> list[str]:
-        """Every call when nothing goes wrong."""
-        region = Region(bench.clients)
-        prepare(region)
-        bench.wire.begin_again()
-        self.run(region)
-        recorded = list(bench.wire.calls)
-        assert self.wrong(region) == []
-        return recorded
-
-    def wrong(self, region: Region) -> list[str]:
+    def wrong(region: Region, _made: Scenario) -> list[str]:
         """Documents that are missing, too many, not recorded, or not what their inputs make."""
         parts = issuer_of(region)
         found = list(parts.store.list(MONTH))
         numbers = {payer: [each.number for each in found if each.payer_id == payer] for payer in PAYERS}
-        wrong = [] if numbers == self.numbers else [f"documents: {numbers}"]
+        wrong = [] if numbers == expected else [f"documents: {numbers}"]
         billed = {each.billing_month for each in found}
         recorded = [each for month in sorted(billed) for each in issued_in(region.items, month)]
         if len(recorded) != len(found):
@@ -99,59 +87,35 @@ class Documents(NamedTuple):
         verification = build_verification(parts)
         return [*wrong, *(problem for each in found for problem in verification.verify(each.id))]
 
+    return Matrix(prepare, run, wrong)
 
-ISSUE = Documents(issue, {payer: [1] for payer in PAYERS})
-CREDIT = Documents(credit, {PAYERS[0]: [1, 2], PAYERS[1]: [1]})
+
+ISSUE = documents(issue, {payer: [1] for payer in PAYERS})
+CREDIT = documents(credit, {PAYERS[0]: [1, 2], PAYERS[1]: [1]})
 # Crediting starts with issuing, so it makes every call of both; `make matrix` also tries issuing alone.
 JOBS = {"issue": ISSUE, "credit": CREDIT} if os.environ.get("METERING_EVERY_CALL") else {"credit": CREDIT}
 
 
-def suffer(bench: Bench, jobs: Documents, call: int, trouble: Trouble, *, very_late: bool) -> str:
-    """One history; returns what is wrong in it."""
-    region = Region(bench.clients)
-    prepare(region)
-    bench.wire.begin_again((call, trouble))
-    with suppress(Killed, UnavailableError):
-        jobs.run(region)
-    if not bench.wire.happened:
-        return "it did not happen"
-    bench.wire.begin_again()
-    if not very_late:
-        bench.wire.deliver_late()
-    jobs.run(region)
-    bench.wire.deliver_late()
-    return "; ".join(jobs.wrong(region))
-
-
-@pytest.mark.parametrize(("trouble", "very_late"), JOB_VARIANTS)
+@EACH_JOB_VARIANT
 @pytest.mark.parametrize("jobs", JOBS.values(), ids=JOBS)
 def test_troubles_at_any_call_leave_one_invoice_a_payer_and_one_credit_note(
-    bench: Bench, jobs: Documents, trouble: Trouble, very_late: bool
+    bench: Bench, jobs: Matrix, trouble: Trouble, very_late: bool
 ) -> None:
-    found = {
-        call: wrong
-        for call in worth_trying(jobs.calls(bench), trouble)
-        if (wrong := suffer(bench, jobs, call, trouble, very_late=very_late))
-    }
-    assert found == {}
+    assert jobs.wrong(bench, trouble, very_late=very_late) == {}
 
 
 def test_issue_that_is_killed_twenty_times_at_a_random_call_gives_the_bytes_of_a_calm_run(bench: Bench) -> None:
     calm = Region(bench.clients)
-    prepare(calm)
-    bench.wire.begin_again()
-    issue(calm)
-    count = len(bench.wire.calls)
+    prepare(bench, calm)
+    count = len(bench.calls_of(lambda: issue(calm)))
     chance = random.Random(14)
     region = Region(bench.clients)
-    prepare(region)
+    prepare(bench, region)
     for _ in range(KILLS):
-        bench.wire.begin_again((chance.randrange(count), chance.choice([Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER])))
-        with suppress(Killed):
-            issue(region)
-    bench.wire.begin_again()
+        death = chance.choice([Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER])
+        bench.befall(chance.randrange(count), death, lambda: issue(region))
     issue(region)
-    assert ISSUE.wrong(region) == []
+    assert ISSUE.at_the_end(region, NOTHING) == []
     parts, others = issuer_of(region), issuer_of(calm)
     for payer in PAYERS:
         mine, theirs = (each.store.stored(f"{payer}-{MONTH}-1").invoice for each in (parts, others))
@@ -162,7 +126,7 @@ def test_issue_that_is_killed_twenty_times_at_a_random_call_gives_the_bytes_of_a
 
 def test_two_processes_that_issue_and_credit_at_once_leave_one_of_each(bench: Bench) -> None:
     region = Region(bench.clients)
-    prepare(region)
+    prepare(bench, region)
     bench.wire.begin_again()
     for job in (issue, credit):
         racers = [threading.Thread(target=job, args=(region,)) for _ in range(3)]
@@ -170,7 +134,7 @@ def test_two_processes_that_issue_and_credit_at_once_leave_one_of_each(bench: Be
             racer.start()
         for racer in racers:
             racer.join()
-    assert CREDIT.wrong(region) == []
+    assert CREDIT.at_the_end(region, NOTHING) == []
 
 
 def test_the_matrix_covers_every_operation_that_issuing_needs(bench: Bench) -> None:

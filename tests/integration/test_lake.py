@@ -1,6 +1,5 @@
 """The lake's jobs over real adapters on MiniStack: compactors race and die, readers never stop, totals are exact."""
 
-import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -9,24 +8,15 @@ from itertools import count
 
 import pytest
 
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.commit.aggregator import Aggregator, InvocationResult
+from metering.adapters.aws.runtime import SystemClock
+from metering.commit.aggregator import InvocationResult
 from metering.hours import hour_of, rfc3339
-from metering.intake.reader import RecordBatchReader
-from metering.lake.parquet.codec import ParquetRowCodec
 from metering.lake.ports import RowQuery
 from metering.reports.sql.query import LakeQuery, RegionLake
-from metering.stores.queues import Delivery
-from metering.stores.writes import Table
 from metering.units import DAY_S, MINUTE_S
-from metering.wiring.jobs import LakeJobs
-from tests.support.emulated import clients_of, make_resources
-from tests.support.memory.alerts import MemoryAlerts
+from tests.integration.region import Region, body, delivery, record
+from tests.support.emulated import Resources, clients_of, make_resources
 from tests.support.memory.clock import DeadlineAt
-from tests.support.memory.metrics import MemoryMetrics
-from tests.support.stage import LIMITS, settings
 from tests.support.wire import Killed, Trouble, Wire
 
 pytestmark = pytest.mark.emulator
@@ -38,80 +28,36 @@ RECORDS = 5
 WORKER_CALLS, COMPACTOR_CALLS = 15, 250
 
 
-class Region:
+class Process(Region):
     """One process over the stores; each thread has its own. It is killed at the call that `trouble` names."""
 
-    def __init__(
-        self, endpoint: str, ledger: str, usage: str, bucket: str, *, trouble: tuple[int, Trouble] | None = None
-    ) -> None:
+    def __init__(self, endpoint: str, resources: Resources, *, trouble: tuple[int, Trouble] | None = None) -> None:
         clients = clients_of(endpoint)
         Wire(trouble=trouble).attach(clients.dynamodb, clients.s3)
-        of_region = settings(
-            ledger_table=ledger,
-            usage_table=usage,
-            data_bucket=bucket,
-            compact_file_rows=20,
-            compact_wait_today_s=0,
-            compact_wait_older_s=0,
-            clean_wait_s=0,
-        )
-        self.clock = SystemClock()
-        items = DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: ledger, Table.USAGE: usage})
-        self.jobs = LakeJobs(
-            items=items,
-            objects=S3ObjectStore(clients.s3, bucket),
-            clock=self.clock,
-            entropy=SystemEntropy(),
-            metrics=MemoryMetrics(),
-            alerts=MemoryAlerts(),
-            settings=of_region,
-        )
-        self.aggregator = Aggregator(
-            items=items,
-            objects=self.jobs.objects,
-            reader=RecordBatchReader(objects=self.jobs.objects, bucket=bucket, limits=LIMITS),
-            codec=ParquetRowCodec(),
-            clock=self.clock,
-            entropy=SystemEntropy(),
-            metrics=MemoryMetrics(),
-            settings=of_region,
-            alerts=MemoryAlerts(),
-        )
+        super().__init__(clients, resources=resources)
+        self.clock = SystemClock()  # type: ignore[assignment]  # another `Clock`
+        eager = {"compact_file_rows": 20, "compact_wait_today_s": 0, "compact_wait_older_s": 0, "clean_wait_s": 0}
+        self.settings = self.settings.model_copy(update=eager)
+        self.lake_jobs = self.jobs()
 
     def deadline(self) -> DeadlineAt:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)
 
     def send(self, number: int, hour_s: int) -> InvocationResult:
-        records = [
-            {
-                "account_id": "123456789012",
-                "service": "AmazonEC2",
-                "resource_id": f"i-{n}",
-                "direction": "out",
-                "from": "us-east-1",
-                "to": "internet",
-                "bytes": 2**40 + number,
-                "start": rfc3339(hour_s - n * DAY_S),
-                "end": rfc3339(hour_s - n * DAY_S),
-            }
-            for n in range(RECORDS)
-        ]
-        body = {"schema": "metering.batch/1", "batch_id": f"b{number}", "record_count": RECORDS, "records": records}
-        delivery = Delivery(
-            message_id=f"m{number}",
-            body=json.dumps(body),
-            sent_at_ms=self.clock.now_ms(),
-            receive_count=1,
-            sender_id="s",
-        )
-        return self.aggregator.handle([delivery], self.deadline())
+        records = [record(1, 2**40 + number, start=rfc3339(hour_s - n * DAY_S)) for n in range(RECORDS)]
+        sent = delivery(f"m{number}", body(f"b{number}", records))
+        return self.handle([replace(sent, sent_at_ms=self.clock.now_ms())])
+
+    def tidy_up(self) -> None:
+        for job in (self.lake_jobs.rollup, self.lake_jobs.compactor, self.lake_jobs.cleaner):
+            job.run(self.deadline())
 
 
 class Race:
     """A worker, two compactors with cleaners, and two readers, each with its own clients; all but readers die often."""
 
-    def __init__(self, *parts: str) -> None:
-        self._parts = parts
+    def __init__(self, endpoint: str, resources: Resources) -> None:
+        self._parts = (endpoint, resources)
         self._chances = count(1)
         self._acknowledged = 0
         self._sent_all = threading.Event()
@@ -140,12 +86,12 @@ class Race:
             self._over.set()
             self._compacted.abort()
 
-    def _lives(self, calls: int) -> Iterator[Region]:
+    def _lives(self, calls: int) -> Iterator[Process]:
         """Processes, one after another, each of which dies at some call."""
         chance = random.Random(next(self._chances))
         while True:
             death = chance.choice([Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER])
-            yield Region(*self._parts, trouble=(chance.randrange(calls), death))
+            yield Process(*self._parts, trouble=(chance.randrange(calls), death))
 
     def _send(self) -> None:
         for region in self._lives(WORKER_CALLS):
@@ -166,9 +112,7 @@ class Race:
                 last = False
                 while not last:
                     last = self._sent_all.is_set()
-                    region.jobs.rollup.run(region.deadline())
-                    region.jobs.compactor.run(region.deadline())
-                    region.jobs.cleaner.run(region.deadline())
+                    region.tidy_up()
             except Killed:
                 self.deaths["compactor"] += 1
             else:
@@ -184,7 +128,7 @@ class Race:
     def _read(self, hour_s: int) -> None:
         """Batches come one after another, so each state that ever was is the first so many of them."""
         query = RowQuery(columns=("batch_id",))
-        view = Region(*self._parts).jobs.view
+        view = Process(*self._parts).lake_jobs.view
         while not self._over.is_set():
             before = self._acknowledged
             batches = view.hour_totals(hour_s, query)
@@ -198,26 +142,23 @@ class Race:
 
 @pytest.mark.long
 def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(ministack: str) -> None:
-    names = make_resources(clients_of(ministack))
-    parts = (ministack, names.ledger, names.usage, names.bucket)
-    race = Race(*parts)
+    resources = make_resources(clients_of(ministack))
+    race = Race(ministack, resources)
     race.run()
     assert not race.failures
     assert race.reads > BATCHES
     assert min(race.deaths.values()) >= 3, race.deaths
 
-    region = Region(*parts)
-    region.jobs.rollup.run(region.deadline())
-    region.jobs.compactor.run(region.deadline())
-    region.jobs.cleaner.run(region.deadline())
+    region = Process(ministack, resources)
+    region.tidy_up()
     # Cleans the objects that a worker put before it died.
-    replace(region.jobs.orphans, age_s=-MINUTE_S).run(region.deadline())
-    assert not list(region.jobs.objects.list("staging/"))
+    replace(region.lake_jobs.orphans, age_s=-MINUTE_S).run(region.deadline())
+    assert not list(region.objects.list("staging/"))
     now_s = region.clock.now_ms() // 1000
-    result = region.jobs.reconciler.check(from_s=0, to_s=now_s + DAY_S, deep=True)
+    result = region.lake_jobs.reconciler.check(from_s=0, to_s=now_s + DAY_S, deep=True)
     assert all(check.agrees for check in result.checks)
     assert sum(check.rows.records for check in result.checks) == BATCHES * RECORDS
-    answer = LakeQuery(lakes=[RegionLake(region="us-east-1", view=region.jobs.view, objects=region.jobs.objects)]).run(
+    answer = LakeQuery(lakes=[RegionLake(region="us-east-1", view=region.lake_jobs.view, objects=region.objects)]).run(
         "SELECT sum(bytes), count(*), count(DISTINCT batch_id) FROM transfers"
     )
     total = RECORDS * sum(2**40 + number for number in range(BATCHES))

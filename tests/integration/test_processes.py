@@ -12,8 +12,6 @@ import pytest
 from metering.adapters.aws.session import Clients
 from metering.audit.sequences import SeenSequences
 from metering.hours import hour_label, parse_hour
-from metering.lake.parquet.reader import ParquetLakeReader
-from metering.lake.view import LakeView
 from metering.ledger.markers import Marker, is_marker
 from metering.units import HOUR_S
 from tests.integration.bench import problems
@@ -30,7 +28,7 @@ from tests.integration.processes import (
     works,
 )
 from tests.integration.producing import KEYS, SOURCE, records_of
-from tests.integration.region import Line, Region, Scenario, body, delivery, record
+from tests.integration.region import Line, Region, Scenario, added, body, delivery, record
 from tests.support.emulated import clients_of, make_resources
 
 pytestmark = pytest.mark.emulator
@@ -64,7 +62,7 @@ def traffic() -> tuple[list[str], Scenario]:
     now_s = int(time.time())
     hours = [hour_label(now_s - now_s % HOUR_S - HOUR_S * back) for back in (1, 2)]
     bodies: list[str] = []
-    totals: dict[Line, tuple[int, int]] = {}
+    figures: list[tuple[Line, int, int]] = []
     for number in range(BATCHES):
         account = number % ACCOUNTS
         records = [
@@ -72,21 +70,19 @@ def traffic() -> tuple[list[str], Scenario]:
             for place, hour in enumerate(hours)
         ]
         bodies.append(body(f"b{number}", records))
-        for place, hour in enumerate(hours):
-            line = Line(hour, f"{account:012d}", "DataTransfer-Out-Bytes")
-            before = totals.get(line, (0, 0))
-            totals[line] = (before[0] + 2**60 + number * 10 + place, before[1] + 1)
+        figures += [
+            (Line(hour, f"{account:012d}", "DataTransfer-Out-Bytes"), 2**60 + number * 10 + place, 1)
+            for place, hour in enumerate(hours)
+        ]
     verdicts = {(f"b{number}", "M", "accepted") for number in range(BATCHES)}
-    return bodies, Scenario(deliveries=[], totals=totals, verdicts=verdicts)
+    return bodies, Scenario(deliveries=[], totals=added(figures), verdicts=verdicts)
 
 
 class Watch:
     """A reader that looks again and again: it never sees more than was sent, nor less than it saw before."""
 
     def __init__(self, region: Region, made: Scenario) -> None:
-        self._view = LakeView(
-            items=region.items, objects=region.objects, reader=ParquetLakeReader(region.objects), shards=1
-        )
+        self._view = region.jobs().view
         self._hours = sorted({line.hour for line in made.totals})
         self._made = made
         self._seen: dict[Line, int] = {}
@@ -123,7 +119,7 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: Site, c
     watch.look()
     assert queue.depth().total == 0, "messages are left"
     assert settled(region), "commits are left uncompacted"
-    assert problems(region, made) == ""
+    assert problems(region, made) == []
     assert crew.kills >= AT_LEAST_KILLS
     assert overlapping(works(site.log_dir)) > 0, "no two processes ever had the same batch at the same time"
 

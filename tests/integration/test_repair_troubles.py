@@ -6,21 +6,18 @@ must be equal to it, every batch that comes again a duplicate, and the month clo
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
 
 import pytest
 
 from metering.adapters.aws.items import DynamoDbItemStore
-from metering.errors import UnavailableError
 from metering.hours import parse_hour
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.stores.writes import Delete, Item, Key, Table, Update
-from tests.integration.bench import JOB_VARIANTS, Bench, lake_problems, problems, worth_trying
+from tests.integration.bench import EACH_JOB_VARIANT, Bench, Matrix, lake_problems, problems
 from tests.integration.region import HOUR, LATE_HOUR, LATE_START, Line, Region, Scenario, body, delivery, record
-from tests.support.wire import Killed, Trouble
+from tests.support.wire import Trouble
 
 pytestmark = pytest.mark.emulator
 
@@ -43,12 +40,12 @@ def prepare(region: Region, *late: dict[str, object]) -> Scenario:
     )
 
 
-def prepare_months(region: Region) -> Scenario:
+def prepare_months(_bench: Bench, region: Region) -> Scenario:
     """The first batch has a record of the last month, too."""
     return prepare(region, record(1, 5, start=LATE_START))
 
 
-def prepare_losses(region: Region) -> Scenario:
+def prepare_losses(_bench: Bench, region: Region) -> Scenario:
     """Usage and marker of the first batch are lost."""
     made = prepare(region)
     for item in list(region.items.scan(Table.USAGE)):
@@ -112,81 +109,43 @@ def wrong_after_close(region: Region, made: Scenario) -> list[str]:
     return closer.verify(MONTH)
 
 
-class Jobs(NamedTuple):
-    """Jobs that run one after the other, what they find, and what must not be after them."""
-
-    prepare: Callable[[Region], Scenario]
-    run: Callable[[Region], None]
-    wrong: Callable[[Region, Scenario], list[str]]
-
-    def calls(self, bench: Bench) -> list[str]:
-        """Every call when nothing goes wrong."""
-        region = Region(bench.clients)
-        made = self.prepare(region)
-        bench.wire.begin_again()
-        self.run(region)
-        recorded = list(bench.wire.calls)
-        assert at_the_end(self, region, made) == []
-        return recorded
-
-
-REBUILD = Jobs(prepare_losses, rebuild, wrong_after_rebuild)
-RECONCILE = Jobs(prepare_months, reconcile, wrong_after_reconcile)
-CLOSE = Jobs(prepare_months, close, wrong_after_close)
-
-
-def suffer(bench: Bench, jobs: Jobs, region: Region, call: int, trouble: Trouble, *, very_late: bool) -> str:
-    """One history; returns what is wrong in it."""
-    made = jobs.prepare(region)
-    bench.wire.begin_again((call, trouble))
-    with suppress(Killed, UnavailableError):
-        jobs.run(region)
-    if not bench.wire.happened:
-        return "it did not happen"
-    bench.wire.begin_again()
-    if not very_late:
-        bench.wire.deliver_late()
-    wrong = at_any_time(region, made)
-    jobs.run(region)
-    bench.wire.deliver_late()
-    return "; ".join([*wrong, *at_the_end(jobs, region, made)])
-
-
 def at_any_time(region: Region, made: Scenario) -> list[str]:
-    """What must not be, although not all is repaired."""
     more = {
         line: total
         for line, total in region.usage().items()
         if any(have > sent for have, sent in zip(total, made.totals.get(line, (0, 0)), strict=True))
     }
-    found = (f"usage counts more than was sent: {more}" if more else "", lake_problems(region, made))
-    return [f"at the trouble: {one}" for one in found if one]
+    wrong = [f"usage counts more than was sent: {more}"] if more else []
+    return [*wrong, *lake_problems(region, made)]
 
 
-def at_the_end(jobs: Jobs, region: Region, made: Scenario) -> list[str]:
-    """All must be equal to what was sent."""
-    wrong = [*(f"alert: {alert}" for alert in region.alerts.sent), *jobs.wrong(region, made)]
-    return [one for one in (*wrong, problems(region, made)) if one]
+def matrix(
+    prepare: Callable[[Bench, Region], Scenario],
+    run: Callable[[Region], None],
+    wrong_after: Callable[[Region, Scenario], list[str]],
+) -> Matrix:
+    def at_the_end(region: Region, made: Scenario) -> list[str]:
+        alerts = [f"alert: {alert}" for alert in region.alerts.sent]
+        return [*alerts, *wrong_after(region, made), *problems(region, made)]
+
+    return Matrix(prepare, run, at_the_end, at_any_time)
 
 
-def test_the_matrix_covers_every_operation_that_rebuilding_needs(bench: Bench) -> None:
-    assert set(REBUILD.calls(bench)) == {
-        "dynamodb.BatchGetItem", "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query", "dynamodb.Scan",
-        "dynamodb.UpdateItem", "s3.GetObject", "s3.ListObjectsV2",
-    }  # fmt: skip
+REBUILD = matrix(prepare_losses, rebuild, wrong_after_rebuild)
+RECONCILE = matrix(prepare_months, reconcile, wrong_after_reconcile)
+CLOSE = matrix(prepare_months, close, wrong_after_close)
 
 
-def test_the_matrix_covers_every_operation_that_reconciling_needs(bench: Bench) -> None:
-    assert set(RECONCILE.calls(bench)) == {
-        "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query", "dynamodb.Scan", "s3.GetObject", "s3.ListObjectsV2",
-    }  # fmt: skip
-
-
-def test_the_matrix_covers_every_operation_that_a_period_close_needs(bench: Bench) -> None:
-    assert set(CLOSE.calls(bench)) == {
-        "dynamodb.BatchGetItem", "dynamodb.GetItem", "dynamodb.PutItem", "dynamodb.Query", "dynamodb.Scan",
-        "dynamodb.UpdateItem", "s3.GetObject", "s3.HeadObject", "s3.ListObjectsV2", "s3.PutObject",
-    }  # fmt: skip
+@pytest.mark.parametrize(("jobs", "more"), [
+    (REBUILD, {"dynamodb.BatchGetItem", "dynamodb.PutItem", "dynamodb.UpdateItem"}),
+    (RECONCILE, {"dynamodb.PutItem"}),
+    (CLOSE, {
+        "dynamodb.BatchGetItem", "dynamodb.PutItem", "dynamodb.UpdateItem", "s3.HeadObject", "s3.PutObject",
+    }),
+], ids=["rebuild", "reconcile", "close"])  # fmt: skip
+def test_the_matrix_covers_every_operation_that_a_job_needs(bench: Bench, jobs: Matrix, more: set[str]) -> None:
+    reads = {"dynamodb.GetItem", "dynamodb.Query", "dynamodb.Scan", "s3.GetObject", "s3.ListObjectsV2"}
+    assert set(jobs.calls(bench)) == reads | more
 
 
 class _CarelessItems(DynamoDbItemStore):
@@ -204,19 +163,13 @@ class _CarelessRegion(Region):
 
 def test_the_matrix_finds_a_repair_that_lands_twice(bench: Bench) -> None:
     repair = REBUILD.calls(bench).index("dynamodb.UpdateItem")
-    wrong = suffer(bench, REBUILD, _CarelessRegion(bench), repair, Trouble.APPLIED_LATE, very_late=True)
+    wrong = REBUILD.suffer(bench, _CarelessRegion(bench), repair, Trouble.APPLIED_LATE, very_late=True)
     assert f"usage {B1}: {(2**64, 4)}, sent {(2**63, 2)}" in wrong
 
 
 @pytest.mark.parametrize("jobs", [REBUILD, RECONCILE, CLOSE], ids=["rebuild", "reconcile", "close"])
-@pytest.mark.parametrize(("trouble", "very_late"), JOB_VARIANTS, ids=lambda value: getattr(value, "name", str(value)))
+@EACH_JOB_VARIANT
 def test_what_was_lost_is_put_right_once_whatever_befalls_a_call(
-    bench: Bench, jobs: Jobs, trouble: Trouble, very_late: bool
+    bench: Bench, jobs: Matrix, trouble: Trouble, very_late: bool
 ) -> None:
-    calls = jobs.calls(bench)
-    wrong = {
-        (number, calls[number]): problem
-        for number in worth_trying(calls, trouble)
-        if (problem := suffer(bench, jobs, Region(bench.clients), number, trouble, very_late=very_late))
-    }
-    assert wrong == {}
+    assert jobs.wrong(bench, trouble, very_late=very_late) == {}
