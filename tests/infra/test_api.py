@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from infra.app import check
 from metering.errors import SettingsError
 from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, API_ORIGIN
 from tests.infra.support.calls import USAGE_TABLE
-from tests.infra.support.synthesis import Synthesised, app_of, synthesised
+from tests.infra.support.synthesis import Synthesised, synthesised
 from tests.infra.test_grants import KINDS, Grants
 
 GATEWAY = "AWS::ApiGatewayV2"
@@ -249,11 +248,3 @@ def test_a_region_has_the_same_api_as_one_that_is_left_to_the_deployment(region:
     there = synthesised("prod", region, "123456789012", overrides=overrides).templates["api"]
 
     assert sorted(there["Resources"]) == sorted(synthesised("prod", overrides=overrides).templates["api"]["Resources"])
-
-
-@pytest.mark.parametrize("settings", [{"api": True}, DOMAIN])
-def test_every_finding_about_it_is_acknowledged(settings: dict[str, object]) -> None:
-    app, _ = app_of(StageConfig.load("prod", settings))
-    check(app)
-
-    app.synth()

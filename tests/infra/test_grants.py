@@ -9,7 +9,7 @@ import pytest
 from metering.settings import Settings
 from metering.stores.objects import PREFIXES
 from tests.infra.support.calls import USAGE_TABLE
-from tests.infra.support.conditions import holds
+from tests.infra.support.models import holds, listed
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 
 READS = {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
@@ -37,8 +37,8 @@ class Grants:
         return any(
             fnmatchcase(action, pattern) and _names(text, resource, suffix)
             for statement in self.statements
-            for pattern in _listed(statement["Action"])
-            for text in map(json.dumps, _listed(statement["Resource"]))
+            for pattern in listed(statement["Action"])
+            for text in map(json.dumps, listed(statement["Resource"]))
         )
 
     def actions(self, resource: str) -> set[str]:
@@ -46,30 +46,30 @@ class Grants:
         return {
             action
             for statement in self.statements
-            for text in map(json.dumps, _listed(statement["Resource"]))
+            for text in map(json.dumps, listed(statement["Resource"]))
             if resource in text
-            for action in _listed(statement["Action"])
+            for action in listed(statement["Action"])
         }
 
     def everything(self) -> set[str]:
         """All actions on anything."""
-        return {action for statement in self.statements for action in _listed(statement["Action"])}
+        return {action for statement in self.statements for action in listed(statement["Action"])}
 
     def listed(self) -> set[str]:
         """Prefixes of the bucket that may be listed."""
         return {
             prefix.removesuffix("*")
             for statement in self.statements
-            if "s3:ListBucket" in _listed(statement["Action"])
+            if "s3:ListBucket" in listed(statement["Action"])
             for keys in statement["Condition"].values()
-            for prefix in _listed(keys["s3:prefix"])
+            for prefix in listed(keys["s3:prefix"])
         }
 
     def may_list(self, prefix: str | None) -> bool:
         """Whether `s3:ListBucket` is allowed for a request with this `s3:prefix`; None for one without."""
         context = {} if prefix is None else {"s3:prefix": prefix}
         return any(
-            "s3:ListBucket" in _listed(statement["Action"]) and holds(statement.get("Condition", {}), context)
+            "s3:ListBucket" in listed(statement["Action"]) and holds(statement.get("Condition", {}), context)
             for statement in self.statements
         )
 
@@ -77,7 +77,7 @@ class Grants:
         """Whether `action` is allowed on the items of a partition; None for a call without a partition."""
         context = {} if pk is None else {"dynamodb:LeadingKeys": pk}
         return any(
-            action in _listed(statement["Action"])
+            action in listed(statement["Action"])
             and table in json.dumps(statement["Resource"])
             and holds(statement.get("Condition", {}), context)
             for statement in self.statements
@@ -88,8 +88,8 @@ class Grants:
         return {
             text.rpartition('"/')[2].partition("*")[0]
             for statement in self.statements
-            if action in _listed(statement["Action"])
-            for text in map(json.dumps, _listed(statement["Resource"]))
+            if action in listed(statement["Action"])
+            for text in map(json.dumps, listed(statement["Resource"]))
             # Objects of this region's bucket; other spellings are buckets of other regions.
             if '"/' in text
         }
@@ -97,10 +97,6 @@ class Grants:
 
 def _names(text: str, resource: str, suffix: str) -> bool:
     return resource in text and (not suffix or f'"{suffix}"' in text)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
@@ -280,7 +276,7 @@ def test_the_watch_reads_and_puts_figures_and_its_own_state_only() -> None:
 def test_figures_are_put_in_the_services_own_namespaces_only(stage: str) -> None:
     for policy in synthesised(stage).policies("pipeline").values():
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
-            if "cloudwatch:PutMetricData" in _listed(statement["Action"]):
+            if "cloudwatch:PutMetricData" in listed(statement["Action"]):
                 assert statement["Condition"] == {
                     "StringEquals": {"cloudwatch:namespace": ["Metering", "Metering/Watch"]}
                 }
@@ -352,7 +348,7 @@ def test_listing_is_allowed_below_known_prefixes_only(stage: str) -> None:
     for part in ("data", "pipeline"):
         for policy in synthesised(stage).policies(part).values():
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
-                if "s3:ListBucket" in _listed(statement["Action"]):
+                if "s3:ListBucket" in listed(statement["Action"]):
                     [keys] = statement["Condition"].values()
                     assert all(prefix.endswith("/*") for prefix in keys["s3:prefix"])
 
@@ -401,7 +397,7 @@ def test_no_other_role_reads_objects_or_lists(stage: str) -> None:
 def test_a_listing_under_the_old_condition_would_be_seen() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
     for statement in grants.statements:
-        if "s3:ListBucket" in _listed(statement["Action"]):
+        if "s3:ListBucket" in listed(statement["Action"]):
             statement["Condition"] = {"StringLikeIfExists": statement["Condition"]["StringLike"]}
 
     assert grants.may_list(None)

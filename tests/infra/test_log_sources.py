@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from infra.app import check
 from infra.deploy import Deployer
 from metering.adapters.aws.inventory import PERMISSIONS
 from metering.fleet.settings.layers import Asked, planned
@@ -13,8 +12,8 @@ from metering.fleet.stage import StageConfig
 from metering.onramps.sources import decode_sources
 from metering.settings import OnrampSettings
 from tests.infra.support.calls import USAGE_TABLE
-from tests.infra.support.conditions import holds
-from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, app_of, synthesised
+from tests.infra.support.models import holds
+from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 from tests.infra.test_grants import KINDS, Grants
 
 SOURCES: list[dict[str, Any]] = [
@@ -60,14 +59,6 @@ def test_log_sources_can_be_taken_away_again_since_no_other_stack_refers_to_them
             for each in (before, after)
         ]
         assert exports[0] == exports[1]
-
-
-@pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_every_finding_about_log_sources_is_acknowledged(stage: str) -> None:
-    app, _ = app_of(StageConfig.load(stage, {"log_sources": SOURCES}))
-    check(app)
-
-    app.synth()
 
 
 def test_a_deployment_has_the_sources_of_its_own_region_and_remembers_all() -> None:

@@ -12,7 +12,7 @@ from metering.fleet.stage import StageConfig
 from metering.operations.alarms import ALARMS, LOG_ORIGINS, Figure
 from metering.operations.runbooks import Dashboard, dashboard_name
 from tests.infra.pictures.pages import FOLDER, pictures
-from tests.infra.support.resolved import place_of
+from tests.infra.support.models import place_of
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, synthesised
 from tests.unit.house.command_lines import parsed
 

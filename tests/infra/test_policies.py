@@ -4,6 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,6 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 
 from infra.app import check
-from metering.audit.freshness import Freshness
 from metering.fleet.stage import StageConfig
 from metering.intake.senders import decode_services
 from metering.ledger.format_version import check_format, remember_format
@@ -24,28 +24,21 @@ from metering.ledger.notes.reconciliation import Ruling, RulingKind, SourceState
 from metering.ledger.notes.watch import Completeness
 from metering.operations.canary import Canary
 from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
-from metering.operations.watch import Watch
 from metering.settings import AggregatorSettings
-from metering.stores.queues import Redelivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
 from tests.infra.support.calls import Call, HeardItems, HeardObjects
-from tests.infra.support.conditions import holds
+from tests.infra.support.models import holds, listed
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, app_of, synthesised
+from tests.infra.test_api import DOMAIN
 from tests.infra.test_grants import Grants
 from tests.infra.test_log_sources import SOURCES
 from tests.simulation.history import History
 from tests.simulation.region.ports import Process
 from tests.simulation.scenario import NOW_MS
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
-from tests.support.memory.entropy import SeededEntropy
-from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.metrics import MemoryMetrics
-from tests.support.memory.objects import MemoryObjectStore
-from tests.support.memory.queues import MemoryQueue
 from tests.support.stage import STAGE, settings
+from tests.support.watched import WatchedRegion
 
 # Each role may do what its code does: calls of whole histories, compared with the templates of real stages. Emulators
 # do not check `dynamodb:LeadingKeys`, so only this test shows that a note's partition is writable for its writer.
@@ -78,24 +71,6 @@ _ROLES = {
 _NOW_S = NOW_MS // 1000
 
 
-class _Facts:
-    """`QueueFacts` of a queue that holds something."""
-
-    def oldest_age_s(self) -> int | None:
-        return 60
-
-    def longest_retention_s(self) -> int:
-        return 14 * DAY_S
-
-    def redelivery(self) -> Redelivery:
-        return Redelivery(visibility_s=420, max_receives=5)
-
-
-class _Gauges:
-    def publish(self, values: Mapping[str, int]) -> None:
-        assert values
-
-
 class _Ear:
     """Calls by role."""
 
@@ -108,92 +83,56 @@ class _Ear:
             process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
 
 
-class _Region:
+class _Region(WatchedRegion):
     """A region at rest, with a message in its queue: for those that histories leave out."""
 
     def __init__(self, ear: _Ear) -> None:
+        super().__init__(now_s=_NOW_S)
         self._ear = ear
-        self._clock = ManualClock(NOW_MS)
-        self._items = MemoryItemStore()
-        self._objects = MemoryObjectStore(self._clock)
-        self._queue, self._dead = MemoryQueue(self._clock), MemoryQueue(self._clock)
-        self._queue.send_many(["a"])
+        self.age_s = 60
+        self.ingest.send_many(["a"])
 
-    def items(self, role: str) -> HeardItems:
-        return HeardItems(self._items, self._ear.calls[role])
+    def by(self, role: str) -> HeardItems:
+        return HeardItems(self.items, self._ear.calls[role])
 
     def jobs(self, role: str, **changes: object) -> LakeJobs:
-        return LakeJobs(
-            items=self.items(role),
-            objects=HeardObjects(self._objects, self._ear.calls[role]),
-            clock=self._clock,
-            entropy=SeededEntropy(1),
-            metrics=MemoryMetrics(),
-            alerts=MemoryAlerts(),
-            settings=settings(shards=2, **changes),
-        )
+        objects = HeardObjects(self.objects, self._ear.calls[role])
+        return replace(
+            self.parts(), items=self.by(role), objects=objects, settings=settings(shards=2, **changes)
+        ).jobs()
 
     def open(self) -> None:
         """Everybody asks for the format; the aggregator writes it, once."""
         for role in _ROLES:
-            check_format(self.items(role))
+            check_format(self.by(role))
             if role == "Aggregator":
-                remember_format(self.items(role), written_by="0.1.0", usage_generation=2)
+                remember_format(self.by(role), written_by="0.1.0", usage_generation=2)
 
-    def watch(self) -> None:
-        """Twice: it remembers."""
-        watch = Watch(
-            items=self.items("Watch"),
-            ingest=self._queue,
-            dead=self._dead,
-            queue_facts=_Facts(),
-            gauges=_Gauges(),
-            clock=self._clock,
-            freshness=self._freshness("Watch"),
-            shards=2,
-            window_s=STAGE.window_s,
-            marker_life_s=STAGE.marker_life_s,
-        )
+    def look(self) -> None:
+        """The watch looks twice: it remembers."""
+        freshness = replace(self.freshness, items=self.by("Watch"))
         for _ in range(2):
-            assert watch.run()
+            assert replace(self.watch, items=self.by("Watch"), freshness=freshness).run()
 
     def report(self, role: str) -> None:
         """Completeness of a report in a region whose watch has not run yet."""
-        assert self._freshness(role).measure()
-
-    def _freshness(self, role: str) -> Freshness:
-        return Freshness(
-            items=self.items(role),
-            ingest=self._queue,
-            dead=self._dead,
-            queue_facts=_Facts(),
-            clock=self._clock,
-            region="us-east-1",
-            stage="local",
-            shards=2,
-            window_s=STAGE.window_s,
-        )
+        assert replace(self.freshness, items=self.by(role)).measure()
 
     def rule(self) -> None:
         """A source is forgotten; both kinds of tick honour that."""
         source = SourceState(source_id="edge-1", last_sequence=7, last_seen_s=_NOW_S)
-        self._items.put(Put(table=Table.LEDGER, item={**source.to_item(), "last_ms": 1, "noticed": []}))
+        self.items.put(Put(table=Table.LEDGER, item={**source.to_item(), "last_ms": 1, "noticed": []}))
         for scan_every_s in (0, DAY_S):
-            self._clock.advance_s(1)
-            ruling = Ruling(
-                source_id="edge-1",
-                kind=RulingKind.FORGET,
-                at_ms=self._clock.now_ms(),
-                by="me",
-                expires_at=_NOW_S + DAY_S,
-            )
-            self.items("Operator").put(Put(table=Table.LEDGER, item=ruling.to_item()))
+            self.clock.advance_s(1)
+            now_ms, expires_s = self.clock.now_ms(), _NOW_S + DAY_S
+            ruling = Ruling(source_id="edge-1", kind=RulingKind.FORGET, at_ms=now_ms, by="me", expires_at=expires_s)
+            self.by("Operator").put(Put(table=Table.LEDGER, item=ruling.to_item()))
             tick = self.jobs("Reconciler", scan_every_s=scan_every_s).reconcile_tick
-            assert tick.run(self._deadline()).scanned is (scan_every_s == 0)
+            assert tick.run(self.deadline()).scanned is (scan_every_s == 0)
 
     def deed(self) -> None:
         """An operator's deed leaves its line."""
-        trail = DeedTrail(items=self.items("Operator"))
+        trail = DeedTrail(items=self.by("Operator"))
         begun = Deed(
             deed_id="1",
             at_ms=1000 * FIRST_MONTH_S,
@@ -211,31 +150,27 @@ class _Region:
 
     def drop(self) -> None:
         """An object that nobody announced; a bucket without one asks the ledger for nothing."""
-        self._objects.upload("drop/edge/a.ndjson", b"")
-        self._clock.advance_s(DAY_S)
-        now_s = self._clock.now_ms() // 1_000
-        known = Completeness(through_s=now_s, measured_s=now_s)
-        self._items.put(Put(table=Table.LEDGER, item=known.to_item()))
+        self.objects.upload("drop/edge/a.ndjson", b"")
+        self.clock.advance_s(DAY_S)
+        now_s = self.clock.now_ms() // 1_000
+        self.put(Completeness(through_s=now_s, measured_s=now_s))
         # Where senders are refused, quarantine is read, too.
-        self._items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROA:other", now_s)))
-        assert self.jobs("Reconciler").drop_check.run(self._deadline()).count == 1
+        self.items.put(Put(table=Table.LEDGER, item=refused_sender_item("AROA:other", now_s)))
+        assert self.jobs("Reconciler").drop_check.run(self.deadline()).count == 1
         assert self.jobs("Reader").drop_check.look(since_s=0)
         assert self.jobs("Operator").drop_check.look(since_s=0)
 
     def canary(self) -> None:
         canary = Canary(
-            items=self.items("Canary"),
-            queue=self._queue,
+            items=self.by("Canary"),
+            queue=self.ingest,
             view=self.jobs("Canary").view,
             usage=self.jobs("Canary").usage_reading,
             rollup_every_s=STAGE.rollup_every_s,
-            clock=self._clock,
+            clock=self.clock,
             region="us-east-1",
         )
-        assert canary.run(self._deadline())
-
-    def _deadline(self) -> DeadlineAt:
-        return DeadlineAt(clock=self._clock, at_ms=self._clock.now_ms() + 900_000)
+        assert canary.run(self.deadline())
 
 
 @cache
@@ -251,7 +186,7 @@ def heard() -> Mapping[str, frozenset[Call]]:
     region.open()
     region.report("Reader")
     region.report("Operator")
-    region.watch()
+    region.look()
     region.rule()
     region.deed()
     region.canary()
@@ -319,14 +254,10 @@ def policies() -> list[dict[str, Any]]:
 def allows(policy: dict[str, Any], action: str, resource: str) -> bool:
     return any(
         statement["Effect"] == "Allow"
-        and action in _listed(statement["Action"])
-        and any(fnmatchcase(resource, pattern) for pattern in _listed(statement["Resource"]))
+        and action in listed(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in listed(statement["Resource"]))
         for statement in policy["Statement"]
     )
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -> None:
@@ -364,9 +295,9 @@ def test_a_bound_producer_may_do_nothing_that_the_shared_role_may_not() -> None:
         for name, policy in synthesised("prod").policies("data").items()
         if name.startswith("RolesProducer")
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        for action in _listed(statement["Action"])
+        for action in listed(statement["Action"])
     }
-    bound = {action for statement in policies()[0]["Statement"] for action in _listed(statement["Action"])}
+    bound = {action for statement in policies()[0]["Statement"] for action in listed(statement["Action"])}
 
     assert bound == shared - {"cloudformation:DescribeStacks"}
 
@@ -450,16 +381,21 @@ def test_a_stage_can_be_opened_again_since_the_data_stack_stays_as_it_is(stage: 
     assert "RolesOperator" in role_id
 
 
-def test_every_finding_is_acknowledged() -> None:
-    app, _ = app_of(StageConfig.load("prod", REGISTERED))
+_PRODS: list[dict[str, Any]] = [
+    {"api": True}, DOMAIN, REGISTERED, {"rollout_project": True},
+    {"tracing": True, "trusted_accounts": ["210987654321"], "architecture": "x86_64"},
+]  # fmt: skip
+_EACH: list[dict[str, Any]] = [{}, {"log_sources": SOURCES}]
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [*((stage, each) for stage in STAGE_NAMES for each in _EACH), *(("prod", each) for each in _PRODS)],
+    ids=lambda each: each if isinstance(each, str) else "+".join(each) or "plain",
+)
+def test_every_finding_is_acknowledged(stage: str, changes: dict[str, Any]) -> None:
+    app, _ = app_of(StageConfig.load(stage, changes))
     check(app)
-
-
-@pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_every_finding_is_acknowledged_nag(stage: str) -> None:
-    app, _ = app_of(StageConfig.load(stage))
-    check(app)
-
     app.synth()
 
 
@@ -470,13 +406,3 @@ def test_a_finding_that_nobody_acknowledged_stops_the_synthesis() -> None:
 
     with pytest.raises(RuntimeError, match="AwsSolutions-SNS3"):
         app.synth()
-
-
-def test_optional_parts_are_clean_too() -> None:
-    account = "210987654321"
-    app, _ = app_of(
-        StageConfig.load("prod", {"tracing": True, "trusted_accounts": [account], "architecture": "x86_64"})
-    )
-    check(app)
-
-    app.synth()

@@ -10,7 +10,6 @@ import pytest
 from aws_cdk.assertions import Template
 
 import metering.adapters.aws
-from infra.app import check
 from infra.locked import requirement
 from infra.stacks.rollout import _ACTIONS
 from metering.fleet.stage import StageConfig
@@ -105,12 +104,6 @@ def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: dict[str, d
 def test_a_region_that_is_not_home_has_none(stage: str) -> None:
     _, stacks = app_of(synthesised(stage).config)
     assert stacks.rollout is None
-
-
-def test_cdk_nag_has_nothing_to_say() -> None:
-    app, _ = app_of(StageConfig.load("prod", {"rollout_project": True}))
-    check(app)
-    app.synth()
 
 
 def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:

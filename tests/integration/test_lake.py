@@ -49,8 +49,9 @@ class Process(Region):
         return self.handle([replace(sent, sent_at_ms=self.clock.now_ms())])
 
     def tidy_up(self) -> None:
-        for job in (self.lake_jobs.rollup, self.lake_jobs.compactor, self.lake_jobs.cleaner):
-            job.run(self.deadline())
+        self.lake_jobs.rollup.run(self.deadline())
+        self.lake_jobs.compactor.run(self.deadline())
+        self.lake_jobs.cleaner.run(self.deadline())
 
 
 class Race:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.infra.pictures.drawing import svg_of
-from tests.infra.support.resolved import place_of
+from tests.infra.support.models import place_of
 from tests.infra.support.synthesis import synthesised
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "dashboards"

@@ -1,0 +1,120 @@
+"""Small models of what AWS makes of a template: conditions of policies, lifecycle rules, intrinsic functions."""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+def holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
+    """Whether a condition is true, as IAM's reference has it for the operators that these policies use."""
+    return all(
+        _one_holds(operator, context.get(key), listed(expected))
+        for operator, keys in condition.items()
+        for key, expected in keys.items()
+    )
+
+
+def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
+    if operator == "Null":
+        return (actual is None) == (expected == ["true"])
+    absent_passes = {
+        "StringEquals": False,
+        "StringLike": False,
+        "ArnLike": False,
+        "StringLikeIfExists": True,
+        "ForAllValues:StringLike": True,
+        "StringNotEquals": True,
+    }[operator]
+    if actual is None:
+        return absent_passes
+    if operator == "StringNotEquals":
+        return actual not in expected
+    if operator == "StringEquals":
+        return actual in expected
+    return any(fnmatchcase(actual, pattern) for pattern in expected)
+
+
+def listed(value: Any) -> list[Any]:
+    """The values of an element that may be one or a list of them."""
+    return value if isinstance(value, list) else [value]
+
+
+# Small model of S3's lifecycle rules, because no emulator applies them.
+#
+# Covers what our rules use: prefix, minimum size, expiration, transitions. Days count from the object's creation.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """The day an object is deleted, and the day and class of each move. `deleted_day` is None for never."""
+
+    deleted_day: int | None
+    moves: tuple[tuple[int, str], ...]
+
+
+def fate_of(rules: list[dict[str, Any]], key: str, size_bytes: int) -> Fate:
+    """Fate of a current object."""
+    matching = [rule for rule in rules if _matches(rule, key, size_bytes)]
+    deleted = [rule["ExpirationInDays"] for rule in matching if "ExpirationInDays" in rule]
+    moves = [
+        (transition["TransitionInDays"], transition["StorageClass"])
+        for rule in matching
+        for transition in rule.get("Transitions", [])
+    ]
+    return Fate(deleted_day=min(deleted, default=None), moves=tuple(sorted(moves)))
+
+
+def _matches(rule: dict[str, Any], key: str, size_bytes: int) -> bool:
+    return (
+        rule["Status"] == "Enabled"
+        and key.startswith(rule.get("Prefix", ""))
+        and size_bytes > int(rule.get("ObjectSizeGreaterThan", -1))
+    )
+
+
+# Text of a template with its intrinsic functions resolved, as CloudFormation would for a region.
+
+
+PSEUDO = {
+    "AWS::Region": "eu-west-1",
+    "AWS::Partition": "aws",
+    "AWS::AccountId": "123456789012",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the text is resolved: pseudo parameters, and the conditions of the template."""
+
+    conditions: dict[str, Any] = field(default_factory=dict)
+    pseudo: dict[str, str] = field(default_factory=lambda: dict(PSEUDO))
+
+    def text(self, value: Any) -> str:
+        """The string that a value of a template becomes; a reference to a resource becomes its logical id."""
+        if isinstance(value, str):
+            return value
+        [(function, argument)] = value.items()
+        if function == "Fn::Join":
+            separator, parts = argument
+            return str(separator).join(self.text(part) for part in parts)
+        if function == "Fn::If":
+            name, then, otherwise = argument
+            return self.text(then if self.holds(name) else otherwise)
+        if function == "Ref":
+            return self.pseudo.get(argument, str(argument))
+        if function == "Fn::GetAtt":
+            resource, attribute = argument
+            return f"arn:aws:cloudwatch:eu-west-1:123456789012:{resource}" if attribute == "Arn" else str(resource)
+        assert function == "Fn::ImportValue", function
+        return self.text(argument).split(":", 1)[-1]
+
+    def holds(self, condition: str) -> bool:
+        one, other = self.conditions[condition]["Fn::Equals"]
+        return self.text(one) == self.text(other)
+
+
+def place_of(template: dict[str, Any], **pseudo: str) -> Place:
+    """The place of a template in eu-west-1; `Partition="aws-cn"` changes a pseudo parameter."""
+    changed = {f"AWS::{name}": value for name, value in pseudo.items()}
+    return Place(conditions=template.get("Conditions", {}), pseudo={**PSEUDO, **changed})
