@@ -24,8 +24,7 @@ from metering.onramps.kinds import LogKind, recognised
 from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import MIB
-from tests.fuzz.mutation import mutated
-from tests.fuzz.seeds import kept
+from tests.fuzz.seeds import kept, mutated
 from tests.fuzz.test_fuzz import peak_kib
 from tests.support.flow_logs import KEY, START_S, USUAL, V2, line, members, text
 

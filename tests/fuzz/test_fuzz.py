@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.work import ReadLimits, Reason
 from metering.units import MIB
-from tests.fuzz.mutation import mutated
-from tests.fuzz.seeds import bodies, objects
+from tests.fuzz.seeds import bodies, mutated, objects
 from tests.support.reading import Answer, Desk, pointer
 
 _ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "600"))

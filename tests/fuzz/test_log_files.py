@@ -22,7 +22,7 @@ from metering.onramps.mapped import mapped_kind
 from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB, MIB
-from tests.fuzz.mutation import mutated
+from tests.fuzz.seeds import mutated
 
 ROUNDS = int(os.environ.get("METERING_FUZZ_ROUNDS", "150"))
 ACCOUNT = "123456789012"

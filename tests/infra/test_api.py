@@ -76,7 +76,6 @@ def test_it_keeps_some_executions_and_can_take_no_others() -> None:
 
 def test_the_gateway_lets_through_as_much_as_the_stage_says() -> None:
     stage = with_api(api_rate_per_s=3, api_burst=5).one("api", f"{GATEWAY}::Stage")["Properties"]
-
     settings = stage["DefaultRouteSettings"]
     assert (settings["ThrottlingRateLimit"], settings["ThrottlingBurstLimit"]) == (3, 5)
     assert (stage["StageName"], stage["AutoDeploy"]) == ("$default", True)
@@ -85,7 +84,6 @@ def test_the_gateway_lets_through_as_much_as_the_stage_says() -> None:
 def test_the_access_log_has_each_request_and_neither_a_query_nor_a_header() -> None:
     stage = with_api()
     properties = stage.one("api", f"{GATEWAY}::Stage")["Properties"]["AccessLogSettings"]
-
     [log] = [name for name in stage.resources("api", "AWS::Logs::LogGroup") if name.startswith("FrontAccessLog")]
     assert properties["DestinationArn"] == {"Fn::GetAtt": [log, "Arn"]}
     assert stage.resources("api", "AWS::Logs::LogGroup")[log]["Properties"]["RetentionInDays"] == 365
@@ -100,7 +98,6 @@ def test_only_the_gateway_may_call_the_function() -> None:
     stage = with_api()
     [permission] = stage.resources("api", "AWS::Lambda::Permission").values()
     [api] = stage.resources("api", f"{GATEWAY}::Api")
-
     assert permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
     assert permission["Properties"]["Action"] == "lambda:InvokeFunction"
     assert {"Ref": api} in permission["Properties"]["SourceArn"]["Fn::Join"][1]
@@ -109,7 +106,6 @@ def test_only_the_gateway_may_call_the_function() -> None:
 def test_every_request_goes_to_the_function_and_neither_hangs_longer_than_the_other() -> None:
     stage = with_api(api_timeout_s=12)
     integration = stage.one("api", f"{GATEWAY}::Integration")["Properties"]
-
     assert integration["PayloadFormatVersion"] == "2.0"
     assert integration["TimeoutInMillis"] == 12_000
     assert function(stage)["Timeout"] == 12
@@ -121,7 +117,6 @@ def test_every_request_goes_to_the_function_and_neither_hangs_longer_than_the_ot
 def test_the_stack_reads_of_the_data_stack_alone_and_can_go_without_touching_what_counts() -> None:
     stage = with_api()
     imports = {part: json.dumps(template) for part, template in stage.templates.items()}
-
     assert '"Fn::ImportValue": "metering-prod-data:' in imports["api"]
     assert '"Fn::ImportValue": "metering-prod-pipeline:' not in imports["api"]
     for part in ("data", "pipeline"):
@@ -144,7 +139,6 @@ def test_an_operator_may_search_its_log() -> None:
     stage = with_api()
     [log] = [name for name in stage.resources("api", "AWS::Logs::LogGroup") if name.startswith("ApiLogs")]
     policy = stage.one("api", "AWS::IAM::Policy", "LogReaders")["Properties"]
-
     assert "RolesOperator" in json.dumps(policy["Roles"])
     [search, _] = policy["PolicyDocument"]["Statement"]
     assert (search["Action"], search["Resource"]) == ("logs:StartQuery", {"Fn::GetAtt": [log, "Arn"]})
@@ -188,7 +182,6 @@ def test_the_dashboards_show_it_if_it_is_there() -> None:
 
 def test_an_emulator_may_have_a_url_of_the_function_instead() -> None:
     stage = synthesised("local", overrides=json.dumps({"api_front": "url"}))
-
     assert stage.one("api", "AWS::Lambda::Url")["Properties"]["AuthType"] == "NONE"
     assert not [each for each in stage.all_resources().values() if each["Type"].startswith(GATEWAY)]
     assert "FunctionUrl" in json.dumps(stage.templates["api"]["Outputs"]["ApiUrl"])
@@ -230,7 +223,6 @@ def test_a_name_of_its_own_is_proven_by_its_zone_and_has_the_region_in_it() -> N
     stage = synthesised("prod", overrides=json.dumps(DOMAIN))
     name = {"Fn::Join": ["", ["usage.", {"Ref": "AWS::Region"}, ".example.com"]]}
     certificate = stage.one("api", "AWS::CertificateManager::Certificate")["Properties"]
-
     assert certificate["DomainName"] == name
     assert certificate["DomainValidationOptions"] == [{"DomainName": name, "HostedZoneId": "Z0123456789ABC"}]
     domain = stage.one("api", f"{GATEWAY}::DomainName")["Properties"]
@@ -246,5 +238,4 @@ def test_a_name_of_its_own_is_proven_by_its_zone_and_has_the_region_in_it() -> N
 def test_a_region_has_the_same_api_as_one_that_is_left_to_the_deployment(region: str) -> None:
     overrides = json.dumps(DOMAIN)
     there = synthesised("prod", region, "123456789012", overrides=overrides).templates["api"]
-
     assert sorted(there["Resources"]) == sorted(synthesised("prod", overrides=overrides).templates["api"]["Resources"])

@@ -45,7 +45,6 @@ def rules_of(stage: str, overrides: str = "{}") -> list[dict[str, Any]]:
 @pytest.mark.parametrize("size_bytes", [1, 200 * MIB])
 def test_what_the_ledger_relies_on_is_never_deleted_or_moved(stage: str, key: str, size_bytes: int) -> None:
     fate = fate_of(rules_of(stage), key, size_bytes)
-
     assert fate.deleted_day is None
     assert fate.moves == ()
 
@@ -55,7 +54,6 @@ def test_what_the_ledger_relies_on_is_never_deleted_or_moved(stage: str, key: st
 def test_what_producers_left_outlives_its_marker(stage: str, prefix: str) -> None:
     config = synthesised(stage).config
     fate = fate_of(rules_of(stage), f"{prefix}batch.ndjson", 100)
-
     assert fate.deleted_day is not None
     assert fate.deleted_day * DAY_S >= config.marker_life_s
 
@@ -78,7 +76,6 @@ def test_what_a_log_file_was_metered_by_outlives_the_markers_of_its_batches(
 ) -> None:
     config = synthesised(stage, overrides=overrides).config
     fate = fate_of(rules_of(stage, overrides), key, 100)
-
     assert fate.deleted_day is not None
     assert fate.deleted_day * DAY_S >= config.marker_life_s + 15 * DAY_S
     assert fate.moves == ()
@@ -92,14 +89,12 @@ def test_no_small_object_is_moved(stage: str, prefix: str) -> None:
 
 def test_large_files_of_the_lake_get_cheaper_and_stay() -> None:
     fate = fate_of(rules_of("prod"), "lake/dt=2026-11-24/hour=13/0-000000000001-0.parquet", 128 * MIB)
-
     assert fate.moves == ((60, "STANDARD_IA"), (180, "GLACIER_IR"))
     assert fate.deleted_day is None
 
 
 def test_the_lakes_retention_is_a_setting() -> None:
     rules = rules_of("prod", '{"lake_retention_days": 2557}')
-
     assert fate_of(rules, "lake/dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day == 2557
     assert fate_of(rules, "summaries/dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day == 2557
 
@@ -110,7 +105,6 @@ def test_totals_of_a_lake_file_stay_as_long_as_it_does(stage: str) -> None:
         fate_of(rules_of(stage), f"{prefix}dt=2026-11-24/hour=13/a.parquet", MIB).deleted_day
         for prefix in ("lake/", "summaries/")
     )
-
     assert totals == file
 
 
@@ -126,7 +120,6 @@ def test_quarantine_is_kept_for_longer_than_an_invoice_is_disputed() -> None:
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
     rules = rules_of(stage)
-
     assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule and "Prefix" not in rule]
     if synthesised(stage).config.versioned:
         assert bucket_of(stage)["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -138,7 +131,6 @@ def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_c
     """A restored ledger names the staging objects that were cleaned since (P41)."""
     rules = [rule for rule in rules_of(stage) if "staging/".startswith(rule.get("Prefix", ""))]
     versions = [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
-
     if not synthesised(stage).config.versioned:
         assert versions == []
         return
@@ -150,7 +142,6 @@ def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_c
 
 def test_the_model_of_lifecycle_rules_sees_a_rule_on_staging() -> None:
     rules = [*rules_of("prod"), {"Status": "Enabled", "Prefix": "staging/", "ExpirationInDays": 30}]
-
     assert fate_of(rules, NEVER_DELETED[0], 1).deleted_day == 30
 
 
@@ -158,7 +149,6 @@ def test_the_model_of_lifecycle_rules_sees_a_rule_on_staging() -> None:
 def test_the_bucket_is_private_encrypted_and_reached_by_tls_only(stage: str) -> None:
     properties = bucket_of(stage)
     policy = synthesised(stage).one("data", "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
-
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
@@ -212,7 +202,6 @@ def test_only_drop_announces_itself_and_the_queue_lets_it(stage: str) -> None:
     configurations = resource["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
     policies = synthesised(stage).resources("data", "AWS::SQS::QueuePolicy")
     allowing = [name for name, policy in policies.items() if "s3.amazonaws.com" in json.dumps(policy["Properties"])]
-
     assert [c["Event"] for c in configurations] == ["s3:ObjectCreated:*"]
     assert configurations[0]["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "drop/"}]
     # Without the dependency, S3 would refuse the configuration in a first deployment.
@@ -226,7 +215,6 @@ def test_queues_have_the_stages_times_and_the_dlq_takes_what_fails(stage: str) -
     config = synth.config
     queue = synth.one("data", "AWS::SQS::Queue", "IngestQueue")["Properties"]
     dead = synth.one("data", "AWS::SQS::Queue", "IngestDeadLetters")["Properties"]
-
     assert queue["VisibilityTimeout"] == config.visibility_s
     assert queue["MessageRetentionPeriod"] == config.queue_retention_s
     assert queue["RedrivePolicy"]["maxReceiveCount"] == config.max_receives
@@ -243,7 +231,6 @@ def test_both_queues_are_reached_by_tls_only(stage: str) -> None:
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
             if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}:
                 guarded |= {queue["Ref"] for queue in policy["Properties"]["Queues"]}
-
     assert guarded == set(synth.resources("data", "AWS::SQS::Queue"))
 
 
@@ -279,7 +266,6 @@ def test_the_mapping_reports_single_failures_and_is_bounded(stage: str) -> None:
     config = synth.config
     mapping = synth.one("pipeline", "AWS::Lambda::EventSourceMapping")["Properties"]
     function = synth.one("pipeline", "AWS::Lambda::Function", "Aggregator")["Properties"]
-
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert mapping["ScalingConfig"] == {"MaximumConcurrency": config.max_concurrency}
     assert mapping["BatchSize"] == (config.batch_size if config.batch_window_s else 10)
@@ -290,7 +276,6 @@ def test_the_mapping_reports_single_failures_and_is_bounded(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_tables_pay_per_request_and_can_be_restored(stage: str) -> None:
     tables = synthesised(stage).resources("data", "AWS::DynamoDB::GlobalTable")
-
     assert len(tables) == 2
     for table in tables.values():
         properties = table["Properties"]
@@ -305,7 +290,6 @@ def test_a_table_takes_its_peak_from_the_first_second_if_the_stage_says_so() -> 
     ledger, usage = (
         stage.one("data", "AWS::DynamoDB::GlobalTable", name)["Properties"] for name in ("Ledger", "Usage")
     )
-
     assert ledger["WarmThroughput"] == {"WriteUnitsPerSecond": 14_000}
     assert "WarmThroughput" not in usage
 
@@ -315,7 +299,6 @@ def test_only_the_ledger_forgets_and_only_by_its_own_attribute(stage: str) -> No
     synth = synthesised(stage)
     ledger = synth.one("data", "AWS::DynamoDB::GlobalTable", "Ledger")["Properties"]
     usage = synth.one("data", "AWS::DynamoDB::GlobalTable", "Usage")["Properties"]
-
     assert ledger["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert "TimeToLiveSpecification" not in usage
 
@@ -323,7 +306,6 @@ def test_only_the_ledger_forgets_and_only_by_its_own_attribute(stage: str) -> No
 def test_the_lakes_catalog_is_optional_and_sums_past_64_bits() -> None:
     without = json.dumps(synthesised("prod", overrides='{"analytics": false}').templates)
     tables = synthesised("prod").resources("data", "AWS::Glue::Table")
-
     assert "AWS::Glue" not in without
     assert "AWS::Athena" not in without
     view = next(table for name, table in tables.items() if "View" in name)["Properties"]["TableInput"]
@@ -338,7 +320,6 @@ _HIVE = {pa.string(): "string", pa.int64(): "bigint"}
 
 def test_athena_reads_the_lake_with_the_engine_that_knows_microseconds() -> None:
     group = synthesised("prod").one("data", "AWS::Athena::WorkGroup")["Properties"]["WorkGroupConfiguration"]
-
     assert group["EngineVersion"] == {"SelectedEngineVersion": "Athena engine version 3"}
     assert group["EnforceWorkGroupConfiguration"] is True
     assert {field.type for field in LAKE_SCHEMA if field.name.endswith("_time")} == {pa.timestamp("us", tz="UTC")}
@@ -455,7 +436,6 @@ def usage_tables(data: Mapping[str, Any]) -> list[str]:
 
 def test_while_an_upgrade_needs_it_the_table_of_format_1_is_there_under_the_names_that_its_functions_import() -> None:
     data, pipeline = templates(usage_before=1)
-
     assert usage_tables(data) == ["Usage2Table33755E2F", "UsageTableADB4B05A"]
     assert data["Resources"]["UsageTableADB4B05A"]["DeletionPolicy"].startswith("Retain")
     assert data["Outputs"]["UsageGeneration"]["Value"] == "2"
@@ -469,7 +449,6 @@ def test_while_an_upgrade_needs_it_the_table_of_format_1_is_there_under_the_name
 def test_a_new_region_has_one_usage_table_and_a_restore_puts_the_next_one_beside_it() -> None:
     new, _ = templates()
     restored, pipeline = templates(tunables={"usage_generation": 3}, usage_before=2)
-
     assert usage_tables(new) == ["Usage2Table33755E2F"]
     assert "UsageTableBeforeName" not in new["Outputs"]
     [third, second] = sorted(usage_tables(restored), reverse=True)

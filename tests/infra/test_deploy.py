@@ -38,7 +38,6 @@ def test_a_resource_line_of_the_cli_becomes_an_event() -> None:
     line = (
         "metering-local-data |  3/20 | 4:31:20 PM | CREATE_COMPLETE      | AWS::SQS::Queue | Ingest/Queue (IngestQ1)\n"
     )
-
     assert resource_event(line) == {
         "event": "resource",
         "stack": "metering-local-data",
@@ -61,7 +60,6 @@ def test_an_emulator_gets_an_endpoint_and_a_key() -> None:
     env = cli_environment(
         {"AWS_CA_BUNDLE": "/ca.pem", "HOME": "/root"}, region="ap-southeast-9", endpoint="https://127.0.0.1:1"
     )
-
     assert env["AWS_ENDPOINT_URL"] == "https://127.0.0.1:1"
     assert env["AWS_REGION"] == env["AWS_DEFAULT_REGION"] == "ap-southeast-9"
     assert env["AWS_ACCESS_KEY_ID"] == "test"
@@ -88,7 +86,6 @@ def test_nothing_in_the_environment_leads_the_cdk_past_an_emulator() -> None:
 
 def test_an_account_gets_no_made_up_key() -> None:
     env = cli_environment({"AWS_PROFILE": "metering"}, region="eu-west-1", endpoint=None)
-
     assert "AWS_ACCESS_KEY_ID" not in env
     assert "AWS_ENDPOINT_URL" not in env
 
@@ -101,7 +98,6 @@ def test_the_node_is_the_environments_own() -> None:
 @pytest.mark.long
 def test_the_script_of_the_environment_uses_that_node_too() -> None:
     assert link_node().resolve() == node_path().resolve()
-
     done = subprocess.run(
         [str(Path(sys.executable).with_name("cdk")), "--version"], capture_output=True, text=True, check=False
     )
@@ -112,17 +108,14 @@ def test_the_script_of_the_environment_uses_that_node_too() -> None:
 def test_each_step_gets_options_that_it_knows(step: str) -> None:
     seen: list[str] = []
     cli = CdkCli(assembly=ROOT / "nothing", env={**os.environ}, progress=lambda _: None, tell=seen.append)
-
     with pytest.raises(DeploymentError):
         cli.run(step)
-
     assert seen
     assert not [line for line in seen if "Unknown option" in line or "will be ignored" in line]
 
 
 def test_settings_that_do_not_fit_end_with_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["--stage", "prod", "--region", "eu-west-1", "--step", "config", "--set", "visibility_s=1"], {})
-
     event = json.loads(capsys.readouterr().out)
     assert code == 1
     assert event["event"] == "failed"
@@ -152,7 +145,6 @@ def test_what_a_region_decides_lies_over_what_it_was_given(capsys: pytest.Captur
     given = GivenSettings(like="dev", by_file={"batch_size": 7}, by_option={"analytics": True})
     arguments = ["--stage", "emea", "--region", "eu-west-1", "--step", "config", "--own", "analytics=false"]
     code = main([*arguments, "--given", given.model_dump_json(by_alias=True)], {})
-
     config = json.loads(capsys.readouterr().out)["config"]
     assert code == 0
     assert (config["stage"], config["batch_size"], config["analytics"]) == ("emea", 7, False)
@@ -161,7 +153,6 @@ def test_what_a_region_decides_lies_over_what_it_was_given(capsys: pytest.Captur
 
 def test_the_configuration_of_a_stage_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["--stage", "killtest", "--region", "eu-west-1", "--step", "config", "--set", "batch_size=7"], {})
-
     event = json.loads(capsys.readouterr().out)
     assert code == 0
     assert (event["config"]["stage"], event["config"]["batch_size"]) == ("killtest", 7)
@@ -218,14 +209,12 @@ def test_no_deployment_gets_an_assembly_that_another_one_is_removing(
 @pytest.mark.long
 def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     settings = json.loads((ROOT / "infra" / "cdk.json").read_text())
-
     # The command runs as the CLI runs it; a relative output folder is relative to the folder of cdk.json.
     command = (
         settings["app"].replace("../.venv/bin/python", sys.executable).replace("../.venv/bin/node", str(node_path()))
     )
     env = {**os.environ, "CDK_OUTDIR": os.path.relpath(tmp_path, ROOT / "infra")}
     subprocess.run(command, shell=True, check=True, cwd=ROOT / "infra", env=env)  # noqa: S602 - our own command
-
     assert settings["versionReporting"] is False
     assert "metering-local-data" in templates(tmp_path)
 
@@ -294,24 +283,20 @@ def test_the_data_stack_is_created_alone_and_without_protection_and_then_protect
 ) -> None:
     runs = Runs()
     deployer(monkeypatch, runs).deploy()
-
     assert runs.calls == [(True, "metering-prod-data"), (False, "metering-prod-pipeline"), (False, "--all")]
 
 
 def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs()
     runs.fails = True
-
     with pytest.raises(DeploymentError, match="capacity"):
         deployer(monkeypatch, runs).deploy()
-
     assert runs.calls == [(True, "metering-prod-data")]
 
 
 def test_a_data_stack_that_is_there_never_loses_its_protection(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs("data", "pipeline", "observability")
     deployer(monkeypatch, runs).deploy()
-
     assert runs.calls == [(False, "--all")]
 
 
@@ -319,7 +304,6 @@ def test_a_stage_that_keeps_no_data_is_created_in_one_step(monkeypatch: pytest.M
     runs = Runs()
     runs.there = {"metering-dev-observability"}
     deployer(monkeypatch, runs, stage="dev").deploy()
-
     assert runs.calls == [(False, "--all")]
 
 
@@ -327,7 +311,6 @@ def test_a_rehearsal_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> 
     """MiniStack replaces a table whose protection changes by an empty one."""
     runs = Runs("observability")
     deployer(monkeypatch, runs, own=REHEARSAL).deploy()
-
     assert runs.calls == [(False, "--all")]
 
 
@@ -374,7 +357,6 @@ def test_it_is_deleted_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stacks = Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS")
     made, phases = deployer_of_deploy_api(monkeypatch, stacks)
     made._drop_api()
-
     assert stacks.deleted == [f"eu-west-1 {API}"]
     assert stacks.states == []
     assert phases == ["delete the API"]
@@ -384,7 +366,6 @@ def test_a_region_without_one_has_nothing_to_delete(monkeypatch: pytest.MonkeyPa
     stacks = Stacks()
     made, phases = deployer_of_deploy_api(monkeypatch, stacks)
     made._drop_api()
-
     assert (stacks.deleted, phases) == ([], [])
 
 
@@ -392,14 +373,12 @@ def test_an_api_that_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None
     stacks = Stacks("UPDATE_COMPLETE")
     made, phases = deployer_of_deploy_api(monkeypatch, stacks, api=True)
     made._drop_api()
-
     assert (stacks.deleted, phases) == ([], [])
 
 
 @pytest.mark.parametrize("left", ["DELETE_FAILED", "UPDATE_COMPLETE"])
 def test_one_that_cannot_be_deleted_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
     made, _ = deployer_of_deploy_api(monkeypatch, Stacks("UPDATE_COMPLETE", "DELETE_IN_PROGRESS", left))
-
     with pytest.raises(OperationFailedError, match="it is in use"):
         made._drop_api()
 
@@ -407,7 +386,6 @@ def test_one_that_cannot_be_deleted_is_said_with_its_reason(monkeypatch: pytest.
 def test_one_that_takes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = deployer_of_deploy_api(monkeypatch, Stacks(*["DELETE_IN_PROGRESS"] * 9))
     monkeypatch.setattr(cloudformation, "_DELETION_LIMIT_S", 0)
-
     with pytest.raises(OperationFailedError, match="DELETE_IN_PROGRESS"):
         made._drop_api()
 
@@ -424,13 +402,11 @@ def asked(stage: str) -> Planned:
 def test_a_stage_of_an_account_is_rehearsed_on_an_emulator() -> None:
     with serving(APIS) as endpoint:
         config = config_by_hand(asked("prod"), {"AWS_ENDPOINT_URL": endpoint})
-
     assert (config.emulated, config.rehearsal, config.composite_alarms) == (True, True, False)
 
 
 def test_a_stage_of_an_account_is_itself_on_aws() -> None:
     settings = asked("prod")
-
     assert config_by_hand(settings, {"CDK_DEFAULT_ACCOUNT": "123456789012"}) == settings.config
     with serving({}) as vpc_endpoint:
         assert config_by_hand(settings, {"AWS_ENDPOINT_URL": vpc_endpoint}) == settings.config
@@ -449,7 +425,6 @@ def test_a_stage_of_emulators_is_not_deployed_to_an_account() -> None:
 
 def test_its_templates_can_be_looked_at_without_an_emulator() -> None:
     settings = asked("local")
-
     assert config_by_hand(settings, {}) == settings.config
 
 
@@ -475,14 +450,12 @@ def test_the_app_makes_for_an_emulator_no_composite_alarm_and_takes_the_bucket_o
             "PYTHONPATH": str(ROOT),
         }
         subprocess.run([sys.executable, "-P", "-m", "infra.app"], cwd=ROOT / "infra", env=env, check=True)
-
     assert "AWS::CloudWatch::CompositeAlarm" not in resource_types(tmp_path)
     [assets] = tmp_path.glob(f"metering-{stage}-pipeline.assets.json")
     assert "cdk-hnb659fds-assets-" in assets.read_text()
 
 
 # Recorded failures of the CDK CLI become one sentence each.
-
 
 BOOTSTRAP = """\
  ⏳  Bootstrapping environment aws://000000000000/us-east-1...
@@ -539,7 +512,6 @@ def test_a_failure_is_one_sentence_of_its_stack_without_a_trace(
     text: str, stack: str, operated: bool, reason: str
 ) -> None:
     error = failure_of("deploy", text.splitlines())
-
     assert (error.stack, error.operated) == (stack, operated)
     assert reason in error.reason
     assert len(error.reason) < 350
@@ -550,7 +522,6 @@ def test_a_failure_is_one_sentence_of_its_stack_without_a_trace(
 def test_a_stack_that_did_not_fail_itself_is_not_looked_at() -> None:
     """Else the reason of an earlier operation would be told."""
     other = "metering-dev-data | 1 | 6:29:23 PM | UPDATE_FAILED | AWS::SQS::Queue | Q\n" + TEMPLATE
-
     assert not failure_of("deploy", other.splitlines()).operated
 
 
@@ -565,9 +536,7 @@ def test_a_changed_source_changes_the_hash(tmp_path: Path, monkeypatch: pytest.M
     source.write_text("KIB = 1024\n")
     monkeypatch.setattr(bundle, "ROOT", tmp_path)
     before = digest()
-
     source.write_text("KIB = 1000\n")
-
     assert digest() != before
 
 
@@ -580,10 +549,8 @@ def test_another_version_is_another_hash(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_bundle_says_its_version_as_an_installed_package_does(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     code = "import metering.version; print(metering.version.package_version(), metering.version.__file__)"
-
     # -S: no package of this environment is visible.
     said = subprocess.check_output([sys.executable, "-S", "-c", code], cwd=tmp_path, text=True)
-
     assert said.split() == [package_version(), str(tmp_path / "metering" / "version.py")]
 
 
@@ -591,16 +558,13 @@ def test_compiled_files_change_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "metering" / "__pycache__").mkdir(parents=True)
     monkeypatch.setattr(bundle, "ROOT", tmp_path)
     before = digest()
-
     (tmp_path / "metering" / "__pycache__" / "units.cpython-313.pyc").write_bytes(b"\0")
-
     assert digest() == before
 
 
 def test_the_size_gate_lets_a_small_bundle_through_and_stops_a_large_one(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_bytes(b"x" * 1_000)
-
     assert check_size(tmp_path, limit_bytes=1_000) == 1_000
     with pytest.raises(BundleTooLargeError) as caught:
         check_size(tmp_path, limit_bytes=999)
@@ -615,15 +579,12 @@ def test_pruning_keeps_the_library_without_which_the_import_fails(tmp_path: Path
     (folder / "include" / "arrow").mkdir(parents=True)
     for name in (*kept, *removed, "tests/test_array.py", "include/arrow/api.h"):
         (folder / name).write_text("")
-
     prune(tmp_path)
-
     assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
 
 
 def test_a_bundle_holds_the_functions_and_their_data_files(tmp_path: Path) -> None:
     copy_sources(tmp_path)
-
     assert (tmp_path / "lambdas" / "aggregator" / "handler.py").is_file()
     assert (tmp_path / "metering" / "usage" / "billing_prefixes.json").is_file()
     assert not (tmp_path / "metering" / "cli").exists()
@@ -638,7 +599,6 @@ def test_no_function_imports_what_the_bundle_leaves_out() -> None:
     needed: set[str] = set()
     for module in graph.find_descendants("lambdas"):
         needed |= graph.find_upstream_modules(module)
-
     left_out = tuple(folder.replace("/", ".") for folder in LEFT_OUT)
     assert not [module for module in sorted(needed) if module.startswith(left_out)]
 
@@ -649,14 +609,12 @@ def test_functions_get_their_locked_dependencies_and_no_tools() -> None:
         [*export, "--no-emit-project", "--quiet"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
     names = {line.split("==")[0] for line in lines if "==" in line}
-
     assert {"boto3", "pyarrow", "pydantic", "msgspec", "zstandard", "aws-lambda-powertools"} <= names
     assert not names & {"aws-cdk-lib", "ministack", "typer", "rich", "duckdb", "moto", "pytest"}
 
 
 def test_bundling_and_deploying_import_no_cdk_until_they_need_it() -> None:
     code = "import infra.bundle, metering.fleet.stage, infra.deploy, sys; sys.exit('aws_cdk' in sys.modules)"
-
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

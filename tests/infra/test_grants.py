@@ -101,7 +101,6 @@ def _names(text: str, resource: str, suffix: str) -> bool:
 
 def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
-
     assert grants.actions("LedgerTable") >= READS | (WRITES - {"dynamodb:DeleteItem"})
     assert not grants.actions(USAGE_TABLE)
     for pk in ("B#1", "C#1", "U#0", "W#conflict", "W#held"):
@@ -115,7 +114,6 @@ def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:
 
 def test_the_aggregator_deletes_no_object_and_sends_no_batch() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "AggregatorRole")
-
     assert "s3:DeleteObject" not in grants.everything()
     assert "sqs:SendMessage" not in grants.everything()
     assert "dynamodb:Scan" not in grants.everything()
@@ -125,7 +123,6 @@ def test_the_aggregator_deletes_no_object_and_sends_no_batch() -> None:
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_who_commits_deletes_no_item(stage: str) -> None:
     grants = Grants(synthesised(stage), "pipeline", "AggregatorRole")
-
     for pk in (*KINDS, "W#held", "W#watch", None):
         assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)
 
@@ -133,7 +130,6 @@ def test_who_commits_deletes_no_item(stage: str) -> None:
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_the_compactor_deletes_what_it_published_and_no_marker_commit_run_or_period(stage: str) -> None:
     grants = Grants(synthesised(stage), "pipeline", "CompactorRole")
-
     allowed = {pk for pk in KINDS if grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)}
     assert allowed == {"H#2026-11-24T13", "P#0"}
     assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", None)
@@ -142,7 +138,6 @@ def test_the_compactor_deletes_what_it_published_and_no_marker_commit_run_or_per
 
 def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CompactorRole")
-
     assert grants.prefixes("s3:DeleteObject") == {"staging/", "quarantine/", "runs/U"}
     assert grants.prefixes("s3:PutObject") == {"lake/", "runs/", "summaries/"}
     assert not grants.actions(USAGE_TABLE)
@@ -158,7 +153,6 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
 ])  # fmt: skip
 def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, name: str, own: list[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
-
     for pk in own:
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     for other in (*KINDS, None):
@@ -168,7 +162,6 @@ def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(stage: str, n
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: str) -> None:
     grants = Grants(synthesised(stage), "pipeline", "BillerRole")
-
     for pk in ("W#budgets", "W#watch", "W#deed-2026-11"):
         assert not grants.may_write("dynamodb:PutItem", "LedgerTable", pk)
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
@@ -182,7 +175,6 @@ def test_the_biller_sets_no_budget_and_changes_no_price_payer_or_invoice(stage: 
 
 def test_at_home_the_biller_reads_the_day_sums_of_other_regions_of_its_stage_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "BillerRole")
-
     assert grants.may("s3:GetObject", ":s3:::metering-prod-data-*/rated/*")
     assert not grants.may("s3:GetObject", ":s3:::metering-prod-data-*/prices/*")
     assert not grants.may("s3:PutObject", ":s3:::metering-prod-data-*")
@@ -191,20 +183,17 @@ def test_at_home_the_biller_reads_the_day_sums_of_other_regions_of_its_stage_onl
 
 def test_in_a_region_that_is_not_home_the_biller_reads_no_other_region() -> None:
     grants = Grants(synthesised("prod", region="eu-central-1"), "pipeline", "BillerRole")
-
     assert not grants.may("s3:GetObject", ":s3:::metering-prod-data-*/rated/*")
     assert not grants.may("cloudformation:DescribeStacks", "stack")
 
 
 def test_the_canary_cannot_say_what_the_watch_and_the_reconciler_say() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CanaryRole")
-
     assert not grants.may_write("dynamodb:PutItem", "LedgerTable", "W#complete")
 
 
 def test_the_reconciler_reads_the_accounts_that_the_biller_keeps_and_writes_its_own_scan_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "ReconcilerRole")
-
     # Quarantine tells which dropped objects were refused for their senders.
     assert grants.prefixes("s3:GetObject") == {
         "staging/", "lake/", "summaries/", "runs/", "rated/", "audit/", "quarantine/"
@@ -217,13 +206,11 @@ def test_a_grant_that_names_no_partition_would_be_seen() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "CanaryRole")
     for statement in grants.statements:
         statement.pop("Condition", None)
-
     assert grants.may_write("dynamodb:PutItem", "LedgerTable", "B#1")
 
 
 def test_the_roll_up_has_these_rights_and_no_others() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "RollupRole")
-
     assert grants.actions("LedgerTable") == READS | WRITES | {"dynamodb:ConditionCheckItem", "dynamodb:DescribeTable"}
     assert grants.actions(USAGE_TABLE) == {
         "dynamodb:GetItem",
@@ -241,7 +228,6 @@ def test_the_roll_up_has_these_rights_and_no_others() -> None:
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_the_roll_up_deletes_what_does_not_wait_any_more_and_nothing_else(stage: str) -> None:
     grants = Grants(synthesised(stage), "pipeline", "RollupRole")
-
     assert {pk for pk in KINDS if grants.may_write("dynamodb:DeleteItem", "LedgerTable", pk)} == {"U#0"}
     assert not grants.may_write("dynamodb:DeleteItem", "LedgerTable", None)
 
@@ -256,7 +242,6 @@ def test_the_roll_up_runs_each_minute(stage: str) -> None:
 @pytest.mark.parametrize("name", ["Canary", "Reconciler", "Watch"])
 def test_who_only_looks_at_totals_changes_none(name: str) -> None:
     grants = Grants(synthesised("prod"), "pipeline", f"{name}Role")
-
     assert grants.actions("LedgerTable") & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE) & WRITES
     assert grants.prefixes("s3:PutObject") <= {"audit/"}
@@ -265,7 +250,6 @@ def test_who_only_looks_at_totals_changes_none(name: str) -> None:
 
 def test_the_watch_reads_and_puts_figures_and_its_own_state_only() -> None:
     grants = Grants(synthesised("prod"), "pipeline", "WatchRole")
-
     assert grants.everything() & WRITES == {"dynamodb:PutItem"}
     assert not grants.actions(USAGE_TABLE)
     assert grants.may("cloudwatch:PutMetricData", "*")
@@ -285,7 +269,6 @@ def test_figures_are_put_in_the_services_own_namespaces_only(stage: str) -> None
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_a_producer_sends_and_puts_and_reads_nothing(stage: str) -> None:
     grants = Grants(synthesised(stage), "data", "RolesProducer")
-
     batches = {"sqs:SendMessageBatch"} if synthesised(stage).config.emulated else set()
     assert grants.everything() == batches | {
         "sqs:SendMessage", "sqs:GetQueueUrl", "s3:PutObject", "s3:AbortMultipartUpload",
@@ -298,7 +281,6 @@ def test_a_producer_sends_and_puts_and_reads_nothing(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_a_reader_reads_everything_that_was_counted_and_changes_nothing(stage: str) -> None:
     grants = Grants(synthesised(stage), "data", "RolesReader")
-
     assert grants.actions("LedgerTable") >= READS | {"dynamodb:Scan"}
     assert grants.actions(USAGE_TABLE) >= READS
     assert not grants.everything() & (WRITES | {"s3:DeleteObject", "sqs:SendMessage", "sqs:ReceiveMessage"})
@@ -312,7 +294,6 @@ MONEY = {"prices/", "organization/", "rated/", "invoices/"}
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_operators_put_prices_payers_and_invoices_and_readers_read_them(stage: str) -> None:
     reader, operator = (Grants(synthesised(stage), "data", role) for role in ("RolesReader", "RolesOperator"))
-
     assert reader.prefixes("s3:GetObject") >= MONEY | {"summaries/", "closed/"}
     assert operator.prefixes("s3:PutObject") >= MONEY | {"summaries/", "closed/"}
     assert not operator.prefixes("s3:DeleteObject") & (MONEY - {"rated/"})
@@ -321,7 +302,6 @@ def test_operators_put_prices_payers_and_invoices_and_readers_read_them(stage: s
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> None:
     grants = Grants(synthesised(stage), "data", "RolesOperator")
-
     assert grants.may("sqs:ReceiveMessage", "DeadLetters")
     assert grants.may("sqs:StartMessageMoveTask", "DeadLetters")
     assert grants.may("sqs:SendMessage", "IngestQueue")
@@ -334,7 +314,6 @@ def test_an_operator_puts_dead_letters_and_refused_batches_back(stage: str) -> N
 def test_an_operator_searches_the_logs_of_the_functions_and_no_others() -> None:
     policy = synthesised("prod").one("pipeline", "AWS::IAM::Policy", "LogReaders")["Properties"]
     search, results = policy["PolicyDocument"]["Statement"]
-
     assert search["Action"] == "logs:StartQuery"
     assert {next(iter(group)) for group in search["Resource"]} == {"Fn::GetAtt"}
     assert len(search["Resource"]) == 7
@@ -370,7 +349,6 @@ ROLES_THAT_READ_OBJECTS = (
 def test_who_reads_objects_is_told_that_one_is_missing(stage: str, part: str, role: str) -> None:
     """S3 answers 404 if the caller may list; the key is the `s3:prefix` then."""
     grants = Grants(synthesised(stage), part, role)
-
     for prefix in grants.prefixes("s3:GetObject") - {"athena-results/"}:
         assert grants.may_list(f"{prefix}2026-11-24/there-is-none")
     assert not grants.may_list("secrets/")
@@ -399,7 +377,6 @@ def test_a_listing_under_the_old_condition_would_be_seen() -> None:
     for statement in grants.statements:
         if "s3:ListBucket" in listed(statement["Action"]):
             statement["Condition"] = {"StringLikeIfExists": statement["Condition"]["StringLike"]}
-
     assert grants.may_list(None)
 
 
@@ -407,7 +384,6 @@ def test_a_listing_under_the_old_condition_would_be_seen() -> None:
 @pytest.mark.parametrize("role", ["RolesReader", "RolesOperator"])
 def test_who_asks_what_the_bucket_costs_may_list_all_of_it(stage: str, role: str) -> None:
     grants = Grants(synthesised(stage), "data", role)
-
     assert grants.listed() >= set(PREFIXES)
 
 
@@ -422,7 +398,6 @@ def test_operators_and_no_readers_read_what_producers_left(stage: str) -> None:
 def test_operators_read_the_versions_that_a_worker_would_read(stage: str) -> None:
     """Else `dlq list --deep` says that an object was changed which a redrive would meter."""
     worker = Grants(synthesised(stage), "pipeline", "AggregatorRole").prefixes("s3:GetObjectVersion")
-
     assert Grants(synthesised(stage), "data", "RolesOperator").prefixes("s3:GetObjectVersion") == worker
     assert not Grants(synthesised(stage), "data", "RolesReader").prefixes("s3:GetObjectVersion")
 
@@ -432,7 +407,6 @@ def test_operators_read_the_versions_that_a_worker_would_read(stage: str) -> Non
 def test_who_reports_may_ask_how_old_the_oldest_message_is(stage: str, role: str) -> None:
     """Where the watch has not run yet, a report measures `complete_through` itself."""
     grants = Grants(synthesised(stage), "data", role)
-
     assert grants.may("cloudwatch:GetMetricStatistics", "*")
     assert grants.may("sqs:GetQueueAttributes", "IngestQueue")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
@@ -443,7 +417,6 @@ def test_who_reports_may_ask_how_old_the_oldest_message_is(stage: str, role: str
 def test_who_reports_may_ask_how_the_region_is(stage: str, role: str) -> None:
     """`metering status` shows alarms and the pager's subscribers beside what the watch noted."""
     grants = Grants(synthesised(stage), "data", role)
-
     assert grants.may("cloudwatch:DescribeAlarms", "*")
     assert grants.may("sns:ListSubscriptionsByTopic", "TopicsPage")
     assert grants.may("cloudformation:DescribeStacks", "metering-")
@@ -454,7 +427,6 @@ def test_each_function_has_a_role_of_its_own_without_managed_policies(stage: str
     synth = synthesised(stage)
     functions = synth.resources("pipeline", "AWS::Lambda::Function")
     roles = {function["Properties"]["Role"]["Fn::GetAtt"][0] for function in functions.values()}
-
     assert len(roles) == len(functions)
     for part in ("data", "pipeline"):
         for role in synth.resources(part, "AWS::IAM::Role").values():
@@ -466,9 +438,7 @@ def test_a_functions_environment_is_settings_that_it_understands(stage: str) -> 
     for function in synthesised(stage).resources("pipeline", "AWS::Lambda::Function").values():
         variables = function["Properties"]["Environment"]["Variables"]
         given = {name: value if isinstance(value, str) else "made-by-the-stack" for name, value in variables.items()}
-
         settings = Settings.from_env(given)
-
         assert settings.stage == stage
         assert settings.marker_life_s == synthesised(stage).config.marker_life_s
         assert settings.page_topic_arn
@@ -480,7 +450,6 @@ def test_a_functions_environment_is_settings_that_it_understands(stage: str) -> 
 def test_each_function_has_a_log_group_that_forgets(stage: str) -> None:
     synth = synthesised(stage)
     groups = synth.resources("pipeline", "AWS::Logs::LogGroup")
-
     assert len(groups) == len(synth.resources("pipeline", "AWS::Lambda::Function"))
     for group in groups.values():
         assert group["Properties"]["RetentionInDays"] == synth.config.log_retention_days

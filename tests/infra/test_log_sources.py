@@ -150,7 +150,6 @@ def test_the_onramp_decrypts_with_that_key_through_s3_only() -> None:
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_the_onramp_is_a_producer_and_commits_nothing(stage: str) -> None:
     grants = Grants(with_sources(stage), "pipeline", ONRAMP)
-
     own = {prefix for prefix in grants.prefixes("s3:PutObject") if prefix}
     assert own == {"plans/", "ingest/logs/", "quarantine/"}
     assert {"plans/", "context/", "ingest/logs/"} <= grants.prefixes("s3:GetObject")
@@ -167,7 +166,6 @@ def test_the_onramp_is_a_producer_and_commits_nothing(stage: str) -> None:
 @pytest.mark.parametrize("stage", ["dev", "prod"])
 def test_the_context_function_describes_and_keeps_contexts_and_notes(stage: str) -> None:
     grants = Grants(with_sources(stage), "pipeline", CONTEXT)
-
     describes = {action for action in grants.everything() if action.startswith("ec2:")}
     assert describes == set(PERMISSIONS)
     assert all(action.startswith(("ec2:Describe", "ec2:Get")) for action in describes)

@@ -125,7 +125,6 @@ def test_a_link_that_is_missing_is_found(part: str, kind: str, path: tuple[str, 
         for parent in parents:
             target = target[parent]
         target[last] = [] if isinstance(target[last], list) else {}
-
     assert any(problem in found for found in broken_links(templates))
 
 
@@ -134,7 +133,6 @@ def test_a_key_that_any_accounts_cloudwatch_may_use_is_found() -> None:
     for key in _of_kind(templates["data"], "AWS::KMS::Key").values():
         for statement in key["Properties"]["KeyPolicy"]["Statement"]:
             statement.pop("Condition", None)
-
     assert any("does not let CloudWatch use it" in found for found in broken_links(templates))
 
 
@@ -148,7 +146,6 @@ def test_the_stack_has_the_catalogues_alarms_for_all_that_is_deployed(stage: str
         if name.endswith("FunctionName")
     }
     sources = functions | {"ingest_queue", "dead_letter_queue"}
-
     assert set(_alarms(synth)) == {spec.name for spec in ALARMS if spec.origin in sources}
 
 
@@ -228,7 +225,6 @@ def test_subscriptions_are_data() -> None:
         {"subscriptions": [{"severity": "page", "protocol": "https", "endpoint": "https://events.example.com/v1"}]}
     )
     subscription = synthesised("prod", overrides=overrides).one("data", "AWS::SNS::Subscription")["Properties"]
-
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("https", "https://events.example.com/v1")
     assert subscription["TopicArn"]["Ref"].startswith("TopicsPage")
     assert not synthesised("prod").resources("data", "AWS::SNS::Subscription")

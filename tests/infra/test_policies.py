@@ -206,7 +206,6 @@ def _allowed(grants: Grants, call: Call) -> bool:
 @pytest.mark.parametrize("role", sorted(_ROLES))
 def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
     grants = Grants(synthesised(stage), *_ROLES[role])
-
     assert [call for call in sorted(heard()[role]) if not _allowed(grants, call)] == []
 
 
@@ -222,7 +221,6 @@ def test_a_role_may_do_all_that_its_code_does(role: str, stage: str) -> None:
 def test_the_histories_write_what_each_role_is_there_to_write(role: str, partitions: set[str]) -> None:
     writes = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
     asked = {call.place for call in heard()[role] if call.action in writes and call.resource == "LedgerTable"}
-
     assert partitions <= {pk if pk[0] in "WS" else pk[0] for pk in asked}
 
 
@@ -231,7 +229,6 @@ def test_a_grant_for_another_partition_would_be_seen() -> None:
     for statement in grants.statements:
         if "dynamodb:PutItem" in statement["Action"]:
             statement["Condition"] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["W#watch"]}}
-
     denied = {call.place for call in heard()["Watch"] if not _allowed(grants, call)}
     assert denied == {"W#complete", "W#figures", "W#queues"}
 
@@ -262,7 +259,6 @@ def allows(policy: dict[str, Any], action: str, resource: str) -> bool:
 
 def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -> None:
     permission, trust = policies()
-
     assert list(iam.PolicyDocument.from_json(permission).validate_for_identity_policy()) == []
     assert list(iam.PolicyDocument.from_json(trust).validate_for_any_policy()) == []
     # The resource of a trust policy is its own role, so the policy names none.
@@ -298,7 +294,6 @@ def test_a_bound_producer_may_do_nothing_that_the_shared_role_may_not() -> None:
         for action in listed(statement["Action"])
     }
     bound = {action for statement in policies()[0]["Statement"] for action in listed(statement["Action"])}
-
     assert bound == shared - {"cloudformation:DescribeStacks"}
 
 
@@ -306,14 +301,12 @@ def test_a_bound_producer_may_do_nothing_that_the_shared_role_may_not() -> None:
 def test_the_role_is_taken_under_its_own_name_only(name: str | None, taken: bool) -> None:
     [statement] = policies()[1]["Statement"]
     context = {} if name is None else {"sts:RoleSessionName": name}
-
     assert statement["Principal"] == {"AWS": "arn:aws:iam::444455556666:role/edge-7f3a-workload"}
     assert holds(statement["Condition"], context) is taken
 
 
 def test_a_policy_that_named_no_prefix_would_be_seen() -> None:
     wide = json.loads(json.dumps(policies()[0]).replace("/edge-7f3a/*", "/*"))
-
     assert allows(wide, "s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson")
 
 
@@ -403,6 +396,5 @@ def test_a_finding_that_nobody_acknowledged_stops_the_synthesis() -> None:
     app, region = app_of(StageConfig.load("local"))
     check(app)
     sns.Topic(region.data, "InTheOpen")
-
     with pytest.raises(RuntimeError, match="AwsSolutions-SNS3"):
         app.synth()

@@ -52,7 +52,6 @@ def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(
     source = _one(template, "AWS::CodeBuild::Project")["Source"]
     assert isinstance(source, dict)
     commands = json.loads(source["BuildSpec"])["phases"]["install"]["commands"]
-
     for command in commands:
         if "install" in command:
             assert "--require-hashes" in command
@@ -63,7 +62,6 @@ def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(
 
 def test_a_locked_requirement_names_one_version_and_the_hashes_of_its_wheels() -> None:
     name, *hashes = requirement("uv").split()
-
     assert re.fullmatch(r"uv==\d+\.\d+\.\d+", name)
     assert len(hashes) > 10
     assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes)

@@ -30,7 +30,6 @@ STATEFUL = {"AWS::S3::Bucket", "AWS::DynamoDB::GlobalTable", "AWS::SQS::Queue", 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_the_data_stack_has_the_contracts_outputs(stage: str) -> None:
     outputs = synthesised(stage).templates["data"]["Outputs"]
-
     assert set(outputs) >= CONTRACT_OUTPUTS
     assert set(outputs) >= {"ProducerRoleArn", "ReaderRoleArn", "OperatorRoleArn"}
 
@@ -38,7 +37,6 @@ def test_the_data_stack_has_the_contracts_outputs(stage: str) -> None:
 def test_each_function_is_named_by_an_output() -> None:
     stage = synthesised("prod")
     outputs = {name for name in stage.templates["pipeline"]["Outputs"] if name.endswith("FunctionName")}
-
     assert "AggregatorFunctionName" in outputs
     assert len(outputs) == len(stage.resources("pipeline", "AWS::Lambda::Function"))
 
@@ -64,7 +62,6 @@ def test_state_lives_in_the_data_stack_only(stage: str) -> None:
 
 def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
     stage = synthesised("prod")
-
     assert stage.protected == {"data": True, "pipeline": False, "observability": False}
     stateful = {name: resource for name, resource in stage.all_resources().items() if resource["Type"] in STATEFUL}
     assert len(stateful) == 6
@@ -77,7 +74,6 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
 def test_a_failed_first_creation_of_production_leaves_nothing_behind_that_no_stack_owns() -> None:
     """`Retain` would keep what a rollback of the creation should delete, and a protected table refuses to go."""
     created = synthesised("prod", own='{"first_build": true}')
-
     policies = {resource["Type"]: resource.get("DeletionPolicy") for resource in created.all_resources().values()}
     assert "Retain" not in policies.values()
     assert {policies[kind] for kind in STATEFUL} == {KEPT}
@@ -87,7 +83,6 @@ def test_a_failed_first_creation_of_production_leaves_nothing_behind_that_no_sta
 
 def test_a_first_creation_differs_in_the_protection_of_its_tables_only() -> None:
     created, after = (synthesised("prod", own=own).templates for own in ('{"first_build": true}', "{}"))
-
     for table in (each for each in after["data"]["Resources"].values() if "GlobalTable" in each["Type"]):
         table["Properties"]["Replicas"][0]["DeletionProtectionEnabled"] = False
     try:
@@ -98,7 +93,6 @@ def test_a_first_creation_differs_in_the_protection_of_its_tables_only() -> None
 
 def test_whatever_production_keeps_after_an_uninstall_is_told_with_the_command_that_deletes_it() -> None:
     kept = {each["Type"] for each in synthesised("prod").all_resources().values() if each.get("DeletionPolicy") == KEPT}
-
     assert kept >= STATEFUL
     assert {_TELLS.get(kind, kind) for kind in kept} <= set(_ENDS)
 
@@ -142,7 +136,6 @@ def test_compactor_rollup_reconciler_and_biller_never_run_twice_side_by_side(sta
         for name, (_, properties) in _functions(stage).items()
         if "ReservedConcurrentExecutions" in properties
     }
-
     emulated = synthesised(stage).config.emulated
     assert reserved == ({} if emulated else {"compactor": 1, "rollup": 1, "reconciler": 1, "biller": 1})
 
@@ -155,13 +148,11 @@ def test_names_are_made_by_cloudformation_except_those_that_people_look_for() ->
         if key in {"BucketName", "TableName", "QueueName", "TopicName", "FunctionName", "RoleName", "LogGroupName"}
         and resource["Type"].rpartition("::")[2] not in {"EventInvokeConfig", "EventSourceMapping", "Permission"}
     }
-
     assert named == {}
 
 
 def test_modules_of_infra_import_towards_their_parts() -> None:
     graph = grimp.build_graph("infra", cache_dir=None)
-
     for component in graph.find_descendants("infra.components"):
         imported = graph.find_modules_directly_imported_by(component)
         assert not [module for module in imported if module.startswith("infra.stacks") or module == "infra.app"]
@@ -177,7 +168,6 @@ def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
     """Resources of IAM are global, and CloudFormation is asked for the types themselves."""
     used = {resource["Type"].split("::")[1].lower() for resource in synthesised(stage).all_resources().values()}
     asked = {call.service for call in (*_CALLS, *_OPTIONAL_CALLS.values())}
-
     assert used - asked == {"iam"}
 
 
@@ -292,7 +282,6 @@ def test_every_stage_fits_together(stage: str) -> None:
 
 def test_an_account_gets_the_figures_that_the_design_names() -> None:
     config = StageConfig.load("prod")
-
     assert (config.batch_size, config.batch_window_s, config.timeout_s, config.visibility_s) == (95, 5, 60, 420)
     assert (config.max_receives, config.queue_retention_s, config.dead_letter_retention_s) == (7, 4 * DAY_S, 14 * DAY_S)
     assert config.marker_life_s == 50 * DAY_S
@@ -300,7 +289,6 @@ def test_an_account_gets_the_figures_that_the_design_names() -> None:
 
 def test_the_kill_test_stage_has_short_times() -> None:
     config = StageConfig.load("killtest")
-
     assert (config.timeout_s, config.visibility_s) == (15, 20)
     assert config.tunables["reserve_ms"] < config.timeout_s * 1000
 
@@ -334,7 +322,6 @@ def test_what_does_not_fit_is_refused_by_name(stage: str, field: str, value: obj
 def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         StageConfig.load("prod", {"visibility_s": 1, "marker_life_s": DAY_S, "incoming_retention_days": 1})
-
     assert "visibility_s" in str(caught.value)
     assert "marker_life_s" in str(caught.value)
 
@@ -385,7 +372,6 @@ def problems_of(text: str) -> list[str]:
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_region_has_the_same_resources_as_one_that_is_left_to_the_deployment(region: str) -> None:
     there, anywhere = synthesised("prod", region, ACCOUNT), synthesised("prod")
-
     for part, template in there.templates.items():
         assert sorted(template["Resources"]) == sorted(anywhere.templates[part]["Resources"])
         assert sorted(template.get("Outputs", {})) == sorted(anywhere.templates[part].get("Outputs", {}))
@@ -412,7 +398,6 @@ def test_a_literal_would_be_found(text: str) -> None:
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_there_are_no_custom_resources(stage: str) -> None:
     kinds = {resource["Type"] for resource in synthesised(stage).all_resources().values()}
-
     assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
     # Such a resource would add a provider function of the CDK.
     everything = synthesised(stage).all_resources().values()
@@ -454,7 +439,6 @@ def test_a_rehearsal_says_so_in_each_stack() -> None:
 
 def test_a_rehearsal_has_every_resource_of_the_stage_but_what_an_emulator_lacks() -> None:
     real, tried = synthesised(PROD), synthesised(PROD, own=TRIED)
-
     missing = set(real.all_resources()) - set(tried.all_resources())
     assert {real.all_resources()[name]["Type"] for name in missing} == {"AWS::CloudWatch::CompositeAlarm"}
     assert set(tried.all_resources()) <= set(real.all_resources())
@@ -463,7 +447,6 @@ def test_a_rehearsal_has_every_resource_of_the_stage_but_what_an_emulator_lacks(
 
 def test_a_rehearsal_keeps_all_settings_of_its_stage_but_those() -> None:
     real, tried = (StageConfig.load(PROD, changes).model_dump() for changes in ({}, REHEARSAL))
-
     assert {name for name in real if real[name] != tried[name]} == set(REHEARSAL)
 
 
@@ -477,7 +460,6 @@ def test_a_changed_property_or_protection_is_another_snapshot() -> None:
     stage = synthesised("prod")
     changed = copy.deepcopy(stage.templates)
     next(iter(changed["data"]["Resources"].values()))["DeletionPolicy"] = "Delete"
-
     assert snapshot_of(replace(stage, templates=changed)) != snapshot_of(stage)
     assert snapshot_of(replace(stage, protected={**stage.protected, "data": False})) != snapshot_of(stage)
 

@@ -149,7 +149,6 @@ def test_processes_that_are_killed_and_take_the_same_files_count_each_once(site:
 
 # A context is captured from an emulator's EC2, stored in its S3, and used to judge a line.
 
-
 NOW_S = parse_hour("2026-11-24T13") + 1_020
 
 

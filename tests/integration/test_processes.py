@@ -126,7 +126,6 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: Site, c
 
 # A producer that is killed repeatedly sends to a real queue and bucket, and each record is metered once.
 
-
 ROOT = Path(__file__).parents[2]
 KILLS = 8
 

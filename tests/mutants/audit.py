@@ -7,7 +7,6 @@ from tests.mutants.mutant import seeded
 _RECONCILE = (
     "tests/unit/audit/test_reconcile.py",
     "tests/unit/audit/test_reconcile_tick.py",
-    "tests/unit/audit/test_looks.py",
     "tests/unit/audit/test_census.py",
 )
 _REBUILD = ("tests/unit/audit/test_rebuild.py",)

@@ -978,7 +978,7 @@ MUTANTS = (
         ("front: a slow request counts as a quick one", "API_SLOW_PERMILLE, 1_000 if figures.ms >= _SLOW_MS else 0)",
          "API_SLOW_PERMILLE, 0)"),
     ),
-    *seeded("metering/adapters/aws/errors.py", ("tests/unit/adapters/aws/test_lacking_calls.py",),
+    *seeded("metering/adapters/aws/errors.py", ("tests/unit/adapters/aws/test_region_life.py",),
         ("emulators: a failure of AWS counts as a call that it lacks",
          '        "501",\n        "AWS.SimpleQueueService.UnsupportedOperation",\n',
          '        "501",\n        "InternalFailure",\n        "AWS.SimpleQueueService.UnsupportedOperation",\n'),

@@ -74,7 +74,6 @@ def _matches(rule: dict[str, Any], key: str, size_bytes: int) -> bool:
 
 # Text of a template with its intrinsic functions resolved, as CloudFormation would for a region.
 
-
 PSEUDO = {
     "AWS::Region": "eu-west-1",
     "AWS::Partition": "aws",

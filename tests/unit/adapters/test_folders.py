@@ -166,7 +166,6 @@ def test_a_folder_has_the_key_already(tmp_path: Path) -> None:
 
 # The list of AWS's address ranges, from a file or over https, checked and limited.
 
-
 PUBLISHED = ranges(("52.32.0.0/11", "us-west-2", "EC2"), ("2600:1f14::/36", "us-west-2", "EC2"))
 
 

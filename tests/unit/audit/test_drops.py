@@ -90,9 +90,7 @@ def test_what_has_no_verdict_a_while_after_it_was_put_is_lost() -> None:
     world.drop("a.ndjson", announced=True)
     lost = world.drop("b c+d.ndjson", announced=False)
     world.drop("c.ndjson", announced=True, verdict="rejected")
-
     found = world.later(HOUR_S).run()
-
     assert (found.lost, found.count) == ((lost,), 1)
     assert found.finished_s == world.clock.now_ms() // 1_000
 
@@ -102,7 +100,6 @@ def test_what_may_still_be_on_its_way_is_not_judged_and_is_by_the_next_pass() ->
     world.later(HOUR_S)
     young = world.drop("young.ndjson", announced=False)
     world.later(SETTLES_S - 1)
-
     assert world.run().lost == ()
     assert world.later(PASS_EVERY_S).run().lost == (young,)
 
@@ -117,7 +114,6 @@ def test_what_may_wait_in_a_queue_is_not_lost(holder: str) -> None:
     waits = world.drop("waits.ndjson", announced=False)
     world.clock.advance_s(HOUR_S)
     world.watched(Hold(holder=holder, since_s=waits.put_s - 1))
-
     assert world.run().lost == ()
     assert world.later(PASS_EVERY_S).run().lost == (waits,)
 
@@ -128,7 +124,6 @@ def test_what_holds_no_message_back_hides_no_lost_object(holder: Holder) -> None
     lost = world.drop("a.ndjson", announced=False)
     world.clock.advance_s(HOUR_S)
     world.watched(Hold(holder=holder, since_s=START_S - 30 * DAY_S))
-
     assert world.run().lost == (lost,)
 
 
@@ -136,7 +131,6 @@ def test_an_announcement_that_is_in_quarantine_for_its_sender_is_not_lost() -> N
     """Nobody may decide under another one's id, so what a sender may not send has no marker."""
     world = World().registered()
     world.refuse(world.drop("a.ndjson", announced=False))
-
     assert world.later(HOUR_S).run().lost == ()
     assert world.check.look(since_s=0) == []
 
@@ -146,7 +140,6 @@ def test_what_is_lost_and_then_refused_is_not_lost_any_more() -> None:
     lost = world.drop("a.ndjson", announced=False)
     assert world.later(HOUR_S).run().lost == (lost,)
     world.refuse(lost)
-
     assert world.run().lost == ()
 
 
@@ -154,7 +147,6 @@ def test_quarantine_is_not_read_where_nobody_is_refused() -> None:
     world = World()
     lost = world.drop("a.ndjson", announced=False)
     world.refuse(lost)
-
     assert world.later(HOUR_S).reads_of_a_run() == 0
     assert world.check.known().lost == (lost,)
 
@@ -167,7 +159,6 @@ def test_of_quarantine_only_what_may_tell_of_an_object_is_read_and_once() -> Non
     world.drop("a.ndjson", announced=False)
     for n in range(3):
         world.refuse(LostDrop(key=f"drop/since{n}", etag="ab", put_s=START_S))
-
     assert world.later(HOUR_S).reads_of_a_run() == 3
     # The day's pass is complete, and the data compared with the lost object is not read again.
     assert world.later(HOUR_S).reads_of_a_run() == 0
@@ -202,11 +193,9 @@ def test_without_time_to_read_quarantine_nothing_new_is_lost_and_nothing_is_forg
     world.refuse(refused)
     world.later(2 * HOUR_S)
     finished_s = world.check.known().finished_s
-
     for _ in range(2):
         known = world.run(DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + left_ms))
         assert (known.lost, known.after, known.finished_s) == ((named,), "", finished_s)
-
     known = world.later(HOUR_S).run()
     assert set(known.lost) == {named, lost}
     assert known.finished_s == world.clock.now_ms() // 1_000
@@ -234,7 +223,6 @@ def test_a_region_whose_watch_never_ran_is_not_judged() -> None:
     world.drop("a.ndjson", announced=False)
     world.clock.advance_s(DAY_S)
     bare = replace(world.check, items=MemoryItemStore())
-
     assert bare.run(EndlessTime()) == DroppedObjects()
     assert bare.look(since_s=0) == []
 
@@ -245,7 +233,6 @@ def test_a_pass_is_made_once_a_day_and_looks_at_each_object_once() -> None:
         world.drop(f"{n}.ndjson", announced=True)
     world.later(HOUR_S).run()
     world.calls.clear()
-
     world.later(HOUR_S).run()
     assert world.calls == []
     second = world.later(PASS_EVERY_S).run()
@@ -258,9 +245,7 @@ def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
     lost = world.drop("a.ndjson", announced=False)
     assert world.later(HOUR_S).run().count == 1
     assert world.later(HOUR_S).run().count == 1
-
     world.put(decided(drop_batch_id(BUCKET, lost.key, lost.etag), "accepted", commit_id="c"))
-
     assert world.later(MINUTE_S).run().count == 0
 
 
@@ -270,10 +255,8 @@ def test_an_object_that_was_replaced_or_deleted_is_no_longer_lost() -> None:
     world.drop("gone.ndjson.gz", announced=True)
     world.drop("other.ndjson", announced=False)
     assert world.later(HOUR_S).run().count == 2
-
     world.objects.delete([gone.key])
     world.drop("other.ndjson", announced=True, body=b"other")
-
     assert world.later(HOUR_S).run().lost == ()
 
 
@@ -283,9 +266,7 @@ def test_a_pass_that_runs_out_of_time_goes_on_where_it_stopped(monkeypatch: pyte
     lost = [world.drop(f"{n}.ndjson", announced=n % 2 == 0) for n in range(7)][1::2]
     world.later(HOUR_S)
     soon = DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms())
-
     passes = [world.run(soon) for _ in range(5)]
-
     assert [known.upto_s > 0 for known in passes] == [True, True, True, True, False]
     assert passes[-1].lost == tuple(lost)
     assert len({known.after for known in passes}) == 5
@@ -296,10 +277,8 @@ def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_
     all_lost = [world.drop(f"{n:04}.ndjson", announced=False) for n in range(NAMED + 7)]
     found = world.later(HOUR_S).run()
     assert (len(found.lost), found.more, found.count) == (NAMED, 7, NAMED + 7)
-
     for each in found.lost:
         world.put(decided(drop_batch_id(BUCKET, each.key, each.etag), "accepted", commit_id="c"))
-
     assert world.later(PASS_EVERY_S).run().lost == tuple(all_lost[NAMED:])
 
 
@@ -309,7 +288,6 @@ def test_people_see_all_that_is_lost_whatever_a_pass_has_seen() -> None:
     world.later(10 * DAY_S)
     new = world.drop("new.ndjson", announced=False)
     world.later(HOUR_S)
-
     world.items.on_call = world.calls.append
     assert world.check.look(since_s=0) == [new, old]
     assert world.check.look(since_s=old.put_s + 1) == [new]
@@ -322,7 +300,6 @@ def test_people_see_what_a_pass_named_whatever_the_watch_says_now() -> None:
     lost = world.drop("a.ndjson", announced=False)
     assert world.later(HOUR_S).run().lost == (lost,)
     world.watched(Hold(holder=Holder.DEAD_LETTERS, since_s=START_S - DAY_S))
-
     assert world.check.look(since_s=0) == [lost]
     assert world.check.look(since_s=lost.put_s + 1) == []
 
@@ -331,9 +308,7 @@ def test_people_see_what_a_pass_named_whatever_the_watch_says_now() -> None:
 def test_an_object_that_is_announced_again_is_the_batch_that_it_would_have_been(key: str) -> None:
     lost = LostDrop(key=key, etag="9dd4e461268c8034f5c8564e155c67a6", put_s=START_S)
     queue = MemoryQueue(ManualClock(START_S * 1_000))
-
     assert World().check.announce([lost], queue) == []
-
     [body] = queue.bodies()
     [batch] = read_body(body, bucket=BUCKET)
     assert not isinstance(batch, NoBatch)
@@ -345,7 +320,6 @@ def test_what_the_queue_does_not_take_is_told() -> None:
     lost = [LostDrop(key=f"drop/{n}.ndjson", etag="ab", put_s=START_S) for n in range(3)]
     queue = MemoryQueue(ManualClock(START_S * 1_000))
     queue.refused_bodies.add(announcement(BUCKET, lost[1]))
-
     assert World().check.announce(lost, queue) == [lost[1]]
 
 
@@ -362,6 +336,5 @@ def test_the_note_is_read_as_it_was_written() -> None:
         refused_to_s=8,
     )
     older = {name: value for name, value in note.to_item().items() if name != "refused_to_s"}
-
     assert DroppedObjects.from_item(older) == replace(note, refused_to_s=0)
     assert DroppedObjects.from_item(note.to_item()) == note

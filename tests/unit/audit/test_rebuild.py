@@ -171,7 +171,6 @@ def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:
     world.compact_all()
     world.clock.advance_s(52 * DAY_S)
     world.items.remove(Table.LEDGER, marker_key(batch_id))
-
     assert world.jobs.rebuilder.markers().rebuilt == 1
     marker = world.marker(batch_id)
     assert marker.expires_at_s == world.clock.now_ms() // 1000 + 75 * DAY_S

@@ -94,10 +94,8 @@ def test_a_roll_up_of_a_restored_ledger_stops_and_pages_before_it_writes_anythin
     region = Restored()
     usage = list(region.items.everything(Table.USAGE))
     region.send([record(1)], rolled_up=False)
-
     with pytest.raises(GenerationError, match="the ledger was restored to an earlier time"):
         region.process().rollup.run(region.deadline())
-
     assert list(region.items.everything(Table.USAGE)) == usage
     assert ("page", "Roll-up stopped") in [(sent.severity, sent.subject) for sent in region.alerts.sent]
 
@@ -107,9 +105,7 @@ def test_nobody_works_between_the_deployment_of_the_next_table_and_its_filling()
     region.next_table()
     with pytest.raises(GenerationError, match="usage table 2, and 3 is deployed"):
         check_format(region.items, usage_generation=3)
-
     region.restore()
-
     check_format(region.items, usage_generation=3)
     assert usage_generation(region.items).number == 3
 
@@ -167,9 +163,7 @@ def test_what_a_planned_run_had_placed_and_still_waits_is_booked_once(placing: i
     region.next_table()
     region.restore()
     region.jobs, region.aggregator = region.process(), region.parts().worker()
-
     region.roll_up()
-
     assert region.usage() == region.rows()
     region.compact_all()
     assert region.jobs.rebuilder.usage().repaired == 0

@@ -141,7 +141,6 @@ def test_a_conflict_between_senders_is_alerted_once_with_both(world: SmallWorld)
 def test_a_conflict_between_senders_is_alerted_although_the_invocation_breaks_off(world: SmallWorld) -> None:
     """The conflict is durable then, and is not found to be new again."""
     world.handle(delivery(batch(1), sender="alice"))
-
     transactions = count()
 
     def bug(name: str) -> None:
@@ -652,7 +651,6 @@ def test_the_oldest_message_is_noted_first() -> None:
 
 
 # The tally: nothing is acknowledged by being left out.
-
 
 ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
 

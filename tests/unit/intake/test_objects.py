@@ -375,7 +375,6 @@ def test_gzip_of_the_standard_library_is_read_too() -> None:
 
 # The table of formats is complete, and knowing a format's name needs none of its libraries.
 
-
 _RECORD = record(start=SENT_AT_S - 60, end=SENT_AT_S)
 _BODIES = {"ndjson": ndjson([_RECORD]), "parquet": parquet(pa.Table.from_pylist([_RECORD]))}
 

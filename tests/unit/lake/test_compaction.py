@@ -92,7 +92,6 @@ def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due() 
         done_s.append(world.clock.now_ms() // 1000)
     world.clock.advance_s(HOUR_S)
     now_s = world.clock.now_ms() // 1000
-
     # First there is time for nothing, then for everything.
     for seconds, due_ms in ((10, (done_s[0] + HOUR_S) * 1000), (900, None)):
         world.jobs.cleaner.run(world.deadline(seconds))
@@ -109,10 +108,8 @@ def test_a_run_that_cannot_be_cleaned_is_overdue() -> None:
     assert second is not None
     world.objects.upload(second.plan_key, b"{}")
     world.clock.advance_s(2 * HOUR_S)
-
     with pytest.raises(LedgerCorruptError, match=second.plan_key):
         world.jobs.cleaner.run(world.deadline())
-
     assert cleanings(world.items)["L0"].due_ms == (second.done_at_ms or 0) + HOUR_S * 1000
 
 

@@ -200,7 +200,6 @@ def test_the_digest_is_that_of_a_text_that_any_program_can_write() -> None:
 
 # The index of a closed month's objects: an account's row groups and no others, in files that any engine reads.
 
-
 Row = tuple[UsageKey, Total]
 
 

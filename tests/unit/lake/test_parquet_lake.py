@@ -222,7 +222,6 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
 
 # Row groups are read by the calling thread, in few reads, and give what Arrow gives.
 
-
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
 # Modules that open our own Parquet files; third-party files are opened by their packages, in the calling thread, too.
 _READS = {"read", "read_row_group", "read_row_groups", "iter_batches"}
@@ -332,7 +331,6 @@ def test_such_a_call_would_be_seen(call: str) -> None:
 
 # Large files are read one at a time, small ones side by side, and each comes with its own result.
 
-
 LARGE = 12_000_000
 
 
@@ -409,7 +407,6 @@ def test_a_part_without_rows_adds_nothing() -> None:
 
 
 # Scratch folders: leftovers of dead processes go, those of living ones stay.
-
 
 _HOLD = """
 import sys, time

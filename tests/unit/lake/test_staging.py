@@ -127,7 +127,6 @@ def test_the_lakes_columns_are_those_of_the_contract_in_their_order() -> None:
 
 # The usage of a staging object is the sum of its rows by booked hour, key and correction, for any bytes (P7).
 
-
 _KEY = "staging/2026-11-24/c1.parquet"
 _MOST = 2**63 - 1
 

@@ -81,7 +81,6 @@ def test_both_fronts_get_the_same_answer(function: Function) -> None:
         function.answer(request("/v1/usage", USAGE, front=front, authorization="Bearer first"))
         for front in ("http", "url")
     ]
-
     assert [each["statusCode"] for each in answers] == [200, 200]
     assert body_of(answers[0]) == body_of(answers[1])
     assert json.loads(body_of(answers[0])) == function.world.json(f"/v1/usage?{USAGE}", "first")
@@ -92,7 +91,6 @@ def test_both_fronts_get_the_same_answer(function: Function) -> None:
 def test_every_form_comes_through_the_gateway_byte_for_byte(function: Function, form: str, packed: str) -> None:
     asked = f"{USAGE}&format={form}"
     answer = function.answer(request("/v1/usage", asked, authorization="Bearer analyst", accept_encoding=packed))
-
     assert answer["statusCode"] == 200
     assert body_of(answer) == function.world.get(f"/v1/usage?{asked}", "analyst").content
     # A gateway treats text as UTF-8, and would change any other byte.
@@ -101,7 +99,6 @@ def test_every_form_comes_through_the_gateway_byte_for_byte(function: Function, 
 
 def test_a_line_says_what_a_request_was_and_cost(function: Function, capsys: pytest.CaptureFixture[str]) -> None:
     function.answer(request("/v1/usage", f"{USAGE}&account={FIRST}", authorization="Bearer first"))
-
     [line] = function.lines()
     assert line["message"] == "request answered"
     assert line["level"] == "INFO"
@@ -139,14 +136,12 @@ def test_no_secret_and_nothing_that_was_asked_is_written(
 
 def test_a_route_that_is_not_there_is_not_written_as_it_was_asked(function: Function) -> None:
     function.answer(request("/v1/mtr_secret"))
-
     [line] = function.lines()
     assert (line["route"], line["status"]) == ("none", 404)
 
 
 def test_who_guesses_is_counted(function: Function, capsys: pytest.CaptureFixture[str]) -> None:
     assert function.answer(request("/v1/usage", USAGE, authorization="Bearer nobody"))["statusCode"] == 401
-
     assert figures(capsys.readouterr().out) == {
         "ApiRequests": 1,
         "ApiFailedPermille": 0,
@@ -173,9 +168,7 @@ def test_what_fails_by_our_fault_is_a_problem_and_counted_as_such(
     world = ApiWorld()
     world.tokens.grant_of = _Broken(error).grant_of  # type: ignore[method-assign]  # a ledger that fails
     function = Function(world)
-
     answer = function.answer(request("/v1/usage", USAGE, authorization="Bearer first"))
-
     assert answer["statusCode"] == status
     problem = json.loads(body_of(answer))
     assert kind in problem["type"]
@@ -201,7 +194,5 @@ def test_a_request_is_slow_by_its_own_time_and_not_by_the_start_of_the_process(
 ) -> None:
     world = ApiWorld()
     world.tokens.grant_of = _Slow(world, takes_ms).grant_of  # type: ignore[method-assign]  # a ledger that is slow
-
     Function(world).answer(request("/v1/usage", USAGE, authorization="Bearer first"))
-
     assert figures(capsys.readouterr().out).get("ApiSlowPermille") == counted

@@ -223,7 +223,6 @@ def test_lost_objects_are_looked_for_although_the_hours_cannot_be_reconciled_and
     with pytest.raises(LedgerCorruptError, match=batch_id):
         reconciler.handle(Context(), reconciler_parts(world))
     assert world.items.peek(Table.LEDGER, DROPS_KEY) is not None
-
     world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
     caplog.clear()
     with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
@@ -247,7 +246,6 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
 
 
 # No function runs on a ledger of unknown format: its invocation fails, and its messages return to the queue.
-
 
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
 OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)

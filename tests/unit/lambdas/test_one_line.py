@@ -150,9 +150,7 @@ INVOCATIONS: dict[str, Callable[[Logger], None]] = {
 @pytest.mark.parametrize("name", INVOCATIONS)
 def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: str) -> None:
     output = io.StringIO()
-
     INVOCATIONS[name](Logger(service=f"one-line-{name}", stream=output))
-
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["level"] for line in lines] == ["INFO"]
     # The message is constant; the rest are fields.
@@ -205,7 +203,6 @@ def test_more_counters_than_a_line_may_hold_make_several_lines(capsys: pytest.Ca
 
 def test_each_line_of_a_function_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     function_logger("a-function").info("invocation handled", extra={"messages": 1})
-
     [line] = capsys.readouterr().out.splitlines()
     said = json.loads(line)
     assert (said["service"], said["version"], said["messages"]) == ("a-function", package_version(), 1)
@@ -227,7 +224,6 @@ def test_a_function_imports_no_more_than_it_uses(name: str) -> None:
     code = f"import lambdas.{name}.handler, sys; print(*{{each.partition('.')[0] for each in sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env={})
     imported = set(found.stdout.split())
-
     assert not imported & _NEVER
     assert ("pyarrow" not in imported) == (name in _WITHOUT_ROWS)
 

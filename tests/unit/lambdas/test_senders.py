@@ -21,7 +21,7 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from tests.support.lake_world import NOW_S
-from tests.support.memory.clock import UNHURRIED, DeadlineAt
+from tests.support.memory.clock import UNHURRIED
 from tests.support.memory.queues import MemoryQueue
 from tests.support.senders_world import (
     A_ACCOUNT,
@@ -358,26 +358,24 @@ def test_two_senders_of_one_body_have_a_place_each_in_quarantine(world: SendersW
     assert world.metered_bytes() == {A_ACCOUNT: 7}
 
 
-def test_a_forgery_in_one_invocation_with_the_batch_that_it_copies_holds_nobody_up(world: SendersWorld) -> None:
-    body = body_of("b/1", B_ACCOUNT)
-    deliveries = [
-        Delivery(message_id=sender, body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id=sender)
-        for sender in (f"{A}:x", f"{B}:x")
-    ]
-    result = world.aggregator.handle(deliveries, DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 60_000))
-    assert {str(verdict): count for verdict, count in result.counts.items()} == {"rejected": 1, "accepted": 1}
-    assert world.marker("b/1").sender_id == f"{B}:x"
-
-
-def test_two_foreign_senders_of_one_body_in_one_invocation_are_two_refusals(world: SendersWorld) -> None:
-    body = body_of("b/1", B_ACCOUNT)
-    senders = (f"{A}:x", "AROASTRANGER:x", f"{A}:y")
+def in_one_invocation(world: SendersWorld, body: str, *senders: str) -> dict[str, int]:
+    """How many of the same body of several senders got each verdict."""
     deliveries = [
         Delivery(message_id=sender, body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id=sender)
         for sender in senders
     ]
-    result = world.aggregator.handle(deliveries, DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 60_000))
-    assert {str(verdict): count for verdict, count in result.counts.items()} == {"rejected": 2, "duplicate": 1}
+    return {str(verdict): n for verdict, n in world.aggregator.handle(deliveries, world.deadline()).counts.items()}
+
+
+def test_a_forgery_in_one_invocation_with_the_batch_that_it_copies_holds_nobody_up(world: SendersWorld) -> None:
+    counts = in_one_invocation(world, body_of("b/1", B_ACCOUNT), f"{A}:x", f"{B}:x")
+    assert counts == {"rejected": 1, "accepted": 1}
+    assert world.marker("b/1").sender_id == f"{B}:x"
+
+
+def test_two_foreign_senders_of_one_body_in_one_invocation_are_two_refusals(world: SendersWorld) -> None:
+    counts = in_one_invocation(world, body_of("b/1", B_ACCOUNT), f"{A}:x", "AROASTRANGER:x", f"{A}:y")
+    assert counts == {"rejected": 2, "duplicate": 1}
     assert len(world.entries()) == 2
 
 

@@ -120,7 +120,6 @@ def test_of_two_first_writers_the_later_one_goes_by_what_is_there() -> None:
     items = Racing(same)
     remember_format(items, written_by="0.1.0", usage_generation=2)
     assert remembered(items) == same
-
     items = Racing(NEWER)
     with pytest.raises(FormatTooNewError):
         remember_format(items, written_by="0.1.0", usage_generation=2)

@@ -75,7 +75,6 @@ def test_hours_that_cannot_be_read_are_refused_too(hours: dict[str, Any]) -> Non
 
 # What verification takes from the ledger: markers and conflicts of its batches; notes of retries are neither.
 
-
 CONFLICT = conflict_of("b2")
 
 

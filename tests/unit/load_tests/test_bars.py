@@ -262,7 +262,6 @@ def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
 
 # Conditions on a complete soak: it has ended, and neither its rate nor its memory has a trend.
 
-
 LEG = Leg(first=0, batches=20_000, sending_s=30.0, settling_s=18.0, kills=15, overlaps=190, redriven=0, memory_mib=147)
 # Measured.
 NOISY = (741, 627, 635, 602, 733, 719, 604, 707, 680, 593)

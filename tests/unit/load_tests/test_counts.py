@@ -154,7 +154,6 @@ def test_counts_are_read_after_a_call_that_makes_the_emulator_write_them(tmp_pat
 
 # A region with many kinds: it sends what it claims, and each account's items keep their size.
 
-
 LOAD = Load(scenario="load", accounts=500, most_units=3.2, most_usd=None, kinds=20_000)
 # Number of kinds that share a usage item (docs/decisions/0043-rollup.md).
 BUCKET = 64

@@ -337,7 +337,6 @@ def test_a_message_is_shown_with_the_digits_that_it_came_with() -> None:
 
 # Shapes of quarantine objects.
 
-
 _PROBLEMS = st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=3).map(tuple)
 _RECORDS = st.builds(RefusedRecord, position=st.integers(0, 50_000), reasons=_PROBLEMS, raw=st.text())
 _BATCHES = st.builds(

@@ -39,7 +39,6 @@ def region() -> World:
 
 def test_what_it_left_planned_waiting_and_pending_is_finished_to_the_same_totals(region: World) -> None:
     found = read_at_rest(region)
-
     assert found == recorded()["read"]
     assert found["lake"] == found["usage"] != []
 
@@ -53,7 +52,6 @@ def test_its_closed_month_is_whole(region: World) -> None:
 def test_its_region_is_compared_in_all_hours_without_a_difference(region: World) -> None:
     read_at_rest(region)
     from_s, to_s = min(region.jobs.view.hours()), max(region.jobs.view.hours()) + 3_600
-
     result = region.jobs.reconciler.run(from_s=from_s, to_s=to_s, deep=True)
     assert (result.different, result.unstable) == ((), ())
     assert len(result.checks) > 5
@@ -62,5 +60,4 @@ def test_its_region_is_compared_in_all_hours_without_a_difference(region: World)
 def test_what_it_accepted_is_not_counted_again(region: World) -> None:
     for size in (4_321, 4_322):
         deliver(region, "told-twice", record(size, start_s=int(recorded()["now_s"])))
-
     assert read_at_rest(region) == recorded()["read"]

@@ -139,7 +139,6 @@ def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due(mo
     second = next(run for run in newest_first(region.items, "U0") if run.number == 2)
     assert _cleaner(region).run(region.deadline(time_s=5)).plans == 0
     assert cleanings(region.items) == {}
-
     monkeypatch.setattr(cleaner, "_MOST_RUNS", 2)
     due_ms = (second.done_at_ms or 0) + DAY_S * 1000
     for runs, left_ms in ((2, due_ms), (1, None), (0, None)):

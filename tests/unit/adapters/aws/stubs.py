@@ -16,6 +16,10 @@ OUTPUTS = (
 _ONE_ATTEMPT = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
 
 
+# A client, and what answers in the place of AWS.
+Stubbed = tuple[Any, Stubber]
+
+
 def client(service: str) -> Any:
     """A client that can reach nothing."""
     return boto3.client(  # type: ignore[call-overload]  # it knows services by their literal names
@@ -27,7 +31,7 @@ def client(service: str) -> Any:
     )
 
 
-def stubbed(service: str) -> Iterator[tuple[Any, Stubber]]:
+def stubbed(service: str) -> Iterator[Stubbed]:
     """A client and its stubber; all answers must have been used at the end."""
     made = client(service)
     with Stubber(made) as stubber:

@@ -45,14 +45,14 @@ from metering.errors import (
 )
 from metering.stores.fields import Fields
 from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, Foreign, Key, Put, Table, Update, Value
-from tests.unit.adapters.aws.stubs import client, stubbed
+from tests.unit.adapters.aws.stubs import Stubbed, client, stubbed
 
 TABLES = {Table.LEDGER: "the-ledger", Table.USAGE: "the-usage"}
 KEY = {"pk": {"S": "a"}, "sk": {"S": "b"}}
 
 
 @pytest.fixture
-def dynamodb() -> Iterator[tuple[Any, Stubber]]:
+def dynamodb() -> Iterator[Stubbed]:
     yield from stubbed("dynamodb")
 
 
@@ -62,11 +62,11 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def store(dynamodb: tuple[Any, Stubber], waits: list[float]) -> DynamoDbItemStore:
+def store(dynamodb: Stubbed, waits: list[float]) -> DynamoDbItemStore:
     return DynamoDbItemStore(dynamodb[0], TABLES, sleep=waits.append)
 
 
-def test_a_commit_is_sent_as_the_protocol_has_it(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+def test_a_commit_is_sent_as_the_protocol_has_it(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     sent: list[dict[str, Any]] = []
     dynamodb[0].meta.events.register(
         "provide-client-params.*.TransactWriteItems", lambda params, **_: sent.append(params)
@@ -151,9 +151,7 @@ def canceled(stubber: Stubber, *reasons: dict[str, Any]) -> None:
 ACTIONS = [Put(table=Table.LEDGER, item={"pk": "a", "sk": str(n)}) for n in range(4)]
 
 
-def test_reasons_other_than_conditions_may_be_sent_again(
-    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
-) -> None:
+def test_reasons_other_than_conditions_may_be_sent_again(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     canceled(
         dynamodb[1],
         {"Code": "None"},
@@ -172,7 +170,7 @@ def test_reasons_other_than_conditions_may_be_sent_again(
     assert not caught.value.condition_failed
 
 
-def test_one_failed_condition_among_conflicts_decides(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+def test_one_failed_condition_among_conflicts_decides(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     canceled(
         dynamodb[1],
         {"Code": "TransactionConflict"},
@@ -191,9 +189,7 @@ def test_one_failed_condition_among_conflicts_decides(store: DynamoDbItemStore, 
     )
 
 
-def test_a_failed_condition_of_a_single_write_carries_the_item(
-    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
-) -> None:
+def test_a_failed_condition_of_a_single_write_carries_the_item(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     dynamodb[1].add_client_error(
         "put_item",
         "ConditionalCheckFailedException",
@@ -207,7 +203,7 @@ def test_a_failed_condition_of_a_single_write_carries_the_item(
 
 
 def test_keys_that_were_not_processed_are_asked_for_again(
-    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber], waits: list[float]
+    store: DynamoDbItemStore, dynamodb: Stubbed, waits: list[float]
 ) -> None:
     keys = [{"pk": {"S": "a"}, "sk": {"S": str(n)}} for n in range(2)]
     asked = {"Keys": keys, "ConsistentRead": True}
@@ -230,7 +226,7 @@ def test_keys_that_were_not_processed_are_asked_for_again(
 
 
 def test_keys_that_are_never_processed_are_unavailable_and_not_absent(
-    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber], waits: list[float]
+    store: DynamoDbItemStore, dynamodb: Stubbed, waits: list[float]
 ) -> None:
     for _ in range(7):
         dynamodb[1].add_response(
@@ -241,14 +237,14 @@ def test_keys_that_are_never_processed_are_unavailable_and_not_absent(
     assert waits == sorted(waits)
 
 
-def test_an_empty_page_is_not_the_end_of_a_query(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+def test_an_empty_page_is_not_the_end_of_a_query(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     dynamodb[1].add_response("query", {"Items": [], "LastEvaluatedKey": KEY})
     dynamodb[1].add_response("query", {"Items": [KEY]})
     assert list(store.query(Table.LEDGER, "a")) == [{"pk": "a", "sk": "b"}]
 
 
 def test_an_empty_page_is_not_the_end_of_a_scan_and_each_page_is_asked_for_once(
-    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+    store: DynamoDbItemStore, dynamodb: Stubbed
 ) -> None:
     asked = {"TableName": "the-ledger", "ConsistentRead": True}
     after = [{"pk": {"S": "a"}, "sk": {"S": str(number)}} for number in range(3)]
@@ -263,13 +259,13 @@ def test_an_empty_page_is_not_the_end_of_a_scan_and_each_page_is_asked_for_once(
     assert list(store.scan(Table.LEDGER)) == [{"pk": "a", "sk": "b"}]
 
 
-def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     dynamodb[1].add_response("query", {"Items": [KEY], "LastEvaluatedKey": KEY})
     assert next(iter(store.query(Table.LEDGER, "a"))) == {"pk": "a", "sk": "b"}
 
 
 def test_who_asks_backwards_gets_the_newest_few_and_goes_on_if_they_like(
-    store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]
+    store: DynamoDbItemStore, dynamodb: Stubbed
 ) -> None:
     asked: list[dict[str, Any]] = []
     dynamodb[0].meta.events.register("provide-client-params.*.Query", lambda params, **_: asked.append(params))
@@ -305,7 +301,7 @@ _TOO_LARGE = "Item size has exceeded the maximum allowed size"
 _GROWN = "Item size to update has exceeded the maximum allowed size"
 
 
-def test_what_is_too_large_is_an_error_of_its_own(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+def test_what_is_too_large_is_an_error_of_its_own(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     put = Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"})
     dynamodb[1].add_client_error("put_item", "ValidationException", _TOO_LARGE, 400)
     with pytest.raises(ItemTooLargeError, match="a / b"):
@@ -333,7 +329,7 @@ def test_what_is_too_large_is_an_error_of_its_own(store: DynamoDbItemStore, dyna
         store.transact([put])
 
 
-def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dynamodb: tuple[Any, Stubber]) -> None:
+def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     dynamodb[1].add_client_error("put_item", "ValidationException", "The table does not have the specified index", 400)
     with pytest.raises(ClientError):
         store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))
@@ -465,7 +461,6 @@ def test_an_answer_of_something_that_is_not_aws_is_a_sentence_that_names_the_end
 
 
 # Items of a page that are decoded fast equal those that are decoded attribute by attribute.
-
 
 _take = item_attributes._take_items
 _TEXTS = st.text(max_size=8) | st.sampled_from(["null", "true", "7", ""])

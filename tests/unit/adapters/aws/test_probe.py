@@ -55,9 +55,7 @@ def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(qu
     """The quota is that of a table on demand; that of the account counts tables with provisioned throughput only."""
     stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
     probe = probe_of(200, writes_per_s=peak_writes_per_s(*stage.warm_tables.values()), table_writes=quota)
-
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
-
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 14000")
 
 
@@ -66,9 +64,7 @@ def test_an_account_with_too_little_concurrency_to_reserve_any_is_told_before_it
     quota: int, answered: Answered
 ) -> None:
     probe = probe_of(quota)
-
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
-
     # AWS allows no reservation of the last 100.
     assert 100 + len(ALONE_FUNCTIONS) == 104
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 104")
@@ -78,7 +74,6 @@ def test_each_shard_reserves_an_execution_of_its_own() -> None:
     """Compactor and roll-up run once a shard."""
     needed = [probe_of(200, shards=shards).preflight("us-east-1", []) for shards in (1, 4)]
     told = [f.detail for found in needed for f in found if f.check == "quota Lambda concurrent executions"]
-
     assert told == ["200, needed 104", "200, needed 110"]
 
 
@@ -88,7 +83,6 @@ def test_what_an_api_reserves_is_a_check_of_its_own_for_the_rest_works_without_i
 ) -> None:
     probe = probe_of(quota, api_concurrency=7)
     found = {each.check: each for each in probe.preflight("us-east-1", ["AWS::ApiGatewayV2::Api"])}
-
     assert found["quota Lambda concurrent executions"].answered is Answered.PASSED
     of_api = found["quota Lambda concurrent executions with the API"]
     assert (of_api.answered, of_api.detail) == (answered, f"{quota}, needed 111")
@@ -97,7 +91,6 @@ def test_what_an_api_reserves_is_a_check_of_its_own_for_the_rest_works_without_i
 
 def test_a_stage_without_an_api_is_not_asked_for_one() -> None:
     checks = {each.check for each in probe_of(104).preflight("us-east-1", ["AWS::SQS::Queue"])}
-
     assert not [check for check in checks if check.startswith(OPTIONAL_PARTS["api"])]
 
 
@@ -108,7 +101,6 @@ def test_the_quota_that_everything_needs_does_not_count_as_one_of_the_api() -> N
 
 def test_an_endpoint_of_the_api_is_asked_if_there_is_to_be_one() -> None:
     checks = {each.check for each in probe_of(200).preflight("us-east-1", ["AWS::ApiGatewayV2::Api"])}
-
     assert "endpoint apigatewayv2" in checks
 
 
@@ -120,14 +112,11 @@ def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
     made: dict[str, Any] = {"reserved": reserved_executions(shards=1), "api_concurrency": 10, "writes_per_s": 4_000}
     made |= {"emulated": True}
     probe = RegionProbe(lambda _: region, **made)
-
     found = probe.preflight("us-east-1", ["AWS::SQS::Queue", "AWS::Events::Rule"])
-
     assert [finding.detail for finding in found if finding.answered is Answered.FAILED] == []
 
 
 # The account API, and partitions without one: from the SDK's own endpoint data, without network.
-
 
 HOMES = {
     "us-gov-west-1": "aws-us-gov",
@@ -155,7 +144,6 @@ def test_a_region_of_a_partition_without_the_account_api_is_not_listed(region: s
     # Any call would be unexpected.
     with Stubber(made):
         account = AwsAccount(made, custom_endpoint=False)
-
         assert made.meta.partition == partition
         assert account.opt_status(region) is None
         with pytest.raises(OperationFailedError, match=rf"{partition} has no account API") as raised:
@@ -168,7 +156,6 @@ def test_an_emulator_is_asked_whatever_the_partition_has(region: str) -> None:
     made = client(region)
     with Stubber(made) as stubber:
         stubber.add_response("get_region_opt_status", {"RegionName": region, "RegionOptStatus": "ENABLED"})
-
         assert AwsAccount(made, custom_endpoint=True).opt_status(region) == "ENABLED"
 
 
@@ -177,7 +164,6 @@ def test_a_partition_with_the_account_api_is_asked(region: str) -> None:
     made = client(region)
     with Stubber(made) as stubber:
         stubber.add_client_error("get_region_opt_status", "ValidationException", http_status_code=400)
-
         assert AwsAccount(made, custom_endpoint=False).opt_status(region) is None
         stubber.assert_no_pending_responses()
 

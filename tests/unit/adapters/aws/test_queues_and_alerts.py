@@ -19,23 +19,23 @@ from metering.errors import OperationFailedError, UnavailableError
 from metering.operations.logged_errors import AlarmState, Subscriber
 from metering.stores.queues import Redelivery
 from metering.units import MIB
-from tests.unit.adapters.aws.stubs import client, stubbed
+from tests.unit.adapters.aws.stubs import Stubbed, client, stubbed
 
 URL = "https://sqs.us-east-1.amazonaws.com/1/q"
 
 
 @pytest.fixture
-def sqs() -> Iterator[tuple[Any, Stubber]]:
+def sqs() -> Iterator[Stubbed]:
     yield from stubbed("sqs")
 
 
 @pytest.fixture
-def sns() -> Iterator[tuple[Any, Stubber]]:
+def sns() -> Iterator[Stubbed]:
     yield from stubbed("sns")
 
 
 @pytest.fixture
-def cloudwatch() -> Iterator[tuple[Any, Stubber]]:
+def cloudwatch() -> Iterator[Stubbed]:
     yield from stubbed("cloudwatch")
 
 
@@ -43,13 +43,13 @@ def failed(*ids: str) -> dict[str, Any]:
     return {"Successful": [], "Failed": [{"Id": one, "SenderFault": False, "Code": "InternalError"} for one in ids]}
 
 
-def test_messages_that_were_not_taken_are_named_by_position(sqs: tuple[Any, Stubber]) -> None:
+def test_messages_that_were_not_taken_are_named_by_position(sqs: Stubbed) -> None:
     sqs[1].add_response("send_message_batch", failed("3"))
     sqs[1].add_response("send_message_batch", failed("10", "11"))
     assert SqsQueue(sqs[0], URL).send_many([str(n) for n in range(12)]) == [3, 10, 11]
 
 
-def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(sqs: tuple[Any, Stubber]) -> None:
+def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_other(sqs: Stubbed) -> None:
     # SQS counts 1 MiB for the body plus the attribute's name, type and value.
     statement = len("metering-original-sender") + len("String") + len("AROA")
     fits, too_long = "a" * (MIB - statement), "a" * (MIB - statement + 1)
@@ -67,7 +67,7 @@ def test_a_message_that_is_too_long_with_its_sender_is_not_sent_and_holds_up_no_
     assert queue.send_many([too_long, "short", fits], original_senders=["AROA", "", "AROA"]) == [0]
 
 
-def test_messages_that_were_not_deleted_are_named_by_position(sqs: tuple[Any, Stubber]) -> None:
+def test_messages_that_were_not_deleted_are_named_by_position(sqs: Stubbed) -> None:
     sqs[1].add_response("delete_message_batch", failed())
     sqs[1].add_response("delete_message_batch", failed("10"))
     assert SqsQueue(sqs[0], URL).delete_many([str(n) for n in range(12)]) == [10]
@@ -77,7 +77,7 @@ def with_arn(stubber: Stubber) -> None:
     stubber.add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:dead"}})
 
 
-def test_a_redrive_is_left_to_the_service_where_it_can(sqs: tuple[Any, Stubber]) -> None:
+def test_a_redrive_is_left_to_the_service_where_it_can(sqs: Stubbed) -> None:
     with_arn(sqs[1])
     sqs[1].add_response(
         "start_message_move_task",
@@ -88,20 +88,20 @@ def test_a_redrive_is_left_to_the_service_where_it_can(sqs: tuple[Any, Stubber])
 
 
 @pytest.mark.parametrize("code", ["InvalidAction", "UnknownOperationException", "NotImplemented"])
-def test_an_endpoint_without_move_tasks_says_so(sqs: tuple[Any, Stubber], code: str) -> None:
+def test_an_endpoint_without_move_tasks_says_so(sqs: Stubbed, code: str) -> None:
     with_arn(sqs[1])
     sqs[1].add_client_error("start_message_move_task", code, "no", 400)
     assert SqsQueue(sqs[0], URL).start_redrive() is None
 
 
-def test_a_throttled_redrive_is_not_taken_for_a_missing_call(sqs: tuple[Any, Stubber]) -> None:
+def test_a_throttled_redrive_is_not_taken_for_a_missing_call(sqs: Stubbed) -> None:
     with_arn(sqs[1])
     sqs[1].add_client_error("start_message_move_task", "RequestThrottled", "slow", 403)
     with pytest.raises(UnavailableError):
         SqsQueue(sqs[0], URL).start_redrive()
 
 
-def test_an_alert_has_a_subject_that_mail_can_carry(sns: tuple[Any, Stubber]) -> None:
+def test_an_alert_has_a_subject_that_mail_can_carry(sns: Stubbed) -> None:
     sent: list[dict[str, Any]] = []
     sns[0].meta.events.register("provide-client-params.sns.Publish", lambda params, **_: sent.append(params))
     sns[1].add_response("publish", {"MessageId": "1"})
@@ -116,7 +116,7 @@ def test_an_alert_has_a_subject_that_mail_can_carry(sns: tuple[Any, Stubber]) ->
 
 
 def test_every_page_of_a_topics_subscribers_is_read_and_unconfirmed_ones_are_told_apart(
-    sns: tuple[Any, Stubber],
+    sns: Stubbed,
 ) -> None:
     page = {"Protocol": "email", "Endpoint": "a@example.com", "SubscriptionArn": "arn:aws:sns:us-east-1:1:page:1"}
     unconfirmed = {"Protocol": "sqs", "Endpoint": "q", "SubscriptionArn": "PendingConfirmation"}
@@ -133,7 +133,7 @@ def test_every_page_of_a_topics_subscribers_is_read_and_unconfirmed_ones_are_tol
     ]
 
 
-def test_every_page_of_a_stages_alarms_is_read(cloudwatch: tuple[Any, Stubber]) -> None:
+def test_every_page_of_a_stages_alarms_is_read(cloudwatch: Stubbed) -> None:
     asked = {"AlarmNamePrefix": "metering-prod-", "AlarmTypes": ["MetricAlarm"]}
     for name, token in (("conflicts", "n"), ("watch-silent", None)):
         alarm = {"AlarmName": f"metering-prod-{name}", "AlarmArn": f"arn:{name}", "StateValue": "OK"}
@@ -153,7 +153,7 @@ def test_a_caller_is_named_by_its_arn() -> None:
         assert caller_arn(sts) == "arn:aws:iam::1:user/u"
 
 
-def test_figures_of_one_moment_go_in_one_request(cloudwatch: tuple[Any, Stubber]) -> None:
+def test_figures_of_one_moment_go_in_one_request(cloudwatch: Stubbed) -> None:
     dimensions = [{"Name": "Stage", "Value": "local"}]
     cloudwatch[1].add_response(
         "put_metric_data",
@@ -198,9 +198,7 @@ def test_a_deadline_is_what_the_invocation_says() -> None:
     ("", None),
     (None, None),
 ])  # fmt: skip
-def test_the_queue_itself_says_how_it_delivers_again(
-    sqs: tuple[Any, Stubber], policy: str | None, receives: int | None
-) -> None:
+def test_the_queue_itself_says_how_it_delivers_again(sqs: Stubbed, policy: str | None, receives: int | None) -> None:
     made, stubber = sqs
     attributes = {"VisibilityTimeout": "420", **({} if policy is None else {"RedrivePolicy": policy})}
     stubber.add_response(
@@ -213,7 +211,6 @@ def test_the_queue_itself_says_how_it_delivers_again(
 
 
 # Logs of functions through CloudWatch Logs Insights, with its answers.
-
 
 GROUPS = {"watch": "/aws/watch", "canary": "/aws/canary"}
 
@@ -248,9 +245,7 @@ def test_one_query_reads_all_functions_newest_first_and_bounded() -> None:
     found = row(timestamp="2026-11-25 18:27:52.860", message="[ERROR] x", log="123456789012:/aws/canary", requestId="r")
     waits: list[float] = []
     insights = Insights({"status": "Running", "results": []}, {"status": "Complete", "results": [found]})
-
     [line] = logs_of(insights, waits).errors(["watch", "canary"], from_s=1, to_s=2, limit=7)
-
     assert (line.function, line.text, line.request_id) == ("canary", "[ERROR] x", "r")
     assert line.at_ms % 1_000 == 860
     assert insights.asked["logGroupNames"] == ["/aws/canary", "/aws/watch"]
@@ -337,7 +332,6 @@ def test_the_slowest_start_of_each_function_is_what_lambda_reports() -> None:
         [{"field": "@log", "value": "123456789012:/aws/other"}, {"field": "slowest", "value": "9.0"}],
     ]
     insights = Insights({"status": "Complete", "results": rows})
-
     assert logs_of(insights, []).slowest_starts_ms(from_s=1) == {"canary": 2_105}
     assert "@initDuration" in insights.asked["queryString"]
     assert insights.asked["startTime"] == 1
@@ -345,5 +339,4 @@ def test_the_slowest_start_of_each_function_is_what_lambda_reports() -> None:
 
 def test_an_endpoint_that_knows_no_sums_says_no_start() -> None:
     insights = Insights({"status": "Complete", "results": [row(log="123456789012:/aws/canary", message="x")]})
-
     assert logs_of(insights, []).slowest_starts_ms(from_s=1) == {}

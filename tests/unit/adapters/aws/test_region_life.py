@@ -1,28 +1,41 @@
 """A deployed region as CloudFormation and CloudWatch describe it."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from botocore.stub import Stubber
+from botocore.exceptions import ClientError
 
 from metering.adapters.aws.cloudformation import CloudFormationStacks, _first_failure
+from metering.adapters.aws.cloudwatch import CloudWatchFunctionLogs
 from metering.adapters.aws.deployed_regions import DeployedRegions
 from metering.adapters.aws.deployment import _pass_on
+from metering.adapters.aws.errors import is_unknown_call, refusals_explained, translated
+from metering.adapters.aws.probe import AwsAccount, has_http_apis
+from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.aws.stacks import RegionResources, stack_outputs
-from metering.errors import FormatTooNewError, FormatTooOldError, SettingsError
+from metering.errors import (
+    FormatTooNewError,
+    FormatTooOldError,
+    MeteringError,
+    OperationFailedError,
+    SettingsError,
+    UnavailableError,
+)
 from metering.fleet.ports import Release
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.stores.items import ItemStore
 from metering.stores.writes import Put, Table
 from metering.wiring.fleet import Fleet
 from tests.support.memory.items import MemoryItemStore
-from tests.unit.adapters.aws.stubs import OUTPUTS, stubbed
+from tests.unit.adapters.aws.stubs import OUTPUTS, Stubbed, stubbed
 from tests.unit.adapters.aws.test_stage_settings import Deployed
 
 
@@ -32,7 +45,7 @@ def clients_of(**clients: Any) -> Any:
 
 
 @pytest.fixture
-def cloudwatch() -> Iterator[tuple[Any, Stubber]]:
+def cloudwatch() -> Iterator[Stubbed]:
     yield from stubbed("cloudwatch")
 
 
@@ -42,7 +55,7 @@ def alarm(name: str, state: str) -> dict[str, str]:
 
 
 def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broken_before(
-    cloudwatch: tuple[Any, Stubber],
+    cloudwatch: Stubbed,
 ) -> None:
     client, stubber = cloudwatch
     states = {
@@ -189,7 +202,6 @@ def test_an_endpoint_without_that_call_leaves_the_reason_of_the_stack() -> None:
         stubber.add_response("describe_stack_events", {"StackEvents": events})
         stubber.add_client_error("describe_events", "InvalidAction")
         found = stacks_of(client).describe("us-east-1", "s")
-
     assert found is not None
     assert found.why == "s (AWS::SQS::Queue): Validation failed."
 
@@ -205,7 +217,6 @@ def test_an_update_that_was_rolled_back_still_has_its_reason_for_who_asks() -> N
         ]
         stubber.add_response("describe_stack_events", {"StackEvents": events})
         found = stacks_of(client).last_failure("us-east-1", "s")
-
     assert found is not None
     assert (found.status, found.why) == ("UPDATE_ROLLBACK_COMPLETE", "a (AWS::SQS::Queue): no such key")
 
@@ -220,7 +231,6 @@ def test_a_stack_says_its_release_and_an_old_one_says_none() -> None:
         stubber.add_response("describe_stacks", described("UPDATE_COMPLETE", Outputs=outputs))
         stubber.add_response("describe_stacks", described("UPDATE_COMPLETE"))
         new, old = (stacks_of(client).describe("us-east-1", "s") for _ in range(2))
-
     assert new is not None
     assert old is not None
     assert (new.release, new.rehearsal) == (Release(version="0.2.0", data_format=1, commit="abc"), True)
@@ -323,7 +333,6 @@ def test_bundling_of_assets_is_not_told_and_a_warning_is(capsys: pytest.CaptureF
 
 # Which usage table the next deployment of a region must keep, according to its ledger and its stacks' outputs.
 
-
 RESOURCES = RegionResources(
     stage="local",
     ingest_queue_url="",
@@ -399,3 +408,104 @@ def test_outputs_say_which_usage_table_it_is_and_those_of_release_0_1_0_do_not()
     assert stack_outputs(deployed.clients, "local").usage_generation == 3
     del deployed.stacks["data"]["UsageGeneration"]
     assert stack_outputs(deployed.clients, "local").usage_generation == 1
+
+
+# A call that an emulator lacks counts as absent, never as a failure, and one place decides which answers say so.
+
+
+ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
+# LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.
+LOCALSTACK = ("InternalFailure", "The API for service account has not yet been emulated by LocalStack.", 501)
+MINISTACK = ("InvalidAction", "Unknown action", 400)
+LACKING = pytest.mark.parametrize("answer", [LOCALSTACK, MINISTACK], ids=["LocalStack", "MiniStack"])
+Answer = tuple[str, str, int]
+
+
+def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], object], *before: Any) -> object:
+    """What comes of a call that is answered like this; a failure in its own words."""
+    client, stubber = next(stubbed(service))
+    with stubber:
+        for name, given in before:
+            stubber.add_response(name, given)
+        stubber.add_client_error(operation, *answer)
+        try:
+            return ask(client)
+        except MeteringError as error:
+            return f"{type(error).__name__}: {error}"
+
+
+# Call -> what the adapter is asked, and its result.
+LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
+    ("account", "get_region_opt_status"): (
+        lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"), "ENABLED",
+    ),
+    ("account", "list_regions"): (
+        lambda client: AwsAccount(client, custom_endpoint=True).regions(),
+        "OperationFailedError: This endpoint has no account API, so its regions cannot be listed.",
+    ),
+    ("cloudformation", "detect_stack_drift"): (
+        lambda client: stacks_of(client).detect_drift("us-east-1", "s"), "UNKNOWN",
+    ),
+    ("logs", "start_query"): (
+        lambda client: CloudWatchFunctionLogs(client, {"a": "/a"}).errors(["a"], from_s=0, to_s=1, limit=1),
+        "OperationFailedError: This endpoint cannot search logs: it has no CloudWatch Logs Insights.",
+    ),
+    ("sqs", "start_message_move_task"): (
+        lambda client: SqsQueue(client, "http://127.0.0.1:9/1/dead").start_redrive(), "None",
+    ),
+    ("apigatewayv2", "get_apis"): (
+        lambda client: has_http_apis(clients_of(client=lambda _service: client)), "False",
+    ),
+}  # fmt: skip
+BEFORE = {"sqs": [("get_queue_attributes", {"Attributes": {"QueueArn": "arn:aws:sqs:us-east-1:1:dead"}})]}
+
+
+@LACKING
+@pytest.mark.parametrize(("service", "operation"), LACKED)
+def test_what_needs_a_call_that_an_emulator_lacks_is_absent_or_said_in_words(
+    service: str, operation: str, answer: Answer
+) -> None:
+    ask, expected = LACKED[service, operation]
+    assert str(answered(service, operation, answer, ask, *BEFORE.get(service, []))) == expected
+
+
+@LACKING
+def test_an_emulator_that_protects_no_stack_deletes_one_all_the_same(answer: Answer) -> None:
+    client, stubber = next(stubbed("cloudformation"))
+    with stubber:
+        stubber.add_response("describe_stacks", described("CREATE_COMPLETE"))
+        stubber.add_client_error("update_termination_protection", *answer)
+        stubber.add_response("delete_stack", {})
+        try:
+            stacks_of(client).delete("us-east-1", "s")
+            failed = ""
+        except MeteringError as error:
+            failed = str(error)
+    assert failed == ""
+
+
+def failure(code: str, status: int) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": "why"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "PutCompositeAlarm")
+
+
+def test_a_failure_of_aws_itself_is_an_outage_and_no_missing_call() -> None:
+    failed = failure("InternalFailure", 500)
+    assert not is_unknown_call(failed)
+    with pytest.raises(UnavailableError), translated("cloudwatch.PutCompositeAlarm"):
+        raise failed
+
+
+def test_a_missing_call_that_nobody_expected_is_told_by_its_name() -> None:
+    with (
+        pytest.raises(OperationFailedError, match=r"^This endpoint has no PutCompositeAlarm\."),
+        refusals_explained(),
+        translated("cloudwatch.PutCompositeAlarm"),
+    ):
+        raise failure("InternalFailure", 501)
+
+
+def test_no_other_module_knows_the_codes_of_a_missing_call() -> None:
+    codes = re.compile(r'"(InvalidAction|NotImplemented|UnknownOperation(Exception)?|InternalFailure|501)"')
+    found = [path.name for path in sorted(ADAPTERS.rglob("*.py")) if codes.search(path.read_text())]
+    assert found == ["errors.py"]

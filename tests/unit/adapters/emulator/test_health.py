@@ -42,7 +42,6 @@ def test_no_answer_is_an_error_and_no_kind_of_place() -> None:
 
 # Address of an API on an emulator: the host in CloudFormation's output cannot be resolved by a program.
 
-
 MINISTACK_URL = "http://127.0.0.1:4566"
 
 
@@ -67,7 +66,6 @@ def test_what_has_a_path_is_called_by_it(put_out: str, endpoint: str, base: str)
 def test_what_is_known_by_its_host_alone_is_called_by_that() -> None:
     put_out = "http://0123456789abcdef0123456789abcdef.lambda-url.us-east-1.127.0.0.1:4599/"
     found = api_address(put_out, "http://127.0.0.1:4599")
-
     assert found.base == "http://127.0.0.1:4599"
     assert found.host == "0123456789abcdef0123456789abcdef.lambda-url.us-east-1.127.0.0.1:4599"
     # For a browser, every name below `localhost` is this machine.

@@ -134,7 +134,6 @@ def test_hours_of_a_range_are_the_items_between_two_keys() -> None:
 
 # Adding up usage items while they are read says what their totals say one by one.
 
-
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")
 FIRST = UsageKey(

@@ -15,7 +15,7 @@ from metering.fleet.regions import ListedRegion, Phase, RegionState
 from metering.operations.doctor.bench import BuiltRegion, CannotAskError, EndlessListingError, EngineHour, RefusedError
 from metering.stores.writes import Table
 from metering.usage.totals import Total
-from tests.unit.adapters.aws.stubs import client, stubbed
+from tests.unit.adapters.aws.stubs import Stubbed, client, stubbed
 
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
 HOUR = 1_795_000_000 - 1_795_000_000 % 3600
@@ -47,7 +47,6 @@ def test_an_answer_is_a_missing_right_a_missing_call_or_a_refusal(
 ) -> None:
     with pytest.raises(kind) as caught, asking():
         raise error
-
     assert words in str(caught.value)
 
 
@@ -66,7 +65,7 @@ def facts_of(
 
 
 @pytest.fixture
-def s3() -> Iterator[tuple[Any, Stubber]]:
+def s3() -> Iterator[Stubbed]:
     yield from stubbed("s3")
 
 
@@ -76,20 +75,17 @@ def page(*keys: str, token: str = "") -> dict[str, object]:
     return {"IsTruncated": bool(token), **({"Contents": entries} if entries else {}), **more}
 
 
-def test_pages_of_a_listing_are_counted_with_the_empty_ones(s3: tuple[Any, Stubber]) -> None:
+def test_pages_of_a_listing_are_counted_with_the_empty_ones(s3: Stubbed) -> None:
     """An empty page that is not the last one comes from deleted objects, and no emulator makes one."""
     for answer in (page(token="1"), page("a", token="2"), page(token="3"), page("b")):
         s3[1].add_response("list_objects_v2", answer)
-
     found = facts_of(SimpleNamespace(s3=s3[0])).pages("p/", most=10)
-
     assert (found.keys, found.pages, found.empty) == (("a", "b"), 4, 2)
 
 
-def test_a_listing_that_does_not_end_is_given_up(s3: tuple[Any, Stubber]) -> None:
+def test_a_listing_that_does_not_end_is_given_up(s3: Stubbed) -> None:
     for _ in range(4):
         s3[1].add_response("list_objects_v2", page(token="again"))
-
     with pytest.raises(EndlessListingError, match="more than 3 pages"):
         facts_of(SimpleNamespace(s3=s3[0])).pages("p/", most=3)
 
@@ -97,11 +93,8 @@ def test_a_listing_that_does_not_end_is_given_up(s3: tuple[Any, Stubber]) -> Non
 @pytest.mark.parametrize(
     ("answer", "versioned"), [({}, False), ({"Status": "Suspended"}, False), ({"Status": "Enabled"}, True)]
 )
-def test_a_bucket_keeps_versions_only_if_it_says_so(
-    s3: tuple[Any, Stubber], answer: dict[str, str], versioned: bool
-) -> None:
+def test_a_bucket_keeps_versions_only_if_it_says_so(s3: Stubbed, answer: dict[str, str], versioned: bool) -> None:
     s3[1].add_response("get_bucket_versioning", answer)
-
     assert facts_of(SimpleNamespace(s3=s3[0])).bucket_is_versioned() is versioned
 
 
@@ -111,7 +104,6 @@ def test_a_table_takes_what_it_says_and_nothing_is_made_up() -> None:
         stubs.add_response("describe_table", {"Table": {"WarmThroughput": {"WriteUnitsPerSecond": 12_000}}})
         stubs.add_response("describe_table", {"Table": {}})
         facts = facts_of(SimpleNamespace(dynamodb=dynamodb))
-
         assert facts.writes_per_s(Table.USAGE) == 12_000
         with pytest.raises(CannotAskError, match="does not say"):
             facts.writes_per_s(Table.USAGE)
@@ -125,7 +117,6 @@ def test_the_quota_is_that_of_a_table_on_demand() -> None:
         return {"Quota": {"Value": 40_000.0}}
 
     facts = facts_of(SimpleNamespace(service_quotas=SimpleNamespace(get_service_quota=quota)))
-
     assert facts.table_quota_per_s() == 40_000
     assert asked == {"ServiceCode": "dynamodb", "QuotaCode": "L-AB614373"}
 
@@ -138,9 +129,7 @@ def test_a_region_is_opted_in_if_the_account_asked_for_it() -> None:
     )
     states = tuple(RegionState(region=name, phase=Phase.READY) for name in ("ap-east-1", "eu-west-1", "us-east-1"))
     clients = SimpleNamespace(access=SimpleNamespace(region="us-east-1"))
-
     found = facts_of(clients, states=states, listed=listed).regions()
-
     assert found == [
         BuiltRegion(name="ap-east-1", ready=True, opted_in=True),
         BuiltRegion(name="eu-west-1", ready=True, opted_in=False),
@@ -230,7 +219,6 @@ def test_what_was_made_for_an_alarm_goes_whichever_call_fails(fails: str, left: 
     except CannotAskError:
         assert fails
     gone = [name for name in calls.made if name.startswith(("delete", "unsubscribe"))]
-
     assert gone == left
 
 
@@ -240,7 +228,6 @@ def test_queues_and_table_go_when_a_check_fails() -> None:
         raise RefusedError("x")
     with pytest.raises(RefusedError), scratch_of(calls).slow_table():
         raise RefusedError("x")
-
     assert calls.made.count("create_queue") == calls.made.count("delete_queue") == 2
     assert calls.made[-2:] == ["create_table", "delete_table"]
 
@@ -272,7 +259,6 @@ def engine_of(athena: Athena) -> AthenaEngine:
 
 def test_an_hour_is_asked_by_its_partition_in_rows_and_in_the_view() -> None:
     athena = Athena(("500", "5"), ("400", "4"), ("300", "3", "0"))
-
     found = engine_of(athena).hour(HOUR)
     assert found == EngineHour(usage=Total(500, 5), totals=Total(400, 4), rows=Total(300, 3), strange_times=0)
     tables = [query.split(" FROM ")[1].split()[0] for query in athena.queries]

@@ -1,6 +1,8 @@
 """EC2's Describe calls become a description, in accounts and regions; what is denied is named."""
 
 import json
+import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +12,17 @@ from moto import mock_aws
 from moto.ec2.responses import EC2Response
 
 from metering.adapters.aws.inventory import PERMISSIONS, AwsInventory, Step
+from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
+from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Access, Clients
+from metering.audit.freshness import Freshness
 from metering.errors import OperationFailedError, UnavailableError
+from metering.ledger.notes.watch import WatchState
 from metering.onramps.context.inventory import context_of
+from metering.stores.queues import Redelivery
+from metering.stores.writes import Put, Table
 from tests.support.describing import ranges
+from tests.support.emulated import item_store, make_resources
 
 PARTNER_ROLE = "arn:aws:iam::444455556666:role/metering-context"
 
@@ -234,3 +243,59 @@ def test_a_throttled_call_is_transient_and_another_failure_is_loud(clients: Clie
 def test_temporary_credentials_do_not_show_in_texts() -> None:
     access = Access(region="us-west-2", access_key=None, session_token="secret-token")
     assert "secret-token" not in repr(access)
+
+
+# `complete_through` over the AWS adapters: an emulator measures no age, and says how it delivers again.
+
+
+VISIBILITY_S = 1
+MAX_RECEIVES = 3
+
+
+def queues(clients: Clients) -> tuple[str, str]:
+    """URLs of a new ingest queue and of its dead-letter queue."""
+    name = uuid.uuid4().hex
+    dead = clients.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    arn = clients.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
+    ingest = clients.sqs.create_queue(
+        QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_S), "RedrivePolicy": policy}
+    )
+    return ingest["QueueUrl"], dead
+
+
+@pytest.fixture
+def queue_clients() -> Iterator[Clients]:
+    with mock_aws():
+        yield Clients(Access(region="us-east-1", access_key=("test", "test")))
+
+
+def test_a_dead_letter_in_a_queue_of_sqs_holds_back_to_before_it_was_sent(queue_clients: Clients) -> None:
+    clients = queue_clients
+    ingest_url, dead_url = queues(clients)
+    ingest, dead = SqsQueue(clients.sqs, ingest_url), SqsQueue(clients.sqs, dead_url)
+    facts = SqsQueueFacts(clients.sqs, clients.cloudwatch, ingest_url=ingest_url, dead_letter_url=dead_url)
+    assert facts.redelivery() == Redelivery(visibility_s=VISIBILITY_S, max_receives=MAX_RECEIVES)
+    assert facts.oldest_age_s() is None
+    items = item_store(clients, make_resources(clients))
+    clock = SystemClock()
+    freshness = Freshness(
+        items=items, ingest=ingest, dead=dead, queue_facts=facts, clock=clock,
+        region="us-east-1", stage="local", shards=1, window_s=86_400,
+    )  # fmt: skip
+    # The watch wrote this state a while ago, when its queues were empty.
+    empty = WatchState(first_s=0, queue_empty_s=clock.now_ms() // 1000 - 30)
+    items.put(Put(table=Table.LEDGER, item=empty.to_item()))
+    freshness.keep()
+    sent_s = clock.now_ms() // 1000
+    ingest.send_many(["{}"])
+    end_s = time.monotonic() + 20
+    while dead.depth().total == 0:
+        assert time.monotonic() < end_s, "the message does not die"
+        ingest.receive(1)
+        freshness.keep()
+        assert freshness.answer().through_s <= sent_s
+        time.sleep(VISIBILITY_S)
+    assert ingest.depth().total == 0
+    freshness.keep()
+    assert sent_s - 120 <= freshness.answer().through_s <= sent_s
