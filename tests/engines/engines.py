@@ -32,7 +32,6 @@ class Question:
 
 
 def by_duckdb(questions: Sequence[Question]) -> list[Totals]:
-    """DuckDB's answers."""
     found = []
     with duckdb.connect(config={"threads": 2}) as engine:
         for each in questions:

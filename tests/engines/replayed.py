@@ -31,8 +31,6 @@ class Line(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """An exact total."""
-
     bytes: int
     records: int
 

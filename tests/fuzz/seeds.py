@@ -52,12 +52,10 @@ def objects(kind: str) -> list[bytes]:
 
 
 def kept(suffix: str) -> list[bytes]:
-    """The corpus' files of a kind."""
     return [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{suffix}"))]
 
 
 # Mutations of bytes, the usual ones: enough to reach every branch of a parser from a good example.
-
 
 _TOKENS = [
     b"null",

@@ -5,9 +5,10 @@ import io
 import os
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,14 +63,13 @@ ROWS = (
 CSV = f'a,r,b,s\n{ACCOUNT},h1,10,1795525200\n{ACCOUNT},"h,2",20,1795525201\n'
 
 
-def parquet(columns: dict[str, list[object]]) -> bytes:
+def parquet(row: dict[str, object]) -> bytes:
     file = io.BytesIO()
-    pq.write_table(pa.table(columns), file)
+    pq.write_table(pa.Table.from_pylist([row]), file)
     return file.getvalue()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seed:
+class Seed(NamedTuple):
     """A good file of a kind, which mutations begin with."""
 
     id: str
@@ -78,50 +78,36 @@ class Seed:
     parquet: bool = False
 
 
-def _kind(name: str) -> LogKind:
-    return next(kind for kind in KINDS if kind.name == name)
-
-
+S3_ACCESS, CLOUDFRONT, VPC_FLOW = (
+    next(kind for kind in KINDS if kind.name == name) for name in ("s3-access", "cloudfront", "vpc-flow")
+)
+EDGE_ROW: dict[str, object] = {"timestamp": "1795525198", "sc_bytes": 4000, "x_edge_location": "LHR61-P2"}
+TRANSIT_ROW: dict[str, object] = {
+    "tgw_id": "tgw-1", "tgw_attachment_id": "tgw-attach-1", "account_id": ACCOUNT, "bytes": 1000, "start": 1795525140,
+    "end": 1795525200, "flow_direction": "ingress",
+}  # fmt: skip
 SEEDS = (
-    Seed(id="s3", kind=_kind("s3-access"), content=(S3 * 3).encode()),
-    Seed(id="cloudfront", kind=_kind("cloudfront"), content=EDGE.encode()),
-    Seed(id="cloudfront-json", kind=_kind("cloudfront"), content=EDGE_JSON.encode()),
-    Seed(
-        id="cloudfront-parquet",
-        kind=_kind("cloudfront"),
-        content=parquet({"timestamp": ["1795525198"], "sc_bytes": [4000], "x_edge_location": ["LHR61-P2"]}),
-        parquet=True,
-    ),
-    Seed(id="transit", kind=_kind("vpc-flow"), content=TRANSIT.encode()),
-    Seed(
-        id="transit-parquet",
-        kind=_kind("vpc-flow"),
-        content=parquet(
-            {
-                "tgw_id": ["tgw-1"],
-                "tgw_attachment_id": ["tgw-attach-1"],
-                "account_id": [ACCOUNT],
-                "bytes": [1000],
-                "start": [1795525140],
-                "end": [1795525200],
-                "flow_direction": ["ingress"],
-            }
-        ),
-        parquet=True,
-    ),
-    Seed(id="ndjson", kind=mapped_kind(MAPPING), content=ROWS.encode()),
-    Seed(id="csv", kind=mapped_kind(CSV_MAPPING), content=CSV.encode()),
+    Seed("s3", S3_ACCESS, (S3 * 3).encode()),
+    Seed("cloudfront", CLOUDFRONT, EDGE.encode()),
+    Seed("cloudfront-json", CLOUDFRONT, EDGE_JSON.encode()),
+    Seed("cloudfront-parquet", CLOUDFRONT, parquet(EDGE_ROW), parquet=True),
+    Seed("transit", VPC_FLOW, TRANSIT.encode()),
+    Seed("transit-parquet", VPC_FLOW, parquet(TRANSIT_ROW), parquet=True),
+    Seed("ndjson", mapped_kind(MAPPING), ROWS.encode()),
+    Seed("csv", mapped_kind(CSV_MAPPING), CSV.encode()),
 )
 SETTINGS = ReadSettings()
 
 
+def name_of(seed: Seed, *, parquet: bool = False) -> FileName:
+    kind = seed.kind.name
+    return FileName(kind=kind, identity="x", account_id=ACCOUNT, region="us-west-2", source="E1", parquet=parquet)
+
+
 def verdict(seed: Seed, content: bytes, settings: ReadSettings = SETTINGS) -> str:
     """What becomes of a file: its balance, or the reason why it is refused; anything else is a bug."""
-    name = FileName(
-        kind=seed.kind.name, identity="x", account_id=ACCOUNT, region="us-west-2", source="E1", parquet=seed.parquet
-    )
     try:
-        result = measure(io.BytesIO(content), seed.kind, name, Timeline(), settings)
+        result = measure(io.BytesIO(content), seed.kind, name_of(seed, parquet=seed.parquet), Timeline(), settings)
     except LogFileRefusedError as error:
         return FileReason(error.reason)
     assert result.balance.holds
@@ -148,7 +134,7 @@ class Forwards(io.RawIOBase):
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.id)
 def test_a_file_is_read_once_and_forwards(seed: Seed) -> None:
     content = seed.content if seed.parquet else seed.content * 100
-    name = FileName(kind=seed.kind.name, identity="x", account_id=ACCOUNT, region="us-west-2", source="E1")
+    name = name_of(seed)
     forwards, anyhow = (
         measure(stream, seed.kind, name, Timeline(), SETTINGS)  # type: ignore[arg-type]  # all that readers need
         for stream in (Forwards(content), io.BytesIO(content))
@@ -192,7 +178,7 @@ def test_a_bomb_and_a_line_without_end_stay_within_the_memory_of_a_block(seed: S
 @pytest.mark.parametrize("seed", [seed for seed in SEEDS if not seed.parquet], ids=lambda seed: seed.id)
 def test_no_verdict_depends_on_where_a_block_ends(seed: Seed) -> None:
     content = seed.content * 40
-    name = FileName(kind=seed.kind.name, identity="x", account_id=ACCOUNT, region="us-west-2", source="E1")
+    name = name_of(seed)
     results = [
         measure(io.BytesIO(content), seed.kind, name, Timeline(), replace(SETTINGS, block_bytes=size))
         for size in (64, KIB, MIB)

@@ -21,7 +21,6 @@ def snapshot_of(stage: Synthesised) -> str:
 
 
 def path_of(name: str) -> Path:
-    """Where a snapshot is kept."""
     return FOLDER / f"{name}.json"
 
 

@@ -33,7 +33,6 @@ def function(stage: Synthesised) -> dict[str, Any]:
 def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> None:
     """As a whole list: whatever is added to it has to be added here."""
     grants = Grants(with_api(), "api", "ApiRole")
-
     assert grants.everything() == {
         *LOOK_UP,
         "dynamodb:PutItem",

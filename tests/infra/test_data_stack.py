@@ -210,20 +210,6 @@ def test_only_drop_announces_itself_and_the_queue_lets_it(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_queues_have_the_stages_times_and_the_dlq_takes_what_fails(stage: str) -> None:
-    synth = synthesised(stage)
-    config = synth.config
-    queue = synth.one("data", "AWS::SQS::Queue", "IngestQueue")["Properties"]
-    dead = synth.one("data", "AWS::SQS::Queue", "IngestDeadLetters")["Properties"]
-    assert queue["VisibilityTimeout"] == config.visibility_s
-    assert queue["MessageRetentionPeriod"] == config.queue_retention_s
-    assert queue["RedrivePolicy"]["maxReceiveCount"] == config.max_receives
-    assert dead["MessageRetentionPeriod"] == config.dead_letter_retention_s
-    assert queue["SqsManagedSseEnabled"] is True
-    assert dead["SqsManagedSseEnabled"] is True
-
-
-@pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_both_queues_are_reached_by_tls_only(stage: str) -> None:
     synth = synthesised(stage)
     guarded = set()

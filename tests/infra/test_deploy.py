@@ -164,7 +164,6 @@ def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
     config, given = StageConfig.load("local"), GivenSettings(like="local")
     first = assembly_of(config, given, cache=tmp_path)
     made_ns = (first / "manifest.json").stat().st_mtime_ns
-
     again = assembly_of(config, given, cache=tmp_path)
     if digest() != sources:
         pytest.skip("somebody edited the sources meanwhile")

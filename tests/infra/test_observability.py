@@ -23,7 +23,6 @@ EXPORT = "Fn::ImportValue"
 
 
 def broken_links(templates: dict[str, dict[str, Any]]) -> list[str]:
-    """Broken links on the path alarm -> topic -> policy -> key."""
     data = templates["data"]
     exports = {
         output["Export"]["Name"]: output["Value"]["Ref"]

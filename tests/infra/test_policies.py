@@ -25,10 +25,11 @@ from metering.ledger.notes.watch import Completeness
 from metering.operations.canary import Canary
 from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
 from metering.settings import AggregatorSettings
+from metering.stores.items import ItemStore
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
-from tests.infra.support.calls import Call, HeardItems, HeardObjects
+from tests.infra.support.calls import Call, heard_items, heard_objects
 from tests.infra.support.models import holds, listed
 from tests.infra.support.synthesis import STAGE_NAMES, Synthesised, app_of, synthesised
 from tests.infra.test_api import DOMAIN
@@ -79,8 +80,8 @@ class _Ear:
 
     def listen(self, process: Process) -> None:
         for role in _ROLES_OF.get(process.name.rstrip(" 0123456789"), ()):
-            process.items = HeardItems(process.items, self.calls[role])  # type: ignore[assignment]  # the same port
-            process.objects = HeardObjects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
+            process.items = heard_items(process.items, self.calls[role])  # type: ignore[assignment]  # the same port
+            process.objects = heard_objects(process.objects, self.calls[role])  # type: ignore[assignment]  # the same port
 
 
 class _Region(WatchedRegion):
@@ -92,11 +93,11 @@ class _Region(WatchedRegion):
         self.age_s = 60
         self.ingest.send_many(["a"])
 
-    def by(self, role: str) -> HeardItems:
-        return HeardItems(self.items, self._ear.calls[role])
+    def by(self, role: str) -> ItemStore:
+        return heard_items(self.items, self._ear.calls[role])
 
     def jobs(self, role: str, **changes: object) -> LakeJobs:
-        objects = HeardObjects(self.objects, self._ear.calls[role])
+        objects = heard_objects(self.objects, self._ear.calls[role])
         return replace(
             self.parts(), items=self.by(role), objects=objects, settings=settings(shards=2, **changes)
         ).jobs()

@@ -120,7 +120,6 @@ def test_lambda_runs_no_failed_tick_again_and_keeps_none_for_later(stage: str) -
         for target in rule["Properties"]["Targets"]
     ]
     scheduled = {target["Arn"]["Fn::GetAtt"][0] for target in targets}
-
     assert scheduled == {name for key, (name, _) in _functions(stage).items() if key != "aggregator"}
     assert set(configured) == scheduled
     for properties in configured.values():
@@ -219,6 +218,10 @@ def test_what_the_queues_do_is_what_is_published_of_them(name: str) -> None:
     assert ingest["VisibilityTimeout"] == said.visibility_s
     assert ingest["RedrivePolicy"]["maxReceiveCount"] == said.max_receives
     assert dead["MessageRetentionPeriod"] == said.dead_letter_retention_s
+    config = stage.config
+    assert (said.retention_s, said.visibility_s) == (config.queue_retention_s, config.visibility_s)
+    assert (said.dead_letter_retention_s, said.max_receives) == (config.dead_letter_retention_s, config.max_receives)
+    assert {queue["SqsManagedSseEnabled"] for queue in queues} == {True}
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)
@@ -342,7 +345,6 @@ def test_text_from_the_command_line_is_understood() -> None:
             "subscriptions": '[{"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}]',
         },
     )
-
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
     # A mapping changes only the entries that it names.

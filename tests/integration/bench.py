@@ -108,7 +108,6 @@ class Matrix:
         bench.wire.deliver_late()
 
     def calls(self, bench: Bench) -> list[str]:
-        """Every call of the jobs when nothing goes wrong."""
         region = Region(bench.clients)
         made = self.prepare(bench, region)
         assert self.at_any_time(region, made) == []
@@ -117,7 +116,6 @@ class Matrix:
         return recorded
 
     def suffer(self, bench: Bench, region: Region, call: int, trouble: Trouble, *, very_late: bool) -> str:
-        """One history; returns what is wrong in it."""
         made = self.prepare(bench, region)
         if not bench.befall(call, trouble, lambda: self.run(region)):
             return "it did not happen"

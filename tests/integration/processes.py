@@ -67,7 +67,6 @@ class Crew:
         self.kills += 1
 
     def end(self, number: int) -> None:
-        """SIGKILL."""
         process = self._running.pop(number)
         process.kill()
         process.join()
@@ -78,7 +77,6 @@ class Crew:
         return [process.exitcode for process in self._running.values() if process.exitcode is not None]
 
     def stop(self) -> None:
-        """End them all."""
         for number in tuple(self._running):
             self.end(number)
 
@@ -96,7 +94,6 @@ def region_of(site: Site) -> Region:
 
 
 def queue_of(site: Site) -> SqsQueue:
-    """The queue that producers send to."""
     return SqsQueue(clients_of(site.endpoint).sqs, site.queue_url)
 
 

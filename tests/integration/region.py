@@ -53,7 +53,6 @@ Totals = dict[Line, tuple[int, int]]
 
 
 def added(figures: Iterable[tuple[Line, int, int]]) -> Totals:
-    """Lines with bytes and records, added up."""
     totals: Totals = {}
     for line, size, records in figures:
         before = totals.get(line, (0, 0))
@@ -78,13 +77,11 @@ def record(account: int, size: object, *, usage_type: str | None = None, start: 
 
 
 def body(batch_id: str, records: Sequence[object], **more: object) -> str:
-    """A batch message."""
     message = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": len(records), "records": records}
     return json.dumps(message | more)
 
 
 def delivery(message_id: str, text: str, *, receive_count: int = 1, sender: str = "alice") -> Delivery:
-    """One delivery of a message."""
     return Delivery(
         message_id=message_id, body=text, sent_at_ms=NOW_S * 1000, receive_count=receive_count, sender_id=sender
     )
@@ -130,7 +127,6 @@ class Region:
         self.items.put(Put(table=Table.LEDGER, item=period.to_item()))
 
     def ledger(self) -> Iterable[Item]:
-        """Every item of the ledger."""
         return self.items.scan(Table.LEDGER)
 
     # --- what is there ----------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ DELIVERIES = 5
 
 
 def calls_of(bench: Bench, scenario: Callable[[Region], Scenario]) -> list[str]:
-    """Every call that an invocation makes when nothing goes wrong."""
     region = Region(bench.clients)
     made = scenario(region)
     return bench.calls_of(lambda: invoke(region, made.deliveries))
@@ -33,7 +32,6 @@ def calls_of(bench: Bench, scenario: Callable[[Region], Scenario]) -> list[str]:
 def suffer(
     bench: Bench, scenario: Callable[[Region], Scenario], call: int, trouble: Trouble, *, very_late: bool
 ) -> str:
-    """One history; returns what is wrong at its end."""
     region = Region(bench.clients)
     made = scenario(region)
     bench.wire.begin_again((call, trouble))

@@ -35,7 +35,6 @@ NOTHING = Scenario([], {}, set())
 
 
 def put_prices(region: Region, first: str) -> None:
-    """A version of the book."""
     sold = product("OUTUSE1", "DataTransfer-Out-Bytes", (("10240", first), *US_TIERS[1:]))
     PriceStore(region.objects).put(replace(book([sold], allowance("100", "OUTUSE1")), name="aws-list"))
 

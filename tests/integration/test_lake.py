@@ -149,7 +149,6 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     assert not race.failures
     assert race.reads > BATCHES
     assert min(race.deaths.values()) >= 3, race.deaths
-
     region = Process(ministack, resources)
     region.tidy_up()
     # Cleans the objects that a worker put before it died.

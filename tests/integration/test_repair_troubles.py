@@ -46,7 +46,6 @@ def prepare_months(_bench: Bench, region: Region) -> Scenario:
 
 
 def prepare_losses(_bench: Bench, region: Region) -> Scenario:
-    """Usage and marker of the first batch are lost."""
     made = prepare(region)
     for item in list(region.items.scan(Table.USAGE)):
         if f"#{B1.account_id}#" in str(item["pk"]):
@@ -60,7 +59,6 @@ def lose(region: Region, table: Table, key: Key) -> None:
 
 
 def rebuild(region: Region) -> None:
-    """Put back what was lost."""
     jobs = region.jobs()
     assert jobs.rebuilder.usage().unstable == ()
     jobs.rebuilder.markers()

@@ -53,7 +53,6 @@ class Fate:
 
 
 def fate_of(rules: list[dict[str, Any]], key: str, size_bytes: int) -> Fate:
-    """Fate of a current object."""
     matching = [rule for rule in rules if _matches(rule, key, size_bytes)]
     deleted = [rule["ExpirationInDays"] for rule in matching if "ExpirationInDays" in rule]
     moves = [

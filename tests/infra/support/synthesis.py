@@ -50,7 +50,6 @@ class Synthesised:
         return next(iter(found.values()))
 
     def all_resources(self) -> dict[str, Resource]:
-        """Every resource, by part and logical id."""
         return {
             f"{part}/{name}": resource
             for part, template in self.templates.items()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -48,8 +49,7 @@ def everything(world: World, *, deep: bool) -> CensusState:
 @pytest.mark.long
 @pytest.mark.parametrize("deep", [False, True])
 def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: bool) -> None:
-    number = 0
-    while True:
+    for number in count(0, 17):
         world = world_with_traffic()
         calls = 0
 
@@ -68,7 +68,6 @@ def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: b
         assert result.unstable == (), number
         if calls <= number:
             break
-        number += 17
     assert number > 100
 
 
@@ -79,9 +78,13 @@ def doubtful(world: World, state: CensusState) -> list[int]:
     return [hour_s for hour_s, (_, doubt) in checks.items() if doubt]
 
 
+@pytest.fixture
+def world() -> World:
+    return world_with_traffic()
+
+
 @pytest.mark.parametrize("rolled_up", [False, True])
-def test_what_was_decided_since_a_scan_of_totals_began_is_in_neither_of_its_sums(rolled_up: bool) -> None:
-    world = world_with_traffic()
+def test_what_was_decided_since_a_scan_of_totals_began_is_in_neither_of_its_sums(world: World, rolled_up: bool) -> None:
     state = everything(world, deep=False)
     world.clock.advance_s(1)
     world.send([record(3, start_s=HOUR), record(4, start_s=HOURS[2])])
@@ -100,8 +103,7 @@ def test_a_byte_that_moved_from_one_key_to_another_is_doubted_although_the_hour_
     assert doubtful(world, everything(world, deep=deep)) == [HOUR]
 
 
-def test_a_byte_that_moved_from_one_batch_to_another_is_doubted_by_a_scan_that_counts_rows() -> None:
-    world = world_with_traffic()
+def test_a_byte_that_moved_from_one_batch_to_another_is_doubted_by_a_scan_that_counts_rows(world: World) -> None:
     for batch_id, more in (("batch-0", 1), ("batch-3", -1)):
         item = world.items.peek(Table.LEDGER, marker_key(batch_id))
         assert item is not None
@@ -114,8 +116,7 @@ def test_a_byte_that_moved_from_one_batch_to_another_is_doubted_by_a_scan_that_c
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_items_that_cancel_out_are_no_hour_of_their_own(deep: bool) -> None:
-    world = world_with_traffic()
+def test_items_that_cancel_out_are_no_hour_of_their_own(world: World, deep: bool) -> None:
     other = elsewhere(usage_of(world.items)[0], hour_s=HOUR - 9 * DAY_S)
     change(world.items, other, 3, 1)
     change(world.items, other, -3, -1)
@@ -123,17 +124,15 @@ def test_items_that_cancel_out_are_no_hour_of_their_own(deep: bool) -> None:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_an_hour_in_which_a_run_books_while_it_is_read_is_doubted(deep: bool) -> None:
+def test_an_hour_in_which_a_run_books_while_it_is_read_is_doubted(world: World, deep: bool) -> None:
     """That run is not over: its rows are in no list yet (P37)."""
-    world = world_with_traffic()
     entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == HOUR)
     run = Update(table=Table.USAGE, key=entry.item_key, add={"v": 1}, set={"n0": max(entry.runs.values()) + 1})
     world.items.update(run)
     assert doubtful(world, everything(world, deep=deep)) == [HOUR]
 
 
-def test_an_hour_whose_first_batches_come_while_markers_are_read_has_its_rows_counted() -> None:
-    world = world_with_traffic()
+def test_an_hour_whose_first_batches_come_while_markers_are_read_has_its_rows_counted(world: World) -> None:
     state = everything(world, deep=True)
     new_s = HOUR - 5 * HOUR_S
 
@@ -177,8 +176,7 @@ def test_a_scan_finds_the_hours_that_were_damaged_and_no_others(seed: int, deep:
     assert result.unstable == ()
 
 
-def test_rows_that_are_lost_are_found_by_their_markers_and_their_usage() -> None:
-    world = world_with_traffic()
+def test_rows_that_are_lost_are_found_by_their_markers_and_their_usage(world: World) -> None:
     ledger = [item for item in world.items.everything(Table.LEDGER) if "run" not in item]
     pointers = sorted(key for key in map(key_of, ledger) if key.pk.startswith("H#") and key.sk.startswith("2#"))
     world.items.remove(Table.LEDGER, pointers[0])
@@ -189,8 +187,7 @@ def test_rows_that_are_lost_are_found_by_their_markers_and_their_usage() -> None
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(deep: bool) -> None:
-    world = world_with_traffic()
+def test_a_scan_that_was_saved_after_any_part_goes_on_to_the_same_figures(world: World, deep: bool) -> None:
     whole = everything(world, deep=deep)
     world.jobs.reconciler.census.go_on(whole)
     state, steps, left = everything(world, deep=deep), 0, 0
@@ -276,14 +273,12 @@ def test_a_smaller_memory_divides_hours_into_fewer_parts() -> None:
 
 
 def broken(world: World, attribute: str) -> str:
-    """Batch whose marker was spoilt in one attribute."""
     item = next(item for item in world.items.everything(Table.LEDGER) if is_marker(item))
     world.items.put(Put(table=Table.LEDGER, item={**item, attribute: "spoilt"}))
     return named_batch(item)
 
 
-def test_a_scan_goes_on_past_a_conflict_of_a_batch_whose_marker_cannot_be_read() -> None:
-    world = world_with_traffic()
+def test_a_scan_goes_on_past_a_conflict_of_a_batch_whose_marker_cannot_be_read(world: World) -> None:
     conflict = conflict_of(broken(world, "decided_at_ms"))
     world.items.put(Put(table=Table.LEDGER, item=conflict.to_item()))
     state = everything(world, deep=False)
@@ -293,8 +288,7 @@ def test_a_scan_goes_on_past_a_conflict_of_a_batch_whose_marker_cannot_be_read()
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_only_a_scan_that_counts_rows_reads_markers_whole(deep: bool) -> None:
-    world = world_with_traffic()
+def test_only_a_scan_that_counts_rows_reads_markers_whole(world: World, deep: bool) -> None:
     broken(world, "metered")
     state = everything(world, deep=deep)
     world.jobs.reconciler.census.go_on(state)
@@ -339,8 +333,7 @@ def send(world: World) -> None:
 
 
 def test_each_commit_is_told_once_wherever_the_roll_up_stands() -> None:
-    number = 0
-    while True:
+    for number in count():
         world = World()
         world.send([record(100, start_s=HOUR)])
         recent = recent_of(world)
@@ -357,7 +350,6 @@ def test_each_commit_is_told_once_wherever_the_roll_up_stands() -> None:
         assert recent.now() == recent_now_anew(world, recent) == twice
         if not died:
             break
-        number += 1
     assert number > 5
 
 
@@ -367,8 +359,7 @@ def recent_now_anew(world: World, recent: RecentCommits) -> dict[int, Total] | N
 
 
 def test_a_run_that_ends_between_the_two_lists_is_told_once() -> None:
-    number = 0
-    while True:
+    for number in count():
         world = World()
         recent = recent_of(world)
         send(world)
@@ -389,7 +380,6 @@ def test_a_run_that_ends_between_the_two_lists_is_told_once() -> None:
         assert recent.now() == {HOUR: Total(5, 1), OLD_HOUR: Total(7, 1)}
         if calls <= number:
             break
-        number += 1
     assert number > 2
 
 

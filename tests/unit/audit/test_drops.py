@@ -85,8 +85,12 @@ class World(WatchedRegion):
         return self.check.run(deadline or EndlessTime())
 
 
-def test_what_has_no_verdict_a_while_after_it_was_put_is_lost() -> None:
-    world = World()
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_has_no_verdict_a_while_after_it_was_put_is_lost(world: World) -> None:
     world.drop("a.ndjson", announced=True)
     lost = world.drop("b c+d.ndjson", announced=False)
     world.drop("c.ndjson", announced=True, verdict="rejected")
@@ -95,8 +99,7 @@ def test_what_has_no_verdict_a_while_after_it_was_put_is_lost() -> None:
     assert found.finished_s == world.clock.now_ms() // 1_000
 
 
-def test_what_may_still_be_on_its_way_is_not_judged_and_is_by_the_next_pass() -> None:
-    world = World()
+def test_what_may_still_be_on_its_way_is_not_judged_and_is_by_the_next_pass(world: World) -> None:
     world.later(HOUR_S)
     young = world.drop("young.ndjson", announced=False)
     world.later(SETTLES_S - 1)
@@ -107,8 +110,7 @@ def test_what_may_still_be_on_its_way_is_not_judged_and_is_by_the_next_pass() ->
 @pytest.mark.parametrize(
     "holder", [Holder.QUEUE, Holder.HELD_MESSAGES, Holder.PUT_BACK, Holder.DEAD_LETTERS, "new_one"]
 )
-def test_what_may_wait_in_a_queue_is_not_lost(holder: str) -> None:
-    world = World()
+def test_what_may_wait_in_a_queue_is_not_lost(world: World, holder: str) -> None:
     world.drop("before.ndjson", announced=True)
     world.clock.advance_s(2 * HOUR_S)
     waits = world.drop("waits.ndjson", announced=False)
@@ -119,8 +121,7 @@ def test_what_may_wait_in_a_queue_is_not_lost(holder: str) -> None:
 
 
 @pytest.mark.parametrize("holder", [Holder.SOURCE_GAPS, Holder.LOG_GAPS, Holder.WAITING_COMMITS])
-def test_what_holds_no_message_back_hides_no_lost_object(holder: Holder) -> None:
-    world = World()
+def test_what_holds_no_message_back_hides_no_lost_object(world: World, holder: Holder) -> None:
     lost = world.drop("a.ndjson", announced=False)
     world.clock.advance_s(HOUR_S)
     world.watched(Hold(holder=holder, since_s=START_S - 30 * DAY_S))
@@ -143,8 +144,7 @@ def test_what_is_lost_and_then_refused_is_not_lost_any_more() -> None:
     assert world.run().lost == ()
 
 
-def test_quarantine_is_not_read_where_nobody_is_refused() -> None:
-    world = World()
+def test_quarantine_is_not_read_where_nobody_is_refused(world: World) -> None:
     lost = world.drop("a.ndjson", announced=False)
     world.refuse(lost)
     assert world.later(HOUR_S).reads_of_a_run() == 0
@@ -218,8 +218,7 @@ def test_a_look_at_quarantine_ends_when_its_time_does() -> None:
     assert world.check.known().count == 0
 
 
-def test_a_region_whose_watch_never_ran_is_not_judged() -> None:
-    world = World()
+def test_a_region_whose_watch_never_ran_is_not_judged(world: World) -> None:
     world.drop("a.ndjson", announced=False)
     world.clock.advance_s(DAY_S)
     bare = replace(world.check, items=MemoryItemStore())
@@ -227,8 +226,7 @@ def test_a_region_whose_watch_never_ran_is_not_judged() -> None:
     assert bare.look(since_s=0) == []
 
 
-def test_a_pass_is_made_once_a_day_and_looks_at_each_object_once() -> None:
-    world = World()
+def test_a_pass_is_made_once_a_day_and_looks_at_each_object_once(world: World) -> None:
     for n in range(5):
         world.drop(f"{n}.ndjson", announced=True)
     world.later(HOUR_S).run()
@@ -240,8 +238,7 @@ def test_a_pass_is_made_once_a_day_and_looks_at_each_object_once() -> None:
     assert second.from_s == START_S + HOUR_S - SETTLES_S
 
 
-def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
-    world = World()
+def test_a_lost_object_is_told_until_it_has_a_verdict(world: World) -> None:
     lost = world.drop("a.ndjson", announced=False)
     assert world.later(HOUR_S).run().count == 1
     assert world.later(HOUR_S).run().count == 1
@@ -249,8 +246,7 @@ def test_a_lost_object_is_told_until_it_has_a_verdict() -> None:
     assert world.later(MINUTE_S).run().count == 0
 
 
-def test_an_object_that_was_replaced_or_deleted_is_no_longer_lost() -> None:
-    world = World()
+def test_an_object_that_was_replaced_or_deleted_is_no_longer_lost(world: World) -> None:
     gone = world.drop("gone.ndjson", announced=False)
     world.drop("gone.ndjson.gz", announced=True)
     world.drop("other.ndjson", announced=False)
@@ -272,8 +268,7 @@ def test_a_pass_that_runs_out_of_time_goes_on_where_it_stopped(monkeypatch: pyte
     assert len({known.after for known in passes}) == 5
 
 
-def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_are_named() -> None:
-    world = World()
+def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_are_named(world: World) -> None:
     all_lost = [world.drop(f"{n:04}.ndjson", announced=False) for n in range(NAMED + 7)]
     found = world.later(HOUR_S).run()
     assert (len(found.lost), found.more, found.count) == (NAMED, 7, NAMED + 7)
@@ -282,8 +277,7 @@ def test_any_number_of_lost_objects_is_counted_and_found_again_after_those_that_
     assert world.later(PASS_EVERY_S).run().lost == tuple(all_lost[NAMED:])
 
 
-def test_people_see_all_that_is_lost_whatever_a_pass_has_seen() -> None:
-    world = World()
+def test_people_see_all_that_is_lost_whatever_a_pass_has_seen(world: World) -> None:
     old = world.drop("old.ndjson", announced=False)
     world.later(10 * DAY_S)
     new = world.drop("new.ndjson", announced=False)
@@ -295,8 +289,7 @@ def test_people_see_all_that_is_lost_whatever_a_pass_has_seen() -> None:
     assert "items.put" not in world.calls
 
 
-def test_people_see_what_a_pass_named_whatever_the_watch_says_now() -> None:
-    world = World()
+def test_people_see_what_a_pass_named_whatever_the_watch_says_now(world: World) -> None:
     lost = world.drop("a.ndjson", announced=False)
     assert world.later(HOUR_S).run().lost == (lost,)
     world.watched(Hold(holder=Holder.DEAD_LETTERS, since_s=START_S - DAY_S))

@@ -49,7 +49,6 @@ class Setup(WatchedRegion):
         )
 
     def happen(self, rng: random.Random) -> None:
-        """Any one thing."""
         deeds = (
             lambda: self.ingest.send_many(["x"]),
             lambda: self.dead.send_many(["x"]),
@@ -65,8 +64,12 @@ def test_a_quiet_region_is_complete_up_to_what_the_queues_depth_can_say() -> Non
     assert Setup().through_s() == NOW_S - MINUTE_S
 
 
-def test_a_queue_that_holds_messages_of_unknown_age_holds_back_to_when_it_was_last_empty() -> None:
-    setup = Setup()
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+def test_a_queue_that_holds_messages_of_unknown_age_holds_back_to_when_it_was_last_empty(setup: Setup) -> None:
     setup.ingest.send_many(["x"])
     assert setup.through_s() == 0
     setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 500))
@@ -75,17 +78,15 @@ def test_a_queue_that_holds_messages_of_unknown_age_holds_back_to_when_it_was_la
     assert setup.through_s() == NOW_S - 500 - MINUTE_S
 
 
-def test_the_age_of_the_oldest_message_says_more_where_it_is_known() -> None:
-    setup = Setup()
+def test_the_age_of_the_oldest_message_says_more_where_it_is_known(setup: Setup) -> None:
     setup.ingest.send_many(["x"])
     setup.put(WatchState(first_s=0, queue_empty_s=NOW_S - 5 * HOUR_S))
     setup.age_s = 90
     assert setup.through_s() == NOW_S - 90 - 10 * MINUTE_S
 
 
-def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_message_was_sent() -> None:
+def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_message_was_sent(setup: Setup) -> None:
     """P27: reports do not hold it yet, in whatever hour it counts."""
-    setup = Setup()
     setup.waiting(NOW_S - 500)
     setup.waiting(NOW_S - 300, commit_id="d")
     assert setup.through_s() == NOW_S - 500
@@ -113,16 +114,14 @@ def test_more_waiting_commits_than_are_read_keep_the_earlier_completeness(monkey
     assert setup.through_s() == kept_s
 
 
-def test_an_hour_that_no_run_has_published_holds_nothing_back_because_reports_see_its_rows() -> None:
-    setup = Setup()
+def test_an_hour_that_no_run_has_published_holds_nothing_back_because_reports_see_its_rows(setup: Setup) -> None:
     totals = {hour_s: Total(1, 1) for hour_s in (LATE_HOUR, HOUR)}
     setup.put(Pending(shard=1, commit_id="c", hours=frozenset(totals), totals=totals, created_at_ms=0))
     assert setup.through_s() == NOW_S - MINUTE_S
     assert setup.holders() == []
 
 
-def test_a_gap_of_a_known_source_holds_back_to_what_was_before_it_but_not_beyond_the_window() -> None:
-    setup = Setup()
+def test_a_gap_of_a_known_source_holds_back_to_what_was_before_it_but_not_beyond_the_window(setup: Setup) -> None:
     setup.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0, gaps_since_s=NOW_S - DAY_S))
     assert setup.through_s() == NOW_S - DAY_S
     setup.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0, gaps_since_s=0))
@@ -131,8 +130,7 @@ def test_a_gap_of_a_known_source_holds_back_to_what_was_before_it_but_not_beyond
     assert setup.through_s() == NOW_S - MINUTE_S
 
 
-def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
-    setup = Setup()
+def test_a_report_reads_what_the_watch_measured_last_with_one_read(setup: Setup) -> None:
     setup.waiting(HOUR)
     setup.freshness.keep()
     setup.clock.advance_s(MINUTE_S)
@@ -151,16 +149,14 @@ def test_a_report_reads_what_the_watch_measured_last_with_one_read() -> None:
     assert len(calls) == 1
 
 
-def test_a_report_measures_for_itself_where_no_watch_ever_ran() -> None:
-    setup = Setup()
+def test_a_report_measures_for_itself_where_no_watch_ever_ran(setup: Setup) -> None:
     assert setup.freshness.answer() == Complete(through_s=NOW_S - MINUTE_S)
     setup.ingest.send_many(["x"])
     [held] = setup.freshness.answer().held_back_by
     assert (held.what, held.since_s) == ("1 message in the ingest queue", None)
 
 
-def test_a_dead_letter_holds_back_and_is_named_with_its_cure() -> None:
-    setup = Setup()
+def test_a_dead_letter_holds_back_and_is_named_with_its_cure(setup: Setup) -> None:
     setup.freshness.keep()
     setup.clock.advance_s(HOUR_S)
     setup.dead.send_many(["x", "y"])
@@ -173,8 +169,7 @@ def test_a_dead_letter_holds_back_and_is_named_with_its_cure() -> None:
     )
 
 
-def test_a_redriven_letter_is_named_until_it_has_its_verdict() -> None:
-    setup = Setup()
+def test_a_redriven_letter_is_named_until_it_has_its_verdict(setup: Setup) -> None:
     setup.freshness.keep()
     setup.clock.advance_s(HOUR_S)
     setup.dead.send_many(["x"])
@@ -193,8 +188,7 @@ def test_a_redriven_letter_is_named_until_it_has_its_verdict() -> None:
     assert setup.holders() == []
 
 
-def test_everything_that_holds_it_back_is_named_the_earliest_first() -> None:
-    setup = Setup()
+def test_everything_that_holds_it_back_is_named_the_earliest_first(setup: Setup) -> None:
     setup.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0, gaps_since_s=NOW_S - DAY_S))
     setup.waiting(LATE_HOUR)
     setup.dead.send_many(["x"])
@@ -217,8 +211,7 @@ def test_what_holds_nothing_back_is_not_named_and_what_holds_back_is_never_left_
         assert known.through_s == min((hold.since_s for hold in known.held_by), default=bound_s)
 
 
-def test_an_old_measurement_is_told_as_old_and_a_fresh_one_is_not() -> None:
-    setup = Setup()
+def test_an_old_measurement_is_told_as_old_and_a_fresh_one_is_not(setup: Setup) -> None:
     setup.freshness.keep()
     setup.clock.advance_s(5 * MINUTE_S)
     assert setup.freshness.answer().held_back_by == ()
@@ -275,8 +268,7 @@ def _figures(**changes: Any) -> LogFigures:
     return replace(LogFigures(looked_s=NOW_S - 60, sources=1, log_sources=1), **changes)
 
 
-def test_a_missing_log_file_holds_back_to_the_slot_before_it_and_names_flow_log_and_cure() -> None:
-    setup = Setup()
+def test_a_missing_log_file_holds_back_to_the_slot_before_it_and_names_flow_log_and_cure(setup: Setup) -> None:
     place = "s3://acme-logs/AWSLogs/"
     setup.put(_figures(held_s=NOW_S - 4 * HOUR_S, holding=2, first="fl-0abc", place=place))
     setup.freshness.keep()
@@ -296,8 +288,7 @@ def test_a_missing_log_file_holds_back_to_the_slot_before_it_and_names_flow_log_
     ({"settles_s": DAY_S}, 60 + DAY_S),
     ({"looked_s": NOW_S - 3 * HOUR_S, "held_s": NOW_S - 2 * HOUR_S}, 3 * HOUR_S),
 ], ids=["newest file of a flow log", "logs that come a day late", "a coverage job that does not run"])  # fmt: skip
-def test_log_sources_hold_back_although_nothing_is_missing(figures: dict[str, int], age_s: int) -> None:
-    setup = Setup()
+def test_log_sources_hold_back_although_nothing_is_missing(setup: Setup, figures: dict[str, int], age_s: int) -> None:
     setup.put(_figures(**figures))
     setup.freshness.keep()
     answer = setup.freshness.answer()
@@ -305,8 +296,7 @@ def test_log_sources_hold_back_although_nothing_is_missing(figures: dict[str, in
     assert [each.usual for each in answer.held_back_by] == [True]
 
 
-def test_a_region_whose_logs_are_read_by_hand_alone_is_held_back_by_none() -> None:
-    setup = Setup()
+def test_a_region_whose_logs_are_read_by_hand_alone_is_held_back_by_none(setup: Setup) -> None:
     setup.put(_figures(log_sources=0, missing_slots=7))
     assert setup.through_s() == NOW_S - MINUTE_S
 

@@ -278,7 +278,6 @@ def world_beyond_the_cap() -> World:
 
 
 def prepared(world: World) -> UsageRepair:
-    """A repair that has read everything, and has written nothing yet."""
     jobs = world.jobs
     runs = settled_runs(world.items, world.settings.shards)
     rows = jobs.figures.placed(HOUR).by_key

@@ -1,6 +1,7 @@
 """Reconciler, repair, rebuild and sources: differences are named, and put right to the byte."""
 
 from dataclasses import replace
+from itertools import count
 from typing import Any, TypedDict
 
 import pytest
@@ -41,8 +42,12 @@ def world_with_traffic(*, compacted: bool = True) -> World:
     return world
 
 
-def test_markers_usage_and_rows_agree_in_lake_and_staging() -> None:
-    world = world_with_traffic()
+@pytest.fixture
+def world() -> World:
+    return world_with_traffic()
+
+
+def test_markers_usage_and_rows_agree_in_lake_and_staging(world: World) -> None:
     for deep in (False, True):
         result = world.jobs.reconciler.run(**EVERYTHING, deep=deep)
         assert [check.hour_s for check in result.checks] == [LATE_HOUR, HOUR]
@@ -51,8 +56,7 @@ def test_markers_usage_and_rows_agree_in_lake_and_staging() -> None:
     assert not world.alerts.sent
 
 
-def test_a_broken_usage_item_is_named_after_two_passes_a_minute_apart() -> None:
-    world = world_with_traffic()
+def test_a_broken_usage_item_is_named_after_two_passes_a_minute_apart(world: World) -> None:
     entry = next(e for e in usage_of(world.items) if e.key.account_id == ACCOUNT and e.key.hour_s == HOUR)
     change(world.items, entry, 100)
     began_ms = world.clock.now_ms()
@@ -70,16 +74,14 @@ def test_a_broken_usage_item_is_named_after_two_passes_a_minute_apart() -> None:
     assert world.metrics.counts["ReconciliationDifferencesFound"] == 1
 
 
-def test_a_lost_marker_is_named_by_its_batch() -> None:
-    world = world_with_traffic()
+def test_a_lost_marker_is_named_by_its_batch(world: World) -> None:
     world.items.remove(Table.LEDGER, marker_key("batch-0"))
     result = world.jobs.reconciler.check(**EVERYTHING)
     [check] = result.different
     assert [difference.batch_id for difference in check.differences] == ["batch-0"]
 
 
-def test_an_hour_with_more_batches_in_doubt_than_memory_holds_does_not_agree() -> None:
-    world = world_with_traffic()
+def test_an_hour_with_more_batches_in_doubt_than_memory_holds_does_not_agree(world: World) -> None:
     marker = world.items.peek(Table.LEDGER, marker_key("batch-0"))
     assert marker is not None
     world.items.put(Put(table=Table.LEDGER, item={**marker, **marker_key("without-rows")._asdict()}))
@@ -88,16 +90,14 @@ def test_an_hour_with_more_batches_in_doubt_than_memory_holds_does_not_agree() -
     assert [check.hour_s for check in result.checks if check.agrees] == [LATE_HOUR]
 
 
-def test_an_hour_that_only_the_usage_table_knows_is_found() -> None:
-    world = world_with_traffic()
+def test_an_hour_that_only_the_usage_table_knows_is_found(world: World) -> None:
     entry = usage_of(world.items)[0]
     change(world.items, elsewhere(entry, hour_s=HOUR - 15 * DAY_S), 1, 1)
     result = world.jobs.reconciler.check(**EVERYTHING)
     assert len(result.different) == 1
 
 
-def test_markers_that_may_have_expired_are_not_compared() -> None:
-    world = world_with_traffic()
+def test_markers_that_may_have_expired_are_not_compared(world: World) -> None:
     world.clock.advance_s(60 * DAY_S)
     for batch in range(3):
         world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
@@ -105,8 +105,7 @@ def test_markers_that_may_have_expired_are_not_compared() -> None:
     assert all(check.agrees and check.markers is None for check in result.checks)
 
 
-def test_a_difference_that_goes_away_is_no_alarm() -> None:
-    world = world_with_traffic()
+def test_a_difference_that_goes_away_is_no_alarm(world: World) -> None:
     entry = usage_of(world.items)[0]
     change(world.items, entry, 1)
 
@@ -141,8 +140,7 @@ def test_memory_follows_from_hours_and_parts_and_not_from_accounts_or_batches() 
     assert cells[0] == cells[1] == [8, 8]
 
 
-def test_single_items_are_repaired_and_others_left_alone() -> None:
-    world = world_with_traffic()
+def test_single_items_are_repaired_and_others_left_alone(world: World) -> None:
     before = world.usage()
     first, second, *_ = usage_of(world.items)
     change(world.items, first, -3, 2)
@@ -151,8 +149,7 @@ def test_single_items_are_repaired_and_others_left_alone() -> None:
     assert world.usage() == before
 
 
-def test_lost_markers_are_rebuilt_and_a_later_copy_is_a_duplicate() -> None:
-    world = world_with_traffic()
+def test_lost_markers_are_rebuilt_and_a_later_copy_is_a_duplicate(world: World) -> None:
     before = world.usage()
     for batch in range(3):
         world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
@@ -213,7 +210,6 @@ def test_numbers_may_come_in_any_order_and_again() -> None:
 
 
 # Looks at one hour and at the hours of a day: equal, different, too large, too old, or in motion.
-
 
 OTHER = "210987654321"
 DAY = [HOUR - 2 * HOUR_S, HOUR - HOUR_S, HOUR]
@@ -344,8 +340,7 @@ def test_hours_never_differ_wherever_a_run_of_the_roll_up_stands() -> None:
 @pytest.mark.parametrize("looker", ["account days", "one hour"])
 def test_hours_never_differ_while_whole_runs_come_between_any_two_calls_of_a_look(looker: str) -> None:
     """The newest done runs are read before the rows (P37)."""
-    number = 0
-    while True:
+    for number in count():
         world = world_of_a_day()
         calls = 0
 
@@ -364,7 +359,6 @@ def test_hours_never_differ_while_whole_runs_come_between_any_two_calls_of_a_loo
         assert found == [], number
         if calls <= number:
             break
-        number += 1
 
 
 def looked(world: World, *, now_s: int = NOW_S, **limits: int) -> HourFigures:

@@ -127,9 +127,13 @@ def test_usage_that_differs_is_told_until_it_is_repaired() -> None:
     assert not work_list(world).hours
 
 
+@pytest.fixture
+def world() -> World:
+    return published(HOUR)
+
+
 @pytest.mark.parametrize("change", ["lost", "other totals"])
-def test_a_batch_whose_marker_does_not_say_what_its_rows_do_is_named(change: str) -> None:
-    world = published(HOUR)
+def test_a_batch_whose_marker_does_not_say_what_its_rows_do_is_named(world: World, change: str) -> None:
     key = marker_key("batch-1")
     if change == "lost":
         world.items.remove(Table.LEDGER, key)
@@ -146,16 +150,14 @@ def test_a_batch_whose_marker_does_not_say_what_its_rows_do_is_named(change: str
     assert quick(world).left == 0
 
 
-def test_markers_that_may_have_expired_are_not_missed() -> None:
-    world = published(HOUR)
+def test_markers_that_may_have_expired_are_not_missed(world: World) -> None:
     world.clock.advance_s(60 * DAY_S)
     for batch in range(2):
         world.items.remove(Table.LEDGER, marker_key(f"batch-{batch}"))
     assert quick(world).different == ()
 
 
-def test_rows_that_are_not_what_the_ledger_says_are_told() -> None:
-    world = published(HOUR)
+def test_rows_that_are_not_what_the_ledger_says_are_told(world: World) -> None:
     [file] = world.files(HOUR)
     other = published(HOUR, batches=1)
     body = other.objects.get(other.files(HOUR)[0].key)
@@ -180,8 +182,7 @@ def test_a_pass_that_dies_at_any_call_leaves_the_work_to_the_next_one() -> None:
         assert [check.hour_s for check in quick(world).different] == [HOUR]
 
 
-def test_all_is_read_when_that_is_due_and_what_was_published_between() -> None:
-    world = published(HOUR)
+def test_all_is_read_when_that_is_due_and_what_was_published_between(world: World) -> None:
     assert tick(world).scanned
     world.clock.advance_s(15 * MINUTE_S)
     world.send([record(9, start_s=OLD_HOUR)])
@@ -284,8 +285,7 @@ def test_an_hour_that_keeps_changing_waits_and_one_that_differs_does_not() -> No
     assert (result.left, len(result.different), result.backlog) == (1, 1, Backlog())
 
 
-def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_everything() -> None:
-    world = published(HOUR)
+def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_everything(world: World) -> None:
     world.jobs.reconcile_tick.checker.run(world.deadline(60))
     new = work_list(world)
     assert WorkList.from_item(new.to_item()) == new
@@ -296,8 +296,7 @@ def test_a_work_list_of_before_its_entries_had_a_moment_is_made_anew_by_reading_
     assert work_list(world).runs == new.runs
 
 
-def test_what_sources_miss_is_remembered_through_quick_passes() -> None:
-    world = published(HOUR)
+def test_what_sources_miss_is_remembered_through_quick_passes(world: World) -> None:
     world._sent = 7
     world.send([record(1)], source="edge")
     for _ in range(2):
@@ -356,8 +355,7 @@ def test_a_scan_in_parts_finds_what_one_in_one_go_finds() -> None:
     assert results[0] == results[1]
 
 
-def test_a_table_whose_first_part_takes_too_long_is_divided_into_more() -> None:
-    world = published(HOUR)
+def test_a_table_whose_first_part_takes_too_long_is_divided_into_more(world: World) -> None:
     size = {"parts": 0}
     scan = world.items.scan
 
@@ -372,8 +370,7 @@ def test_a_table_whose_first_part_takes_too_long_is_divided_into_more() -> None:
     assert size["parts"] == 128
 
 
-def test_a_scan_that_dies_before_it_is_saved_is_not_begun_in_every_tick() -> None:
-    world = published(HOUR)
+def test_a_scan_that_dies_before_it_is_saved_is_not_begun_in_every_tick(world: World) -> None:
     scan, deaths = world.items.scan, 0
 
     def dying(table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
@@ -391,8 +388,7 @@ def test_a_scan_that_dies_before_it_is_saved_is_not_begun_in_every_tick() -> Non
     assert reconciliation(world).finished_s
 
 
-def test_what_is_published_while_a_scan_goes_on_stays_on_the_list() -> None:
-    world = published(HOUR)
+def test_what_is_published_while_a_scan_goes_on_stays_on_the_list(world: World) -> None:
     slow_scans(world, seconds=100)
     assert not tick(world).scanned
     world.clock.advance_s(60)

@@ -1,6 +1,7 @@
 """A ledger that was restored is noticed before a number is given twice, and goes on with a new usage table."""
 
 from collections.abc import Callable, Iterable
+from itertools import count
 
 import pytest
 
@@ -117,7 +118,6 @@ def test_the_new_table_has_the_totals_of_the_rows_and_all_jobs_go_on(planned: bo
     region.restore()
     assert region.usage() == region.rows()
     assert region.usage() != region.lost
-
     region.jobs, region.aggregator = region.process(), region.parts().worker()
     region.send([record(7, to=peer) for peer in (*PEERS, "ap-southeast-2")])
     assert region.usage() == region.rows()
@@ -144,8 +144,7 @@ def test_every_chain_goes_on_above_the_numbers_of_the_time_that_was_lost() -> No
 
 
 def test_a_restore_that_is_killed_at_any_write_is_done_by_the_next_one() -> None:
-    number = 0
-    while True:
+    for number in count():
         region = Restored(planned=True)
         region.next_table()
         if not region.killed_at(number, region.restore):
@@ -153,7 +152,6 @@ def test_a_restore_that_is_killed_at_any_write_is_done_by_the_next_one() -> None
         region.restore()
         check_format(region.items, usage_generation=3)
         assert region.usage() == region.rows(), number
-        number += 1
     assert number > 10
 
 
@@ -179,10 +177,8 @@ def test_a_table_that_another_restore_has_begun_to_fill_is_refused() -> None:
     for item in list(region.items.everything(Table.LEDGER)):
         region.items.remove(Table.LEDGER, key_of(item))
     region.put(ledger)
-
     with pytest.raises(GenerationError, match="usage_generation once more"):
         region.restore()
-
     region.settings = region.settings.model_copy(update={"usage_generation": 4})
     for item in list(region.items.everything(Table.USAGE)):
         region.items.remove(Table.USAGE, key_of(item))

@@ -70,8 +70,12 @@ class Setup:
         return item
 
 
-def test_a_source_with_thousands_of_holes_keeps_the_newest_gaps_and_an_exact_count_of_the_rest() -> None:
-    setup = Setup()
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+def test_a_source_with_thousands_of_holes_keeps_the_newest_gaps_and_an_exact_count_of_the_rest(setup: Setup) -> None:
     setup.decide("good", 0, 1, 3)
     setup.decide("holes", *range(0, 18_000, 2))
     setup.scan()
@@ -86,8 +90,7 @@ def test_a_source_with_thousands_of_holes_keeps_the_newest_gaps_and_an_exact_cou
     assert setup.figures.unkept == 0
 
 
-def test_the_largest_item_that_a_source_can_have_is_a_tenth_of_what_fits() -> None:
-    setup = Setup()
+def test_the_largest_item_that_a_source_can_have_is_a_tenth_of_what_fits(setup: Setup) -> None:
     big = 2**62
     setup.decide("s" * 128, *range(big, big + 20_000, 2), 2**63 - 1)
     setup.keeper = SourceKeeper(items=setup.items, clock=setup.clock, largest_jump=2**63, life_s=60 * DAY_S)
@@ -112,8 +115,7 @@ def test_a_source_that_cannot_be_written_keeps_no_other_from_being_kept_and_is_n
     assert (setup.figures.unkept, setup.figures.names) == (0, ())
 
 
-def test_an_item_that_nobody_can_read_keeps_no_other_from_being_kept() -> None:
-    setup = Setup()
+def test_an_item_that_nobody_can_read_keeps_no_other_from_being_kept(setup: Setup) -> None:
     setup.items.put(Put(table=Table.LEDGER, item={"pk": SOURCE_PK, "sk": "bad", "gaps": "none", "last_sequence": 1}))
     setup.decide("a", 0)
     setup.decide("bad", 0)
@@ -121,8 +123,7 @@ def test_an_item_that_nobody_can_read_keeps_no_other_from_being_kept() -> None:
     assert (setup.figures.sources, setup.figures.names) == (1, ("bad",))
 
 
-def test_senders_who_invent_sources_fill_nothing_and_displace_nobody() -> None:
-    setup = Setup()
+def test_senders_who_invent_sources_fill_nothing_and_displace_nobody(setup: Setup) -> None:
     setup.decide("zz-real", 0)
     setup.scan()
     for number in range(SOURCES_KEPT + 50):
@@ -134,8 +135,7 @@ def test_senders_who_invent_sources_fill_nothing_and_displace_nobody() -> None:
     assert setup.state("zz-real").last_sequence == 0
 
 
-def test_a_source_expires_and_the_table_may_forget_it() -> None:
-    setup = Setup()
+def test_a_source_expires_and_the_table_may_forget_it(setup: Setup) -> None:
     setup.decide("gone", 0, 2)
     setup.scan()
     setup.seen.clear()
@@ -149,9 +149,8 @@ def test_a_source_expires_and_the_table_may_forget_it() -> None:
     assert setup.item("gone")["expires_at"] == NOW_S + 60 * DAY_S
 
 
-def test_a_number_that_is_no_credible_continuation_holds_nothing_back_and_is_named() -> None:
+def test_a_number_that_is_no_credible_continuation_holds_nothing_back_and_is_named(setup: Setup) -> None:
     """Any sender may use any source id: one number of 2^62 must not freeze `complete_through` for 35 days."""
-    setup = Setup()
     setup.decide("edge", *range(10), 2**62)
     setup.scan()
     assert setup.scan() is None
@@ -172,8 +171,7 @@ def test_the_largest_credible_jump_is_a_gap() -> None:
     assert (beyond.gaps, beyond.incredible) == ((), 1)
 
 
-def test_a_part_of_a_gap_is_accepted_and_the_rest_still_missing() -> None:
-    setup = Setup()
+def test_a_part_of_a_gap_is_accepted_and_the_rest_still_missing(setup: Setup) -> None:
     setup.decide("edge", 0, 10)
     setup.scan()
     since_ms = setup.scan()
@@ -188,8 +186,7 @@ def test_a_part_of_a_gap_is_accepted_and_the_rest_still_missing() -> None:
     assert setup.figures.gaps == 0
 
 
-def test_all_that_is_missing_is_accepted_and_what_goes_missing_later_is_told_of() -> None:
-    setup = Setup()
+def test_all_that_is_missing_is_accepted_and_what_goes_missing_later_is_told_of(setup: Setup) -> None:
     setup.decide("holes", *range(0, 2_000, 2), 2**40)
     setup.scan()
     setup.scan()
@@ -204,8 +201,7 @@ def test_all_that_is_missing_is_accepted_and_what_goes_missing_later_is_told_of(
     assert (state.missing, state.incredible) == (1_000, 1)
 
 
-def test_a_ruling_is_honoured_between_whole_passes_and_tells_of_no_gap_early() -> None:
-    setup = Setup()
+def test_a_ruling_is_honoured_between_whole_passes_and_tells_of_no_gap_early(setup: Setup) -> None:
     setup.decide("edge", 0, 5)
     setup.decide("other", 0, 2)
     setup.scan()
@@ -224,8 +220,7 @@ def test_a_ruling_is_honoured_between_whole_passes_and_tells_of_no_gap_early() -
     assert setup.keeper.honour() == (None,)
 
 
-def test_a_forgotten_source_begins_anew_when_it_sends_again_and_not_before() -> None:
-    setup = Setup()
+def test_a_forgotten_source_begins_anew_when_it_sends_again_and_not_before(setup: Setup) -> None:
     setup.decide("edge", 0, 500)
     setup.scan()
     assert setup.scan() is not None
@@ -242,8 +237,7 @@ def test_a_forgotten_source_begins_anew_when_it_sends_again_and_not_before() -> 
     assert (state.last_sequence, state.gaps) == (70_003, ((70_002, 70_002),))
 
 
-def test_a_ruling_of_before_a_source_was_forgotten_is_over() -> None:
-    setup = Setup()
+def test_a_ruling_of_before_a_source_was_forgotten_is_over(setup: Setup) -> None:
     setup.decide("edge", 0, 5)
     setup.scan()
     setup.rule("edge", RulingKind.ACCEPT_GAP, (0, 1_000))
@@ -255,8 +249,7 @@ def test_a_ruling_of_before_a_source_was_forgotten_is_over() -> None:
     assert setup.state("edge").gaps == ((11, 11),)
 
 
-def test_giving_the_same_ruling_again_makes_no_second_item() -> None:
-    setup = Setup()
+def test_giving_the_same_ruling_again_makes_no_second_item(setup: Setup) -> None:
     for _ in range(3):
         setup.rule("edge", RulingKind.FORGET)
         setup.rule("edge", RulingKind.ACCEPT_GAP)
@@ -264,9 +257,8 @@ def test_giving_the_same_ruling_again_makes_no_second_item() -> None:
     assert len(list(setup.items.query(Table.LEDGER, RULING_PK))) == 3
 
 
-def test_silence_is_judged_when_everything_was_read_and_not_between() -> None:
+def test_silence_is_judged_when_everything_was_read_and_not_between(setup: Setup) -> None:
     """A source that sends each hour is never silent, however seldom all is read; one that stopped is."""
-    setup = Setup()
     setup.decide("stopped", 0)
     for day in range(4):
         setup.decide("hourly", *range(day * 24, day * 24 + 24))
@@ -277,8 +269,7 @@ def test_silence_is_judged_when_everything_was_read_and_not_between() -> None:
         assert setup.figures.silent == (1 if day else 0)
 
 
-def test_passes_that_see_the_same_write_nothing_but_the_figures() -> None:
-    setup = Setup()
+def test_passes_that_see_the_same_write_nothing_but_the_figures(setup: Setup) -> None:
     setup.decide("edge", 0, 5)
     setup.scan()
     setup.scan()

@@ -149,15 +149,18 @@ def test_a_dead_letter_holds_back_to_before_it_was_sent_for_as_long_as_it_lies_t
         assert letter.sent_s - 2 * HOUR_S <= region.minute() <= letter.sent_s
 
 
-def test_a_dead_letter_of_a_producer_without_numbers_holds_back_beside_an_empty_queue() -> None:
-    region = Region()
+@pytest.fixture
+def region() -> Region:
+    return Region()
+
+
+def test_a_dead_letter_of_a_producer_without_numbers_holds_back_beside_an_empty_queue(region: Region) -> None:
     sent_s = region.send().sent_s
     region.messages[0].dead = True
     assert region.minute() <= sent_s
 
 
-def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_no_more() -> None:
-    region = Region()
+def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_no_more(region: Region) -> None:
     message = region.send()
     for _ in range(MAX_RECEIVES):
         region.receive(message, worker=False)
@@ -165,9 +168,8 @@ def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_n
         assert region.freshness.answer().through_s <= message.sent_s
 
 
-def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive() -> None:
+def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive(region: Region) -> None:
     """It is visible again behind all that was sent meanwhile; the oldest that the queue tells of is younger."""
-    region = Region()
     message = region.send()
     backlog: list[Message] = []
     for _ in range(3):
@@ -184,8 +186,7 @@ def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_it
     assert region.minute() > message.sent_s + 4 * HOUR_S
 
 
-def test_healthy_traffic_writes_no_note() -> None:
-    region = Region()
+def test_healthy_traffic_writes_no_note(region: Region) -> None:
     for _ in range(5):
         message = region.send()
         region.receive(message)
@@ -195,9 +196,7 @@ def test_healthy_traffic_writes_no_note() -> None:
     assert notes(region) == 0
 
 
-def test_a_note_that_cannot_be_written_is_counted_and_keeps_nothing_from_being_handled() -> None:
-    region = Region()
-
+def test_a_note_that_cannot_be_written_is_counted_and_keeps_nothing_from_being_handled(region: Region) -> None:
     def fail(call: str) -> None:
         raise UnavailableError(call, "throttled")
 
@@ -208,8 +207,7 @@ def test_a_note_that_cannot_be_written_is_counted_and_keeps_nothing_from_being_h
     assert region.metrics.counts["HeldNotesLost"] == 1
 
 
-def test_a_redriven_batch_holds_back_until_its_new_copy_is_decided_and_no_longer() -> None:
-    region = Region()
+def test_a_redriven_batch_holds_back_until_its_new_copy_is_decided_and_no_longer(region: Region) -> None:
     letter = region.send()
     region.die(letter)
     copy = region.redrive(letter)
@@ -234,8 +232,7 @@ def test_what_is_redriven_between_two_looks_holds_back_too(has_age: bool) -> Non
         assert region.minute() <= letter.sent_s
 
 
-def test_a_batch_that_dies_again_after_its_redrive_holds_back_to_when_it_was_first_sent() -> None:
-    region = Region()
+def test_a_batch_that_dies_again_after_its_redrive_holds_back_to_when_it_was_first_sent(region: Region) -> None:
     letter = region.send()
     region.die(letter)
     copy = region.redrive(letter)
@@ -245,15 +242,13 @@ def test_a_batch_that_dies_again_after_its_redrive_holds_back_to_when_it_was_fir
     assert region.freshness.answer().through_s <= letter.sent_s
 
 
-def test_dead_letters_that_were_there_before_the_watch_hold_back_for_a_whole_life_of_a_message() -> None:
-    region = Region()
+def test_dead_letters_that_were_there_before_the_watch_hold_back_for_a_whole_life_of_a_message(region: Region) -> None:
     region.items.remove(Table.LEDGER, QUEUES_KEY)
     region.send().dead = True
     assert region.minute() == region.now_s - 14 * DAY_S
 
 
-def test_a_quiet_region_whose_dead_letters_are_gone_is_complete_after_two_looks() -> None:
-    region = Region()
+def test_a_quiet_region_whose_dead_letters_are_gone_is_complete_after_two_looks(region: Region) -> None:
     letter = region.send()
     region.die(letter)
     region.settle(letter)
@@ -261,8 +256,7 @@ def test_a_quiet_region_whose_dead_letters_are_gone_is_complete_after_two_looks(
     assert region.minute() == region.now_s - MINUTE_S
 
 
-def test_so_many_notes_that_nobody_reads_all_of_them_hold_back_as_dead_letters_do() -> None:
-    region = Region()
+def test_so_many_notes_that_nobody_reads_all_of_them_hold_back_as_dead_letters_do(region: Region) -> None:
     before_s = region.freshness.answer().through_s
     region.clock.advance_s(MINUTE_S)
     for _ in range(1_001):

@@ -96,7 +96,6 @@ class Region(MemoryRegion):
         return self.verifier().verify(from_s=0, to_s=NOW_S + 86_400, sent=sent)
 
     def accepted(self, number: int = 0) -> str:
-        """Id of an accepted batch."""
         markers = self.items.scan(Table.LEDGER)
         return sorted(str(i["pk"])[2:] for i in markers if i["sk"] == "M" and i["verdict"] == "accepted")[number]
 
@@ -184,16 +183,19 @@ def test_what_is_in_the_dead_letter_queue_without_a_verdict_is_dead_and_not_lost
     assert (result.dead, result.passed) == (0, True), "each of them has its verdict by another copy"
 
 
-def test_a_batch_that_never_arrived_is_lost() -> None:
-    made = region()
+@pytest.fixture
+def made() -> Region:
+    return region()
+
+
+def test_a_batch_that_never_arrived_is_lost(made: Region) -> None:
     made.lines.append(SentBatch(batch_id="never", records=1, metered=1))
     result = made.verify()
     assert result.lost == ("never",)
     assert not result.passed
 
 
-def test_a_dead_batch_is_counted_as_dead_and_fails() -> None:
-    made = region()
+def test_a_dead_batch_is_counted_as_dead_and_fails(made: Region) -> None:
     made.lines.append(SentBatch(batch_id="poison", records=1, metered=1))
     made.dead.send_many(
         [json.dumps({"schema": "metering.batch/1", "batch_id": "poison", "record_count": 1, "records": []})]
@@ -202,8 +204,7 @@ def test_a_dead_batch_is_counted_as_dead_and_fails() -> None:
     assert (result.dead, result.lost, result.stable, result.passed) == (1, (), True, False)
 
 
-def test_a_marker_that_is_gone_makes_its_batch_lost() -> None:
-    made = region()
+def test_a_marker_that_is_gone_makes_its_batch_lost(made: Region) -> None:
     batch_id = made.accepted()
     made.items.delete(Delete(table=Table.LEDGER, key=marker_key(batch_id)))
     result = made.verify()
@@ -211,8 +212,7 @@ def test_a_marker_that_is_gone_makes_its_batch_lost() -> None:
     assert not result.passed
 
 
-def test_rows_that_are_gone_make_their_batches_lost() -> None:
-    made = region()
+def test_rows_that_are_gone_make_their_batches_lost(made: Region) -> None:
     [pointer, *_] = pointers(made)
     made.items.delete(Delete(table=Table.LEDGER, key=pointer.key))
     result = made.verify()
@@ -220,8 +220,7 @@ def test_rows_that_are_gone_make_their_batches_lost() -> None:
     assert any(difference.between == "usage/rows" for difference in result.differences)
 
 
-def test_rows_that_are_visible_twice_make_their_batches_doubled() -> None:
-    made = region()
+def test_rows_that_are_visible_twice_make_their_batches_doubled(made: Region) -> None:
     [pointer, *_] = pointers(made)
     made.items.put(Put(table=Table.LEDGER, item=replace(pointer, commit_id="again").to_item()))
     result = made.verify()
@@ -230,8 +229,7 @@ def test_rows_that_are_visible_twice_make_their_batches_doubled() -> None:
 
 
 @pytest.mark.parametrize("size", [1, -1])
-def test_a_usage_item_that_is_wrong_by_one_byte_is_named(size: int) -> None:
-    made = region()
+def test_a_usage_item_that_is_wrong_by_one_byte_is_named(made: Region, size: int) -> None:
     entry = usage_of(made.items)[0]
     change(made.items, entry, size)
     [difference] = made.verify().differences
@@ -240,8 +238,7 @@ def test_a_usage_item_that_is_wrong_by_one_byte_is_named(size: int) -> None:
     assert difference.key == entry.key
 
 
-def test_a_marker_that_says_other_bytes_than_were_sent_is_unexpected() -> None:
-    made = region()
+def test_a_marker_that_says_other_bytes_than_were_sent_is_unexpected(made: Region) -> None:
     made.lines = [
         replace(line, totals={key: total._replace(bytes=total.bytes + 1) for key, total in line.totals.items()})
         if line.batch_id == made.accepted()
@@ -253,8 +250,7 @@ def test_a_marker_that_says_other_bytes_than_were_sent_is_unexpected() -> None:
     assert result.lost == (made.accepted(),)
 
 
-def test_a_right_batch_that_was_rejected_is_unexpected() -> None:
-    made = region()
+def test_a_right_batch_that_was_rejected_is_unexpected(made: Region) -> None:
     rejected = next(line for line in made.lines if line.expect == "rejected" and line.batch_id)
     made.lines = [replace(line, expect="accepted") if line is rejected else line for line in made.lines]
     assert [name for name, _ in made.verify().unexpected] == [rejected.batch_id]
@@ -269,8 +265,7 @@ def test_what_waits_for_the_roll_up_is_not_settled_and_no_difference() -> None:
     assert (result.differences, result.lost, result.doubled) == ((), (), ())
 
 
-def test_usage_that_never_settles_is_not_proven_although_nothing_waits() -> None:
-    made = region()
+def test_usage_that_never_settles_is_not_proven_although_nothing_waits(made: Region) -> None:
     entry = usage_of(made.items)[0]
     # An unfinished run: its bookings are in this item, and in no file yet.
     made.items.update(Update(table=Table.USAGE, key=entry.item_key, set={newest_run_of(0): 10**9}))
@@ -295,8 +290,7 @@ class _Meanwhile(ManualClock):
             self.happens()
 
 
-def test_a_commit_that_waits_a_minute_for_its_roll_up_while_verify_runs_does_not_make_it_fail() -> None:
-    made = region()
+def test_a_commit_that_waits_a_minute_for_its_roll_up_while_verify_runs_does_not_make_it_fail(made: Region) -> None:
     made.send([*shipments(70)][60:])
     made.work(rolled_up=False)
     began_ms = made.clock.now_ms()
@@ -307,8 +301,7 @@ def test_a_commit_that_waits_a_minute_for_its_roll_up_while_verify_runs_does_not
     assert 70_000 <= clock.now_ms() - began_ms < 75_000
 
 
-def test_a_commit_that_never_leaves_makes_it_fail_after_two_minutes() -> None:
-    made = region()
+def test_a_commit_that_never_leaves_makes_it_fail_after_two_minutes(made: Region) -> None:
     made.send([*shipments(70)][60:])
     made.work(rolled_up=False)
     began_ms = made.clock.now_ms()
@@ -317,8 +310,7 @@ def test_a_commit_that_never_leaves_makes_it_fail_after_two_minutes() -> None:
     assert 120_000 <= made.clock.now_ms() - began_ms < 135_000
 
 
-def test_where_more_keeps_coming_it_gives_up_after_some_seconds() -> None:
-    made = region()
+def test_where_more_keeps_coming_it_gives_up_after_some_seconds(made: Region) -> None:
     made.ingest.send_many([shipments(70)[60].body])
     began_ms = made.clock.now_ms()
     result = made.verify()
@@ -326,8 +318,7 @@ def test_where_more_keeps_coming_it_gives_up_after_some_seconds() -> None:
     assert made.clock.now_ms() - began_ms < 15_000
 
 
-def test_verification_leaves_the_dead_letter_queue_as_it_was() -> None:
-    made = region()
+def test_verification_leaves_the_dead_letter_queue_as_it_was(made: Region) -> None:
     made.dead.send_many(["not json"])
     made.verify()
     assert made.dead.depth().visible == 1
@@ -355,7 +346,6 @@ def test_waiting_also_takes_until_no_log_file_waits_and_some_seconds_of_quiet() 
 
 
 def pointers(made: Region) -> list[Pointer]:
-    """Pointers of all hours."""
     found = [item for item in made.items.scan(Table.LEDGER) if str(item["pk"]).startswith("H#")]
     return sorted((Pointer.from_item(item) for item in found), key=lambda pointer: pointer.key)
 

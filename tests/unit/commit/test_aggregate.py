@@ -363,8 +363,6 @@ def test_budgets_make_several_commits() -> None:
 
 
 class _KillingReader:
-    """Kills its worker on one batch."""
-
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
 

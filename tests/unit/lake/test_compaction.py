@@ -27,8 +27,12 @@ def world_with_traffic() -> World:
     return world
 
 
-def test_compaction_changes_no_total() -> None:
-    world = world_with_traffic()
+@pytest.fixture
+def world() -> World:
+    return world_with_traffic()
+
+
+def test_compaction_changes_no_total(world: World) -> None:
     before = world.usage()
     assert world.visible() == before
     assert world.compact_all() == 1
@@ -39,15 +43,13 @@ def test_compaction_changes_no_total() -> None:
     assert sum(file.bytes for file in world.files(HOUR)) == 5 + 7 + 13 + 2**63
 
 
-def test_nothing_is_compacted_twice() -> None:
-    world = world_with_traffic()
+def test_nothing_is_compacted_twice(world: World) -> None:
     world.compact_all()
     assert world.compact_all() == 0
     assert len(world.objects.keys("lake/")) == 2
 
 
-def test_the_policy_leaves_late_hours_to_wait_and_the_commit_is_in_both_places() -> None:
-    world = world_with_traffic()
+def test_the_policy_leaves_late_hours_to_wait_and_the_commit_is_in_both_places(world: World) -> None:
     before = world.usage()
     world.clock.advance_s(HOUR_S)
     world.jobs.compactor.run(world.deadline())
@@ -60,8 +62,7 @@ def test_the_policy_leaves_late_hours_to_wait_and_the_commit_is_in_both_places()
     assert world.visible() == before
 
 
-def test_staging_goes_an_hour_after_the_run_that_took_a_commits_last_hours() -> None:
-    world = world_with_traffic()
+def test_staging_goes_an_hour_after_the_run_that_took_a_commits_last_hours(world: World) -> None:
     before = world.usage()
     staged = world.objects.keys("staging/")
     world.clock.advance_s(HOUR_S)
@@ -141,8 +142,7 @@ def test_a_lost_reply_of_any_write_changes_nothing() -> None:
         assert world.compact_all() == 0
 
 
-def test_a_missing_staging_object_stops_the_run_and_pages() -> None:
-    world = world_with_traffic()
+def test_a_missing_staging_object_stops_the_run_and_pages(world: World) -> None:
     world.objects.remove(world.objects.keys("staging/")[0])
     with pytest.raises(LedgerCorruptError):
         world.compact_all()
@@ -150,8 +150,7 @@ def test_a_missing_staging_object_stops_the_run_and_pages() -> None:
     assert not world.objects.keys("lake/dt=2026-11-24")
 
 
-def test_a_damaged_staging_object_stops_the_run_and_pages_with_its_name() -> None:
-    world = world_with_traffic()
+def test_a_damaged_staging_object_stops_the_run_and_pages_with_its_name(world: World) -> None:
     key = world.objects.keys("staging/")[0]
     world.objects.put(key, world.objects.get(key)[:-1], if_absent=False)
     with pytest.raises(LedgerCorruptError, match=f"{key} is damaged"):
@@ -162,15 +161,13 @@ def test_a_damaged_staging_object_stops_the_run_and_pages_with_its_name() -> Non
     assert not world.objects.keys("lake/dt=2026-11-24")
 
 
-def test_a_reader_never_skips_a_missing_staging_object() -> None:
-    world = world_with_traffic()
+def test_a_reader_never_skips_a_missing_staging_object(world: World) -> None:
     world.objects.remove(world.objects.keys("staging/")[0])
     with pytest.raises(LedgerCorruptError):
         world.visible()
 
 
-def test_a_commit_that_is_still_pending_is_never_cleaned() -> None:
-    world = world_with_traffic()
+def test_a_commit_that_is_still_pending_is_never_cleaned(world: World) -> None:
     world.compact_all()
     [run] = world.items.query(Table.LEDGER, "R#L0")
     commit_id = Plan.from_json(world.objects.get(str(run["plan"])), str(run["plan"])).last[0]
@@ -182,8 +179,7 @@ def test_a_commit_that_is_still_pending_is_never_cleaned() -> None:
     assert world.objects.keys("staging/") == staged
 
 
-def test_a_pointer_that_another_run_has_marked_stops_the_compactor() -> None:
-    world = world_with_traffic()
+def test_a_pointer_that_another_run_has_marked_stops_the_compactor(world: World) -> None:
     [commit_id, *_] = [str(i["sk"])[2:] for i in world.items.query(Table.LEDGER, "H#2026-11-24T13", sk_from="2#")]
     world.items.update(Update(table=Table.LEDGER, key=pointer_key(HOUR, commit_id), set={"run": "0#000000000099"}))
     with pytest.raises(LedgerCorruptError):
@@ -192,8 +188,7 @@ def test_a_pointer_that_another_run_has_marked_stops_the_compactor() -> None:
 
 
 @pytest.mark.parametrize("key", ["lake/dt=2026-11-24/", "lake/_SUCCESS", "lake/dt=2026-11-24/hour=all/a/b.parquet"])
-def test_what_is_no_file_of_the_lake_hinders_nobody(key: str) -> None:
-    world = world_with_traffic()
+def test_what_is_no_file_of_the_lake_hinders_nobody(world: World, key: str) -> None:
     world.objects.put(key, b"", if_absent=True)
     before = world.usage()
     world.compact_all()
@@ -202,8 +197,7 @@ def test_what_is_no_file_of_the_lake_hinders_nobody(key: str) -> None:
 
 @pytest.mark.parametrize("from_s", [-(10**10), 0, LATE - LATE % HOUR_S, LATE, HOUR, HOUR + 1])
 @pytest.mark.parametrize("to_s", [None, LATE, HOUR, HOUR + 1, HOUR + HOUR_S, NOW_S + DAY_S])
-def test_hours_of_a_range_are_those_that_begin_in_it(from_s: int, to_s: int | None) -> None:
-    world = world_with_traffic()
+def test_hours_of_a_range_are_those_that_begin_in_it(world: World, from_s: int, to_s: int | None) -> None:
     world.compact_all()
     both = [LATE - LATE % HOUR_S, HOUR]
     expected = [hour_s for hour_s in both if from_s <= hour_s and (to_s is None or hour_s < to_s)]
@@ -222,8 +216,7 @@ def test_hours_of_a_range_are_found_without_listing_the_whole_lake() -> None:
     assert calls.count("objects.list.next") <= 3
 
 
-def test_nothing_is_left_pending_after_compaction() -> None:
-    world = world_with_traffic()
+def test_nothing_is_left_pending_after_compaction(world: World) -> None:
     world.compact_all()
     assert list(world.items.query(Table.LEDGER, "P#0")) == []
 
@@ -265,8 +258,6 @@ def planned(world: World) -> set[str]:
 
 
 class SlowWriter:
-    """Merges take half an hour each."""
-
     def __init__(self, world: World, writer: LakeWriter) -> None:
         self._world = world
         self._writer = writer
@@ -321,8 +312,7 @@ def judged(world: World, *, whole: bool = False, seconds: int = 900) -> int:
     return calls.count("items.get_many") + calls.count("items.get_many.next")
 
 
-def test_orphans_are_fenced_before_they_are_deleted() -> None:
-    world = world_with_traffic()
+def test_orphans_are_fenced_before_they_are_deleted(world: World) -> None:
     orphan = "f" * 32
     for key in (
         f"staging/2026-11-24/{orphan}.parquet",
@@ -371,8 +361,7 @@ def test_quarantine_older_than_forty_days_is_kept_although_its_commit_has_expire
     assert world.objects.keys("quarantine/") == (f"quarantine/2026-11-24/{old}.ndjson",)
 
 
-def test_staging_that_landed_again_after_its_cleaning_goes() -> None:
-    world = world_with_traffic()
+def test_staging_that_landed_again_after_its_cleaning_goes(world: World) -> None:
     keys = world.objects.keys("staging/")
     bodies = {key: world.objects.get(key) for key in keys}
     world.compact_all()
@@ -384,8 +373,7 @@ def test_staging_that_landed_again_after_its_cleaning_goes() -> None:
     assert world.jobs.orphans.run(world.deadline()) == len(bodies)
 
 
-def test_an_object_is_judged_once_when_it_is_old_enough() -> None:
-    world = world_with_traffic()
+def test_an_object_is_judged_once_when_it_is_old_enough(world: World) -> None:
     assert judged(world) == 0
     world.clock.advance_s(HOUR_S + 1)
     assert judged(world) == 2
@@ -421,8 +409,7 @@ def test_what_landed_behind_the_cursor_goes_within_a_day() -> None:
     assert world.jobs.orphans.run(world.deadline()) == 1
 
 
-def test_a_whole_pass_can_be_asked_for() -> None:
-    world = world_with_traffic()
+def test_a_whole_pass_can_be_asked_for(world: World) -> None:
     world.clock.advance_s(HOUR_S)
     assert judged(world) == 2
     assert judged(world) == 0
@@ -446,8 +433,7 @@ def test_a_pass_that_is_cut_short_goes_on_where_it_stopped() -> None:
     assert passes(world) == OrphanPasses(seen_to_s=began_s - HOUR_S, whole_s=began_s)
 
 
-def test_a_commit_that_cannot_be_read_is_told_at_each_call_and_hinders_no_other() -> None:
-    world = world_with_traffic()
+def test_a_commit_that_cannot_be_read_is_told_at_each_call_and_hinders_no_other(world: World) -> None:
     broken = world.objects.keys("staging/")[0].split("/")[2].removesuffix(".parquet")
     world.items.put(Put(table=Table.LEDGER, item={**commit_key(broken)._asdict(), "state": "lost"}))
     orphan = leave(world, 1)

@@ -1,8 +1,32 @@
-"""Events as an HTTP API and the URL of a function send them (payload format 2.0)."""
+"""What functions get: parts, a context, and events as an HTTP API and the URL of a function send them (format 2.0)."""
 
 import base64
 import gzip
-from typing import Any
+import io
+from typing import Any, TypeVar
+
+from aws_lambda_powertools import Logger
+
+from lambdas.emf import EmfMetrics
+from lambdas.start import Started
+
+W = TypeVar("W")
+
+
+class Context:
+    """The context of an invocation with so much time left."""
+
+    def __init__(self, left_ms: int = 50_000) -> None:
+        self._left_ms = left_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._left_ms
+
+
+def started(work: W, service: str) -> Started[W]:
+    """A function's parts, with a log of its own."""
+    logger = Logger(service=f"test-{service}", stream=io.StringIO())
+    return Started(work=work, metrics=EmfMetrics(service=service, stage="local"), logger=logger)
 
 
 def request(path: str, query: str = "", *, method: str = "GET", front: str = "http", **headers: str) -> dict[str, Any]:

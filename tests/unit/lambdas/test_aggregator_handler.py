@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -12,42 +12,23 @@ from lambdas.emf import EmfMetrics
 from lambdas.sqs import SqsEvent
 from lambdas.start import Started
 from metering.adapters.inert import NoQueue
-from metering.commit.aggregator import Aggregator
 from metering.errors import UnavailableError
 from metering.stores.queues import Delivery, Queue, Redelivery
 from metering.stores.writes import Table
-from tests.support.memory.alerts import MemoryAlerts
 from tests.support.memory.clock import ManualClock
-from tests.support.memory.entropy import SeededEntropy
 from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
-from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
+from tests.support.region import MemoryRegion
 from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
+from tests.unit.lambdas.api_requests import Context
 
 _NO_QUEUE = NoQueue()
 
 
-class _Context:
-    def get_remaining_time_in_millis(self) -> int:
-        return 50_000
-
-
 def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: int = 420) -> Started[Intake]:
-    clock = ManualClock(NOW_S * 1000)
     metrics = EmfMetrics(service="aggregator", stage="local")
-    objects = MemoryObjectStore(clock)
-    aggregator = Aggregator(
-        items=store,
-        objects=objects,
-        reader=PlainBatchReader(objects),
-        codec=PlainRowCodec(),
-        clock=clock,
-        entropy=SeededEntropy(1),
-        metrics=metrics,
-        settings=SETTINGS,
-        alerts=MemoryAlerts(),
-    )
+    parts = MemoryRegion(now_s=NOW_S, settings=SETTINGS).parts()
+    aggregator = replace(parts, items=store, metrics=metrics).plain_worker()
     return Started(
         work=Intake(aggregator=aggregator, queue=lambda: queue, facts=lambda: _Facts(visibility_s)),
         metrics=metrics,
@@ -108,7 +89,7 @@ def _event(*deliveries: Delivery) -> SqsEvent:
 
 
 def test_what_is_settled_is_not_in_the_response(capsys: pytest.CaptureFixture[str]) -> None:
-    response = handle(_event(delivery(batch(1)), delivery(batch(2))), _Context(), _parts(MemoryItemStore()))
+    response = handle(_event(delivery(batch(1)), delivery(batch(2))), Context(), _parts(MemoryItemStore()))
     assert response == {"batchItemFailures": []}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (summary,) = [line for line in lines if line.get("message") == "invocation handled"]
@@ -122,7 +103,7 @@ def test_what_has_no_verdict_is_named_exactly_as_the_mapping_expects() -> None:
             raise UnavailableError("dynamodb.TransactWriteItems", "throttled")
 
     response = handle(
-        _event(delivery(batch(1), message="m-1")), _Context(), _parts(MemoryItemStore(on_call=unavailable))
+        _event(delivery(batch(1), message="m-1")), Context(), _parts(MemoryItemStore(on_call=unavailable))
     )
     assert json.loads(json.dumps(response)) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
 
@@ -131,7 +112,7 @@ def test_what_a_throttle_sends_back_is_hidden_before_it_comes_back() -> None:
     queue = _Hiding()
     store = MemoryItemStore(throttled=lambda action: "ThrottlingError" if action.table is Table.LEDGER else "")
     first, again = delivery(batch(1), message="m-1"), delivery(batch(2), message="m-2", receive_count=2)
-    response = handle(_event(first, again), _Context(), _parts(store, queue))
+    response = handle(_event(first, again), Context(), _parts(store, queue))
     assert [each["itemIdentifier"] for each in response["batchItemFailures"]] == ["m-1", "m-2"]
     assert 90 <= queue.hidden["receipt of m-1"] < 180
     assert 300 <= queue.hidden["receipt of m-2"] < 420
@@ -141,14 +122,14 @@ def test_nothing_is_hidden_for_longer_than_its_queue_hides_it() -> None:
     queue = _Hiding()
     store = MemoryItemStore(throttled=lambda _: "ThrottlingError")
     parts = _parts(store, queue, visibility_s=20)
-    handle(_event(delivery(batch(1), message="m-1", receive_count=5)), _Context(), parts)
+    handle(_event(delivery(batch(1), message="m-1", receive_count=5)), Context(), parts)
     assert 0 < queue.hidden["receipt of m-1"] < 20
 
 
 def test_nothing_is_hidden_for_a_conflict() -> None:
     queue = _Hiding()
     store = MemoryItemStore(throttled=lambda _: "TransactionConflict")
-    response = handle(_event(delivery(batch(1), message="m-1")), _Context(), _parts(store, queue))
+    response = handle(_event(delivery(batch(1), message="m-1")), Context(), _parts(store, queue))
     assert response["batchItemFailures"]
     assert queue.hidden == {}
 
@@ -156,5 +137,5 @@ def test_nothing_is_hidden_for_a_conflict() -> None:
 def test_a_queue_that_does_not_hide_changes_nothing_in_the_answer() -> None:
     store = MemoryItemStore(throttled=lambda _: "ThrottlingError")
     event = _event(delivery(batch(1), message="m-1"))
-    response = handle(event, _Context(), _parts(store, _Hiding(trouble=True)))
+    response = handle(event, Context(), _parts(store, _Hiding(trouble=True)))
     assert response == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}

@@ -16,17 +16,12 @@ from lambdas.start import Started
 from metering.api.authentication import Grant
 from metering.errors import UnavailableError
 from tests.api.world import FIRST, ApiWorld
-from tests.unit.lambdas.api_requests import body_of, request
+from tests.unit.lambdas.api_requests import Context, body_of, request
 
 _NUMBERS = itertools.count()
 USAGE = "from=2026-11-01&to=2026-12-01&group_by=usage_type"
 # None of these is a known token.
 SECRETS = ("mtr_0123456789abcdef_" + "5" * 64, "Basic dXNlcjpwYXNz", "Bearer", "Bearer a b", "bearer \x00", "é")
-
-
-class Context:
-    def get_remaining_time_in_millis(self) -> int:
-        return 29_000
 
 
 @dataclass
@@ -48,7 +43,7 @@ class Function:
             metrics=EmfMetrics(service="api", stage="local"),
             logger=self.logger,
         )
-        return handle(event, Context(), parts)
+        return handle(event, Context(29_000), parts)
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.written.getvalue().splitlines()]
@@ -125,7 +120,6 @@ def test_no_secret_and_nothing_that_was_asked_is_written(
     ]
     for event in events:
         assert function.answer(event)["statusCode"] < 500
-
     captured = capsys.readouterr()
     written = function.written.getvalue() + captured.out + captured.err
     assert len(function.lines()) == len(events)
@@ -178,8 +172,6 @@ def test_what_fails_by_our_fault_is_a_problem_and_counted_as_such(
 
 
 class _Slow:
-    """A ledger that takes its time."""
-
     def __init__(self, world: ApiWorld, takes_ms: int) -> None:
         self._clock, self._takes_ms, self._grant_of = world.world.clock, takes_ms, world.tokens.grant_of
 

@@ -1,20 +1,17 @@
 """The lake's functions do one unit of work a tick, and a tick that comes twice changes nothing more."""
 
 import importlib
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from aws_lambda_powertools import Logger
 
 import lambdas
 from lambdas.aggregator.handler import handler as aggregate
 from lambdas.api.handler import handler as answer
 from lambdas.compactor import handler as compactor
-from lambdas.emf import EmfMetrics
 from lambdas.reconciler import handler as reconciler
 from lambdas.rollup import handler as rollup
 from lambdas.sqs import SqsRecord
@@ -38,21 +35,11 @@ from tests.support.format_ledger import NEWER, REFUSAL, FormatLedger
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.small_world import batch, delivery
 from tests.support.stage import settings
-from tests.unit.lambdas.api_requests import request
-
-
-@dataclass(frozen=True)
-class Context:
-    def get_remaining_time_in_millis(self) -> int:
-        return 900_000
-
-
-def logger() -> Logger:
-    return Logger(service="test", stream=io.StringIO())
+from tests.unit.lambdas.api_requests import Context, request, started
 
 
 def compactor_parts(world: World) -> Started[LakeJobs]:
-    return Started(work=world.jobs, metrics=EmfMetrics(service="compactor", stage="local"), logger=logger())
+    return started(world.jobs, "compactor")
 
 
 def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does_not_depend_on_it() -> None:
@@ -65,15 +52,13 @@ def test_a_commit_that_cannot_be_read_fails_the_tick_and_stops_nothing_that_does
     world.objects.put(orphan, b"left behind", if_absent=True)
     world.clock.advance_s(2 * HOUR_S)
     with pytest.raises(LedgerCorruptError, match=key.sk):
-        compactor.handle({}, Context(), compactor_parts(world))
+        compactor.handle({}, Context(900_000), compactor_parts(world))
     assert orphan not in world.objects.keys("staging/")
     assert len(world.objects.keys("staging/")) == 1
 
 
 def rollup_parts(world: World) -> Started[RollupTick]:
-    return Started(
-        work=rollup_tick(world, world.jobs.rollup), metrics=EmfMetrics(service="rollup", stage="local"), logger=logger()
-    )
+    return started(rollup_tick(world, world.jobs.rollup), "rollup")
 
 
 def test_a_tick_rolls_up_what_waits_and_a_second_one_nothing() -> None:
@@ -81,9 +66,9 @@ def test_a_tick_rolls_up_what_waits_and_a_second_one_nothing() -> None:
     world.send([record(5), record(7)], rolled_up=False)
     assert world.usage() == {}
     parts = rollup_parts(world)
-    first = rollup.handle({}, Context(), parts)
+    first = rollup.handle({}, Context(900_000), parts)
     assert first == {"runs": 1, "commits": 1, "items": 1, "finished": True}
-    assert rollup.handle({}, Context(), parts) == {"runs": 0, "commits": 0, "items": 0, "finished": True}
+    assert rollup.handle({}, Context(900_000), parts) == {"runs": 0, "commits": 0, "items": 0, "finished": True}
     assert sum(total.bytes for total in world.usage().values()) == 12
 
 
@@ -91,10 +76,10 @@ def test_each_shard_has_a_tick_of_the_roll_up_and_the_first_takes_those_that_the
     world = World(shards=3)
     for size in range(12):
         world.send([record(size + 1)], rolled_up=False)
-    assert rollup.handle({"shard": 1}, Context(), rollup_parts(world))["runs"] == 1
+    assert rollup.handle({"shard": 1}, Context(900_000), rollup_parts(world))["runs"] == 1
     world.settings = world.settings.model_copy(update={"shards": 1})
     world.jobs = world.make_jobs()
-    assert rollup.handle({"shard": 0}, Context(), rollup_parts(world))["runs"] == 2
+    assert rollup.handle({"shard": 0}, Context(900_000), rollup_parts(world))["runs"] == 2
     assert sum(total.bytes for total in world.usage().values()) == 78
 
 
@@ -103,9 +88,9 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
     world.send([record(5), record(7)])
     world.clock.advance_s(HOUR_S)
     parts = compactor_parts(world)
-    first = compactor.handle({}, Context(), parts)
+    first = compactor.handle({}, Context(900_000), parts)
     assert (first["runs"], first["rows"], first["finished"]) == (1, 2, True)
-    second = compactor.handle({}, Context(), parts)
+    second = compactor.handle({}, Context(900_000), parts)
     assert (second["runs"], second["rows"]) == (0, 0)
 
 
@@ -175,7 +160,7 @@ def test_each_shard_has_a_tick_and_the_first_one_takes_what_is_no_shards_own() -
     world.objects.put(orphan, b"left behind", if_absent=True)
     world.clock.advance_s(HOUR_S)
     parts = compactor_parts(world)
-    answers = [compactor.handle({"shard": shard}, Context(), parts) for shard in (1, 2, 0)]
+    answers = [compactor.handle({"shard": shard}, Context(900_000), parts) for shard in (1, 2, 0)]
     assert [answer["runs"] for answer in answers] == [1, 1, 1]
     assert sum(answer["rows"] for answer in answers) == 12
     assert [answer["orphans"] for answer in answers] == [0, 0, 1]
@@ -188,18 +173,18 @@ def test_shards_that_the_stage_has_no_more_are_worked_on_by_the_first_tick() -> 
     world.settings = world.settings.model_copy(update={"shards": 1})
     world.jobs = world.make_jobs()
     world.clock.advance_s(HOUR_S)
-    answer = compactor.handle({"shard": 0}, Context(), compactor_parts(world))
+    answer = compactor.handle({"shard": 0}, Context(900_000), compactor_parts(world))
     assert (answer["runs"], answer["rows"]) == (3, 12)
 
 
 @pytest.mark.parametrize("shard", ["0", -1, True, 1.0])
 def test_an_event_that_names_no_shard_is_refused(shard: object) -> None:
     with pytest.raises(ValueError, match="no shard"):
-        compactor.handle({"shard": shard}, Context(), compactor_parts(World()))
+        compactor.handle({"shard": shard}, Context(900_000), compactor_parts(World()))
 
 
 def reconciler_parts(world: World) -> Started[LakeJobs]:
-    return Started(work=world.jobs, metrics=EmfMetrics(service="reconciler", stage="local"), logger=logger())
+    return started(world.jobs, "reconciler")
 
 
 def test_hours_are_reconciled_before_lost_objects_are_looked_for_and_although_that_fails() -> None:
@@ -207,7 +192,7 @@ def test_hours_are_reconciled_before_lost_objects_are_looked_for_and_although_th
     world.send([record(5)])
     world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
     with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
-        reconciler.handle(Context(), reconciler_parts(world))
+        reconciler.handle(Context(900_000), reconciler_parts(world))
     assert world.items.peek(Table.LEDGER, RECONCILIATION_KEY) is not None
 
 
@@ -221,12 +206,12 @@ def test_lost_objects_are_looked_for_although_the_hours_cannot_be_reconciled_and
     [batch_id] = world.send([record(5)])
     world.items.update(Update(table=Table.LEDGER, key=marker_key(batch_id), remove=("verdict",)))
     with pytest.raises(LedgerCorruptError, match=batch_id):
-        reconciler.handle(Context(), reconciler_parts(world))
+        reconciler.handle(Context(900_000), reconciler_parts(world))
     assert world.items.peek(Table.LEDGER, DROPS_KEY) is not None
     world.items.put(Put(table=Table.LEDGER, item={**DROPS_KEY._asdict(), "lost": "unreadable"}))
     caplog.clear()
     with pytest.raises(LedgerCorruptError, match=DROPS_KEY.pk):
-        reconciler.handle(Context(), reconciler_parts(world))
+        reconciler.handle(Context(900_000), reconciler_parts(world))
     assert batch_id in caplog.text
 
 
@@ -235,7 +220,7 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
     world.send([record(5)], source="edge")
     parts = reconciler_parts(world)
     for _ in range(2):
-        answer = reconciler.handle(Context(), parts)
+        answer = reconciler.handle(Context(900_000), parts)
         assert answer == {"scanned": True, "hours": 1, "different": 0, "left": 0, "lost_drops": 0}
         assert [source.source_id for source in world.jobs.reconciler_state.sources()] == ["edge"]
         item = world.items.peek(Table.LEDGER, RECONCILIATION_KEY)
@@ -251,11 +236,6 @@ OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=s
 OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)
 OF_LOGS = ("onramp", "log_context")
 FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
-
-
-class Invocation:
-    def get_remaining_time_in_millis(self) -> int:
-        return 50_000
 
 
 @pytest.fixture
@@ -314,7 +294,7 @@ def message(name: str) -> SqsRecord:
 
 def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_error(ledger: FormatLedger) -> None:
     ledger.throttled = True
-    assert aggregate({"Records": [message("m"), message("n")]}, Invocation()) == {
+    assert aggregate({"Records": [message("m"), message("n")]}, Context()) == {
         "batchItemFailures": [{"itemIdentifier": "m"}, {"itemIdentifier": "n"}]
     }
 
@@ -324,14 +304,14 @@ def test_the_api_answers_nothing_of_a_ledger_that_it_does_not_know(ledger: Forma
     event = request("/v1/health")
     ledger.item = NEWER.to_item()
     for _ in range(2):
-        assert answer(event, Invocation())["statusCode"] == 500
+        assert answer(event, Context())["statusCode"] == 500
     ledger.item = OWN.to_item()
-    assert answer(event, Invocation())["statusCode"] == 200
+    assert answer(event, Context())["statusCode"] == 200
 
 
 def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
     ledger.throttled = True
-    answered = answer(request("/v1/health"), Invocation())
+    answered = answer(request("/v1/health"), Context())
     assert answered["statusCode"] == 503
 
 
@@ -339,5 +319,5 @@ def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
     """It raises, so the mapping deletes none of them; and nothing was asked of the ledger but its format."""
     ledger.item = NEWER.to_item()
     with pytest.raises(FormatTooNewError):
-        aggregate({"Records": [message("m")]}, Invocation())
+        aggregate({"Records": [message("m")]}, Context())
     assert ledger.put == []

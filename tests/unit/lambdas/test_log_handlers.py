@@ -1,14 +1,11 @@
 """The on-ramp function: events of S3 in, verdicts counted, partial batch response out."""
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from aws_lambda_powertools import Logger
 
-from lambdas.emf import EmfMetrics
 from lambdas.log_context import handler as log_context
 from lambdas.onramp.handler import handle
 from lambdas.sqs import SqsEvent
@@ -17,21 +14,13 @@ from metering.errors import UnavailableError
 from metering.onramps.arrivals import Arrivals
 from metering.onramps.reading import Others
 from tests.support.log_events import bus_event, notification, through_sns
+from tests.unit.lambdas.api_requests import Context, started
 from tests.unit.onramps.context.test_document import KeeperSetup
 from tests.unit.onramps.test_arrivals import KEY, World, a_context, taken
 
 
-class Context:
-    def get_remaining_time_in_millis(self) -> int:
-        return 50_000
-
-
 def parts_of(world: World) -> Started[Arrivals]:
-    return Started(
-        work=world.arrivals,
-        metrics=EmfMetrics(service="onramp", stage="local"),
-        logger=Logger(service="onramp-test", stream=io.StringIO()),
-    )
+    return started(world.arrivals, "onramp")
 
 
 def event(*bodies: str) -> SqsEvent:
@@ -45,7 +34,6 @@ def event(*bodies: str) -> SqsEvent:
 
 
 def counted(output: str) -> dict[str, float]:
-    """Counters of EMF lines, with their reason."""
     found: dict[str, float] = {}
     for line in output.splitlines():
         document = json.loads(line)
@@ -127,7 +115,6 @@ def test_a_source_that_bills_the_organization_is_warned_of_in_the_log() -> None:
 
 
 def logged(parts: Started[Arrivals]) -> list[dict[str, Any]]:
-    """Lines of the log."""
     stream = parts.logger.handlers[0].stream  # type: ignore[attr-defined]  # the one of `parts_of`
     return [json.loads(each) for each in stream.getvalue().splitlines()]
 
@@ -149,8 +136,6 @@ def test_a_message_with_several_files_comes_back_whole_if_one_must_wait() -> Non
 
 
 class Look:
-    """Remembers how often it was asked."""
-
     def __init__(self) -> None:
         self.looks = 0
 
@@ -160,11 +145,7 @@ class Look:
 
 
 def context_parts_of(setup: KeeperSetup, look: Look) -> Started[log_context.Look]:
-    return Started(
-        work=log_context.Look(keeper=setup.keeper, missing=look),
-        metrics=EmfMetrics(service="log-context", stage="local"),
-        logger=Logger(service="log-context-test", stream=io.StringIO()),
-    )
+    return started(log_context.Look(keeper=setup.keeper, missing=look), "log-context")
 
 
 def test_a_context_is_captured_once_an_hour_and_every_tick_looks(capsys: pytest.CaptureFixture[str]) -> None:

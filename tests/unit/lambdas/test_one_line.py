@@ -27,7 +27,6 @@ from lambdas.rollup import handler as rollup
 from lambdas.start import Started
 from lambdas.watch import handler as watch
 from metering.adapters.aws.session import Access, Clients
-from metering.commit.aggregator import Aggregator
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
 from metering.settings import as_environment
 from metering.stores.clock import CALLS_AT_ONCE
@@ -37,23 +36,12 @@ from tests.api.world import ApiWorld
 from tests.support.budget_world import BudgetWorld
 from tests.support.format_ledger import FormatLedger
 from tests.support.lake_world import World
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.entropy import SeededEntropy
-from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.objects import MemoryObjectStore
-from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
-from tests.support.small_world import SETTINGS
 from tests.support.stage import settings
 from tests.support.watched import WatchedRegion
-from tests.unit.lambdas.api_requests import request
+from tests.unit.lambdas.api_requests import Context, request
 from tests.unit.onramps import test_arrivals
 from tests.unit.onramps.context.test_document import KeeperSetup
 from tests.unit.operations import test_canary, test_watch
-
-
-class Context:
-    def get_remaining_time_in_millis(self) -> int:
-        return 200_000
 
 
 def _metrics(name: str) -> EmfMetrics:
@@ -66,50 +54,37 @@ def _never_asked() -> NoReturn:
 
 
 def _aggregator(logger: Logger) -> None:
-    world = World()
-    objects = MemoryObjectStore(world.clock)
-    use_case = Aggregator(
-        items=MemoryItemStore(),
-        objects=objects,
-        reader=PlainBatchReader(objects),
-        codec=PlainRowCodec(),
-        clock=world.clock,
-        entropy=SeededEntropy(1),
-        metrics=world.metrics,
-        settings=SETTINGS,
-        alerts=MemoryAlerts(),
+    work = aggregator.Intake(World().parts().plain_worker(), _never_asked, _never_asked)
+    aggregator.handle(
+        {"Records": []}, Context(200_000), Started(work=work, metrics=_metrics("aggregator"), logger=logger)
     )
-    parts = Started(
-        work=aggregator.Intake(use_case, _never_asked, _never_asked), metrics=_metrics("aggregator"), logger=logger
-    )
-    aggregator.handle({"Records": []}, Context(), parts)
 
 
 def _canary(logger: Logger) -> None:
     setup = test_canary.Setup()
-    canary.handle(Context(), Started(work=setup.canary, metrics=_metrics("canary"), logger=logger))
+    canary.handle(Context(200_000), Started(work=setup.canary, metrics=_metrics("canary"), logger=logger))
 
 
 def _compactor(logger: Logger) -> None:
     world = World()
     parts = Started(work=world.jobs, metrics=_metrics("compactor"), logger=logger)
-    compactor.handle({}, Context(), parts)
+    compactor.handle({}, Context(200_000), parts)
 
 
 def _rollup(logger: Logger) -> None:
     world = World()
     tick = rollup_tick(world, world.jobs.rollup)
-    rollup.handle({}, Context(), Started(work=tick, metrics=_metrics("rollup"), logger=logger))
+    rollup.handle({}, Context(200_000), Started(work=tick, metrics=_metrics("rollup"), logger=logger))
 
 
 def _reconciler(logger: Logger) -> None:
     parts = Started(work=World().jobs, metrics=_metrics("reconciler"), logger=logger)
-    reconciler.handle(Context(), parts)
+    reconciler.handle(Context(200_000), parts)
 
 
 def _onramp(logger: Logger) -> None:
     parts = Started(work=test_arrivals.World().arrivals, metrics=_metrics("onramp"), logger=logger)
-    onramp.handle({"Records": []}, Context(), parts)
+    onramp.handle({"Records": []}, Context(200_000), parts)
 
 
 def _log_context(logger: Logger) -> None:
@@ -121,12 +96,12 @@ def _log_context(logger: Logger) -> None:
 def _api(logger: Logger) -> None:
     world = ApiWorld(World())
     parts = Started(work=api.Serving(world.app, world.world.clock), metrics=_metrics("api"), logger=logger)
-    assert api.handle(request("/v1/health"), Context(), parts)["statusCode"] == 200
+    assert api.handle(request("/v1/health"), Context(200_000), parts)["statusCode"] == 200
 
 
 def _biller(logger: Logger) -> None:
     parts = Started(work=BudgetWorld().biller(), metrics=_metrics("biller"), logger=logger)
-    biller.handle(Context(), parts)
+    biller.handle(Context(200_000), parts)
 
 
 def _watch(logger: Logger) -> None:

@@ -43,7 +43,6 @@ class Emulator(ModuleType):
 
 
 def counted(path: Path, emulator: Emulator, operation: str, asked: dict[str, Any]) -> dict[str, float]:
-    """The counts of one call."""
     _Dynamo(Counts(path), emulator)
     headers = {"x-amz-target": f"DynamoDB_20120810.{operation}"}
     asyncio.run(emulator.handle_request("POST", "/", headers, json.dumps(asked).encode(), {}))

@@ -74,8 +74,12 @@ def partly_metered(batch_id: str, verdict: str, key: str) -> Marker:
     return marker_of(batch_id, verdict, records=5, metered=3, refused=2, quarantine_key=key)
 
 
-def test_refused_records_are_sent_as_a_batch_named_by_their_batch_and_positions() -> None:
-    setup = Setup()
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+def test_refused_records_are_sent_as_a_batch_named_by_their_batch_and_positions(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}', '{"bytes": -2}')
     [entry] = setup.entries.entries()
     assert (entry.kind, entry.reasons) == ("records", {"invalid_bytes": 2})
@@ -91,8 +95,7 @@ def test_refused_records_are_sent_as_a_batch_named_by_their_batch_and_positions(
     }
 
 
-def test_the_entry_names_its_retry_and_a_second_retry_is_the_same_batch() -> None:
-    setup = Setup()
+def test_the_entry_names_its_retry_and_a_second_retry_is_the_same_batch(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}')
     [entry] = setup.entries.find("edge-1")
     first = setup.entries.retry(entry)
@@ -104,8 +107,7 @@ def test_the_entry_names_its_retry_and_a_second_retry_is_the_same_batch() -> Non
     assert one == two
 
 
-def test_records_that_were_cut_or_are_no_objects_are_named_and_not_sent() -> None:
-    setup = Setup()
+def test_records_that_were_cut_or_are_no_objects_are_named_and_not_sent(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}', '{"bytes": "cut he', "7")
     [entry] = setup.entries.entries()
     retry = setup.entries.retry(entry)
@@ -113,16 +115,14 @@ def test_records_that_were_cut_or_are_no_objects_are_named_and_not_sent() -> Non
     assert retry.skipped == (2, 4)
 
 
-def test_nothing_to_send_is_said() -> None:
-    setup = Setup()
+def test_nothing_to_send_is_said(setup: Setup) -> None:
     setup.partly("edge-1", "not json")
     [entry] = setup.entries.entries()
     with pytest.raises(OperationFailedError, match="kept whole"):
         setup.entries.retry(entry)
 
 
-def test_a_retry_too_long_for_a_message_goes_through_an_object() -> None:
-    setup = Setup()
+def test_a_retry_too_long_for_a_message_goes_through_an_object(setup: Setup) -> None:
     raws = [json.dumps({"n": n, "x": "y" * 4000}) for n in range(300)]
     setup.partly("edge-1", *raws)
     [entry] = setup.entries.entries()
@@ -135,15 +135,13 @@ def test_a_retry_too_long_for_a_message_goes_through_an_object() -> None:
     assert json.loads(body)["record_count"] == retry.records == 300
 
 
-def test_objects_of_commits_that_never_were_are_left_out() -> None:
-    setup = Setup()
+def test_objects_of_commits_that_never_were_are_left_out(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}', commit_id="c0", accepted=False)
     setup.partly("edge-1", '{"bytes": -1}', commit_id="c1")
     assert [entry.key for entry in setup.entries.entries()] == [refused_records_key("c1", NOW_S)]
 
 
-def test_a_refused_batch_is_sent_again_as_it_came() -> None:
-    setup = Setup()
+def test_a_refused_batch_is_sent_again_as_it_came(setup: Setup) -> None:
     batch = setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
     [entry] = setup.entries.find("edge-2")
     retry = setup.entries.retry(entry)
@@ -154,8 +152,7 @@ def test_a_refused_batch_is_sent_again_as_it_came() -> None:
     assert settled.retried_as == ("edge-2",)
 
 
-def test_a_conflict_is_only_sent_under_an_id_of_its_own() -> None:
-    setup = Setup()
+def test_a_conflict_is_only_sent_under_an_id_of_its_own(setup: Setup) -> None:
     setup.whole("edge-3", '{"batch_id": "edge-3", "records": []}', conflict=True)
     [entry] = setup.entries.find("edge-3")
     with pytest.raises(OperationFailedError, match="other content"):
@@ -171,8 +168,7 @@ def test_a_conflict_is_only_sent_under_an_id_of_its_own() -> None:
     assert named.retried_as == (retry.retry_id,)
 
 
-def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_names_it() -> None:
-    setup = Setup()
+def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_names_it(setup: Setup) -> None:
     setup.whole("edge-3", '{"batch_id": "edge-3"}', conflict=True)
     retry_id = "retry:" + hashlib.sha256(b"edge-3\nff").hexdigest()
     for content_hash, name in (("aa", "retry:other"), ("bb", retry_id)):
@@ -181,8 +177,7 @@ def test_a_conflict_whose_retry_was_read_with_other_content_than_before_still_na
     assert entry.retried_as == (retry_id,)
 
 
-def test_a_refused_batch_is_not_sent_under_a_new_id_because_its_own_is_free() -> None:
-    setup = Setup()
+def test_a_refused_batch_is_not_sent_under_a_new_id_because_its_own_is_free(setup: Setup) -> None:
     setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
     [entry] = setup.entries.find("edge-2")
     with pytest.raises(OperationFailedError, match="own id"):
@@ -190,8 +185,7 @@ def test_a_refused_batch_is_not_sent_under_a_new_id_because_its_own_is_free() ->
     assert setup.queue.bodies() == []
 
 
-def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
-    setup = Setup()
+def test_what_is_metered_under_another_id_is_not_sent_under_its_own(setup: Setup) -> None:
     setup.whole("edge-2", '{"batch_id": "edge-2", "records": []}')
     setup.write(Alias(batch_id="edge-2", content_hash="ff", retry_id="retry:1", expires_at_s=9))
     [entry] = setup.entries.find("edge-2")
@@ -199,8 +193,7 @@ def test_what_is_metered_under_another_id_is_not_sent_under_its_own() -> None:
         setup.entries.retry(entry)
 
 
-def test_a_conflict_whose_id_has_become_free_is_sent_under_it() -> None:
-    setup = Setup()
+def test_a_conflict_whose_id_has_become_free_is_sent_under_it(setup: Setup) -> None:
     batch = setup.whole("edge-3", '{"batch_id": "edge-3", "records": []}', conflict=True)
     setup.items.remove(Table.LEDGER, marker_key("edge-3"))
     [entry] = setup.entries.find(batch.key)
@@ -209,24 +202,21 @@ def test_a_conflict_whose_id_has_become_free_is_sent_under_it() -> None:
     assert setup.entries.retry(entry).retry_id == "edge-3"
 
 
-def test_a_retry_of_a_retry_names_the_id_that_came_first() -> None:
-    setup = Setup()
+def test_a_retry_of_a_retry_names_the_id_that_came_first(setup: Setup) -> None:
     setup.whole("retry:1", '{"batch_id": "retry:1", "retry_of": "edge-3", "records": []}', conflict=True)
     [entry] = setup.entries.find("retry:1")
     setup.entries.retry(entry, as_new_id=True)
     assert json.loads(setup.queue.bodies()[0])["retry_of"] == "edge-3"
 
 
-def test_a_message_without_room_for_another_id_is_not_sent() -> None:
-    setup = Setup()
+def test_a_message_without_room_for_another_id_is_not_sent(setup: Setup) -> None:
     setup.whole("edge-3", json.dumps({"batch_id": "edge-3", "records": ["x" * (MIB - 100)]}), conflict=True)
     [entry] = setup.entries.find("edge-3")
     with pytest.raises(OperationFailedError, match="too long"):
         setup.entries.retry(entry, as_new_id=True)
 
 
-def test_a_cloud_event_gets_the_new_id_inside() -> None:
-    setup = Setup()
+def test_a_cloud_event_gets_the_new_id_inside(setup: Setup) -> None:
     event = {"specversion": "1.0", "type": "t", "source": "s", "id": "1", "data": {"batch_id": "edge-3"}}
     setup.whole("edge-3", json.dumps(event), conflict=True)
     [entry] = setup.entries.find("edge-3")
@@ -234,8 +224,7 @@ def test_a_cloud_event_gets_the_new_id_inside() -> None:
     assert json.loads(setup.queue.bodies()[0])["data"]["batch_id"] == retry.retry_id
 
 
-def test_a_dry_run_sends_and_notes_nothing() -> None:
-    setup = Setup()
+def test_a_dry_run_sends_and_notes_nothing(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}')
     [entry] = setup.entries.entries()
     assert setup.entries.retry(entry, dry_run=True).records == 1
@@ -243,8 +232,7 @@ def test_a_dry_run_sends_and_notes_nothing() -> None:
     assert next(setup.entries.entries()).retried_as == ()
 
 
-def test_entries_are_chosen_by_time() -> None:
-    setup = Setup()
+def test_entries_are_chosen_by_time(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}')
     assert list(setup.entries.entries(from_s=NOW_S + 1)) == []
     assert list(setup.entries.entries(to_s=NOW_S)) == []
@@ -256,8 +244,7 @@ def test_an_unknown_name_is_said() -> None:
         Setup().entries.find("nobody")
 
 
-def test_the_newest_entry_comes_first_and_only_as_many_are_read_as_are_asked_for() -> None:
-    setup = Setup()
+def test_the_newest_entry_comes_first_and_only_as_many_are_read_as_are_asked_for(setup: Setup) -> None:
     for number in range(4):
         setup.whole(f"edge-{number}", "{}")
         setup.clock.advance_s(60)
@@ -268,8 +255,7 @@ def test_the_newest_entry_comes_first_and_only_as_many_are_read_as_are_asked_for
     assert len([call for call in calls if "get" in call.lower()]) == 1
 
 
-def test_an_entry_says_what_became_of_its_retry() -> None:
-    setup = Setup()
+def test_an_entry_says_what_became_of_its_retry(setup: Setup) -> None:
     setup.partly("edge-1", '{"bytes": -1}', '{"bytes": -2}')
     [entry] = setup.entries.find("edge-1")
     assert entry.became == "not metered"
@@ -283,8 +269,7 @@ def test_an_entry_says_what_became_of_its_retry() -> None:
         assert entry.became == became
 
 
-def test_a_refused_batch_that_was_sent_again_and_metered_says_so() -> None:
-    setup = Setup()
+def test_a_refused_batch_that_was_sent_again_and_metered_says_so(setup: Setup) -> None:
     setup.whole("edge-1", "{}")
     [entry] = setup.entries.find("edge-1")
     assert entry.became == "not metered"
@@ -292,8 +277,7 @@ def test_a_refused_batch_that_was_sent_again_and_metered_says_so() -> None:
     assert [entry.became for entry in setup.entries.entries()] == ["metered as edge-1"]
 
 
-def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id() -> None:
-    setup = Setup()
+def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id(setup: Setup) -> None:
     setup.whole("edge-1", '{"batch_id": "edge-1", "records": [{"bytes": 100}, {"bytes": 23}]}', conflict=True)
     setup.write(
         replace(
@@ -316,8 +300,7 @@ def test_a_conflict_says_in_what_it_differs_from_what_is_metered_under_its_id() 
 @pytest.mark.parametrize(
     "body", ["no JSON", '{"location": {"key": "k"}}', '{"records": [{"bytes": "1"}]}', '{"records": 3}', "[" * 100_000]
 )
-def test_what_the_body_does_not_tell_is_not_compared(body: str) -> None:
-    setup = Setup()
+def test_what_the_body_does_not_tell_is_not_compared(setup: Setup, body: str) -> None:
     setup.whole("edge-1", body, conflict=True)
     [entry] = setup.entries.find("edge-1")
     assert "bytes" not in {each.what for each in entry.differs}

@@ -54,7 +54,6 @@ def dies_at(region: World, name: str, times: int, run: Callable[[], object]) -> 
 
 
 def deliver(region: World, batch_id: str, *records: dict[str, str | int], count: int | None = None) -> None:
-    """One batch of this id."""
     count = len(records) if count is None else count
     body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": count, "records": list(records)}
     delivery = Delivery(
@@ -117,7 +116,6 @@ def november(region: World) -> None:
 
 
 def left_by(region: World) -> dict[str, Any]:
-    """Every item and every object."""
     tables = {
         table.value: sorted(
             (to_attributes(item) for item in region.items.everything(table)),
@@ -150,7 +148,6 @@ def read_at_rest(region: World) -> dict[str, Any]:
 
 
 def main(target: Path) -> None:
-    """Record the region."""
     region = World(now_s=OCTOBER_30_S, shards=2)
     october(region)
     november(region)

@@ -111,7 +111,6 @@ class SmallRegion(MemoryRegion):
         return super().deadline(time_s)
 
     def usage_items(self) -> list[Item]:
-        """The items of the usage table that count something."""
         return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
 
 

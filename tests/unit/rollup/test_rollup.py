@@ -20,14 +20,16 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.unit.rollup.small_region import ACCOUNT, NOW_S, AtCall, KilledError, SmallRegion, die, row
 
 
-def test_a_run_books_each_sum_once_places_each_commit_and_empties_the_list() -> None:
-    region = SmallRegion()
+@pytest.fixture
+def region() -> SmallRegion:
+    return SmallRegion()
+
+
+def test_a_run_books_each_sum_once_places_each_commit_and_empties_the_list(region: SmallRegion) -> None:
     late_s = NOW_S - 30 * HOUR_S
     region.commit("c1", [row(5), row(7), row(11, hour_s=late_s), row(13, usage_type="Other-Bytes")])
     region.commit("c2", [row(17), row(19, account="999999999999"), row(23, hour_s=late_s, booked_s=NOW_S)])
-
     result = region.rollup().run(region.deadline())
-
     assert (result.runs, result.commits, result.finished) == (1, 2, True)
     assert region.usage() == region.committed
     assert list(waiting_in(region.items, 0)) == []
@@ -43,8 +45,7 @@ def test_a_run_books_each_sum_once_places_each_commit_and_empties_the_list() -> 
     assert (run.number, run.state) == (1, "done")
 
 
-def test_an_item_is_an_accounts_hour_with_the_number_of_its_run() -> None:
-    region = SmallRegion()
+def test_an_item_is_an_accounts_hour_with_the_number_of_its_run(region: SmallRegion) -> None:
     region.commit("c1", [row(5), row(7, usage_type="Other-Bytes")])
     assert region.rollup().run(region.deadline()).items == 1
     region.commit("c2", [row(11)])
@@ -62,16 +63,14 @@ def test_an_item_is_an_accounts_hour_with_the_number_of_its_run() -> None:
     }
 
 
-def test_nothing_waits_and_nothing_is_written() -> None:
-    region = SmallRegion()
+def test_nothing_waits_and_nothing_is_written(region: SmallRegion) -> None:
     result = region.rollup().run(region.deadline())
     assert (result.runs, result.finished) == (0, True)
     assert newest_run(region.items, "U0") is None
     assert list(region.objects.list("runs/")) == []
 
 
-def test_a_full_run_takes_the_oldest_commits_and_the_next_follows_at_once() -> None:
-    region = SmallRegion()
+def test_a_full_run_takes_the_oldest_commits_and_the_next_follows_at_once(region: SmallRegion) -> None:
     for number in range(5):
         # Ids decrease while times increase.
         region.commit(f"c{9 - number}", [row(number + 1)])
@@ -81,8 +80,7 @@ def test_a_full_run_takes_the_oldest_commits_and_the_next_follows_at_once() -> N
     assert region.usage() == region.committed
 
 
-def test_a_run_is_due_when_the_last_began_long_enough_ago() -> None:
-    region = SmallRegion()
+def test_a_run_is_due_when_the_last_began_long_enough_ago(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     region.rollup().run(region.deadline(), every_s=15)
     region.commit("c2", [row(2)])
@@ -94,8 +92,7 @@ def test_a_run_is_due_when_the_last_began_long_enough_ago() -> None:
     assert region.usage() == region.committed
 
 
-def test_a_run_takes_no_more_commits_once_it_has_enough_sums() -> None:
-    region = SmallRegion()
+def test_a_run_takes_no_more_commits_once_it_has_enough_sums(region: SmallRegion) -> None:
     for number in range(4):
         region.commit(f"c{number}", [row(1, usage_type=f"T{number}-{each}") for each in range(3)])
     result = region.rollup(sums=5).run(region.deadline())
@@ -103,8 +100,7 @@ def test_a_run_takes_no_more_commits_once_it_has_enough_sums() -> None:
     assert region.usage() == region.committed
 
 
-def test_each_shard_has_a_chain_of_its_own_and_items_hold_the_runs_of_both() -> None:
-    region = SmallRegion()
+def test_each_shard_has_a_chain_of_its_own_and_items_hold_the_runs_of_both(region: SmallRegion) -> None:
     region.commit("c1", [row(1)], shard=0)
     region.commit("c2", [row(2)], shard=1)
     assert region.rollup(shards=2).run(region.deadline()).runs == 2
@@ -116,8 +112,7 @@ def test_each_shard_has_a_chain_of_its_own_and_items_hold_the_runs_of_both() -> 
     assert [each["sk"] for each in waiting_in(region.items, 0)] == ["c3"]
 
 
-def test_a_commit_of_many_hours_is_placed_by_several_transactions() -> None:
-    region = SmallRegion()
+def test_a_commit_of_many_hours_is_placed_by_several_transactions(region: SmallRegion) -> None:
     hours = [NOW_S - hour * HOUR_S for hour in range(23)]
     region.commit("c1", [row(1, hour_s=hour_s) for hour_s in hours])
     region.rollup(actions=10).run(region.deadline())
@@ -126,8 +121,7 @@ def test_a_commit_of_many_hours_is_placed_by_several_transactions() -> None:
     assert pending.hours == set(hours)
 
 
-def test_kinds_beyond_the_cap_have_items_of_their_own_and_are_counted() -> None:
-    region = SmallRegion()
+def test_kinds_beyond_the_cap_have_items_of_their_own_and_are_counted(region: SmallRegion) -> None:
     region.commit("c1", [row(each, usage_type=f"T{each}") for each in range(1, 6)])
     region.rollup(cap=3).run(region.deadline())
     region.commit("c2", [row(each, usage_type=f"T{each}") for each in range(1, 6)])
@@ -140,16 +134,14 @@ def test_kinds_beyond_the_cap_have_items_of_their_own_and_are_counted() -> None:
     assert len(region.usage_items()) == 3
 
 
-def test_blocks_book_the_same() -> None:
-    region = SmallRegion()
+def test_blocks_book_the_same(region: SmallRegion) -> None:
     region.commit("c1", [row(each, account=f"{each:012d}") for each in range(1, 250)])
     result = region.rollup(blocks=True).run(region.deadline())
     assert result.items == 249
     assert region.usage() == region.committed
 
 
-def test_a_process_without_time_begins_nothing_and_the_next_goes_on() -> None:
-    region = SmallRegion()
+def test_a_process_without_time_begins_nothing_and_the_next_goes_on(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     assert not region.rollup().run(region.deadline(time_s=5)).finished
     assert newest_run(region.items, "U0") is None
@@ -170,8 +162,7 @@ class _Traffic:
         region.items.on_call = come
 
 
-def test_what_waited_as_the_call_began_is_rolled_up_and_later_commits_do_not_keep_the_call() -> None:
-    region = SmallRegion()
+def test_what_waited_as_the_call_began_is_rolled_up_and_later_commits_do_not_keep_the_call(region: SmallRegion) -> None:
     for number in range(5):
         region.commit(f"c{number}", [row(number + 1)])
     traffic = _Traffic(region)
@@ -186,8 +177,7 @@ def test_what_waited_as_the_call_began_is_rolled_up_and_later_commits_do_not_kee
     assert region.usage() == region.committed
 
 
-def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_waits() -> None:
-    region = SmallRegion()
+def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_waits(region: SmallRegion) -> None:
     region.commit("c1", [row(1)], shard=1)
     rollup = region.rollup(shards=3)
     assert rollup.run(region.deadline(), only_waiting=True).commits == 1
@@ -230,8 +220,7 @@ def test_another_process_may_roll_up_at_any_call_what_a_call_waits_for() -> None
             break
 
 
-def test_an_entry_that_cannot_be_read_does_not_keep_a_call_for_what_waits() -> None:
-    region = SmallRegion()
+def test_an_entry_that_cannot_be_read_does_not_keep_a_call_for_what_waits(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     region.commit("c2", [row(2)])
     region.items.update(Update(table=Table.LEDGER, key=waiting_key(0, "c1"), set={"totals": "none"}))
@@ -266,8 +255,7 @@ def _starts(region: SmallRegion) -> list[int]:
     return [(run - runs[-1]) // 1000 for run in reversed(runs)]
 
 
-def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins() -> None:
-    region = SmallRegion()
+def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins(region: SmallRegion) -> None:
     region.commit("c", [row(1)])
     _busy(region)
     began_ms = region.clock.now_ms()
@@ -281,8 +269,7 @@ def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins()
     assert _starts(region) == [0, 15, 30, 45, 60, 75, 90, 105]
 
 
-def test_when_nothing_waits_it_ends() -> None:
-    region = SmallRegion()
+def test_when_nothing_waits_it_ends(region: SmallRegion) -> None:
     began_ms = region.clock.now_ms()
     assert _tick(region).run(region.deadline()).finished
     assert region.clock.now_ms() == began_ms
@@ -292,8 +279,7 @@ def test_when_nothing_waits_it_ends() -> None:
     assert region.clock.now_ms() == began_ms
 
 
-def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest() -> None:
-    region = SmallRegion()
+def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest(region: SmallRegion) -> None:
     for number in range(9):
         region.commit(f"c{number}", [row(1)])
     # Each call takes a second.
@@ -308,8 +294,7 @@ def test_a_tick_that_is_behind_stops_when_the_next_begins_and_leaves_it_the_rest
     assert region.usage() == region.committed
 
 
-def test_the_end_of_the_process_comes_before_that_of_the_tick() -> None:
-    region = SmallRegion()
+def test_the_end_of_the_process_comes_before_that_of_the_tick(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     region.items.on_call = lambda _: region.clock.sleep_ms(1_000)
     began_ms = region.clock.now_ms()

@@ -36,8 +36,12 @@ def _plans(region: SmallRegion) -> list[str]:
     return [info.key for info in region.objects.list("runs/")]
 
 
-def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names() -> None:
-    region = SmallRegion()
+@pytest.fixture
+def region() -> SmallRegion:
+    return SmallRegion()
+
+
+def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names(region: SmallRegion) -> None:
     for number in range(1, 4):
         _run(region, number)
     lost_race = "runs/U0/000000000002-lost.json"
@@ -47,9 +51,7 @@ def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names()
     # Its number is not taken yet: the process that put it may still announce it.
     not_taken = "runs/U0/000000000005-early.json"
     region.objects.put(not_taken, b"{}", if_absent=True)
-
     cleaned = _cleaner(region).run(region.deadline())
-
     assert (cleaned.plans, cleaned.runs) == (4, 3)
     kept = _plans(region)
     assert [key.partition("-")[0] for key in kept] == ["runs/U0/000000000004", "runs/U0/000000000005"]
@@ -58,8 +60,7 @@ def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names()
     assert (again.plans, again.runs) == (0, 0)
 
 
-def test_all_run_items_but_the_newest_expire() -> None:
-    region = SmallRegion()
+def test_all_run_items_but_the_newest_expire(region: SmallRegion) -> None:
     for number in range(1, 4):
         _run(region, number)
     region.clock.sleep_ms(DAY_S * 1000)
@@ -73,8 +74,7 @@ def test_all_run_items_but_the_newest_expire() -> None:
     assert [run.expires_at_s is None for run in newest_first(region.items, "U0")] == [True, False, False, False]
 
 
-def test_a_run_that_ended_lately_keeps_its_plan() -> None:
-    region = SmallRegion()
+def test_a_run_that_ended_lately_keeps_its_plan(region: SmallRegion) -> None:
     _run(region, 1)
     region.clock.sleep_ms(23 * HOUR_S * 1000)
     _run(region, 2)
@@ -94,8 +94,7 @@ def test_a_run_that_ended_by_a_clock_that_is_days_ahead_does_not_keep_its_plan_a
     assert len(_plans(region)) == 1, "plans are left until the clock is as far"
 
 
-def test_a_clock_that_is_ahead_makes_no_plan_go_before_its_time() -> None:
-    region = SmallRegion()
+def test_a_clock_that_is_ahead_makes_no_plan_go_before_its_time(region: SmallRegion) -> None:
     region.clock.advance_s(30 * DAY_S)
     _run(region, 1)
     region.clock.advance_s(-30 * DAY_S)
@@ -108,8 +107,7 @@ def test_a_clock_that_is_ahead_makes_no_plan_go_before_its_time() -> None:
     assert len(_plans(region)) == 1, "it ended before run 2"
 
 
-def test_a_planned_run_keeps_its_plan_however_old_it_is() -> None:
-    region = SmallRegion()
+def test_a_planned_run_keeps_its_plan_however_old_it_is(region: SmallRegion) -> None:
     _run(region, 1)
     region.objects.put("runs/U0/000000000002-ours.json", b"{}", if_absent=True)
     planned = Run(chain="U0", number=2, state="planned", plan_key="runs/U0/000000000002-ours.json", planned_at_ms=1_000)
@@ -120,8 +118,7 @@ def test_a_planned_run_keeps_its_plan_however_old_it_is() -> None:
     assert newest_run(region.items, "U0") == planned
 
 
-def test_a_process_without_time_leaves_it_to_the_next() -> None:
-    region = SmallRegion()
+def test_a_process_without_time_leaves_it_to_the_next(region: SmallRegion) -> None:
     _run(region, 1)
     _run(region, 2)
     region.clock.sleep_ms(2 * DAY_S * 1000)
@@ -179,8 +176,7 @@ def _stops(region: SmallRegion, match: str, shards: int = 1) -> None:
     assert [(alert.severity, alert.subject) for alert in region.alerts.sent] == [("page", "Roll-up stopped")]
 
 
-def test_a_staging_object_that_is_gone_stops_the_chain_and_no_other() -> None:
-    region = SmallRegion()
+def test_a_staging_object_that_is_gone_stops_the_chain_and_no_other(region: SmallRegion) -> None:
     waiting = region.commit("c1", [row(1)])
     region.commit("c2", [row(2)], shard=1)
     region.objects.delete([waiting.staging_key])
@@ -191,8 +187,7 @@ def test_a_staging_object_that_is_gone_stops_the_chain_and_no_other() -> None:
     assert [total.bytes for total in region.usage().values()] == [2]
 
 
-def test_a_staging_object_whose_commit_does_not_wait_any_more_is_no_contradiction() -> None:
-    region = SmallRegion()
+def test_a_staging_object_whose_commit_does_not_wait_any_more_is_no_contradiction(region: SmallRegion) -> None:
     waiting = region.commit("c1", [row(1)])
 
     def rolled_up_and_cleaned() -> None:
@@ -210,8 +205,7 @@ def test_a_staging_object_whose_commit_does_not_wait_any_more_is_no_contradictio
             break
 
 
-def test_rows_that_are_not_those_of_their_entry_stop_the_chain() -> None:
-    region = SmallRegion()
+def test_rows_that_are_not_those_of_their_entry_stop_the_chain(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     totals: Value = {"2026-11-26T00": [1, 2]}
     entry = Update(table=Table.LEDGER, key=waiting_key(0, "c1"), set={"totals": totals})
@@ -219,8 +213,7 @@ def test_rows_that_are_not_those_of_their_entry_stop_the_chain() -> None:
     _stops(region, "does not hold the rows of its entry")
 
 
-def test_an_entry_that_cannot_be_read_waits_on_and_all_others_are_booked() -> None:
-    region = SmallRegion()
+def test_an_entry_that_cannot_be_read_waits_on_and_all_others_are_booked(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     region.commit("c2", [row(2)])
     region.items.update(Update(table=Table.LEDGER, key=waiting_key(0, "c1"), remove=("staging",)))
@@ -230,15 +223,13 @@ def test_an_entry_that_cannot_be_read_waits_on_and_all_others_are_booked() -> No
     assert [total.bytes for total in region.usage().values()] == [2]
 
 
-def test_a_plan_that_is_gone_stops_the_chain() -> None:
-    region = SmallRegion()
+def test_a_plan_that_is_gone_stops_the_chain(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     region.objects.delete([_planned(region).plan_key])
     _stops(region, "is planned, and its plan .* is gone")
 
 
-def test_an_item_with_a_later_run_than_the_newest_stops_the_chain() -> None:
-    region = SmallRegion()
+def test_an_item_with_a_later_run_than_the_newest_stops_the_chain(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     region.rollup().run(region.deadline())
     region.commit("c2", [row(2)])
@@ -250,8 +241,7 @@ def test_an_item_with_a_later_run_than_the_newest_stops_the_chain() -> None:
     assert run.state == "planned"
 
 
-def test_a_dictionary_that_lost_a_number_of_the_plan_stops_the_chain() -> None:
-    region = SmallRegion()
+def test_a_dictionary_that_lost_a_number_of_the_plan_stops_the_chain(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
     _planned(region)
     for item in list(region.items.everything(Table.LEDGER)):
@@ -261,8 +251,7 @@ def test_a_dictionary_that_lost_a_number_of_the_plan_stops_the_chain() -> None:
     assert region.usage() == {}
 
 
-def test_a_ledger_that_was_restored_to_before_a_run_adds_nothing_to_the_usage_table() -> None:
-    region = SmallRegion()
+def test_a_ledger_that_was_restored_to_before_a_run_adds_nothing_to_the_usage_table(region: SmallRegion) -> None:
     for number in (1, 2):
         region.commit(f"c{number}", [row(number)])
         region.rollup().run(region.deadline())
@@ -274,8 +263,7 @@ def test_a_ledger_that_was_restored_to_before_a_run_adds_nothing_to_the_usage_ta
     assert [alert.severity for alert in region.alerts.sent] == ["page"]
 
 
-def test_the_usage_table_of_another_generation_gets_nothing() -> None:
-    region = SmallRegion()
+def test_the_usage_table_of_another_generation_gets_nothing(region: SmallRegion) -> None:
     region.items.put(Put(table=Table.USAGE, item={"pk": "S#generation", "sk": "S", "number": 1}))
     region.commit("c1", [row(1)])
     with pytest.raises(GenerationError):
@@ -283,8 +271,7 @@ def test_the_usage_table_of_another_generation_gets_nothing() -> None:
     assert region.usage_items() == []
 
 
-def test_a_store_that_gives_no_answer_ends_the_process_and_the_next_goes_on() -> None:
-    region = SmallRegion()
+def test_a_store_that_gives_no_answer_ends_the_process_and_the_next_goes_on(region: SmallRegion) -> None:
     region.commit("c1", [row(1)])
 
     def unavailable(call: str) -> None:
@@ -300,8 +287,7 @@ def test_a_store_that_gives_no_answer_ends_the_process_and_the_next_goes_on() ->
     assert region.usage() == region.committed
 
 
-def test_a_long_list_is_read_in_parts_and_no_commit_is_passed_over_for_ever() -> None:
-    region = SmallRegion()
+def test_a_long_list_is_read_in_parts_and_no_commit_is_passed_over_for_ever(region: SmallRegion) -> None:
     # 10 entries are read for each commit that a run may take.
     for number in range(60):
         region.commit(f"{number:02d}", [row(1, account=f"{number:012d}")])

@@ -81,46 +81,27 @@ def test_a_commit_is_sent_as_the_protocol_has_it(store: DynamoDbItemStore, dynam
             Update(table=Table.USAGE, key=Key("A#1", "u"), add={"bytes": 2**70, "records": 1, "rev": 1}),
         ]
     )
-    old = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    ledger, usage = (
+        {"TableName": table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"} for table in TABLES.values()
+    )
+    absent = {"ConditionExpression": "attribute_not_exists(#n0)", "ExpressionAttributeNames": {"#n0": "pk"}}
+    free = {
+        "ConditionExpression": "(attribute_not_exists(#n0) OR #n1 = :v0)",
+        "ExpressionAttributeNames": {"#n0": "pk", "#n1": "verdict"},
+        "ExpressionAttributeValues": {":v0": {"S": "rejected"}},
+    }
+    added = {
+        "UpdateExpression": "ADD #n0 :v0, #n1 :v1, #n2 :v2",
+        "ExpressionAttributeNames": {"#n0": "bytes", "#n1": "records", "#n2": "rev"},
+        "ExpressionAttributeValues": {":v0": {"N": str(2**70)}, ":v1": {"N": "1"}, ":v2": {"N": "1"}},
+    }
+    commit = {"pk": {"S": "C#1"}, "sk": {"S": "C"}, "hours": {"L": [{"S": "h"}]}}
+    marker = {"pk": {"S": "B#1"}, "sk": {"S": "M"}, "verdict": {"S": "accepted"}}
     assert sent[0]["TransactItems"] == [
-        {
-            "Put": {
-                "TableName": "the-ledger",
-                "Item": {"pk": {"S": "C#1"}, "sk": {"S": "C"}, "hours": {"L": [{"S": "h"}]}},
-                "ConditionExpression": "attribute_not_exists(#n0)",
-                "ExpressionAttributeNames": {"#n0": "pk"},
-                **old,
-            }
-        },
-        {
-            "Put": {
-                "TableName": "the-ledger",
-                "Item": {"pk": {"S": "B#1"}, "sk": {"S": "M"}, "verdict": {"S": "accepted"}},
-                "ConditionExpression": "(attribute_not_exists(#n0) OR #n1 = :v0)",
-                "ExpressionAttributeNames": {"#n0": "pk", "#n1": "verdict"},
-                "ExpressionAttributeValues": {":v0": {"S": "rejected"}},
-                **old,
-            }
-        },
-        {
-            "ConditionCheck": {
-                "TableName": "the-ledger",
-                "Key": {"pk": {"S": "T#2026-10"}, "sk": {"S": "T"}},
-                "ConditionExpression": "attribute_not_exists(#n0)",
-                "ExpressionAttributeNames": {"#n0": "pk"},
-                **old,
-            }
-        },
-        {
-            "Update": {
-                "TableName": "the-usage",
-                "Key": {"pk": {"S": "A#1"}, "sk": {"S": "u"}},
-                "UpdateExpression": "ADD #n0 :v0, #n1 :v1, #n2 :v2",
-                "ExpressionAttributeNames": {"#n0": "bytes", "#n1": "records", "#n2": "rev"},
-                "ExpressionAttributeValues": {":v0": {"N": str(2**70)}, ":v1": {"N": "1"}, ":v2": {"N": "1"}},
-                **old,
-            }
-        },
+        {"Put": {**ledger, "Item": commit, **absent}},
+        {"Put": {**ledger, "Item": marker, **free}},
+        {"ConditionCheck": {**ledger, "Key": {"pk": {"S": "T#2026-10"}, "sk": {"S": "T"}}, **absent}},
+        {"Update": {**usage, "Key": {"pk": {"S": "A#1"}, "sk": {"S": "u"}}, **added}},
     ]
 
 

@@ -247,13 +247,11 @@ def test_temporary_credentials_do_not_show_in_texts() -> None:
 
 # `complete_through` over the AWS adapters: an emulator measures no age, and says how it delivers again.
 
-
 VISIBILITY_S = 1
 MAX_RECEIVES = 3
 
 
 def queues(clients: Clients) -> tuple[str, str]:
-    """URLs of a new ingest queue and of its dead-letter queue."""
     name = uuid.uuid4().hex
     dead = clients.sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -72,9 +72,7 @@ def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broke
     }
     stubber.add_response("describe_alarms", {"MetricAlarms": [alarm(name, state) for name, state in states.items()]})
     regions = DeployedRegions(lambda _: clients_of(cloudwatch=client), stage="prod")
-
     arns = regions.rollback_alarms("us-east-1")
-
     names = [arn.rpartition("alarm:metering-prod-")[2] for arn in arns]
     assert sorted(names) == ["canary-doubled", "dead-letters", "reconciliation-differences", "usage-waiting"]
 
@@ -411,7 +409,6 @@ def test_outputs_say_which_usage_table_it_is_and_those_of_release_0_1_0_do_not()
 
 
 # A call that an emulator lacks counts as absent, never as a failure, and one place decides which answers say so.
-
 
 ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
 # LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.

@@ -49,7 +49,6 @@ class Deployed:
         return {"Parameter": {"Value": self.document}}
 
     def publish(self, document: str) -> None:
-        """Some document, deployed as such."""
         self.document = document
         for outputs in self.stacks.values():
             outputs["SettingsSha256"] = document_sha256(document)
@@ -74,8 +73,12 @@ def test_a_command_has_the_policy_of_the_functions_and_the_names_of_the_region(m
     assert settings.settings_sha256 == PUBLISHED.sha256
 
 
-def test_a_region_that_was_taken_out_of_service_still_says_its_settings() -> None:
-    deployed = Deployed()
+@pytest.fixture
+def deployed() -> Deployed:
+    return Deployed()
+
+
+def test_a_region_that_was_taken_out_of_service_still_says_its_settings(deployed: Deployed) -> None:
     del deployed.stacks["pipeline"]
     assert deployed.read() == PUBLISHED
 
@@ -84,8 +87,7 @@ def given(**values: object) -> StageSettings:
     return PUBLISHED.model_copy(update={"given": GivenSettings(like="local", version="9.9.9", by_option=values)})
 
 
-def test_what_a_deployment_was_given_is_read_with_the_rest() -> None:
-    deployed = Deployed()
+def test_what_a_deployment_was_given_is_read_with_the_rest(deployed: Deployed) -> None:
     document = given(max_concurrency=8)
     deployed.publish(document.to_json())
     found = deployed.read()
@@ -95,16 +97,14 @@ def test_what_a_deployment_was_given_is_read_with_the_rest() -> None:
     assert deployed_settings(deployed.clients, "local") == document
 
 
-def test_what_a_deployment_was_given_is_no_matter_of_its_functions() -> None:
+def test_what_a_deployment_was_given_is_no_matter_of_its_functions(deployed: Deployed) -> None:
     """Another subscription is published before the functions' stack is deployed again, and commands go on working."""
-    deployed = Deployed()
     deployed.publish(given(max_concurrency=8).to_json())
     deployed.stacks["pipeline"] = {"SettingsSha256": PUBLISHED.sha256, "FunctionSettingsSha256": PUBLISHED.sha256}
     assert deployed.read().functions_sha256 == PUBLISHED.functions_sha256 == PUBLISHED.sha256
 
 
-def test_functions_of_another_policy_stop_a_command_whatever_was_given() -> None:
-    deployed = Deployed()
+def test_functions_of_another_policy_stop_a_command_whatever_was_given(deployed: Deployed) -> None:
     deployed.publish(given(max_concurrency=8).to_json())
     deployed.stacks["pipeline"]["FunctionSettingsSha256"] = StageConfig.load("local").published().functions_sha256
     expect_sentence(deployed, "the functions have others")
@@ -125,8 +125,7 @@ def test_version_0_1_0_reads_a_document_with_what_was_given() -> None:
     assert document_sha256(document.to_json()) == document.sha256 != PUBLISHED.sha256
 
 
-def test_a_region_that_is_not_deployed_has_no_settings_and_a_broken_one_says_why() -> None:
-    deployed = Deployed()
+def test_a_region_that_is_not_deployed_has_no_settings_and_a_broken_one_says_why(deployed: Deployed) -> None:
     deployed.document = changed({}, policy={"shards": 1})
     with pytest.raises(SettingsError, match="hash differs"):
         deployed_settings(deployed.clients, "local")
@@ -138,8 +137,7 @@ def test_a_region_that_is_not_deployed_has_no_settings_and_a_broken_one_says_why
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])
-def test_what_was_given_is_read_although_the_policy_is_that_of_another_version(change: str) -> None:
-    deployed = Deployed()
+def test_what_was_given_is_read_although_the_policy_is_that_of_another_version(deployed: Deployed, change: str) -> None:
     document = json.loads(given(max_concurrency=8).to_json())
     if change == "added":
         document["policy"]["colour"] = "red"
@@ -166,16 +164,14 @@ def test_nobody_knows_what_a_broken_document_says(text: str) -> None:
     assert deployed_given(deployed.clients, "local") is None
 
 
-def test_nobody_knows_what_a_document_of_another_hash_says() -> None:
-    deployed = Deployed()
+def test_nobody_knows_what_a_document_of_another_hash_says(deployed: Deployed) -> None:
     deployed.document = given(max_concurrency=8).to_json()
     assert deployed_given(deployed.clients, "local") is None
     del deployed.stacks["data"]
     assert deployed_given(deployed.clients, "local") is None
 
 
-def test_a_section_of_a_later_version_is_let_be() -> None:
-    deployed = Deployed()
+def test_a_section_of_a_later_version_is_let_be(deployed: Deployed) -> None:
     deployed.publish(json.dumps({**json.loads(deployed.document), "alarms": {"silence_s": 1}}))
     assert deployed.read().policy == PUBLISHED.policy
 
@@ -195,34 +191,29 @@ def changed(change: dict[str, object], *, policy: dict[str, object] | None = Non
     (changed({}, policy={"something_new": 1}), "something_new"),
     (json.dumps({**json.loads(PUBLISHED.to_json()), "policy": {"shards": 4}}), "window_s"),
 ])  # fmt: skip
-def test_a_broken_document_is_not_worked_with(document: str, word: str) -> None:
-    deployed = Deployed()
+def test_a_broken_document_is_not_worked_with(deployed: Deployed, document: str, word: str) -> None:
     deployed.publish(document)
     expect_sentence(deployed, word)
 
 
-def test_a_document_that_somebody_changed_is_not_worked_with() -> None:
-    deployed = Deployed()
+def test_a_document_that_somebody_changed_is_not_worked_with(deployed: Deployed) -> None:
     deployed.document = changed({}, policy={"shards": 1})
     expect_sentence(deployed, "hash differs")
 
 
 @pytest.mark.parametrize("output", ["SettingsParameterName", "SettingsSha256"])
-def test_without_an_output_no_defaults_are_taken(output: str) -> None:
-    deployed = Deployed()
+def test_without_an_output_no_defaults_are_taken(deployed: Deployed, output: str) -> None:
     del deployed.stacks["data"][output]
     expect_sentence(deployed, output)
 
 
 @pytest.mark.parametrize("outputs", [{}, {"SettingsSha256": "0" * 64}])
-def test_functions_with_other_settings_stop_a_command(outputs: dict[str, str]) -> None:
-    deployed = Deployed()
+def test_functions_with_other_settings_stop_a_command(deployed: Deployed, outputs: dict[str, str]) -> None:
     deployed.stacks["pipeline"] = outputs
     expect_sentence(deployed, "the functions have others")
 
 
-def test_a_parameter_that_is_gone_stops_a_command() -> None:
-    deployed = Deployed()
+def test_a_parameter_that_is_gone_stops_a_command(deployed: Deployed) -> None:
     deployed.failure = refusal("ParameterNotFound", "GetParameter")
     expect_sentence(deployed, "is gone")
 

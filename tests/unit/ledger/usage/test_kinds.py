@@ -36,7 +36,6 @@ def numbers_over(items: MemoryItemStore, *, cap: int = 100, actions: int = 100, 
 
 
 def with_kinds(*names: str, cap: int = 100) -> MemoryItemStore:
-    """A store in which one account has numbers of these kinds."""
     items = MemoryItemStore()
     numbers_over(items, cap=cap).claim(ONE, kinds(*names))
     return items
