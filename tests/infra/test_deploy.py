@@ -293,23 +293,18 @@ def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monk
     assert runs.calls == [(True, "metering-prod-data")]
 
 
-def test_a_data_stack_that_is_there_never_loses_its_protection(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = Runs("data", "pipeline", "observability")
-    deployer(monkeypatch, runs).deploy()
-    assert runs.calls == [(False, "--all")]
-
-
-def test_a_stage_that_keeps_no_data_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("there", "stage", "own"), [
+    (("data", "pipeline", "observability"), "prod", None),
+    (("observability",), "dev", None),
+    # MiniStack replaces a table whose protection changes by an empty one.
+    (("observability",), "prod", REHEARSAL),
+], ids=["a data stack that is there", "a stage that keeps no data", "a rehearsal"])  # fmt: skip
+def test_what_has_nothing_to_protect_is_deployed_in_one_step(
+    monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], stage: str, own: Mapping[str, object] | None
+) -> None:
     runs = Runs()
-    runs.there = {"metering-dev-observability"}
-    deployer(monkeypatch, runs, stage="dev").deploy()
-    assert runs.calls == [(False, "--all")]
-
-
-def test_a_rehearsal_is_created_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MiniStack replaces a table whose protection changes by an empty one."""
-    runs = Runs("observability")
-    deployer(monkeypatch, runs, own=REHEARSAL).deploy()
+    runs.there = {f"metering-{stage}-{part}" for part in there}
+    deployer(monkeypatch, runs, stage=stage, own=own).deploy()
     assert runs.calls == [(False, "--all")]
 
 
@@ -361,16 +356,12 @@ def test_it_is_deleted_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert phases == ["delete the API"]
 
 
-def test_a_region_without_one_has_nothing_to_delete(monkeypatch: pytest.MonkeyPatch) -> None:
-    stacks = Stacks()
-    made, phases = deployer_of_deploy_api(monkeypatch, stacks)
-    made._drop_api()
-    assert (stacks.deleted, phases) == ([], [])
-
-
-def test_an_api_that_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    stacks = Stacks("UPDATE_COMPLETE")
-    made, phases = deployer_of_deploy_api(monkeypatch, stacks, api=True)
+@pytest.mark.parametrize(("states", "api"), [((), False), (("UPDATE_COMPLETE",), True)], ids=["none", "asked for"])
+def test_an_api_that_is_not_there_or_asked_for_is_not_deleted(
+    monkeypatch: pytest.MonkeyPatch, states: tuple[str, ...], api: bool
+) -> None:
+    stacks = Stacks(*states)
+    made, phases = deployer_of_deploy_api(monkeypatch, stacks, api=api)
     made._drop_api()
     assert (stacks.deleted, phases) == ([], [])
 

@@ -279,14 +279,13 @@ def test_a_search_that_does_not_end_is_given_up() -> None:
     assert sum(waits) == 60
 
 
-def test_a_search_that_fails_is_not_taken_for_no_errors() -> None:
-    with pytest.raises(UnavailableError, match="Failed"):
-        logs_of(Insights({"status": "Failed", "results": []}), []).errors(["watch"], from_s=1, to_s=2, limit=1)
-
-
-def test_an_endpoint_without_a_search_is_told_as_one() -> None:
-    with pytest.raises(OperationFailedError, match="cannot search logs"):
-        logs_of(Insights(refusal="NotImplemented"), []).errors(["watch"], from_s=1, to_s=2, limit=1)
+@pytest.mark.parametrize(("insights", "error", "words"), [
+    (Insights({"status": "Failed", "results": []}), UnavailableError, "Failed"),
+    (Insights(refusal="NotImplemented"), OperationFailedError, "cannot search logs"),
+], ids=["a search that fails", "an endpoint without a search"])  # fmt: skip
+def test_what_found_nothing_is_not_taken_for_no_errors(insights: Insights, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        logs_of(insights, []).errors(["watch"], from_s=1, to_s=2, limit=1)
 
 
 def test_a_function_is_called_by_the_words_of_its_construct() -> None:
