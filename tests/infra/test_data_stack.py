@@ -71,9 +71,7 @@ BACKFILL = json.dumps(
 @pytest.mark.parametrize("overrides", ["{}", BACKFILL])
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize("key", ["plans/vpc-flow/fl-1/x.json", "context/2026-11-24T13-ab.json.gz", "ingest/logs/a/0"])
-def test_what_a_log_file_was_metered_by_outlives_the_markers_of_its_batches(
-    stage: str, key: str, overrides: str
-) -> None:
+def test_what_a_log_file_was_metered_by_outlives_markers_of_its_batches(stage: str, key: str, overrides: str) -> None:
     config = synthesised(stage, overrides=overrides).config
     fate = fate_of(rules_of(stage, overrides), key, 100)
     assert fate.deleted_day is not None
@@ -185,9 +183,7 @@ _SSE = "x-amz-server-side-encryption"
     ({_SSE: "aws:kms:dsse"}, {"NoKmsKeys"}),
     ({f"{_SSE}-customer-algorithm": "AES256"}, {"NoCustomerKeys"}),
 ])  # fmt: skip
-def test_producers_encrypt_with_the_buckets_default_only(
-    stage: str, key: str, headers: dict[str, str], by: set[str]
-) -> None:
+def test_producers_encrypt_by_the_default_alone(stage: str, key: str, headers: dict[str, str], by: set[str]) -> None:
     assert refused(stage, key, headers) == by
 
 

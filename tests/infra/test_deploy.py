@@ -179,9 +179,7 @@ def test_an_assembly_is_made_once_for_the_same_sources(tmp_path: Path) -> None:
     assert not uses_bootstrap_roles(first)
 
 
-def test_no_deployment_gets_an_assembly_that_another_one_is_removing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_deployment_gets_an_assembly_that_is_being_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removing, go_on, remove = threading.Event(), threading.Event(), shutil.rmtree
 
     def slowly(folder: Path, *, ignore_errors: bool) -> None:
@@ -277,9 +275,7 @@ def deployer(
     )
 
 
-def test_the_data_stack_is_created_alone_and_without_protection_and_then_protected(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_data_stack_is_created_alone_unprotected_and_then_protected(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs()
     deployer(monkeypatch, runs).deploy()
     assert runs.calls == [(True, "metering-prod-data"), (False, "metering-prod-pipeline"), (False, "--all")]
@@ -357,7 +353,7 @@ def test_it_is_deleted_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("states", "api"), [((), False), (("UPDATE_COMPLETE",), True)], ids=["none", "asked for"])
-def test_an_api_that_is_not_there_or_asked_for_is_not_deleted(
+def test_only_an_api_that_nobody_asks_for_is_deleted(
     monkeypatch: pytest.MonkeyPatch, states: tuple[str, ...], api: bool
 ) -> None:
     stacks = Stacks(*states)
@@ -498,9 +494,7 @@ Need to perform AWS calls for account 123456789012, but no credentials have been
     (CREDENTIALS, "", False, "cdk deploy failed: Need to perform AWS calls for account 123456789012"),
     ("", "", False, "cdk deploy failed: it said nothing"),
 ])  # fmt: skip
-def test_a_failure_is_one_sentence_of_its_stack_without_a_trace(
-    text: str, stack: str, operated: bool, reason: str
-) -> None:
+def test_a_failure_is_a_sentence_of_its_stack_without_trace(text: str, stack: str, operated: bool, reason: str) -> None:
     error = failure_of("deploy", text.splitlines())
     assert (error.stack, error.operated) == (stack, operated)
     assert reason in error.reason

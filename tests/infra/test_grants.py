@@ -143,9 +143,7 @@ def test_the_compactor_alone_deletes_and_never_in_the_lake() -> None:
     ("Watch", ["W#watch", "W#complete", "W#figures"], set()),
     ("Biller", ["W#biller", "W#budget-alerts"], {"rated/"}),
 ])  # fmt: skip
-def test_who_only_looks_puts_its_own_notes_and_nothing_that_counts(
-    stage: str, name: str, own: list[str], kept: set[str]
-) -> None:
+def test_who_only_looks_puts_its_own_notes_alone(stage: str, name: str, own: list[str], kept: set[str]) -> None:
     grants = Grants(synthesised(stage), "pipeline", f"{name}Role")
     for pk in own:
         assert grants.may_write("dynamodb:PutItem", "LedgerTable", pk)

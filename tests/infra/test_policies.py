@@ -280,9 +280,7 @@ def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -
     ("sqs:ReceiveMessage", _QUEUE, False),
     ("sts:AssumeRole", "arn:aws:iam::111122223333:role/metering-producer", False),
 ])  # fmt: skip
-def test_a_bound_producer_sends_and_puts_below_its_own_prefix_and_nothing_else(
-    action: str, resource: str, allowed: bool
-) -> None:
+def test_a_bound_producer_sends_and_puts_below_its_prefix_alone(action: str, resource: str, allowed: bool) -> None:
     assert allows(policies()[0], action, resource) is allowed
 
 
@@ -344,9 +342,7 @@ def test_a_stage_that_is_open_has_no_senders(stage: str) -> None:
 
 @pytest.mark.parametrize("sources", [[], SOURCES], ids=["without on-ramp", "with on-ramp"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_aggregator_alone_knows_the_roles_of_operator_canary_and_on_ramp(
-    stage: str, sources: list[dict[str, Any]]
-) -> None:
+def test_the_aggregator_alone_knows_operator_canary_and_on_ramp(stage: str, sources: list[dict[str, Any]]) -> None:
     synth = synthesised(stage, overrides=json.dumps({**REGISTERED, "log_sources": sources}))
     found = environments(synth)
     (judging,) = [name for name, variables in found.items() if "METERING_SENDERS" in variables]

@@ -16,25 +16,25 @@ from metering.fleet.stage import StageConfig
 from tests import ROOT
 from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 
+Resources = dict[str, dict[str, dict[str, object]]]
+
 
 @pytest.fixture(scope="module")
-def template() -> dict[str, dict[str, dict[str, object]]]:
+def template() -> Resources:
     config = StageConfig.load("prod", {"rollout_project": True})
     _, stacks = app_of(config)
     assert stacks.rollout is not None
     return dict(Template.from_stack(stacks.rollout).to_json())
 
 
-def _one(template: dict[str, dict[str, dict[str, object]]], kind: str) -> dict[str, object]:
+def _one(template: Resources, kind: str) -> dict[str, object]:
     [found] = [r for r in template["Resources"].values() if r["Type"] == kind]
     properties = found["Properties"]
     assert isinstance(properties, dict)
     return properties
 
 
-def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(
-    template: dict[str, dict[str, dict[str, object]]],
-) -> None:
+def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(template: Resources) -> None:
     project = _one(template, "AWS::CodeBuild::Project")
     source = project["Source"]
     assert isinstance(source, dict)
@@ -46,9 +46,7 @@ def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(
     assert project["ConcurrentBuildLimit"] == 1
 
 
-def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(
-    template: dict[str, dict[str, dict[str, object]]],
-) -> None:
+def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(template: Resources) -> None:
     source = _one(template, "AWS::CodeBuild::Project")["Source"]
     assert isinstance(source, dict)
     commands = json.loads(source["BuildSpec"])["phases"]["install"]["commands"]
@@ -78,7 +76,7 @@ def test_what_names_the_installer_needs_nothing_installed() -> None:
     assert done.stdout == requirement("uv") + "\n"
 
 
-def test_it_may_make_every_call_that_building_a_region_makes(template: dict[str, dict[str, dict[str, object]]]) -> None:
+def test_it_may_make_every_call_that_building_a_region_makes(template: Resources) -> None:
     adapters = Path(metering.adapters.aws.__file__).parent
     names = ("probe", "cloudformation", "deployed_regions", "stacks")
     sources = [(adapters / f"{name}.py").read_text() for name in names]
@@ -91,7 +89,7 @@ def test_it_may_make_every_call_that_building_a_region_makes(template: dict[str,
     assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
 
 
-def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: dict[str, dict[str, dict[str, object]]]) -> None:
+def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: Resources) -> None:
     assert _one(template, "AWS::Events::Rule")["ScheduleExpression"] == "rate(1 day)"
     alarm = _one(template, "AWS::CloudWatch::Alarm")
     assert alarm["Namespace"] == "AWS/CodeBuild"

@@ -106,7 +106,5 @@ def test_the_matrix_covers_every_operation_that_the_jobs_need(bench: Bench) -> N
 
 
 @EACH_JOB_VARIANT
-def test_no_reader_ever_sees_another_total_whatever_befalls_a_call(
-    bench: Bench, trouble: Trouble, very_late: bool
-) -> None:
+def test_no_reader_sees_another_total_whatever_befalls_a_call(bench: Bench, trouble: Trouble, very_late: bool) -> None:
     assert MATRIX.wrong(bench, trouble, very_late=very_late) == {}

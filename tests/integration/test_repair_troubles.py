@@ -167,7 +167,7 @@ def test_the_matrix_finds_a_repair_that_lands_twice(bench: Bench) -> None:
 
 @pytest.mark.parametrize("jobs", [REBUILD, RECONCILE, CLOSE], ids=["rebuild", "reconcile", "close"])
 @EACH_JOB_VARIANT
-def test_what_was_lost_is_put_right_once_whatever_befalls_a_call(
+def test_losses_are_put_right_once_whatever_befalls(
     bench: Bench, jobs: Matrix, trouble: Trouble, very_late: bool
 ) -> None:
     assert jobs.wrong(bench, trouble, very_late=very_late) == {}

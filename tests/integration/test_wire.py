@@ -65,9 +65,7 @@ def test_a_conditional_put_of_an_object_meets_its_own_effect(bench: Bench, regio
 
 
 @pytest.mark.parametrize(("what", "applied"), [(Trouble.REPLIES_LOST, 1), (Trouble.REQUESTS_LOST, 0)])
-def test_a_transaction_without_a_reply_is_unavailable(
-    bench: Bench, region: Region, what: Trouble, applied: int
-) -> None:
+def test_a_transaction_without_reply_is_unavailable(bench: Bench, region: Region, what: Trouble, applied: int) -> None:
     trouble(bench, what)
     with pytest.raises(UnavailableError) as caught:
         region.items.transact([ADD])

@@ -203,9 +203,7 @@ def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_
     assert left, "it never stood where a repair must wait"
 
 
-def test_accounts_in_several_parts_are_put_right_with_one_query_an_account_and_day(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_accounts_in_parts_are_put_right_with_one_query_an_account_and_day(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuild, "ACCOUNTS_AT_ONCE", 3)
     world = World()
     for hour in range(4):

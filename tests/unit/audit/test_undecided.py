@@ -137,9 +137,7 @@ def notes(region: Region) -> int:
 
 @pytest.mark.parametrize("has_age", [True, False])
 @pytest.mark.parametrize("worker", [True, False])
-def test_a_dead_letter_holds_back_to_before_it_was_sent_for_as_long_as_it_lies_there(
-    has_age: bool, worker: bool
-) -> None:
+def test_a_dead_letter_holds_back_to_before_it_was_sent_while_it_lies_there(has_age: bool, worker: bool) -> None:
     region = Region(has_age=has_age)
     letter = region.send()
     region.die(letter, worker=worker)
@@ -294,9 +292,7 @@ def test_in_any_history_it_never_goes_past_what_has_no_verdict_and_catches_up_in
     assert region.minute() > region.now_s - (HOUR_S if region.has_age else 3 * HOUR_S)
 
 
-def test_what_is_redriven_during_a_look_holds_back_although_the_queues_depth_is_told_late(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_redriven_during_a_look_holds_back_although_depth_is_told_late(monkeypatch: pytest.MonkeyPatch) -> None:
     region = Region()
     message = region.send()
     region.die(message)

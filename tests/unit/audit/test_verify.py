@@ -575,9 +575,7 @@ def test_a_batch_with_records_in_an_hour_that_moves_is_judged_by_nobody() -> Non
     ({"a": Total(7, 1), "b": Total(5, 1)}, True, True),
     ({"a": Total(5, 1), "c": Total(7, 1)}, True, True),
 ], ids=["nothing", "all", "one", "one twice", "bytes fewer, records more", "two exchanged", "another key"])  # fmt: skip
-def test_what_is_visible_of_a_batch_is_what_was_sent_key_by_key(
-    found: dict[str, Total], lost: bool, doubled: bool
-) -> None:
+def test_what_is_visible_of_a_batch_was_sent_key_by_key(found: dict[str, Total], lost: bool, doubled: bool) -> None:
     content = sent({key_to("a"): Total(5, 1), key_to("b"): Total(7, 1)})
     for name, total in found.items():
         content.unaccounted.add(key_to(name), ZERO.minus(total))

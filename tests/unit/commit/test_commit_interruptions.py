@@ -73,14 +73,13 @@ def _same_verdicts(world: SmallWorld, expected: SmallWorld) -> None:
     assert set(expected.objects.keys("quarantine/batches/")) <= set(world.objects.keys("quarantine/batches/"))
 
 
+Messages = Callable[[], Sequence[Delivery]]
 MESSAGES = pytest.mark.parametrize("messages", [_mixed, _two_commits, _many_hours])
 
 
 @MESSAGES
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_kill_at_any_call_loses_nothing_and_doubles_nothing(
-    messages: Callable[[], Sequence[Delivery]], moment: str
-) -> None:
+def test_a_kill_at_any_call_loses_and_doubles_nothing(messages: Messages, moment: str) -> None:
     expected = _expected(messages())
     for number in range(len(expected.calls.names)):
         world = _prepared()
@@ -96,7 +95,7 @@ def test_a_kill_at_any_call_loses_nothing_and_doubles_nothing(
 
 
 @MESSAGES
-def test_a_lost_reply_of_any_call_loses_nothing_and_doubles_nothing(messages: Callable[[], Sequence[Delivery]]) -> None:
+def test_a_lost_reply_of_any_call_loses_nothing_and_doubles_nothing(messages: Messages) -> None:
     expected = _expected(messages())
     for number in range(len(expected.calls.names)):
         world = _prepared()
@@ -108,9 +107,7 @@ def test_a_lost_reply_of_any_call_loses_nothing_and_doubles_nothing(messages: Ca
 
 @MESSAGES
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_trouble_from_any_call_on_ends_well_once_it_is_over(
-    messages: Callable[[], Sequence[Delivery]], moment: str
-) -> None:
+def test_trouble_from_any_call_on_ends_well_in_the_end(messages: Messages, moment: str) -> None:
     expected = _expected(messages())
     for number in range(len(expected.calls.names)):
         world = _prepared()

@@ -144,9 +144,7 @@ def test_once_a_transaction_got_through_all_is_as_it_was(world: SmallWorld) -> N
 
 
 @pytest.mark.parametrize("reply", [NO_REPLY, COLLISION], ids=["no reply", "conflict"])
-def test_a_late_attempt_of_unknown_outcome_is_given_up_and_counts_nothing_twice(
-    world: SmallWorld, reply: Exception
-) -> None:
+def test_a_late_attempt_of_unknown_outcome_is_given_up_and_counts_once(world: SmallWorld, reply: Exception) -> None:
     throttled_a_while_ago(world, delivery(batch(1)))
     world.calls.names.clear()
     world.calls.before |= {0: reply}

@@ -46,9 +46,7 @@ def test_an_engine_that_is_a_byte_off_is_wrong(lake: Replayed, capsys: pytest.Ca
     assert capsys.readouterr().out.count("WRONG") == 1
 
 
-def test_damage_that_an_engine_does_not_see_is_wrong(
-    lake: Replayed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damage_that_goes_unseen_is_wrong(lake: Replayed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def blind(asked: Sequence[Question]) -> list[Totals]:
         known = {(each.day, each.from_totals): expected for each, expected in questions(lake, lake.folder)}
         return [known[each.day, each.from_totals] for each in asked]

@@ -365,7 +365,7 @@ def test_a_damaged_index_is_a_damaged_object() -> None:
 
 @given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 20), st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
-def test_groups_have_all_rows_and_split_only_accounts_that_are_longer(
+def test_groups_have_all_rows_and_split_longer_accounts_only(
     counts: list[int], group_rows: int, piece_rows: int
 ) -> None:
     rows = rows_of_accounts(counts)

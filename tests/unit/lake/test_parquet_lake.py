@@ -92,9 +92,7 @@ rows_of_a_commit = st.lists(
 
 @given(st.lists(rows_of_a_commit, min_size=1, max_size=6), st.sampled_from([1, 7, 1000]))
 @settings(max_examples=40, deadline=None)
-def test_every_row_of_the_hour_is_in_the_file_once_however_often_it_spills(
-    commits: list[list[Row]], group_rows: int
-) -> None:
+def test_every_row_of_an_hour_is_in_its_file_once_however_it_spills(commits: list[list[Row]], group_rows: int) -> None:
     objects = MemoryObjectStore(ManualClock(0))
     for number, rows in enumerate(commits):
         objects.put(f"staging/{number}.parquet", staging(rows), if_absent=True)

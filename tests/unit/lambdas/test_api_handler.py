@@ -108,7 +108,7 @@ def test_a_line_says_what_a_request_was_and_cost(function: Function, capsys: pyt
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_no_secret_and_nothing_that_was_asked_is_written(
+def test_no_secret_and_no_question_is_written(
     function: Function, capsys: pytest.CaptureFixture[str], secret: str
 ) -> None:
     """A token that is pasted into the path or the query by mistake is not written either."""

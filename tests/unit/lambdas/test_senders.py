@@ -328,9 +328,7 @@ def test_the_effect_of_a_redrive_is_foretold_by_the_sender(world: SendersWorld) 
     assert "sender_not_allowed" in letters[1].why
 
 
-def test_a_copy_of_what_was_accepted_stays_a_duplicate_when_its_sender_is_no_longer_allowed(
-    world: SendersWorld,
-) -> None:
+def test_a_copy_of_what_was_accepted_stays_a_duplicate_when_its_sender_may_no_longer(world: SendersWorld) -> None:
     body = body_of("a/1", A_ACCOUNT)
     world.deliver(body, f"{A}:session")
     world.register(registered_producer("a", "AROAMADEANEW", A_ACCOUNT))
@@ -433,9 +431,7 @@ def test_a_stage_that_is_open_judges_nobody() -> None:
     assert world.alerts.sent == []
 
 
-def test_what_metering_producer_sends_is_its_own_inline_and_through_an_object(
-    world: SendersWorld, tmp_path: Path
-) -> None:
+def test_what_a_producer_sends_is_its_own_inline_and_through_an_object(world: SendersWorld, tmp_path: Path) -> None:
     queue = MemoryQueue(world.clock, sender_id=f"{A}:workload")
     outlet = Outlet(queue=queue, objects=world.objects, bucket="data", clock=world.clock, entropy=world.entropy)
     with Producer("a", state=tmp_path, outlet=outlet) as producer:

@@ -53,9 +53,7 @@ def usage_type(direction: str, from_text: str, to_text: str) -> str:
     ("in", "us-east-1", "cn-north-1", "CNN1-DataTransfer-In-Bytes"),
     ("out", "ap-southeast-9", "internet", "ap-southeast-9-DataTransfer-Out-Bytes"),
 ])  # fmt: skip
-def test_traffic_has_the_usage_type_of_the_contracts_table(
-    direction: str, from_text: str, to_text: str, expected: str
-) -> None:
+def test_traffic_has_the_contracts_usage_type(direction: str, from_text: str, to_text: str, expected: str) -> None:
     assert usage_type(direction, from_text, to_text) == expected
 
 

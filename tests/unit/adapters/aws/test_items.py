@@ -183,9 +183,7 @@ def test_a_failed_condition_of_a_single_write_carries_the_item(store: DynamoDbIt
     assert caught.value.existing == {"pk": "a", "sk": "b", "state": "planned"}
 
 
-def test_keys_that_were_not_processed_are_asked_for_again(
-    store: DynamoDbItemStore, dynamodb: Stubbed, waits: list[float]
-) -> None:
+def test_unprocessed_keys_are_asked_for_again(store: DynamoDbItemStore, dynamodb: Stubbed, waits: list[float]) -> None:
     keys = [{"pk": {"S": "a"}, "sk": {"S": str(n)}} for n in range(2)]
     asked = {"Keys": keys, "ConsistentRead": True}
     dynamodb[1].add_response(
@@ -224,7 +222,7 @@ def test_an_empty_page_is_not_the_end_of_a_query(store: DynamoDbItemStore, dynam
     assert list(store.query(Table.LEDGER, "a")) == [{"pk": "a", "sk": "b"}]
 
 
-def test_an_empty_page_is_not_the_end_of_a_scan_and_each_page_is_asked_for_once(
+def test_an_empty_page_does_not_end_a_scan_and_each_is_asked_for_once(
     store: DynamoDbItemStore, dynamodb: Stubbed
 ) -> None:
     asked = {"TableName": "the-ledger", "ConsistentRead": True}
@@ -245,9 +243,7 @@ def test_a_query_asks_for_no_page_that_nobody_reads(store: DynamoDbItemStore, dy
     assert next(iter(store.query(Table.LEDGER, "a"))) == {"pk": "a", "sk": "b"}
 
 
-def test_who_asks_backwards_gets_the_newest_few_and_goes_on_if_they_like(
-    store: DynamoDbItemStore, dynamodb: Stubbed
-) -> None:
+def test_who_asks_backwards_gets_the_newest_few_and_may_go_on(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     asked: list[dict[str, Any]] = []
     dynamodb[0].meta.events.register("provide-client-params.*.Query", lambda params, **_: asked.append(params))
     dynamodb[1].add_response("query", {"Items": [KEY], "LastEvaluatedKey": KEY})

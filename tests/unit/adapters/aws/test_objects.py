@@ -71,9 +71,7 @@ def test_a_put_sends_its_body_without_asking_first() -> None:
 
 
 @pytest.mark.parametrize("code", ["403", "AccessDenied"])
-def test_a_read_that_is_not_allowed_is_never_taken_for_a_missing_object(
-    objects: S3ObjectStore, s3: Stubbed, code: str
-) -> None:
+def test_a_denied_read_is_never_taken_for_a_missing_object(objects: S3ObjectStore, s3: Stubbed, code: str) -> None:
     """S3 says 403 for a missing key, too, to a role that may not list: nobody can tell, so nothing is refused."""
     s3[1].add_client_error("get_object", code, "no", 403)
     with pytest.raises(UnavailableError):
@@ -100,9 +98,7 @@ def test_an_object_that_s3_will_not_hand_out_is_unreadable(objects: S3ObjectStor
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeout", "ThrottlingException"])
-def test_an_answer_that_is_about_the_caller_says_nothing_of_the_object(
-    objects: S3ObjectStore, s3: Stubbed, code: str
-) -> None:
+def test_an_answer_about_the_caller_says_nothing_of_the_object(objects: S3ObjectStore, s3: Stubbed, code: str) -> None:
     s3[1].add_client_error("head_object", "400", "Bad Request", 400)
     s3[1].add_client_error("get_object", code, "no", 400)
     with pytest.raises(UnavailableError):
@@ -116,7 +112,7 @@ def test_a_head_that_fails_where_a_get_does_not_says_nothing_either(objects: S3O
         objects.open("k")
 
 
-def test_what_is_denied_is_logged_by_operation_and_key(
+def test_a_denial_is_logged_by_operation_and_key(
     objects: S3ObjectStore, s3: Stubbed, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A policy is for people to change, and a message that is put back five times says nothing of it."""
@@ -198,9 +194,7 @@ def test_a_failed_abort_does_not_hide_why_the_upload_failed(objects: S3ObjectSto
         objects.put("k", large, if_absent=True)
 
 
-def test_an_upload_whose_completion_was_lost_may_have_been_completed(
-    objects: S3ObjectStore, s3: Stubbed, large: Path
-) -> None:
+def test_an_upload_whose_completion_was_lost_may_be_complete(objects: S3ObjectStore, s3: Stubbed, large: Path) -> None:
     s3[1].add_response("create_multipart_upload", {"UploadId": "u"})
     for _ in range(2):
         s3[1].add_response("upload_part", {"ETag": '"1"'})
@@ -211,9 +205,7 @@ def test_an_upload_whose_completion_was_lost_may_have_been_completed(
     assert caught.value.may_have_applied
 
 
-def test_parts_come_with_the_checksum_that_the_upload_announced(
-    objects: S3ObjectStore, s3: Stubbed, large: Path
-) -> None:
+def test_parts_come_with_the_checksum_that_was_announced(objects: S3ObjectStore, s3: Stubbed, large: Path) -> None:
     """Otherwise S3 answers InvalidPart at the end, and so does LocalStack; MiniStack and moto mind nothing."""
     named = {"Bucket": "bucket", "Key": "k"}
     s3[1].add_response("create_multipart_upload", {"UploadId": "u"}, {**named, "ChecksumAlgorithm": "CRC32"})
@@ -264,9 +256,7 @@ def test_a_version_is_read_by_its_id_and_its_etag(objects: S3ObjectStore, s3: St
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 412])
-def test_a_version_that_cannot_be_read_leaves_the_newest_object(
-    status: int, objects: S3ObjectStore, s3: Stubbed
-) -> None:
+def test_an_unreadable_version_leaves_the_newest_object(status: int, objects: S3ObjectStore, s3: Stubbed) -> None:
     s3[1].add_client_error("head_object", str(status), "no", status)
     newest = {"Bucket": "bucket", "Key": "k", "IfMatch": '"e"'}
     s3[1].add_response("head_object", {"ContentLength": 2, "ETag": '"e"'}, newest)

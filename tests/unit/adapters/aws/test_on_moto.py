@@ -156,9 +156,7 @@ def test_attachments_and_metering_policies_are_captured_with_all_their_pages(cli
 
 
 @pytest.mark.parametrize("denied", ["DescribeTransitGatewayMeteringPolicies", "GetTransitGatewayMeteringPolicyEntries"])
-def test_a_role_of_an_earlier_release_still_captures_and_what_it_may_not_ask_is_said(
-    clients: Clients, denied: str
-) -> None:
+def test_a_role_of_an_earlier_release_captures_and_what_it_may_not_ask_is_said(clients: Clients, denied: str) -> None:
     built(clients)
     _refuse(clients, "ec2", denied, "UnauthorizedOperation")
     inventory = AwsInventory(clients, regions=["us-west-2"])

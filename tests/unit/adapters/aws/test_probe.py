@@ -60,9 +60,7 @@ def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(qu
 
 
 @pytest.mark.parametrize(("quota", "answered"), [(103, Answered.FAILED), (104, Answered.PASSED)])
-def test_an_account_with_too_little_concurrency_to_reserve_any_is_told_before_it_deploys(
-    quota: int, answered: Answered
-) -> None:
+def test_an_account_with_too_little_concurrency_is_told_before_it_deploys(quota: int, answered: Answered) -> None:
     probe = probe_of(quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
     # AWS allows no reservation of the last 100.
@@ -78,9 +76,7 @@ def test_each_shard_reserves_an_execution_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("quota", "answered"), [(110, Answered.FAILED), (111, Answered.PASSED)])
-def test_what_an_api_reserves_is_a_check_of_its_own_for_the_rest_works_without_it(
-    quota: int, answered: Answered
-) -> None:
+def test_what_an_api_reserves_is_a_check_of_its_own_as_the_rest_works_alone(quota: int, answered: Answered) -> None:
     probe = probe_of(quota, api_concurrency=7)
     found = {each.check: each for each in probe.preflight("us-east-1", ["AWS::ApiGatewayV2::Api"])}
     assert found["quota Lambda concurrent executions"].answered is Answered.PASSED

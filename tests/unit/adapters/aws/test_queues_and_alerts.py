@@ -115,9 +115,7 @@ def test_an_alert_has_a_subject_that_mail_can_carry(sns: Stubbed) -> None:
     assert json.loads(message["Message"])["batch_id"] == "b\n1"
 
 
-def test_every_page_of_a_topics_subscribers_is_read_and_unconfirmed_ones_are_told_apart(
-    sns: Stubbed,
-) -> None:
+def test_every_page_of_a_topics_subscribers_is_read_and_unconfirmed_ones_are_told_apart(sns: Stubbed) -> None:
     page = {"Protocol": "email", "Endpoint": "a@example.com", "SubscriptionArn": "arn:aws:sns:us-east-1:1:page:1"}
     unconfirmed = {"Protocol": "sqs", "Endpoint": "q", "SubscriptionArn": "PendingConfirmation"}
     sns[1].add_response(

@@ -108,9 +108,7 @@ def test_the_environment_says_where_and_arguments_say_it_louder() -> None:
     ({"AWS_ENDPOINT_URL": "https://vpce.example.com"}, None),
     ({}, None),
 ], ids=str)  # fmt: skip
-def test_only_an_emulator_on_this_machine_gets_the_test_key(
-    environ: dict[str, str], key: tuple[str, str] | None
-) -> None:
+def test_only_an_emulator_of_this_machine_gets_the_key(environ: dict[str, str], key: tuple[str, str] | None) -> None:
     assert Access.from_env(environ).access_key == key
 
 

@@ -54,9 +54,7 @@ def alarm(name: str, state: str) -> dict[str, str]:
     return {"AlarmName": full, "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{full}", "StateValue": state}
 
 
-def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broken_before(
-    cloudwatch: Stubbed,
-) -> None:
+def test_a_deployment_is_turned_back_by_what_it_breaks_and_not_by_what_was_broken_before(cloudwatch: Stubbed) -> None:
     client, stubber = cloudwatch
     states = {
         "aggregator-errors": "ALARM",
@@ -97,9 +95,7 @@ def test_every_page_of_a_functions_mappings_is_read() -> None:
 
 
 @pytest.mark.parametrize("functions_there", [("Aggregator",), ("Aggregator", "Onramp")])
-def test_the_intake_of_a_region_is_that_of_batches_and_of_log_files_if_it_has_some(
-    functions_there: tuple[str, ...],
-) -> None:
+def test_the_intake_of_a_region_is_that_of_batches_and_of_its_log_files(functions_there: tuple[str, ...]) -> None:
     [(cloudformation, stacks), (lambda_, functions)] = (next(stubbed(name)) for name in ("cloudformation", "lambda"))
     outputs = [{"OutputKey": f"{name}FunctionName", "OutputValue": name.lower()} for name in functions_there]
     answer = described("CREATE_COMPLETE", Outputs=outputs)
@@ -378,9 +374,7 @@ def kept(regions: Regions, *, wanted: int) -> int:
     (OWN, 3, 2),
     (replace(OWN, usage_generation=3), 3, 0),
 ])  # fmt: skip
-def test_an_older_usage_table_stays_as_long_as_the_ledger_needs_it(
-    found: LedgerFormat, wanted: int, older: int
-) -> None:
+def test_an_older_usage_table_stays_while_the_ledger_needs_it(found: LedgerFormat, wanted: int, older: int) -> None:
     assert kept(Regions(found), wanted=wanted) == older
 
 
@@ -459,9 +453,7 @@ BEFORE = {"sqs": [("get_queue_attributes", {"Attributes": {"QueueArn": "arn:aws:
 
 @LACKING
 @pytest.mark.parametrize(("service", "operation"), LACKED)
-def test_what_needs_a_call_that_an_emulator_lacks_is_absent_or_said_in_words(
-    service: str, operation: str, answer: Answer
-) -> None:
+def test_what_needs_a_lacking_call_is_absent_or_said_in_words(service: str, operation: str, answer: Answer) -> None:
     ask, expected = LACKED[service, operation]
     assert str(answered(service, operation, answer, ask, *BEFORE.get(service, []))) == expected
 

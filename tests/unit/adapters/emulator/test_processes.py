@@ -58,9 +58,7 @@ def test_ending_what_is_gone_already_is_no_error() -> None:
     end_tree(process.pid, grace_s=0.1)
 
 
-def test_a_pid_that_was_used_again_is_not_taken_for_the_emulator(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_pid_that_was_reused_is_not_taken_for_the_emulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
     began = process_began(os.getpid())
     assert began is not None

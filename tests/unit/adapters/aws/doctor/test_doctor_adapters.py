@@ -42,9 +42,7 @@ def refusal(code: str, status: int = 400, message: str = "because") -> ClientErr
     (UnknownServiceError(service_name="x", known_service_names=[]), CannotAskError, "the SDK cannot ask"),
     (OperationFailedError("No logs.", "Look elsewhere."), CannotAskError, "No logs."),
 ])  # fmt: skip
-def test_an_answer_is_a_missing_right_a_missing_call_or_a_refusal(
-    error: Exception, kind: type[MeteringError], words: str
-) -> None:
+def test_an_answer_is_no_right_no_call_or_a_refusal(error: Exception, kind: type[MeteringError], words: str) -> None:
     with pytest.raises(kind) as caught, asking():
         raise error
     assert words in str(caught.value)
