@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import grimp
 import pytest
+from aws_cdk.assertions import Template
 
+import metering.adapters.aws
 from infra import bundle
 from infra import deploy as deploying
 from infra.assembly import assembly_of, resource_types, templates, uses_bootstrap_roles
@@ -21,6 +24,8 @@ from infra.cdk_cli import CdkCli, cli_environment, link_node, node_path, resourc
 from infra.deploy import Deployer, main
 from infra.emulators import config_by_hand
 from infra.failures import DeploymentError, failure_of
+from infra.locked import requirement
+from infra.stacks.rollout import _ACTIONS
 from metering.adapters.aws import cloudformation
 from metering.adapters.aws.cloudformation import CloudFormationStacks
 from metering.errors import OperationFailedError, UnavailableError
@@ -31,6 +36,7 @@ from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
 from metering.version import package_version
 from tests import ROOT
+from tests.infra.support.synthesis import STAGE_NAMES, app_of, synthesised
 from tests.support.answering import MINISTACK, serving
 
 
@@ -604,3 +610,101 @@ def test_bundling_and_deploying_import_no_cdk_until_they_need_it() -> None:
 
 def test_source_files_come_in_a_fixed_order() -> None:
     assert list(source_files()) == list(source_files())
+
+
+# The rollout project in the home region, which runs the command that a person would run.
+
+
+Resources = dict[str, dict[str, dict[str, object]]]
+
+
+@pytest.fixture(scope="module")
+def template() -> Resources:
+    config = StageConfig.load("prod", {"rollout_project": True})
+    _, stacks = app_of(config)
+    assert stacks.rollout is not None
+    return dict(Template.from_stack(stacks.rollout).to_json())
+
+
+def _one(template: Resources, kind: str) -> dict[str, object]:
+    [found] = [r for r in template["Resources"].values() if r["Type"] == kind]
+    properties = found["Properties"]
+    assert isinstance(properties, dict)
+    return properties
+
+
+def test_the_project_runs_reconcile_of_its_stage_one_at_a_time(template: Resources) -> None:
+    project = _one(template, "AWS::CodeBuild::Project")
+    source = project["Source"]
+    assert isinstance(source, dict)
+    spec = json.loads(source["BuildSpec"])
+    # CodeBuild sets AWS_REGION to the project's region: the home region, even if the stage's base has another one.
+    assert spec["phases"]["build"]["commands"] == [
+        "uv run metering region reconcile --stage prod --region $AWS_REGION --yes --format json"
+    ]
+    assert project["ConcurrentBuildLimit"] == 1
+
+
+def test_the_project_installs_nothing_that_the_lock_has_no_hash_of(template: Resources) -> None:
+    source = _one(template, "AWS::CodeBuild::Project")["Source"]
+    assert isinstance(source, dict)
+    commands = json.loads(source["BuildSpec"])["phases"]["install"]["commands"]
+    for command in commands:
+        if "install" in command:
+            assert "--require-hashes" in command
+            assert "--only-binary :all:" in command
+    assert commands[0] == "python3 -m infra.locked uv > /tmp/uv.txt"
+    assert commands[-1].startswith("uv sync --frozen")
+
+
+def test_a_locked_requirement_names_one_version_and_the_hashes_of_its_wheels() -> None:
+    name, *hashes = requirement("uv").split()
+    assert re.fullmatch(r"uv==\d+\.\d+\.\d+", name)
+    assert len(hashes) > 10
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes)
+    with pytest.raises(LookupError, match="no wheel of nothing-of-that-name"):
+        requirement("nothing-of-that-name")
+
+
+def test_what_names_the_installer_needs_nothing_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", "import runpy, sys; sys.path.insert(0, '.'); "
+         "sys.argv[1:] = ['uv']; runpy.run_module('infra.locked', run_name='__main__')"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == requirement("uv") + "\n"
+
+
+def test_it_may_make_every_call_that_building_a_region_makes(template: Resources) -> None:
+    adapters = Path(metering.adapters.aws.__file__).parent
+    names = ("probe", "cloudformation", "deployed_regions", "stacks")
+    sources = [(adapters / f"{name}.py").read_text() for name in names]
+    calls = {":".join(call) for text in sources for call in re.findall(r'translated\("(\w+)\.(\w+)"\)', text)}
+    assert len(calls) > 10
+    # People's commands: `region status` detects drift, `uninstall` empties the bucket, `local` makes emulator calls.
+    of_people = {"cloudformation:DetectStackDrift", "s3:ListObjectVersions", "apigatewayv2:GetApis"}
+    needed = {call.replace("lambda:Invoke", "lambda:InvokeFunction") for call in calls - of_people}
+    policies = [r for r in template["Resources"].values() if r["Type"] == "AWS::IAM::Policy"]
+    assert needed <= set(re.findall(r"\w+:\w+", json.dumps(policies)))
+
+
+def test_it_runs_by_a_rate_and_its_failure_raises_a_ticket(template: Resources) -> None:
+    assert _one(template, "AWS::Events::Rule")["ScheduleExpression"] == "rate(1 day)"
+    alarm = _one(template, "AWS::CloudWatch::Alarm")
+    assert alarm["Namespace"] == "AWS/CodeBuild"
+    assert alarm["AlarmActions"]
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_region_that_is_not_home_has_none(stage: str) -> None:
+    _, stacks = app_of(synthesised(stage).config)
+    assert stacks.rollout is None
+
+
+def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
+    """The project runs the same command as a person, so both need the same."""
+    guide = (ROOT / "docs" / "operator-guide.md").read_text()
+    for action in _ACTIONS:
+        service, name = action.split(":")
+        [row] = [line for line in guide.splitlines() if line.startswith(f"| {service} | ")]
+        assert f"`{name}`" in row

@@ -6,7 +6,7 @@ from tests.mutants.mutant import seeded
 
 _THROTTLES = ("tests/unit/commit/test_throttles.py",)
 _PACKING = ("tests/unit/commit/test_packing.py",)
-_HANDLER = ("tests/unit/lambdas/test_aggregator_handler.py",)
+_HANDLER = ("tests/unit/lambdas/test_queue_handlers.py",)
 
 COMMIT = (
     *seeded("metering/commit/committer.py", _THROTTLES,

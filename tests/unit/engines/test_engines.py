@@ -7,9 +7,8 @@ import pytest
 
 from tests.engines import __main__ as command
 from tests.engines.__main__ import damaged, judge, questions
-from tests.engines.engines import Question, by_duckdb, find_java, why_no_spark
+from tests.engines.engines import PAGE, Question, by_duckdb, find_java, statement, why_no_spark
 from tests.engines.replayed import HUGE, Replayed, Sum, Totals, replayed
-from tests.engines.statements import PAGE, statement
 
 
 @pytest.fixture(scope="module")
