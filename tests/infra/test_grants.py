@@ -35,7 +35,7 @@ class Grants:
     def may(self, action: str, resource: str, suffix: str = "") -> bool:
         """Whether any statement allows `action` on a resource whose name holds `resource` and ends in `suffix`."""
         return any(
-            fnmatchcase(action, pattern) and _names(text, resource, suffix)
+            fnmatchcase(action, pattern) and resource in text and (not suffix or f'"{suffix}"' in text)
             for statement in self.statements
             for pattern in listed(statement["Action"])
             for text in map(json.dumps, listed(statement["Resource"]))
@@ -91,10 +91,6 @@ class Grants:
             # Objects of this region's bucket; other spellings are buckets of other regions.
             if '"/' in text
         }
-
-
-def _names(text: str, resource: str, suffix: str) -> bool:
-    return resource in text and (not suffix or f'"{suffix}"' in text)
 
 
 def test_the_aggregator_commits_and_reads_what_it_is_pointed_to() -> None:

@@ -347,15 +347,11 @@ def test_each_commit_is_told_once_wherever_the_roll_up_stands() -> None:
         assert recent.now() == recent.now() == expected
         send(world)
         twice = {HOUR: Total(10, 2), OLD_HOUR: Total(14, 2)}
-        assert recent.now() == recent_now_anew(world, recent) == twice
+        anew = RecentCommits(world.items, world.objects, shards=1, after_ms=recent.after_ms)
+        assert recent.now() == anew.now() == twice
         if not died:
             break
     assert number > 5
-
-
-def recent_now_anew(world: World, recent: RecentCommits) -> dict[int, Total] | None:
-    """What another process tells that has read nothing yet."""
-    return RecentCommits(world.items, world.objects, shards=1, after_ms=recent.after_ms).now()
 
 
 def test_a_run_that_ends_between_the_two_lists_is_told_once() -> None:

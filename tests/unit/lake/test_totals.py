@@ -67,13 +67,9 @@ def test_corrections_are_in_the_totals_of_the_file_that_they_are_booked_in() -> 
     world.jobs.closer.close("2026-10", world.deadline())
     world.send([record(7, start_s=AFTER_S - HOUR_S), record(9, start_s=world.clock.now_ms() // 1000)])
     world.compact_all()
-    found = merge(kept_totals_of(world, file) for key in _hours(world) for file in world.files(key))
+    found = merge(kept_totals_of(world, file) for key in world.jobs.view.hours() for file in world.files(key))
     assert found == world.usage()
     assert {key.corrects_s for key in found} == {None, AFTER_S - HOUR_S}
-
-
-def _hours(world: World) -> list[int]:
-    return world.jobs.view.hours()
 
 
 @given(st.lists(rows_of_a_commit, min_size=1, max_size=6), st.sampled_from([1, 7, 1000]))

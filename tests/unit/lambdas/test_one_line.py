@@ -28,6 +28,7 @@ from lambdas.start import Started
 from lambdas.watch import handler as watch
 from metering.adapters.aws.session import Access, Clients
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
+from metering.rollup.rollup import RollupTick
 from metering.settings import as_environment
 from metering.stores.clock import CALLS_AT_ONCE
 from metering.version import package_version
@@ -44,88 +45,47 @@ from tests.unit.onramps.context.test_document import KeeperSetup
 from tests.unit.operations import test_canary, test_watch
 
 
-def _metrics(name: str) -> EmfMetrics:
-    return EmfMetrics(service=name, stage="local")
-
-
 def _never_asked() -> NoReturn:
     """A part that an invocation without throttles makes no client for."""
     raise AssertionError
 
 
-def _aggregator(logger: Logger) -> None:
-    work = aggregator.Intake(World().parts().plain_worker(), _never_asked, _never_asked)
-    aggregator.handle(
-        {"Records": []}, Context(200_000), Started(work=work, metrics=_metrics("aggregator"), logger=logger)
-    )
+def _aggregator() -> aggregator.Intake:
+    return aggregator.Intake(World().parts().plain_worker(), _never_asked, _never_asked)
 
 
-def _canary(logger: Logger) -> None:
-    setup = test_canary.Setup()
-    canary.handle(Context(200_000), Started(work=setup.canary, metrics=_metrics("canary"), logger=logger))
-
-
-def _compactor(logger: Logger) -> None:
+def _rollup() -> RollupTick:
     world = World()
-    parts = Started(work=world.jobs, metrics=_metrics("compactor"), logger=logger)
-    compactor.handle({}, Context(200_000), parts)
+    return rollup_tick(world, world.jobs.rollup)
 
 
-def _rollup(logger: Logger) -> None:
-    world = World()
-    tick = rollup_tick(world, world.jobs.rollup)
-    rollup.handle({}, Context(200_000), Started(work=tick, metrics=_metrics("rollup"), logger=logger))
-
-
-def _reconciler(logger: Logger) -> None:
-    parts = Started(work=World().jobs, metrics=_metrics("reconciler"), logger=logger)
-    reconciler.handle(Context(200_000), parts)
-
-
-def _onramp(logger: Logger) -> None:
-    parts = Started(work=test_arrivals.World().arrivals, metrics=_metrics("onramp"), logger=logger)
-    onramp.handle({"Records": []}, Context(200_000), parts)
-
-
-def _log_context(logger: Logger) -> None:
-    setup = KeeperSetup()
-    metrics = _metrics("log-context")
-    log_context.handle(Started(work=log_context.Look(setup.keeper, dict), metrics=metrics, logger=logger))
-
-
-def _api(logger: Logger) -> None:
+def _api() -> api.Serving:
     world = ApiWorld(World())
-    parts = Started(work=api.Serving(world.app, world.world.clock), metrics=_metrics("api"), logger=logger)
-    assert api.handle(request("/v1/health"), Context(200_000), parts)["statusCode"] == 200
+    return api.Serving(world.app, world.world.clock)
 
 
-def _biller(logger: Logger) -> None:
-    parts = Started(work=BudgetWorld().biller(), metrics=_metrics("biller"), logger=logger)
-    biller.handle(Context(200_000), parts)
-
-
-def _watch(logger: Logger) -> None:
-    watch.handle(Started(work=WatchedRegion(now_s=test_watch.NOW_S).watch, metrics=_metrics("watch"), logger=logger))
-
-
-INVOCATIONS: dict[str, Callable[[Logger], None]] = {
-    "aggregator": _aggregator,
-    "api": _api,
-    "biller": _biller,
-    "canary": _canary,
-    "compactor": _compactor,
-    "log_context": _log_context,
-    "onramp": _onramp,
-    "reconciler": _reconciler,
-    "rollup": _rollup,
-    "watch": _watch,
+CONTEXT = Context(200_000)
+# An invocation of each function, given what puts its work beside metrics and a log.
+INVOCATIONS: dict[str, Callable[[Callable[[Any], Started[Any]]], object]] = {
+    "aggregator": lambda with_log: aggregator.handle({"Records": []}, CONTEXT, with_log(_aggregator())),
+    "api": lambda with_log: api.handle(request("/v1/health"), CONTEXT, with_log(_api())),
+    "biller": lambda with_log: biller.handle(CONTEXT, with_log(BudgetWorld().biller())),
+    "canary": lambda with_log: canary.handle(CONTEXT, with_log(test_canary.Setup().canary)),
+    "compactor": lambda with_log: compactor.handle({}, CONTEXT, with_log(World().jobs)),
+    "log_context": lambda with_log: log_context.handle(with_log(log_context.Look(KeeperSetup().keeper, dict))),
+    "onramp": lambda with_log: onramp.handle({"Records": []}, CONTEXT, with_log(test_arrivals.World().arrivals)),
+    "reconciler": lambda with_log: reconciler.handle(CONTEXT, with_log(World().jobs)),
+    "rollup": lambda with_log: rollup.handle({}, CONTEXT, with_log(_rollup())),
+    "watch": lambda with_log: watch.handle(with_log(WatchedRegion(now_s=test_watch.NOW_S).watch)),
 }
 
 
 @pytest.mark.parametrize("name", INVOCATIONS)
 def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: str) -> None:
     output = io.StringIO()
-    INVOCATIONS[name](Logger(service=f"one-line-{name}", stream=output))
+    logger, metrics = Logger(service=f"one-line-{name}", stream=output), EmfMetrics(service=name, stage="local")
+    answer = INVOCATIONS[name](lambda work: Started(work=work, metrics=metrics, logger=logger))
+    assert not isinstance(answer, dict) or answer.get("statusCode", 200) == 200
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["level"] for line in lines] == ["INFO"]
     # The message is constant; the rest are fields.

@@ -63,10 +63,6 @@ def put(world: SendersWorld, key: str, body: bytes) -> str:
     return info.etag
 
 
-def forged_notification(world: SendersWorld) -> str:
-    return notification("drop/b/1.ndjson", put(world, "drop/b/1.ndjson", LINE))
-
-
 def pointing_to(world: SendersWorld, key: str) -> str:
     put(world, key, A_LINE)
     return body_of("a/1", A_ACCOUNT, **location(key))
@@ -82,7 +78,7 @@ THEFTS: dict[str, Callable[[SendersWorld], str]] = {
     "drop-id": lambda _: body_of(drop_batch_id("data", "drop/b/1.ndjson", "e1"), A_ACCOUNT),
     "object": lambda world: pointing_to(world, "ingest/b/1.ndjson"),
     "part-of-a-log": lambda world: pointing_to(world, "ingest/logs/1.ndjson"),
-    "forged-notification": forged_notification,
+    "forged-notification": lambda world: notification("drop/b/1.ndjson", put(world, "drop/b/1.ndjson", LINE)),
 }
 
 
@@ -187,10 +183,6 @@ def test_the_canary_sends_its_own_batch_and_nothing_else(world: SendersWorld) ->
     for stolen in (body_of("b/1", B_ACCOUNT), body_of("canary:x", B_ACCOUNT), body_of("b/1", CANARY_ACCOUNT_ID)):
         world.deliver(stolen, f"{CANARY}:function")
     assert len(world.entries()) == 4
-    mine_is_accepted_beside_the_canary(world)
-
-
-def mine_is_accepted_beside_the_canary(world: SendersWorld) -> None:
     world.deliver(body_of("b/1", B_ACCOUNT), f"{B}:i-0abc")
     assert world.metered_bytes() == {CANARY_ACCOUNT_ID: CANARY_BYTES, B_ACCOUNT: 7}
 
