@@ -105,7 +105,7 @@ class Deployer:
             _make_asset_bucket(self._clients())
 
     def deploy(self, *, rollback_alarms: Sequence[str] = (), bake_min: int = 0) -> dict[str, dict[str, str]]:
-        """Deploy the stacks of the stage. A second call changes nothing.
+        """Deploy the stacks of the stage. A second call has no effect.
 
         Args:
             rollback_alarms: ARNs of alarms that roll the deployment back while it runs and bakes.

@@ -63,7 +63,7 @@ ROLLED_UP_S = 15 * MINUTE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBack:
-    """One thing that holds completeness back.
+    """One cause that holds completeness back.
 
     Attributes:
         what: In words.

@@ -1,4 +1,4 @@
-"""Times of records: decoded to epoch microseconds, admitted in a window (decision 0003)."""
+"""Times of records: decoded to epoch microseconds, and checked against the admission window (decision 0003)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MARKER_MARGIN_S = DAY_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """The admission window in force at processing.
+    """The admission window in force at processing time.
 
     Attributes:
-        window_s: Longest time by which a record's `start` may precede the message's SentTimestamp.
-        ahead_s: Longest time by which `start` may follow it.
+        window_s: Maximum time by which a record's `start` may precede the message's SentTimestamp.
+        ahead_s: Maximum time by which `start` may follow the SentTimestamp.
         floor_s: Records that start before this epoch second are too late even inside the window; 0 in a new stage. It
             is set when the window is widened, and never moved back, because markers of older batches may be gone.
     """
@@ -34,7 +34,7 @@ class Admission:
 
     @classmethod
     def of(cls, policy: Policy) -> Admission:
-        """Window of a stage's policy."""
+        """Admission window of a stage's policy."""
         return cls(window_s=policy.window_s, ahead_s=policy.ahead_s, floor_s=policy.admission_floor_s)
 
     def refusal(self, start_s: int, sent_at_ms: int) -> str | None:
@@ -48,11 +48,11 @@ class Admission:
 
 
 def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
-    """How long a marker must live at least, so that it outlives the last copy of its batch by a margin.
+    """Minimum life of a marker, so that it outlives the last copy of its batch by a margin.
 
     Args:
-        window_s: Admission window: a copy that is sent later is too late.
-        retention_s: How long a copy can stay in a queue. A redrive starts another full retention of the queue.
+        window_s: Admission window: a copy sent later is too late.
+        retention_s: Maximum time that a copy can stay in a queue. A redrive starts a new full retention in the queue.
     """
     return window_s + retention_s + _MARKER_MARGIN_S
 
@@ -80,9 +80,9 @@ _RFC3339 = re.compile(
 
 
 def rfc3339_us(text: str) -> int | None:
-    """Epoch microseconds of an RFC 3339 time, finer digits cut off; None if `text` is not one.
+    """Epoch microseconds of an RFC 3339 time, truncated; None if `text` is not such a time.
 
-    A leap second has no epoch second, so `23:59:60` is not a time here.
+    A leap second has no epoch second, so `23:59:60` is refused here.
     """
     return _parse(text) if len(text) <= MAX_TIME_CHARS else None
 

@@ -1,4 +1,4 @@
-"""Batches as the reader hands them to the commit: decoded, refused, or no batch at all."""
+"""Batches as the reader passes them to the commit: decoded, refused, or no batch at all."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RefusedRecord:
     """A record that is not metered.
 
     Attributes:
-        position: Its place in the batch, from 0.
+        position: Its position in the batch, from 0.
         reasons: Every problem found, as `(reason, detail)`; never empty.
-        raw: The record as it came, as JSON text (lone surrogates escaped), shortened to 4 KiB.
+        raw: The record as received, as JSON text (lone surrogates escaped), shortened to 4 KiB.
     """
 
     position: int
@@ -30,7 +30,7 @@ class RefusedRecord:
 
 
 class RecordRows(Protocol):
-    """Accepted records of one batch, in order. Only their decoder and the `RowCodec` know their form."""
+    """Accepted records of one batch, in order. Only their decoder and the `RowCodec` know their representation."""
 
     def __len__(self) -> int: ...
 
@@ -40,15 +40,15 @@ class ReadBatch:
     """A batch that was read.
 
     Attributes:
-        batch_id: Empty if it could not be read.
+        batch_id: Empty if the id could not be read.
         content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity); the
             SHA-256 of the message body if not all of them could be read.
         hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
-        retry_of: Id under which this content came first, by the message's word; empty if it is not a retry under
+        retry_of: Id under which this content came first, as the message states; empty if it is not a retry under
             another id.
-        object_key: Key of the object that has its records, by the message's word; empty if the message has them.
-        announced: The message is a notification of that object.
+        object_key: Key of the object with its records, as the message states; empty if the message contains them.
+        announced: Whether the message is a notification of that object.
     """
 
     batch_id: str
@@ -65,13 +65,13 @@ class ReadBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedBatch(ReadBatch):
-    """A batch that was read to its end and has at least one accepted record.
+    """A batch that was read completely and has at least one accepted record.
 
     Attributes:
-        usage: Exact totals of the accepted records; keys carry the own hour of each record and no `corrects`.
+        usage: Exact totals of the accepted records; keys have the own hour of each record and no `corrects`.
         refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
-        decoded_bytes: Size of the records after decompression, as it counts against the decode budget.
-        unknown_regions: Regions without a known billing prefix, whose names stand in for it; for a warning metric.
+        decoded_bytes: Size of the records after decompression, as counted against the decode budget.
+        unknown_regions: Regions without a known billing prefix, whose names replace it; for a warning metric.
     """
 
     rows: RecordRows
@@ -86,8 +86,8 @@ class Claim:
     """Id and content that a batch claims although its sender may not send it.
 
     Attributes:
-        batch_id: Empty if it could not be read.
-        content_hash, hash_version: As they would be if the sender were allowed.
+        batch_id: Empty if the id could not be read.
+        content_hash, hash_version: They are what the batch would have if its sender were allowed.
     """
 
     batch_id: str
@@ -101,11 +101,10 @@ class RefusedBatch(ReadBatch):
 
     Attributes:
         problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
-        missing_object: Whether it is refused only because the object that it points to is gone. With an accepted
-            marker under its id it is a duplicate instead.
+        missing_object: Whether it is refused only because the object to which it points is gone. If an accepted marker
+            exists under its id, it is a duplicate instead.
         evidence: The message body for the quarantine, shortened to 1 MiB.
-        claim: Id and content that it claims, if its sender may not send it. Such a batch has no id, and makes no
-            marker.
+        claim: Claimed id and content, if its sender may not send it. Such a batch has no id and makes no marker.
     """
 
     problems: tuple[tuple[str, str], ...]
@@ -134,10 +133,10 @@ class BatchReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Time for reading one delivery.
+    """Time limit for reading one delivery.
 
     Attributes:
-        final: Whether a batch that is not read by then is refused as `too_slow`; else it stays without a verdict.
+        final: Whether a batch that is not read by then is refused as `too_slow`; otherwise it stays without a verdict.
     """
 
     until: Deadline
@@ -150,9 +149,9 @@ class BatchReader(Protocol):
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        A fault that a sender can cause raises nothing: it becomes a `RefusedBatch`.
+        A fault that a sender can cause raises nothing; it becomes a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: The time is over, and the allowance is not final.
+            OutOfTimeError: The time has run out, and the allowance is not final.
             UnavailableError: The object that the message points to cannot be read now.
         """

@@ -1,4 +1,4 @@
-"""Envelopes of a batch: a message body is a batch message, a CloudEvent around one, or a notification from S3."""
+"""Envelopes of a batch: a message body is a batch message, a CloudEvent around one, or an S3 notification."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ Announced = CreatedObject | NoBatch | Problem
 
 
 def announced_objects(fields: Mapping[str, bytes]) -> list[Announced]:
-    """Objects that a message of S3 announces, direct or through EventBridge; nothing if S3 did not make the message."""
+    """Objects that an S3 message announces, directly or through EventBridge; empty if the message is not from S3."""
     if "Records" in fields:
         return _of_notification(fields)
     if fields.get("source") == b'"aws.s3"' and "detail" in fields:
@@ -105,7 +105,7 @@ def announced_objects(fields: Mapping[str, bytes]) -> list[Announced]:
 
 
 def announced_batch(found: Announced, *, bucket: str) -> BatchMessage | NoBatch:
-    """The batch that an announced object is, if it lies below `drop/` of the region's own bucket."""
+    """The batch of an announced object, if it lies below `drop/` in the region's own bucket."""
     if isinstance(found, NoBatch):
         return found
     if isinstance(found, CreatedObject):
@@ -122,7 +122,7 @@ def _of_notification(fields: Mapping[str, bytes]) -> list[Announced]:
 
 
 def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
-    """Of an event from EventBridge. Its key is not URL-encoded, unlike a notification's."""
+    """Whether it is an event from EventBridge. Its key is not URL-encoded."""
     values, _ = plain_values(fields)
     if values.get("detail-type") != "Object Created":
         return NoBatch(why="an event that creates no object")
@@ -139,7 +139,7 @@ def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
 def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version_id: str = "") -> BatchMessage:
     """Batch of an object below `drop/`. `key` is decoded; `etag` may have quotes.
 
-    The version only says which object to read; it is not part of the batch id.
+    The version only says which object to read, and is not part of the batch id.
     """
     etag = etag.strip('"')
     problems = key_problems(key, DROP_PREFIX)
@@ -229,7 +229,7 @@ def read_announcements(body: str) -> list[Announced]:
 
 
 def split_object(text: str) -> Fields | Problem:
-    """Split a JSON object into its fields, each as JSON text; returns the problem of a text that is not an object."""
+    """Split a JSON object into its fields, each as JSON text; returns the problem if the text is not an object."""
     try:
         return {name: bytes(raw) for name, raw in _split(text.encode()).items()}
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -247,7 +247,7 @@ def split_object(text: str) -> Fields | Problem:
 
 
 def is_batch_message(fields: Fields) -> bool:
-    """Whether an object is a batch message itself, and not an envelope around one."""
+    """Whether an object is itself a batch message, and not an envelope around one."""
     return not _BATCH_FIELDS.isdisjoint(fields)
 
 
@@ -302,7 +302,7 @@ _FIELD_BYTES = 8 * KIB
 
 
 def glance(body: str, *, bucket: str) -> BatchMessage | NoBatch | None:
-    """First batch that a message announces, without its records if they are long; None if that takes a full read."""
+    """First batch that a message announces, without its records if they are long; None if a full read is needed."""
     short = _shortened(body)
     return None if short is None else read_body(short, bucket=bucket)[0]
 

@@ -1,4 +1,4 @@
-"""Exact JSON: numbers are read as texts, so that no value is rounded, and each value has a canonical text."""
+"""Exact JSON: numbers are read as text, so no value is rounded, and each value has a canonical text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_DEPTH = 100
 
 
 class Number(str):
-    """A number as its JSON text. NaN and Infinity count, too: they are not JSON, but many writers produce them."""
+    """A number as its JSON text. NaN and Infinity also count: they are not JSON, but many writers produce them."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ _MAX_EXPONENT_DIGITS = 18
 
 
 class JsonError(ValueError):
-    """The text is not JSON (RFC 8259). The error stays inside this room: callers turn it into a problem."""
+    """The text is not JSON (RFC 8259). The error stays inside this room, because callers turn it into a problem."""
 
 
 class DepthError(JsonError):
@@ -41,7 +41,8 @@ class DepthError(JsonError):
 def parse_json(text: str) -> JsonValue:
     """Parse a JSON text; of a repeated key the last value counts.
 
-    NaN and lone surrogates are taken: they spoil only their own field, so they cost a record and not a batch.
+    NaN and lone surrogates are accepted here. They invalidate only their own field, so they cost a record and not a
+    batch.
 
     Raises:
         DepthError: The text is nested deeper than `MAX_DEPTH`.
@@ -86,7 +87,7 @@ def canonical_json(value: JsonValue) -> str:
 
 
 def canonical_number(text: str) -> str:
-    """Canonical text of a number: `1000` for `1e3`, `1000.0` and `1000`. NaN stays as it is."""
+    """Canonical text of a number: `1000` for `1e3`, `1000.0` and `1000`. NaN stays unchanged."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return text
@@ -105,7 +106,7 @@ def canonical_number(text: str) -> str:
 
 
 def readable_number(canonical: str) -> str:
-    """A canonical number as people write it: `12.5` for `125e-1`. Any other text stays as it is."""
+    """A canonical number as people write it: `12.5` for `125e-1`. Any other text stays unchanged."""
     match = _FRACTION.fullmatch(canonical)
     if match is None or len(canonical) > _MAX_PLAIN_DIGITS or int(match[3]) > _MAX_PLAIN_DIGITS:
         return canonical
@@ -115,7 +116,7 @@ def readable_number(canonical: str) -> str:
 
 
 def int64_of(canonical: str) -> int | None:
-    """Number of a canonical text; None if it is not whole or does not fit into a signed 64-bit integer."""
+    """Number of a canonical text; None if it is not an integer or does not fit into signed 64 bits."""
     if len(canonical) > _MAX_PLAIN_DIGITS or not canonical.lstrip("-").isdecimal():
         return None
     number = int(canonical)
@@ -125,7 +126,7 @@ def int64_of(canonical: str) -> int | None:
 def ascii_json(text: str) -> str:
     """Make JSON text safe to store and print: other than printable ASCII is escaped, tabs and line ends become spaces.
 
-    The JSON value stays the same: outside strings only white space changes, inside strings characters become escapes.
+    The JSON value is unchanged: outside strings only white space changes, inside strings characters become escapes.
     """
     return text if text.isascii() and text.isprintable() else _NOT_PLAIN.sub(_escape, text)
 
@@ -148,10 +149,10 @@ class FieldSpan(NamedTuple):
 
 
 def field_spans(text: str) -> list[FieldSpan]:
-    """Spans of the fields of the outermost object, in order; a repeated field has several.
+    """Spans of the fields of the outermost object, in order; a repeated field has several spans.
 
     Args:
-        text: A JSON object. For any other text the answer is meaningless.
+        text: A JSON object. For any other text the answer is undefined.
     """
     spans: list[FieldSpan] = []
     depth, name, start = 0, "", -1
@@ -170,7 +171,7 @@ def field_spans(text: str) -> list[FieldSpan]:
 
 
 def replaced(text: str, values: dict[str, str]) -> str:
-    """The object with new values for some fields, given as JSON texts; fields that it lacks are put first."""
+    """The object with new values for some fields, given as JSON texts; missing fields are inserted first."""
     spans = field_spans(text)
     for span in reversed(spans):
         if span.name in values:

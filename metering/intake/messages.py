@@ -1,6 +1,6 @@
-"""The batch message (docs/contract.md): its fields, and every problem of them.
+"""The batch message (docs/contract.md): its fields, and all their problems.
 
-A refused message keeps its id and source if they can be read, and its records are still read for their hash.
+A refused message keeps its id and source if they are readable, and its records are still read for their hash.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ObjectRecords:
 
     Attributes:
         sha256: Hex digest of the object's bytes as stored, lower case; empty if the message has none.
-        if_match: ETag that the object must have; empty if any ETag is right.
-        version_id: Version of the object that was announced; empty if the bucket has no versions.
+        if_match: ETag that the object must have; empty if any ETag is accepted.
+        version_id: Version of the announced object; empty if the bucket has no versions.
     """
 
     key: str
@@ -59,12 +59,12 @@ class BatchMessage:
     """One batch as a message announces it.
 
     Attributes:
-        batch_id: Empty if it could not be read.
+        batch_id: Empty if the id could not be read.
         record_count: None if it is missing or invalid.
-        records: The records or their place; None if neither could be read.
+        records: The records or their location; None if neither could be read.
         retry_of: Batch id under which this content came first, if the message is a retry under another id; else empty.
-        problems: Reasons to refuse it without regard to its records; empty for a valid message.
-        object_key: Key of the object with its records as the message says it, allowed or not; empty if it has none.
+        problems: Reasons to refuse the batch independent of its records; empty for a valid message.
+        object_key: Key of the object with its records as the message states it, allowed or not; empty if there is none.
     """
 
     batch_id: str
@@ -154,12 +154,12 @@ def _named_key(location: object) -> str:
 
 
 def readable_batch_id(value: object) -> str:
-    """`value` if it is a batch id, else an empty text."""
+    """`value` if it is a batch id, else an empty string."""
     return value if isinstance(value, str) and _BATCH_ID.fullmatch(value) else ""
 
 
 def key_problems(key: str, prefix: str) -> list[Problem]:
-    """Problems of an object's key: it must be below `prefix`, without `..` parts that climb out of it."""
+    """Problems of an object's key: it must lie below `prefix`, without `..` parts that leave it."""
     if not key.startswith(prefix) or ".." in key.split("/") or key == prefix:
         return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {quoted(key)}")]
     if len(key.encode("utf-8", errors="surrogatepass")) > _MAX_KEY_BYTES or not key.isprintable():
@@ -168,7 +168,7 @@ def key_problems(key: str, prefix: str) -> list[Problem]:
 
 
 def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[str, object], list[Problem]]:
-    """Values of the fields in the form that pydantic takes, without the field `but`; and the problems of the others."""
+    """Values of the fields as pydantic takes them, without the field `but`; and the problems of the others."""
     values: dict[str, object] = {}
     problems: list[Problem] = []
     for name, text in fields.items():
@@ -227,7 +227,7 @@ def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) ->
 
 
 def _plain(value: JsonValue) -> object:
-    """A value with its whole numbers as int, and others as NaN, which no field of a message takes."""
+    """A value with its integers as int, and other numbers as NaN, which no field of a message accepts."""
     if isinstance(value, Number):
         whole = int64_of(canonical_number(value))
         return float("nan") if whole is None else whole

@@ -58,10 +58,10 @@ class RecordBatchReader:
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        A fault that a sender can cause raises nothing: it becomes a `RefusedBatch`.
+        A fault that a sender can cause raises nothing; it becomes a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: The time is over, and the allowance is not final.
+            OutOfTimeError: The time has run out, and the allowance is not final.
             UnavailableError: The object that the message points to cannot be read now.
         """
         # All batches of a delivery share one budget of work, because a message can announce a hundred objects.
@@ -146,7 +146,7 @@ class RecordBatchReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """Outcome of one batch. `whole` says that all records were read, so that the content hash covers them."""
+    """Outcome of one batch. `whole` says that all records were read, so the content hash covers them."""
 
     message: BatchMessage
     delivery: Delivery
@@ -211,14 +211,14 @@ _SKEW_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgingReader:
-    """Reads by another reader, and refuses what a sender may not send.
+    """Wraps another reader, and refuses batches that their sender may not send.
 
-    A batch that is refused so gives up its id: no marker, source or later verdict of that id's owner comes of it. What
-    it says it is goes along as its claim. The sender of a dropped object that is accepted is its owner.
+    A batch refused for this reason loses its id: it causes no marker, source or later verdict of the id's owner. What
+    the batch states about itself is kept as its claim. The sender of an accepted dropped object is its owner.
 
     Attributes:
-        producers: The registry. What it allows may be as old as its cache; a refusal rests on a registry that was read
-            after the message was sent.
+        producers: The registry. A permission may be as old as the registry's cache. A refusal is based on a registry
+            that was read after the message was sent.
     """
 
     reader: BatchReader
@@ -229,7 +229,7 @@ class JudgingReader:
         """As `BatchReader.read`.
 
         Raises:
-            OutOfTimeError: The time is over, and the allowance is not final.
+            OutOfTimeError: The time has run out, and the allowance is not final.
             UnavailableError: The object that the message points to, or the registry, cannot be read now.
         """
         registry = self.producers.known()

@@ -1,7 +1,7 @@
-"""Rules for records (docs/contract.md, the record). Each rule stands here once, and reports every problem.
+"""Rules for records (docs/contract.md, the record). Each rule is implemented once, and reports every problem.
 
-The head of a record, its resource id, its bytes and its two times are judged separately, so that readers judge a value
-once that many records share.
+The head of a record, its resource id, its bytes and its two times are judged separately, so readers judge a value once
+that many records share.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Traffic:
     """Verdict of the rules on a head.
 
     Attributes:
-        usage_type: The record's own usage type, else the one of the table; empty if there are problems.
-        unknown_regions: Regions in `usage_type` without a known billing prefix, whose names stand in for it.
+        usage_type: The record's own usage type, else the table's; empty if there are problems.
+        unknown_regions: Regions in `usage_type` without a known billing prefix, whose names replace it.
     """
 
     problems: tuple[Problem, ...]
@@ -60,7 +60,7 @@ class Traffic:
 
 
 def traffic_of(head: Head) -> Traffic:
-    """Judge and classify a head, either with all its texts or as it is kept."""
+    """Judge and classify a head, either with its full strings or as stored."""
     head = kept_head(head)
     return _judge_cached(head) if is_short(head) else _judge(head)
 
@@ -78,7 +78,7 @@ def resource_problems(resource_id: Text) -> list[Problem]:
 
 
 def size_problems(size_bytes: Integer) -> list[Problem]:
-    """Problems of a number of bytes."""
+    """Problems of a byte count."""
     if not isinstance(size_bytes, int):
         return [_absent("bytes", Reason.INVALID_BYTES, size_bytes)]
     return [] if size_bytes >= 0 else [problem(Reason.INVALID_BYTES, f"{size_bytes} is below 0")]
@@ -163,7 +163,7 @@ def _judge(head: Head) -> Traffic:
 
 
 def _edge_problems(metered: Location, head: Head) -> list[Problem]:
-    """Problems of a metered side that is no region: only CloudFront's own records may have one, its edge."""
+    """Problems of a metered side that is not a region: only CloudFront's own records may have one, the edge."""
     _, service, direction, _, _, usage_type = head
     if metered.name == CLOUDFRONT and service == CLOUDFRONT_SERVICE:
         # No table maps an edge to a usage type: AWS bills edges by billing areas, which are not locations.

@@ -4,7 +4,7 @@ A record is a JSON object or a row. Its ten known fields are decoded one by one.
 as its JSON value, because the content hash covers it (docs/contract.md, content identity). As in Parquet, `null` equals
 a missing value.
 
-`WireRecord` is the fast decoder: a record that it takes, it decodes exactly as `decode_record` does. All other records
+`WireRecord` is the fast decoder: a record that it accepts is decoded exactly as by `decode_record`. All other records
 (with a float, a lone surrogate or a wrong type) go through `decode_record`.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """Value of a field that is not of the field's type: the canonical text of its JSON value."""
+    """Value of a field that has another type than the field: the canonical text of its JSON value."""
 
     json: str
 
@@ -49,12 +49,12 @@ class Undecodable:
 
 @dataclass(frozen=True, slots=True)
 class LongText:
-    """Stand-in for a text of a head that is longer than any valid one.
+    """Placeholder for a string in a head that is longer than any valid one.
 
     Attributes:
         start: Its first `LONG_START_CHARS` characters.
-        digest: SHA-256 of its `value` in the content hash, which tells it from other texts.
-        decoded: Whether it is a text, and not the canonical JSON of a value of another type.
+        digest: SHA-256 of its `value` in the content hash, which distinguishes it from other strings.
+        decoded: Whether it is a string, and not the canonical JSON of a value of another type.
     """
 
     start: str
@@ -79,7 +79,7 @@ Head = tuple[HeadText, HeadText, HeadText, HeadText, HeadText, HeadText]
 
 
 class WireRecord(msgspec.Struct, gc=False, rename={"from_location": "from", "to_location": "to"}):
-    """Record as msgspec decodes it. `start` and `end` are RFC 3339 text or epoch seconds, not yet parsed."""
+    """Record as decoded by msgspec. `start` and `end` are RFC 3339 text or epoch seconds, not yet parsed."""
 
     account_id: str | None = None
     service: str | None = None
@@ -95,10 +95,10 @@ class WireRecord(msgspec.Struct, gc=False, rename={"from_location": "from", "to_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactRecord:
-    """Record as `decode_record` decodes it.
+    """Record as decoded by `decode_record`.
 
     Attributes:
-        broken: If it is not a JSON object, the problem, and the bytes that stand for it in the content hash.
+        broken: If it is not a JSON object, the problem, and the bytes that represent it in the content hash.
     """
 
     account_id: Text = None
@@ -124,7 +124,7 @@ _SHORT_HEAD_CHARS = 512
 
 
 def is_short(head: Head) -> bool:
-    """Whether results for a head may be cached. Senders choose heads, so caching long ones lets them fill memory."""
+    """Whether results for a head may be cached. Caching long heads would let senders fill memory."""
     return sum([len(text) for text in head if text]) <= _SHORT_HEAD_CHARS
 
 
@@ -132,7 +132,7 @@ _RECORD_PROBLEM = problem(Reason.RECORD_NOT_AN_OBJECT, "a record is a JSON objec
 
 
 def decode_record(text: bytes) -> ExactRecord:
-    """Decode the text of one record. Any text gives a record: this never raises."""
+    """Decode the text of one record. Any text yields a record; this never raises."""
     lenient = text.decode("utf-8", errors="surrogateescape")
     try:
         value = parse_json(lenient)
@@ -253,9 +253,9 @@ _MAGIC = b"metering.content/1\n"
 
 
 class ContentHasher:
-    """Hashes a batch piece by piece; the hash does not depend on how the batch is cut into pieces.
+    """Hashes a batch piece by piece; the hash does not depend on how the batch is split.
 
-    A head whose texts are not kept in full is added by `add_written_head`, every other one by `add_heads`.
+    A head whose strings are not stored in full is added by `add_written_head`, every other one by `add_heads`.
     """
 
     __slots__ = ("_records", "_streams")
@@ -294,7 +294,7 @@ class ContentHasher:
         self._streams[7].update(position.to_bytes(4, "little") + bytes([column]) + entry)
 
     def hexdigest(self) -> str:
-        """Content hash of all records that were added."""
+        """Content hash of all added records."""
         whole = sha256(_MAGIC + self._records.to_bytes(8, "little"))
         for stream in self._streams:
             whole.update(stream.digest())
@@ -302,7 +302,7 @@ class ContentHasher:
 
 
 def value_bytes(value: Text) -> bytes:
-    """The bytes of a `value` of the specification above."""
+    """The bytes of a `value` as specified above."""
     if value is None:
         return b"\0\0\0\0\0"
     if isinstance(value, Undecodable):
@@ -316,7 +316,7 @@ def value_start(kind: int, size_bytes: int) -> bytes:
 
 
 def kept_head(head: Head) -> Head:
-    """The head as it may be kept: a `LongText` replaces each text that is longer than any valid one."""
+    """The head as it may be stored: a `LongText` replaces each string that is longer than any valid one."""
     if max([len(text) for text in head if text], default=0) <= MAX_HEAD_CHARS:
         return head
     account_id, service, direction, from_text, to_text, usage_type = map(_kept, head)
@@ -333,7 +333,7 @@ def _kept(text: HeadText) -> HeadText:
 
 
 def written_head(head: Head) -> Sequence[bytes]:
-    """The `value` of each field of a head that has all its texts."""
+    """The `value` of each field of a head that has its full strings."""
     return [value_bytes(text) for text in head if not isinstance(text, LongText)]
 
 

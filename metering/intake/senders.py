@@ -1,4 +1,4 @@
-"""Producers of a region, what each owns, and the judgement of a batch by its sender."""
+"""Producers of a region, what each owns, and the check of a batch against its sender."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _AFTER_NAME = ("/", ":")
 
 
 def is_producer_name(name: str) -> bool:
-    """Whether a producer may be called so."""
+    """Whether a producer may have this name."""
     return _NAME.fullmatch(name) is not None and name not in _RESERVED
 
 
 def role_of(sender_id: str) -> str:
-    """Unique id of the role or user behind a SenderId. What follows its colon is the session, which callers choose."""
+    """Unique id of the role or user in a SenderId. The rest is a session name, chosen by callers."""
     return sender_id.partition(":")[0]
 
 
@@ -47,8 +47,8 @@ class Producer:
     """A registered producer.
 
     Attributes:
-        name: What it is called; part of all that it owns.
-        role_id: Unique id of its role, as SQS says it of a sender.
+        name: Its name, with which everything that it owns begins.
+        role_id: Unique id of its role, as in SQS's SenderId.
         accounts: Accounts that it may meter; None for all.
     """
 
@@ -67,21 +67,21 @@ class Producer:
         return key.startswith(f"{INGEST_PREFIX}{self.name}/")
 
     def owns_dropped(self, key: str) -> bool:
-        """Whether an object below `drop/` is its own."""
+        """Whether the producer owns an object below `drop/`."""
         return key.startswith(f"{DROP_PREFIX}{self.name}/")
 
     def foreign_accounts(self, accounts: Iterable[str]) -> list[str]:
-        """Those of the accounts that it may not meter, sorted."""
+        """The given accounts that it may not meter, sorted."""
         return [] if self.accounts is None else sorted(set(accounts) - self.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSenders:
-    """Unique ids of the roles of the service itself, which the stacks know.
+    """Unique ids of the service's own roles, which the stacks know.
 
     Attributes:
-        operators: May send again for another sender, and meter log files by hand.
-        onramp: Sends the parts of log files. Empty in a region without log sources.
+        operators: It may send again for another sender, and meter log files by hand.
+        onramp: It sends the parts of log files. Empty in a region without log sources.
     """
 
     operators: frozenset[str] = frozenset()
@@ -90,10 +90,10 @@ class ServiceSenders:
 
 
 def encode_services(*, operators: Iterable[str], onramp: str, canary: str) -> str:
-    """The service's own senders as one JSON text, for the environment of a function and an output of its stack.
+    """The service's own senders as one JSON text, for a function's environment and a stack output.
 
     Args:
-        operators: Unique ids of roles, as SQS says them of its senders.
+        operators: Unique ids of roles, as in SQS's SenderIds.
         onramp: Likewise; empty in a region without log sources.
         canary: Likewise.
     """
@@ -102,7 +102,7 @@ def encode_services(*, operators: Iterable[str], onramp: str, canary: str) -> st
 
 
 def decode_services(text: str) -> ServiceSenders:
-    """The service's own senders from the text of `encode_services`.
+    """The service's own senders, decoded from the text of `encode_services`.
 
     Raises:
         ValueError: `encode_services` did not write the text.
@@ -122,7 +122,7 @@ class Registry:
     """The producers of a region as they were read at one moment.
 
     Attributes:
-        read_ms: When the reading began, epoch milliseconds.
+        read_ms: When the read began, epoch milliseconds.
     """
 
     producers: Mapping[str, Producer]
@@ -167,12 +167,12 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The sender that a delivery is judged by.
+    """The sender by which a delivery is judged.
 
     Attributes:
-        sender_id: Who sent it first: the sender, or the one that an operator states for a retry or a redrive.
-        retried: The service made this message, and its id, of what is in quarantine. No other message may have the id
-            of a retry.
+        sender_id: First sender: the message's own, or the one that an operator states for a retry or a redrive.
+        retried: Whether the service made this message, and its id, from quarantined content. No other message may have
+            the id of a retry.
     """
 
     sender_id: str
@@ -189,7 +189,7 @@ def statement(sender: Judged) -> str:
 
 
 def judged_sender(delivery: Delivery, services: ServiceSenders) -> Judged:
-    """The sender that a delivery is judged by. Only an operator may state another one; of others, it is ignored."""
+    """The sender by which a delivery is judged. Only an operator may state another one."""
     stated = delivery.stated_sender
     if stated and role_of(delivery.sender_id) in services.operators:
         return Judged(sender_id=stated.removeprefix(_RETRIED), retried=stated.startswith(_RETRIED))
@@ -225,7 +225,7 @@ class _Judge:
         return iter([f"{quoted(role_id)} is no registered producer"])
 
     def _of_announced(self, producer: Producer | None) -> Iterator[str]:
-        """A notification. S3 itself is no producer: then the object says whose it is, for only its owner can put it."""
+        """A notification. S3 is not a producer: the object's prefix names the owner, who alone can put it."""
         key = self.batch.object_key
         owner = producer or self.registry.of_dropped(key)
         if owner is None:
@@ -259,7 +259,7 @@ class _Judge:
             yield f"{producer.name} does not own account {', '.join(foreign[:_NAMED])}{more}"
 
     def _metered(self) -> set[str]:
-        """Accounts that would be metered. Refused records are not, and are judged again when they are retried."""
+        """Accounts that would be metered. Refused records are judged again when retried."""
         return {key.account_id for key in self.batch.usage} if isinstance(self.batch, DecodedBatch) else set()
 
     def _of_canary(self) -> Iterator[str]:
@@ -269,7 +269,7 @@ class _Judge:
             yield "the canary meters its own account only"
 
     def _of_onramp(self) -> Iterator[str]:
-        """Parts of log files, of any account. A person's `metering ingest` sends them as the function does."""
+        """Parts of log files, of any account. `metering ingest` sends them like the function."""
         batch = self.batch
         retried = self.sender.retried and batch.batch_id.startswith(_RETRY_IDS)
         if not self._may_read(batch.object_key.startswith(LOG_PARTS_PREFIX), retried=retried):

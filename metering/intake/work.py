@@ -1,4 +1,4 @@
-"""Limits of the work for reading one delivery, and the reasons of refusals."""
+"""Limits of the work for reading one delivery, and the reasons for refusals."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def quoted(value: str, limit: int = 60) -> str:
-    """`value` as quoted ASCII for a detail, cut to `limit` characters."""
+    """`value` as quoted ASCII for a detail, shortened to `limit` characters."""
     return ascii(value if len(value) <= limit else value[: limit - 3] + "...")
 
 
@@ -127,13 +127,13 @@ _LOOK_EVERY_BYTES = 64 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkLimits:
-    """Most work for one delivery.
+    """Limits of the work for one delivery.
 
     Attributes:
         members: gzip members and zstd frames.
-        patient_bytes: Bytes of lines that the fast parser does not take.
-        head_bytes: Bytes that are kept of distinct heads. Valid heads have 410 bytes at most, so 50,000 of them fit.
-        hashed_bytes: Bytes of distinct heads with texts that are longer than any valid one.
+        patient_bytes: Bytes of lines that the fast parser rejects.
+        head_bytes: Bytes stored for distinct heads. Valid heads have at most 410 bytes, so 50,000 of them fit.
+        hashed_bytes: Bytes of distinct heads with strings that are longer than any valid one.
         group_bytes: Unpacked bytes of one Parquet row group in the columns that are read. 50,000 valid records have
             126 MB at most, with resource ids of 512 characters of 4 bytes each.
     """
@@ -168,8 +168,8 @@ class ReadLimits:
     """Limits of one batch and of one delivery.
 
     Attributes:
-        batch_records: Most records in a batch, in any form (docs/contract.md).
-        object_bytes: Greatest size of an object's records after decompression (setting `object_bytes`).
+        batch_records: Maximum records in a batch, in any form (docs/contract.md).
+        object_bytes: Maximum size of an object's records after decompression (setting `object_bytes`).
     """
 
     batch_records: int = MAX_RECORDS
@@ -178,7 +178,7 @@ class ReadLimits:
 
 
 class Work:
-    """Work that was done for one delivery, counted against its limits.
+    """Work done for one delivery, counted against its limits.
 
     Each method raises BatchRefusedError beyond its limit, and `look` raises OutOfTimeError beyond the deadline.
     """
@@ -201,7 +201,7 @@ class Work:
 
         Raises:
             OutOfTimeError: The time is over.
-            BatchRefusedError: The time is over, and the allowance is final.
+            BatchRefusedError: The time has run out, and the allowance is final.
         """
         if self._allowance.until.remaining_ms() > 0:
             return
@@ -215,7 +215,7 @@ class Work:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"more than {self.limits.stored_bytes} bytes as stored")
 
     def unpack(self, packed_bytes: int, unpacked_bytes: int) -> None:
-        """Count bytes that a decompressor took, and bytes that it made of them."""
+        """Count bytes that a decompressor consumed, and bytes that it produced."""
         self._unpacked_bytes += 2 * unpacked_bytes - packed_bytes
         if self._unpacked_bytes < -_IDLE_BYTES:
             raise _too_slow("stored bytes that unpack to next to nothing")
@@ -232,7 +232,7 @@ class Work:
             raise _too_slow(f"more than {self.limits.blank_lines} blank lines")
 
     def take_pains(self, size_bytes: int) -> None:
-        """Count a line that needs the patient parser, and look at the clock now and then."""
+        """Count a line that needs the slow parser, and check the clock regularly."""
         self._patient_bytes += size_bytes
         if self._patient_bytes > self.limits.patient_bytes:
             raise _too_slow(f"more than {self.limits.patient_bytes} bytes of records that are hard to parse")
@@ -241,7 +241,7 @@ class Work:
             self.look()
 
     def hash(self, size_bytes: int) -> None:
-        """Count the bytes of a head with texts that are too long, which is hashed but not kept."""
+        """Count the bytes of a head with too long strings, which is hashed but not stored."""
         self._hashed_bytes += size_bytes
         if self._hashed_bytes > self.limits.hashed_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {self.limits.hashed_bytes} bytes")

@@ -1,4 +1,4 @@
-"""The cleaners: they delete what compaction has replaced (P30), and objects of commits that were never made (P32)."""
+"""The cleaners delete objects that compaction has replaced (P30), and objects of commits that were never made (P32)."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Cleaner:
     """Removes the staging objects and pointers that compaction has made superfluous.
 
     Attributes:
-        wait_s: Time between the end of a run and its cleaning. It spares slow readers a restart.
+        wait_s: Time between the end of a run and its cleaning. The delay spares slow readers a restart.
         commit_life_s: How long the item of a cleaned commit stays: as long as markers do.
-        threads: Pointers and commits that are written at once.
-        reserve_ms: With less time left, no further run is begun.
+        threads: Pointers and commits that are written concurrently.
+        reserve_ms: With less time left, no further run is started.
     """
 
     items: ItemStore
@@ -70,7 +70,7 @@ class Cleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> CleaningResult:
-        """Clean the runs that are due, oldest first. The next call cleans those that this one does not reach.
+        """Clean the runs that are due, oldest first. The next call cleans the runs that this one does not reach.
 
         Raises:
             LedgerCorruptError: A commit waits or is pending although its last hours were taken (an alert was sent), or
@@ -102,7 +102,7 @@ class Cleaner:
         return list(long_done(reversed(uncleaned), wait_ms=self.wait_s * 1000, now_ms=self.clock.now_ms()))
 
     def _keep(self, shard: int, left: deque[Run]) -> None:
-        """Write down since when the oldest run that is left has been due."""
+        """Store since when the oldest remaining run has been due."""
         due_ms = (left[0].done_at_ms or 0) + self.wait_s * 1000 if left else None
         cleaning = Cleaning(chain=lake_chain(shard), looked_s=self.clock.now_ms() // 1000, due_ms=due_ms)
         self.retrier.call(lambda: cleaning.keep(self.items))
@@ -191,11 +191,11 @@ class _Pass:
     """One pass over the objects.
 
     Attributes:
-        from_s: Objects that were written before it are left out, but for those of this second.
-        to_s: Objects that were written after it are too young.
-        after: Keys up to this one are left out; then the last key that was handed out.
+        from_s: Objects written before this time are skipped, except those of this second.
+        to_s: Objects written after this time are too young.
+        after: Keys up to this one are skipped; then the last key that was returned.
         cut: Whether the pass ended early, because time was short.
-        unsure: Whether it left something, because the outcome of a fence is unknown.
+        unsure: Whether it left an object, because the outcome of a fence is unknown.
     """
 
     from_s: int
@@ -207,24 +207,26 @@ class _Pass:
 
 
 def quarantine_age_s(commit_life_s: int) -> int:
-    """Greatest age of an orphan's quarantine object: safely below the age of a commit whose item has expired.
+    """Maximum age of an orphan's quarantine object: safely below the age of a commit whose item has expired.
 
-    The item of a cleaned commit lives `commit_life_s`. If it is missing before four fifths of that, it never existed.
+    The item of a cleaned commit lives `commit_life_s`. If the item is missing before four fifths of that, it never
+    existed.
     """
     return commit_life_s * 4 // 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanCleaner:
-    """Fences commits that left objects but no commit item, and deletes what they left.
+    """Fences commits that left objects but no commit item, and deletes these objects.
 
     Attributes:
-        age_s: Younger objects are skipped: their commit is probably on its way. Safety does not need it.
-        quarantine_age_s: Older quarantine objects are never deleted: the item of their commit may have expired.
+        age_s: Younger objects are skipped, because their commit is probably on its way. Safety does not depend on this
+            limit.
+        quarantine_age_s: Older quarantine objects are never deleted, because the item of their commit may have expired.
         every_s: Time between two passes over new objects.
         whole_every_s: Time between two passes over all objects.
-        threads: Blocks of commits that are judged at once.
-        reserve_ms: With less time left, no further commits are judged.
+        threads: Blocks of commits that are checked concurrently.
+        reserve_ms: With less time left, no further commits are checked.
     """
 
     items: ItemStore
@@ -240,11 +242,12 @@ class OrphanCleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, whole: bool = False) -> int:
-        """Judge what is old enough and was not judged yet; once a day, everything. Returns the number of deletions.
+        """Check objects that are old enough and not yet checked; once a day, all. Returns the number of deletions.
 
         Raises:
-            UnavailableError: Listing or reading had no answer; the next call does the rest.
-            LedgerCorruptError: Commits cannot be read. Their objects were kept, and all others were judged.
+            UnavailableError: A listing or read got no answer; the next call does the rest.
+            LedgerCorruptError: Commits cannot be read. Objects of unreadable commits were kept, and all others were
+                checked.
         """
         now_s = self.clock.now_ms() // 1000
         known = self._passes()
@@ -346,7 +349,7 @@ class OrphanCleaner:
         return found.staged if commit.expires_at_s is not None else []
 
     def _fence(self, each: _Pass, commit_id: str) -> bool:
-        """True only if this call has surely aborted the commit: its transaction cannot land any more."""
+        """True only if this call has surely aborted the commit: its transaction can no longer land."""
         fence = CommitRecord(commit_id=commit_id, state="aborted").to_item()
         try:
             self.items.put(Put(table=Table.LEDGER, item=fence, condition=Absent()))
@@ -359,5 +362,5 @@ class OrphanCleaner:
 
 
 def _after(prefix: str) -> str:
-    """The first text after all keys with a prefix that ends in a slash."""
+    """The first string after all keys with a prefix that ends in a slash."""
     return f"{prefix[:-1]}0"

@@ -1,7 +1,7 @@
 """Compaction: a chain of runs in each shard, `L<shard>`, each with an immutable plan (P19 to P24).
 
-Any number of processes may compact at once, and any of them may die at any call: the run item with its plan is the
-claim, and the next process works on the same plan. The protocol fixes the order of calls; it must not change.
+Any number of processes may compact at once, and any of them may die at any call. The run item with its plan is the
+claim, and the next process works on the same plan. The protocol prescribes the order of calls; it must not change.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class CompactionResult:
     """Result of one call of `Compactor.run`.
 
     Attributes:
-        runs: Runs that this call brought to `done`.
-        hours, files, rows: Published by this call; hours that another process published are not counted.
+        runs: Runs that this call set to `done`.
+        hours, files, rows: Hours published by this call; hours that another process published are not counted.
         finished: Whether nothing is due any more; False if time ran out.
     """
 
@@ -84,7 +84,7 @@ class WorkTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Marked:
-    """A pointer after it was marked, or what is wrong with it."""
+    """A pointer after it was marked, or the contradiction found in it."""
 
     pointer: Pointer | None = None
     wrong: str = ""
@@ -111,7 +111,7 @@ class RunWork:
 
         Raises:
             RunOverError: Another process has finished the run.
-            OutOfTimeError: There is no time for the next step.
+            OutOfTimeError: Too little time is left for the next step.
             LedgerCorruptError: The ledger contradicts the plan; an alert was sent.
             UnavailableError: The outcome of a call is unknown.
         """
@@ -172,7 +172,7 @@ class RunWork:
         return run_name(self.run.shard, self.run.number)
 
     def _free_or_ours(self) -> Condition:
-        """Condition that the pointer exists and that no other run has marked it."""
+        """Condition that the pointer exists and no other run has marked it."""
         ours = Equals(attribute="run", value=self._name)
         return AllOf((_THERE, AnyOf((Absent(attribute="run"), ours))))
 
@@ -260,8 +260,8 @@ class Compactor:
     """Turns staging objects into lake files.
 
     Attributes:
-        threads: Pointers and pending entries of one run that are written at once.
-        reserve_ms: With less time left, no further step is begun.
+        threads: Pointers and pending entries of one run that are written concurrently.
+        reserve_ms: With less time left, no further step is started.
     """
 
     items: ItemStore
@@ -285,11 +285,12 @@ class Compactor:
         Args:
             deadline: End of the process.
             closing: Months whose hours are all due, whatever the policy says. Months that are closing or closed in the
-                ledger are always treated so.
-            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
+                ledger are always treated this way.
+            shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
 
         Raises:
-            LedgerCorruptError: The ledger contradicts the protocol. All work that does not depend on it was done.
+            LedgerCorruptError: The ledger contradicts the protocol. All work that does not depend on the contradiction
+                was done.
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, closing=closing)
@@ -307,12 +308,12 @@ class Compactor:
         return turn.tally.result(finished=finished)
 
     def resume(self, deadline: Deadline) -> CompactionResult:
-        """Finish the runs that are planned, and plan none: after a restore, before the chains are lifted (P41).
+        """Finish planned runs, and plan no new ones: after a restore, before the chains are lifted (P41).
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were resumed.
             UnavailableError: The outcome of a call is unknown; the next process resumes.
-            OutOfTimeError: There is no time for the next step.
+            OutOfTimeError: Too little time is left for the next step.
         """
         turn = _Turn(deadline=deadline, closing=frozenset())
         for shard in self._shards(None):
@@ -392,7 +393,7 @@ class Compactor:
         return make_plan(shard, backlog, now_s=now_s, policy=self.policy, closing=closing)
 
     def _pending(self, shard: int, turn: _Turn) -> Iterator[Pending]:
-        """Pending commits. One that cannot be read is left out, like one that waits: its rows stay in staging."""
+        """Pending commits. An unreadable commit is left out, like a waiting one, so its rows stay in staging."""
         for item in pending_in(self.items, shard):
             with turn.contradictions.noted():
                 yield Pending.from_item(item)

@@ -46,7 +46,7 @@ class Plan(StoredDocument):
     """Plan of one run.
 
     Attributes:
-        last: Commits of which the plan takes all remaining hours: cleaning the run removes their staging objects.
+        last: Commits whose remaining hours are all in the plan: cleaning the run removes their staging objects.
     """
 
     shard: int
@@ -64,14 +64,14 @@ class Plan(StoredDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionPolicy:
-    """When an hour is compacted, and how much at once. Safety does not depend on it.
+    """When an hour is compacted, and how much at once. Safety does not depend on this policy.
 
     Attributes:
         file_rows: Rows of a full lake file. 12 million rows of about 14 bytes are about 170 MB.
-        run_rows: Most rows of one run; a single file may exceed it.
-        run_pairs: Most pairs of commit and hour of one run: each pair is marked by one write.
+        run_rows: Maximum rows of one run; a single file may exceed it.
+        run_pairs: Maximum pairs of commit and hour of one run: each pair is marked by one write.
         wait_today_s: How long an hour of the current day waits for a full file.
-        wait_older_s: How long an older hour waits, so that late data does not make small files for ever.
+        wait_older_s: How long an older hour waits, so that late data does not keep making small files.
     """
 
     file_rows: int
@@ -92,13 +92,13 @@ class CompactionPolicy:
         )
 
     def everything(self) -> CompactionPolicy:
-        """The same sizes, but everything pending is due: nothing waits for a full file."""
+        """The same sizes, but everything pending is due, and nothing waits for a full file."""
         # Negative, so that commits of a process whose clock is ahead are due, too.
         return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 
 class _Pair(NamedTuple):
-    """Rows and bytes of a commit in an hour that no run has taken. In the order in which files take commits."""
+    """Rows and bytes of a commit in an hour that no run has taken. The order in which files take commits."""
 
     created_at_ms: int
     commit_id: str
@@ -111,7 +111,8 @@ class Backlog:
 
     Args:
         pending: Entries of pending commits. Only the hours in their `hours` may be planned.
-        waiting: Ids of commits that are left out, since they still wait for the roll-up (P24). Taken after the entries.
+        waiting: Ids of commits that are left out, because they still wait for the roll-up (P24). Taken after the
+            entries.
     """
 
     def __init__(self, pending: Iterable[Pending], waiting: Callable[[], Collection[str]] = frozenset) -> None:
@@ -131,7 +132,7 @@ class Backlog:
 
     @property
     def oldest_ms(self) -> int | None:
-        """When the oldest commit was made; None without any."""
+        """When the oldest commit was made; None without commits."""
         return min((pair.created_at_ms for pairs in self.hours.values() for pair in pairs), default=None)
 
 
@@ -142,7 +143,7 @@ def make_plan(
 
     Args:
         shard: Shard to plan for.
-        backlog: What is pending in it.
+        backlog: The shard's pending pairs.
         now_s: Now, epoch seconds.
         policy: Decides which hours are due.
         closing: Months whose hours are all due, whatever the policy says.
@@ -175,7 +176,7 @@ def _due_files(
 
 
 def _cut(pairs: Iterable[_Pair], policy: CompactionPolicy) -> Iterator[PlanFile]:
-    """Fill one file after the other. The rows that a commit has in an hour stay together."""
+    """Fill one file after the other. All rows of a commit in an hour stay in one file."""
     commits: list[str] = []
     rows = total_bytes = 0
     for pair in pairs:

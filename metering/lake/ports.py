@@ -51,14 +51,14 @@ class TimeSlice:
     """Rows whose time lies in `[from_s, to_s)`, epoch seconds.
 
     The time of a row is its start. A correction (a row booked in another hour than its own) has the start of its booked
-    hour as its time, so adjacent slices hold each row once.
+    hour as its time, so adjacent slices contain each row exactly once.
     """
 
     from_s: int
     to_s: int
 
     def parts(self, hour_s: int) -> bool:
-        """Whether the slice begins or ends inside a booked hour, so that it may take some rows of it and not others."""
+        """Whether the slice begins or ends inside a booked hour, so it may take only some of the hour's rows."""
         return hour_s < self.from_s < hour_s + HOUR_S or hour_s < self.to_s < hour_s + HOUR_S
 
     def takes_corrections(self, hour_s: int) -> bool:
@@ -76,9 +76,9 @@ class RowQuery:
     """A sum over rows, by groups.
 
     Attributes:
-        columns: Lake columns or `own_hour` to group by, in order; without any there is one total.
-        where: Column and the values that a row may have in it. Row groups that cannot match are skipped.
-        times: Restricts the hours that it cuts to the rows that it takes; None for all rows of the sources.
+        columns: Lake columns or `own_hour` to group by, in order; without any, there is one total.
+        where: Column -> values that a row may have in it. Row groups that cannot match are skipped.
+        times: Restricts partly covered hours to the rows of this slice; None for all rows of the sources.
     """
 
     columns: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ def batches_of(groups: Mapping[Group, Total]) -> dict[str, Total]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedBatch:
-    """A batch's rows on their way into a staging object.
+    """A batch's rows to be written into a staging object.
 
     Attributes:
         rebooked: Own hour -> booked hour, for records of closed months. All other records are booked in their own hour.
@@ -133,7 +133,7 @@ class MergedFile:
     """A lake file that is ready to be put. `rows`, `bytes` and `summary` were counted while it was written.
 
     Attributes:
-        summary: Content of the object with the file's totals, a row a usage key.
+        summary: Content of the object with the file's totals, one row per usage key.
     """
 
     content: bytes | Path
@@ -150,12 +150,13 @@ class LakeWriter(Protocol):
     ) -> AbstractContextManager[MergedFile]:
         """Write one lake file: all rows of these staging objects that are booked in `hour_s`, sorted.
 
-        The content lives as long as the context. Memory use does not grow with the number of rows.
+        The content exists as long as the context. Memory use does not grow with the number of rows.
 
         Args:
             hour_s: Start of the hour.
             staging_keys: Keys of the objects.
-            in_part: Keys of those that have few rows of the hour, and perhaps many others: they need not be read whole.
+            in_part: Keys of objects with few rows of the hour, and perhaps many others, which need not be read
+                completely.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -178,7 +179,8 @@ class StagedUsage(Protocol):
 class UsageRows(Protocol):
     """Usage of an hour: each usage key once, in the order of files and digests (`usage_digest.row_place`).
 
-    Only a few rows at a time are Python's, so an hour of millions of keys takes little more than its columns.
+    Only a few rows at a time are Python objects, so an hour of millions of keys takes little more memory than its
+    columns.
     """
 
     def __len__(self) -> int: ...
@@ -190,7 +192,7 @@ class LakeReader(Protocol):
     """Reads rows of lake files and staging objects."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals of the sources' rows by the query's columns. They are counted from rows, not from the ledger.
+        """Exact totals of the sources' rows by the query's columns. They are counted from rows.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -198,17 +200,17 @@ class LakeReader(Protocol):
         """
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """The same, each group once, in no order: for who does not hold them.
+        """The same, each group once, in no order: for callers that do not keep the groups.
 
         Raises:
-            ObjectMissingError, ObjectDamagedError: As `totals`, before the first group.
+            ObjectMissingError, ObjectDamagedError: As for `totals`, before the first group.
         """
 
     def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """The same, of one part of the rows after the other, so that few groups are held. A group may come many times.
+        """The same, one part of the rows after the other, so few groups are in memory. A group may come many times.
 
         Raises:
-            ObjectMissingError, ObjectDamagedError: As `totals`; what came before is worth nothing.
+            ObjectMissingError, ObjectDamagedError: As for `totals`; groups yielded before are then invalid.
         """
 
     def hour_usage(
@@ -223,9 +225,9 @@ class LakeReader(Protocol):
         Args:
             hour_s: Start of the hour.
             sources: All of this hour.
-            batches: Is given the groups of `BATCH_QUERY` of one source after the other, while the sources are read, so
-                that each is read once. A batch whose rows are in several sources comes several times. After an error,
-                what it was given is worth nothing.
+            batches: Receives the groups of `BATCH_QUERY`, source by source, while the sources are read, so that each is
+                read once. A batch with rows in several sources is passed several times. After an error, the groups
+                passed so far are invalid.
 
         Raises:
             ObjectMissingError, ObjectDamagedError: As `totals`.
@@ -233,13 +235,13 @@ class LakeReader(Protocol):
 
 
 class TotalsReader(Protocol):
-    """Reads the totals of a lake file, a line a usage key, without reading its rows."""
+    """Reads the totals of a lake file, one line per usage key, without reading its rows."""
 
     def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of a file, by account and key.
 
-        They come from the object beside the file. Where it is missing, damaged, or does not add up to the file's rows
-        and bytes, they are counted from the rows.
+        They come from the object beside the file. If that object is missing, damaged, or does not add up to the file's
+        rows and bytes, they are counted from the rows.
 
         Raises:
             ObjectMissingError: The file itself is gone.
@@ -259,7 +261,7 @@ class UsageFile:
     """An object of a frozen month that is ready to be put.
 
     Attributes:
-        rows: Its number of rows: a row is a usage key, of an hour or of a day.
+        rows: Number of rows; a row is a usage key of an hour or of a day.
         digest: Digest of its rows in their order (`usage_digest`), never of its bytes.
     """
 
@@ -274,7 +276,7 @@ class MonthFiles:
 
     Attributes:
         accounts: All rows of its hours, sorted by account, key, `corrects` and hour.
-        days: The same, summed by day: the hour of a row is the first of its day.
+        days: The same, summed by day: a row's hour is the first of its day.
     """
 
     accounts: UsageFile
@@ -286,9 +288,9 @@ class DayBatch:
     """Some day totals of a closed month, column by column, sorted by account, key, `corrects` and day.
 
     Attributes:
-        key: Place in `keys` of each row.
-        corrects_s: Hour that each row corrects, epoch seconds; None if it corrects none.
-        day_s: Start of the day that each row is booked in, epoch seconds.
+        key: Each row's index in `keys`.
+        corrects_s: Hour that each row corrects, epoch seconds; None if the row is not a correction.
+        day_s: Start of the day in which each row is booked, epoch seconds.
     """
 
     keys: Sequence[UsageKind]
@@ -301,7 +303,7 @@ class DayBatch:
 
 
 def rows_of_days(batches: Iterable[DayBatch]) -> Iterator[tuple[UsageKey, Total]]:
-    """The rows of batches one by one; the hour of a key is the first of its day."""
+    """The rows of batches one by one; a key's hour is the first of its day."""
     for batch in batches:
         columns = (batch.account_id, batch.key, batch.corrects_s, batch.day_s, batch.bytes, batch.records)
         for account_id, place, corrects_s, day_s, size, records in zip(*columns, strict=True):
@@ -334,20 +336,20 @@ class FrozenFiles(FrozenReader, Protocol):
     """Makes and measures the objects of a closed month."""
 
     def hour_file(self, rows: UsageRows) -> UsageFile:
-        """The object of one hour: a row a usage key, sorted by account, key and `corrects`."""
+        """The object of one hour: one row per usage key, sorted by account, key and `corrects`."""
 
     def month_files(self, hours: Iterable[FrozenHour]) -> AbstractContextManager[MonthFiles]:
-        """The objects of a whole month, made of the objects of its hours by an external sort.
+        """The objects of a whole month, made from the objects of its hours by an external sort.
 
-        The contents live as long as the context. Memory does not grow with the month.
+        The contents exist as long as the context. Memory does not grow with the month.
 
         Raises:
             ObjectMissingError: The object of an hour is gone.
-            ObjectDamagedError: It cannot be decoded, or its rows are not those of its digest.
+            ObjectDamagedError: An object cannot be decoded, or its rows do not match its digest.
         """
 
     def measured(self, key: str) -> UsageMeasure:
-        """Digest, rows and total of an object of a closed month, as it is now.
+        """Digest, rows and total of an object of a closed month as stored now.
 
         Raises:
             ObjectMissingError: The object is gone.
@@ -391,9 +393,10 @@ Place = tuple[str, UsageType, Service, str, str, int, int]
 
 
 def row_place(key: UsageKey) -> Place:
-    """Place of a row among the rows of a month: account, usage type, service, from, to, `corrects`, hour.
+    """Sort key of a row among the rows of a month: account, usage type, service, from, to, `corrects`, hour.
 
-    Rows that correct nothing come before corrections. Text is in the order of its code points, which is that of UTF-8.
+    Rows that are not corrections come before corrections. Strings sort by code point, which is the order of their
+    UTF-8.
     """
     corrects_s = -1 if key.corrects_s is None else key.corrects_s
     return key.account_id, key.usage_type, key.service, key.from_location, key.to_location, corrects_s, key.hour_s

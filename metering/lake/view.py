@@ -1,8 +1,8 @@
 """The exact view of all accepted rows: published files, and staging objects of rows that are not published yet.
 
-The order of reading is that of P25: published files, waiting commits, pointers, and published files again. A commit
-leaves the waiting list after its pointers are put, so no reader misses it in both. A reader that misses a staging
-object starts again; it never skips the object (P26).
+The read order is that of P25: published files, waiting commits, pointers, and published files again. A commit leaves
+the waiting list after its pointers are put, so no reader misses it in both. A reader that finds a staging object
+missing starts again; it never skips the object (P26).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """Items of an hour as they were read once: its published files, then what waits, then its pointers."""
+    """Items of an hour as read once: its published files, then the waiting commits, then its pointers."""
 
     published: list[Item]
     waiting: list[Waiting]
@@ -56,7 +56,7 @@ class _Look:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Published keys, and one key a commit, whether it waits or is placed: placing changes no state."""
+        """Published keys, and one key per commit, whether it waits or is placed, because placing changes no state."""
         waiting = [pointer_key(0, entry.commit_id).sk for entry in self.waiting]
         return frozenset([*self.published_keys, *waiting, *_sort_keys(self.pointers)])
 
@@ -76,12 +76,12 @@ class _Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeView:
-    """Gives one consistent view of the rows of an hour.
+    """Returns one consistent view of the rows of an hour.
 
     Attributes:
-        attempts: Most attempts at one hour. Each retry means that the hour changed during the read.
+        attempts: Maximum attempts at one hour. Each retry means that the hour changed during the read.
         with_waiting: Whether commits that wait for their roll-up are among the rows.
-        commit: Of staging, only this commit is among the rows; None for all commits.
+        commit: From staging, only this commit is among the rows; None for all commits.
     """
 
     items: ItemStore
@@ -94,7 +94,7 @@ class LakeView:
 
     @property
     def placed(self) -> LakeView:
-        """The view of what runs of the roll-up have placed: the rows that settled usage is compared with (P37)."""
+        """The view of rows that runs of the roll-up have placed, with which settled usage is compared (P37)."""
         return replace(self, with_waiting=False)
 
     def of_commit(self, commit: CommitRecord) -> LakeView:
@@ -102,7 +102,7 @@ class LakeView:
         return replace(self, commit=commit)
 
     def hour_between(self, hour_s: int) -> HourState:
-        """Interval-exact state: every commit from before this call is in it, and none from after its return.
+        """Interval-exact state: it has every commit from before this call, and none from after its return.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -118,11 +118,11 @@ class LakeView:
         return self._hour(hour_s, agrees=lambda before, seen: before is not None and before.keys == seen.keys)
 
     def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
-        """Call `work` with the state of an hour; again with a new state when a staging object disappears meanwhile.
+        """Call `work` with the state of an hour, and again with a new state if a staging object disappears meanwhile.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
-            LedgerCorruptError: A published file is gone, or a staging object that no published file replaces.
+            LedgerCorruptError: A published file is gone, or a staging object is gone that no published file replaces.
         """
         missing = ""
         for _ in range(self.attempts):
@@ -139,14 +139,14 @@ class LakeView:
         raise _busy(hour_s)
 
     def hour_totals(self, hour_s: int, query: RowQuery, *, exact: bool = False) -> dict[Group, Total]:
-        """Exact totals of an hour by the columns of the query, counted from the rows."""
+        """Exact totals of an hour by the query's columns, counted from the rows."""
         return self.read(hour_s, lambda state: self.reader.totals(state.sources, query), exact=exact)
 
     def hour_usage(self, hour_s: int) -> dict[UsageKey, Total]:
         return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
 
     def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals over several hours. Each hour is interval-exact; they have no common moment."""
+        """Exact totals over several hours. Each hour is interval-exact; different hours have no common moment."""
         totals: dict[Group, Total] = {}
         for hour_s in hours:
             add_totals(totals, self.hour_totals(hour_s, query))
@@ -155,7 +155,7 @@ class LakeView:
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         """Hours of `[from_s, to_s)` that have rows, in order.
 
-        Each list is read before the one that its pairs go to: what waits, then pending, then the lake (P2).
+        Each list is read before the list to which its pairs move: waiting, then pending, then the lake (P2).
         """
         hours = self._staged_hours()
         hours.update(self._lake_hours(from_s, to_s))
@@ -239,8 +239,8 @@ class BatchSizes:
     """Size of the accepted records, with each batch as one object.
 
     Attributes:
-        json_bytes: Each batch as the message of docs/contract.md, without white space.
-        gzip_bytes: The same objects, each compressed by itself at level 6.
+        json_bytes: Each batch as a message of docs/contract.md, without white space.
+        gzip_bytes: The same objects, each compressed separately at level 6.
     """
 
     batches: int

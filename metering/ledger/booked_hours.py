@@ -32,9 +32,9 @@ class RowSource:
     """Rows of one hour in one object.
 
     Attributes:
-        staged: Whether it is a staging object, of which only the rows booked in `hour_s` belong to it.
+        staged: Whether it is a staging object, of which only the rows booked in `hour_s` belong to the hour.
         rows, bytes: Number of rows and sum of bytes of this hour, as the ledger says.
-        waiting: Whether its commit waits for the roll-up, so that no usage has it.
+        waiting: Whether its commit waits for the roll-up, so usage does not contain it.
     """
 
     key: str
@@ -55,7 +55,7 @@ class HourState:
 
     Attributes:
         sources: Lake files first, then staging objects; each row is in exactly one of them.
-        keys: Sort keys of the published items that were read, and one a commit in staging, whether it waits or is
+        keys: Sort keys of the published items that were read, and one per commit in staging, whether it waits or is
             placed. Equal keys mean equal states.
     """
 
@@ -65,12 +65,12 @@ class HourState:
 
     @property
     def total(self) -> Total:
-        """Total of the hour as the ledger says, without opening a file."""
+        """Total of the hour according to the ledger, without opening a file."""
         return Total(sum(s.bytes for s in self.sources), sum(s.rows for s in self.sources))
 
     @property
     def placed(self) -> HourState:
-        """The same without what waits for the roll-up: the rows that settled usage is compared with (P37)."""
+        """The same without commits that wait for the roll-up: the rows with which settled usage is compared (P37)."""
         return replace(self, sources=tuple(source for source in self.sources if not source.waiting))
 
     @property
@@ -92,7 +92,7 @@ def partition_of_shard(shard: int) -> str:
 
 
 def partition_of_hour(hour_s: int) -> str:
-    """Partition of an hour: what runs published in it, and pointers."""
+    """Partition of an hour: its published items and its pointers."""
     return f"{partitions.HOUR}{hour_label(hour_s)}"
 
 
@@ -153,7 +153,7 @@ _HourOfKey = Annotated[int, Form(lambda fields, _: fields.hour_named(fields.afte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending(StoredItem):
-    """A commit with hours that no run has taken yet. `hours` only ever shrinks; `totals` keeps all of them."""
+    """A commit with hours that no run has taken yet. `hours` only ever shrinks; `totals` keeps all hours."""
 
     shard: Annotated[int, number_after("pk", partitions.PENDING)]
     commit_id: SortKey

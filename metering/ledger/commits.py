@@ -1,4 +1,4 @@
-"""Commits: their records, and the shard that follows from their random ids."""
+"""Commits: their records, and their shards, which follow from their random ids."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _Hours = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord(StoredItem):
-    """Record of a commit. `aborted` is the fence of one that never came (P32); it has nothing but its id.
+    """Record of a commit. `aborted` is the fence of a commit that never landed (P32); it has nothing but its id.
 
     Attributes:
         hours: All booked hours of its rows; they never change.
@@ -109,12 +109,12 @@ def waiting_key(shard: int, commit_id: str) -> Key:
 
 
 def waiting_in(items: ItemStore, shard: int, *, sk_from: str = "", sk_to: str = _AFTER_ALL) -> Iterator[Item]:
-    """The items of a shard's waiting commits, by commit id; of those with `sk_from <= id < sk_to`."""
+    """The items of a shard's waiting commits, by commit id, or only those with `sk_from <= id < sk_to`."""
     return items.query(Table.LEDGER, f"{partitions.WAITING}{shard}", sk_from=sk_from, sk_to=sk_to)
 
 
 def waiting_commits(items: ItemStore, shards: int) -> Iterator[Waiting]:
-    """All waiting commits of all shards that a commit may be in, read while the caller iterates.
+    """All waiting commits of all shards that may have commits, read while the caller iterates.
 
     Raises:
         LedgerCorruptError: An entry cannot be read.
@@ -133,7 +133,7 @@ class Waiting(StoredItem):
     """A commit that no run of the roll-up has placed yet.
 
     Attributes:
-        sent_at_ms: The smallest SentTimestamp of its messages: reports of usage are complete up to it at most (P27).
+        sent_at_ms: The smallest SentTimestamp of its messages; reports of usage are complete up to it at most (P27).
     """
 
     shard: Annotated[int, number_after("pk", partitions.WAITING)]

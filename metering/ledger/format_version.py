@@ -1,10 +1,10 @@
-"""The format of a region's data: which item kinds, keys, objects and file layouts its ledger and bucket hold.
+"""The format of a region's data: the item kinds, keys, objects and file layouts in its ledger and bucket.
 
-The ledger remembers it in one item, so that code which does not know a format refuses to touch it. Whoever opens a
-ledger asks once, never for each batch. This item keeps its key and its attributes in every format to come: all older
-code must be able to read it. docs/releasing.md says what makes a new format.
+The ledger stores the format in one item, so that code which does not know it refuses to touch the data. A process
+checks it once when it opens a ledger, never for each batch. This item keeps its key and its attributes in every future
+format, because all older code must be able to read it. docs/releasing.md says which changes make a new format.
 
-From format 2 on it also says with which generation of the usage table the ledger goes (`usage.generation`).
+From format 2 on it also states the generation of the usage table that belongs to the ledger (`usage.generation`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class LedgerFormat(StoredItem):
 
     Attributes:
         number: From 1.
-        written_by: Version of metering that wrote it first.
-        usage_generation: Generation of the usage table that goes with the ledger; 1 if another format does not say.
+        written_by: Version of metering that first wrote it.
+        usage_generation: Generation of the usage table that belongs to the ledger; 1 if another format does not state
+            one.
     """
 
     key: ClassVar[Key] = FORMAT_KEY
@@ -54,8 +55,8 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
     Raises:
         FormatTooNewError: Newer code wrote it.
         FormatTooOldError: Older code wrote it, and it was not upgraded.
-        GenerationError: It goes with another usage table.
-        LedgerCorruptError: What it says is no format.
+        GenerationError: The ledger belongs to another usage table.
+        LedgerCorruptError: The stored value is not a format.
     """
     found = ledger_format(items)
     if found is None:
@@ -72,13 +73,13 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
 
 
 def check_readable(items: ItemStore) -> None:
-    """Returns if this code knows the ledger's format: it is its own, or an older one.
+    """Returns if this code knows the ledger's format: its own, or an older one.
 
-    Only for what is the same in all formats: states of regions, deeds, canaries.
+    Only for data that is the same in all formats: states of regions, deeds, canaries.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
-        LedgerCorruptError: What it says is no format.
+        LedgerCorruptError: The stored value is not a format.
     """
     found = ledger_format(items)
     if found is not None:
@@ -89,30 +90,30 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
     """The ledger's format, known here or not; None for a new ledger.
 
     Raises:
-        LedgerCorruptError: What it says is no format.
+        LedgerCorruptError: The stored value is not a format.
     """
     item = items.get(Table.LEDGER, FORMAT_KEY)
     return None if item is None else LedgerFormat.from_item(item)
 
 
 def stored_format(items: ItemStore) -> int:
-    """Number of the ledger's format, known here or not; that of this code for a new ledger.
+    """Number of the ledger's format, known here or not; for a new ledger, the number of this code's format.
 
     Raises:
-        LedgerCorruptError: What it says is no format.
+        LedgerCorruptError: The stored value is not a format.
     """
     found = ledger_format(items)
     return FORMAT_VERSION if found is None else found.number
 
 
 def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
-    """Check the format before writing to the ledger, and write it into a new one.
+    """Check the format before writing to the ledger, and write it into a new ledger.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
         FormatTooOldError: Older code wrote it, and it was not upgraded.
-        GenerationError: It goes with another usage table.
-        LedgerCorruptError: What it says is no format.
+        GenerationError: The ledger belongs to another usage table.
+        LedgerCorruptError: The stored value is not a format.
     """
     if check_format(items, usage_generation=usage_generation) is not None:
         return

@@ -1,4 +1,4 @@
-"""Markers: the one verdict of each batch, and the facts that totals are derived from.
+"""Markers: the one verdict of each batch, and the facts from which totals are derived.
 
 | writer                  | writes              | condition                                      |
 |-------------------------|---------------------|------------------------------------------------|
@@ -64,12 +64,12 @@ def is_marker(item: Item) -> bool:
 
 
 def named_batch(item: Item) -> str:
-    """Batch id of an item in the partition of a batch, even if the item cannot be read otherwise."""
+    """Batch id of an item in the partition of a batch, even if the item is otherwise unreadable."""
     return str(item["pk"]).removeprefix(partitions.BATCH)
 
 
 def in_partition_of_batch(item: Item) -> bool:
-    """Whether an item of the ledger lies in the partition of a batch."""
+    """Whether an item of the ledger is in the partition of a batch."""
     return str(item["pk"]).startswith(partitions.BATCH)
 
 
@@ -78,7 +78,7 @@ class Marker:
     """Marker of a batch: its one verdict, from which totals are derived.
 
     Attributes:
-        content_hash: Hash of the content, hex; None in a rebuilt marker, because the rows do not tell it.
+        content_hash: Hash of the content, hex; None in a rebuilt marker, because rows do not contain it.
         records, metered, refused: Numbers of records; `records = metered + refused` if accepted.
         hours: Rows and bytes of each booked hour; empty if rejected.
         reason: Reason of a rejection, else empty.
@@ -166,7 +166,7 @@ class Marker:
 
 
 class MarkerGlance(NamedTuple):
-    """Part of a marker that a full scan needs, read several times as fast as the whole marker."""
+    """The parts of a marker that a full scan needs, read several times as fast as the whole marker."""
 
     batch_id: str
     verdict: Verdict
@@ -177,10 +177,10 @@ class MarkerGlance(NamedTuple):
 
     @classmethod
     def of_item(cls, item: Item) -> MarkerGlance:
-        """A look at an item that is a marker.
+        """Receives an item that is a marker.
 
         Raises:
-            LedgerCorruptError: What is looked at cannot be read.
+            LedgerCorruptError: The item cannot be read.
         """
         verdict, decided_ms, sequence = item.get("verdict"), item.get("decided_at_ms"), item.get("sequence")
         hours, source_id = item.get("hours"), item.get("source")
@@ -240,7 +240,7 @@ def is_conflict(item: Item) -> bool:
 
 
 def conflict_named(item: Item) -> tuple[str, str]:
-    """Batch id and content hash that the key of a conflict names."""
+    """Batch id and content hash in the key of a conflict."""
     return named_batch(item), str(item["sk"]).removeprefix(_CONFLICT_PREFIX)
 
 
@@ -265,13 +265,13 @@ CONFLICT_PK = f"{partitions.NOTE}conflict"
 
 
 def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:
-    """Note of a new conflict at its time, so that the watch can count new conflicts without a scan."""
+    """Note of a new conflict with its time, so the watch can count new conflicts without a scan."""
     key = Key(CONFLICT_PK, f"{rfc3339(now_s)}#{batch_id}#{content_hash}")
     return {**key._asdict(), "expires_at": now_s + REMEMBERED_S}
 
 
 def conflict_of(item: Item) -> tuple[str, str]:
-    """Batch id and content hash that the note of a conflict names."""
+    """Batch id and content hash in the note of a conflict."""
     fields = Fields.of_item(item)
     parts = fields.text("sk").split("#")
     if len(parts) != 3 or not all(parts):
@@ -287,10 +287,10 @@ _READ_TOGETHER = 1_000
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFacts:
-    """Markers and conflicts of some batches, each read at a moment of its own.
+    """Markers and conflicts of some batches, each read at its own moment.
 
     Attributes:
-        conflicts: Batch id -> hashes of the contents that came too late under it.
+        conflicts: Batch id -> hashes of the other contents that came under it later.
     """
 
     markers: dict[str, Marker] = field(default_factory=dict)
@@ -306,7 +306,7 @@ class LedgerFacts:
             self.conflicts.setdefault(batch_id, set()).add(content_hash)
 
     def merge(self, later: LedgerFacts) -> None:
-        """Add what a later look found."""
+        """Add the result of a later look."""
         self.markers.update(later.markers)
         for batch_id, hashes in later.conflicts.items():
             self.conflicts.setdefault(batch_id, set()).update(hashes)
@@ -315,13 +315,13 @@ class LedgerFacts:
 def read_batches(
     items: ItemStore, batch_ids: Iterable[str], *, in_conflict: Iterable[str] = (), threads: int = 1
 ) -> LedgerFacts:
-    """Read what the ledger has of some batches, and nothing else of it.
+    """Read the ledger's items of some batches, and no others.
 
     Args:
         items: The ledger.
-        batch_ids: Batches of which the marker is read.
-        in_conflict: Batches of which marker and conflicts are read, by a query each.
-        threads: Reads at the same time.
+        batch_ids: Batches whose marker is read.
+        in_conflict: Batches whose marker and conflicts are read, with one query each.
+        threads: Maximum concurrent reads.
 
     Raises:
         LedgerCorruptError: One of their markers cannot be read.
@@ -344,11 +344,11 @@ def read_batches(
 
 @dataclass(slots=True)
 class VerdictCounts:
-    """Verdicts of a whole ledger, counted and not held.
+    """Verdicts of a whole ledger, counted without keeping them.
 
     Attributes:
         accepted, rejected: Batches with records in the range, or decided in it.
-        conflicts: Contents that came too late under the id of one of these.
+        conflicts: Other contents that came later under the id of one of these batches.
     """
 
     accepted: int = 0
@@ -362,14 +362,14 @@ class VerdictCounts:
 
 
 def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
-    """Whether a batch has records in `[from_s, to_s)`; of one without records, whether it was decided then."""
+    """Whether a batch has records in `[from_s, to_s)`; for a batch without records, whether it was decided then."""
     if marker.hours:
         return any(from_s <= hour_s < to_s for hour_s in marker.hours)
     return from_s <= marker.decided_at_ms // 1_000 < to_s
 
 
 class VerdictTally:
-    """Counts verdicts of `[from_s, to_s)` while somebody scans the ledger. A plain class: it is added to."""
+    """Counts verdicts of `[from_s, to_s)` during another's scan of the ledger. A plain class: it is added to."""
 
     def __init__(self, items: ItemStore, *, from_s: int, to_s: int) -> None:
         self._items = items
@@ -384,7 +384,7 @@ class VerdictTally:
             self._counts.rejected += marker.verdict != "accepted"
 
     def other(self, item: Item) -> None:
-        """Count an item that is no marker, if it is a conflict.
+        """Count an item that is not a marker, if it is a conflict.
 
         Raises:
             LedgerCorruptError: A marker of a conflict's batch cannot be read.
@@ -395,12 +395,12 @@ class VerdictTally:
                 self._look_up()
 
     def counts(self) -> VerdictCounts:
-        """All that was counted. Errors are as those of `other`."""
+        """All that was counted. Errors are those of `other`."""
         self._look_up()
         return self._counts
 
     def _look_up(self) -> None:
-        """Count those conflicts that are of a batch which has something in the range."""
+        """Count conflicts whose batch has something in the range."""
         keys = [marker_key(batch_id) for batch_id in dict.fromkeys(self._late)]
         found = self._items.get_many(Table.LEDGER, keys).values() if keys else ()
         ours = {m.batch_id for m in map(Marker.from_item, found) if touches(m, self._from_s, self._to_s)}

@@ -1,4 +1,4 @@
-"""Partitions of the ledger. Grants on a part of the table name these prefixes.
+"""Partitions of the ledger. IAM grants for a part of the table name these prefixes.
 
 | partition       | items in it                                           | modules                           |
 |-----------------|-------------------------------------------------------|-----------------------------------|

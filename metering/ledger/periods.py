@@ -36,7 +36,7 @@ def _manifest(fields: Fields, name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period(StoredItem):
-    """Billing month that no transaction can book into any more. A month without this item is open.
+    """Billing month into which no transaction can book any more. A month without this item is open.
 
     Attributes:
         frozen_key: Key of the frozen month's object; empty while the month is closing.
@@ -52,7 +52,7 @@ class Period(StoredItem):
 
 
 def periods_of(items: ItemStore, months: Iterable[str]) -> dict[str, Period]:
-    """Those of the months that are closing or closed, in order, with one request for a hundred months."""
+    """Items of those of the months that are closing or closed, in order, with one request per hundred months."""
     found = items.get_many(Table.LEDGER, [period_key(month) for month in sorted(set(months))])
     return {period.month: period for period in sorted(map(Period.from_item, found.values()), key=lambda p: p.month)}
 
@@ -109,7 +109,7 @@ class FrozenMonth:
     """A closed month. The same month always gives the same bytes.
 
     Attributes:
-        digest: Hex SHA-256 of the manifest's bytes. Whoever has it can tell that a month is the same.
+        digest: Hex SHA-256 of the manifest's bytes. A caller can use it to tell that a month is the same.
     """
 
     month: str
@@ -124,7 +124,7 @@ class FrozenMonth:
 
     @property
     def rows_digest(self) -> str:
-        """Hex SHA-256 over the digests of all hours in order: that of all rows of the month."""
+        """Hex SHA-256 over the digests of all hours in order, which covers all rows of the month."""
         return _digest_of(hour.frozen.digest for hour in self.hours)
 
     def hour(self, hour_s: int) -> FrozenHour | None:
@@ -151,7 +151,7 @@ class FrozenMonth:
         """Inverse of `to_json`.
 
         Raises:
-            LedgerCorruptError: It is something else, or its totals are not those of its files.
+            LedgerCorruptError: The object is not a manifest, or its totals are not those of its files.
         """
         document = Fields.of_json(body, key)
         document.one_of("schema", (_SCHEMA,))
@@ -168,7 +168,7 @@ class FrozenMonth:
         return made
 
     def closed(self) -> FrozenMonth:
-        """The same month with its `digest`, as it is read back."""
+        """The same month with its `digest`, as read back."""
         return replace(self, digest=hashlib.sha256(self.to_json()).hexdigest())
 
 
@@ -218,8 +218,8 @@ def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> Fro
     """The frozen month, or None if the month is not closed.
 
     Raises:
-        LedgerCorruptError: The object is something else than a frozen month.
-        ObjectMissingError: The month is closed, and its object is gone.
+        LedgerCorruptError: The object is not a frozen month.
+        ObjectMissingError: The month is closed, but its object is gone.
     """
     period = _closed(items, month)
     return None if period is None else FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)

@@ -34,11 +34,11 @@ _BatchId = Annotated[str, after("pk", partitions.BATCH)]
 class RetryNote(StoredItem):
     """Note of a retry: the refused records of an accepted batch that were sent again, and their new id.
 
-    Records that were retried count in the retry's batch, and no longer as refused records of the first one.
+    Retried records count in the retry's batch, and no longer as refused records of the first batch.
 
     Attributes:
-        batch_id: Id of the batch that they were refused in.
-        retry_id: Id of the batch that they were sent again as.
+        batch_id: Id of the batch in which they were refused.
+        retry_id: Id of the batch as which they were sent again.
         positions: Their positions in the first batch.
     """
 
@@ -54,13 +54,13 @@ class RetryNote(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias(StoredItem):
-    """Alias of a content whose first id has other content: the id that it is metered under.
+    """Alias of a content whose first id has other content: the id under which it is metered.
 
     Attributes:
-        batch_id: Id that it came under first.
+        batch_id: Id under which it came first.
         content_hash: Hash of the content, as the worker that accepted it decoded it.
-        retry_id: Id of the batch that it was accepted as.
-        expires_at_s: End of the life of that batch's marker. The marker of `batch_id` lives at least as long.
+        retry_id: Id of the batch as which it was accepted.
+        expires_at_s: Expiry of that batch's marker. The marker of `batch_id` lives at least as long.
     """
 
     batch_id: _BatchId

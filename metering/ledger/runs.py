@@ -30,12 +30,12 @@ RunState = Literal["planned", "done"]
 
 
 def rollup_chain(shard: int) -> str:
-    """Name of the chain that rolls up the usage of a shard."""
+    """Name of the chain that rolls up a shard's usage."""
     return f"U{shard}"
 
 
 def lake_chain(shard: int) -> str:
-    """Name of the chain that compacts the lake of a shard."""
+    """Name of the chain that compacts a shard's part of the lake."""
     return f"L{shard}"
 
 
@@ -59,7 +59,7 @@ def newest_first(items: ItemStore, chain: str) -> Iterator[Run]:
 
 
 def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) -> Iterator[Run]:
-    """The runs of a chain from `first` on that come before a number, in order; read while the caller iterates.
+    """The runs of a chain from `first` on and before a number, in order; read while the caller iterates.
 
     Raises:
         LedgerCorruptError: One of them cannot be read.
@@ -69,10 +69,10 @@ def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) ->
 
 
 def long_done(runs: Iterable[Run], *, wait_ms: int, now_ms: int) -> Iterator[Run]:
-    """Runs of a chain that ended a wait ago, up to the first that did not.
+    """Runs of a chain that ended at least a wait ago, up to the first that did not.
 
-    Objects of a run are deleted then, so no wait is cut short. A run that ended in the future, by a wrong clock, comes
-    with the next one that is over, because it ended before it.
+    Their objects are then deleted, so no wait is shortened. A run whose end lies in the future, by a wrong clock, is
+    returned with the next run that is due, because it ended before that run.
 
     Args:
         runs: Runs of the chain without a gap, oldest first.
@@ -102,7 +102,7 @@ def newest_done(items: ItemStore, chain: str) -> int:
 
 
 def run_name(shard: int, number: int) -> str:
-    """Name of a run of the lake's chain: `<shard>#<n>`. Pointers and published items name their run so."""
+    """Name of a run of the lake's chain: `<shard>#<n>`. Pointers and published items use this name."""
     return f"{shard}#{number:012d}"
 
 
@@ -130,9 +130,9 @@ class Run(StoredItem):
     Attributes:
         chain: `U<shard>` or `L<shard>`.
         number: From 1; it only grows (P22).
-        plan_key: Empty only for a run that `rebuild` set after a restore: it is done and has no plan (P41).
-        cleaned: Of the lake's chain: its pointers and staging objects are deleted.
-        expires_at_s: Of the roll-up's chain: when the item may go. The newest run of a chain has none.
+        plan_key: Empty only for a run that `rebuild` set after a restore, which is done and has no plan (P41).
+        cleaned: For the lake's chain: its pointers and staging objects are deleted.
+        expires_at_s: For the roll-up's chain: when the item may be deleted. The newest run of a chain has no expiry.
     """
 
     chain: Annotated[str, Form(_chain, None)]
@@ -165,16 +165,16 @@ class Run(StoredItem):
 
 
 class RunOverError(EarlyEndError):
-    """The run is done, or a later one is there: this process is late, and stops working on it."""
+    """The run is done, or a later one exists: this process is late, and stops working on it."""
 
 
 class OutOfTimeError(EarlyEndError):
-    """The process has no time for the next step; the next process resumes here."""
+    """The process has too little time for the next step; the next process resumes here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """One chain, as one process works on it."""
+    """One chain, from the view of one process."""
 
     name: str
     items: ItemStore
@@ -191,10 +191,10 @@ class Chain:
         """PUT the plan, and announce it as the run after `after` (P20). The chain is read again before any work.
 
         Returns:
-            False if another process announced a run of that number.
+            False if another process announced a run of this number.
 
         Raises:
-            UnavailableError: The outcome is unknown; whoever comes next reads the chain.
+            UnavailableError: The outcome is unknown; the next process reads the chain.
         """
         number = 1 if after is None else after.number + 1
         key = plan_key(self.name, number, self.entropy.token())
@@ -211,8 +211,8 @@ class Chain:
         """The plan that a planned run names.
 
         Raises:
-            RunOverError: It is gone, and so is the run: we are late (P21).
-            LedgerCorruptError: It is gone although the run is planned.
+            RunOverError: The plan is gone, and the run is over: this process is late (P21).
+            LedgerCorruptError: The plan is gone although the run is planned.
         """
         try:
             return self.retrier.call(lambda: self.objects.get(run.plan_key))
@@ -221,12 +221,12 @@ class Chain:
             raise LedgerCorruptError(f"run {run.name} is planned, and its plan {run.plan_key} is gone") from error
 
     def is_over(self, run: Run) -> bool:
-        """Whether the run is done, or a later one is there."""
+        """Whether the run is done, or a later one exists."""
         newest = self.newest()
         return newest is not None and (newest.number > run.number or newest.state == "done")
 
     def stop_if_over(self, run: Run) -> None:
-        """Returns if the run is still to be worked on.
+        """Returns if the run still needs work.
 
         Raises:
             RunOverError: It is over.
@@ -239,7 +239,7 @@ class Chain:
 
         Raises:
             RunOverError: Another process was first.
-            UnavailableError: The outcome is unknown; whoever comes next repeats the run's steps.
+            UnavailableError: The outcome is unknown; the next process repeats the run's steps.
         """
         done = Update(
             table=Table.LEDGER,
@@ -258,7 +258,7 @@ _NAMED = 5
 
 
 class Contradictions:
-    """Contradictions of one invocation of a job. A plain class, because it collects them."""
+    """Contradictions found in one invocation of a job. This is a plain class, because it collects them."""
 
     def __init__(self) -> None:
         self._found: dict[str, LedgerCorruptError] = {}
@@ -272,7 +272,7 @@ class Contradictions:
             self._found.setdefault(str(error), error)
 
     def merge(self, other: Contradictions) -> None:
-        """Take over what another part of the job met."""
+        """Take over the contradictions of another part of the job."""
         for text, error in other._found.items():
             self._found.setdefault(text, error)
 
@@ -281,7 +281,7 @@ class Contradictions:
         return list(self._found)
 
     def add(self, text: str) -> None:
-        """Note one that was met before."""
+        """Note a contradiction that was found before."""
         self._found.setdefault(text, LedgerCorruptError(text))
 
     def tell(self) -> None:

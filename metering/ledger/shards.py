@@ -1,8 +1,8 @@
-"""Compaction shards: those that the stage has now, and those that it had before (docs/protocol.md, Shards).
+"""Compaction shards: the stage's current and earlier ones (docs/protocol.md, Shards).
 
 A commit stays in its shard, `P#<shard>`, until a run of the shard has taken it. So a stage with fewer shards than
 before still lists the old ones. The largest number is made durable before the first commit that uses it, and read
-before pending commits are listed: no listing misses a shard.
+before pending commits are listed, so no listing misses a shard.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_SHARDS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedShards(StoredItem):
-    """Number of shards that the ledger remembers. It only grows. Without the item, one shard was used at most."""
+    """Number of shards that the ledger remembers. It only grows. Without this item, at most one shard was used."""
 
     key: ClassVar[Key] = SHARDS_KEY
     number: FromOne = 1
@@ -45,28 +45,28 @@ class UsedShards(StoredItem):
 
 
 def known_shards(items: ItemStore, shards: int) -> range:
-    """Every shard that a commit may be in now. Ask again for each listing, because another process may add shards.
+    """Every shard that may have commits now. Ask again for each listing, because another process may add shards.
 
     Raises:
-        LedgerCorruptError: The number that it remembers cannot be read.
+        LedgerCorruptError: The stored number cannot be read.
     """
     return range(max(shards, _used(items)))
 
 
 def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ...]:
-    """Shards that one invocation of a job works on.
+    """Shards on which one invocation of a job works.
 
     Args:
         items: The ledger's store.
         shards: The stage's number of shards.
-        shard: Shard of the invocation, of those that the stage has; None for one that works on all.
+        shard: The invocation's shard, among the stage's current ones; None for an invocation that works on all.
 
     Returns:
-        All shards that a commit may be in; or the invocation's own. The one for shard 0 has those, too, that the stage
-        had before and has no invocation for any more (P42).
+        All shards that may have commits; or the invocation's own. The invocation for shard 0 also has the shards of the
+        stage's past that no longer have their own invocation (P42).
 
     Raises:
-        LedgerCorruptError: The number that it remembers cannot be read.
+        LedgerCorruptError: The stored number cannot be read.
     """
     if shard is None:
         return tuple(known_shards(items, shards))
@@ -75,9 +75,9 @@ def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ..
 
 
 class ShardRecord:
-    """Makes a worker's number of shards known before its first commit, once in its life.
+    """Makes a worker's number of shards durable before its first commit, once in its life.
 
-    A plain class, because it remembers that the ledger knows the number.
+    This is a plain class, because it remembers that the ledger has the number.
     """
 
     def __init__(self, *, items: ItemStore, retrier: Retrier, shards: int) -> None:
@@ -91,8 +91,8 @@ class ShardRecord:
         """Returns once the ledger remembers this many shards, or more.
 
         Raises:
-            UnavailableError: It is unknown whether the ledger remembers them; nothing may be committed.
-            LedgerCorruptError: The number that it remembers cannot be read.
+            UnavailableError: It is unknown whether the ledger remembers them, so nothing may be committed.
+            LedgerCorruptError: The stored number cannot be read.
         """
         while not self._known:
             self._known = self._retrier.call(self._remember)

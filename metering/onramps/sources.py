@@ -242,7 +242,7 @@ class LogStore(Protocol):
         Raises:
             ObjectMissingError: There is no such object.
             ObjectChangedError: Its ETag is not `if_match`, at the start or while it is read.
-            ObjectUnreadableError: The object exists, and the store will not hand it out.
+            ObjectUnreadableError: The object exists, but the store refuses to return it.
         """
 
     def head(self, key: str) -> ObjectInfo | None:

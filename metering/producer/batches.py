@@ -1,7 +1,7 @@
-"""Batches of a key: which records go together, what the batch is called, and how it travels.
+"""Batches of a key: which records belong together, the batch's id, and how it travels.
 
-Ids and the split follow from name, key and records alone. **They never change**: a key that was sent before an upgrade
-and is sent again after it must give the same batches, or its records would be counted twice.
+Ids and the split follow from name, key and records alone. **They never change.** A key sent before an upgrade and again
+after it must give the same batches, or its records would be counted twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Batch:
     Attributes:
         batch_id: `<name>/<40 hex digits of name and key>-<part>`.
         sequence: Its number among the batches of its source.
-        inline: Whether `payload` is the JSON array of the records; else it is NDJSON, compressed with zstd.
+        inline: Whether `payload` is the JSON array of the records; otherwise it is NDJSON, compressed with zstd.
     """
 
     batch_id: str
@@ -56,7 +56,7 @@ class Batch:
     payload: bytes
 
     def body(self, *, source_id: str | None, bucket: str) -> str:
-        """The message: of docs/contract.md, at most 1 MiB. Without a source it has no number."""
+        """The message of docs/contract.md, at most 1 MiB. Without a source it has no number."""
         head: dict[str, object] = {"schema": _SCHEMA, "batch_id": self.batch_id}
         if source_id is not None:
             head |= {"source_id": source_id, "sequence": self.sequence}
@@ -77,13 +77,13 @@ class Batch:
 
 
 def batch_id(name: str, key: str, part: int) -> str:
-    """Id of part number `part`, from 0, of what a producer sends under a key."""
+    """Id of part number `part`, from 0, of the records that a producer sends under a key."""
     digest = hashlib.sha256(f"metering.producer/1\n{name}\n{key}".encode()).hexdigest()
     return f"{name}/{digest[:_ID_DIGITS]}-{part}"
 
 
 def split(lines: Iterable[bytes]) -> Iterator[Packed]:
-    """Put lines into batches of at most 50,000 records and `BATCH_BYTES`, in their order."""
+    """Split lines into batches of at most 50,000 records and `BATCH_BYTES`, in their order."""
     packing = _Packing()
     for line in lines:
         if packing.is_full_for(line):
@@ -104,7 +104,7 @@ class Packed:
 
 
 class _Packing:
-    """Lines of one batch. What is too large for a message is compressed as it comes, so that memory stays small."""
+    """Lines of one batch. Records too large for a message are compressed as they arrive, so memory stays small."""
 
     def __init__(self) -> None:
         self.records = 0
@@ -144,7 +144,8 @@ _PROBLEMS_TOLD = 20
 class NotSentError(UnavailableError):
     """The queue or the bucket did not take everything in time. Nothing is lost, and the same call is safe to repeat.
 
-    With a journal the records are in it, and the next call sends them. Without one the caller sends its key again.
+    With a journal the records are stored, and the next call sends them. Without a journal the caller sends its key
+    again.
 
     Attributes:
         unsent: Number of batches that are not known to have been taken. Even these may have arrived.
@@ -170,10 +171,10 @@ def _rebuild_not_sent(operation: str, detail: str, unsent: int, journalled: bool
 
 
 class RecordsRefusedError(OperationFailedError):
-    """Records that cannot be written as the contract has them. Nothing of the call was sent, and nothing is numbered.
+    """Records that cannot be written in the contract's form. Nothing of the call was sent or numbered.
 
     Attributes:
-        problems: `(position from 0, what is wrong)` of the first 20 of them.
+        problems: `(position from 0, problem)` of the first 20 of them.
         refused: Number of records with a problem.
     """
 
@@ -192,7 +193,7 @@ class RecordsRefusedError(OperationFailedError):
 
 
 class KeyReusedError(OperationFailedError):
-    """A key comes with other records than before. A key stands for the same records, in the same order, for ever."""
+    """A key was used with other records than before. A key stands for the same records, in the same order, for ever."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
@@ -206,7 +207,7 @@ class KeyReusedError(OperationFailedError):
 
 
 class JournalError(OperationFailedError):
-    """The journal cannot be opened, read or written. What was not journalled was not sent."""
+    """The journal cannot be opened, read or written. Records that were not journalled were not sent."""
 
 
 class Problems:
@@ -251,12 +252,12 @@ class _RefusedValueError(ValueError):
 def record_lines(records: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
     """Each record as one line of JSON with its names sorted, without the line feed.
 
-    Values are texts, whole numbers (those of numpy and Decimal as well) and times with their zone, written as RFC 3339.
-    Rules of the contract are not judged here: the service judges them, and keeps what it refuses.
+    Values are strings, integers (including those of numpy and Decimal) and times with their zone, written as RFC 3339.
+    The contract's rules are not checked here; the service checks them, and keeps the records that it refuses.
 
     Raises:
-        RecordsRefusedError: Records cannot be written as JSON, or are too long. It comes after all records were looked
-            at; until the first problem their lines were given out.
+        RecordsRefusedError: Records cannot be written as JSON, or are too long. It is raised after all records were
+            checked; lines before the first problem were already yielded.
     """
     problems = Problems()
     for position, record in enumerate(records):
@@ -301,7 +302,7 @@ def _plain(name: str, value: object) -> str | int:
 
 
 def _whole(name: str, value: object) -> int:
-    """The whole number that a Decimal or a Fraction is. A float is refused: it may have been rounded already."""
+    """The integer value of a Decimal or a Fraction. A float is refused, because it may already have been rounded."""
     ratio = None if isinstance(value, float) else getattr(value, "as_integer_ratio", None)
     if ratio is None:
         raise _RefusedValueError(f"{name} is a {type(value).__name__}")

@@ -1,7 +1,7 @@
-"""Journal of a producer: what was promised under each key, and the batches that are not sent for sure.
+"""Journal of a producer: the batches assigned to each key, and the batches not surely sent yet.
 
-It is an SQLite file. Each change is one transaction and is synced to the disk before the call returns, so a process
-that is killed, or a machine that loses its power, finds either all batches of a key with their numbers, or none.
+It is an SQLite file. Each change is one transaction, synced to disk before the call returns. A process that is killed,
+or a machine that loses power, therefore finds either all batches of a key with their numbers, or none.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ class Promise:
 
 
 class Journal:
-    """Journal in a folder, of one process at a time. Threads must take turns.
+    """Journal in a folder, used by one process at a time. Threads must take turns.
 
     Args:
-        folder: Made if it is missing, for its owner only. None for a temporary journal, which keeps the records of
-            one call out of the memory and ends with its process.
-        source_id: Source whose batches it numbers; a journal is of one source for ever.
-        name: Name of the producer, which begins its batch ids.
+        folder: Created if missing, readable only by its owner. None for a temporary journal, which keeps the records of
+            one call out of memory and ends with its process.
+        source_id: Source whose batches it numbers; a journal belongs to one source permanently.
+        name: Name of the producer, with which its batch ids begin.
         first_sequence: Number of the first batch of a new journal.
 
     Raises:
-        JournalError: It cannot be made or read, another process has it, or it is of another source.
+        JournalError: It cannot be created or read, another process has it, or it belongs to another source.
     """
 
     def __init__(self, folder: Path | None, *, source_id: str, name: str, first_sequence: int) -> None:
@@ -89,11 +89,11 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Let go of the journal. A second call changes nothing."""
+        """Close the journal. A second call has no effect."""
         self._database.close()
 
     def find(self, key: str) -> Promise | None:
-        """The promise of a key, if there is one."""
+        """The entry of a key, if there is one."""
         with self._explained():
             row = self._database.execute(
                 "SELECT digest, first, batches, records FROM keys WHERE key = ?", (key,)
@@ -101,11 +101,12 @@ class Journal:
         return None if row is None else Promise(digest=row[0], first=row[1], batches=row[2], records=row[3])
 
     def promise(self, key: str, packed: Iterable[Packed], digest: LineDigest, *, now_s: int) -> Promise:
-        """Number the batches of a new key and keep them, all or none. They are on the disk when this returns.
+        """Number the batches of a new key and store them, all or none. They are on disk when this returns.
 
         Args:
             key: A key that `find` does not know.
-            packed: Its batches, made while they are written. An error in making them leaves the journal as it was.
+            packed: Its batches, created while they are written. An error while creating them leaves the journal
+                unchanged.
             digest: Digest of the lines, complete once `packed` ends.
             now_s: The time now, epoch seconds.
         """
@@ -132,10 +133,10 @@ class Journal:
         return promise
 
     def unsent(self) -> list[Batch]:
-        """The next batches that are not sent for sure, in order: at most ten, and few bytes.
+        """The next batches that are not surely sent, in order: at most ten, and few bytes.
 
         Raises:
-            JournalError: One of them is not what was written.
+            JournalError: One of them differs from the stored digest.
         """
         group: list[Batch] = []
         size_bytes = 0
@@ -157,17 +158,17 @@ class Journal:
         return group
 
     def count_unsent(self) -> int:
-        """Number of batches that are not sent for sure."""
+        """Number of batches that are not surely sent."""
         with self._explained():
             return int(self._database.execute("SELECT COUNT(*) FROM unsent").fetchone()[0])
 
     def sent(self, batches: Iterable[Batch]) -> None:
-        """Forget batches that the queue has for sure. Their keys stay."""
+        """Delete batches that the queue surely has. Their keys stay."""
         with self._explained(), self._transaction():
             self._database.executemany("DELETE FROM unsent WHERE sequence = ?", [(each.sequence,) for each in batches])
 
     def forget_keys(self, *, before_s: int) -> int:
-        """Forget keys that were promised before a moment and are sent; returns their number."""
+        """Delete keys that were journalled before a moment and are sent; returns their number."""
         with self._explained(), self._transaction():
             return self._database.execute(
                 "DELETE FROM keys WHERE at_s < ? AND first + batches <="
@@ -268,7 +269,7 @@ class LineDigest:
         self._digest = hashlib.sha256()
 
     def through(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """The same lines; each is counted when it is asked for."""
+        """The same lines; each is counted when it is yielded."""
         for line in lines:
             self._digest.update(line + b"\n")
             yield line
@@ -279,7 +280,7 @@ class LineDigest:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a new file keep its name over a loss of power; a no-op where folders cannot be opened."""
+    """Sync a new file's directory entry; a no-op where folders cannot be opened."""
     try:
         opened = os.open(folder, os.O_RDONLY)
     except OSError:

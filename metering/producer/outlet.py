@@ -32,7 +32,7 @@ _FOR_EVER_MS = 2**53
 
 
 class Messages(Protocol):
-    """The part of a queue that a producer may use."""
+    """The queue operations that a producer may use."""
 
     def send_many(self, bodies: Sequence[str]) -> list[int]:
         """Send messages; returns the positions of those that were not taken. Even these may arrive."""
@@ -53,15 +53,15 @@ class Outlet:
     entropy: Entropy
 
     def send(self, batches: Sequence[Batch], *, source_id: str | None, until_ms: int | None) -> None:
-        """Put the objects of batches, then send their messages, again and again until everything was taken.
+        """Put the objects of batches, then send their messages, repeatedly until everything was taken.
 
         Args:
             batches: A few batches; all their messages are held in memory.
-            source_id: Source that messages name beside their numbers; None for messages without numbers.
-            until_ms: Nothing is tried again after that moment; None for no end.
+            source_id: Source that messages name with their numbers; None for messages without numbers.
+            until_ms: No attempt is made after that moment; None for no limit.
 
         Raises:
-            UnavailableError: The time is over. What is not known to be taken may have arrived.
+            UnavailableError: The time is over. Batches not known to be taken may have arrived.
             OperationFailedError: AWS refuses the caller.
         """
         bodies = [each.body(source_id=source_id, bucket=self.bucket) for each in batches]
@@ -88,14 +88,14 @@ class Outlet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A region to send to, as a program names it.
+    """Destination region, as a program specifies it.
 
     Attributes:
-        queue_url: URL of the ingest queue; with `bucket` no stack is asked for them.
-        stage: Stage whose data stack names both; None for `METERING_STAGE`, and without it `local`.
-        region: None for that of the queue's URL, or of the environment.
-        endpoint: URL of an emulator; None for that of the environment, that of `metering local up` for a stage of
-            emulators, and else AWS.
+        queue_url: URL of the ingest queue; with `bucket` given, no stack is read.
+        stage: Stage whose data stack names both; None for `METERING_STAGE`, or else `local`.
+        region: None for the region in the queue's URL, or the environment's.
+        endpoint: URL of an emulator; None for the environment's, for that of `metering local up` if the stage is
+            emulated, and else AWS.
     """
 
     queue_url: str | None = None
@@ -105,10 +105,10 @@ class Place:
     endpoint: str | None = None
 
     def check(self) -> None:
-        """Refuse a place that is named by half.
+        """Refuse a destination that is only partly specified.
 
         Raises:
-            OperationFailedError: One of queue and bucket lacks, or a stage is named beside them.
+            OperationFailedError: Queue or bucket is missing, or a stage is given beside them.
         """
         if (self.queue_url is None) != (self.bucket is None):
             raise OperationFailedError(

@@ -1,4 +1,4 @@
-"""`Producer`: sends records so that each of them is metered once, whatever ends its process."""
+"""`Producer`: sends records so that each is metered once, whatever ends its process."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Sent:
     """Answer of `send`: all records of the key are in the queue.
 
     Attributes:
-        key: The caller's key, or the one that was made for it.
+        key: The caller's key, or the generated one.
         batch_ids: Ids of its batches, in order; none for no records.
-        first_sequence: Number of the first batch, the others follow; None without a journal, and without records.
-        again: Whether the key was journalled before. Nothing got a new number then.
+        first_sequence: Number of the first batch; the others follow. None without a journal, and without records.
+        again: Whether the key was journalled before. In that case no new numbers were assigned.
     """
 
     key: str
@@ -57,31 +57,32 @@ class Sent:
 
 
 class Producer:
-    """Sends records of one source to one region. Threads may share it; they take turns.
+    """Sends records of one source to one region. Threads may share it; their calls run one at a time.
 
-    With `state`, records are in a synced journal in that folder before anything is sent: what a `send` took that
-    returned or raised `NotSentError` is never lost, and its batches are numbered without a gap. After a crash, the next
-    call sends what is left, and the caller sends again each key whose `send` did not return: known keys give the same
-    batches and no new numbers. Without `state` (in functions) the caller's key alone gives the same ids, and there are
-    no numbers.
+    With `state`, records are in a synced journal in that folder before anything is sent. Records of a `send` that
+    returned or raised `NotSentError` are never lost, and their batches are numbered without a gap. After a crash, the
+    next call sends the remaining batches, and the caller sends again each key whose `send` did not return; known keys
+    give the same batches and no new numbers. Without `state` (in functions) the caller's key alone gives the same ids,
+    and there are no numbers.
 
     Args:
-        source_id: Who makes the records: 1 to 128 characters without control characters.
-        state: Folder of the journal, on a disk of this machine that outlives the process. One process, one source.
-        name: Name that begins batch ids and object keys, as `metering producers add` registered it: 1-64 of
+        source_id: Source of the records: 1 to 128 characters without control characters.
+        state: Folder of the journal, on a local disk that outlives the process. One process, one source.
+        name: Name with which batch ids and object keys begin, as registered by `metering producers add`: 1-64 of
             `A-Za-z0-9._-`. Default: the source id.
-        queue_url: The ingest queue; with `bucket`, no stack needs to be read.
+        queue_url: The ingest queue; with `bucket` given, no stack is read.
         bucket: The data bucket.
-        stage: Instead of both: the stage. Default: `METERING_STAGE`, or `local`.
-        region: Default: that of the queue's URL, or of the AWS SDK.
+        stage: The stage, instead of both. Default: `METERING_STAGE`, or `local`.
+        region: Default: the region in the queue's URL, or the AWS SDK's.
         endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the endpoint of `metering local up` for stage `local`, else
             AWS.
-        patience_s: How long a call tries again, in seconds; None for ever. Each try has the SDK's own four attempts.
-        first_sequence: Number of the first batch of a new journal, for a source that sent with other tools before.
-        outlet: Where batches go instead, for tests.
+        patience_s: How long a call keeps trying, in seconds; None for no limit. Each attempt has the SDK's own four
+            attempts.
+        first_sequence: Number of the first batch of a new journal, for a source that was sent with other tools before.
+        outlet: Destination of batches instead, for tests.
 
     Raises:
-        OperationFailedError: An argument makes no sense, or the journal cannot be used (`JournalError`).
+        OperationFailedError: An argument is invalid, or the journal cannot be used (`JournalError`).
     """
 
     def __init__(
@@ -117,22 +118,22 @@ class Producer:
         self._forgot = False
 
     def send(self, records: Records, *, key: str | None = None) -> Sent:
-        """Send records; returns when the queue has all of them for sure.
+        """Send records; returns when the queue surely has all of them.
 
         Args:
-            records: Records of docs/contract.md, read once; any number, of which one batch is in memory. Values are
-                texts, whole numbers and times with their zone.
-            key: What these records are, such as `flows.log:4096` or a job's id: 1 to 1,024 characters. The same key
-                with the same records in the same order is the same batches for ever, however often it is sent. Without
-                one, each call is new: whoever sends the same records again has them counted again.
+            records: Records of docs/contract.md, read once; any number, with one batch at a time in memory. Values are
+                strings, integers and times with their zone.
+            key: Name of these records, such as `flows.log:4096` or a job's id: 1 to 1,024 characters. The same key with
+                the same records in the same order always gives the same batches, however often it is sent. Without a
+                key each call is new, so records that are sent again are counted again.
 
         Raises:
-            NotSentError: Queue or bucket took too long. With a journal the records are safe, and any later call sends
-                them; without one, send the key again.
+            NotSentError: The queue or the bucket took too long. With a journal the records are stored, and any later
+                call sends them; without one, send the key again.
             RecordsRefusedError: Records cannot be written as JSON; nothing was sent.
-            KeyReusedError: The key was used for other records before (told with a journal only; else the service keeps
-                the other records as a conflict in quarantine).
-            JournalError: The journal cannot be written; what is not in it was not sent.
+            KeyReusedError: The key was used for other records before. Only a journal detects this; without one the
+                service keeps the other records as a conflict in quarantine.
+            JournalError: The journal cannot be written; records that are not in it were not sent.
             OperationFailedError: There is no key and no journal, or AWS refuses the caller.
         """
         with self._turn:
@@ -142,7 +143,7 @@ class Producer:
             return self._send_numbered(self._journal, self._checked_key(key), records)
 
     def flush(self) -> int:
-        """Send what the journal has left of earlier calls and processes; returns the number of batches.
+        """Send batches that earlier calls and processes left in the journal; returns their number.
 
         Raises:
             NotSentError, JournalError, OperationFailedError: As `send`.
@@ -153,7 +154,7 @@ class Producer:
 
     @property
     def unsent(self) -> int:
-        """Number of batches in the journal that are not sent for sure; 0 without a journal."""
+        """Number of batches in the journal that are not surely sent; 0 without a journal."""
         with self._turn:
             self._refuse_other_process()
             return 0 if self._journal is None else self._journal.count_unsent()
@@ -166,7 +167,7 @@ class Producer:
             return None if self._journal is None else self._journal.next_sequence
 
     def close(self) -> None:
-        """Let go of the journal. What is left in it is sent by the next Producer. A second call changes nothing."""
+        """Close the journal. The next Producer sends the remaining batches. A second call has no effect."""
         with self._turn:
             if self._journal is not None and self._process == os.getpid():
                 self._journal.close()

@@ -6,8 +6,9 @@
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
 Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
-named by identity alone: a second delivery writes the same object, and an id and a hash find it. A batch that its sender
-may not send is named by sender, claimed id and body. All is ASCII JSON: refused content can hold any text.
+named by identity alone. A second delivery writes the same object, and an id and a hash suffice to find it. A batch that
+its sender may not send is named by sender, claimed id and body. Everything is ASCII JSON, because refused content can
+hold any text.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[Quar
     """Inverse of `encode_records`, line by line.
 
     Raises:
-        LedgerCorruptError: It is not such an object.
+        LedgerCorruptError: The object has another form.
     """
     for number, line in enumerate(body.splitlines(), start=1):
         document = Fields.of_json(line, f"{key}, line {number}")
@@ -84,11 +85,11 @@ class QuarantinedBatch(StoredDocument):
     Attributes:
         kind: `refused`, or `conflict`: an accepted batch with other content has its id.
         problems: Every problem found, as `(reason, detail)`; a conflict has the one problem `conflict`.
-        hash_version: Version of the content hash; 0 says that it is the SHA-256 of the message body.
+        hash_version: Version of the content hash; 0 means the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
         first_sender_id: Sender of the accepted content, for a conflict; else empty.
-        body: The message as it came. A retry sends it again.
-        evidence: Evidence that the reader kept, as text; empty if that is the body.
+        body: The message as received. A retry sends it again.
+        evidence: Evidence that the reader kept, as text; empty if it is the body.
         claim: Set if its sender may not send it; `batch_id` is empty then.
     """
 
@@ -179,15 +180,15 @@ class QuarantinedLog(StoredDocument):
     """Refused lines of one log file, or the whole file.
 
     Attributes:
-        kind: `lines` of a file that is metered otherwise, or the whole `file`.
-        place: Where the file lay, such as `s3://acme-logs/AWSLogs/…`.
-        version_id, etag: Its version and ETag then; empty if unknown.
-        identity: Its identity; empty if none could be told.
+        kind: `lines` of a file that is otherwise metered, or the whole `file`.
+        place: Location of the file, such as `s3://acme-logs/AWSLogs/…`.
+        version_id, etag: Its version and ETag at that time; empty if unknown.
+        identity: Its identity; empty if none could be determined.
         log_kind: Kind of log; empty if unknown.
-        source: What writes such files, such as a flow-log id; empty if unknown.
+        source: The resource that writes such files, such as a flow-log id; empty if unknown.
         content_sha256: SHA-256 of its content; empty if it was not read to its end.
-        refusals: All that was refused, as `(reason, lines, bytes)`; of a whole file the one reason, with 0 lines.
-        detail: Of a whole file: why, for people.
+        refusals: All refusals, as `(reason, lines, bytes)`; for a whole file the one reason, with 0 lines.
+        detail: Explanation for people, for a whole file.
     """
 
     SCHEMA: ClassVar[str] = "metering.quarantine/1"
@@ -211,12 +212,12 @@ class QuarantinedLog(StoredDocument):
 
     @property
     def name(self) -> str:
-        """Name for people: the identity of a file with refused lines, or the place of a refused file."""
+        """Name for people: the identity of a file with refused lines, or the location of a refused file."""
         return self.identity if self.kind == "lines" else self.place
 
 
 def log_not_retried(log: QuarantinedLog) -> OperationFailedError:
-    """Why what is refused of a log is not sent again, and what to do."""
+    """Why refused parts of a log are not sent again, and what to do instead."""
     if log.kind == "file":
         return OperationFailedError(
             f"{log.name} is of a log file, which is read again where it lies.",
@@ -248,10 +249,10 @@ class Contrast:
 
 
 def readable(body: str) -> dict[str, object] | None:
-    """The message in a body as plain JSON values, or None if it is something else than a JSON object.
+    """The message in a body as plain JSON values, or None if the body is not a JSON object.
 
-    A number that a float would change stays text. The data of a CloudEvent is the message. A body that is nested deeper
-    than any message is None.
+    A number that a float would change stays text. The data of a CloudEvent is the message. None for a body that is
+    nested deeper than any message.
     """
     try:
         found = json.loads(body, parse_float=_exact, parse_constant=str)
@@ -271,8 +272,8 @@ def records_in(message: dict[str, object]) -> list[object] | None:
 def contrasts(marker: Marker, batch: QuarantinedBatch) -> tuple[Contrast, ...]:
     """Differences between an accepted batch, by its marker, and other content under its id.
 
-    A fact that one side does not know is left out. The bytes of the marker are those of its metered records, so they
-    are compared only if all of its records are metered.
+    A fact that is unknown on one side is left out. The marker's bytes cover only metered records, so they are compared
+    only if all of its records are metered.
     """
     pairs = [
         ("sender", marker.sender_id, batch.sender_id),
@@ -288,7 +289,7 @@ def contrasts(marker: Marker, batch: QuarantinedBatch) -> tuple[Contrast, ...]:
 
 
 def _bytes(body: str) -> str:
-    """Sum of the bytes of the records in a body; empty if it cannot be told."""
+    """Sum of the bytes of the records in a body; empty if it cannot be computed."""
     message = readable(body)
     records = None if message is None else records_in(message)
     sizes = None if records is None else list(_sizes(records))

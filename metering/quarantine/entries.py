@@ -67,19 +67,19 @@ Kind = Literal["records", "refused", "conflict", "lines", "file"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One batch that was refused, whole or in part.
+    """One batch that was refused, as a whole or in part.
 
     Attributes:
         kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id;
             `lines` of a log file, or a whole log `file`.
-        batch_id: Its batch id; of a log file its identity, and of one that is refused as a whole its place.
+        batch_id: Its batch id; for a log file its identity, or its location if it is refused as a whole.
         reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
-        retried_as: Batch ids that the records were sent again as; or the ids that a whole batch is metered under, its
-            own or that of a retry.
-        source_id: Source that the producer named; empty if it named none.
+        retried_as: Batch ids under which the records were sent again; or the ids under which a whole batch is metered,
+            its own or a retry's.
+        source_id: Source that the producer named; empty if none.
         sent_by: First sender; empty if unknown. A retry states it.
-        became: In words, where it is metered now, or the verdict of its retry.
-        differs: Differences from the content that is metered under its id; only of a conflict that was looked up.
+        became: Where it is metered now, or the verdict of its retry, in words.
+        differs: Differences from the content that is metered under its id; only for a conflict that was looked up.
     """
 
     key: str
@@ -98,7 +98,7 @@ class Entry:
 
     @property
     def sender_id(self) -> str:
-        """Sender of a whole batch; empty for records of an accepted one."""
+        """Sender of a whole batch; empty for records of an accepted batch."""
         return self.batch.sender_id if self.batch else ""
 
 
@@ -107,9 +107,9 @@ class Retry:
     """Result of a retry.
 
     Attributes:
-        retry_id: Batch id it was sent as; empty if none can be read from it.
+        retry_id: Batch id under which it was sent; empty if none is readable.
         records: Number of records sent, 0 if unknown.
-        skipped: Positions of records that are not kept whole and cannot be sent again.
+        skipped: Positions of records that are not stored in full and cannot be sent again.
     """
 
     entry: Entry
@@ -125,7 +125,7 @@ class QuarantineEntries:
     Attributes:
         items: The ledger. An entry counts only if its marker names it.
         bucket: Name of the data bucket, for retries that need an object.
-        marker_life_s: Life of the note of a retry.
+        marker_life_s: Life of a retry's note.
     """
 
     items: ItemStore
@@ -147,7 +147,7 @@ class QuarantineEntries:
             yield from self._of_object(info)
 
     def find(self, name: str) -> tuple[Entry, ...]:
-        """Entries of an object key or of a batch id, and what differs in a conflict.
+        """Entries of an object key or of a batch id, with the differences of a conflict.
 
         Raises:
             OperationFailedError: There is no such entry.
@@ -166,7 +166,7 @@ class QuarantineEntries:
         return tuple(self._contrasted(entry) for entry in found)
 
     def _refused_before(self, batch_id: str) -> list[Entry]:
-        """Contents of an id that were refused before another one was accepted, the newest first.
+        """Contents of an id that were refused before another content was accepted, the newest first.
 
         Neither the marker nor a key leads to them, so the newest whole batches are read, if the id has a marker at all.
         """
@@ -181,8 +181,8 @@ class QuarantineEntries:
 
         Args:
             entry: Entry to retry.
-            as_new_id: Whether to send a conflict under an id of its own, because other content has its id.
-            dry_run: Whether to return what would be sent, and send nothing.
+            as_new_id: Whether to send a conflict under a new id, because other content has its id.
+            dry_run: Whether to return the message without sending it.
 
         Raises:
             OperationFailedError: It cannot be retried, or the queue did not take it.

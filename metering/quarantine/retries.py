@@ -40,7 +40,7 @@ def records_retry_id(batch_id: str, positions: Sequence[int]) -> str:
 
 
 def content_retry_id(batch_id: str, content_hash: str) -> str:
-    """Id of the retry of a whole content under another id than the one it came with."""
+    """Id of the retry of a whole content under another id than its original one."""
     return _retry_id([batch_id, content_hash])
 
 
@@ -54,7 +54,7 @@ def retriable(records: Sequence[RefusedRecord]) -> tuple[RefusedRecord, ...]:
 
 
 def records_message(retry_id: str, records: Sequence[RefusedRecord]) -> str:
-    """Message of a retry with its records inside, as they came."""
+    """Message of a retry with its records inside, as received."""
     joined = ",".join(record.raw for record in records)
     return f'{{{_head(retry_id, len(records))},"records":[{joined}]}}'
 
@@ -76,14 +76,14 @@ def object_message(retry_id: str, count: int, *, bucket: str) -> str:
 
 
 def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
-    """Rewrite a batch message under another id; None if the message does not carry its id (an announced object).
+    """Rewrite a batch message under another id; None if the message has no id of its own (an announced object).
 
-    Only the ids change. Everything else stays as it came, byte by byte, because a parser could round a number.
+    Only the ids change. All other bytes stay as received, because a parser could round a number.
 
     Args:
         body: The message, or the CloudEvent that carries it.
         retry_id: Its new batch id.
-        retry_of: Id that it came under first.
+        retry_of: Id under which it came first.
     """
     found = _batch_message(body)
     if found is None:
@@ -96,7 +96,7 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
 
 
 def original_of(body: str, batch_id: str) -> str:
-    """Id that the content of a message came under first. For the retry of a retry it is the first message's id."""
+    """Id under which the content of a message came first. For the retry of a retry it is the first message's id."""
     found = _batch_message(body)
     value = None if found is None else plain_values({"retry_of": found[0].get("retry_of", b"null")})[0].get("retry_of")
     return readable_batch_id(value) or batch_id
@@ -139,7 +139,7 @@ def _is_object(text: str) -> bool:
 
 
 def retry_verdict(marker: Marker | None) -> str:
-    """Verdict of a retry in words, by its marker."""
+    """Verdict of a retry in words, from its marker."""
     if marker is None:
         return "sent again, without a verdict yet"
     if marker.verdict == "rejected":
@@ -148,7 +148,7 @@ def retry_verdict(marker: Marker | None) -> str:
 
 
 def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
-    """Whether the batch of a claim is the one of a marker, from the same sender, and metered.
+    """Whether a claim's batch is the marker's batch, from the same sender, and metered.
 
     Another sender's copy is refused, although nothing of it would be metered.
     """
@@ -168,7 +168,7 @@ def not_metered(batch: QuarantinedBatch) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderAlerts:
-    """Tells people of refused senders. What cannot be told is counted: the batches are in quarantine all the same."""
+    """Alerts people to refused senders. A failed alert is counted; the batches are in quarantine anyway."""
 
     items: ItemStore
     clock: Clock
@@ -176,7 +176,7 @@ class SenderAlerts:
     alerts: Alerts
 
     def tell(self, refused: Sequence[QuarantinedBatch]) -> None:
-        """Tell of the senders of an invocation's refused batches, unless people were told in this hour."""
+        """Alert people to the senders of an invocation's refused batches, unless they were alerted in this hour."""
         by_role: dict[str, list[QuarantinedBatch]] = {}
         for batch in refused:
             by_role.setdefault(role_of(batch.sender_id), []).append(batch)

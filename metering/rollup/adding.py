@@ -1,4 +1,4 @@
-"""Updates of usage items that a plan asks for: one for each item, and each lands once (P23.1, P45)."""
+"""A plan's updates of usage items: one for each item, each taking effect once (P23.1, P45)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Upd
     """The update of each usage item of a plan, in the order of its hours.
 
     Raises:
-        LedgerCorruptError: The dictionary lacks a kind whose number was sure before the plan was put: it was lost.
+        LedgerCorruptError: The dictionary lacks a kind whose number was sure before the plan was put, so it was lost.
         UnavailableError: The dictionary cannot be read now.
     """
     newest = newest_run_of(plan.shard)
@@ -76,14 +76,14 @@ class Adding:
     chain: Chain
 
     def land(self, updates: Sequence[Update]) -> int:
-        """Make updates land: one by itself, for one write unit, several in one transaction, at two units each.
+        """Make updates land: a single one alone, for one write unit, or several in one transaction, at two units each.
 
         Returns:
-            How many of them had not landed before.
+            Number of updates that had not landed before.
 
         Raises:
-            RunOverError: A later run is in an item, and this one is over.
-            LedgerCorruptError: A later run is in an item, and this one is still planned.
+            RunOverError: A later run is in an item, and this run is over.
+            LedgerCorruptError: A later run is in an item, and this run is still planned.
             UnavailableError: It is unknown whether they landed.
         """
         if len(updates) > 1:
@@ -160,10 +160,10 @@ class Placing:
     actions: int
 
     def place(self, commit: PlannedCommit) -> None:
-        """Place a commit, if it still waits. Call it only when every sum of its run is added for sure.
+        """Place a commit, if it still waits. Call it only when every sum of its run is surely added.
 
         Raises:
-            UnavailableError: A call's outcome is unknown; whoever comes next repeats it.
+            UnavailableError: A call's outcome is unknown; the next process repeats it.
         """
         key = waiting_key(self.shard, commit.commit_id)
         for actions in self._transactions(commit, key):
@@ -200,7 +200,7 @@ class Placing:
             ).to_item()
 
     def _transact(self, actions: Sequence[Action]) -> bool:
-        """Whether the transaction landed; False if the commit does not wait any more."""
+        """Whether the transaction landed; False if the commit no longer waits."""
         failures = 0
         while True:
             try:

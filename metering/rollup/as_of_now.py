@@ -1,4 +1,4 @@
-"""Usage of accounts as of now: what is in the usage table, what a run is adding, and what waits (P28)."""
+"""Usage of accounts as of now: the usage table, plus the running run's additions, plus waiting commits (P28)."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _FEW_LOOKS = 3
 
 
 class TooMuchWaitsError(OperationFailedError):
-    """More waits for the roll-up than one answer may read."""
+    """More commits wait for the roll-up than one answer may read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """Usage of accounts, with what waits for the roll-up apart from it.
+    """Usage of accounts, with waiting usage kept separate.
 
     Attributes:
-        booked: Totals that the usage table has; None if they are read as well without this.
-        waiting: Totals that it does not have yet; None if they were not looked at.
-        since_ms: The smallest SentTimestamp of what waits in these hours, of whatever account; None if nothing does.
+        booked: Totals that the usage table has; None if they can be read as well without this.
+        waiting: Totals that it does not have yet; None if they were not read.
+        since_ms: The smallest SentTimestamp of commits waiting in these hours, of any account; None if nothing waits.
     """
 
     booked: Iterator[tuple[UsageKey, Total]] | None = None
@@ -59,7 +59,7 @@ class Apart:
 
 
 class _Look(NamedTuple):
-    """One look at usage: what items count, what is not in them yet, and the commits that wait in these hours."""
+    """One look at usage: the items' totals, the additions not in them yet, and the commits that wait in these hours."""
 
     fold: Fold
     more: list[tuple[UsageKey, Total]]
@@ -67,7 +67,7 @@ class _Look(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """Which usage is asked for: of these accounts, booked in these months, in hours of `[from_s, to_s)`."""
+    """The requested usage: of these accounts, booked in these months, in hours of `[from_s, to_s)`."""
 
     accounts: frozenset[str]
     months: frozenset[str]
@@ -76,7 +76,7 @@ class _Asked(NamedTuple):
 
     @classmethod
     def of(cls, accounts: Collection[str], months: Iterable[str], from_s: int, to_s: int) -> _Asked:
-        """The whole hours that a range touches."""
+        """The full hours that a range touches."""
         return cls(frozenset(accounts), frozenset(months), from_s - from_s % HOUR_S, -(-to_s // HOUR_S) * HOUR_S)
 
     def takes(self, account_id: str, hour_s: int) -> bool:
@@ -88,10 +88,10 @@ class _Asked(NamedTuple):
 
 @dataclass(slots=True)
 class _Planned:
-    """Additions of planned runs to usage items, for the accounts and hours that are asked for. Mutable.
+    """Additions of planned runs to usage items, for the requested accounts and hours. Mutable.
 
     Attributes:
-        adds: By the key of a usage item: shard and number of a run, and what it adds to that item.
+        adds: Key of a usage item -> shard and number of a run, and its addition to that item.
     """
 
     commits: set[str] = field(default_factory=set)
@@ -105,7 +105,7 @@ class _Planned:
         runs[-1][2][key] = total
 
     def note(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Usage items as they are read; those that a run adds to are kept."""
+        """Usage items as they are read; items to which a run adds are kept."""
         for item in items:
             key = key_of(item)
             if key in self.adds:
@@ -123,12 +123,12 @@ class _Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageNow:
-    """Reads usage of accounts as of now: every commit from before a call is in its answer, and none from after it.
+    """Reads usage of accounts as of now: an answer has every commit from before the call, and none from after it.
 
     Attributes:
-        threads: Staging objects that are read at once.
-        attempts: Most looks of one call. Each further one means that a chain moved while it was read.
-        most: Most staging objects that one call reads; None: any number.
+        threads: Staging objects that are read concurrently.
+        attempts: Maximum looks of one call. Each further look means that a chain moved during the previous one.
+        most: Maximum staging objects that one call reads; None: any number.
     """
 
     reading: UsageReading
@@ -158,20 +158,20 @@ class UsageNow:
         grain: Grain = Grain.HOUR,
         counts: Callable[[int, int | None], bool] = lambda _hour_s, _corrects_s: True,
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of some accounts in some months, unsummed. All is read before the first of them is given.
+        """Totals of some accounts in some months, unsummed. Everything is read before the first total is yielded.
 
         Args:
             accounts: Ids of the accounts.
-            months: Months such as `2026-11`; of each the hours that `[from_s, to_s)` touches.
-            from_s: In the first booked hour.
-            to_s: End of the last one, or in it.
-            grain: Hours that become one, as `Fold` has it.
-            counts: Whether something counts, by its booked hour and the hour that it corrects.
+            months: Months such as `2026-11`; in each, the hours that `[from_s, to_s)` touches.
+            from_s: A time in the first booked hour.
+            to_s: End of the last hour, or a time in it.
+            grain: Hours that are summed as one, as in `Fold`.
+            counts: Whether usage counts, by its booked hour and the hour that it corrects.
 
         Raises:
             LedgerCorruptError: A staging object, a plan or a number is gone although the ledger needs it.
             TooMuchWaitsError: More than `most` commits wait.
-            UnavailableError: A store gives no answer, or the chains moved during every look.
+            UnavailableError: A store did not answer, or the chains moved during every look.
         """
         look = self._settled(_Asked.of(accounts, months, from_s, to_s), grain, counts)
         if look is None:
@@ -190,10 +190,10 @@ class UsageNow:
         grain: Grain,
         counts: Callable[[int, int | None], bool],
     ) -> Apart:
-        """Totals that the usage table has, and what waits, for the arguments of `entries`; in a few reads.
+        """Totals that the usage table has, and waiting usage, for the arguments of `entries`; in a few reads.
 
-        Where nothing waits, these are a list of each shard and their number. Where more waits than can be read so, only
-        since when is known.
+        If nothing waits, these reads are one list per shard and the number of shards. If more waits than can be read
+        this way, only the time since when is known.
 
         Raises:
             LedgerCorruptError: As `entries` raises it.
@@ -233,7 +233,7 @@ class UsageNow:
         return None
 
     def _look(self, asked: _Asked, runs: Mapping[int, Run | None], fold: Fold) -> _Look:
-        """Add what the items count, in the order of P28, and find what is not in them yet."""
+        """Add the items' totals, in the order of P28, and find additions that are not in them yet."""
         waiting = self._listed(asked, runs)
         planned = self._planned(asked, runs)
         for account_id in sorted(asked.accounts):
@@ -243,7 +243,7 @@ class UsageNow:
         return _Look(fold, [*planned.not_added(), *self._waiting(asked, waiting, planned)], waiting)
 
     def _listed(self, asked: _Asked, shards: Iterable[int]) -> list[Waiting]:
-        """Commits that wait and have rows in hours that are asked for."""
+        """Commits that wait and have rows in the requested hours."""
         listed = (Waiting.from_item(item) for shard in shards for item in waiting_in(self.reading.items, shard))
         return [entry for entry in listed if any(map(asked.takes_hour, entry.totals))]
 
@@ -266,7 +266,7 @@ class UsageNow:
         return found
 
     def _numbers(self, hour: PlannedHour) -> dict[UsageKind, int]:
-        """Numbers of the kinds that the plan books under numbers. They were sure before the plan was put (P45)."""
+        """Numbers of the kinds that the plan books by number. They were sure before the plan was put (P45)."""
         names = self.reading.names
         known = {kind: number for number, kind in names.of(hour.account_id).items()}
         if not known.keys() >= hour.numbered.keys():

@@ -1,7 +1,7 @@
-"""Removes the plans of runs that are long over, and lets their items expire (P31).
+"""Removes the plans of runs that ended long ago, and lets their items expire (P31).
 
-Plans go by number, never by age: one whose number is not taken yet may be announced at any time. The newest run of a
-chain keeps its plan, and its item never expires, so that numbers only grow (P22).
+Plans are deleted by number, never by age, because a plan whose number is not taken yet may be announced at any time.
+The newest run of a chain keeps its plan, and its item never expires, so numbers only grow (P22).
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class RollupCleaner:
 
     Attributes:
         run_life_s: Time until the item of a cleaned run expires.
-        keep_s: Time between the end of a run and its cleaning, for people who look into what it did.
-        threads: Items that are written at once.
-        reserve_ms: With less time left, no further chain is begun.
+        keep_s: Time between the end of a run and its cleaning, for people who investigate it.
+        threads: Items that are written concurrently.
+        reserve_ms: With less time left, no further chain is started.
     """
 
     items: ItemStore
@@ -59,7 +59,7 @@ class RollupCleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupCleaning:
-        """Clean up behind each chain. The next call does what this one has no time for.
+        """Clean up behind each chain. The next call continues where this one runs out of time.
 
         Raises:
             LedgerCorruptError: A run cannot be read. The other chains were cleaned.
@@ -87,14 +87,14 @@ class RollupCleaner:
         return RollupCleaning(plans=plans, runs=runs)
 
     def _keep(self, chain: str, cleaned: list[Run]) -> None:
-        """Write down since when the oldest run that is left has been due: none is, or about as long as the last one."""
+        """Store since when the oldest remaining run has been due."""
         more = len(cleaned) == _MOST_RUNS
         due_ms = (cleaned[-1].done_at_ms or 0) + self.keep_s * 1000 if more else None
         cleaning = Cleaning(chain=chain, looked_s=self.clock.now_ms() // 1000, due_ms=due_ms)
         self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _over(self, chain: str) -> list[Run]:
-        """Runs that have been done for long and still have plans, but the newest of all, in order."""
+        """Runs that ended long ago and still have plans, except the newest of all, in order."""
         first = next(filter(None, map(number_of_plan, self._plans(chain))), None)
         newest = newest_run(self.items, chain)
         if first is None or newest is None:
@@ -104,7 +104,7 @@ class RollupCleaner:
         return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
-        """Delete the plans up to a number, also those that no run names."""
+        """Delete the plans up to a number, including those that no run names."""
         deleted = 0
         keys: list[str] = []
         for key in self._plans(chain):

@@ -1,7 +1,7 @@
-"""Plans of the roll-up: which commits a run takes, and what it adds to each usage item (P23). A plan never changes.
+"""Plans of the roll-up: the commits of a run, and its addition to each usage item (P23). A plan never changes.
 
-Plans carry names of kinds, never numbers. Whether a kind has a number is part of the plan: two processes that work on
-one run must book a kind in the same item, also when its number is claimed between them.
+Plans contain names of kinds, never numbers. The plan states whether a kind has a number. Two processes that work on one
+run must book a kind in the same item, even if its number is claimed between them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCommit:
-    """A commit of a run, with what its waiting entry holds."""
+    """A commit of a run, with the contents of its waiting entry."""
 
     commit_id: Annotated[str, "commit"]
     staging_key: StagingKey
@@ -69,7 +69,7 @@ class PlannedHour:
 
     Attributes:
         numbered: Sum of each kind that had a number when the plan was made. They go to the items of their buckets.
-        named: Sum of each kind that had none, because the account's numbers were at the cap. Each has its own item.
+        named: Sum of each kind without a number, because the account's numbers were at the cap. Each has its own item.
     """
 
     account_id: Annotated[str, "account"]
@@ -107,7 +107,7 @@ _Place = tuple[str, int, int | None]
 
 
 class NotWaitingError(EarlyEndError):
-    """A commit of the listing does not wait any more: another process was faster, and the step begins again."""
+    """A commit of the listing no longer waits, because another process was faster; the step starts again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +115,9 @@ class Planner:
     """Plans runs of one shard.
 
     Attributes:
-        commits: Most commits of a plan.
-        threads: Staging objects and dictionaries that are read at once.
-        most_sums: With so many sums a plan takes no further commits.
+        commits: Maximum commits of a plan.
+        threads: Staging objects and dictionaries that are read concurrently.
+        most_sums: A plan with this many sums takes no further commits.
     """
 
     shard: int
@@ -135,10 +135,10 @@ class Planner:
     def plan(self, contradictions: Contradictions) -> RollupPlan | None:
         """The plan of the next run, or None if nothing waits. Call it after the newest run was read (P19).
 
-        Every number that the plan relies on is sure when this returns (P45).
+        Every number that the plan uses is sure when this returns (P45).
 
         Args:
-            contradictions: Gets entries that cannot be read. They are left out, and wait on.
+            contradictions: Receives entries that cannot be read. They are left out, and keep waiting.
 
         Raises:
             NotWaitingError: A staging object is gone, and so is its entry.
@@ -161,8 +161,8 @@ class Planner:
     def _oldest(self, contradictions: Contradictions) -> list[Waiting]:
         """The oldest of the waiting commits that are read.
 
-        Of a long list only a part is read, from a random place on: ids are random, so each part is like the whole, and
-        no commit is passed over for ever.
+        Only a part of a long list is read, from a random position on. Ids are random, so each part is representative,
+        and no commit is skipped forever.
         """
         most = _READ_PER_COMMIT * self.commits
         begin = self.entropy.token()
@@ -233,7 +233,7 @@ class Planner:
 
 
 def _age(item: Item) -> tuple[int, str]:
-    """Order in which commits are taken. One whose time cannot be read comes first, so that it is noticed."""
+    """Order in which commits are taken. A commit whose time cannot be read comes first, so that it is noticed."""
     created_at_ms = item.get("created_at_ms")
     return (created_at_ms if isinstance(created_at_ms, int) else 0, waiting_commit_of(item))
 

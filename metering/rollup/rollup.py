@@ -42,13 +42,13 @@ _ASKED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupPolicy:
-    """How much one run takes, and how it books. Safety does not depend on it.
+    """How much one run takes, and how it books. Safety does not depend on this policy.
 
     Attributes:
-        commits: Most commits of a run.
-        blocks: Whether many usage items are booked in one transaction, at two units each, in every run. A run that is
-            full does so anyway: the chain is behind.
-        sums: A run takes no further commits once it has so many sums.
+        commits: Maximum commits of a run.
+        blocks: Whether every run books many usage items in one transaction, at two units each. A full run does so
+            anyway, because the chain is behind.
+        sums: A run takes no further commits once it has this many sums.
     """
 
     commits: int
@@ -66,11 +66,11 @@ class RollupResult:
     """Result of one call of `Rollup.run`.
 
     Attributes:
-        runs: Runs that this call brought to `done`.
+        runs: Runs that this call set to `done`.
         items: Updates of usage items that this call made.
-        finished: Whether nothing waits any more, or, if no more was asked, nothing that waited as the call began. False
-            if time ran out, or the next run is not due yet.
-        due_in_ms: Time until the next run is due; 0 if that is not what this call waits for.
+        finished: Whether nothing waits any more, or, if only that was requested, nothing that waited when the call
+            began. False if time ran out, or the next run is not due yet.
+        due_in_ms: Time until the next run is due; 0 if the call is not waiting for one.
     """
 
     runs: int
@@ -85,8 +85,8 @@ class _Turn:
     """State of one call of `Rollup.run`.
 
     Attributes:
-        only_waiting: Whether the call ends when what waited as it began is rolled up.
-        behind: Whether the run that this call worked on last was full, so that the next one is due at once.
+        only_waiting: Whether the call ends when the commits that waited at its start are rolled up.
+        behind: Whether the last run of this call was full, so the next one is due at once.
     """
 
     deadline: Deadline
@@ -104,9 +104,9 @@ class Rollup:
     """Rolls up the usage of one region. Any number of processes may do so at once.
 
     Attributes:
-        generation: Number of the usage table that the stage writes to.
-        reserve_ms: With less time left, no further step is begun.
-        threads: Calls that are made side by side.
+        generation: Generation number of the usage table to which the stage writes.
+        reserve_ms: With less time left, no further step is started.
+        threads: Calls that are made concurrently.
     """
 
     items: ItemStore
@@ -128,18 +128,18 @@ class Rollup:
     def run(
         self, deadline: Deadline, *, shard: int | None = None, every_s: int = 0, only_waiting: bool = False
     ) -> RollupResult:
-        """Resume what is planned, then plan and work until nothing waits or time runs short.
+        """Resume planned runs, then plan and work until nothing waits or time runs short.
 
         Args:
             deadline: End of the process.
-            shard: Shard of this invocation (`shards_of`); None for all that a commit may be in.
-            every_s: Least time between the beginnings of two runs of a chain. A chain that is behind does not wait.
-            only_waiting: End when everything that waited as the call began is in runs that are done. Later commits do
+            shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
+            every_s: Minimum time between the starts of two runs of a chain. A chain that is behind does not wait.
+            only_waiting: End when everything that waited when the call began is in runs that are done. Later commits do
                 not keep the call: under traffic the list may never be empty.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.
-            GenerationError: Ledger and usage table do not go together. Nothing was written (P41).
+            GenerationError: Ledger and usage table do not belong together. Nothing was written (P41).
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, every_ms=every_s * 1000, only_waiting=only_waiting)
@@ -167,7 +167,7 @@ class Rollup:
         )
 
     def _check_generation(self, shards: Iterable[int]) -> None:
-        """Returns if the usage table is the stage's, and no chain is behind what it wrote there."""
+        """Returns if the usage table is the stage's, and no chain is behind its mark there."""
         try:
             self.retrier.call(lambda: remember_generation(self.items, self.generation))
             self.retrier.call(lambda: check_chains(self.items, shards))
@@ -207,7 +207,7 @@ class Rollup:
             raise
 
     def _awaited(self, shard: int, turn: _Turn) -> list[Key]:
-        """Entries of the commits that wait now. One that cannot be read is noted, and not awaited: it waits on."""
+        """Entries of the commits that wait now. An unreadable entry is noted and not awaited; it keeps waiting."""
 
         def listed() -> list[Key]:
             keys: list[Key] = []
@@ -219,7 +219,7 @@ class Rollup:
         return self.retrier.call(listed)
 
     def _still_waits(self, awaited: list[Key]) -> bool:
-        """Whether one of these entries is in the list. Those that have left it are taken out."""
+        """Whether one of these entries is in the list. Entries that have left the list are removed."""
         while awaited:
             last = awaited[-_ASKED_AT_ONCE:]
             there = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, last))  # noqa: B023 - called at once
@@ -277,7 +277,7 @@ class Rollup:
 
         Raises:
             RunOverError: Another process has finished it.
-            OutOfTimeError: There is no time for the next step.
+            OutOfTimeError: Too little time is left for the next step.
             LedgerCorruptError: The ledger contradicts the plan.
             UnavailableError: The outcome of a call is unknown.
         """
@@ -305,10 +305,10 @@ class Rollup:
             turn.items += sum(side_by_side(adding.land, part, threads=self.threads))
 
     def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
-        """The things in parts; the clock is looked at before each.
+        """The things in parts; the clock is checked before each.
 
         Raises:
-            OutOfTimeError: There is no time for the next part.
+            OutOfTimeError: Too little time is left for the next part.
         """
         for part in in_blocks(things, _BETWEEN_LOOKS * self.threads):
             self._check_time(turn)
@@ -321,7 +321,7 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _UntilNextTick:
-    """Deadline of a tick: nothing begins any more when the next tick does, and that one goes on where this stopped."""
+    """Deadline of a tick: stops new work when the next tick starts, which resumes where this one stopped."""
 
     clock: Clock
     end_ms: int
@@ -336,7 +336,7 @@ class RollupTick:
     """Rolls up for the length of a tick.
 
     Attributes:
-        every_s: Least time between the beginnings of two runs of a chain.
+        every_s: Minimum time between the starts of two runs of a chain.
         tick_s: Time from one tick to the next.
     """
 

@@ -1,4 +1,4 @@
-"""Ports of time, chance and figures; calls that are tried again, or made side by side."""
+"""Ports of time, randomness and metrics; retried and concurrent calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entropy(Protocol):
 
 
 class Deadline(Protocol):
-    """Time that is left to an invocation."""
+    """Remaining time of an invocation."""
 
     def remaining_ms(self) -> int:
         """Milliseconds until the process is stopped; 0 or less after that."""
@@ -53,7 +53,7 @@ class EarlierDeadline:
 
 
 class Metrics(Protocol):
-    """Counters and gauges of the service. Never the source of a total (I1)."""
+    """Counters and gauges of the service. They are never the source of a total (I1)."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         """Add to a counter."""
@@ -81,10 +81,10 @@ _LONGEST_PAUSE_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrier:
-    """The one retry policy: how often an unavailable dependency is called again, and how long to wait before that.
+    """The one retry policy: how often an unavailable dependency is called again, and the wait before each retry.
 
     Attributes:
-        attempts: Most calls of one operation, the first one included.
+        attempts: Maximum calls of one operation, including the first.
     """
 
     clock: Clock
@@ -97,11 +97,11 @@ class Retrier:
         self.clock.sleep_ms(1 + self.entropy.below(limit_ms))
 
     def call(self, operation: Callable[[], T], *, go_on: Callable[[], bool] = lambda: True) -> T:
-        """Call an operation that may safely be called again, until it has an answer.
+        """Call an operation that is safe to repeat until it has an answer.
 
         Args:
             operation: Operation to call.
-            go_on: Asked after each failure but the last one; if it says no, the failure is raised.
+            go_on: Called after each failure except the last; if it returns False, the failure is raised.
 
         Raises:
             UnavailableError: It was unavailable `attempts` times, or `go_on` said no.
@@ -134,7 +134,7 @@ def scans_at_once(*, emulated: bool) -> int:
 
 
 def in_blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield things in lists of `size`, each read when it is asked for."""
+    """Yield things in lists of `size`, each read on demand."""
     left = iter(things)
     while block := list(islice(left, size)):
         yield block
@@ -143,13 +143,13 @@ def in_blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
 def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:
     """Results of `work` for each thing, in their order. Things are taken from the iterable in the caller's thread.
 
-    After an error no further call begins, and the error is raised when all that began have ended. A caller that stops
-    iterating waits for them, too.
+    After an error no further call starts, and the error is raised when all started calls have ended. If the caller
+    stops iterating, it also waits for them.
 
     Args:
-        work: Called in threads, so it must be safe to call side by side.
-        things: What it is called with.
-        threads: Most calls at the same time. With 1 there are no threads: each call is made when it is asked for.
+        work: Called in threads, so concurrent calls must be safe.
+        things: Arguments, one for each call.
+        threads: Maximum calls at the same time. With 1 there are no threads; each call is made on demand.
     """
     if threads <= 1:
         yield from map(work, things)
@@ -169,5 +169,5 @@ def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -
 
 
 def do_all(work: Callable[[T], object], things: Iterable[T], *, threads: int) -> int:
-    """Do the work for each thing; returns the number of things. Errors are as those of `side_by_side`."""
+    """Do the work for each thing; returns the number of things. Errors are those of `side_by_side`."""
     return sum(1 for _ in side_by_side(work, things, threads=threads))

@@ -1,4 +1,4 @@
-"""One codec of stored values: the fields of a frozen dataclass say how its item or JSON object is written and read.
+"""One codec for stored values: the fields of a frozen dataclass define how its item or JSON object is written and read.
 
 | annotation                           | stored as                                                              |
 |--------------------------------------|------------------------------------------------------------------------|
@@ -15,8 +15,8 @@
 | `Annotated[T, Unwritten(…)]`         | as T; this value is not written, and absent means it, unless a form reads |
 
 Reading is strict: an error names the key and the path of the field (`metering.stores.fields`). Unknown members are
-ignored, so that a release reads what a later one wrote. Markers and usage items, which are read by the million, have
-decoders by hand.
+ignored, so a release can read what a later release wrote. Markers and usage items, which are read by the million, have
+hand-written decoders.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Form(NamedTuple):
     """How a field is stored.
 
     Attributes:
-        read: Reads the field of a name.
-        write: Makes the stored value; None if the key of the item holds it.
-        entry: Reads the key of a map's entry, if the field is one.
+        read: Reads the field of a given name.
+        write: Makes the stored value; None if the item's key holds the value.
+        entry: Reads the key of a map's entry, if the field is a map.
     """
 
     read: Callable[[Fields, str], object]
@@ -112,7 +112,7 @@ def number_after(attribute: str, prefix: str) -> Form:
 
 
 class Keyed(Protocol):
-    """A value that knows the key of its item."""
+    """A value that can compute the key of its item."""
 
     @property
     def key(self) -> Key: ...
@@ -172,7 +172,7 @@ def struct_of(cls: type[K], item: Item) -> K:
     """The value of an item; the inverse of `item_of`.
 
     Raises:
-        LedgerCorruptError: It is something else, or lies at another key.
+        LedgerCorruptError: The item has another form, or another key.
     """
     fields = Fields.of_item(item)
     made = read_struct(cls, fields)
@@ -181,7 +181,7 @@ def struct_of(cls: type[K], item: Item) -> K:
 
 
 def members_of(value: object) -> dict[str, Value]:
-    """Stored values of a dataclass or NamedTuple, by their names."""
+    """Stored values of a dataclass or NamedTuple, by name."""
     cls: Callable[..., object] = type(value)
     members: dict[str, Value] = {}
     for name, stored, _, write, _, unwritten in _shape(cls):
@@ -195,7 +195,7 @@ def read_struct(cls: type[T], fields: Fields) -> T:
     """A dataclass or NamedTuple of stored values.
 
     Raises:
-        LedgerCorruptError: A value is missing or of another kind.
+        LedgerCorruptError: A value is missing or of another type.
     """
     shape = _shape(cls)  # type: ignore[arg-type]  # classes are hashable
     if issubclass(cls, tuple):

@@ -1,7 +1,7 @@
 """Strict reading of stored values: of the ledger's items, and of the JSON objects that the service writes.
 
-The reader of a field states its type, and the value of an absent one if it may be absent. Any other value is a
-`LedgerCorruptError` with the key of the item or object. It never becomes a value that another state could have.
+The reader of a field states its type, and the default if it may be absent. Any other value is a `LedgerCorruptError`
+with the key of the item or object. A wrong value is never read as another valid state.
 
     fields = Fields.of_item(item)
     state = fields.one_of("state", ("planned", "done"))
@@ -80,7 +80,7 @@ class Fields:
         return self._what or f"{self._values.get('pk')} / {self._values.get('sk')}"
 
     def fail(self, name: str, wanted: str) -> NoReturn:
-        """Raise the error of a field that is not as it must be."""
+        """Raise the error for a field with an invalid value."""
         if name not in self._values:
             raise LedgerCorruptError(f"{self.what}: {name} is missing, and should be {wanted}")
         raise LedgerCorruptError(f"{self.what}: {name} is {shown(self._values[name])}, and should be {wanted}")
@@ -90,14 +90,14 @@ class Fields:
     @overload
     def text(self, name: str, *, absent: A) -> str | A: ...
     def text(self, name: str, *, absent: A | _Required = _REQUIRED) -> str | A:
-        """Text that is not empty."""
+        """A string that is not empty."""
         value = self._values.get(name)
         if isinstance(value, str) and value:
             return value
         return self._absent(name, absent, "text")
 
     def any_text(self, name: str) -> str:
-        """Text that may be empty."""
+        """A string that may be empty."""
         value = self._values.get(name)
         return value if isinstance(value, str) else self.fail(name, "text")
 
@@ -106,7 +106,7 @@ class Fields:
     @overload
     def whole(self, name: str, *, least: int = 0, absent: A) -> int | A: ...
     def whole(self, name: str, *, least: int = 0, absent: A | _Required = _REQUIRED) -> int | A:
-        """A whole number, `least` or more. A truth value does not count as a number."""
+        """An integer, `least` or more. A truth value does not count as a number."""
         value = self._values.get(name)
         # Not isinstance: True is an int.
         if type(value) is int and value >= least:
@@ -118,11 +118,11 @@ class Fields:
         return name in self and self._values[name] is None
 
     def whole_or_null(self, name: str) -> int | None:
-        """A member of a JSON object: a whole number from 0, or null."""
+        """A member of a JSON object: an integer from 0, or null."""
         return None if self.null(name) else self.whole(name)
 
     def decimal(self, name: str) -> int:
-        """A whole number written as decimal text, the form of byte totals in JSON objects."""
+        """An integer written as decimal text, the form of byte totals in JSON objects."""
         value = self._values.get(name)
         if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
             self.fail(name, "a whole number as text")
@@ -154,14 +154,14 @@ class Fields:
         return tuple(self._hour(name, label) for label in self._list(name))
 
     def hour_named(self, label: str) -> int:
-        """The hour of a label that is the name of a field, or a part of the key."""
+        """The hour of a label that is a field's name or a part of the key."""
         try:
             return parse_hour(label)
         except ValueError:
             raise LedgerCorruptError(f"{self.what}: {label} is not an hour") from None
 
     def number_named(self, name: str) -> int:
-        """The number that is the name of a field, written without leading zeros."""
+        """The number that is a field's name, written without leading zeros."""
         if name.isascii() and name.isdecimal() and str(int(name)) == name:
             return int(name)
         raise LedgerCorruptError(f"{self.what}: {name} is not a number")
@@ -174,12 +174,12 @@ class Fields:
         return frozenset(self._hour(name, label) for label in labels)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts, none of them empty."""
+        """A list of strings, none of them empty."""
         values = self._list(name)
         return tuple(value if isinstance(value, str) and value else self.fail(name, "texts") for value in values)
 
     def wholes(self, name: str) -> tuple[int, ...]:
-        """A list of whole numbers from 0."""
+        """A list of integers from 0."""
         values = self._list(name)
         return tuple(v if type(v) is int and v >= 0 else self.fail(name, "whole numbers from 0") for v in values)
 
@@ -200,19 +200,19 @@ class Fields:
         return self._row(name, self._values.get(name), name, columns)
 
     def after(self, name: str, prefix: str) -> str:
-        """The part of a text after its prefix; never empty."""
+        """The part of a string after its prefix; never empty."""
         value = self._values.get(name)
         if not isinstance(value, str) or not value.startswith(prefix) or value == prefix:
             self.fail(name, f"text that begins with {prefix}")
         return value[len(prefix) :]
 
     def number_after(self, name: str, prefix: str) -> int:
-        """The number that follows the prefix of a text, without a sign."""
+        """The number after a string's prefix, without a sign."""
         rest = self.after(name, prefix)
         return int(rest) if rest.isascii() and rest.isdecimal() else self.fail(name, f"{prefix} and a number")
 
     def check_key(self, key: Key) -> None:
-        """Check that the item lies at the key that its fields say."""
+        """Check that the item's key matches its fields."""
         if (self._values.get("pk"), self._values.get("sk")) != key:
             raise LedgerCorruptError(f"{self.what}: it should be {key.pk} / {key.sk}")
 

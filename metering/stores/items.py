@@ -16,14 +16,14 @@ class ItemStore(Protocol):
     """The operations of DynamoDB that the protocol uses.
 
     Reads are strongly consistent. A transaction is all or nothing for writers; a reader may see a part of it. Each call
-    may raise UnavailableError, and so may all that reads or writes by it.
+    may raise UnavailableError, and so may every function that uses it.
     """
 
     def get(self, table: Table, key: Key) -> Item | None:
         """The item as of now, or None."""
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
-        """The items that exist, of any number of keys. Each item is read at its own time."""
+        """The items that exist, for any number of keys. Each item is read at its own time."""
 
     def query(
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
@@ -34,11 +34,11 @@ class ItemStore(Protocol):
         """
 
     def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        """Every item, in no order; or one of several parts of them. For verification and repair, never the hot path.
+        """Every item, in no order; or one of several parts of them. For verification and repair, never in the hot path.
 
         Args:
             table: The table.
-            part: Number of the part, from 0. An item is in the same part each time.
+            part: Number of the part, from 0. An item is always in the same part.
             parts: Number of parts that the table is divided into.
         """
 
@@ -56,7 +56,7 @@ class ItemStore(Protocol):
         Raises:
             ConditionFailedError: With the item found.
             ItemTooLargeError: Nothing was written.
-            LedgerCorruptError: It adds to a value that is no number; nothing was written.
+            LedgerCorruptError: It adds to a value that is not a number; nothing was written.
         """
 
     def delete(self, action: Delete) -> None:
@@ -69,15 +69,16 @@ class ItemStore(Protocol):
     def transact(self, actions: Sequence[Action]) -> None:
         """Apply 1-100 actions on distinct items, all or nothing.
 
-        After an unknown outcome the same actions may be sent again only if one of their conditions is false for ever
-        once they have been applied. `TransactionCanceledError` can then be the answer to the caller's own success.
+        After an unknown outcome the same actions may be sent again only if one of their conditions is permanently false
+        once they have been applied. The answer to the caller's own success can then be `TransactionCanceledError`.
 
         Raises:
             ValueError: No action, more than 100, or two on one item; nothing was sent.
-            TransactionCanceledError: Not applied; one reason an action, with the item found (ALL_OLD).
-            ItemTooLargeError: An item, or all of them together; nothing was written.
-            LedgerCorruptError: One of them adds to a value that is no number; nothing was written.
-            UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
+            TransactionCanceledError: Not applied; one reason per action, with the item found (ALL_OLD).
+            ItemTooLargeError: An item is too large, or all of them together; nothing was written.
+            LedgerCorruptError: An action adds to a value that is not a number; nothing was written.
+            UnavailableError: Throttled, or the outcome is unknown: the transaction may have been applied, or may be
+                applied later.
         """
 
 

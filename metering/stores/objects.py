@@ -1,4 +1,4 @@
-"""`ObjectStore`: the region's data bucket, every prefix of it, and the key of every object."""
+"""`ObjectStore`: the region's data bucket, its prefixes, and the keys of all objects."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ class ObjectStore(Protocol):
         """
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
-        """A seekable stream that reads ranges of the object on demand; close it.
+        """A seekable stream that reads ranges of the object on demand; the caller closes it.
 
         Args:
             key: Key of the object.
             if_match: ETag that the object must have.
-            version_id: Version to look at first; it may have been replaced since, and the newest version is looked at
-                next. A version is only taken with `if_match`.
+            version_id: Version to try first; it may have been replaced since, and the newest version is tried next. A
+                version is only used together with `if_match`.
 
         Raises:
             ObjectMissingError: There is no such object.
-            ObjectChangedError: Its ETag is not `if_match`.
-            ObjectUnreadableError: The object exists, and the store will not hand it out.
+            ObjectChangedError: Its ETag differs from `if_match`.
+            ObjectUnreadableError: The object exists, but the store refuses to return it.
         """
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
-        """A stream as that of `open`, whose first call reads the end of the object and says how large it is.
+        """A stream as from `open`, whose first call reads the end of the object and learns its size.
 
-        A reader that needs the end first, as that of a Parquet file does, saves a call; of an object of up to
-        `last_bytes`, it needs no other.
+        A reader that needs the end first, such as a Parquet reader, saves a call; an object of up to `last_bytes` needs
+        no other.
 
         Raises:
             ObjectMissingError: There is no such object.
@@ -74,16 +74,16 @@ class ObjectStore(Protocol):
         """Objects below `prefix` with keys after `after`, in key order."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects. A missing object is no error. All of them are gone when this returns."""
+        """Delete objects. A missing object is not an error. All of them are gone when this returns."""
 
 
 class Ranges(io.RawIOBase):
-    """Unbuffered base stream: each read is one call. Subclasses add `readinto`, which fills what it is given.
+    """Unbuffered base stream: each read is one call. Subclasses add `readinto`, which fills the given buffer.
 
     Wrap it in `io.BufferedReader` for read-ahead.
 
     Args:
-        size_bytes: Size of the version that was opened.
+        size_bytes: Size of the opened version.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -186,7 +186,7 @@ def staging_key(commit_id: str, now_s: int) -> str:
 
 
 def commit_id_of(key: str) -> str:
-    """Id of the commit that a staging object belongs to."""
+    """Id of the commit to which a staging object belongs."""
     return key.rpartition("/")[2].partition(".")[0]
 
 
@@ -201,7 +201,7 @@ def plans_prefix(chain: str) -> str:
 
 
 def number_of_plan(key: str) -> int | None:
-    """Number that a plan object was made for; None for other objects."""
+    """Number for which a plan object was made; None for other objects."""
     number, found, _ = key.rpartition("/")[2].partition("-")
     return int(number) if found and len(number) == 12 and number.isdecimal() else None
 
@@ -253,7 +253,7 @@ def rated_accounts_key(month: str, sha256: str) -> str:
 
 
 def rated_summaries_key(month: str) -> str:
-    """Key of what the biller has summed of a month's days for its budgets."""
+    """Key of the sums of a month's days that the biller keeps for its budgets."""
     return f"{RATED_PREFIX}{month}/summaries.json.gz"
 
 
@@ -263,7 +263,7 @@ def positions_key(month: str, payer_id: str) -> str:
 
 
 def invoices_prefix(month: str, payer_id: str = "") -> str:
-    """Prefix of what was invoiced for a month of use: `invoices/2026-11/`; of one payer, if it is named."""
+    """Prefix of the documents of a month of use: `invoices/2026-11/`; of one payer, if it is named."""
     return f"{INVOICES_PREFIX}{month}/{payer_id}/" if payer_id else f"{INVOICES_PREFIX}{month}/"
 
 
@@ -273,9 +273,9 @@ def invoice_key(month: str, payer_id: str, number: int) -> str:
 
 
 def invoice_inputs_key(month: str, number: int = 1) -> str:
-    """Key of the inputs that the invoices of a month share. It is among no payer's documents.
+    """Key of the inputs that the invoices of a month share. It does not belong to any payer's documents.
 
-    Number 2 and on are those with a later version of their price book, for payers whose usage had no price.
+    Numbers from 2 on have a later version of their price book, for payers whose usage had no price.
     """
     return f"{invoices_prefix(month)}inputs{'' if number == 1 else f'-{number}'}.json"
 
@@ -317,7 +317,7 @@ def quarantined_lines_key(identity: str) -> str:
 
 
 def quarantined_files_prefix(place: str) -> str:
-    """Prefix of the references to a log file that was refused as a whole; each reason and version has one."""
+    """Prefix of the references to a log file that was refused as a whole, one for each reason and version."""
     return f"{QUARANTINED_LOGS_PREFIX}file/{_text_digest(place)}-"
 
 
@@ -339,7 +339,7 @@ def log_part_key(identity: str, number: int, records_sha256: str) -> str:
 
 
 def commit_of_refused_records(key: str) -> str | None:
-    """Id of the commit that a quarantine object belongs to, or None if it belongs to no commit."""
+    """Id of the commit to which a quarantine object belongs, or None if it belongs to no commit."""
     if key.startswith(QUARANTINED_BATCHES_PREFIX) or not key.endswith(_RECORDS_SUFFIX):
         return None
     return key.rpartition("/")[2].removesuffix(_RECORDS_SUFFIX)

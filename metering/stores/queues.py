@@ -18,12 +18,12 @@ class Delivery:
     """One message as the queue handed it over.
 
     Attributes:
-        message_id: Only to answer the queue with; never an identity (a redrive changes it).
-        sent_at_ms: SentTimestamp; admission is tested against it. A redrive renews it.
-        receive_count: 1 on the first delivery.
-        sender_id: Who sent it, as the queue knows it.
-        stated_sender: First sender, as its sender states (`metering.intake.senders.statement`), or empty. Only an
-            operator's word counts, because anybody can write it.
+        message_id: Only for answering the queue; never an identity (a redrive changes it).
+        sent_at_ms: SentTimestamp, against which admission is checked. A redrive renews it.
+        Receive count: 1 on the first delivery.
+        sender_id: The sender according to the queue.
+        stated_sender: First sender, as the message's sender states (`metering.intake.senders.statement`), or empty.
+            Only an operator's statement counts, because anybody can write it.
     """
 
     message_id: str
@@ -67,14 +67,14 @@ class Queue(Protocol):
 
         Args:
             bodies: The messages.
-            original_senders: Who sent each of them first, where they are sent again; empty texts state nobody. A
-                message that is too long with its sender is not taken.
+            original_senders: First sender of each message, if they are sent again; empty strings state no sender. A
+                message that is too long together with its sender is not taken.
         """
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
         """Receive up to `max_messages` (1-10) messages, waiting `wait_s` (0-20) for the first.
 
-        An empty answer does not say that the queue is empty.
+        An empty answer does not mean that the queue is empty.
         """
 
     def delete_many(self, receipts: Sequence[str]) -> list[int]:
@@ -84,19 +84,19 @@ class Queue(Protocol):
         """Make messages visible again at once. A message that stays hidden comes back after its visibility timeout."""
 
     def hide(self, receipts: Mapping[str, int]) -> None:
-        """Hide received messages for so many seconds from now (0-43,200), by receipt.
+        """Hide received messages for this many seconds from now (0-43,200), by receipt.
 
-        One that the queue does not hide comes back after its visibility timeout.
+        A message that the queue fails to hide comes back after its visibility timeout.
         """
 
     def depth(self) -> QueueDepth:
-        """Approximate numbers of messages; they come with a delay."""
+        """Approximate numbers of messages, which arrive with a delay."""
 
     def start_redrive(self, *, max_per_s: int = 500) -> str | None:
-        """Let the service move all messages of a dead-letter queue back to the queue they came from.
+        """Let SQS move all messages of a dead-letter queue back to their source queue.
 
         Returns:
-            The task's handle, or None if the service has no such call. Then receive, send and delete.
+            The task's handle, or None if the service has no such call. In that case receive, send and delete.
         """
 
 
@@ -117,7 +117,7 @@ class QueueFacts(Protocol):
     """Age, retention and redelivery of the queues."""
 
     def oldest_age_s(self) -> int | None:
-        """Age of the oldest message in the ingest queue as the service measured it last, or None if it measures none.
+        """Age of the oldest message in the ingest queue as last measured by the service, or None if it measures none.
 
         The age may leave out messages that were received three times or more.
         """
@@ -126,4 +126,4 @@ class QueueFacts(Protocol):
         """Longest life of a message in the ingest queue or its dead-letter queue, whichever is longer."""
 
     def redelivery(self) -> Redelivery:
-        """How the ingest queue delivers again."""
+        """Redelivery settings of the ingest queue."""

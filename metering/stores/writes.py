@@ -1,7 +1,7 @@
 """Items, conditions and actions as plain data.
 
-Services build the exact conditional writes of the protocol from these values, and an `ItemStore` only carries them out.
-So the conditions that make a commit exact are in one place, and the simulation runs the same conditions as DynamoDB.
+Services build the protocol's exact conditional writes from these values, and an `ItemStore` only executes them. So the
+conditions that make a commit exact are in one place, and the simulation evaluates the same conditions as DynamoDB.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import NamedTuple
 class Foreign:
     """A value of a type that the service never writes: a fraction, null, bytes, a set of numbers.
 
-    Somebody wrote it by hand. No reader of a field takes it. An item that has it can be named, compared and mended all
-    the same (P49).
+    Somebody wrote it by hand. No field reader accepts it. An item with such a value can still be named, compared and
+    repaired (P49).
 
     Attributes:
         kind: The store's name of the type, such as `NULL`.
@@ -120,7 +120,7 @@ class Update:
 
     Attributes:
         add: Numbers to add to attributes; an absent attribute counts as 0.
-        discard: Strings to take out of a set. The attribute disappears with its last string.
+        discard: Strings to remove from a set. The attribute disappears with its last string.
     """
 
     table: Table
@@ -134,7 +134,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Delete one item. A missing item is no error unless a condition says so."""
+    """Delete one item. A missing item is an error only if a condition says so."""
 
     table: Table
     key: Key
@@ -158,7 +158,7 @@ MAX_TRANSACTION_ACTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionLimits:
-    """Most actions of a transaction. A simulation of small batches has a smaller number."""
+    """Maximum actions of a transaction. A simulation of small batches has a smaller maximum."""
 
     transaction: int = MAX_TRANSACTION_ACTIONS
 

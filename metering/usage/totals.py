@@ -15,7 +15,7 @@ Service = NewType("Service", str)
 
 
 class UsageKind(NamedTuple):
-    """Kind of usage: what a usage key says beside account and hour. No two kinds have the same four texts."""
+    """Kind of usage: the parts of a usage key other than account and hour. No two kinds have the same four strings."""
 
     usage_type: UsageType
     service: Service
@@ -26,8 +26,8 @@ class UsageKind(NamedTuple):
 class UsageKey(NamedTuple):
     """Key of a total. It is a NamedTuple, because the aggregation hashes millions of keys.
 
-    `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month, which is booked in
-    the hour it was processed and names its own hour here (I6).
+    `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month. Such a record is
+    booked in the hour in which it was processed, and `corrects_s` is its own hour (I6).
     """
 
     hour_s: int
@@ -45,7 +45,7 @@ class UsageKey(NamedTuple):
 
 
 class Total(NamedTuple):
-    """Exact sum over records: their number of bytes, and their number. A delta of a repair may be negative."""
+    """Exact sum over records: their bytes and their number. A repair's delta may be negative."""
 
     bytes: int
     records: int

@@ -56,7 +56,7 @@ _PARTITIONS = (
 
 
 class Location(NamedTuple):
-    """One side of a transfer. `region` is empty unless it is one, `zone` unless one was given."""
+    """One side of a transfer. `region` is empty if the side is not a region, `zone` if none was given."""
 
     name: str
     region: str
@@ -64,7 +64,7 @@ class Location(NamedTuple):
 
 
 def parse_location(text: str) -> Location | str:
-    """Parse a location of the contract; returns its problem, as a text, if it is not one."""
+    """Parse a location of the contract; returns its problem, as a string, if it is invalid."""
     if text in _NAMES:
         return Location(text, "", "")
     region, slash, zone = text.partition("/")
@@ -82,7 +82,7 @@ def parse_location(text: str) -> Location | str:
 
 
 def is_region(name: str) -> bool:
-    """Whether `name` has the form of a region's name; the region need not be known."""
+    """Whether `name` has the form of a region's name; the region may be unknown."""
     return len(name) <= MAX_REGION_CHARS and _REGION.fullmatch(name) is not None
 
 
@@ -109,7 +109,7 @@ _BILLED_TOGETHER = {"aws", "aws-us-gov"}
 
 
 class Classified(NamedTuple):
-    """A usage type, and its regions without a known billing prefix, whose names stand in for it."""
+    """A usage type, and its regions without a known billing prefix, whose names replace it."""
 
     usage_type: str
     unknown_regions: frozenset[str]
@@ -123,7 +123,7 @@ def billing_prefixes() -> Mapping[str, str]:
 
 
 def classify(direction: str, from_location: Location, to_location: Location) -> Classified:
-    """Usage type of a transfer `out` of its first side, or `in` to its second: the side that is metered, a region."""
+    """Usage type of a transfer `out` of its first side, or `in` to its second: the metered side, which is a region."""
     metered, peer = (from_location, to_location) if direction == "out" else (to_location, from_location)
     way = "Out" if direction == "out" else "In"
     if peer.name == UNKNOWN:
@@ -141,7 +141,7 @@ def classify(direction: str, from_location: Location, to_location: Location) -> 
 
 
 def _billed_as_pair(metered: str, peer: str) -> bool:
-    """Whether AWS bills two regions by the pair, not as internet: those of one partition, and GovCloud with `aws`."""
+    """Whether AWS bills two regions as a pair, not as internet: regions of one partition, and GovCloud with `aws`."""
     own, other = partition_of(metered), partition_of(peer)
     return own == other or {own, other} == _BILLED_TOGETHER
 
@@ -178,7 +178,7 @@ _PREFIX = "USE1-"
 
 
 def contract_name(usage_type: str) -> str:
-    """A usage type as `docs/contract.md` has it, where us-east-1 has no prefix.
+    """A usage type in the form of `docs/contract.md`, where us-east-1 has no prefix.
 
     AWS's offers and bills give it one for some of these: `USE1-TransitGateway-Bytes`, and yet `NatGateway-Bytes`.
     """

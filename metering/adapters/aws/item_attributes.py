@@ -165,7 +165,7 @@ _UPDATED = msgspec.json.Decoder(_Updated)
 
 
 def decode_items_fast(client: DynamoDBClient) -> None:
-    """Make a client decode items of queries, scans and updates this way. A second call changes nothing."""
+    """Make a client decode items of queries, scans and updates this way. A second call has no effect."""
     takers = {"Query": _take_items, "Scan": _take_items, "UpdateItem": _take_updated}
     for operation, take in takers.items():
         client.meta.events.register(f"before-parse.dynamodb.{operation}", take, unique_id=f"metering-items-{operation}")

@@ -304,7 +304,7 @@ class _Place(TypedDict, total=False):
 
 
 def put_at_once(client: S3Client) -> None:
-    """Make `put_object` of a client send its body without asking first. A second call changes nothing.
+    """Make `put_object` of a client send its body without asking first. A second call has no effect.
 
     Otherwise the SDK waits for a `100 Continue` before each body, which is a round trip for every small object.
     """

@@ -1,7 +1,7 @@
 """Assembly of a batch from pieces: content hash, verdict of each record, rows and exact totals.
 
-Every format ends here as `Columns`. Whole columns are checked first, and only rows that these checks leave in doubt are
-judged one by one, by the rules for records.
+Every format's reader ends here with `Columns`. Whole columns are checked first. Only rows left in doubt by these checks
+are judged one by one, by the rules for records.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Columns:
     Attributes:
         lengths: UTF-8 bytes of each resource id, u32.
         resource_bytes: All resource ids together, UTF-8.
-        doubtful_ids: Positions of resource ids that may break another rule than the one for their length.
-        exceptions: Values that are not decoded, in the order of the content hash.
+        doubtful_ids: Positions of resource ids that may break a rule other than the length limit.
+        exceptions: Values that could not be decoded, in the order of the content hash.
     """
 
     head_index: array[int]
@@ -71,16 +71,16 @@ class Columns:
 
 
 class HeadTable:
-    """Numbers distinct heads in the order of first appearance, and has each hashed and judged once.
+    """Numbers distinct heads in the order of first appearance; each is hashed and judged once.
 
-    A text that is longer than any right one is judged before it is kept: only its `LongText` stays.
+    A string that is longer than any valid one is judged before it is stored; only its `LongText` is kept.
 
     Attributes:
-        heads: The heads as they are kept, by number.
+        heads: The heads as stored, by number.
         traffic: The verdict of the rules on each head, by number.
 
     Raises:
-        BatchRefusedError: Distinct heads of more bytes than a batch may have.
+        BatchRefusedError: The distinct heads exceed the bytes that a batch may have.
     """
 
     def __init__(self, *, hasher: ContentHasher | None, work: Work) -> None:
@@ -94,7 +94,7 @@ class HeadTable:
         self._kept_bytes = 0
 
     def number(self, head: Head) -> int:
-        """The number of a head, which is hashed and judged if it is new."""
+        """The number of a head; a new head is hashed and judged."""
         known = self._numbers.get(head)
         if known is not None:
             return known
@@ -112,11 +112,11 @@ class HeadTable:
             return array("I", map(self.number, map(head_of, records)))
 
     def number_long(self, kept: Head, values: Callable[[], Sequence[bytes | memoryview]]) -> int:
-        """The number of a head with a text that is too long to be kept.
+        """The number of a head with a string that is too long to be stored.
 
         Args:
             kept: The head with its `LongText`.
-            values: Makes the `value` of each of its fields for the hash; called only for a new head.
+            values: Makes the hash `value` of each of its fields; called only for a new head.
         """
         if kept in self._numbers:
             return self._numbers[kept]
@@ -153,10 +153,10 @@ class HeadTable:
 
 
 class BatchAssembly:
-    """A batch that is being read. Its pieces come in order, and positions of records count through all of them.
+    """A batch while it is read. Its pieces come in order, and record positions continue across all of them.
 
     Attributes:
-        sent_at_ms: Time of the message, against which records are admitted.
+        sent_at_ms: SentTimestamp of the message, against which records are admitted.
     """
 
     def __init__(self, *, admission: Admission, sent_at_ms: int, hasher: ContentHasher | None, work: Work) -> None:
@@ -177,8 +177,8 @@ class BatchAssembly:
 
         Args:
             piece: Its columns; `head_index` refers to `heads`.
-            problems_at: Gives the problems of the record at a position of the piece.
-            raw_at: Gives the text of the record at a position of the piece, as it came.
+            problems_at: Returns the problems of the record at a position of the piece.
+            raw_at: Returns the original text of the record at a position of the piece.
         """
         self.work.look()
         self._hash(piece)

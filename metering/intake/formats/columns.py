@@ -1,6 +1,6 @@
-"""Arithmetic over columns: plain Python for the hundred rows of a message, Arrow for the thousands of an object.
+"""Arithmetic over columns: plain Python for a message's hundred rows, Arrow for an object's thousands.
 
-A call of an Arrow kernel costs some microseconds for any number of rows; plain Python costs 25 to 100 ns per row.
+Calling an Arrow kernel costs some microseconds for any number of rows; plain Python costs 25 to 100 ns per row.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _LOW_BITS = 32
 
 
 def halves(numbers: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArray, pa.Array | pa.ChunkedArray]:
-    """The low and the high 32 bits of non-negative numbers. Sums of fewer than 2^31 halves don't overflow."""
+    """The low and the high 32 bits of non-negative numbers. Sums of fewer than 2^31 halves cannot overflow."""
     return pc.bit_wise_and(numbers, 2**_LOW_BITS - 1), pc.shift_right(numbers, _LOW_BITS)
 
 
 def joined(low_sum: int, high_sum: int) -> int:
-    """The exact sum of numbers whose halves have these sums."""
+    """The exact sum of numbers, from the sums of their halves."""
     return (high_sum << _LOW_BITS) + low_sum
 
 
@@ -49,7 +49,7 @@ class RowBlock:
     """Some rows, in order.
 
     Attributes:
-        head_index: Place of each row's head in `BatchRows.heads`, u32.
+        head_index: Index of each row's head in `BatchRows.heads`, u32.
         resource_ids: Python strings from JSON, an Arrow array from Parquet.
         sizes: Bytes, i64.
         starts: Epoch microseconds, i64.
@@ -71,7 +71,7 @@ class BatchRows:
     """The accepted rows of one batch (`RecordRows`).
 
     Attributes:
-        traffic: Verdict of the rules on each head; rows only refer to heads without problems.
+        traffic: Verdict of the rules on each head; rows refer only to heads without problems.
     """
 
     heads: Sequence[Head]
@@ -90,29 +90,29 @@ _TYPES = {"I": pa.uint32(), "q": pa.int64()}
 
 
 def arrow(values: array[int]) -> pa.Array:
-    """Arrow array over the same numbers, without a copy."""
+    """Arrow array over the same memory, without a copy."""
     return pa.Array.from_buffers(_TYPES[values.typecode], len(values), [None, pa.py_buffer(values)])
 
 
 def strings(lengths: array[int], data: bytes) -> pa.Array:
-    """Arrow array of strings that lie in `data` one after another; `lengths` counts their UTF-8 bytes."""
+    """Arrow array of strings stored one after another in `data`; `lengths` counts their UTF-8 bytes."""
     offsets = array("i", [0])
     offsets.frombytes(memoryview(pc.cumulative_sum(arrow(lengths).cast(pa.int32())).buffers()[1])[: 4 * len(lengths)])
     return pa.Array.from_buffers(pa.string(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def is_plain(text: bytes | memoryview) -> bool:
-    """Whether a text has only printable ASCII. This is ten times as fast as `isprintable` of a string."""
+    """Whether a string has only printable ASCII. This is ten times as fast as `isprintable`."""
     return not bytes(text).translate(None, _PRINTABLE)
 
 
 def bounds(values: array[int]) -> tuple[int, int]:
-    """Least and greatest number of a column."""
+    """Minimum and maximum of a column."""
     return (min(values), max(values)) if len(values) < ARROW_FROM_ROWS else _bounds(arrow(values))
 
 
 def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
-    """Least and greatest difference of two columns of times, which cannot overflow."""
+    """Minimum and maximum difference of two columns of times, which cannot overflow."""
     if len(starts) >= ARROW_FROM_ROWS:
         return _bounds(pc.subtract(arrow(ends), arrow(starts)))
     spans = list(map(sub, ends, starts))
@@ -120,7 +120,7 @@ def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
 
 
 def sums(blocks: Sequence[RowBlock]) -> Iterable[tuple[int, int, int, int]]:
-    """Sums by head and hour: number of the head, hour in microseconds, exact sum of bytes, number of rows."""
+    """Sums by head and hour: head number, hour in microseconds, exact sum of bytes, number of rows."""
     return _few_sums(blocks) if sum(map(len, blocks)) < ARROW_FROM_ROWS else _many_sums(blocks)
 
 

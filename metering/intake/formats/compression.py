@@ -1,4 +1,4 @@
-"""Decompression of gzip and zstd, piece by piece and up to a limit, so that a small input cannot fill the memory."""
+"""Decompression of gzip and zstd, piece by piece and up to a limit, so a small input cannot exhaust memory."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def unpacked(
 
     Args:
         stream: The object as stored.
-        compression: The compression that the message says.
+        compression: The compression that the message states.
         limit_bytes: Most bytes of content.
-        work: Counts stored bytes, members and bytes that unpack to nothing; looks at the clock.
-        seen: Gets all stored bytes as they are read; may be None.
+        work: Counts stored bytes, members and bytes that unpack to nothing, and checks the clock.
+        seen: Receives all stored bytes as they are read; may be None.
 
     Raises:
-        BatchRefusedError: Too much content or work, another compression, or a stream that breaks off.
+        BatchRefusedError: Too much content or work, another compression, or a truncated stream.
         OutOfTimeError: It takes too long.
         UnavailableError: The stream cannot be read now.
     """
@@ -90,7 +90,7 @@ def _is_zstd(start: bytes) -> bool:
 
 
 def _steps(stored: Iterator[bytes], step_bytes: int, work: Work) -> Iterator[bytes]:
-    """Stored bytes in small steps, with a look at the clock now and then."""
+    """Stored bytes in small steps, with regular checks of the clock."""
     for chunk in stored:
         for offset in range(0, len(chunk), step_bytes):
             if offset % _LOOK_EVERY_BYTES == 0:

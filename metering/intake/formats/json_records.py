@@ -1,4 +1,4 @@
-"""From JSON records to columns: inside the message, or streamed from newline-delimited JSON."""
+"""JSON records as columns, either inside the message or streamed from newline-delimited JSON."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _ends: Callable[[AnyRecord], int | Text] = attrgetter("end")
 
 
 class InstantTable(dict["int | Text", "Integer"]):
-    """Instants by their wire value, each parsed once in a batch. Times longer than any valid one are not kept."""
+    """Wire value -> instant, each parsed once in a batch. Times longer than any valid one are not cached."""
 
     def __missing__(self, value: int | Text) -> Integer:
         if isinstance(value, str) and len(value) <= MAX_TIME_CHARS:
@@ -71,14 +71,14 @@ class InstantTable(dict["int | Text", "Integer"]):
 
 
 class JsonIntake:
-    """Hands decoded JSON records of one batch to its assembly."""
+    """Passes decoded JSON records of one batch to its assembly."""
 
     def __init__(self, assembly: BatchAssembly) -> None:
         self._assembly = assembly
         self._instants = InstantTable()
 
     def add(self, records: Sequence[AnyRecord], text_at: Callable[[int], bytes]) -> None:
-        """Take some records; `text_at` gives the JSON text of each by its position among them."""
+        """Add some records; `text_at` returns the JSON text of each by its index among them."""
         if not records:
             return
         assembly = self._assembly
@@ -96,10 +96,10 @@ def _raw_text(text: bytes) -> str:
 
 
 def decode_any(text: bytes, work: Work) -> AnyRecord:
-    """Decode the text of one record; any text gives a record.
+    """Decode the text of one record; any text yields a record.
 
     Raises:
-        BatchRefusedError: Too much of the batch needs the patient parser.
+        BatchRefusedError: Too much of the batch needs the slow parser.
         OutOfTimeError: It takes too long.
     """
     try:
@@ -110,7 +110,7 @@ def decode_any(text: bytes, work: Work) -> AnyRecord:
 
 
 def opening_brackets(text: bytes) -> int:
-    """Number of opening brackets, with those in strings: an upper bound of the depth of nesting."""
+    """Number of opening brackets, including those in strings: an upper bound of the nesting depth."""
     # replace() finds bytes with memchr; count() is four times as slow.
     return 2 * len(text) - len(text.replace(b"[", b"")) - len(text.replace(b"{", b""))
 
@@ -159,7 +159,7 @@ def _are_short_texts(values: list[int | Text]) -> bool:
 
 
 def _strings(values: list[Text], found: dict[tuple[int, int], Undecodable | bytes | None]) -> tuple[list[str], str]:
-    """The strings, and all of them joined; values that are not strings go to `found`."""
+    """The strings, and their concatenation; values that are not strings go to `found`."""
     try:
         # join() is the fastest test that all values are strings.
         return values, "".join(values)  # type: ignore[return-value,arg-type]  # a TypeError if one is not a string
@@ -208,7 +208,7 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Texts:
-    """Texts of the records of an array. They are cut out on first use, because most batches have no refused record."""
+    """Texts of the records of an array. They are extracted on first use."""
 
     def __init__(self, array: bytes) -> None:
         self._array = array
@@ -248,7 +248,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
     """Read the records of a JSON array; returns its size in bytes.
 
     Raises:
-        BatchRefusedError: Too many records, too much work, nested too deeply, or not an array.
+        BatchRefusedError: Too many records, too much work, nesting too deep, or not an array.
         OutOfTimeError: It takes too long.
     """
     texts = _Texts(array)
@@ -349,7 +349,7 @@ def _line_too_long() -> BatchRefusedError:
 
 
 def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes], work: Work) -> None:
-    """Decode deep lines again, because the fast parser's limit of nesting depends on the stack; ours is fixed."""
+    """Decode deeply nested lines again, because the fast parser's nesting limit depends on the stack; ours is fixed."""
     for position, line in enumerate(lines):
         if opening_brackets(line) <= MAX_DEPTH:
             continue

@@ -49,7 +49,7 @@ DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 class RowTexts:
-    """Rows of a table as JSON. Refused rows often lie together, so a window of rows is converted at once."""
+    """Rows of a table as JSON. Refused rows are often adjacent, so a window of rows is converted at once."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -101,18 +101,18 @@ _PIECE_BYTES = 4 * MIB
 
 
 class TableIntake:
-    """Hands the rows of tables to an assembly, with their verdicts and their text."""
+    """Passes the rows of tables to an assembly, with their verdicts and their text."""
 
     def __init__(self, assembly: BatchAssembly) -> None:
         self._assembly = assembly
         self._text_bytes = 0
 
     def add(self, table: pa.Table, *, limit_bytes: int) -> None:
-        """Take all rows of a table with the columns of a record; `usage_type` may be missing.
+        """Add all rows of a table with the columns of a record; `usage_type` may be missing.
 
         Raises:
-            BatchRefusedError: Written out, the resource ids of this and earlier tables have more than `limit_bytes`; or
-                the heads have more bytes than those of a batch may have.
+            BatchRefusedError: The expanded resource ids of this and earlier tables exceed `limit_bytes`, or the heads
+                exceed the bytes that a batch may have.
             OutOfTimeError: It takes too long.
         """
         ids = _Ids(table.column("resource_id"))
@@ -147,10 +147,10 @@ class TableIntake:
 
 
 class _Ids:
-    """Resource ids of a table, unfolded in pieces, because a dictionary can name one long text a million times.
+    """Resource ids of a table, expanded in pieces, because a dictionary can name one long string a million times.
 
     Attributes:
-        folded_bytes: UTF-8 bytes of all ids of a dictionary once they are written out; 0 for a plain column.
+        folded_bytes: UTF-8 bytes of all ids of a dictionary column once expanded; 0 for a plain column.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -177,7 +177,7 @@ class _Ids:
         return [*pieces, (first, len(self._lengths) - first)]
 
     def unfolded(self, first: int, rows: int) -> pa.Array:
-        """Ids of some rows, written out."""
+        """Ids of some rows, expanded."""
         if self._indices is None:
             return self._values.slice(first, rows)
         return self._values.take(self._indices.slice(first, rows))
@@ -204,7 +204,7 @@ def _columns_of(table: pa.Table, head_index: array[int], resource_ids: pa.Array)
 
 
 def _head_index(table: pa.Table, heads: HeadTable) -> array[int]:
-    """Number of each row's head. New heads get their numbers in the order of first appearance, as in `HeadTable`."""
+    """Head number of each row. New heads get their numbers in the order of first appearance, as in `HeadTable`."""
     codes = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows)
     distinct: list[tuple[HeadText, ...]] = [()]
     written: dict[LongText, tuple[bytes, memoryview]] = {}
@@ -237,9 +237,9 @@ def _number(head: Head, heads: HeadTable, written: Mapping[LongText, tuple[bytes
 def _indices(
     column: pa.ChunkedArray, written: dict[LongText, tuple[bytes, memoryview]]
 ) -> tuple[pa.Array, list[HeadText]]:
-    """Places of the rows' values among the distinct values, int64, and those values; the last one is None, for nulls.
+    """Each row's index among the distinct values, int64, and these values; the last one is None, for nulls.
 
-    A text that is longer than any valid one never becomes a Python string: `written` refers to it in Arrow's memory.
+    A string that is longer than any valid one never becomes a Python string: `written` refers to it in Arrow's memory.
     """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
@@ -269,7 +269,7 @@ def _positions(mask: pa.Array) -> list[int]:
 
 
 def _data(strings: pa.Array) -> memoryview:
-    """UTF-8 bytes of all strings, one after another."""
+    """UTF-8 bytes of all strings, concatenated."""
     _, offsets, data = strings.buffers()
     bounds = memoryview(offsets).cast("i")
     first, last = bounds[strings.offset], bounds[strings.offset + len(strings)]
@@ -315,7 +315,7 @@ def _outside(values: pa.Array, low: int, high: int) -> pa.Array:
 
 
 def _except(values: pa.Array, mask: pa.Array, column: int, digits: int, exceptions: list[ExceptionEntry]) -> pa.Array:
-    """`values` with 0 where `mask` is true; the JSON values that were there become exceptions."""
+    """`values` with 0 where `mask` is true; the JSON values at these rows become exceptions."""
     for position in _positions(mask):
         text = canonical_number(f"{values[position].as_py()}e-{digits}")
         exceptions.append((position, column, Undecodable(text)))
@@ -369,7 +369,7 @@ def _spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
 
 
 def read_parquet(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
-    """Read all records (`ObjectReader`). The file is read from its end, so it is put together first."""
+    """Read all records (`ObjectReader`). The file is read from its end, so it is assembled first."""
     with _spooled(pieces) as file:
         return _read_file(file, assembly, limits)
 
@@ -467,7 +467,7 @@ def _check_pages(
     """Encodings of each column, and size of each row group.
 
     Raises:
-        BatchRefusedError: A page has no bound, or the pages have more bytes than may be read.
+        BatchRefusedError: A page is unbounded, or the pages exceed the bytes that may be read.
         OutOfTimeError: It takes too long.
     """
     total = 0

@@ -1,8 +1,8 @@
 """Footer and page headers of a Parquet file, checked before Arrow reads the file.
 
-Arrow believes both: it allocates the two gigabytes that a page of ten bytes asks for, and some damage to a footer ends
-the process. So they are read here first, by parquet.thrift, and refused unless they agree with each other and with the
-size of the file.
+Arrow trusts both. It allocates the two gigabytes that a page of ten bytes claims, and some damaged footers end the
+process. So they are first read here, by parquet.thrift, and refused unless they agree with each other and with the
+file's size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Structure = dict[int, Value]
 
 
 class CompactReader:
-    """Reads structures one after another; `position` is the first byte after the last one.
+    """Reads structures one after another; `position` is the first byte after the last structure.
 
     Raises:
         IndexError: The data ends inside a structure.
@@ -114,7 +114,7 @@ def broken(detail: str) -> Exception:
 
 
 def integer(fields: Structure, number: int) -> int:
-    """Value of a required field of numbers."""
+    """Value of a required numeric field."""
     value = fields.get(number)
     if not isinstance(value, int):
         raise broken("a number is missing")
@@ -122,7 +122,7 @@ def integer(fields: Structure, number: int) -> int:
 
 
 def structures(value: Value | None) -> list[Structure]:
-    """The list of structures that a field has; empty if the field is absent."""
+    """The list of structures in a field; empty if the field is absent."""
     found = [] if value is None else value
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise broken("a list of structures is missing")
@@ -164,7 +164,7 @@ class Page:
 
 
 def read_footer(file: IO[bytes], *, limit_bytes: int = FOOTER_BYTES) -> tuple[int, list[Chunk]]:
-    """Read the number of rows, and all chunks. A footer may have `limit_bytes`.
+    """Read the number of rows, and all chunks. A footer may have at most `limit_bytes`.
 
     Raises:
         BatchRefusedError: The file is not Parquet, is encrypted or damaged, or needs other files.
@@ -194,7 +194,7 @@ def pages(file: IO[bytes], chunk: Chunk, work: Work) -> Iterator[Page]:
     """Read the headers of a chunk's pages, in order.
 
     Raises:
-        BatchRefusedError: A header is damaged, or there are too many.
+        BatchRefusedError: A header is damaged, or there are too many headers.
         OutOfTimeError: It takes too long.
     """
     offset, end = chunk.offset, chunk.offset + chunk.stored_bytes

@@ -1,8 +1,8 @@
-"""The table of formats that records in an object may have.
+"""The table of formats for records in an object.
 
-To add a format, write a module with its reader and enter it here: messages, drops and the batch reader take names,
-suffixes and readers from this table. The readers are imported on first use, because the functions that only need the
-names (watch) do without Arrow.
+To add a format, write a module with its reader and register it here; messages, drops and the batch reader take names,
+suffixes and readers from this table. The readers are imported on first use, because functions that only need the names
+(watch) run without Arrow.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ class ObjectReader(Protocol):
         """Read all records.
 
         Args:
-            pieces: The object's content after decompression, at most `limits.object_bytes` in all.
-            assembly: Takes the records, in order.
-            limits: A reader that unfolds the content further keeps to `limits.object_bytes` for what it makes of it.
+            pieces: The object's content after decompression, at most `limits.object_bytes` in total.
+            assembly: Receives the records, in order.
+            limits: A reader that expands the content further applies `limits.object_bytes` to the result as well.
 
         Returns:
-            Size of the records in bytes, as it counts against the decode budget.
+            Size of the records in bytes, as counted against the decode budget.
 
         Raises:
-            BatchRefusedError: Not of the format, or more records, bytes or work than one batch may have.
+            BatchRefusedError: The object is not of this format, or exceeds the records, bytes or work that one batch
+                may have.
             OutOfTimeError: It takes too long.
         """
 
@@ -45,7 +46,7 @@ class ObjectFormat:
     """One format.
 
     Attributes:
-        suffixes: Ends of keys below `drop/` that announce the format, each with the compression that it implies.
+        suffixes: Key suffixes below `drop/` that indicate the format, each with its compression.
     """
 
     read: ObjectReader

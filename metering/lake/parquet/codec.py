@@ -76,7 +76,7 @@ def staged_table(batches: Sequence[StagedBatch]) -> pa.Table:
 
 
 class _Columns:
-    """Columns of several batches. Each distinct head is kept once."""
+    """Columns of several batches. Each distinct head is stored once."""
 
     def __init__(self) -> None:
         self._heads: dict[tuple[str, ...], int] = {}
@@ -155,7 +155,7 @@ class _Columns:
 
 
 def _dictionary(values: list[str], indices: pa.Array) -> pa.DictionaryArray:
-    """Dictionary array of the values at the indices; each distinct value is kept once."""
+    """Dictionary array of the values at the indices; each distinct value is stored once."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     places = pa.array([numbers[value] for value in values], pa.int32())
     return pa.DictionaryArray.from_arrays(places.take(indices), pa.array(list(numbers), pa.string()))
@@ -197,7 +197,7 @@ class _Batch(msgspec.Struct):
 
 
 class JsonBatchSizer:
-    """Measures batches in parts, chosen by the hash of their ids, so that memory is bounded."""
+    """Measures batches in parts, chosen by the hash of their ids, so memory is bounded."""
 
     def __init__(self, objects: ObjectStore, *, part_rows: int = _PART_ROWS) -> None:
         self._objects = objects

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 
 
 def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables that are to be one row group each, with the names that they use and no others.
+    """The same rows in tables of one row group each, with only the names that these rows use.
 
     A group ends where an account ends, unless one account has more rows than a group.
 
     Args:
         pieces: Tables of `USAGE_SCHEMA`, sorted by account.
-        group_rows: Most rows of a group. Any two groups side by side have more.
+        group_rows: Maximum rows of a group. Any two adjacent groups have more.
     """
     held: list[pa.Table] = []
     rows = 0
@@ -73,7 +73,7 @@ def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.T
 
 
 def _ends(table: pa.Table, group_rows: int) -> Iterator[int]:
-    """Ends of groups, as long as more rows than a group are left: an account's last row is known only then."""
+    """Ends of groups, as long as more rows than a group remain, because only then is an account's last row known."""
     accounts = table.column("account_id").chunk(0).indices
     borders = pc.run_end_encode(accounts).run_ends.to_pylist()
     start = 0
@@ -84,7 +84,7 @@ def _ends(table: pa.Table, group_rows: int) -> Iterator[int]:
 
 
 def _small(table: pa.Table) -> pa.Table:
-    """The same rows. Names that no row has would be written into every row group's dictionary."""
+    """The same rows. Otherwise unused names would be written into every row group's dictionary."""
     for place, name in enumerate(table.column_names):
         if name in NAMES:
             column = table.column(place).combine_chunks()
@@ -101,7 +101,7 @@ _GROUPS = [*NAMES, "hour", "corrects"]
 
 
 def summed_days(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Sum pieces that are in order by day. The last day of a piece may go on in the next, so it is held back."""
+    """Sum pieces that are in order by day. The last day of a piece may continue in the next, so it is held back."""
     held: list[pa.Table] = []
     for piece in pieces:
         summed = _summed(pa.concat_tables([*held, piece]))
@@ -155,13 +155,13 @@ _BATCH_ROWS = 16 * 1024
 
 
 def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, piece_rows: int) -> Iterator[pa.Table]:
-    """Sort any number of rows: pieces in order, each sorted.
+    """Sort any number of rows; yields pieces in order, each sorted.
 
     Args:
         tables: The rows, in any order.
-        folder: Where runs are kept; they are compressed.
+        folder: Directory of the runs, which are compressed.
         run_rows: Rows that are sorted at once.
-        piece_rows: Least rows of a piece, but for the last.
+        piece_rows: Minimum rows of a piece, except the last.
     """
 
     def spill(buffer: list[pa.Table], number: int) -> Path:
@@ -209,7 +209,7 @@ class ParquetFrozenFiles:
     Args:
         scratch: Directory for the sort and for the month's objects until they are put; by default the system's.
         sort_rows: Rows that are sorted at once.
-        group_rows: Most rows of a row group.
+        group_rows: Maximum rows of a row group.
     """
 
     def __init__(
@@ -280,8 +280,8 @@ class ParquetFrozenFiles:
 
         Args:
             frozen: The closed month.
-            accounts: Only of these accounts; None for all.
-            columns: Only these columns, `account_id` among them; None for all.
+            accounts: Only rows of these accounts; None for all.
+            columns: Only these columns, including `account_id`; None for all.
         """
         yield from self._tables(frozen.days.key, accounts, columns)
 
@@ -292,7 +292,7 @@ class ParquetFrozenFiles:
         accounts: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
-        """The rows of `hour` as tables, as `day_tables` gives those of `days`."""
+        """The rows of `hour` as tables, in the form of `day_tables`."""
         hour = frozen.hour(hour_s)
         if hour is None:
             return
@@ -310,7 +310,7 @@ class ParquetFrozenFiles:
             yield from tables_of(usage_parquet(stream, accounts), accounts, columns)
 
     def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:
-        """Rows of an hour's object, if they are those of its digest."""
+        """Rows of an hour's object, if they match its digest."""
         tables = list(self._tables(hour.key, None))
         digest = hashlib.sha256()
         for table in tables:
@@ -341,7 +341,7 @@ class _Sink:
             self._rows += table.num_rows
 
     def passed(self, tables: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
-        """Write tables, and hand each on."""
+        """Write tables, and pass each one on."""
         for table in tables:
             self.write(table, group_rows)
             yield table

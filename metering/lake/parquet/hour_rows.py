@@ -64,8 +64,8 @@ class RowGroups:
     """A Parquet file by its row groups.
 
     Args:
-        encoded: Columns that stay dictionaries when they are read.
-        metadata: The footer, if it was read before.
+        encoded: Columns that stay dictionary-encoded when read.
+        metadata: The footer, if it was already read.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
 
 
 class _Spans(io.RawIOBase):
-    """A stream that answers from spans that were read before, and reads the rest itself."""
+    """A stream that serves reads from spans fetched before, and fetches the rest itself."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Spans(io.RawIOBase):
         self._place = 0
 
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Read spans, each at once, and forget those of before."""
+        """Fetch spans, each with one read, and discard those fetched before."""
         self._spans = []
         for first, end in ranges:
             self._stream.seek(first)
@@ -152,7 +152,7 @@ class _Spans(io.RawIOBase):
         return self._place
 
     def read(self, size: int = -1, /) -> Any:
-        """Bytes from the current place on."""
+        """Bytes from the current position on."""
         data = self._found(size)
         if data is None:
             self._stream.seek(self._place)
@@ -178,7 +178,7 @@ TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictiona
 
 @contextmanager
 def decoding(key: str) -> Iterator[None]:
-    """Turn Arrow's decoding errors into one that names the object.
+    """Turn Arrow's decoding errors into an error that names the object.
 
     Raises:
         ObjectDamagedError: The object cannot be decoded.
@@ -202,7 +202,7 @@ def row_groups_of(file: RowGroups, hour_s: int) -> list[int]:
 
 
 def staged_hour(source: BinaryIO | bytes, hour_s: int) -> pa.Table:
-    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`. Of a stream, nothing else is read."""
+    """Rows of a staging object that are booked in an hour, in `HOUR_SCHEMA`. From a stream, nothing else is read."""
     file = RowGroups(source, TEXT_COLUMNS)
     groups = row_groups_of(file, hour_s)
     if isinstance(source, bytes) or not groups:

@@ -111,7 +111,7 @@ class Sums:
         return dict(self.groups())
 
     def groups(self) -> Iterator[tuple[Group, Total]]:
-        """The same, each group once, of which few are Python's at a time."""
+        """The same, each group once, with few of them as Python objects at a time."""
         if not self._parts:
             return
         table = self.table()
@@ -131,7 +131,7 @@ def _key_names(query: RowQuery) -> list[str]:
 
 
 def halves_of(table: pa.Table, query: RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
-    """The columns of a query, and the two halves of the bytes of each row, as `Sums.add` takes them."""
+    """The columns of a query, and the two halves of each row's bytes, in the form that `Sums.add` takes."""
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
     arrays["low"], arrays["high"] = halves(table.column("bytes")) if low_high is None else low_high
     arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
@@ -160,18 +160,18 @@ R = TypeVar("R")
 
 
 def large_and_small(files: Sequence[F]) -> tuple[list[F], list[F]]:
-    """Files that are read by themselves, and those that are read side by side, each in their order."""
+    """Files that are read alone, and files that are read concurrently, each list in its order."""
     large = [file for file in files if file.rows > _SMALL_ROWS]
     return large, [file for file in files if file.rows <= _SMALL_ROWS]
 
 
 def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> Iterator[tuple[F, R]]:
-    """Each file with what `read` returns for it, in no order.
+    """Each file with the result of `read` for it, in no order.
 
     Args:
-        read: Called in threads, so it must be safe to call side by side.
-        files: Files that say how many rows they have.
-        threads: Most small files that are read at the same time.
+        read: Called in threads, so concurrent calls must be safe.
+        files: Files that state their number of rows.
+        threads: Maximum small files that are read at the same time.
     """
     large, small = large_and_small(files)
     for some, at_once in ((large, 1), (small, threads if len(small) > 1 else 1)):
@@ -220,7 +220,7 @@ def usage_of_sums(sums: pa.Table, hour_s: int) -> pa.Table:
 
 
 def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
-    """A table of `USAGE_SCHEMA` as `Sums` adds it up by the columns of `USAGE_QUERY`."""
+    """A table of `USAGE_SCHEMA` in the form that `Sums` adds by the columns of `USAGE_QUERY`."""
     own_hour = pc.divide(table.column("corrects").cast(pa.int64()), SECOND_US).fill_null(hour_s)
     try:
         low, high = halves(table.column("bytes").cast(pa.int64()))
@@ -266,7 +266,7 @@ class ParquetTotals:
         return TableRows(usage_of_sums(sums.table(), hour_s))
 
     def _kept(self, file: LakeFile) -> pa.Table | None:
-        """The totals beside a file, if they are there and add up to its rows and bytes."""
+        """The totals beside a file, if they exist and add up to its rows and bytes."""
         key = summary_key(file.key)
         try:
             body = self._objects.get(key)
@@ -374,7 +374,7 @@ class ParquetLakeReader:
                 yield _matching(table if times is None else table.filter(taken(times, source.hour_s)), query)
 
     def _stream(self, source: RowSource) -> BinaryIO:
-        """Of a lake file, only the needed ranges are read. A staging object is small, and read whole by one GET."""
+        """Of a lake file, only the needed ranges are read. A staging object is small, so it is read by one GET."""
         if not source.staged:
             return self._objects.open(source.key)
         if source.rows <= FEW_ROWS:
@@ -383,7 +383,7 @@ class ParquetLakeReader:
 
 
 class ParquetStagedUsage:
-    """Sums staging objects, each read whole by one GET.
+    """Sums staging objects, each read by one GET.
 
     Args:
         rows_at_once: Rows that are decoded at once, so that memory does not grow with the object's.

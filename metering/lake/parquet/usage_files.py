@@ -1,6 +1,6 @@
-"""Parquet files of usage: a row a usage key, sorted by account. Totals of lake files and closed months are kept so.
+"""Parquet files of usage: one row per usage key, sorted by account. Lake totals and closed months have this form.
 
-Engines read them as they are: plain strings and timestamps, exact decimals without a fraction, for any number of bytes.
+Engines read them directly: plain strings and timestamps, and exact decimals without a fraction for any number of bytes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def add_account_index(path: Path) -> None:
     """Add an index to a file that is sorted by its first column, accounts, and has statistics of it.
 
     Raises:
-        ValueError: A row group has no range of accounts, or the footer is none.
+        ValueError: A row group has no range of accounts, or the footer is invalid.
     """
     with path.open("r+b") as file:
         file.seek(-_LENGTH.size - len(_MAGIC), os.SEEK_END)
@@ -77,7 +77,7 @@ def add_account_index(path: Path) -> None:
 def metadata_of_accounts(stream: BinaryIO, accounts: Collection[str]) -> pq.FileMetaData | None:
     """A footer of the row groups that can hold rows of some accounts, by the file's index; None if it has none.
 
-    The number of rows in it is that of the whole file.
+    Its number of rows is that of the whole file.
 
     Raises:
         ArrowInvalid: The index is damaged.
@@ -98,7 +98,7 @@ def metadata_of_accounts(stream: BinaryIO, accounts: Collection[str]) -> pq.File
 
 
 def _index(footer: bytes, ranges: Sequence[tuple[str, str]]) -> bytes:
-    """The extension: what stands before and after the row groups, the row groups, and how to find it all."""
+    """The extension: the bytes before and after the list of row groups, the row groups, and how to find them."""
     at = _list_at(footer)
     before = footer[:at]
     count, _, at = _list_of(footer, at)
@@ -137,7 +137,7 @@ def _table(content: pa.Buffer) -> pa.Table:
 
 
 def _holding(firsts: Sequence[str], lasts: Sequence[str], accounts: Collection[str]) -> list[int]:
-    """Numbers of the row groups that can hold some accounts. Both ends of the ranges never go down."""
+    """Numbers of the row groups that can hold some accounts. Both ends of the ranges never decrease."""
     found: set[int] = set()
     for account_id in accounts:
         number = bisect_left(lasts, account_id)
@@ -159,7 +159,7 @@ def _parsed(footer: bytes) -> pq.FileMetaData:
 
 
 def _list_at(footer: bytes) -> int:
-    """Where the list of row groups begins."""
+    """Position where the list of row groups begins."""
     at = field = 0
     while header := footer[at]:
         if header < 1 << 4:
@@ -173,7 +173,7 @@ def _list_at(footer: bytes) -> int:
 
 
 def _after(data: bytes, at: int, kind: int) -> int:
-    """Where a value that begins at `at` ends."""
+    """Position where a value that begins at `at` ends."""
     if kind in {_TRUE, _FALSE}:
         return at
     if kind == _STRUCT:
@@ -201,7 +201,7 @@ def _after_all(data: bytes, at: int, kinds: Iterable[int]) -> int:
 
 
 def _list_of(data: bytes, at: int) -> tuple[int, int, int]:
-    """Length of a list, type of its elements, and where the first one begins."""
+    """Length of a list, type of its elements, and position of the first one."""
     header = data[at]
     count, at = (header >> 4, at + 1) if header >> 4 < _LONG_LIST else _varint(data, at + 1)
     return count, header & 15, at
@@ -288,7 +288,7 @@ class TableRows:
 
 
 def texts_of(column: pa.DictionaryArray) -> list[str]:
-    """Values of a dictionary column. Rows of one value share the text."""
+    """Values of a dictionary column. Rows with one value share the string."""
     names: list[str] = column.dictionary.to_pylist()
     return [names[place] for place in column.indices.to_pylist()]
 
@@ -300,7 +300,7 @@ def seconds_of(column: pa.Array) -> list[int | None]:
 
 
 def integers_of(column: pa.Array) -> list[int]:
-    """Values of a column of `NUMBER`: from its two's complement, many times as fast as over `decimal.Decimal`."""
+    """Values of a column of `NUMBER`, from its two's complement, which is many times as fast as `decimal.Decimal`."""
     if not len(column):
         return []
     first = column.offset * _NUMBER_BYTES
@@ -337,7 +337,7 @@ def add_to_digest(digest: _Hash, table: pa.Table) -> None:
 
 
 def usage_writer(sink: io.BytesIO | Path) -> pq.ParquetWriter:
-    """Writer of a file: zstd, names and times as dictionaries, statistics that readers skip row groups by."""
+    """Writer of a file: zstd, names and times as dictionaries, statistics by which readers skip row groups."""
     return pq.ParquetWriter(
         sink,
         USAGE_SCHEMA,
@@ -351,11 +351,12 @@ def usage_writer(sink: io.BytesIO | Path) -> pq.ParquetWriter:
 
 
 def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = None) -> RowGroups:
-    """Open a file so that its names stay dictionaries when they are read.
+    """Open a file so that its names stay dictionary-encoded when read.
 
     Args:
         source: The open file, or its content.
-        accounts: Only their rows are asked for, so of a file with an index by account other row groups are left out.
+        accounts: Only their rows are wanted, so row groups without them are left out of a file with an index by
+            account.
     """
     if accounts is None or isinstance(source, bytes):
         return RowGroups(source, NAMES)
@@ -363,7 +364,7 @@ def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = N
 
 
 def row_groups(file: RowGroups, accounts: Collection[str] | None) -> Iterator[int]:
-    """Numbers of the row groups that can hold rows of some accounts; of all, if `accounts` is None."""
+    """Numbers of the row groups that can hold rows of some accounts; all numbers if `accounts` is None."""
     metadata = file.metadata
     for number in range(metadata.num_row_groups):
         known = None if accounts is None else metadata.row_group(number).column(0).statistics
@@ -383,7 +384,7 @@ def tables_of(
     Args:
         file: A file of `USAGE_SCHEMA`.
         accounts: None for all.
-        columns: Read these columns alone, `account_id` among them; None for all.
+        columns: Read only these columns, including `account_id`; None for all.
     """
     schema = USAGE_SCHEMA if columns is None else pa.schema([USAGE_SCHEMA.field(name) for name in columns])
     wanted = None if accounts is None else pa.array(sorted(accounts), pa.string())
@@ -395,13 +396,13 @@ def tables_of(
 
 
 def _is_any_of(column: pa.ChunkedArray, names: pa.Array) -> pa.ChunkedArray:
-    """Which rows of a dictionary column have one of some names. Each name is compared once, not in every row."""
+    """Mask of rows of a dictionary column that have one of some names. Each name is compared only once."""
     found = [pc.is_in(chunk.dictionary, value_set=names).take(chunk.indices) for chunk in column.chunks]
     return pa.chunked_array(found, pa.bool_())
 
 
 def sorted_usage(table: pa.Table) -> pa.Table:
-    """Sort a table as files and digests have it. Sort keys are ranks in sorted dictionaries, not strings."""
+    """Sort a table in the order of files and digests. Sort keys are ranks in sorted dictionaries, not strings."""
     one = table.unify_dictionaries().combine_chunks()
     if not one.num_rows:
         return one

@@ -1,6 +1,6 @@
 """`LakeWriter` in production: merges staging objects of one hour into one sorted Parquet file.
 
-A few threads read ahead. Rows that do not fit in memory are written to disk as sorted runs, which are then merged.
+A few threads read ahead. Rows that exceed memory are written to disk as sorted runs, which are then merged.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def write_run(table: pa.Table, path: Path, *, compression: str | None = None, ba
 def sorted_runs(
     tables: Iterable[pa.Table], run_rows: int, spill: Callable[[list[pa.Table], int], Path]
 ) -> tuple[list[Path], list[pa.Table]]:
-    """Runs of at most `run_rows` rows, or of one table. Tables that fit into one run are handed back instead."""
+    """Runs of at most `run_rows` rows, or of one table. Tables that fit into one run are returned instead."""
     runs: list[Path] = []
     buffer: list[pa.Table] = []
     rows = 0
@@ -81,7 +81,7 @@ def sorted_runs(
 
 
 def merged_steps(runs: Sequence[Path], places: Places) -> Iterator[list[tuple[int, pa.Table]]]:
-    """Rows of runs in steps that are in order, each with a part, perhaps an empty one, of some runs by their number."""
+    """Rows of runs in ordered steps, each with a part (perhaps empty) of some runs, by run number."""
     with ExitStack() as stack:
         opened = [stack.enter_context(pa.OSFile(str(path), "rb")) for path in runs]
         cursors = [_Cursor(number, source, places) for number, source in enumerate(opened)]
@@ -91,7 +91,7 @@ def merged_steps(runs: Sequence[Path], places: Places) -> Iterator[list[tuple[in
 
 
 class _Cursor:
-    """Reads a run batch by batch. `last` is the place of the last row of the current batch."""
+    """Reads a run batch by batch. `last` is the position of the current batch's last row."""
 
     def __init__(self, number: int, source: pa.NativeFile, places: Places) -> None:
         self.number = number
@@ -102,7 +102,7 @@ class _Cursor:
         self._first = 0
 
     def forward(self) -> bool:
-        """Load the next batch if the current one is used up. False at the end of the run."""
+        """Load the next batch if the current one is exhausted. False at the end of the run."""
         while self._first >= self._batch.num_rows:
             try:
                 self._batch = self._reader.read_next_batch()
@@ -115,7 +115,7 @@ class _Cursor:
         return True
 
     def take(self, bound: Place) -> pa.Table:
-        """Rows of the current batch up to and including `bound`; there may be none."""
+        """Rows of the current batch up to and including `bound`; possibly none."""
         end = bisect_right(range(self._batch.num_rows), bound, lo=self._first, key=self._place)
         part = self._batch.slice(self._first, end - self._first)
         self._first = end
@@ -123,7 +123,7 @@ class _Cursor:
 
 
 def _merged(runs: Sequence[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
-    """Pieces of at least `piece_rows` rows, but for the last. They are in order; rows within a piece are not sorted."""
+    """Pieces of at least `piece_rows` rows, except the last. They are in order; rows within a piece are not sorted."""
     piece: dict[int, list[pa.Table]] = {}
     rows = 0
     for step in merged_steps(runs, partial(_places, hour_s)):
@@ -144,7 +144,7 @@ def _places(hour_s: int, batch: pa.RecordBatch) -> Callable[[int], Place]:
 
 
 def _joined_by_run(piece: dict[int, list[pa.Table]]) -> list[pa.Table]:
-    """Join the parts of each run. They share their dictionaries, so the caller has fewer of them to unify."""
+    """Join the parts of each run. They share their dictionaries, so the caller has fewer to unify."""
     return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
 
 
@@ -164,7 +164,7 @@ _UNLOCKED_S = HOUR_S
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Give a new folder below `parent` (default: the system's) and remove it afterwards; first remove leftovers."""
+    """Yield a new folder below `parent` (default: the system's) and remove it afterwards; first remove leftovers."""
     place = Path(tempfile.gettempdir()) if parent is None else parent
     with _locked(place / f"metering-lake.{os.getuid()}.lock"):
         _remove_leftovers(place)

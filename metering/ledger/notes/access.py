@@ -45,8 +45,8 @@ class RegisteredProducer(StoredItem):
     """A producer as a person registered it.
 
     Attributes:
-        role_id: Unique id of its role when it was registered. A role that is made anew has another one.
-        trusted_arn: Role or account whose workloads may take it.
+        role_id: Unique id of its role when it was registered. A role that is deleted and created again has another id.
+        trusted_arn: Role or account whose workloads may assume it.
         accounts: Accounts that it may meter, sorted; None for all.
         registered_by: ARN of who did.
     """
@@ -64,7 +64,7 @@ class RegisteredProducer(StoredItem):
         return producer_key(self.name)
 
     def producer(self) -> Producer:
-        """The producer as batches are judged by it."""
+        """The producer in the form by which batches are judged."""
         return Producer(
             name=self.name, role_id=self.role_id, accounts=None if self.accounts is None else frozenset(self.accounts)
         )
@@ -75,11 +75,11 @@ class RegisteredProducer(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownProducer:
-    """A registered producer, and what is wrong with it.
+    """A registered producer, and its problems.
 
     Attributes:
-        warnings: Why its batches are or will be refused, a sentence each. Empty: all is well.
-        told_s: When people were last told that its role sent what it may not; None if not within a week.
+        warnings: Why its batches are or will be refused, one sentence each. Empty: all is well.
+        told_s: When people were last alerted to a refused batch of its role; None if not within a week.
     """
 
     registered: RegisteredProducer
@@ -88,9 +88,9 @@ class ShownProducer:
 
 
 def may_be_refused(items: ItemStore) -> bool:
-    """Whether batches may be refused for their sender: a producer is registered, or one was refused within a week.
+    """Whether batches may be refused for their sender: a producer is registered, or a batch was refused within a week.
 
-    A stage that registers producers and has none refuses all, and tells of it.
+    A stage that registers producers but has none refuses every batch, and alerts people.
     """
     kinds = (items.query(Table.LEDGER, pk) for pk in (PRODUCERS_PK, REFUSED_SENDERS_PK))
     return any(next(iter(kind), None) is not None for kind in kinds)
@@ -111,18 +111,18 @@ def registered(items: ItemStore) -> Iterator[RegisteredProducer]:
 
 
 def refused_sender_item(sender_id: str, now_s: int) -> dict[str, Value]:
-    """The note that people were told of a refused sender in this hour."""
+    """The note that people were alerted to a refused sender in this hour."""
     key = refused_sender_key(sender_id, now_s)
     return {**key._asdict(), "told_s": now_s, "expires_at": now_s + _REMEMBERED_S}
 
 
 def refused_sender_key(sender_id: str, now_s: int) -> Key:
-    """Key of that note: one for each role and hour. Sessions of one role are one sender."""
+    """Key of this note: one for each role and hour. Sessions of one role count as one sender."""
     return Key(REFUSED_SENDERS_PK, f"{role_of(sender_id)[:128]}#{now_s // HOUR_S}")
 
 
 def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
-    """Roles of senders that people were told of, and when, epoch seconds."""
+    """Roles of senders to which people were alerted, and when, epoch seconds."""
     for item in items.query(Table.LEDGER, REFUSED_SENDERS_PK):
         fields = Fields.of_item(item)
         yield fields.text("sk").rpartition("#")[0], fields.whole("told_s")
@@ -130,9 +130,9 @@ def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
 
 @dataclass(slots=True, kw_only=True)
 class LedgerProducers:
-    """`KnownProducers` over the ledger. One read a minute and process, whatever the number of messages. Mutable.
+    """`KnownProducers` over the ledger. It reads once a minute and process, for any number of messages. Mutable.
 
-    An item that cannot be read is left out and logged: its producer waits in quarantine, and all others go on.
+    An unreadable item is left out and logged: its producer's batches go to quarantine, and all others continue.
     """
 
     items: ItemStore
@@ -174,7 +174,7 @@ LARGE_KEY = Key(f"{NOTE}api-large", "W")
 
 
 class Role(StrEnum):
-    """Role of a caller: a customer sees its own accounts, an analyst all usage, an operator also the insides."""
+    """Role of a caller: a customer sees its own accounts, an analyst all usage, an operator also internals."""
 
     CUSTOMER = "customer"
     ANALYST = "analyst"
@@ -196,19 +196,20 @@ def _accounts_of_token(fields: Fields, name: str) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredToken(StoredItem):
-    """A token as it is kept.
+    """A token as stored.
 
     Attributes:
         token_id: Public part of the token: 16 hex digits.
         secret_sha256: SHA-256 of the secret part, 64 hex digits.
         accounts: Accounts that its holder may see, sorted; None for all. A customer always has some.
-        label: What people call it; may be empty.
-        made_by: ARN of who made it.
-        expires_s: From then on it is refused, epoch seconds.
-        costs: Its holder may see costs at tiers that its accounts share with others. Without it, it sees costs of
-            payers all of whose accounts it sees. Tokens that were made before this was asked keep it until they expire.
-        revoked_by: ARN of who revoked it; empty if nobody did.
-        revoked_s: When; 0 if nobody did.
+        label: Label for people; may be empty.
+        made_by: ARN of its creator.
+        expires_s: From this time on it is refused, epoch seconds.
+        costs: Whether its holder may see costs at tiers that its accounts share with others. Without this right, the
+            holder sees only costs of payers all of whose accounts it sees. Tokens created before this right existed
+            keep it until they expire.
+        revoked_by: ARN of the person who revoked it; empty if not revoked.
+        revoked_s: Time of the revocation; 0 if not revoked.
     """
 
     token_id: str
@@ -238,10 +239,10 @@ class StoredToken(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeRequest:
-    """A large request in work.
+    """A running large request.
 
     Attributes:
-        until_ms: It counts no longer than this, epoch milliseconds.
+        until_ms: The entry counts until this time at most, epoch milliseconds.
     """
 
     token_id: str
@@ -253,7 +254,7 @@ class LargeRequests(StoredItem):
     """Large requests in work.
 
     Attributes:
-        version: Counts the changes, so that none is lost.
+        version: Version number, so that no concurrent change is lost.
     """
 
     key: ClassVar[Key] = LARGE_KEY
@@ -261,10 +262,10 @@ class LargeRequests(StoredItem):
     entries: Mapping[str, LargeRequest] = field(default_factory=dict)
 
     def of(self, token_id: str) -> int:
-        """How many a token has."""
+        """Number of entries of a token."""
         return sum(each.token_id == token_id for each in self.entries.values())
 
     def at(self, now_ms: int) -> LargeRequests:
-        """Without those whose time is over."""
+        """The list without expired entries."""
         left = {name: each for name, each in self.entries.items() if each.until_ms > now_ms}
         return replace(self, entries=left)

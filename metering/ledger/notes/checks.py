@@ -17,7 +17,7 @@ DROPS_KEY = Key(f"{NOTE}drops", "W")
 
 
 class LostDrop(NamedTuple):
-    """An object below `drop/` that no batch came of.
+    """An object below `drop/` without a batch.
 
     Attributes:
         etag: Its ETag, without quotes.
@@ -30,17 +30,17 @@ class LostDrop(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppedObjects(StoredItem):
-    """Passes over `drop/`. Each looks at objects that were put since the pass before it.
+    """Passes over `drop/`. Each pass reads objects that were put since the previous pass.
 
     Attributes:
-        lost: The first of the objects that no batch came of.
-        from_s: The last pass looked at objects that were put from this time on, epoch seconds.
-        seen_to_s: Objects that were put before this time were looked at.
+        lost: The first of the objects without a batch.
+        from_s: The last pass read objects that were put from this time on, epoch seconds.
+        seen_to_s: Objects that were put before this time were read.
         began_s: When the last pass began; 0 if there was none.
-        finished_s: When the last pass came to its end; 0 if none did.
-        upto_s: The pass in work looks at objects that were put before this time; 0 if none is in work.
-        after: The last key that it looked at.
-        refused_to_s: Batches that came to quarantine before this time are none of `lost`, epoch seconds.
+        finished_s: When the last pass finished; 0 if none did.
+        upto_s: The running pass reads objects that were put before this time; 0 if none is running.
+        after: The last key that it read.
+        refused_to_s: Batches that entered quarantine before this time are not in `lost`, epoch seconds.
     """
 
     key: ClassVar[Key] = DROPS_KEY
@@ -68,7 +68,7 @@ def doctor_key(name: str) -> Key:
 
 
 def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Value]:
-    """An item that expires by itself if nobody deletes it."""
+    """An item that expires by itself if it is not deleted."""
     return {**doctor_key(name)._asdict(), "n": 1, "expires_at": expires_s, **({"filler": filler} if filler else {})}
 
 
@@ -101,7 +101,7 @@ def slot_of(epoch_s: int) -> int:
 
 
 def canary_batch_id(slot_s: int) -> str:
-    """Id of a slot's batch. A canary that is repeated in its minute sends the same batch again."""
+    """Id of a slot's batch. A canary that is repeated within its minute sends the same batch again."""
     return f"{CANARY_PREFIX}{rfc3339(slot_s)}"
 
 
@@ -111,12 +111,12 @@ def canary_usage_type(slot_s: int) -> str:
 
 
 def canary_hour(slot_s: int) -> int:
-    """Usage hour that the batch counts in."""
+    """Usage hour in which the batch counts."""
     return hour_of(slot_s)
 
 
 def canary_body(slot_s: int, region: str) -> str:
-    """Message with one record. It is the same for the same slot and region, so that copies are duplicates."""
+    """Message with one record. It is the same for the same slot and region, so copies are duplicates."""
     # Reports need only the names of this module, and the message rules take long to import.
     from metering.intake.messages import SCHEMA
 

@@ -1,7 +1,7 @@
-"""Deeds: what people changed or deleted by command. `W#deed-<month>`, time and id; no deed ever expires.
+"""Deeds: changes and deletions that people made by command. `W#deed-<month>`, time and id; no deed ever expires.
 
-A deed is written before it acts (`begun`) and again when it ends. One that was killed stays `begun`, and so shows that
-nobody knows how far it came.
+A deed is written before it acts (`begun`) and again when it ends. A killed deed stays `begun`, which shows that its
+progress is unknown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from metering.stores.writes import Key
 
 
 class DeedState(StrEnum):
-    """How far a deed has come, as far as the trail knows."""
+    """Progress of a deed, as far as the trail knows."""
 
     BEGUN = "begun"
     OK = "ok"
@@ -24,7 +24,7 @@ class DeedState(StrEnum):
 
 
 class Consent(StrEnum):
-    """How the person agreed to a deed."""
+    """How the person confirmed a deed."""
 
     TYPED = "typed"
     ANSWERED = "answered"
@@ -37,11 +37,11 @@ class Deed(StoredItem):
     """One deed.
 
     Attributes:
-        deed_id: Tells it from another deed of the same millisecond.
+        deed_id: Distinguishes it from another deed of the same millisecond.
         what: Words of the command, such as `period close`.
-        subject: What it was done to, such as `2026-10`; may be empty.
-        consequence: What the person was told that it would do.
-        who: ARN that STS knows the caller by.
+        subject: Object of the command, such as `2026-10`; may be empty.
+        consequence: The consequence that was shown to the person.
+        who: The caller's ARN according to STS.
         ended_ms: Time when it ended; 0 while it is `begun`.
         result: Its result, or the error that ended it; empty while it is `begun`.
     """
@@ -71,6 +71,6 @@ def deeds_pk(at_ms: int) -> str:
 
 
 def moment_of(at_ms: int) -> str:
-    """Sort key of a time, `2026-11-24T13:00:00.000Z`: it sorts in the order of time."""
+    """Sort key of a time, `2026-11-24T13:00:00.000Z`, which sorts chronologically."""
     moment = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{moment}.{at_ms % 1000:03}Z"

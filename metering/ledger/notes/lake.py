@@ -1,4 +1,4 @@
-"""Notes of the lake's jobs: what the compactor and the cleaners found, and how far the search for orphans has come."""
+"""Notes of the lake's jobs: results of the compactor and the cleaners, and progress of the search for orphans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Cleaning(StoredItem):
 
     Attributes:
         looked_s: When the cleaner ended, epoch seconds.
-        due_ms: When the oldest run that it left was due to be cleaned; None if it left none that was.
+        due_ms: When the oldest remaining run was due to be cleaned; None if no remaining run was due.
     """
 
     chain: SortKey
@@ -34,7 +34,7 @@ class Cleaning(StoredItem):
         return Key(CLEANING_PK, self.chain)
 
     def keep(self, items: ItemStore) -> None:
-        """Store the note. Two cleaners of one chain may overwrite each other: both just looked."""
+        """Store the note. Two cleaners of one chain may overwrite each other, because both results are current."""
         items.put(Put(table=Table.LEDGER, item=self.to_item()))
 
 
@@ -59,7 +59,7 @@ class LakeFigures(StoredItem):
     Attributes:
         commits: Commits with hours that no run has taken.
         hours: Those hours, each once.
-        oldest_ms: When the oldest of these commits was made; None without any.
+        oldest_ms: When the oldest of these commits was made; None without commits.
     """
 
     shard: Annotated[int, Form(lambda fields, _: fields.number_after("sk", ""), None)]
@@ -73,7 +73,7 @@ class LakeFigures(StoredItem):
         return Key(LAKE_FIGURES_PK, str(self.shard))
 
     def keep(self, items: ItemStore) -> None:
-        """Store the note. Two compactors of one shard may overwrite each other: both just looked."""
+        """Store the note. Two compactors of one shard may overwrite each other, because both results are current."""
         items.put(Put(table=Table.LEDGER, item=self.to_item()))
 
 
@@ -91,11 +91,11 @@ class OrphanPasses(StoredItem):
     """Progress of the passes over staging and quarantine.
 
     Attributes:
-        seen_to_s: Objects that were written up to this time were judged once, epoch seconds. One that lands behind it
-            is found by the next whole pass.
-        whole_s: When the last whole pass began that came to its end.
-        began_s: When the whole pass began that was cut short; 0 if none was.
-        after: The last key that it judged.
+        seen_to_s: Objects written up to this time were checked once, epoch seconds. An object that lands behind this
+            time is found by the next whole pass.
+        whole_s: Start of the last whole pass that finished.
+        began_s: Start of the whole pass that was cut short; 0 if none was.
+        after: The last key that this pass checked.
     """
 
     key: ClassVar[Key] = ORPHANS_KEY

@@ -1,4 +1,4 @@
-"""Notes about sources of logs: what has come of each, rulings on it, and figures of all of them.
+"""Notes about sources of logs: files received from each, rulings on it, and figures of all sources.
 
 | item                | pk               | sk                              | written by              |
 |---------------------|------------------|---------------------------------|-------------------------|
@@ -6,8 +6,8 @@
 | ruling              | `W#log-ruling`   | kind, source, ruling, times     | operators               |
 | figures of all      | `W#log-sources`  | `W`                             | the coverage job        |
 
-The sums of plans have notes of their own (`log_sums`). A state is derived from plans and rulings alone: a lost one is
-made again by the next look.
+The sums of plans have their own notes (`log_sums`). A state is derived only from plans and rulings, so the next look
+rebuilds a lost one.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class LogRulingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRuling(StoredItem):
-    """Operator's ruling on a source of logs, which the coverage job honours.
+    """Operator's ruling on a source of logs, which the coverage job applies.
 
     Attributes:
-        first_s, last_s: First and last slot that are accepted; 0 of a source that is forgotten.
-        at_s: Time of the ruling. A source is forgotten up to then.
+        first_s, last_s: First and last accepted slot; 0 for a source that is forgotten.
+        at_s: Time of the ruling. A source is forgotten up to this time.
         by: AWS identity of the operator.
-        expires_at: Epoch seconds; no gap is older than that.
+        expires_at: Epoch seconds; no gap is older than this time.
     """
 
     kind: str
@@ -74,20 +74,21 @@ class LogSourceState(StoredItem):
     """State of one source of logs: a flow log, a distribution, a bucket whose requests are logged.
 
     Attributes:
-        kind, source: Kind of log, and what writes the files. `source` may be empty: the files' names do not say.
-        account_id, region: Of its newest file; empty if none says.
-        place: Where its newest file lay, `s3://bucket/key`; of a flow log without files, its destination.
-        named: Name of the stage's log source that it belongs to; empty if it belongs to none. Only those of the stage
-            hold completeness back and raise alarms.
+        kind, source: Kind of log, and the resource that writes the files. `source` may be empty, if the files' names do
+            not state it.
+        account_id, region: Account of its newest file; empty if no file states it.
+        place: Location of its newest file, `s3://bucket/key`; for a flow log without files, its destination.
+        named: Name of the stage's log source to which it belongs; empty if it belongs to none. Only sources of the
+            stage's settings hold completeness back and raise alarms.
         first_s, newest_s: First and newest slot with a file; None if none came, or the kind has no slots.
         missing: Runs of slots without a file, first and last included, in order: the oldest of them.
         unlisted: Number of slots of later runs.
-        through_s: Time up to which every record has come; None if it is not known.
+        through_s: Time up to which every record has arrived; None if unknown.
         planned_s: When its newest file was planned; 0 if none was.
         expected_s: Time from which the contexts list it; 0 if they never did.
         ended_s: Time from which no file is expected, because a context says that it was deleted or a person forgot it;
-            0 if it goes on.
-        status: What the context says of its delivery; empty if it says nothing.
+            0 if it is active.
+        status: State of its delivery according to the context; empty if the context has none.
         shadowed_by: Other logs that have the authority over lines of it, at most 20.
         recent: Sums over its last two days, by name (`log_sums.RECENT`).
         deep_s: Time of the last look at a day and all gaps.
@@ -131,23 +132,23 @@ class LogSourceState(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFigures(StoredItem):
-    """Figures of the sources of logs of the stage's settings, as of the coverage job's last run.
+    """Figures of the log sources in the stage's settings, as of the coverage job's last run.
 
     Attributes:
-        sources: Sources that are known, those that are not of the settings included.
-        log_sources: Log sources of the settings. Without any, nothing alarms and nothing is held back.
+        sources: Known sources, including those outside the settings.
+        log_sources: Log sources of the settings. Without any, no alarm fires and nothing is held back.
         missing_slots: Slots without a file, of all sources of the settings.
-        silent: Sources that should deliver and delivered nothing for long, or never.
-        refusing: Sources of which more than 1 % of the lines were refused.
+        silent: Sources that should deliver and have delivered nothing for long, or never.
+        refusing: Sources with more than 1 % of refused lines.
         unclassified: Sources with a larger unclassified share of bytes than the stage allows.
         unclassified_permille: Unclassified share of all metered bytes of logs, of the last two days.
         context_s: Time from which the newest context holds; 0 if there is none.
         held_s: Time up to which the flow logs are complete; None if none holds anything back.
-        holding: Sources that have missing slots or never delivered.
-        first: The source that holds back the most; empty if none does.
-        place: Where its files lie, `s3://bucket/prefix`.
-        settles_s: Age from which the other kinds of the settings are taken to be complete; 0 if there are none.
-        found_after: Key after which the search for new sources goes on.
+        holding: Sources with missing slots, or that never delivered.
+        first: The source that holds completeness back the most; empty if none does.
+        place: Location of its files, `s3://bucket/prefix`.
+        settles_s: Age from which the other kinds in the settings are assumed complete; 0 if there are none.
+        found_after: Key after which the search for new sources continues.
         found_s: Time when a search through all plans last ended.
         first_run_s: Time of the job's first run.
     """
@@ -192,11 +193,11 @@ class LogSums(StoredItem):
 
     Attributes:
         label: Its day, `2026-11-24`, or hour, `2026-11-24T13`.
-        balance: Lines and bytes by what became of them, under the names of the balance of a file.
-        unclassified: Bytes by the reason why they are unclassified.
-        refusals: Lines by the reason why they were refused.
+        balance: Lines and bytes by outcome, under the names of a file's balance.
+        unclassified: Bytes by the reason for being unclassified.
+        refusals: Lines by the reason for their refusal.
         shadowed: Bytes by the log that has the authority over them.
-        names: The plans: the first characters of their digests, one after the other.
+        names: The plans: the first characters of their digests, concatenated.
     """
 
     kind: str

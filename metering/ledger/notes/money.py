@@ -1,4 +1,4 @@
-"""Notes of money: budgets and their alerts, what the biller found, and the invoices that were issued."""
+"""Notes of money: budgets and their alerts, results of the biller, and issued invoices."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def budget_key(name: str) -> Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBudget(StoredItem):
-    """A budget as it is kept.
+    """A budget as stored.
 
     Attributes:
-        document: Its fields as texts, and its thresholds as one text, one a line.
+        document: Its fields as strings, and its thresholds as one string with one per line.
     """
 
     name: SortKey
@@ -53,7 +53,7 @@ class StoredAlert(StoredItem):
 
     Attributes:
         id: The same whenever it is sent.
-        period: Month or day that it is about.
+        period: Month or day of the alert.
         severity: Topic: `page` or `ticket`.
         fields: The rest of the message.
         made_s: When the threshold was found crossed, epoch seconds.
@@ -88,13 +88,13 @@ class BillerFigures(StoredItem):
         first_s: When the biller of this region first ran, epoch seconds.
         finished_s: When the last whole run ended.
         counted_s: Everything that the compactor had published by this time is in the day sums.
-        unpriced_bytes: Bytes of open months that the price book says nothing about.
+        unpriced_bytes: Bytes of open months without a price in the price book.
         unpriced_types: Number of their usage types.
         blocked_months: Months that have ended and cannot be invoiced.
         crossed_s: When each alert of the last days was made.
-        left_out: Regions that gave no answer, so that their usage is missing.
-        looked: Region -> last day that was looked at for unusual usage, `2026-11-24`.
-        why: A sentence about what blocks the first of those months; empty if nothing does.
+        left_out: Regions that did not answer, so their usage is missing.
+        looked: Region -> last day that was checked for unusual usage, `2026-11-24`.
+        why: A sentence about the obstacle of the first of these months; empty if there is none.
     """
 
     key: ClassVar[Key] = BILLER_KEY
@@ -121,14 +121,14 @@ IssuedKind = Literal["invoice", "credit"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedInvoice(StoredItem):
-    """An invoice or credit note that counts.
+    """An invoice or credit note that is in force.
 
     Attributes:
         billing_month: Month that books it.
-        month: Month of use that it is about; of a credit note it is earlier than, or the same as, `billing_month`.
+        month: Month of use that it bills; for a credit note it is earlier than, or the same as, `billing_month`.
         number: 1 for an invoice, more for its credit notes.
         sha256: Of the document's bytes.
-        issued_s: When the item was written, epoch seconds. It is not part of the document.
+        issued_s: When the item was written, epoch seconds. This time is not part of the document.
     """
 
     billing_month: Annotated[str, after("pk", partitions.INVOICES)]
@@ -158,7 +158,7 @@ def issued_key(billing_month: str, payer_id: str, month: str, number: int) -> Ke
 
 
 def record_issued(items: ItemStore, retrier: Retrier, issued: IssuedInvoice) -> IssuedInvoice:
-    """Write the item of a document, once; returns the one that stands there.
+    """Write the item of a document, once; returns the stored item.
 
     Raises:
         LedgerCorruptError: Another document was issued under this number.
@@ -179,7 +179,7 @@ def record_issued(items: ItemStore, retrier: Retrier, issued: IssuedInvoice) -> 
 
 
 def issued_in(items: ItemStore, billing_month: str, payer_id: str = "") -> Iterator[IssuedInvoice]:
-    """Documents that a month books, by payer, month and number; of one payer, if it is named."""
+    """Documents that a month books, by payer, month and number; of one payer, if given."""
     first, after = (f"{payer_id}#", f"{payer_id}$") if payer_id else ("", "\U0010ffff")
     for item in items.query(Table.LEDGER, f"{partitions.INVOICES}{billing_month}", sk_from=first, sk_to=after):
         yield IssuedInvoice.from_item(item)

@@ -49,8 +49,10 @@ class Reconciliation(StoredItem):
     Attributes:
         finished_s: Time when a pass had compared everything on its list, epoch seconds.
         differences: Number of hours in which two passes showed the same difference.
-        scan_due_s: Time by which the next scan of everything is due, epoch seconds; None before the first one ended.
-        gaps_since_s: Earliest time a missing batch can have been produced, epoch seconds; None if nothing is missing.
+        scan_due_s: Time by which the next scan of everything is due, epoch seconds; None before the first scan has
+            ended.
+        gaps_since_s: Earliest time when a missing batch can have been produced, epoch seconds; None if nothing is
+            missing.
     """
 
     key: ClassVar[Key] = RECONCILIATION_KEY
@@ -68,7 +70,7 @@ class Reconciliation(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspects:
-    """Differences that a scan found in an hour. A quick pass by itself sees only accounts with rows, and new files."""
+    """Differences that a scan found in an hour. A quick pass on its own sees only accounts with rows, and new files."""
 
     accounts: frozenset[str] = frozenset()
     batches: frozenset[str] = frozenset()
@@ -102,14 +104,14 @@ class WorkList(StoredItem):
     """Work list of the reconciler's quick pass. Each entry has the time when it was put on the list.
 
     Attributes:
-        runs: Newest run per shard already added to this list.
-        hours: Hours with files that were published since the hours were last found equal.
-        files: Lake files that are not yet found equal to the markers of their batches.
-        suspects: What a scan found to differ in some of the hours.
-        unjudged: Hours in which a scan found something to differ that nobody looked at. Only a scan takes them off.
-        scanned_s: Start of the last full scan, completed or not, epoch seconds.
-        scan_tries: Ticks that worked on the scan since it was saved last; 0 without a scan that is not at its end.
-        scan_runs: Newest run per shard when that scan began.
+        runs: Newest run of each shard that is already on this list.
+        hours: Hours with files published since the hours were last found equal.
+        files: Lake files not yet found equal to the markers of their batches.
+        suspects: Differences that a scan found in some of the hours.
+        unjudged: Hours with differences that a scan found and nobody looked at. Only a scan removes them.
+        scanned_s: Start of the last full scan, finished or not, epoch seconds.
+        scan_tries: Ticks that worked on the scan since it was last saved; 0 without an unfinished scan.
+        scan_runs: Newest run of each shard when this scan began.
     """
 
     key: ClassVar[Key] = WORK_LIST_KEY
@@ -123,7 +125,7 @@ class WorkList(StoredItem):
     scan_runs: Annotated[Mapping[int, int], Added({})] = field(default_factory=dict)
 
     def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
-        """Backlog without the hours and the keys of files that were compared and differ."""
+        """Backlog without the hours and file keys that were compared and differ."""
         since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
         since += [since_s for file, since_s in self.files.items() if file.key not in different]
         since += self.unjudged.values()
@@ -165,12 +167,12 @@ def _numbers(fields: Fields, name: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling(StoredItem):
-    """Operator's ruling on a source, which the reconciler honours. A repeated ruling only gets a new time.
+    """Operator's ruling on a source, which the reconciler applies. A repeated ruling only gets a new time.
 
     Attributes:
-        numbers: First and last number of the gap that is accepted; None for everything up to `at_ms`.
+        numbers: First and last number of the accepted gap; None for everything up to `at_ms`.
         by: AWS identity of the operator.
-        expires_at: Epoch seconds. No marker from before the ruling may outlive it.
+        expires_at: Epoch seconds. The ruling must outlive every marker from before it.
     """
 
     source_id: str
@@ -188,17 +190,16 @@ class Ruling(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFigures(StoredItem):
-    """Figures of all sources, as of the last whole pass and the rulings that were honoured since.
+    """Figures of all sources, as of the last whole pass and the rulings applied since.
 
     Attributes:
-        scanned_ms: Time when the last whole pass read the markers. Silence and gaps are as of then.
-        ruled_ms: Time of the newest ruling that is honoured.
-        silent: Number of them that had sent nothing for `SILENCE_S`.
-        gaps: Number of gaps of all of them, unlisted gaps included.
+        scanned_ms: Time when the last whole pass read the markers. Silence and gaps are as of this time.
+        ruled_ms: Time of the newest applied ruling.
+        silent: Number of sources that had sent nothing for `SILENCE_S`.
+        gaps: Number of gaps of all sources, unlisted gaps included.
         incredible: Number of sources with numbers that do not credibly continue their sequence.
-        unkept: Number of sources that could not be read or written, and of batches of sources beyond those that are
-            followed.
-        names: The first of those sources.
+        unkept: Number of sources that could not be read or written, and of batches of sources beyond the limit.
+        names: The first of these sources.
     """
 
     key: ClassVar[Key] = SOURCES_KEY
@@ -216,7 +217,7 @@ SOURCE_PK = f"{NOTE}source"
 
 
 def source_id_of(item: Item) -> str:
-    """The source id of a source's item, even if the item cannot be read otherwise."""
+    """The source id of a source's item, even if the item is otherwise unreadable."""
     return str(item["sk"])
 
 
@@ -228,9 +229,9 @@ class SourceState(StoredItem):
         last_sequence: Highest credible number seen.
         last_seen_s: Time when its last batch was decided, epoch seconds; 0 after it was forgotten, until it sends
             again.
-        gaps: Missing numbers, as intervals with both ends, in order: the newest few hundred.
-        unlisted_gaps, unlisted_numbers: Numbers of older gaps, and of the missing numbers in them.
-        incredible, incredible_first: Count of numbers that do not credibly continue the sequence, and the least of
+        gaps: Missing numbers, as closed intervals, in order: the newest few hundred.
+        unlisted_gaps, unlisted_numbers: Number of older gaps, and of the missing numbers in them.
+        incredible, incredible_first: Count of numbers that do not credibly continue the sequence, and the lowest of
             them.
     """
 
@@ -253,7 +254,7 @@ class SourceState(StoredItem):
         return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
 
     def is_live(self, now_s: int, life_s: int) -> bool:
-        """Whether it has sent anything within `life_s`. Otherwise it does not count as a source any more."""
+        """Whether it has sent anything within `life_s`. Otherwise it no longer counts as a source."""
         return self.last_seen_s > now_s - life_s
 
     def to_item(self) -> dict[str, Value]:

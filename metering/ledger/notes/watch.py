@@ -1,4 +1,4 @@
-"""Notes of the watch: its figures, its state from one invocation to the next, and completeness, the queues' memory."""
+"""Notes of the watch: its figures, its state across invocations, and completeness, the queues' memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WatchFigures(StoredItem):
     """Figures that the watch measured in one run.
 
     Attributes:
-        figures: Value by metric name; a figure that could not be measured is not there.
+        figures: Value by metric name; a figure that could not be measured is absent.
     """
 
     key: ClassVar[Key] = FIGURES_KEY
@@ -38,10 +38,10 @@ WATCH_KEY = Key(f"{NOTE}watch", "W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchState(StoredItem):
-    """State that the watch keeps from one invocation to the next.
+    """State that the watch keeps across invocations.
 
     Attributes:
-        first_s: Time of its first invocation. Ages of events that never happened count from then.
+        first_s: Time of its first invocation. Ages of events that never happened count from this time.
         queue_empty_s: Time when it last saw the ingest queue empty; 0 if it never did.
     """
 
@@ -54,7 +54,7 @@ COMPLETENESS_KEY = Key(f"{NOTE}complete", "W")
 
 
 class Holder(StrEnum):
-    """Kinds of things that hold completeness back."""
+    """Kinds of causes that hold completeness back."""
 
     QUEUE = "queue"
     HELD_MESSAGES = "held_messages"
@@ -69,14 +69,15 @@ class Holder(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One thing that holds completeness back.
+    """One cause that holds completeness back.
 
     Attributes:
-        holder: A `Holder`, or the word of a later version for one that this version does not know.
-        since_s: Everything sent before this time is counted as far as this thing goes, epoch seconds. 0: not known.
-        count: Number of messages, commits or sources; 0 if it is not known.
+        holder: A `Holder`, or a later version's word for a cause that this version does not know.
+        since_s: Time before which everything sent is counted as far as this cause is concerned, epoch seconds. 0: not
+            known.
+        count: Number of messages, commits or sources; 0 if unknown.
         name: Name of the first of them, if it has one.
-        place: Where to get what is missing, `s3://bucket/prefix`; empty if nowhere.
+        place: Where to find the missing files, `s3://bucket/prefix`; empty if nowhere.
     """
 
     holder: str
@@ -91,9 +92,10 @@ class Completeness(StoredItem):
     """Completeness of the count, as the watch last measured it.
 
     Attributes:
-        through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so it may be read late.
-        held_by: All that held it back, the earliest first. Empty if nothing did.
-        measured_s: Time of the measurement, epoch seconds; None if an earlier version measured it, which did not say.
+        through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so a late read does no
+            harm.
+        held_by: All causes that held it back, the earliest first. Empty if nothing did.
+        measured_s: Time of the measurement, epoch seconds; None if an earlier version measured it without a time.
     """
 
     key: ClassVar[Key] = COMPLETENESS_KEY
@@ -151,7 +153,7 @@ def _message_id(fields: Fields, _: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldMessage(StoredItem):
-    """Message that was received three times or more, noted when a worker began to handle it.
+    """Message received three times or more, noted when a worker starts to process it.
 
     Attributes:
         sent_s: Its SentTimestamp, epoch seconds.
@@ -174,11 +176,12 @@ class QueueLook:
     """Result of one look at the queues.
 
     Attributes:
-        left_s: All messages sent before this time have left the ingest queue, except those that it does not show.
+        left_s: All messages sent before this time have left the ingest queue, except those missing from its age metric.
         empty: The ingest queue held no message, hidden ones included.
-        ended_s: End of the look at the dead-letter queue. Messages that have left that queue were put back by then.
-        held_s: Sending time of the oldest noted message that may still be in the queue; None if there is none.
-        unseen: Whether there are messages of unknown sending time: dead letters, or too many notes to read.
+        ended_s: End of the look at the dead-letter queue. Messages that have left the dead-letter queue had been put
+            back by then.
+        held_s: SentTimestamp of the oldest noted message that may still be in the queue; None if there is none.
+        unseen: Whether there are messages of unknown SentTimestamp: dead letters, or too many notes to read.
     """
 
     now_s: int
@@ -191,17 +194,16 @@ class QueueLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMemory(StoredItem):
-    """Memory of the watch's looks at the queues.
+    """Results of the watch's earlier looks at the queues.
 
     Attributes:
         began_s: Start of the window of `least_s`.
-        least_s: Least `left_s` in the current window.
-        before_s: Least `left_s` in the window before.
+        least_s: Minimum of `left_s` in the current window.
+        before_s: Minimum of `left_s` in the previous window.
         decided_s: All messages sent before this time had left the ingest queue at the last look.
-        floor_s: Bound that dead letters set: they were in the ingest queue when `decided_s` was this, or were sent
-            later.
+        floor_s: Bound for dead letters: they were in the ingest queue when `decided_s` was this, or were sent later.
         unseen: Whether there were unseen messages at the last look.
-        unseen_s: Time when unseen messages were there last, or first found gone. All of them had been put back by then.
+        unseen_s: Time when unseen messages were last there, or first found gone. All of them had been put back by then.
     """
 
     key: ClassVar[Key] = QUEUES_KEY
@@ -216,7 +218,7 @@ class QueueMemory(StoredItem):
 
     @classmethod
     def first(cls, look: QueueLook) -> QueueMemory:
-        """Memory of the first look. Messages out of sight may have any age then."""
+        """Memory of the first look. Messages out of sight may then have any age."""
         decided_s = _least(look.left_s, look.held_s)
         return cls(
             looked_s=look.now_s,
@@ -239,7 +241,7 @@ class QueueMemory(StoredItem):
 
         Args:
             look: Result of the look.
-            blind_s: How long a message stays in the ingest queue after the queue's age leaves it out.
+            blind_s: How long a message stays in the ingest queue after the queue's age metric leaves it out.
         """
         # Time without a measurement does not count.
         began_s = self.began_s + max(look.now_s - self.looked_s - _LOOKS_APART_S, 0)

@@ -1,14 +1,14 @@
-"""Which usage table it is, and how far each chain of the roll-up has written in it (`S#generation`, P41).
+"""Identity of the usage table, and the progress of each roll-up chain in it (`S#generation`, P41).
 
 | table  | pk             | sk             | attributes                        |
 |--------|----------------|----------------|-----------------------------------|
 | usage  | `S#generation` | `S`            | `number`, `n<shard>`, `restore`   |
 | ledger | `S#restore`    | `<generation>` | `token`                           |
 
-Usage items hold numbers of kinds and of runs that only their own ledger gives a meaning. A ledger that was restored to
-an earlier time would give these numbers again. So every run writes its number here before its first update of an item,
-and a roll-up reads it before its chain: a chain that is behind its usage table was restored. A table that is filled
-after a restore belongs to that restore alone: another one has another dictionary.
+Usage items contain numbers of kinds and of runs, whose meaning only their own ledger defines. A ledger that was
+restored to an earlier time would assign these numbers again. So every run writes its number here before its first
+update of an item, and a roll-up reads it before its chain: a chain that is behind its usage table was restored. A table
+that is filled after a restore belongs to that restore alone, because another restore has another dictionary.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class UsageGeneration:
     """Generation of a usage table, and its newest runs.
 
     Attributes:
-        number: Its generation; None if nobody has said it yet.
+        number: Its generation; None if none is stored yet.
         runs: By shard, number of the newest run that may have written to it.
-        restore: The restore of the ledger that fills it, or filled it; empty without one.
+        restore: The restore of the ledger that fills it, or filled it; empty without a restore.
     """
 
     number: int | None = None
@@ -83,11 +83,11 @@ def usage_generation(items: ItemStore) -> UsageGeneration:
 
 
 def check_generation(items: ItemStore, number: int) -> None:
-    """Returns if the usage table has this generation, or does not say one yet.
+    """Returns if the usage table has this generation, or states none yet.
 
     Raises:
-        GenerationError: It says another one: it was restored or filled from another table.
-        LedgerCorruptError: What it says cannot be read.
+        GenerationError: It states another one: it was restored or filled from another table.
+        LedgerCorruptError: The stored value cannot be read.
     """
     found = usage_generation(items).number
     if found not in (None, number):
@@ -95,12 +95,12 @@ def check_generation(items: ItemStore, number: int) -> None:
 
 
 def remember_generation(items: ItemStore, number: int) -> None:
-    """The same for who writes to the usage table: one that does not say its generation says it afterwards.
+    """The same for processes that write to the usage table: a table without a generation gets it here.
 
     Raises:
         GenerationError: It says another one.
-        LedgerCorruptError: What it says cannot be read.
-        UnavailableError: The table gave no answer; whoever comes next repeats it.
+        LedgerCorruptError: The stored value cannot be read.
+        UnavailableError: The table did not answer; the next process repeats the call.
     """
     if usage_generation(items).number == number:
         return
@@ -117,11 +117,11 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
     Args:
         items: Ledger, and the new usage table.
         number: Generation of that table.
-        token: Random; an earlier call's holds.
+        token: Random; a token stored by an earlier call stays valid.
 
     Raises:
         GenerationError: The table was used, or another restore has begun to fill it.
-        LedgerCorruptError: What ledger or table say cannot be read.
+        LedgerCorruptError: The values in ledger or table cannot be read.
     """
     key = Key(_RESTORE, str(number))
     put = Put(table=Table.LEDGER, item={**key._asdict(), "token": token}, condition=Absent())
@@ -142,13 +142,13 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
 
 
 def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
-    """Returns if no chain of the roll-up is behind what it wrote into the usage table.
+    """Returns if no roll-up chain is behind its mark in the usage table.
 
-    The mark is read before the chain: a run is in its chain before it marks, so a chain that was not restored is
-    never behind.
+    The mark is read before the chain. A run is in its chain before it writes the mark, so a chain that was not restored
+    is never behind.
 
     Raises:
-        GenerationError: One is: the ledger was restored to an earlier time, and the usage table was not.
+        GenerationError: A chain is behind: the ledger was restored to an earlier time, and the usage table was not.
         LedgerCorruptError: A chain or the mark cannot be read.
     """
     marked = usage_generation(items).runs
@@ -165,7 +165,7 @@ def mark_run(items: ItemStore, shard: int, number: int) -> None:
     """Write a run's number into the usage table. Call it before the first update of one of the run's items.
 
     Raises:
-        UnavailableError: It is unknown whether it is there; repeat it before going on (P3).
+        UnavailableError: It is unknown whether the number was written; repeat the call before continuing (P3).
     """
     name = newest_run_of(shard)
     condition = AnyOf((Absent(attribute=name), LessThan(attribute=name, value=number)))

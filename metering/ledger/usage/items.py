@@ -1,15 +1,15 @@
-"""Items of the usage table: what an account used in one booked hour, kinds side by side (P45).
+"""Items of the usage table: the usage of an account in one booked hour, kinds side by side (P45).
 
 | pk                    | sk                                                     | counts                    |
 |-----------------------|--------------------------------------------------------|---------------------------|
 | `A#<account>#<month>` | `<hour>#<corrects>#<bucket>`                           | `b<number>`, `r<number>`  |
 | `A#<account>#<month>` | `<hour>#<corrects>#<usage type>#<service>#<from>#<to>` | `b`, `r`                  |
 
-An item of a bucket has bytes and records of each of its kinds, by number; one of the other form has those of a kind
+An item of a bucket has bytes and records of each of its kinds, by number. The other form of item has those of one kind
 without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run
-of the shard's roll-up in it. A kind has the number of its account's dictionary (`kinds`); its bucket is the number
-divided by `BUCKET_KINDS`. Buckets and numbers never change within a format: two updates of one item under one run lose
-the second.
+of the shard's roll-up in it. A kind has a number in its account's dictionary (`kinds`); its bucket is the number
+divided by `BUCKET_KINDS`. Buckets and numbers never change within a format, because of two updates of one item under
+one run the second is lost.
 """
 
 from __future__ import annotations
@@ -46,16 +46,15 @@ _REMEMBERED_NAMES = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageItem:
-    """An item of the usage table, as it was read.
+    """An item of the usage table, as read.
 
     Attributes:
         bucket: Bucket of its kinds; None if its kind has no number.
-        totals: Total by number; of a kind without a number, by the kind itself. A total may be zero after a repair, and
-            negative while one is in work.
+        totals: Total by number; for a kind without a number, by the kind itself. A total may be zero after a repair,
+            and negative while a repair is running.
         revision: None if the service never wrote it.
-        runs: By shard, number of the newest run that is in it; absent without one.
-        odd: Attributes that no release writes, of that name or with that value, as they were read (P49). None of them
-            is in the other fields.
+        runs: By shard, number of the newest run in the item; absent without one.
+        odd: Attributes that no release writes, by name or by value, as read (P49). None of them is in the other fields.
     """
 
     account_id: str
@@ -95,7 +94,7 @@ class UsageItem:
         """The item as it was read.
 
         Raises:
-            LedgerCorruptError: It is none, or has an attribute that no usage item has.
+            LedgerCorruptError: It is not a usage item, or has an attribute that no usage item has.
         """
         found = cls.as_found(item)
         for name, value in sorted(found.odd.items()):
@@ -104,7 +103,7 @@ class UsageItem:
 
     @classmethod
     def as_found(cls, item: Item) -> UsageItem:
-        """The same for who compares and mends: what no release writes is put apart.
+        """The same for callers that compare and repair: attributes that no release writes are kept separately.
 
         Raises:
             LedgerCorruptError: The key is not that of a usage item.
@@ -134,10 +133,10 @@ def is_usage_item(item: Item) -> bool:
 
 
 def check_revised(item: Item) -> None:
-    """Returns if an item has its revision, which every write gives it.
+    """Returns if an item has its revision, which every write sets.
 
     Raises:
-        LedgerCorruptError: It was torn by hand, so nobody can say that its figures are whole.
+        LedgerCorruptError: Without it somebody changed the item by hand, so its figures may be incomplete.
     """
     if REVISION not in item:
         raise LedgerCorruptError(f"{_named(item)}: {REVISION} is missing: {MENDED_BY}")
@@ -186,7 +185,7 @@ def usage_partition(account_id: str, month: str) -> str:
 
 
 def usage_item_key(key: UsageKey, number: int | None) -> Key:
-    """Key of the item that counts a usage key whose kind has this number, or none."""
+    """Key of the item that counts a usage key whose kind has this number, or no number."""
     prefix = f"{hour_label(key.hour_s)}#{_corrects(key.corrects_s)}#"
     place = "#".join(key.kind) if number is None else str(number // BUCKET_KINDS)
     return Key(usage_partition(key.account_id, month_of(key.hour_s)), prefix + place)
@@ -195,7 +194,7 @@ def usage_item_key(key: UsageKey, number: int | None) -> Key:
 def usage_add(totals: Mapping[int | None, Total]) -> dict[str, int]:
     """Numbers that one write adds to a usage item: totals by number (None: a kind without one), and the revision.
 
-    A figure of zero is left out: adding it changes nothing.
+    A figure of zero is left out, because adding it changes nothing.
     """
     add: dict[str, int] = {}
     for number, total in totals.items():
@@ -209,12 +208,12 @@ def usage_add(totals: Mapping[int | None, Total]) -> dict[str, int]:
 
 
 def newest_run_of(shard: int) -> str:
-    """Attribute with the number of the newest run of a shard's roll-up that is in an item."""
+    """Attribute with the number of a shard's newest roll-up run in an item."""
     return f"{_NEWEST_RUN}{shard}"
 
 
 def is_newest_run(name: str) -> bool:
-    """Whether an attribute of this name says the number of a run."""
+    """Whether an attribute of this name holds the number of a run."""
     letter, number = _parse_name(name)
     return letter == _NEWEST_RUN and number is not None
 
@@ -257,7 +256,7 @@ def _place(texts: list[str]) -> int | UsageKind:
 
 @lru_cache(maxsize=_REMEMBERED_NAMES)
 def _parse_name(name: str) -> tuple[str, int | None]:
-    """Letter and number of an attribute's name; no number if it has none, or one that is written in another way."""
+    """Letter and number of an attribute's name; no number if there is none, or if it is not written canonically."""
     rest = name[1:]
     number = int(rest) if rest.isascii() and rest.isdecimal() else None
     return ("", None) if rest and str(number) != rest else (name[:1], number)

@@ -1,16 +1,16 @@
-"""Numbers of an account's kinds of usage: the dictionary that usage items are written with (P45).
+"""Numbers of an account's kinds of usage: the dictionary for its usage items (P45).
 
 | pk            | sk                                    | attributes                        |
 |---------------|---------------------------------------|-----------------------------------|
 | `D#<account>` | `K#<usage type>#<service>#<from>#<to>` | `number`                         |
 | `D#<account>` | `N#<number>`, 6 digits                | `usage_type, service, from, to`   |
 
-Numbers are an account's own, dense from 0. A number and its name are claimed in one transaction, each if absent, and
-neither ever changes. Numbers never leave the usage table: plans, answers and logs carry names.
+Numbers belong to one account and are dense from 0. A number and its name are claimed in one transaction, each if
+absent, and neither ever changes. Numbers never leave the usage table: plans, answers and logs carry names.
 
-Either item says what the other one does. So one that was lost is read from the other one, and put back by the next
-claim. Where both are lost, nobody can tell what the number stands for: that is a `LedgerCorruptError`, until a rebuild
-gives the number to a kind of the rows that has none, and corrects the figures by the rows.
+Each of the two items states what the other does. So a lost item is read from the other one, and put back by the next
+claim. If both are lost, the meaning of the number is unknown. This is a `LedgerCorruptError` until a rebuild gives the
+number to a kind of the rows that has none, and corrects the figures by the rows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def kind_cap_key(generation: int) -> Key:
 
 
 def known_kind_cap(items: ItemStore, generation: int) -> int | None:
-    """The cap of a usage generation; None if nobody has claimed a number of it yet.
+    """The cap of a usage generation; None if no number of it has been claimed yet.
 
     Raises:
         LedgerCorruptError: It cannot be read.
@@ -66,11 +66,11 @@ def known_kind_cap(items: ItemStore, generation: int) -> int | None:
 
 
 def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
-    """The cap of a usage generation, made durable if this is the first to ask.
+    """The cap of a usage generation, made durable by the first caller.
 
     Raises:
         LedgerCorruptError: It cannot be read.
-        UnavailableError: It is unknown whether it is durable. Whoever comes next begins again.
+        UnavailableError: It is unknown whether it is durable. The next process begins again.
     """
     known = known_kind_cap(items, generation)
     if known is not None:
@@ -111,7 +111,7 @@ def number_key(account_id: str, number: int) -> Key:
 
 
 def kind_items(account_id: str, number: int, kind: UsageKind) -> tuple[Item, Item]:
-    """The two items that give a kind its number: that of the number, and that of the name."""
+    """The two items that give a kind its number: the number's, and the name's."""
     named = {"usage_type": kind.usage_type, "service": kind.service, "from": kind.from_location, "to": kind.to_location}
     return (
         {**number_key(account_id, number)._asdict(), **named},
@@ -126,21 +126,21 @@ def _named(item: Item) -> tuple[int, UsageKind]:
 
 
 def kind_of(fields: Fields) -> UsageKind:
-    """The kind that fields name."""
+    """The kind with these fields."""
     return UsageKind(
         UsageType(fields.text("usage_type")), Service(fields.text("service")), fields.text("from"), fields.text("to")
     )
 
 
 class _Dictionary(NamedTuple):
-    """An account's dictionary, as both kinds of its items say it."""
+    """An account's dictionary, as both kinds of its items state it."""
 
     by_number: Mapping[int, UsageKind]
     by_name: Mapping[UsageKind, int]
 
     @property
     def following(self) -> int:
-        """The number after the last one that was claimed, once no half of the dictionary is missing."""
+        """The number after the last claimed one, once no half of the dictionary is missing."""
         return max(self.by_number, default=-1) + 1
 
     def whole(self, account_id: str) -> dict[int, UsageKind]:
@@ -157,9 +157,10 @@ class _Dictionary(NamedTuple):
 
 
 class KindNames:
-    """Kinds of each account by number. An unknown number is read again before it is an error.
+    """Kinds of each account by number. An unknown number is read again before it raises an error.
 
-    A plain class: it remembers the dictionaries of some accounts. They only grow, so an old memory is never wrong.
+    This is a plain class, because it caches the dictionaries of some accounts. Dictionaries only grow, so a cached one
+    is never wrong.
     """
 
     def __init__(self, items: ItemStore, *, accounts_kept: int = _ACCOUNTS_KEPT) -> None:
@@ -170,12 +171,12 @@ class KindNames:
         self._shared: dict[UsageKind, UsageKind] = {}
 
     def of(self, account_id: str) -> Mapping[int, UsageKind]:
-        """The account's kinds by number, as they were read last; read now if they never were."""
+        """The account's kinds by number, as last read; read now if not read before."""
         known = self.remembered(account_id)
         return self.read(account_id) if known is None else known
 
     def remembered(self, account_id: str) -> Mapping[int, UsageKind] | None:
-        """The same as far as it is remembered; nothing is read."""
+        """The same as far as it is cached; nothing is read."""
         known = self._known.get(account_id)
         if known is not None:
             with suppress(KeyError):
@@ -196,7 +197,7 @@ class KindNames:
         return self._keep(account_id, named)
 
     def read_whole(self, account_id: str) -> Mapping[int, UsageKind]:
-        """The same from both kinds of items, for who misses a number or a name.
+        """The same from both kinds of items, for callers that miss a number or a name.
 
         Raises:
             LedgerCorruptError: An item of the dictionary cannot be read, or a number stands for two kinds.
@@ -218,7 +219,7 @@ class KindNames:
         return known
 
     def _one(self, kind: UsageKind) -> UsageKind:
-        """The object that stands for all equal kinds."""
+        """The object that represents all equal kinds."""
         if len(self._shared) >= _KINDS_SHARED:
             self._shared.clear()
         return self._shared.setdefault(kind, kind)
@@ -227,7 +228,7 @@ class KindNames:
         """The kind of a number of an account.
 
         Raises:
-            LedgerCorruptError: The dictionary, read again, does not have it: it was lost (docs/protocol.md, P41).
+            LedgerCorruptError: The dictionary, read again, does not have it, so it was lost (docs/protocol.md, P41).
         """
         kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:
@@ -237,12 +238,12 @@ class KindNames:
 
 
 class KindNumbers:
-    """Gives kinds their numbers, for who writes usage items.
+    """Assigns numbers to kinds, for processes that write usage items.
 
     Args:
-        cap: Most numbers of an account, if this usage generation has no cap yet (`kind_cap`). Further kinds have none,
-            and get items of their own.
-        actions: Most actions of one claim.
+        cap: Maximum numbers of an account, if this usage generation has no cap yet (`kind_cap`). Further kinds have no
+            number, and get their own items.
+        actions: Maximum actions of one claim.
     """
 
     def __init__(
@@ -268,7 +269,7 @@ class KindNumbers:
         return self._names
 
     def known(self, account_id: str, kinds: Collection[UsageKind]) -> dict[UsageKind, int]:
-        """The numbers of those of the kinds that have one; claims none.
+        """The numbers of those kinds that have one; claims none.
 
         Raises:
             LedgerCorruptError: The dictionary cannot be read.
@@ -279,7 +280,7 @@ class KindNumbers:
         return {kind: found[kind] for kind in kinds if kind in found}
 
     def remembers(self, account_id: str, kinds: Collection[UsageKind]) -> bool:
-        """Whether all of the kinds are known to have numbers, without a call: `claim` would only say them."""
+        """Whether all of the kinds are known to have numbers, without a call: `claim` would only return them."""
         known = self._names.remembered(account_id)
         return known is not None and set(kinds) <= set(known.values())
 
@@ -288,17 +289,17 @@ class KindNumbers:
     ) -> dict[UsageKind, int | None]:
         """The number of each kind, claimed if it has none yet; None for a kind beyond the cap.
 
-        Every number is sure when this returns (P3): only then may a plan rely on it.
+        Every number is sure when this returns (P3); only then may a plan use it.
 
         Args:
             account_id: Id of the account.
             kinds: The kinds that need a number.
-            fills: Give a number that was lost with its name to one of the kinds. What usage items have under it counts
-                as that kind from then on: only for who compares them with the rows next.
+            fills: Give a number that was lost with its name to one of the kinds. Usage items under this number then
+                count as that kind, so it is only for callers that compare them with the rows next.
 
         Raises:
             LedgerCorruptError: The dictionary cannot be read, or a number and its name are lost.
-            UnavailableError: It is unknown whether the numbers are claimed. Whoever comes next begins again.
+            UnavailableError: It is unknown whether the numbers are claimed. The next process begins again.
         """
         failures = 0
         cap = self._settled_cap()
@@ -317,9 +318,9 @@ class KindNumbers:
             numbers = self._retrier.call(lambda: self._names.read(account_id))
 
     def _begin_claim(self, account_id: str, kinds: Sequence[UsageKind], cap: int, *, fills: bool) -> bool:
-        """Whether a claim of some of the kinds surely landed, or needs none. If not, all is read again.
+        """Whether a claim of some of the kinds surely landed, or is not needed. If not, everything is read again.
 
-        A number that was given is never given again, also if one of its two items was lost. So both are read.
+        An assigned number is never assigned again, even if one of its two items was lost. So both are read.
         """
         found = self._retrier.call(lambda: self._names.dictionary(account_id))
         whole = found.whole(account_id)
@@ -344,16 +345,16 @@ class KindNumbers:
         return not block or self._claim(account_id, found.following, block)
 
     def _put_back(self, items: Sequence[Item]) -> None:
-        """Put what one of the two items says of the other one; an item of a claim that is landing is there already."""
+        """Put a lost item from its other half; for a claim that is landing, the item is there already."""
         for item in items:
             with suppress(ConditionFailedError, UnavailableError):
                 self._items.put(Put(table=Table.LEDGER, item=item, condition=Absent()))
 
     def _is_lost(self, account_id: str, number: int) -> bool:
-        """Whether a number below the last one is not there, for sure.
+        """Whether a number below the last one is surely missing.
 
         A query sees a transaction item by item, so a gap may be a claim that is just landing. A transaction sees all of
-        another one or nothing: it is refused if the number is there, and cancelled while it lands.
+        another one or nothing. It is refused if the number is there, and cancelled while the number's claim lands.
         """
         check = Check(table=Table.LEDGER, key=number_key(account_id, number), condition=Absent())
         try:
@@ -369,7 +370,7 @@ class KindNumbers:
         return self._cap
 
     def _claim(self, account_id: str, first: int, kinds: list[UsageKind]) -> bool:
-        """Whether this claim surely landed. If not, the dictionary is read again before anything else."""
+        """Whether this claim surely landed. If not, the dictionary is read again first."""
         actions = [
             Put(table=Table.LEDGER, item=item, condition=Absent())
             for number, kind in enumerate(kinds, start=first)

@@ -1,4 +1,4 @@
-"""Reads usage items by name: what numbers stand for is looked up in the accounts' dictionaries."""
+"""Reads usage items by name: numbers are looked up in the accounts' dictionaries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d#")
 class UsageReading:
     """Reads the usage table.
 
-    A plain class: it remembers the accounts' dictionaries from one reading to the next.
+    This is a plain class, because it caches the accounts' dictionaries across reads.
     """
 
     def __init__(self, items: ItemStore, names: KindNames | None = None) -> None:
@@ -49,14 +49,14 @@ class UsageReading:
         """Items of an account in one month, in order; or only those of the hours in `[from_s, to_s)`.
 
         Raises:
-            LedgerCorruptError: An item cannot be read, or somebody wrote by hand into it.
+            LedgerCorruptError: An item cannot be read, or somebody changed it by hand.
         """
         return map(_sound, self.stored(account_id, month, from_s=from_s, to_s=to_s))
 
     def stored(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
     ) -> Iterator[Item]:
-        """The same as they are stored, for who only adds them up (`folding`)."""
+        """The same as stored, for callers that only sum them (`folding`)."""
         first_s, end_s = month_bounds_s(month)
         pk = usage_partition(account_id, month)
         if (from_s is None or from_s <= first_s) and (to_s is None or to_s >= end_s):
@@ -76,9 +76,9 @@ class UsageReading:
         Args:
             account_id: Id of the account.
             month: The month, such as `2026-11`.
-            contradictions: Gets items whose key cannot be read.
+            contradictions: Receives items whose key cannot be read.
             from_s: In the first hour.
-            to_s: End of the last one, or in it.
+            to_s: End of the last hour, or a time in it.
         """
         return _as_found(self.stored(account_id, month, from_s=from_s, to_s=to_s), contradictions)
 
@@ -91,9 +91,9 @@ class UsageReading:
         from_s: int | None = None,
         to_s: int | None = None,
     ) -> Iterator[UsageItem]:
-        """Every item of the table as `found` has it, in no order; or one of its parts.
+        """Every item of the table in the form of `found`, in no order; or one of its parts.
 
-        Items of other hours than those that touch `[from_s, to_s)` are left out, and cost little.
+        Items of hours outside `[from_s, to_s)` are skipped, and cost little.
         """
         found = self.scanned(part=part, parts=parts)
         if from_s is not None and to_s is not None:
@@ -102,7 +102,7 @@ class UsageReading:
         return _as_found(found, contradictions)
 
     def scanned(self, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        """The same as they are stored."""
+        """The same as stored."""
         return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
     def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:
@@ -110,7 +110,7 @@ class UsageReading:
 
         Args:
             item: The item.
-            contradictions: Gets numbers that the dictionary lacks: they are left out.
+            contradictions: Receives numbers that the dictionary lacks; they are left out.
 
         Raises:
             LedgerCorruptError: The dictionary lacks a number of the item.
@@ -126,7 +126,7 @@ class UsageReading:
     def _kind(
         self, account_id: str, number: int | UsageKind, contradictions: Contradictions | None
     ) -> UsageKind | None:
-        """The kind of a number that was not known; None, and a note, if the dictionary lacks it."""
+        """The kind of a number that was unknown; None, and a note, if the dictionary lacks it."""
         if isinstance(number, UsageKind) or contradictions is None:
             return number if isinstance(number, UsageKind) else self.names.kind(account_id, number)
         with contradictions.noted():
@@ -157,7 +157,7 @@ _HEADS = (REVISION, "n")
 
 
 class Grain(Enum):
-    """How finely sums tell booked hours apart: so many characters of an hour's label."""
+    """Resolution of sums in time: the number of characters of an hour's label to group by."""
 
     MONTH = len("2026-11")
     DAY = len("2026-11-24")
@@ -165,7 +165,7 @@ class Grain(Enum):
 
 
 class Fold:
-    """Sums of usage items: those of one account, bucket, corrected hour, and hour, day or month become one. Mutable.
+    """Sums of usage items: items of one account, bucket, corrected hour, and hour, day or month become one. Mutable.
 
     Args:
         grain: What becomes one.

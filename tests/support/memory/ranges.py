@@ -16,7 +16,7 @@ class MemoryRanges(Ranges):
     """Stream over an object in memory.
 
     Args:
-        size_bytes: Size of the version that was opened.
+        size_bytes: Size of the opened version.
         read: Gives the content of that version, or raises an error if the object was deleted or replaced.
         end: What was read when the stream was opened: its first position, and the whole content.
     """
