@@ -36,6 +36,8 @@ _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*])")
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.|[\w*, ]+:)\s)")
 _WORDS_AT_LEAST = 5
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# A line of a page that begins with words and a colon continues a sentence; in a docstring it documents an argument.
+_CONTINUED = re.compile(r"(?<=\S)\n[ \t]*(?=[\w*, ]+:\s)")
 _DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:|mypy:|!)")
 
 ALLOWED = ROOT / "tests" / "unit" / "house" / "habits.json"
@@ -93,7 +95,7 @@ def comments(trees: Iterable[str] = TREES) -> Iterator[Found]:
 def documents() -> Iterator[Found]:
     """Each sentence of the pages, with its place."""
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]):
-        text = _FENCED.sub("", path.read_text())
+        text = _CONTINUED.sub(" ", _FENCED.sub("", path.read_text()))
         yield from ((str(path.relative_to(ROOT)), one) for one in sentences(text))
 
 

@@ -177,7 +177,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionSettings:
-    """Settings of the regions of one stage. A new region begins from what the home region was given.
+    """Settings of the regions of one stage. A new region starts from the given settings of the home region.
 
     The deployed settings are read once, so that a command ends with what it began from.
     """
