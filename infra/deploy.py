@@ -4,8 +4,8 @@
 
 Each line on stdout is one JSON object: `{"event": "phase", "phase": …}` or `{"event": "resource", …}`. The last line is
 `{"event": "done", …, "seconds": …}`, or `{"event": "failed", "message": …}` with exit code 1. `--step` runs one step
-alone: `config` returns the stage's configuration, `synth` the assembly's folder and its resource types, `bootstrap`
-prepares the region, and `destroy` deletes the stacks that work on data. Each step can be repeated.
+alone: `config` returns the stage's configuration, `synth` the assembly's folder and resource types, `bootstrap`
+prepares the region, and `destroy` deletes the stacks that process data. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Deployer:
 
     Args:
         stage: Stage name.
-        region: Any region, known or not.
+        region: Any region, known to this version or not.
         endpoint: Endpoint URL of an emulator; None for AWS.
         env: Environment of the CDK CLI and the SDK: credentials, `AWS_CA_BUNDLE`.
         progress: Called for each phase and each resource.
-        given: Settings in which the stage differs from its base; None for no difference. The deployment publishes it.
-        own: Settings that the region decides, on top and not published.
+        given: Settings that differ from the stage's base; None for no difference. The deployment publishes it.
+        own: Settings that the region decides; they take precedence and are not published.
 
     Every step may raise `SettingsError` (the settings of the stage contradict each other) and `DeploymentError`.
     """
@@ -79,9 +79,9 @@ class Deployer:
         self._config: StageConfig | None = None
 
     def config(self) -> StageConfig:
-        """Return the region's configuration, which has the log sources of its own buckets only.
+        """Return the region's configuration, with only the log sources of its own buckets.
 
-        On an emulator it has what the emulator can do.
+        On an emulator, unsupported features are left out.
         """
         if self._config is None:
             config = config_of(self._stage, self._given, self._own).in_region(self._region)
@@ -96,7 +96,7 @@ class Deployer:
         return self._assembly
 
     def bootstrap(self) -> None:
-        """Prepare the region for the CDK: make its roles and bucket, or for an emulated stage the bucket alone."""
+        """Prepare the region for the CDK: create its roles and bucket, or only the bucket for an emulated stage."""
         assembly = self.synth()
         self._phase("bootstrap")
         if uses_bootstrap_roles(assembly):
@@ -108,7 +108,7 @@ class Deployer:
         """Deploy the stacks of the stage. A second call has no effect.
 
         Args:
-            rollback_alarms: ARNs of alarms that roll the deployment back while it runs and bakes.
+            rollback_alarms: ARNs of alarms that roll the deployment back during the update and the bake.
             bake_min: Minutes for which CloudFormation watches these alarms after the last resource.
 
         Returns:
@@ -135,7 +135,7 @@ class Deployer:
             return _read_outputs(outputs)
 
     def destroy(self) -> None:
-        """Delete the stacks that work on data. The data stack stays."""
+        """Delete the stacks that process data. The data stack stays."""
         self.synth()
         self._phase("destroy")
         there = {"observability", "pipeline", *(("api",) if self.config().api else ())}
@@ -143,10 +143,10 @@ class Deployer:
         self._run("destroy", *stacks, "--exclusively")
 
     def _create_data(self, options: Sequence[str]) -> None:
-        """Create a data stack that keeps its data, unless it is there: at first without protection from deletion.
+        """Create a data stack that retains its data, unless it exists: at first without deletion protection.
 
-        If its creation fails, CloudFormation deletes all that it made. The deployment that follows protects the tables.
-        An emulator protects nothing, and MiniStack replaces a table whose properties change by an empty one.
+        If the creation fails, CloudFormation deletes all its resources. The following deployment protects the tables.
+        An emulator protects nothing, and MiniStack replaces a table whose properties change with an empty one.
         """
         config = self.config()
         if not config.stateful_retained or config.emulated or self._stack_is_there("data"):
@@ -156,10 +156,10 @@ class Deployer:
         self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
 
     def _drop_api(self) -> None:
-        """Delete the stack of an API that the settings do not ask for any more. Its alarms went with the deployment.
+        """Delete the stack of an API that the settings no longer include. Its alarms were deleted by the deployment.
 
         Raises:
-            OperationFailedError: It could not be deleted.
+            OperationFailedError: The stack could not be deleted.
         """
         if self.config().api:
             return
@@ -174,9 +174,9 @@ class Deployer:
         return stacks.describe(self._region, self.config().stack_name(part)) is not None
 
     def _watch_once(self, function: str) -> None:
-        """Run the watch once before its heartbeat alarm exists: without a heartbeat a new region would page at once.
+        """Run the watch once before its heartbeat alarm exists: otherwise a new region would page at once.
 
-        If the watch fails here, it fails on its schedule as well, and the page is justified.
+        If the watch fails here, it also fails on its schedule, and the page is justified.
         """
         self._phase("watch")
         clients = self._clients()
@@ -193,12 +193,12 @@ class Deployer:
         self._progress({"event": "phase", "phase": name})
 
     def _run(self, step: str, *arguments: str, assembly: Path | None = None) -> None:
-        """Run a step of the CDK CLI. If it fails, CloudFormation is asked which resource failed, and why.
+        """Run a CDK command. If it fails, CloudFormation is asked which resource failed, and why.
 
         Args:
             step: Command of the CLI.
             arguments: Its arguments.
-            assembly: Cloud assembly to work on; by default that of the stage.
+            assembly: Cloud assembly to use; by default the stage's.
 
         Raises:
             DeploymentError: With one sentence.
@@ -217,7 +217,7 @@ class Deployer:
 
 
 def _make_asset_bucket(clients: Clients) -> None:
-    """Make the bucket for assets: a stage that is deployed with the caller's credentials needs no more to bootstrap."""
+    """Create the assets bucket: deploying with the caller's credentials needs no other bootstrap resource."""
     account = clients.sts.get_caller_identity()["Account"]
     region = clients.access.region
     bucket = f"metering-assets-{account}-{region}"
@@ -276,7 +276,7 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
 
 
 def _given(options: argparse.Namespace) -> GivenSettings:
-    """What the stage was given: one document, or fields of a person's own call of this module."""
+    """Given settings of the stage: one document, or fields of a manual call of this module."""
     if options.given:
         return GivenSettings.model_validate_json(options.given)
     values = {name: decoded(name, text) for name, text in _pairs(options.set).items()}

@@ -1,4 +1,4 @@
-"""A stage on an emulator: with what the emulator at the endpoint can do, and nothing else."""
+"""A stage on an emulator, reduced to the features that the emulator at the endpoint supports."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ADVICE = "Name an emulator: export AWS_ENDPOINT_URL=http://127.0.0.1:4566. Or l
 
 
 def fitted(config: StageConfig, clients: Clients) -> StageConfig:
-    """The configuration of an emulated stage, without what the emulator at the clients' endpoint lacks.
+    """Configuration of an emulated stage, without features that the emulator at the clients' endpoint lacks.
 
-    Without HTTP APIs, the URL of the function is the API's front.
+    Without HTTP APIs, a function URL serves the API.
 
     Raises:
-        UnavailableError: The emulator gives no answer.
+        UnavailableError: The emulator does not answer.
     """
     behind_http_api = config.emulated and config.api and config.api_front == "http"
     if not behind_http_api or not clients.access.custom_endpoint or has_http_apis(clients):
@@ -36,13 +36,13 @@ def fitted(config: StageConfig, clients: Clients) -> StageConfig:
 
 
 def config_by_hand(settings: Planned, environ: Mapping[str, str]) -> StageConfig:
-    """The configuration that `cdk deploy` by hand takes: `AWS_ENDPOINT_URL` says where it deploys to.
+    """The configuration for a manual `cdk deploy`: `AWS_ENDPOINT_URL` names the target of the deployment.
 
-    A stage of an account is rehearsed if an emulator answers there, as in `metering deploy`.
+    An AWS stage becomes a rehearsal if an emulator answers at the endpoint, as in `metering deploy`.
 
     Raises:
-        OperationFailedError: The stage is for emulators only, and it would be deployed to something else.
-        UnavailableError: Nothing answers at the endpoint.
+        OperationFailedError: The stage is for emulators only, but the target is none.
+        UnavailableError: The endpoint does not answer.
     """
     config, endpoint = settings.config, environ.get(_ENDPOINT) or None
     # The CDK CLI ignores this variable.

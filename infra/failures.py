@@ -1,4 +1,4 @@
-"""One sentence from what the CDK CLI prints when it fails: dozens of lines, with traces of its own program."""
+"""One sentence from the CDK CLI's output after a failure: dozens of lines, with its own stack traces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DeploymentError(MeteringError):
         step: `bootstrap`, `deploy` or `destroy`.
         stack: Stack that failed; empty if the CLI names none.
         reason: One sentence.
-        operated: CloudFormation began with the stack, so its events name the resource.
+        operated: Whether CloudFormation began with the stack, whose events then name the resource.
     """
 
     def __init__(self, step: str, reason: str, *, stack: str = "", operated: bool = False) -> None:
@@ -47,7 +47,7 @@ class DeploymentError(MeteringError):
 
 
 def failure_of(step: str, lines: Sequence[str]) -> DeploymentError:
-    """Make the error of a step that failed from what the CLI printed last."""
+    """Make the error of a failed CDK command from the CLI's last lines."""
     said = [text for line in lines if (text := line.strip()) and not _TRACE.match(text)]
     for number, line in enumerate(said):
         if match := _BOOTSTRAP.match(line):

@@ -1,8 +1,8 @@
-"""One package of `uv.lock` as a requirement with hashes, which pip checks: it is the installer of all other packages.
+"""One package of `uv.lock` as a requirement with hashes for pip: the installer of all other packages.
 
     python -m infra.locked uv
 
-This module imports only the standard library, because it runs before anything is installed.
+This module imports only the standard library, because it runs before any package is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def requirement(name: str, lock: Path = LOCK) -> str:
     """Return `name==version` with the hash of each wheel.
 
     Raises:
-        LookupError: The lock does not have the package, or has no wheel of it.
+        LookupError: The lock lacks the package, or has no wheel of it.
     """
     for package in tomllib.loads(lock.read_text())["package"]:
         if package["name"] == name and package.get("wheels"):

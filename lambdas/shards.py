@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def shard_of_event(event: Mapping[str, object]) -> int | None:
-    """Shard that an event names; None if it names none, as the event of a person or of a deployment.
+    """Return the shard that an event names; None if it names none, like an event of a person or of a deployment.
 
     Raises:
-        ValueError: The event names something else.
+        ValueError: The event names an invalid shard.
     """
     shard = event.get("shard")
     if shard is None:

@@ -1,4 +1,4 @@
-"""Shapes of an SQS event and of the answer to it."""
+"""Shapes of an SQS event and of its response."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class SqsAttribute(TypedDict, total=False):
-    """Attribute that a sender gave its message; one of another type than text has no `stringValue`."""
+    """Attribute that the sender set on its message; a non-string attribute has no `stringValue`."""
 
     stringValue: str | None
 
 
 class SqsRecord(TypedDict):
-    """Message as the event source mapping hands it over."""
+    """Message as the event source mapping delivers it."""
 
     messageId: str
     receiptHandle: str
@@ -31,17 +31,17 @@ class SqsEvent(TypedDict):
 
 
 class ItemFailure(TypedDict):
-    """Message that the queue has to deliver again."""
+    """Message that the queue must deliver again."""
 
     itemIdentifier: str
 
 
 class PartialBatchResponse(TypedDict):
-    """Answer to the event source mapping, which reads a misspelt key as an answer without failures."""
+    """Response to the event source mapping, which ignores misspelt keys and would then see no failures."""
 
     batchItemFailures: list[ItemFailure]
 
 
 def all_back(event: SqsEvent) -> PartialBatchResponse:
-    """Answer that has the queue deliver all messages of the invocation again."""
+    """Response that makes the queue deliver all messages of the invocation again."""
     return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in event["Records"]]}

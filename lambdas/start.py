@@ -1,4 +1,4 @@
-"""The start of a function: its parts from its environment, on first use."""
+"""Start of a function: its dependencies are built from its environment on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PartsT = TypeVar("PartsT", bound="FunctionParts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Generic[WorkT]):
-    """The use case of a function, and the means to report it."""
+    """Use case of a function, with its logger and metrics."""
 
     work: WorkT
     metrics: EmfMetrics
@@ -33,12 +33,12 @@ class Started(Generic[WorkT]):
 def starting(
     service: str, parts_of: type[PartsT], build: Callable[[PartsT, EmfMetrics], WorkT]
 ) -> Callable[[], Started[WorkT]]:
-    """Start of a function, once a process: `build` makes its use case of its parts. A start that failed is tried again.
+    """Start a function once per process: `build` makes the use case from its parts. A failed start is tried again.
 
     Raises:
-        SettingsError: Names every problem of the environment.
-        FormatTooNewError: Newer code wrote the ledger.
-        UnavailableError: The ledger did not answer when asked for its format; the next invocation asks again.
+        SettingsError: The message names every problem of the environment.
+        FormatTooNewError: A newer version wrote the ledger.
+        UnavailableError: The ledger did not answer the read of its format; the next invocation tries again.
     """
 
     @cache

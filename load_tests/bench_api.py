@@ -1,9 +1,9 @@
-"""Benchmark of the HTTP API: milliseconds of an account's month beside the report that it answers, and of all accounts.
+"""Benchmark of the HTTP API: latency of an account's month compared with the report behind it, and of all accounts.
 
 The service is deployed on MiniStack with the API's stack. The usage table holds 720 hours of 20 usage types for one
-account. Three sides take turns: the report in process, as the command makes it; the application in process, asked
-with a token of the ledger; and the deployed function through the emulator's gateway. So what else runs on the machine
-is in all figures. The list of 10,000 accounts is read by the application in process, and health through the gateway.
+account. Three sides take turns: the report in process, as the command makes it; the application in process, called with
+a token of the ledger; and the deployed function through the emulator's gateway. So other load on the machine affects
+all figures. The application in process also lists 10,000 accounts, and the gateway also answers the health check.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ _OK = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Asks with one token after the other, so that none of them asks too often.
+    """Rotates tokens, so that none exceeds its rate.
 
     Attributes:
-        send: Sends a path with a token; gives the status and the body.
+        send: Sends a path with a token; returns the status and the body.
     """
 
     send: Callable[[str, str], tuple[int, bytes]]
@@ -155,10 +155,10 @@ def reported(region: RegionConnection) -> Counter[str]:
 
 
 def in_turns(sides: Mapping[str, Callable[[], object]], expected: object, requests: int) -> list[Times]:
-    """Time the sides, one after the other, again and again.
+    """Time the sides in turns, again and again.
 
     Raises:
-        AssertionError: One of them answers something else.
+        AssertionError: A side returns another answer.
     """
     times = [Times(name=name) for name in sides]
     for number in range(-_WARM_UP, requests):
@@ -174,7 +174,7 @@ def in_turns(sides: Mapping[str, Callable[[], object]], expected: object, reques
 
 
 def keep_accounts(region: RegionConnection) -> None:
-    """Keep 10,000 accounts of a month, as the biller does."""
+    """Store 10,000 accounts of a month, as the biller does."""
     first_s, _ = month_bounds_s(_ACCOUNTS_MONTH)
     sums = [
         AccountSum(f"{7_919 * number:012d}", 11_700_000_000 * number + number % 7, 100 + number, first_s, first_s)
@@ -191,7 +191,7 @@ def keep_accounts(region: RegionConnection) -> None:
 
 
 def measure(region: RegionConnection, endpoint: str, requests: int) -> int:
-    """Measure all, print it, and return 1 if a target is missed."""
+    """Measure and print all figures, and return 1 if a target is missed."""
     expected = fill(region)
     keep_accounts(region)
     book = TokenBook(items=region.items, clock=region.clock)

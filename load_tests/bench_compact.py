@@ -53,7 +53,7 @@ _ACCOUNTS_A_BATCH = 8
 
 
 class Folder:
-    """A folder with the method of `ObjectStore` that compaction reads with."""
+    """A folder with the method of `ObjectStore` that compaction uses."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -76,7 +76,7 @@ class Measured:
 
     @property
     def rows_s(self) -> int:
-        """Rows per second of one core, by CPU time: other work on the machine must not count."""
+        """Rows per second of one core, by CPU time, which excludes other load on the machine."""
         return int(self.rows / self.cpu_s)
 
 
@@ -200,7 +200,7 @@ def in_own_process(what: str, root: Path, rows: int) -> Measured:
 
 
 def best(what: str, root: Path, rows: int, times: int) -> Measured:
-    """Return the fastest of several runs, with the largest memory: other work can only slow a run down."""
+    """Return the fastest of several runs, with the largest memory: other load can only slow a run down."""
     runs = [in_own_process(what, root, rows) for _ in range(times)]
     fastest = max(runs, key=lambda run: run.rows_s)
     return Measured(**{**asdict(fastest), "memory_mib": max(run.memory_mib for run in runs)})

@@ -2,8 +2,8 @@
 
 Our side decodes, validates, classifies and aggregates. Both sides get the same 50,000 records of 300 bytes with times
 to the second. As in `make load`, a batch has up to 8 of 500 accounts and 16 usage keys per hour. The lines "many keys"
-have all accounts and 8,000 keys. The figures are the best of several interleaved rounds in processor time, so that a
-busy machine slows both sides alike.
+have all accounts and 8,000 keys. The figures are the best of several interleaved rounds in CPU time, so that a busy
+machine slows both sides alike.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _bodies(accounts: int) -> tuple[bytes, bytes]:
 
 
 def _pieces(body: bytes) -> list[bytes]:
-    """Cut the body into pieces as the object store returns it."""
+    """Split the body into pieces, as the object store returns it."""
     return [body[offset : offset + _PIECE_BYTES] for offset in range(0, len(body), _PIECE_BYTES)]
 
 

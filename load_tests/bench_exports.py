@@ -1,9 +1,8 @@
-"""Benchmark of exports on one core: lines of FOCUS and CUR a second of processor time, and the ratio to pyarrow alone.
+"""Benchmark of exports on one core: lines of FOCUS and CUR per second of CPU time, and the ratio to pyarrow alone.
 
-The charges are of 2,000 accounts with 40 keys and prices, hour by hour, as rating gives them. We make every column,
-check each line, add up and digest. pyarrow gets the finished table in memory and only writes it: as Parquet, and as
-`write_csv` and gzip of that. All sides take turns. A process of its own exports a million lines (`--most` for more),
-for its memory.
+The charges are rated hour by hour, for 2,000 accounts with 40 keys and prices. Our side makes every column, checks each
+line, and computes sums and digests. pyarrow only writes the finished in-memory table: as Parquet, and as `write_csv`
+with gzip. All sides take turns. A separate process exports a million lines (`--most` for more), for its memory.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def rated_lines(count: int) -> Iterator[RatedLine]:
 
 
 def invoice_of(count: int) -> Invoice:
-    """The document of so many lines."""
+    """An invoice with this many lines."""
     tally = Tally()
     tally.add(_MONTH, rated_lines(count))
     rates = Rates(book=BookPin(name="bench", version=1, sha256=""), overrides=Pin(), organization=Pin())
@@ -125,7 +124,7 @@ def _export(source: ExportSource, request: ExportRequest) -> None:
 
 
 def _table(source: ExportSource, request: ExportRequest) -> pa.Table:
-    """The whole table in memory, as whoever writes it with pyarrow has it: texts, and no dictionaries of ours."""
+    """The whole table in memory, as a plain pyarrow writer has it: strings, without our dictionaries."""
     layout = layout_of(request, source)
     tables = map(layout.table, Collector().batches(source.charges))
     schema = pa.schema([(each.name, _plain(each.type)) for each in layout.schema])

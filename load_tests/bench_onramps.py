@@ -1,15 +1,15 @@
 """Benchmark of on-ramps on one core: lines of VPC flow logs per second, and the ratio to a plain Python loop.
 
-The log is that of a generated network: a million lines of version 5 in an order of fields of its own, gzip. The loop
-unpacks the same file, splits its lines, names their fields by the header, and adds up bytes by interface, direction,
-peer, path and hour, which is what rules would have to be asked; it checks and classifies nothing. We check every field,
-hash the content, and judge each hop against the network's inventory. The same rows are read as Parquet, too.
+The log belongs to a generated network: a million lines of version 5 in a custom field order, gzip. The loop
+decompresses the same file, splits its lines, names their fields by the header, and sums bytes by interface, direction,
+peer, path and hour, which rules would need; it checks and classifies nothing. We check every field, hash the content,
+and judge each hop against the network's inventory. The same rows are read as Parquet, too.
 
-This loop is the bar, because only its sums could be classified. Two faster ones are printed beside it, without target:
-the same sums with fields by their position, and the least that adds up anything, sums by interface and hour.
+This loop is the baseline, because only its sums could be classified. Two faster loops are printed for comparison,
+without a target: the same sums with fields by position, and the minimum, sums by interface and hour.
 
-All sides take turns in processor time, so that a busy machine slows them alike. A log of eight million lines is read by
-a process of its own, for its peak memory. All sums must agree.
+All sides take turns in CPU time, so that a busy machine slows them alike. A separate process reads a log of eight
+million lines, for its peak memory. All sums must agree.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Sums = dict[tuple[str, int], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Log:
-    """One log file in its forms, and what judges it."""
+    """One log file in its forms, and its judge."""
 
     kind: LogKind
     name: FileName
@@ -100,7 +100,7 @@ def _log(lines: int) -> _Log:
 
 
 def _as_parquet(content: bytes) -> bytes:
-    """The log as AWS writes Parquet: names with `_`, numbers as integers, gzip inside."""
+    """The log in AWS's Parquet form: names with `_`, numbers as integers, gzip inside."""
     names = content[: content.index(b"\n")].decode().split()
     numbers = {"packets": pa.int64(), "bytes": pa.int64(), "start": pa.int64(), "end": pa.int64()}
     small = ("version", "srcport", "dstport", "protocol", "tcp-flags", "traffic-path")
@@ -118,7 +118,7 @@ def _as_parquet(content: bytes) -> bytes:
 
 
 def _by_loop(stored: bytes) -> Sums:
-    """Bytes by interface and hour, with fields by their position: the least that a loop can do."""
+    """Bytes by interface and hour, with fields by position: the minimum for a loop."""
     sums: Sums = defaultdict(int)
     with gzip.open(io.BytesIO(stored), "rt") as lines:
         names = next(lines).split()
@@ -133,7 +133,7 @@ def _by_loop(stored: bytes) -> Sums:
 
 
 def _by_subject(stored: bytes) -> int:
-    """Bytes by what rules would have to know (interface, direction, peer, path, hour), with fields by their names."""
+    """Bytes by the inputs of the rules (interface, direction, peer, path, hour), with fields by name."""
     sums: dict[tuple[object, ...], int] = defaultdict(int)
     with gzip.open(io.BytesIO(stored), "rt") as lines:
         names = next(lines).split()
@@ -148,7 +148,7 @@ def _by_subject(stored: bytes) -> int:
 
 
 def _by_subject_and_position(stored: bytes) -> int:
-    """As `_by_subject`, with fields by their position."""
+    """Like `_by_subject`, with fields by position."""
     sums: dict[tuple[object, ...], int] = defaultdict(int)
     with gzip.open(io.BytesIO(stored), "rt") as lines:
         names = next(lines).split()

@@ -1,8 +1,8 @@
 """Benchmark of SQL over the lake: `metering query` for top talkers in ten million rows, without its start-up.
 
-The compactor's writer makes the file of an hour, and `LakeQuery` reads it through the ledger as the command does. The
-baseline is DuckDB's own reader over the same file on disk. It does not read staging or the ledger, and does not
-restrict the query.
+The compactor's writer makes an hour's file, and `LakeQuery` reads it through the ledger, like the command. The baseline
+is DuckDB's own reader over the same file on disk. It does not read staging or the ledger, and does not restrict the
+query.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def top_talkers(query: LakeQuery, view: str) -> object:
 
 
 class Taken(NamedTuple):
-    """Least seconds of some runs, by the clock and of this process on all its cores, and the answer.
+    """Least seconds of several runs, by wall clock and by this process's CPU time on all cores, and the answer.
 
-    Other work on the machine can only slow a run down.
+    Other load on the machine can only slow a run down.
     """
 
     wall_s: float

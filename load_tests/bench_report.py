@@ -1,11 +1,11 @@
 """Benchmark of an account's report over a whole month: milliseconds per report, our CPU, and the ratio to plain boto3.
 
 The service is deployed on MiniStack. The usage table holds 720 hours of 20 usage types for one account, and a day of
-other accounts. Each report does the work of `metering report usage --account` after its start-up: it reads up to when
-totals are complete, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's
-paginator and sums them. It runs in turns with our reports, so the time of the emulator is in both figures.
+other accounts. Each report does the work of `metering report usage --account` after its start-up: it reads the time of
+completeness, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's paginator
+and sums them. It runs in turns with our reports, so the emulator's time is in both figures.
 
-The same report on a closed month runs after that, for two numbers of accounts in the month.
+The same report then runs on a closed month, for two numbers of accounts in the month.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_t
 
 
 def plain(client: DynamoDBClient, usage: str, ledger: str) -> Counter[str]:
-    """Make the same figures with boto3's paginator: the baseline. It reads what the numbers stand for, too."""
+    """Make the same figures with boto3's paginator: the baseline. It also reads the kinds behind the numbers."""
     kinds = {
         int(item["sk"]["S"][2:]): item["usage_type"]["S"]
         for item in _pages(client, ledger, partition_of_kinds(_ACCOUNT))
@@ -131,7 +131,7 @@ def _pages(client: DynamoDBClient, table: str, pk: str) -> Iterator[dict[str, At
 
 
 class Took(NamedTuple):
-    """Milliseconds of one report, by the clock and of this process's CPU."""
+    """Milliseconds of one report, by wall clock and by this process's CPU time."""
 
     wall_ms: float
     cpu_ms: float
@@ -141,7 +141,7 @@ def measure(region: RegionConnection, reports: int) -> tuple[list[Took], list[To
     """Measure our reports and the baseline, which runs after every tenth of ours.
 
     Raises:
-        AssertionError: A report differs from the usage that was written.
+        AssertionError: A report differs from the written usage.
     """
     expected = fill(region)
     # A new client without this project's decoder: the SDK decodes its replies.
@@ -157,7 +157,7 @@ def measure(region: RegionConnection, reports: int) -> tuple[list[Took], list[To
 
 
 def measure_closed(region: RegionConnection, accounts: int, reports: int) -> bool:
-    """Measure reports on closed months of two sizes beside open ones. Returns whether they are within the bound."""
+    """Measure reports on closed months of two sizes and on open ones. Returns whether they are within the limit."""
     names = [_ACCOUNT, *(f"{number:012d}" for number in range(1, accounts))]
     took: dict[tuple[str, str], float] = {}
     missed = False
@@ -181,7 +181,7 @@ def measure_closed(region: RegionConnection, accounts: int, reports: int) -> boo
 
 
 def beside_open(region: RegionConnection, month: str, group_by: str, reports: int) -> tuple[float, float]:
-    """Milliseconds at p95 of the report on the open month and on a closed one. They are made in turns."""
+    """Milliseconds at p95 of the report on the open month and on a closed one. Both take turns."""
     expected: Counter[str] = Counter()
     for key, total in usage_of(_ACCOUNT, _HOURS):
         expected[key.usage_type] += total.bytes

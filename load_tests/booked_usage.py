@@ -1,4 +1,4 @@
-"""Usage items of given totals, as a roll-up writes them: for tests and benchmarks of what reads them."""
+"""Usage items with given totals, as a roll-up writes them: for tests and benchmarks of their readers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> None:
-    """Write usage items of these totals, and their dictionaries, to empty tables.
+    """Write usage items with these totals, and their dictionaries, to empty tables.
 
     Args:
         items: Ledger and usage table.
         usage: The totals.
-        unnumbered: Each kind has an item of its own, as beyond the cap.
+        unnumbered: Each kind gets an item of its own, as beyond the cap.
     """
     for put in dictionary_of(usage) if not unnumbered else ():
         items.put(put)
@@ -30,7 +30,7 @@ def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool 
 
 
 def dictionary_of(usage: Mapping[UsageKey, Total]) -> Iterator[Put]:
-    """The items that give the kinds of each account their numbers."""
+    """The items that assign numbers to each account's kinds."""
     for account_id, numbers in _numbers(usage).items():
         for kind, number in numbers.items():
             for item in kind_items(account_id, number, kind):
@@ -38,7 +38,7 @@ def dictionary_of(usage: Mapping[UsageKey, Total]) -> Iterator[Put]:
 
 
 def updates_of(usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> Iterator[Update]:
-    """One update of each usage item."""
+    """One update per usage item."""
     numbers = _numbers(usage)
     adds: dict[Key, dict[int | None, Total]] = {}
     for key, total in usage.items():
@@ -49,7 +49,7 @@ def updates_of(usage: Mapping[UsageKey, Total], *, unnumbered: bool = False) -> 
 
 
 def _numbers(usage: Mapping[UsageKey, Total]) -> dict[str, dict[UsageKind, int]]:
-    """By account, the number of each kind: in the order in which they come."""
+    """Account -> the number of each kind, in order of appearance."""
     numbers: dict[str, dict[UsageKind, int]] = {}
     for key in usage:
         of_account = numbers.setdefault(key.account_id, {})

@@ -1,8 +1,8 @@
-"""Cost of a batch on AWS at list prices, from the calls that the production aggregator and roll-up make.
+"""Cost of a batch on AWS at list prices, from the calls of the production aggregator and roll-up.
 
-An invocation takes as many messages as the event source mapping of `prod` delivers (the emulator delivers 10), and the
-roll-up runs once for each 15 seconds of the target load. Both run on memory stores; sizes of items are counted by the
-billing rules of AWS. `load_tests.wire.as_on_aws` counts the same, and everything else, at an emulator.
+An invocation gets as many messages as the event source mapping of `prod` delivers (the emulator delivers 10), and the
+roll-up runs once per 15 seconds of the target load. Both use memory stores; item sizes follow AWS's billing rules.
+`load_tests.wire.as_on_aws` counts the same, and everything else, on an emulator.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class BatchCost:
 
     Attributes:
         keys: Average number of usage keys in a batch.
-        claims: Write units for the numbers of kinds. An account's kind gets its number once in its life, so they are in
-            no other figure.
+        claims: Write units for claiming kind numbers. An account's kind gets its number only once, so these units are
+            in no other figure.
         write_units, read_units: DynamoDB request units.
         puts: S3 PUTs.
         sqs_requests: Requests to send, receive and delete, each with ten messages.
-        cpu_ms: Processor time of both on this machine, used as that of Lambda.
+        cpu_ms: CPU time of both on this machine, taken as Lambda's CPU time.
         usd: Sum at the prices of `PROCESSING_USD`.
     """
 
@@ -201,7 +201,7 @@ def measure(scenario: str, batches: int = RUN_BATCHES) -> BatchCost:
 
 
 def _claim(numbers: KindNumbers, shipments: Sequence[Shipment], items: MeteredItemStore) -> int:
-    """Claim the kinds of all accounts; returns the write units that it took, and counts from 0 again."""
+    """Claim the kinds of all accounts; returns the used write units, and resets their count."""
     kinds: dict[str, set[UsageKind]] = {}
     for shipment in shipments:
         for key in shipment.sent.totals:
@@ -241,7 +241,7 @@ def _cost(scenario: str, region: _Region, shipments: Sequence[Shipment], cpu_s: 
 
 
 def print_costs(costs: Sequence[BatchCost]) -> None:
-    """Print the table of costs, and the prices that it is computed with."""
+    """Print the table of costs, and the prices behind it."""
     print(
         f"cost per batch of its way into usage at list prices: {MESSAGES} messages an invocation, 100 records a batch, "
         f"a roll-up each {RUN_BATCHES:,} batches"

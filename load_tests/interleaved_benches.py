@@ -1,9 +1,9 @@
-"""CPU time of the benches of this revision and of another one, in turns on this machine.
+"""CPU time of the benchmarks of this revision and of another, in turns on this machine.
 
     python -m load_tests.interleaved_benches REVISION
 
-Each bench does the same work in both checkouts, each in its own environment. Output goes to a log. The
-processor's time of a bench is that of its process and of the processes that it waits for, so not an emulator's.
+Each benchmark does the same work in both checkouts, each in its own environment. Output goes to a log. A benchmark's
+CPU time is that of its process and its waited-for children, so not an emulator's.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _ROUNDS = 3
 
 
 def cpu_s_of(folder: Path, command: Sequence[str], log: Path) -> float:
-    """Seconds of CPU that a bench took in a checkout; a bench that misses its own bars has done its work, too.
+    """Seconds of CPU time of a benchmark in a checkout; one that misses its own limits has done its work, too.
 
     Raises:
-        RuntimeError: It ended with an error of another kind.
+        RuntimeError: The benchmark ended with another kind of error.
     """
     before = os.times()
     with log.open("a") as told:
@@ -57,7 +57,7 @@ def cpu_s_of(folder: Path, command: Sequence[str], log: Path) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare two revisions. Returns 0 only if this one takes at most the bar's share of the other one's time."""
+    """Compare two revisions. Returns 0 only if this revision takes at most the allowed share of the other's time."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.interleaved_benches", description=__doc__)
     parser.add_argument("revision", help="revision to compare with, such as a commit of docs/releasing.md")
     parser.add_argument("--rounds", type=int, default=_ROUNDS)

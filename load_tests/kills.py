@@ -3,7 +3,7 @@
 The stage is `killtest` (15 s timeout, 20 s visibility). Dead letters are redriven with `metering dlq redrive`. At the
 end every batch must have one verdict, and every total must be exact.
 
-With `--poison` no process is killed. Good batches are mixed with objects that are hard to read
+With `--poison` no process is killed. Valid batches are mixed with objects that are hard to read
 (`load_tests/poison.py`).
 """
 
@@ -67,7 +67,7 @@ class Killer(threading.Thread):
                 self._kill(self._random.choice(victims))
 
     def end(self) -> int:
-        """Stop killing. Returns the number of killed processes."""
+        """Stop killing. Stop; returns the number of killed processes."""
         self._ended.set()
         self.join()
         return self.kills
@@ -137,7 +137,7 @@ def _send(region: RegionConnection, batches: int, records: int, seed: int, manif
 
 
 def _settle_under_fire(region: RegionConnection, state: LocalState) -> int:
-    """Wait while workers are killed, until few messages are left: each kill delays the end by a visibility timeout."""
+    """Wait under kills until few messages are left: each kill delays the end by a visibility timeout."""
     redrives = 0
     while region.ingest.depth().total > _CALM:
         time.sleep(1)

@@ -1,17 +1,17 @@
 """Load test: cost, throughput, freshness, constant work and memory of the service on MiniStack on this machine.
 
-First it counts at an emulator what everything would ask of AWS and cost (`load_tests.wire.as_on_aws`). Then it sends
-batches of 100 records from 500 accounts, with up to 8 accounts and 16 usage keys per batch, to the deployed stage, with
+First it counts on an emulator the AWS calls and cost of everything (`load_tests.wire.as_on_aws`). Then it sends batches
+of 100 records from 500 accounts, with up to 8 accounts and 16 usage keys per batch, to the deployed stage, with
 production's settings of the roll-up. The exit code is 1 if a limit is missed or `verify` fails.
 
-**At full speed**, 100,000 batches. The rate is measured from the first send until nothing waits for the roll-up. The
-processor time a batch is that of a whole minute, when the roll-up has caught up with what came before its first tick,
-and of the last whole minute: each holds one tick of every job of a minute, and all runs of the roll-up in between.
+**At full speed**, 100,000 batches. The rate is measured from the first send until no commit waits for the roll-up. CPU
+time per batch is measured over a whole minute, after the roll-up has caught up with the backlog before its first tick,
+and over the last whole minute: each contains one tick of every minutely job, and all roll-up runs in between.
 
-**At the target's rate**, for three minutes. This run has the limit on the time until usage is visible: beyond what a
-machine can do, the time grows with the queue, and says how long somebody sent. It is printed at full speed, too. The
-function ends when nothing waits and begins once a minute, so a region that was quiet waits up to a minute longer: these
-commits are told apart.
+**At the target's rate**, for three minutes. This run has a limit on the time until usage is visible: beyond a machine's
+capacity, that time grows with the queue and only shows how long the test sent. It is printed at full speed, too. The
+function ends when no commit waits and begins once a minute, so a quiet region waits up to a minute longer: these
+commits are counted separately.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _print_visible(visibility: Visibility, paced: float | None) -> list[str]:
 
 
 def _steady_from(runs: Sequence[BookedRun], began_ms: int) -> float | None:
-    """Seconds from the beginning until the roll-up had caught up with what came before its first tick."""
+    """Seconds until the roll-up had caught up with the backlog before its first tick."""
     caught_up = caught_up_ms(runs)
     return None if caught_up is None else (caught_up - began_ms) / 1_000
 
@@ -186,10 +186,10 @@ def _print_flatness(progress: Progress, batches: int, steady_s: float | None) ->
 
 
 def flatness(progress: Progress, batches: int, steady_s: float | None) -> tuple[float, float, float] | None:
-    """Processor time a batch in a minute at the beginning and in the last one, in milliseconds.
+    """CPU time per batch in a minute at the beginning and in the last one, in milliseconds.
 
     Returns:
-        The second at which the first minute began, and both times; None if there are no two minutes.
+        The second at which the first minute began, and both times; None without two such minutes.
     """
     if not progress.peak_kib or steady_s is None:
         return None

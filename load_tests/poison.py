@@ -1,7 +1,7 @@
-"""Poison test: the hardest objects within the limits, among good batches (`python -m load_tests.kills --poison`).
+"""Poison test: the hardest objects within limits, among valid batches (`python -m load_tests.kills --poison`).
 
-There are no kills and no redrives. All good batches must be metered exactly. Each hard object must be refused, or a
-dead letter with its reason. `metering dlq list` must answer in a few seconds.
+There are no kills and no redrives. All valid batches must be metered exactly. Each difficult object must be refused, or
+become a dead letter with its reason. `metering dlq list` must answer in a few seconds.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def run_poison(state: LocalState, seed: int) -> int:
 
 
 def _wait(region: RegionConnection, batch_ids: list[str]) -> float:
-    """Wait until the batches have their verdicts or the queue is empty. Returns the time of the end."""
+    """Wait until the batches have their verdicts or the queue is empty. Returns the end time."""
     until_s = time.monotonic() + _LONGEST_S
     while time.monotonic() < until_s:
         if all(_marker(region, batch_id) is not None for batch_id in batch_ids):
@@ -99,7 +99,7 @@ def _marker(region: RegionConnection, batch_id: str) -> Marker | None:
 
 
 def _dead_letters(state: LocalState) -> tuple[dict[str, dict[str, str]], float]:
-    """Run `metering dlq list`. Returns its rows by batch id, and the seconds with the start of the command."""
+    """Run `metering dlq list`. Returns the rows by batch id, and the seconds including the command's start."""
     command = [str(Path(sys.executable).with_name("metering")), "dlq", "list", "--format", "json"]
     where = ["--endpoint", state.endpoint, "--stage", state.stage, "--region", state.region]
     began_s = time.monotonic()

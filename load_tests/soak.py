@@ -38,10 +38,10 @@ class Leg:
     """Result of a tenth of the run.
 
     Attributes:
-        sending_s: Seconds until all batches were sent. The queue is kept short meanwhile.
+        sending_s: Seconds until all batches were sent. Meanwhile the queue is kept short.
         settling_s: Seconds from then until the last verdict. Messages of killed processes become visible again only
             after the visibility timeout.
-        overlaps: How often two processes had the same batch at the same time.
+        overlaps: Number of times that two processes had the same batch at once.
     """
 
     first: int
@@ -168,7 +168,7 @@ def main() -> int:
 
 
 def _attach(state: State, folder: Path) -> Region:
-    """Return the region of the state if its emulator still runs, else a new one for the remaining batches."""
+    """Return the state's region if its emulator still runs, else a new one for the remaining batches."""
     if state.pid and process_began(state.pid) == state.began:
         return Region(state.endpoint, state.name, folder)
     running = emulator.start(emulator.free_port(_PORT), region="us-east-1")
@@ -184,7 +184,7 @@ def _attach(state: State, folder: Path) -> Region:
 
 
 def trends(legs: list[Leg]) -> list[str]:
-    """Check the conditions on the whole run. Returns the problems."""
+    """Check the conditions on the complete run. Returns the problems."""
     if len(legs) < _TENTHS:
         return ["not finished"]
     problems = []

@@ -58,7 +58,7 @@ def records_of(number: int) -> list[dict[str, object]]:
 
 
 def expected_bytes(first: int, after: int) -> Counter[str]:
-    """Add up the bytes by account of batches `first <= n < after`."""
+    """Sum the bytes of the batches `first <= n < after` by account."""
     totals: Counter[str] = Counter()
     for number in range(first, after):
         chance = random.Random(number)
@@ -140,7 +140,7 @@ class Region:
         return moved
 
     def start_all(self) -> None:
-        """Start the processes that do not run."""
+        """Start the processes that are not running."""
         for number in range(_AGGREGATORS):
             self._ensure(f"aggregator-{number}", "aggregator", self.url("ingest"), str(self._log(number)))
         for number in range(_COMPACTORS):
@@ -166,7 +166,7 @@ class Region:
         return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
     def overlaps(self) -> int:
-        """Count how often two processes had the same batch at the same time."""
+        """Count how often two processes had the same batch at once."""
         spans: dict[str, list[tuple[float, float, int]]] = {}
         for number in range(_AGGREGATORS):
             log = self._log(number)
@@ -179,7 +179,7 @@ class Region:
         )
 
     def unmarked(self, first: int, after: int) -> list[str]:
-        """List the batches without an accepted marker of all their records."""
+        """List the batches that lack an accepted marker with all their records."""
         keys = {marker_key(f"soak-{number:08d}"): number for number in range(first, after)}
         found = self.items.get_many(Table.LEDGER, list(keys))
         return [
@@ -189,7 +189,7 @@ class Region:
         ]
 
     def usage_bytes(self) -> Counter[str]:
-        """Bytes by account in the usage table, once nothing waits any more."""
+        """Bytes by account in the usage table, once no commit waits any more."""
         jobs = self._jobs()
         deadline = DeadlineAt(clock=jobs.clock, at_ms=jobs.clock.now_ms() + 600_000)
         if not jobs.rollup.run(deadline).finished:
@@ -201,7 +201,7 @@ class Region:
         return totals
 
     def differences(self) -> int:
-        """Count the hours in which markers, usage, and the rows of lake and staging differ, or do not come to rest."""
+        """Count the hours in which markers, usage, and the rows of lake and staging differ, or do not settle."""
         result = self._jobs().reconciler.check(from_s=0, to_s=int(time.time()) + 86_400, deep=True)
         return len(result.different) + len(result.unstable)
 

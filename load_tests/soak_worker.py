@@ -1,4 +1,4 @@
-"""A process of the soak test: the function of the aggregator or the compactor, called as its trigger calls it."""
+"""A process of the soak test: the aggregator's or the compactor's function, invoked as its trigger does."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ LIMITS = ReadLimits(object_bytes=POLICY.object_bytes)
 
 
 def settings(*, ledger_table: str, usage_table: str, data_bucket: str) -> Settings:
-    """Make the settings of a function over these stores, without a queue or a topic."""
+    """Make a function's settings over these stores, without a queue or a topic."""
     names = {"ledger_table": ledger_table, "usage_table": usage_table, "data_bucket": data_bucket}
     none = dict.fromkeys(("ingest_queue_url", "dead_letter_queue_url", "page_topic_arn", "ticket_topic_arn"), "")
     return Settings.model_validate(

@@ -30,7 +30,7 @@ ALL_CASES = "METERING_ALL_CASES"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out nine of ten of the tests marked `cases`, unless all are asked for or a test is named."""
+    """Deselect nine in ten of the tests marked `cases`, unless all are requested or a test is named."""
     if os.environ.get(ALL_CASES) or any("::" in argument for argument in config.args):
         return
     config.hook.pytest_deselected(items=[item for item in items if _is_left_out(item)])

@@ -2,8 +2,8 @@
 
     python -m tests.gate check
 
-Parts go on after a failure, so that one run names everything that is broken. Shares are what two cores that do nothing
-else need, with room to spare: only a part that has become slow takes twice as long.
+Later parts run after a failure, so that one run names everything that is broken. A share is the time on two otherwise
+idle cores, with a margin: only a part that has become slow takes twice as long.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What runs, and how long it may take.
+    """A plan's parts, and their time limits.
 
     Attributes:
-        shares_s: Seconds of each part by its make target, in the order in which they run.
-        reserve_s: Seconds that are kept for parts to come, by name. A new part takes its share from here.
-        promise_s: What shares and reserve add up to at most.
+        shares_s: Seconds of each part by its make target, in the order of execution.
+        reserve_s: Seconds reserved for future parts, by name. A new part takes its share from this reserve.
+        promise_s: Maximum of shares and reserve together.
     """
 
     shares_s: Mapping[str, int]
@@ -36,7 +36,7 @@ class Plan:
     promise_s: int
 
     def problems(self) -> list[str]:
-        """Why the plan cannot be kept; empty if it can."""
+        """Reasons why the plan is infeasible; empty if it is feasible."""
         whole_s = sum(self.shares_s.values()) + sum(self.reserve_s.values())
         over = [f"shares and reserve add up to {_minutes(whole_s)} minutes, {_minutes(self.promise_s)} are promised"]
         empty = [f"{name} has no share" for name, share_s in self.shares_s.items() if share_s <= 0]
@@ -95,7 +95,7 @@ TOO_LATE = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a part."""
+    """Outcome of a part."""
 
     name: str
     share_s: int
@@ -104,12 +104,12 @@ class Outcome:
 
     @property
     def red(self) -> bool:
-        """Whether the plan fails for it."""
+        """Whether it makes the plan fail."""
         return self.code != 0 or self.took_s >= TOO_LATE * self.share_s
 
     @property
     def verdict(self) -> str:
-        """What is wrong with it, in words; empty if it passed within its share."""
+        """Its problem in words; empty if it passed within its share."""
         failed = f"FAILED with exit {self.code}" if self.code else ""
         late = "TOO LATE: took twice its share" if self.took_s >= TOO_LATE * self.share_s else "over its share"
         return ", ".join(filter(None, (failed, late if self.took_s > self.share_s else "")))
@@ -123,7 +123,7 @@ def make(target: str) -> list[str]:
 def run(
     plan: Plan, *, command_of: Callable[[str], Sequence[str]] = make, clock: Callable[[], float] = time.monotonic
 ) -> int:
-    """Run all parts and print what each took; 0 only if the plan can be kept and each part passed well in time."""
+    """Run all parts and print each one's time; returns 0 only if the plan is feasible and each part passed in time."""
     if problems := plan.problems():
         print("\n".join(problems), file=sys.stderr)
         return 1
@@ -160,7 +160,7 @@ def _minutes(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the plan that is named; 2 if there is none of that name."""
+    """Run the named plan; returns 2 if no plan has that name."""
     if len(arguments) != 1 or arguments[0] not in PLANS:
         print(f"usage: python -m tests.gate {{{','.join(PLANS)}}}", file=sys.stderr)
         return 2

@@ -39,7 +39,7 @@ class MetricPlace:
 
 
 class MeteringAlarm(Construct):
-    """An alarm that publishes to the topic of its severity when it fires and when it clears."""
+    """An alarm that notifies the topic of its severity when it fires and when it clears."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class MeteringAlarm(Construct):
 
     @staticmethod
     def _description(config: StageConfig, spec: AlarmSpec) -> str:
-        """Text of the alert: what happened, the command to paste, and links that work from a mail."""
+        """Text of the alert: the problem, a command to paste, and links that work from a mail."""
         dashboard = dashboard_name(config.stage, Dashboard.ON_CALL, Aws.REGION)
         lines = [
             f"[{spec.severity}] {spec.meaning}",
@@ -91,9 +91,9 @@ class MeteringAlarm(Construct):
 
 
 class PageState(Construct):
-    """A composite alarm that is on while any paging alarm is on: the first thing for the person on call to look at.
+    """A composite alarm that fires while any paging alarm does: the first place for the person on call to look.
 
-    Every paging alarm publishes by itself. This one only tells the page topic when the last of them has cleared.
+    Every paging alarm notifies by itself. The composite alarm only notifies when the last paging alarm has cleared.
     """
 
     def __init__(

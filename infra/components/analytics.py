@@ -1,7 +1,7 @@
 """The lake for other query engines: a Glue database with two Athena tables and a view. A stage can leave it out.
 
-Published files are never rewritten, so an engine that lists the prefix counts no row twice. Rows that are still in
-`staging/` are not visible here; `metering report` reads them.
+Published files are never rewritten, so an engine that lists the prefix counts each row once. Rows that are still in
+`staging/` are not visible to these engines; `metering report` reads them.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class LakeCatalog(Construct):
     def _files(
         self, config: StageConfig, name: str, prefix: str, columns: dict[str, str]
     ) -> glue.CfnTable.TableInputProperty:
-        """A table of the files below a prefix, in partitions by booked hour."""
+        """A table over the files below a prefix, partitioned by booked hour."""
         location = f"s3://{self._data.bucket.bucket_name}/{prefix}"
         # Partition projection derives partitions from the clock, so no job needs to add one each hour.
         projection = {

@@ -37,7 +37,7 @@ _SCRATCH_DAYS = 1
 
 
 class DataBucket(Construct):
-    """An encrypted, private bucket for TLS only.
+    """An encrypted, private, TLS-only bucket.
 
     Its lifecycle never expires current objects of `staging/`, `runs/`, `closed/`, `prices/`, `organization/` and
     `invoices/`.
@@ -74,14 +74,14 @@ class DataBucket(Construct):
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` read and list objects below `prefixes`, and get 404 for a missing key.
 
-        S3 answers 403 for a missing key unless the reader may list. When it decides that, the key itself is the
+        S3 answers 403 for a missing key unless the reader may list. For that decision, S3 uses the key itself as
         `s3:prefix` (docs/aws.md, A1).
         """
         self._grant(role, prefixes, "s3:GetObject")
         self.grant_list(role, *prefixes)
 
     def grant_read_versions(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` read replaced and deleted objects below `prefixes` by their version."""
+        """Let `role` read noncurrent versions of objects below `prefixes`."""
         self._grant(role, prefixes, "s3:GetObjectVersion")
 
     def grant_list(self, role: iam.IRole, *prefixes: str) -> None:
@@ -94,7 +94,7 @@ class DataBucket(Construct):
         )
 
     def grant_write(self, role: iam.IRole, *prefixes: str) -> None:
-        """Let `role` write objects below `prefixes`, also by multipart upload."""
+        """Let `role` write objects below `prefixes`, including by multipart upload."""
         self._grant(role, prefixes, "s3:PutObject", "s3:AbortMultipartUpload")
 
     def grant_delete(self, role: iam.IRole, *prefixes: str) -> None:
@@ -116,10 +116,10 @@ class DataBucket(Construct):
             )
 
     def _refuse_foreign_keys(self) -> None:
-        """Deny uploads by producers with any encryption but the bucket's default.
+        """Deny uploads by producers with any encryption other than the bucket's default.
 
-        The service cannot read an object that is encrypted with a customer's key. Under KMS the ETag differs at each
-        upload, so the same object put twice below `drop/` would be two batches.
+        The service cannot read an object that is encrypted with a customer's key. Under KMS, each upload has another
+        ETag, so one object put twice below `drop/` would be two batches.
         """
         foreign: dict[str, dict[str, dict[str, str]]] = {
             "NoCustomerKeys": {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}},

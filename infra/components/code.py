@@ -1,6 +1,6 @@
-"""Code assets of the functions: the sources alone for an emulator, with locked dependencies for an account.
+"""Code assets of the functions: only the sources for an emulator, and also locked dependencies for AWS.
 
-The hash of an asset covers its inputs and not the built files, so one commit gives the same asset on every machine.
+The asset's hash covers its inputs and not the built files, so one commit gives the same asset on every machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def sources_code() -> lambda_.Code:
-    """Make an asset of the sources alone. An emulator runs them in the environment that it was started from."""
+    """Make an asset of only the sources. An emulator runs them in the environment that it was started from."""
     return _asset(_SourceBundle(), digest("sources"))
 
 

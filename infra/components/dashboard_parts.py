@@ -1,4 +1,4 @@
-"""Parts of dashboards: figures in units that people read, graphs with the thresholds of their alarms, numbers."""
+"""Parts of dashboards: figures in human-readable units, graphs with their alarms' thresholds, and single numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Unit:
     """Unit in which a figure is shown.
 
     Attributes:
-        divisor: Number of the metric's own units in one of it.
+        divisor: Number of the metric's own units in one of this unit.
     """
 
     name: str
@@ -43,7 +43,7 @@ HOURS = Unit(name="hours", divisor=HOUR_S)
 def figure(
     stage: str, which: Figure, label: str, *, unit: Unit = COUNT, region: str | None = None
 ) -> cloudwatch.IMetric:
-    """A figure of the watch in a unit."""
+    """One of the watch's figures, in a unit."""
     metric = cloudwatch.Metric(
         namespace=WATCH_NAMESPACE,
         metric_name=which.value,
@@ -57,14 +57,14 @@ def figure(
 
 
 def scaled(metric: cloudwatch.Metric, by: str, label: str, *, name: str) -> cloudwatch.MathExpression:
-    """A metric times or by a constant, such as `/60`."""
+    """A metric with a constant operation, such as `/60`."""
     return cloudwatch.MathExpression(expression=f"{name}{by}", using_metrics={name: metric}, label=label, period=PERIOD)
 
 
 def counter(
     stage: str, name: str, label: str, *, region: str | None = None, service: str = "aggregator", statistic: str = "Sum"
 ) -> cloudwatch.Metric:
-    """A counter of a function, by default the aggregator, as a sum for each period."""
+    """A function's counter, by default the aggregator's, as a sum per period."""
     return cloudwatch.Metric(
         namespace=NAMESPACE,
         metric_name=name,
@@ -77,10 +77,10 @@ def counter(
 
 
 def thresholds(*names: str, unit: Unit = COUNT) -> list[cloudwatch.HorizontalAnnotation]:
-    """Lines at the thresholds of alarms, by their names in the catalogue, in the unit of the graph.
+    """Lines at the thresholds of named alarms of the catalogue, in the graph's unit.
 
     Raises:
-        KeyError: No alarm has this name.
+        KeyError: The catalogue has no alarm of this name.
     """
     specs = {spec.name: spec for spec in ALARMS}
     return [_line(specs[name], unit) for name in names]
@@ -96,7 +96,7 @@ def _line(spec: AlarmSpec, unit: Unit) -> cloudwatch.HorizontalAnnotation:
 
 
 def limit(value: float, label: str) -> cloudwatch.HorizontalAnnotation:
-    """A line at a limit that no alarm watches."""
+    """A line at a limit without an alarm."""
     return cloudwatch.HorizontalAnnotation(value=value, label=label, color=_PAGE_COLOUR)
 
 
@@ -110,7 +110,7 @@ def graph(
     width: int = 8,
     stacked: bool = False,
 ) -> cloudwatch.GraphWidget:
-    """A graph over time, from zero. `axes` are the labels of the left and the right axis."""
+    """A time graph whose axes begin at zero. `axes` are the labels of the left and the right axis."""
     return cloudwatch.GraphWidget(
         title=title,
         width=width,
@@ -125,10 +125,10 @@ def graph(
 
 
 def number(title: str, metric: cloudwatch.IMetric) -> cloudwatch.SingleValueWidget:
-    """The last value of a metric, large, with its line below it."""
+    """The last value of a metric in large digits, above its line."""
     return cloudwatch.SingleValueWidget(title=title, metrics=[metric], width=4, height=4, sparkline=True)
 
 
 def _id(which: Figure, region: str | None) -> str:
-    """Id in a metric's expression: it begins with a small letter."""
+    """Id of a metric in an expression: it begins with a lower-case letter."""
     return which.value[0].lower() + which.value[1:] + (region or "").replace("-", "")

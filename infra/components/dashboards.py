@@ -1,4 +1,4 @@
-"""Dashboards: what a person on call reads first, the load of the resources, and all regions at once."""
+"""Dashboards: the first page for a person on call, the load of the resources, and all regions at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _INVOCATION_USD = PROCESSING_USD["Lambda request"]
 class Dashboards(Construct):
     """Dashboards `on-call` and `load` of a region; in the home region `regions`, too.
 
-    An account has three dashboards of up to 50 metrics free, and any other costs 3 USD a month.
+    An account has three dashboards of up to 50 metrics for free, and each other one costs 3 USD a month.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ def on_call_rows(
 
 
 def _money(stage: str) -> cloudwatch.IWidget:
-    """How far the biller is, and what a person should hear of. Its alarms say what is wrong in words."""
+    """Progress of the biller, and its alerts. Its alarms explain the problem in words."""
     return graph(
         "Money: biller, months that cannot be invoiced, alerts of budgets",
         [figure(stage, Figure.BILLER_AGE, "counted", unit=HOURS)],
@@ -193,7 +193,7 @@ def _logs(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _api(stage: str) -> list[cloudwatch.IWidget]:
-    """Answers of the HTTP API."""
+    """Responses of the HTTP API."""
 
     def counted(name: str, label: str, statistic: str = "Sum") -> cloudwatch.IMetric:
         return counter(stage, name, label, service="api", statistic=statistic)
@@ -262,7 +262,7 @@ def region_rows(stage: str, regions: Sequence[str]) -> Rows:
 
 
 def admitted(rules: RolloutRules) -> list[str]:
-    """Regions that the rules admit: those that this version knows, and those that the rules name whole."""
+    """Regions that the rules admit: those known to this version, and those that the rules name in full."""
     named = {region for region in rules.allow if "*" not in region and "?" not in region}
     known = {*billing_prefixes(), *named}
     return sorted({rules.home, *(region for region in known if rules.admits(region))})
@@ -414,7 +414,7 @@ def _traffic(stage: str) -> list[cloudwatch.IWidget]:
 
 
 def _cost(tables: Sequence[MeteringTable], functions: Sequence[MeteringFunction]) -> cloudwatch.IWidget:
-    """Price of each hour by list prices: what the bill will say, but for storage, requests to S3, and logs."""
+    """Cost of each hour at list prices: what AWS will bill, except for storage, S3 requests, and logs."""
 
     def hourly(metric: str, price: str, label: str, prefix: str) -> cloudwatch.IMetric:
         used = {

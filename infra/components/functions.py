@@ -51,8 +51,8 @@ class FunctionSpec:
         scratch_mb: Size of `/tmp`.
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
             drives.
-        shards: Each of so many shards has a tick of its own, with the event `{"shard": n}`; None for one tick of all.
-        reserved: Reserved concurrency, which is also the most; None for the account's unreserved pool.
+        shards: Number of shards, each with its own tick and the event `{"shard": n}`; None for one tick for all.
+        reserved: Reserved concurrency, which is also the maximum; None for the account's unreserved pool.
     """
 
     name: str
@@ -70,9 +70,9 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. Of a function that never runs twice it is one, or one a shard.
+        """Most executions at once. For a function that must not run concurrently, one, or one per shard.
 
-        A tick meanwhile is dropped.
+        A tick during a run is dropped.
         """
         alone = executions_of(self.name, shards=self.shards or 1)
         return self.reserved if alone is None else alone
@@ -142,7 +142,7 @@ class MeteringFunction(Construct):
         )
 
     def consume(self, ingest: IngestQueue, *, config: StageConfig) -> None:
-        """Let the queue drive the function, with partial batch responses and bounded concurrency."""
+        """Invoke the function by the queue, with partial batch responses and bounded concurrency."""
         window = Duration.seconds(config.batch_window_s) if config.batch_window_s else None
         self.function.add_event_source(
             sources.SqsEventSource(
@@ -155,7 +155,7 @@ class MeteringFunction(Construct):
         )
 
     def consume_alone(self, onramp: OnrampQueue, *, config: StageConfig) -> None:
-        """Let the queue drive the function with one message at a time: a file that ends it takes no other along."""
+        """Invoke the function with one message at a time: a file that crashes it affects no other message."""
         self.function.add_event_source(
             sources.SqsEventSource(
                 onramp.queue, batch_size=1, max_concurrency=config.onramp_concurrency, report_batch_item_failures=True
@@ -163,10 +163,10 @@ class MeteringFunction(Construct):
         )
 
     def schedule(self) -> None:
-        """Run the function at the rate of its spec, without retries: the next tick does the work that is left.
+        """Run the function at the rate of its spec, without retries: the next tick does the remaining work.
 
-        EventBridge does not retry the delivery of a tick. Lambda by default retries a failed event twice, and keeps an
-        event without a free execution for six hours; both are switched off.
+        EventBridge does not retry the delivery of a tick. By default, Lambda retries a failed event twice and keeps an
+        event without free concurrency for six hours; both are switched off.
         """
         if self.spec.every_min is None:
             raise ValueError(f"{self.spec.name} has no rate")
@@ -194,7 +194,7 @@ class MeteringFunction(Construct):
         )
 
     def grant_put_metrics(self) -> None:
-        """Let the function put metrics, in the namespaces of the service only."""
+        """Let the function put metrics in the service's namespaces only."""
         own = {"StringEquals": {"cloudwatch:namespace": [NAMESPACE, WATCH_NAMESPACE]}}
         iam.Grant.add_to_principal(
             grantee=self.role,
@@ -215,7 +215,7 @@ class MeteringFunction(Construct):
 
 
 def function_settings(config: StageConfig) -> dict[str, str]:
-    """Return the published policy of the stage, and the hash of what functions work with, as environment variables."""
+    """Return the stage's published policy, and the hash of the functions' settings, as environment variables."""
     published = config.published()
     return as_environment(
         {"stage": published.stage, **published.policy.model_dump(), "settings_sha256": published.functions_sha256}
@@ -223,7 +223,7 @@ def function_settings(config: StageConfig) -> dict[str, str]:
 
 
 class LogReaders(Construct):
-    """Policy that lets a role of the data stack search the functions' logs. It lies where the log groups are."""
+    """Policy that lets a role of the data stack search the functions' logs. It is in the log groups' stack."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:
     """Make a function name that is unique across regions.
 
     MiniStack generates the same name in every region. When it creates a function, it kills the running functions of
-    that name in all regions, and the messages that they had received stay invisible for the visibility timeout.
+    that name in all regions, and their received messages stay invisible for the visibility timeout.
     """
     return f"{Stack.of(scope).stack_name}-{spec.name}-{Aws.REGION}"
 

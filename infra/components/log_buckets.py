@@ -1,4 +1,4 @@
-"""Rights on buckets of others that log files lie in: below their prefixes, and with their keys, only."""
+"""Permissions on other owners' buckets with log files: only below their prefixes, and with their keys."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: StageConfig) -> None:
     """Let `role` read and list the log files of `sources`.
 
-    A list must name a prefix, so without one the other keys of the bucket stay unseen. S3 therefore answers 403 for a
-    missing file, and the on-ramp lists its key to tell whether it is gone.
+    A listing must name a prefix, so the bucket's other keys stay hidden. S3 therefore answers 403 for a missing file,
+    and the on-ramp lists its key to see whether it exists.
     """
     for source in sources:
         bucket = f"arn:{Aws.PARTITION}:s3:::{source.bucket}"
@@ -49,7 +49,7 @@ def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: St
 
 
 def grant_announce(role: iam.IRole, sources: Sequence[LogSource]) -> None:
-    """Let `role` look at the notifications of the buckets of `sources`, and turn their events for EventBridge on."""
+    """Let `role` read the notification settings of the buckets of `sources`, and turn on their EventBridge events."""
     actions = ["s3:GetBucketLocation", "s3:GetBucketNotification", "s3:PutBucketNotification"]
     buckets = sorted({source.bucket for source in sources})
     iam.Grant.add_to_principal(
@@ -58,7 +58,7 @@ def grant_announce(role: iam.IRole, sources: Sequence[LogSource]) -> None:
 
 
 def grant_describe(role: iam.IRole, sources: Sequence[LogSource]) -> None:
-    """Let `role` describe the networks of this account, and take the roles that describe those of others."""
+    """Let `role` describe the networks of this account, and assume the roles that describe other accounts' networks."""
     iam.Grant.add_to_principal(grantee=role, actions=list(DESCRIBES), resource_arns=["*"])
     acknowledge_wildcard(role, "*", "Calls that describe EC2's networks do not support resource ARNs, and only read.")
     roles = sorted({arn for source in sources for arn in source.context_role_arns})

@@ -1,9 +1,9 @@
-"""On-ramp of a region: log files of its log sources are metered when they are written, without a command.
+"""On-ramp of a region: files of its log sources are metered when they are written, without a command.
 
     log bucket ── EventBridge rule ─> on-ramp queue ─> onramp function ─> plans/, ingest/logs/ and the ingest queue
     log-context function (schedule) ─> context/, and what is known of missing files
 
-A region without log sources has no such stack. No other stack refers to it, so that the next deployment can remove it.
+A region without log sources has no such stack. No other stack refers to it, so the next deployment can remove it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LogSources(Construct):
     Attributes:
         queue: Events of new log files.
         onramp: Function that meters a log file.
-        log_context: Function that captures contexts, and looks for what is missing.
+        log_context: Function that captures contexts, and looks for missing files.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LogSources(Construct):
         return self.onramp, self.log_context
 
     def _announce(self, source: LogSource) -> None:
-        """Send the events of new files below the prefix of a source to the queue."""
+        """Send the events of new files below a source's prefix to the queue."""
         key: dict[str, list[object]] = {"key": [{"prefix": source.prefix}]} if source.prefix else {}
         detail: dict[str, object] = {"bucket": {"name": [source.bucket]}, **({"object": key} if key else {})}
         events.Rule(
@@ -100,7 +100,7 @@ class LogSources(Construct):
             CfnOutput(Stack.of(self), name, value=value)
 
     def _alarms(self, config: StageConfig, topics: AlertTopics) -> None:
-        """Alarms over metrics of these resources. They lie here, because an import would keep the resources alive."""
+        """Alarms on metrics of these resources. They lie here, because an import would keep the resources alive."""
         sqs = {"onramp_queue": self.queue.queue, "onramp_dead_letters": self.queue.dead_letters}
         places = {
             **{

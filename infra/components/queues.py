@@ -1,4 +1,4 @@
-"""Queues: that of batches and that of log files, each with its dead-letter queue."""
+"""Queues: one for batches and one for log files, each with its dead-letter queue."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OnrampQueue(Construct):
     """Events of new log files: a standard queue with SSE-SQS, TLS only, and a dead-letter queue.
 
-    It lies beside the functions and is deleted with them. Its events are only hints: log files stay in their buckets,
-    and `metering ingest` sends those that were missed.
+    The queue is in the functions' stack and is deleted with it. Its events are only hints: log files stay in their
+    buckets, and `metering ingest` meters missed ones.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -48,7 +48,7 @@ class IngestQueue(Construct):
     """A standard queue for incoming batches with SSE-SQS, TLS only, and a dead-letter queue.
 
     Attributes:
-        policy: Policy of the ingest queue. A resource that makes S3 send to the queue must depend on it.
+        policy: Policy of the ingest queue. A resource that makes S3 send to the queue must depend on this policy.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -131,14 +131,14 @@ class IngestQueue(Construct):
 
 
 def allow(grantee: iam.IGrantable, place: str, *actions: str, emulated: bool) -> None:
-    """Let `grantee` do `actions` on the queues at `place`, an ARN that may end in `*`."""
+    """Allow `grantee` the `actions` on the queues at `place`, an ARN that may end in `*`."""
     batches = _EMULATED_BATCHES if emulated else {}
     asked = [*actions, *(batches[action] for action in actions if action in batches)]
     iam.Grant.add_to_principal(grantee=grantee, actions=asked, resource_arns=[place])
 
 
 def allow_move(grantee: iam.IGrantable, place: str, *, emulated: bool) -> None:
-    """Let `grantee` have SQS move the messages of the queues at `place` back to where they came from."""
+    """Let `grantee` have SQS redrive the messages of the queues at `place` to their source queues."""
     # MiniStack finds the queue of a call by its URL. These calls name an ARN, so MiniStack checks their permission for
     # any queue. MiniStack implements none, but says so only to a permitted caller, who then moves the messages.
     places = [place, "*"] if emulated else [place]

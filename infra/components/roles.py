@@ -59,7 +59,7 @@ class AccessRoles(Construct):
     def grant(
         self, *, ingest: IngestQueue, data: DataBucket, ledger: MeteringTable, usage: MeteringTable, topics: AlertTopics
     ) -> None:
-        """Grant each role the permissions of its job."""
+        """Grant each role its job's permissions."""
         for role in (self.producer, self.reader, self.operator):
             self._find_stacks(role)
         ingest.grant_send(self.producer)
@@ -83,13 +83,13 @@ class AccessRoles(Construct):
         self._grant_jobs(data=data, ledger=ledger, usage=usage)
 
     def grant_onramp(self, config: StageConfig) -> None:
-        """Let readers see whether log files wait, and operators do by hand what the functions for log files do.
+        """Let readers see whether log files wait, and let operators do manually what the log functions do.
 
-        Operators send dead letters again, meter and verify the files of the log sources, capture contexts, and let the
-        buckets announce their files.
+        Operators resend dead letters, meter and verify the sources' files, capture contexts, and enable the buckets'
+        events.
 
-        The queues lie in the pipeline stack, and this stack cannot refer to them: it is deployed first. Their generated
-        names begin with that of their stack, which has no other queues.
+        The queues are in the pipeline stack, to which this stack cannot refer, because it is deployed first. Their
+        generated names begin with the name of that stack, which has no other queues.
         """
         place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}:{self._pipeline}-*"
         for role in (self.reader, self.operator):
@@ -106,7 +106,7 @@ class AccessRoles(Construct):
         grant_describe(self.operator, config.log_sources)
 
     def _grant_jobs(self, *, data: DataBucket, ledger: MeteringTable, usage: MeteringTable) -> None:
-        """Grant what the jobs need that people may also run by command: compact, reconcile, close a month, rebuild."""
+        """Grant permissions of jobs that people may run by command: compact, reconcile, close a month, rebuild."""
         ledger.grant_read_write(self.operator)
         usage.grant_add(self.operator)
         # By command, the operator meters log files, captures contexts, and puts prices, payers and invoices.
@@ -121,12 +121,12 @@ class AccessRoles(Construct):
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
 
     def _read_queue_age(self, role: iam.IRole) -> None:
-        """Let `role` read the age of the queue: reports measure their completeness if the watch has not done it yet."""
+        """Let `role` read the queue's age: reports measure their completeness if the watch has not done so yet."""
         iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
         acknowledge_wildcard(role, "*", "GetMetricStatistics does not support resource ARNs, and only reads metrics.")
 
     def _find_stacks(self, role: iam.Role) -> None:
-        """Let `role` read stack outputs, where the command line finds the resources of a region."""
+        """Let `role` read stack outputs, from which the command line learns a region's resources."""
         place = f"arn:{Aws.PARTITION}:cloudformation:{Aws.REGION}:{Aws.ACCOUNT_ID}"
         stacks = f"stack/{self._stacks}/*"
         iam.Grant.add_to_principal(

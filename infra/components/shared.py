@@ -1,4 +1,4 @@
-"""Shared by the stacks: acknowledged findings of cdk-nag, removal policies, outputs that name the release."""
+"""Shared by the stacks: acknowledged findings of cdk-nag, removal policies, and outputs with the release."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def written(owner: IConstruct, arn: str, *, seen_from: IConstruct) -> str:
 
 
 def removal_policy(config: StageConfig) -> RemovalPolicy:
-    """Keep resources with data when their stack goes, but not those of a failed first creation, which are empty.
+    """Retain resources with data when their stack is deleted, but not those of a failed first creation.
 
-    `RETAIN` would leave tables, bucket, queues and a key behind that no stack owns, and the next run would make others.
+    `RETAIN` would leave orphaned tables, queues, a bucket and a key, and the next deployment would create others.
     """
     return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.stateful_retained else RemovalPolicy.DESTROY
 
@@ -48,7 +48,7 @@ def removal_policy(config: StageConfig) -> RemovalPolicy:
 def put_out(stack: Stack, release: Release, *, rehearsal: bool) -> None:
     """Output the release of a stack, and whether it is a rehearsal.
 
-    Tags would not do: CloudFormation passes them on to each resource, so that a new version would change all of them.
+    Tags would not do: CloudFormation would pass them on to each resource, so that each new version would change all.
     """
     for name, value in release.outputs.items():
         CfnOutput(stack, name, value=value)

@@ -1,4 +1,4 @@
-"""Tables of a region: the ledger, which holds the facts, and the usage totals derived from them."""
+"""Tables of a region: the ledger with the facts, and the usage totals derived from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEADING_KEYS = "dynamodb:LeadingKeys"
 
 
 class MeteringTable(Construct):
-    """A table with the keys `pk` and `sk`: on demand, encrypted, restorable to any second of the last 35 days."""
+    """A table with the keys `pk` and `sk`: on demand, encrypted, with point-in-time recovery of 35 days."""
 
     def __init__(
         self,
@@ -64,22 +64,22 @@ class MeteringTable(Construct):
         self._grant(grantee, *_READ)
 
     def grant_look_up(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read items by key and by partition, and nothing of the table itself."""
+        """Let `grantee` read items by key and by partition, but not describe the table."""
         self._grant(grantee, *_LOOK_UP)
 
     def grant_scan(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` scan the table. This is for the reconciler and for people, never for the hot path."""
+        """Let `grantee` scan the table. Only the reconciler and people scan, never the hot path."""
         self._grant(grantee, "dynamodb:Scan")
 
     def grant_read_write(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read, write and delete any item. This is for people, never for a function."""
+        """Let `grantee` read, write and delete any item. Only people get this grant, never a function."""
         self._grant(grantee, *_READ, *_CHANGE, _DELETE, _CHECK)
 
     def grant_change(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` put and update items, but not delete them.
 
-        The grant is not limited to partitions: it is for transactions, and how AWS fills `dynamodb:LeadingKeys` in a
-        transaction was never observed.
+        The grant is not limited to partitions: it is for transactions, in which AWS's handling of
+        `dynamodb:LeadingKeys` was never observed.
         """
         self._grant(grantee, *_CHANGE)
 

@@ -23,9 +23,9 @@ _CLOUDWATCH = "cloudwatch.amazonaws.com"
 class AlertTopics(Construct):
     """One topic per severity, encrypted with one customer managed key.
 
-    An alarm that cannot publish turns red without a notification. To publish, it needs a topic policy that allows
-    CloudWatch, a customer managed key (the policy of an AWS managed key is fixed), and a key policy that allows
-    CloudWatch. Emulators check neither.
+    An alarm that cannot publish fires without a notification. Publishing needs a topic policy that allows CloudWatch, a
+    customer managed key (an AWS managed key has a fixed policy), and a key policy that allows CloudWatch. Emulators
+    check neither.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DataStack(Stack):
-    """State of a region, and the roles that may use it."""
+    """Durable state of a region, and the roles that may use it."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class DataStack(Stack):
         self._outputs(config)
 
     def function_environment(self) -> dict[str, str]:
-        """Return the environment variables with which functions find the state. `metering.settings` reads them."""
+        """Return the environment variables with which functions find the resources. `metering.settings` reads them."""
         return {
             "METERING_LEDGER_TABLE": self.ledger.name,
             "METERING_USAGE_TABLE": self.usage.name,

@@ -76,7 +76,7 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
 
 
 def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) -> MetricPlace | None:
-    """Return the place of a metric of the HTTP API, or None if the alarm is another one or there is none."""
+    """Return the place of an HTTP API metric, or None for another alarm or without an API."""
     if api is None or spec.origin != API_ORIGIN:
         return None
     if spec.metric in _API_COUNTERS:

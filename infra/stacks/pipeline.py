@@ -93,7 +93,7 @@ class PipelineStack(Stack):
         CfnOutput(self, "FunctionSettingsSha256", value=config.published().functions_sha256)
 
     def _judge_senders(self) -> None:
-        """Tell the aggregator the roles of the service, so that it takes batches of them and of producers only."""
+        """Pass the service's roles to the aggregator, so that it accepts batches only from them and from producers."""
         onramp = self.log_sources.onramp.role if self.log_sources is not None else None
         senders = encode_services(
             operators=[self._data.roles.operator.role_id],
@@ -106,7 +106,7 @@ class PipelineStack(Stack):
         CfnOutput(self, "ServiceSenders", value=senders)
 
     def _log_sources(self, config: StageConfig, code: lambda_.Code, environment: dict[str, str]) -> LogSources:
-        """Make the optional part of a region with log sources."""
+        """Create the optional resources of a region with log sources."""
         topics = self._data.topics
         made = LogSources(self, "LogSources", config=config, topics=topics, code=code, environment=environment)
         _grant_onramp(made.onramp, self._data)
@@ -271,7 +271,7 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
 
 
 def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> None:
-    """Let the biller of the home region find the stage's data stacks, and read the day sums in their buckets."""
+    """Let the home region's biller find the stage's data stacks, and read the day sums in their buckets."""
     partition, account = Aws.PARTITION, Aws.ACCOUNT_ID
     stack = config.stack_name("data")
     stacks = f"arn:{partition}:cloudformation:*:{account}:stack/{stack}/*"

@@ -92,7 +92,7 @@ _WHY_WILDCARDS = (
 
 
 class RolloutStack(Stack):
-    """Scheduled rollout: it builds each region that AWS opens, and no one has to run a command."""
+    """Scheduled rollout: it deploys to each region that AWS opens, without a manual command."""
 
     def __init__(
         self,

@@ -29,8 +29,8 @@ class Intake(NamedTuple):
     """Parts that meter messages.
 
     Attributes:
-        queue, facts: Give the ingest queue, and what it is like, which only a throttle asks for: a client costs a cold
-            start time.
+        queue, facts: Give the ingest queue with its attributes, which only a throttle needs: a client would lengthen
+            each cold start.
     """
 
     aggregator: Aggregator
@@ -86,9 +86,9 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Started[Intake]) -> P
 
 
 def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Started[Intake], *, elapsed_ms: int) -> None:
-    """Hide messages that a throttle sends back. The mapping does not change when a message comes back.
+    """Hide throttled messages until their retry. The mapping leaves a message's visibility unchanged.
 
-    Since its receive, no message is hidden for longer than the queue itself hides it: the watch relies on that.
+    No message stays hidden for longer than the queue's own visibility timeout, because the watch relies on that.
     """
     receipts = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
     try:

@@ -43,7 +43,7 @@ class Serving(NamedTuple):
 
 @dataclass
 class _Tokens:
-    """`Tokens` of the function's region. The first request opens the ledger: one that does not answer is a 503."""
+    """`Tokens` of the function's region. The first request opens the ledger, so an unavailable ledger gives a 503."""
 
     region: ReaderParts
 

@@ -1,1 +1,1 @@
-"""Function that keeps the day sums of its region, and at home tells of budgets and unusual days."""
+"""Function that updates the day sums of its region, and in the home region alerts of budgets and unusual days."""

@@ -1,4 +1,4 @@
-"""Counts what is new, and tells which budgets are crossed, once a tick."""
+"""Counts new usage and alerts of crossed budgets, once a tick."""
 
 from __future__ import annotations
 

@@ -67,5 +67,5 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[L
 
 
 def _leaving(deadline: Deadline, parts: int) -> EarlierDeadline:
-    """The deadline of a job that leaves one of so many parts of the time that there is."""
+    """Deadline of a job that leaves a fraction of 1/`parts` of the remaining time to later jobs."""
     return EarlierDeadline(deadline=deadline, before_ms=deadline.remaining_ms() // parts)

@@ -20,8 +20,8 @@ class Look(NamedTuple):
     """Work of a tick.
 
     Attributes:
-        keeper: Captures contexts that are due.
-        missing: Looks for missing log files, and answers with what it found.
+        keeper: Captures contexts when they are due.
+        missing: Looks for missing log files, and returns its findings.
     """
 
     keeper: ContextKeeper

@@ -43,7 +43,7 @@ dependencies = starting(SERVICE, OnrampParts, lambda parts, _: build_arrivals(pa
 
 
 def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
-    """Meter the log files that one invocation is told of."""
+    """Meter the log files that the messages of one invocation announce."""
     try:
         parts = dependencies()
     except UnavailableError as error:
@@ -82,7 +82,7 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Started[Arrivals]) ->
 
 
 def _taken(record: SqsRecord, parts: Started[Arrivals]) -> list[Arrival]:
-    """Take all files that a message announces. If one must wait, they all come again, which changes nothing."""
+    """Process all files that a message announces. If one must wait, all come again harmlessly."""
     arrivals: list[Arrival] = []
     for found in read_announcements(record["body"]):
         if isinstance(found, NoBatch):
@@ -110,7 +110,7 @@ def _tell(arrival: Arrival, parts: Started[Arrivals]) -> None:
 
 
 def _tell_others(arrival: Arrival, parts: Started[Arrivals]) -> None:
-    """Lines of other accounts than the file's name states. A file that was metered before is not counted again."""
+    """Lines of other accounts than the file's name states. A file that was metered before is not reported again."""
     others = arrival.others
     if arrival.verdict in ("metered", "empty"):
         parts.metrics.count(LOG_LINES_OF_OTHERS, others.lines)

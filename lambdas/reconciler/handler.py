@@ -1,4 +1,4 @@
-"""Compares markers, usage and lake, keeps the state of the sources, and looks for lost objects, once a tick."""
+"""Compares markers, usage and lake, updates the sources' state, and looks for lost objects, once a tick."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def handle(context: LambdaContext, parts: Started[LakeJobs]) -> dict[str, int | 
     """`handler` with its dependencies passed in, for tests.
 
     Raises:
-        MeteringError: A read failed, or the ledger contradicts the protocol. What does not depend on it was done.
+        MeteringError: A read failed, or the ledger contradicts the protocol. All independent work was done.
     """
     deadline = LambdaDeadline(context)
     failure: MeteringError | None = None

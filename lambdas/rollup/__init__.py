@@ -1,1 +1,1 @@
-"""Function that books the usage of waiting commits and hands the commits on to the compactor."""
+"""Function that books the usage of waiting commits and passes the commits on to the compactor."""

@@ -1,4 +1,4 @@
-"""Rolls up what waits, for the length of a tick."""
+"""Rolls up waiting commits for the length of a tick."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ dependencies = starting("rollup", FunctionParts, _tick)
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, int | bool]:
-    """Roll up until the next tick begins, or nothing waits."""
+    """Roll up until the next tick begins or no commit waits."""
     return handle(event, context, dependencies())
 
 

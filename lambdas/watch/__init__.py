@@ -1,1 +1,1 @@
-"""Function that publishes the figures of the alarms."""
+"""Function that publishes the watch's figures for the alarms."""

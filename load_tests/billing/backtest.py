@@ -1,6 +1,6 @@
-"""Forecasts of months that have ended, made as if in their middle, beside what the months came to.
+"""Forecasts of past months, made as if in mid-month, compared with the months' totals.
 
-`python -m load_tests.billing.backtest NAME` tries those of a budget, in the place that --stage and --region name.
+`python -m load_tests.billing.backtest NAME` tests a budget's forecasts, in the place of --stage and --region.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _KNOWN_DAYS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A forecast that was tried.
+    """A forecast that was tested.
 
     Attributes:
-        counted_days: Days of the month that it knew.
+        counted_days: Number of the month's days that it knew.
         actual: Total of the month, at the same prices.
     """
 
@@ -48,7 +48,7 @@ class Tried:
 
 
 def tried_on(months: OpenMonths, budget: Budget, now_s: int) -> Iterator[Tried]:
-    """The last six months that have ended, the oldest first, as far as their day sums are whole."""
+    """The last six completed months, oldest first, as far as their day sums are complete."""
     for month in _ended(now_s):
         from_s, to_s = month_bounds_s(month)
         known = [region for region in months.regions if region.index.of_month(month)]
@@ -74,7 +74,7 @@ def _ended(now_s: int) -> list[str]:
 
 @command(app, "backtest", reads=False, everywhere=True)
 def backtest(session: Session, name: NameArgument) -> None:
-    """Print forecasts of the last six months and what the months came to, at today's prices."""
+    """Print forecasts of the last six months and the months' totals, at today's prices."""
     view = judged(session, billing_home(session), name)
     [budget] = [each for each in view.months.budgets if each.name == name]
     for each in tried_on(view.months, budget, int(time.time())):

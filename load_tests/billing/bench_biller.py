@@ -1,8 +1,8 @@
 """Benchmark of the biller on one core: one run after an hour of traffic, with late rows of earlier days.
 
-A month is there already: day sums of 10,000 accounts with 20 kinds of usage each. The compactor then publishes an hour
-of all accounts in four files, and late rows of three days before. The run counts them, and judges budgets of the payer,
-of one account and of a region. Each size runs in a process of its own, whose largest memory is printed: a tenth of the
+A month exists already: day sums of 10,000 accounts with 20 usage kinds each. The compactor then publishes an hour of
+all accounts in four files, and late rows of the three preceding days. The run counts them, and evaluates budgets of the
+payer, of one account and of a region. Each size runs in its own process, whose peak memory is printed: a tenth of the
 accounts should take about a tenth of the time, and never more memory.
 """
 
@@ -61,7 +61,7 @@ _MOST_SLOPE = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A run: seconds of processor time, and the largest memory of its process."""
+    """A run: seconds of CPU time, and its process's peak memory."""
 
     accounts: int
     first_s: float
@@ -70,7 +70,7 @@ class Figure:
 
 
 class _Bench:
-    """A region in memory, with as many accounts as asked for."""
+    """An in-memory region with the requested number of accounts."""
 
     def __init__(self, accounts: int) -> None:
         self.accounts = [f"{number:012d}" for number in range(1, accounts + 1)]
@@ -88,7 +88,7 @@ class _Bench:
             store.set(budget_of(name, amount="9000000 USD", thresholds=["actual 80%", "forecast 100%"], scope=scope))
 
     def publish(self, hour_s: int, accounts: Sequence[str], *, files: int = 1) -> None:
-        """Objects of the compactor for an hour: a run, its plan, its files' totals."""
+        """Write the compactor's objects for an hour: a run, its plan, and its files' totals."""
         self.runs += 1
         made = [self._file(hour_s, accounts, number) for number in range(files)]
         key = plan_key(lake_chain(0), self.runs, f"{self.runs:032x}")
@@ -116,7 +116,7 @@ class _Bench:
         return LakeFile(key=key, rows=len(rows), bytes=len(rows) * total.bytes)
 
     def bill(self) -> BillerResult:
-        """One run of the biller, as its function does it."""
+        """Run the biller once, as its function does."""
         totals = ParquetTotals(self.objects, ParquetLakeReader(self.objects))
         members = tuple(Membership(account_id, 0, None) for account_id in self.accounts)
         payer = Payer(payer_id=_PAYER, name="Bench", issuer="metering", members=members)
@@ -150,7 +150,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 
 
 def measured(accounts: int) -> Figure:
-    """One size, in this process."""
+    """Measure one size in this process."""
     bench = _Bench(accounts)
     # Tiers begin on the first day, so its hours are read, and it has all of them.
     for hour in range(24):
@@ -173,7 +173,7 @@ def measured(accounts: int) -> Figure:
 
 
 def apart(accounts: int) -> Figure:
-    """One size, in a process of its own."""
+    """Measure one size in a process of its own."""
     line = [sys.executable, "-m", "load_tests.billing.bench_biller", "--accounts", str(accounts)]
     said = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     return Figure(**said)

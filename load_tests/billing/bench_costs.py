@@ -1,10 +1,10 @@
-"""Benchmark of rating a month of many accounts, and of an account's cost beside its usage.
+"""Benchmark of rating a month of many accounts, and of an account's cost compared with its usage.
 
-1. A closed month of 10,000 accounts x 20 usage types x 30 days: 6,000,000 rows of days in Parquet, and hours of days
-   that hold a cut, are rated on one core in a process of its own. The baseline reads and sums the same rows of days.
-   Times are those of the core: other work on the machine does not count. The same is done with a sixth of the accounts,
-   because time grows with rows, and with as many accounts that pay for themselves.
-2. `metering cost --account` beside `metering report usage --account`, in turns, against MiniStack.
+1. A closed month of 10,000 accounts x 20 usage types x 30 days is rated on one core in a process of its own: 6,000,000
+   rows of days in Parquet, and hours of days that contain a cut. The baseline reads and sums the same rows of days.
+   Times are CPU times, which exclude other load on the machine. This is repeated with a sixth of the accounts, because
+   time grows with rows, and with as many accounts that pay for themselves.
+2. `metering cost --account` is compared with `metering report usage --account`, in turns, against MiniStack.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _ROUNDS, _WARM_UP = 40, 3
 
 
 class _Noting(ParquetFrozenFiles):
-    """Notes the days whose hours are read, and reads nothing of them. Mutable."""
+    """Records the days whose hours are requested, but reads none of them. Mutable."""
 
     def __init__(self, objects: ObjectStore) -> None:
         super().__init__(objects)
@@ -92,7 +92,7 @@ def _made(folder: Path, accounts: int, *, group_by: tuple[GroupColumn, ...], alo
 
 
 def _is_fine(name: str, run: dict[str, float], more: str = "") -> bool:
-    """Print a run; returns whether it is within the bounds."""
+    """Print a run; returns whether it is within the limits."""
     fine = run["cpu_s"] <= _MOST_S and run["mb"] <= _MOST_MB
     missed = "" if fine else f"   MISSED: more than {_MOST_S} s or {_MOST_MB} MB"
     figures = f"{run['cpu_s']:.1f} s of one core ({run['s']:.1f} s in all), {run['mb']:.0f} MB"
@@ -101,7 +101,7 @@ def _is_fine(name: str, run: dict[str, float], more: str = "") -> bool:
 
 
 def measure_columns(folder: Path, accounts: int) -> bool:
-    """Measure rating by columns at two sizes. Returns whether it is within the bounds."""
+    """Measure rating by columns at two sizes. Returns whether it is within the limits."""
     took: dict[tuple[int, str], float] = {}
     fine = True
     for count in (accounts // 6, accounts):
@@ -125,7 +125,7 @@ def measure_columns(folder: Path, accounts: int) -> bool:
 def measure_self_payers(folder: Path, accounts: int) -> bool:
     """Measure accounts that pay for themselves, each with an allowance that ends within the month.
 
-    A report that tells no days apart rates them by their sums, which is bounded. By day, few of them are walked.
+    A report without daily columns rates them by their sums, in bounded time. By day, only a few of them are walked.
     """
     month = RatingMonth(folder, accounts)
     month.write_days()
@@ -158,7 +158,7 @@ def cost_of_account(region: RegionConnection) -> None:
 
 
 def measure_account(region: RegionConnection, rounds: int) -> bool:
-    """Measure an account's cost and its usage in turns. Returns whether the ratio is within the bound."""
+    """Measure an account's cost and its usage in turns. Returns whether the ratio is within the limit."""
     fill(region)
     PriceStore(region.objects).put(replace(sample_book(), name="aws-list"))
     works: dict[str, Callable[[], object]] = {
@@ -182,7 +182,7 @@ def measure_account(region: RegionConnection, rounds: int) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the figures. Returns 1 if a bound is missed."""
+    """Print the figures. Returns 1 if a limit is missed."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.billing.bench_costs", description=__doc__)
     parser.add_argument("--accounts", type=int, default=_ACCOUNTS)
     parser.add_argument("--rounds", type=int, default=_ROUNDS)

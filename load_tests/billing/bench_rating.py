@@ -1,7 +1,7 @@
 """Benchmark of rating on one core: lines per second of the line rule, and of pricing a month's lines by their cuts.
 
-Beside the line rule runs the same rule in decimals. Beside the walk runs a plain loop that keeps a position, finds the
-tier and adds up the cost, but makes no lines. All sides get the same lines in memory, in processor time; figures are
+The same rule in decimals is the baseline of the line rule. The walk's baseline is a plain loop that tracks a position,
+finds the tier and sums the cost, but makes no lines. All sides get the same in-memory lines, in CPU time; figures are
 the best of several interleaved rounds, so that a busy machine slows all sides alike. Results are compared, too.
 """
 
@@ -61,7 +61,7 @@ class Figure:
 
 
 def line_rule() -> Figure:
-    """The rule of one line, in whole numbers and in decimals."""
+    """Measure the rule of one line, in integers and in decimals."""
     sizes = [line.bytes for line in _lines()]
     units, price = usd("0.09"), Decimal("0.09")
 
@@ -76,7 +76,7 @@ def line_rule() -> Figure:
 
 
 def walk() -> Figure:
-    """All lines of a month by their cuts, against a loop that only adds up."""
+    """Measure all lines of a month by their cuts, against a loop that only sums."""
     lines, tiers = _lines(), tiers_of("US", US_TIERS)
     prices = PayerPrices(book([product("US", "DataTransfer-Out-Bytes", US_TIERS)]), "999999999999")
     rater = Rater(prices, positions(prices, ListedUsage(lines)))
@@ -103,7 +103,7 @@ def walk() -> Figure:
 
 
 def _best(ours: Callable[[], object], baseline: Callable[[], object]) -> tuple[float, float]:
-    """Million lines per second of both, which take turns."""
+    """Million lines per second of both sides, in turns."""
     best = [0.0, 0.0]
     for _ in range(_ROUNDS):
         results = []

@@ -1,4 +1,4 @@
-"""One measured run of the benchmark of rating, in a process that imports no more than a report of costs does."""
+"""One measured run of the rating benchmark, in a process that imports no more than a report of costs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A closed month of many accounts, made day by day without being held: its days, and the hours of some days.
+"""A closed month of many accounts, generated day by day without holding it: its days, and the hours of some days.
 
-10,000 accounts x 20 usage types x 30 days are 6,000,000 rows of days, and 144,000,000 rows of hours. Only the hours of
-days that are asked for are written.
+10,000 accounts x 20 usage types x 30 days are 6,000,000 rows of days, and 144,000,000 rows of hours. Hours are written
+only for requested days.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def price_book(allowance_bytes: int = 100 * GIB) -> PriceBook:
 
 @dataclass(frozen=True)
 class RatingMonth:
-    """The month in a folder, as a store of objects that can only be opened."""
+    """The month in a folder, as an object store that can only open objects."""
 
     folder: Path
     accounts: int
@@ -117,7 +117,7 @@ class RatingMonth:
 
 
 def _table(accounts: Sequence[str], days: Mapping[int, int], parts: int) -> pa.Table:
-    """Rows of some accounts: each usage type, each day with its hour; a part of the day's bytes."""
+    """Rows of some accounts: each usage type and day with its hour, with a fraction of the day's bytes."""
     kinds, numbers = usage_types(), range(USAGE_TYPES)
     count = len(accounts) * USAGE_TYPES * len(days)
     ids = pa.DictionaryArray.from_arrays(
@@ -141,7 +141,7 @@ def _table(accounts: Sequence[str], days: Mapping[int, int], parts: int) -> pa.T
 
 
 def _sizes(account_id: str, days: Sequence[int]) -> Iterator[int]:
-    """Bytes of each usage type and day: multiples of 24, the same whenever they are asked for, and well mixed."""
+    """Bytes of each usage type and day: multiples of 24, the same in each call, and well mixed."""
     seed = int(account_id) * 2_654_435_761
     for number in range(USAGE_TYPES):
         for day in days:

@@ -1,1 +1,1 @@
-"""A loaded stage on an emulator, sampled from outside."""
+"""A stage under load on an emulator, sampled from outside."""

@@ -1,7 +1,7 @@
-"""Batches/s of this revision and of another one, in turns on this machine: time that other work takes hits both.
+"""Batches/s of this revision and of another, in turns on this machine, so that other load affects both.
 
 Each turn deploys the stage, sends the load of `load_tests.load`, and verifies. The other revision is checked out beside
-this one and has an environment of its own.
+this one, with its own environment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def rate_of(folder: Path, batches: int) -> int:
     """Batches/s of one turn of the revision in `folder`.
 
     Raises:
-        RuntimeError: It failed, or verification did.
+        RuntimeError: The turn failed, or its verification did.
     """
     flags = ["--only-rate"] if "--only-rate" in (folder / "load_tests/load.py").read_text() else []
     done = subprocess.run(
@@ -47,7 +47,7 @@ def rate_of(folder: Path, batches: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare two revisions. Returns 0 only if this one is faster by the bar."""
+    """Compare two revisions. Returns 0 only if this revision is faster by the required factor."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.deployed.interleaved", description=__doc__)
     parser.add_argument("revision", help="revision to compare with, such as v0.1.0")
     parser.add_argument("--batches", type=int, default=12_000)

@@ -1,4 +1,4 @@
-"""Samples a stage while it is loaded: verdicts, processor time and memory of its processes."""
+"""Samples a stage under load: verdicts, CPU time and memory of its processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample:
     Attributes:
         at_s: Time since the first message.
         done: Number of batches with a verdict.
-        cpu_s: Processor time of the emulator and of all functions so far.
+        cpu_s: CPU time of the emulator and of all functions so far.
     """
 
     at_s: float
@@ -43,11 +43,11 @@ class Sample:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """All looks of a run.
+    """All samples of a run.
 
     Attributes:
-        samples: By time; only looks that found more verdicts than the one before.
-        peak_kib: Peak resident memory of each process of the aggregator, by its pid.
+        samples: Ordered by time; only samples with more verdicts than the one before.
+        peak_kib: Peak resident memory of each aggregator process, by its pid.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -58,12 +58,12 @@ class Progress:
         return self._at("done", batches, "at_s")
 
     def cpu_ms_a_batch(self, begin_s: float, end_s: float) -> float:
-        """Processor time a batch between two moments. All jobs of that time are included."""
+        """CPU time per batch between two times. All jobs in that time are included."""
         cpu_s, done = (self._at("at_s", end_s, name) - self._at("at_s", begin_s, name) for name in ("cpu_s", "done"))
         return cpu_s * 1_000 / max(done, 1)
 
     def _at(self, known: str, value: float, wanted: str) -> float:
-        """A figure when another one had a value."""
+        """One figure, interpolated to the sample at which another had a given value."""
         before = Sample(at_s=0.0, done=0, cpu_s=self.samples[0].cpu_s if self.samples else 0.0)
         for sample in self.samples:
             first, last = float(getattr(before, known)), float(getattr(sample, known))
@@ -76,7 +76,7 @@ class Progress:
 
 
 class CountedManifest(io.StringIO):
-    """Manifest in memory. It counts the batches that were sent: a line each, and several lines a write.
+    """Manifest in memory. Counts sent batches: each is one line, and one write has several lines.
 
     Attributes:
         sent: Number of lines after the header.
@@ -91,10 +91,10 @@ class CountedManifest(io.StringIO):
 
 
 class Sampler(threading.Thread):
-    """A thread that looks at the queue and the processes of the emulator.
+    """A thread that samples the queue and the emulator's processes.
 
     Args:
-        emulator_pid: 0 if its processes cannot be seen.
+        emulator_pid: 0 if its processes are not visible.
     """
 
     def __init__(self, region: RegionConnection, emulator_pid: int, manifest: CountedManifest) -> None:
@@ -120,7 +120,7 @@ class Sampler(threading.Thread):
         self.progress.peak_kib = self._processes.peak_kib
 
     def paced(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
-        """The shipments. It waits while more than `_UNDER_WAY` of them have no verdict."""
+        """The shipments. Pauses while more than `_UNDER_WAY` batches have no verdict."""
         for number, shipment in enumerate(shipments):
             while number - self._done() > _UNDER_WAY:
                 time.sleep(_PAUSE_S)
@@ -137,10 +137,10 @@ class Sampler(threading.Thread):
 
 
 class Processes:
-    """Processor time and memory of an emulator and all its functions.
+    """CPU time and memory of an emulator and all its functions.
 
     Attributes:
-        peak_kib: Peak resident memory of each process of the aggregator, by its pid.
+        peak_kib: Peak resident memory of each aggregator process, by its pid.
     """
 
     def __init__(self, emulator_pid: int) -> None:
@@ -151,11 +151,11 @@ class Processes:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time of all of them so far."""
+        """CPU time of all processes so far."""
         return sum(self._cpu_s.values())
 
     def look(self) -> None:
-        """Look at all that run."""
+        """Sample all running processes."""
         for pid in (self._pid, *descendants(self._pid)) if self._pid else ():
             try:
                 self._look_at(pid)

@@ -1,7 +1,7 @@
-"""When the usage of each commit was visible, as the plans of the roll-up's runs and the ends of these runs say.
+"""When each commit's usage became visible, according to the plans and ends of the roll-up's runs.
 
-Two things are apart here that users see as one: the time until a message is committed, which grows with the queue, and
-the time from the commit until its usage is booked, which is the roll-up's.
+Two times are separate here that users see as one: from a message to its commit, which grows with the queue, and from
+the commit until its usage is booked, which depends on the roll-up.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Booked:
     """A commit whose usage is visible; epoch milliseconds.
 
     Attributes:
-        sent_at_ms: When its first message was sent.
+        sent_at_ms: Time at which its first message was sent.
         created_at_ms: When it was committed.
-        visible_at_ms: End of the run that booked it. Its usage was visible a moment before.
+        visible_at_ms: End of the run that booked it. Its usage became visible just before.
     """
 
     sent_at_ms: int
@@ -39,10 +39,10 @@ class Booked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedRun:
-    """A run of the roll-up and its commits.
+    """A roll-up run and its commits.
 
     Attributes:
-        full: Whether it took as many commits as a run may: the chain was behind.
+        full: Whether it took the maximum number of commits: the chain lagged behind.
     """
 
     planned_at_ms: int
@@ -54,10 +54,10 @@ class BookedRun:
 def booked_runs(
     items: ItemStore, objects: ObjectStore, *, shards: int, most_commits: int, since_ms: int
 ) -> list[BookedRun]:
-    """All done runs that were planned since `since_ms`, by the time of their plans.
+    """All done runs that were planned since `since_ms`, ordered by the times of their plans.
 
     Raises:
-        ObjectMissingError: A plan was cleaned already.
+        ObjectMissingError: A plan was already cleaned.
     """
     found = []
     for shard in known_shards(items, shards):
@@ -83,7 +83,7 @@ def booked_runs(
 
 
 def caught_up_ms(runs: Sequence[BookedRun]) -> int | None:
-    """When what had come before the first run was booked; None if it never was."""
+    """Time at which the backlog before the first run was booked; None if it never was."""
     return next((run.done_at_ms for run in runs if not run.full), None)
 
 
@@ -92,8 +92,8 @@ class Visibility:
     """Times of commits, in seconds.
 
     Attributes:
-        steady: Commits since the function first found something.
-        before: Those before. It ends when nothing waits, and begins once a minute: these waited for that, too.
+        steady: Commits since the function first found work.
+        before: Those before. It ends when no commit waits, and begins once a minute: they also waited for its start.
     """
 
     steady: tuple[Booked, ...]
@@ -111,11 +111,11 @@ class Visibility:
 
     @property
     def p99_s(self) -> float:
-        """From the sending until in usage, of 99 % of the steady commits."""
+        """Time from sending to visible usage, for 99 % of the steady commits."""
         return p99(_whole(self.steady))
 
     def lines(self) -> list[str]:
-        """What is told of them."""
+        """Lines of the printed summary."""
         if not self.steady:
             return []
         committed = [(each.created_at_ms - each.sent_at_ms) / 1_000 for each in self.steady]

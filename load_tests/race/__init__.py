@@ -1,1 +1,1 @@
-"""The same traffic through this service and through what AWS's documentation would have a user build."""
+"""The same traffic through this service and through a pipeline built from AWS's documentation."""

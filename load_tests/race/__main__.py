@@ -1,10 +1,10 @@
-"""Races this service against what AWS's documentation would have a user build, on one emulator, in turns.
+"""Races this service against pipelines built from AWS's documentation, on one emulator, in turns.
 
-Three workers each, and as many messages an invocation as a function of `prod` gets. Rate and write units without
-trouble, the messages handed over as a mapping does; then, from a queue with copies, killed workers and lost replies,
-the number of accounts whose totals are wrong. Our clock ends when nothing waits for the roll-up, and our units are
-those of everything, compaction and cleaning included. Kinds of usage have their numbers before the clock: that is done
-once in an account's life.
+Each has three workers, and as many messages per invocation as a function of `prod`. It measures rate and write units
+without faults, with messages delivered as a mapping does; and then, from a queue with copies, killed workers and lost
+replies, the number of accounts with wrong totals. Our clock ends when no commit waits for the roll-up, and our units
+include everything, also compaction and cleaning. Usage kinds get their numbers before the clock starts, because that
+happens once in an account's life.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def problems_of(levels: Sequence[Level], troubled: Sequence[Result]) -> list[str
 
 
 def print_levels(levels: Sequence[Level]) -> None:
-    """Print rates, units and processor time."""
+    """Print rates, units and CPU time."""
     print("\nwithout trouble: medians, in turns on one emulator; units of ours with roll-up, compaction and cleaning")
     print(
         f"{'keys':>4}  {'contender':<12}{'batches/s':>10}{'write units':>13}{'PUT':>7}{'CPU ms':>8}"
@@ -114,7 +114,7 @@ def print_levels(levels: Sequence[Level]) -> None:
 
 
 def print_troubled(troubled: Sequence[Result], kill_every_s: float) -> None:
-    """Print what is wrong after copies, kills and lost replies."""
+    """Print the errors after copies, kills and lost replies."""
     print(
         f"\nwith trouble: {COPIES:.0%} copies, {LOST_REPLIES:.0%} of DynamoDB's replies lost, a worker killed each "
         f"{kill_every_s:g} s"
@@ -126,7 +126,7 @@ def print_troubled(troubled: Sequence[Result], kill_every_s: float) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Race. Returns 0 only if every bar holds."""
+    """Race. Returns 0 only if every limit holds."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.race", description=__doc__)
     # Six invocations a worker.
     parser.add_argument("--batches", type=int, default=6 * WORKERS * MESSAGES)

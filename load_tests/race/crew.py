@@ -17,13 +17,13 @@ WORKERS = 3
 
 
 class Crew:
-    """Workers that are up, and begin when they are told to.
+    """Workers that are ready, and begin on a signal.
 
     Args:
         name: The contender.
         site: Where it works.
         lost: Share of DynamoDB's replies that get lost.
-        feeds: Files with the messages of each worker; without them, they take those of the site's queue.
+        feeds: Files with each worker's messages; without them, workers read the site's queue.
     """
 
     def __init__(self, name: str, site: Site, *, lost: float, feeds: Sequence[Path] = ()) -> None:
@@ -37,7 +37,7 @@ class Crew:
             _tell(process)
 
     def kill_one(self, number: int) -> None:
-        """SIGKILL, and another one in its place."""
+        """SIGKILL one worker, and start another in its place."""
         self._running[number].kill()
         self._running[number].communicate()
         self._running[number] = self._start("")
@@ -46,11 +46,11 @@ class Crew:
 
     @property
     def working(self) -> bool:
-        """Whether any is still there."""
+        """Whether any worker still runs."""
         return any(process.poll() is None for process in self._running)
 
     def end(self) -> float:
-        """End all; returns the processor time of those that are there now."""
+        """Stop all; returns the CPU time of the remaining workers."""
         for process in self._running:
             if process.poll() is None:
                 process.terminate()

@@ -1,13 +1,13 @@
 """Two pipelines that a user would build from AWS's documentation, with their best settings.
 
-`powertools`: Powertools' batch processor and idempotency, one record a message; one `UpdateItem ADD` a usage key; one
-gzip object of records an invocation. https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/
+`powertools`: Powertools' batch processor and idempotency, one record per message; one `UpdateItem ADD` per usage key;
+one gzip object of records per invocation. https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/
 
-`transact`: the exact rival. One transaction a message: a Put of its id if it is absent, and an `ADD` a usage key. The
+`transact`: the exact rival. One transaction per message: a Put of its id if absent, and an `ADD` per usage key. The
 same archive. It needs no Powertools.
 
-Neither checks a record, compares contents or knows a closed month. Records are summed in each message before anything
-is written, as anybody would.
+Neither validates records, compares contents or knows closed months. Records are summed within each message before any
+write, as any user would.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LIFE_S = 86_400
 
 
 class Sum(NamedTuple):
-    """Usage of one key: partition and sort key of its item, bytes, records."""
+    """Usage of one key: its item's partition and sort key, bytes, records."""
 
     pk: str
     sk: str
@@ -48,7 +48,7 @@ class Contender(Protocol):
     """One pipeline in one process."""
 
     def handle(self, received: Sequence[ReceivedMessage]) -> set[str]:
-        """One invocation; returns the ids of the messages that go back to the queue."""
+        """Run one invocation; returns the ids of the messages that return to the queue."""
         ...
 
 
@@ -65,7 +65,7 @@ def sums_of(body: Mapping[str, Any]) -> list[Sum]:
 
 
 class _Archive:
-    """One object of gzip lines an invocation."""
+    """One object of gzip lines per invocation."""
 
     def __init__(self, clients: Clients, site: Site) -> None:
         self._client = clients.s3
@@ -92,7 +92,7 @@ class _Context:
 
 
 class Powertools:
-    """Batch processor and idempotency a message."""
+    """Batch processor and idempotency per message."""
 
     def __init__(self, clients: Clients, site: Site) -> None:
         self._usage = site.usage
@@ -185,7 +185,7 @@ def _is_duplicate(error: ClientError) -> bool:
 
 
 def _record(message: ReceivedMessage) -> dict[str, Any]:
-    """A message as the mapping hands it over."""
+    """A message as the mapping delivers it."""
     delivery = message.delivery
     return {
         "messageId": delivery.message_id,

@@ -1,4 +1,4 @@
-"""This service in the race: the production aggregator, with its roll-up, compaction and cleaning beside it."""
+"""This service in the race: the production aggregator, with its roll-up, compaction and cleaning."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Ours:
         return set(self._aggregator.handle([each.delivery for each in received], self.deadline()).retry)
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> None:
-        """Give the kinds of all accounts their numbers. That is done once in an account's life, before the clock."""
+        """Assign the numbers of all accounts' kinds. It happens once in an account's life."""
         accounts: dict[str, set[UsageKind]] = {}
         for usage in usages:
             for key in usage:
@@ -57,7 +57,7 @@ class Ours:
             self.jobs.rollup.numbers.claim(account_id, kinds)
 
     def roll_up(self) -> float:
-        """Roll up what waits; returns the processor time of it."""
+        """Roll up waiting commits; returns the CPU time."""
         began_s = time.process_time()
         self.jobs.rollup.run(self.deadline())
         return time.process_time() - began_s
@@ -67,7 +67,7 @@ class Ours:
         return any(True for _ in waiting_commits(self.items, self.settings.shards))
 
     def compact_and_clean(self) -> None:
-        """Compact everything, and clean up behind it."""
+        """Compact everything, and clean up afterwards."""
         self.jobs.compactor_of(self.jobs.policy.everything()).run(self.deadline())
         self.jobs.cleaner.run(self.deadline())
 

@@ -1,4 +1,4 @@
-"""One run of one contender: its time, what it asked of the services, and what it counted."""
+"""One run of one contender: its time, its service calls, and its totals."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Result:
     """One contender's run.
 
     Attributes:
-        seconds: From the beginning of the workers until the queue is empty, and nothing waits.
-        units, puts: Write units and S3 PUTs a batch.
-        cpu_ms: Processor time of the workers, and of our roll-up, a batch. Killed workers are not in it.
+        seconds: From the workers' start until the queue is empty and no commit waits.
+        units, puts: Write units and S3 PUTs per batch.
+        cpu_ms: CPU time of the workers, and of our roll-up, per batch. Killed workers are excluded.
         wrong: Accounts with wrong totals, and the number of accounts.
-        excess: Bytes counted, as a share of those sent, minus 1.
+        excess: Counted bytes as a share of the sent bytes, minus 1.
         kills: Workers killed.
     """
 
@@ -79,10 +79,10 @@ class Race:
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     def run(self) -> Result:
-        """Run it to its end.
+        """Complete the run.
 
         Raises:
-            RuntimeError: It does not come to its end.
+            RuntimeError: The run does not end in time.
         """
         site = make_site(self.endpoint, sort_key=self.name == OURS)
         ours = Ours(site.clients(), site) if self.name == OURS else None
@@ -132,7 +132,7 @@ class Race:
         return bodies
 
     def _until_done(self, site: Site, crew: Crew, ours: Ours | None) -> float:
-        """Wait until the queue is empty and nothing waits; returns the processor time of the roll-up."""
+        """Wait until the queue is empty and no commit waits; returns the roll-up's CPU time."""
         queue = queue_at(site.clients(), site.queue_url)
         began_s = killed_s = rolled_up_s = time.monotonic()
         cpu_s = 0.0
@@ -153,7 +153,7 @@ class Race:
 
 
 def _feeds(bodies: Sequence[str], folder: Path) -> list[Path]:
-    """Deal out invocations to workers, a file each."""
+    """Distribute invocations to workers, one file each."""
     invocations = [bodies[start : start + MESSAGES] for start in range(0, len(bodies), MESSAGES)]
     feeds = []
     for number in range(WORKERS):

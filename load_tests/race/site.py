@@ -1,4 +1,4 @@
-"""Tables, bucket and queue of one contender, and what its usage table says."""
+"""Tables, bucket and queue of one contender, and its usage totals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Site:
     """Where one contender works.
 
     Attributes:
-        markers: Table of what was handled: the ledger, or Powertools' records.
+        markers: Table of processed messages: the ledger, or Powertools' records.
     """
 
     endpoint: str
@@ -36,12 +36,12 @@ class Site:
         return clients_of(self.endpoint)
 
     def fields(self) -> dict[str, str]:
-        """Its fields, for a worker process."""
+        """The site as fields, for a worker process."""
         return asdict(self)
 
 
 def make_site(endpoint: str, *, sort_key: bool) -> Site:
-    """Make a fresh site. Powertools' table has no sort key, ours have one."""
+    """Make a fresh site. Powertools' table has no sort key, but ours have one."""
     clients = clients_of(endpoint)
     name = f"race-{uuid.uuid4().hex[:12]}"
     if sort_key:
@@ -61,7 +61,7 @@ def make_site(endpoint: str, *, sort_key: bool) -> Site:
 
 
 def naive_totals(site: Site) -> dict[str, tuple[int, int]]:
-    """Bytes and records of each account, as a naive usage table has them."""
+    """Bytes and records of each account in a naive usage table."""
     client = site.clients().dynamodb
     totals: dict[str, tuple[int, int]] = {}
     for page in client.get_paginator("scan").paginate(TableName=site.usage, ConsistentRead=True):

@@ -1,6 +1,6 @@
 """One worker of a contender: takes as many messages at a time as a function of `prod` gets.
 
-It prints a line of JSON at its end: its processor time and the number of its invocations.
+At its end it prints a line of JSON: its CPU time and its number of invocations.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONTENDERS: dict[str, Callable[[Clients, Site], Contender]] = {
 
 
 class LostReplies:
-    """Loses the reply of some calls to DynamoDB: the call is applied, and the SDK learns nothing."""
+    """Loses the reply of some DynamoDB calls: the call is applied, but the SDK gets no reply."""
 
     def __init__(self, clients: Clients, share: float) -> None:
         self._share = share
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     """Work for one contender.
 
     The arguments are the contender's name, a site as JSON, the share of replies to lose, and a file with this worker's
-    messages, one body a line. If the file's name is empty, the worker reads the site's queue until it is told to end.
+    messages, one body a line. Without a file name, the worker reads the site's queue until it is told to stop.
     """
     name, site_json, lost, feed = arguments
     site = Site(**json.loads(site_json))
@@ -89,7 +89,7 @@ Invocation = tuple[list[ReceivedMessage], "Callable[[list[str]], object]"]
 
 
 def _of_file(path: Path) -> Iterator[Invocation]:
-    """Invocations as the event source mapping makes them; polling is not the function's work."""
+    """Invocations as the event source mapping makes them; polling is not part of the function's work."""
     now_ms = time.time_ns() // 1_000_000
     messages = [
         ReceivedMessage(
@@ -104,7 +104,7 @@ def _of_file(path: Path) -> Iterator[Invocation]:
 
 
 def _of_queue(site: Site) -> Iterator[Invocation]:
-    """Invocations of what the queue has, until SIGTERM."""
+    """Invocations of the queue's messages, until SIGTERM."""
     queue = queue_at(site.clients(), site.queue_url)
     ended = False
 

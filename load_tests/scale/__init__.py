@@ -1,1 +1,1 @@
-"""Jobs at their own size: each production job over a region that is computed, measured and projected to the target."""
+"""Jobs at their own scale: each production job over a computed region, measured and projected to the target."""

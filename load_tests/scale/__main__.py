@@ -70,14 +70,14 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Lines of a table, and what is missed in it."""
+    """Lines of a table, and the missed limits in it."""
 
     lines: list[str]
     problems: list[str]
 
 
 def _gate(names: Sequence[str]) -> int:
-    """Run every job and part once in a small region. They fail if they come to another result than the region has."""
+    """Run every job and part once in a small region. A job fails if its result differs from the region's."""
 
     def timed(name: str, *, part: bool = False) -> str:
         began = time.monotonic()
@@ -130,7 +130,7 @@ def _report_steps(accounts: int) -> list[Reports]:
 
 
 def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
-    """Measure a job, or its part, in a process of its own: memory is that of a process."""
+    """Measure a job, or its part, in a process of its own, because memory is measured per process."""
     answer = json.loads(_of_processes(job.name, size, part=part))
     result = Result(**{**answer, "steps": {name: Step(**step) for name, step in answer["steps"].items()}})
     # A complete run takes a quarter of an hour, so results are printed as they arrive.
@@ -142,7 +142,7 @@ def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
 
 
 def _of_processes(name: str, size: Size, *, part: bool = False) -> str:
-    """Prepare in one process, and measure in another one; what that says."""
+    """Prepare in one process and measure in another; returns the output of the second."""
     with tempfile.TemporaryDirectory(prefix="metering-scale-") as folder:
         for step in ("prepare", "run"):
             command = [sys.executable, "-m", "load_tests.scale", "--only", name, "--step", step]

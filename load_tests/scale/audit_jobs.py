@@ -1,4 +1,4 @@
-"""Reconciler, verification and close of a month, over a region that is computed."""
+"""Reconciler, verification and close of a month, over a computed region."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SPREAD = 7_919
 
 
 def prepare_files(region: Region, folder: Path) -> None:
-    """Write the files of an hour, and the totals beside them."""
+    """Write an hour's files, and their totals."""
     Templates(folder).write(region, rows=True, totals=True)
 
 
 def prepare_totals(region: Region, folder: Path) -> None:
-    """Write the totals beside the files of an hour, for a job that reads no rows."""
+    """Write the totals of an hour's files, for a job that reads no rows."""
     Templates(folder).write(region, rows=False, totals=True)
 
 
 def quick_pass(region: Region, folder: Path) -> Result:
-    """Compare what one run of the compactor has published: an hour, and late files of earlier days."""
+    """Compare the result of one compactor run: an hour, and late files of earlier days."""
     bench = Bench(region, folder)
     checker = bench.jobs.reconcile_tick.checker
     checker.keep(replace(WorkList(), runs={0: region.newest_run - 1}, scanned_s=bench.clock.now_ms() // 1_000))
@@ -50,7 +50,7 @@ def quick_pass(region: Region, folder: Path) -> Result:
 
 
 def quick_pass_of_usage(region: Region, folder: Path) -> Result:
-    """Compare the usage of all hours of a region, whose files were compared before."""
+    """Compare the usage of all hours of a region whose files were already compared."""
     bench = Bench(region, folder)
     checker = bench.jobs.reconcile_tick.checker
     now_s = bench.clock.now_ms() // 1_000
@@ -77,7 +77,7 @@ def scan(region: Region, folder: Path) -> Result:
 
 
 def scan_after_a_day(region: Region, folder: Path) -> Result:
-    """The same, while the numbers are held that batches of the day before have: a scan keeps those of a day."""
+    """The same, with one day of batches' numbers in memory: a scan keeps the numbers of a day."""
     numbers = {source_id(source): SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
     per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
     for sightings in numbers.values():
@@ -90,7 +90,7 @@ def scan_after_a_day(region: Region, folder: Path) -> Result:
 
 
 def verify(region: Region, folder: Path) -> Result:
-    """Prove all that has markers: each batch against its rows, each key against its usage."""
+    """Prove everything that has markers: each batch against its rows, each key against its usage."""
     bench = Bench(region, folder)
     verifier = Verifier(
         items=bench.items,
@@ -113,7 +113,7 @@ def verify(region: Region, folder: Path) -> Result:
 
 
 def close(region: Region, month: str, folder: Path) -> Result:
-    """Close a month that is placed and published."""
+    """Close a month whose commits are placed and published."""
     bench = Bench(region, folder, after_s=4 * DAY_S)
     closer = bench.jobs.closer
 

@@ -37,11 +37,11 @@ _FOREVER_MS = 10**12
 
 
 class WrongResultError(Exception):
-    """A job came to another result than the region has."""
+    """A job's result differs from the region's."""
 
 
 def expect(**facts: bool) -> None:
-    """Fail with the names of what is not so."""
+    """Fail with the names of the false facts."""
     wrong = [name for name, holds in facts.items() if not holds]
     if wrong:
         raise WrongResultError(", ".join(wrong))
@@ -52,8 +52,8 @@ class Step:
     """Cost of one step of a job.
 
     Attributes:
-        cpu_s: Processor time, without that of computing the region and of keeping the usage that a job updates.
-        sdk_s: Processor time that the SDK would take for its calls and items.
+        cpu_s: CPU time, without computing the region and storing the usage that a job updates.
+        sdk_s: CPU time that the SDK would take for its calls and items.
         waited_s: Time that it would wait for AWS.
         calls: Number of calls by name.
     """
@@ -65,13 +65,13 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """Time on one core, at the assumed latencies; nothing of it overlaps."""
+        """Time on one core, at the assumed latencies, without any overlap."""
         return self.cpu_s + self.sdk_s + self.waited_s
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """Steps of a job in a region of one size, and the most memory of its process."""
+    """Steps of a job in a region of one size, and its process's peak memory."""
 
     job: str
     accounts: int
@@ -85,10 +85,10 @@ class Bench:
 
     Args:
         region: The region.
-        folder: Of its templates, and for what jobs write.
+        folder: Folder of the templates, and of the job's written objects.
         staging: Commits in staging.
         kept: Staging objects that wait for the cleaner.
-        marker_days: Days of history that have markers.
+        marker_days: Number of history days that have markers.
         after_s: Time from the end of the region's history until now.
     """
 
@@ -121,7 +121,7 @@ class Bench:
 
     @property
     def jobs(self) -> LakeJobs:
-        """The production jobs, as a function has them."""
+        """The production jobs, as in a function."""
         return lake_jobs(self, self.metrics, threads=CALLS_AT_ONCE)
 
     def deadline(self) -> DeadlineAt:
@@ -145,7 +145,7 @@ class Bench:
         )
 
     def result(self, job: str, **steps: Step) -> Result:
-        """The steps with the most memory that this process has had, without the items that were written here."""
+        """The steps with this process's peak memory, without the items that were written here."""
         memory_mib = self._memory.most_mib(self.items.kept)
         return Result(
             job=job, accounts=self.region.accounts, share=self.region.share, steps=steps, memory_mib=memory_mib
@@ -157,7 +157,7 @@ class Bench:
         return measure([marker, usage], _booking(usage), usage)
 
     def _measure_computing(self) -> dict[str, float]:
-        """Seconds that it takes to compute an item, and to keep one that is updated."""
+        """Seconds to compute an item, and to store an updated item."""
         end_s = self.region.end_s - HOUR_S
         usage = self.items.usage_item(3, end_s)
 
@@ -182,7 +182,7 @@ class Bench:
 
 
 def _booking(usage: Item) -> Update:
-    """An update as the roll-up books two kinds of an account, by a run that is newer than any in the item."""
+    """An update as the roll-up books two kinds of an account, by a run newer than any in the item."""
     run = 10**9
     return Update(
         table=Table.USAGE,

@@ -1,4 +1,4 @@
-"""A closed month of a given size, made from its numbers: for the benchmark of its reports."""
+"""A closed month of a given size, computed from its numbers: for the benchmark of its reports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hour_usage(accounts: Sequence[str], hour_s: int, number: int, usage_types: i
 def freeze_month(
     region: RegionConnection, month: str, accounts: Sequence[str], *, hours: int, usage_types: int
 ) -> FrozenMonth:
-    """Freeze a month as a close does after its checks, and mark it closed. Its lake files are names only."""
+    """Freeze a month as a close does after its checks, and mark it closed. Its lake files exist only as names."""
     first_s, _ = month_bounds_s(month)
     freezer = MonthFreezer(
         objects=region.objects,

@@ -1,4 +1,4 @@
-"""Both tables of a region that is computed. Only the writes of a job are kept."""
+"""Both tables of a computed region. Only a job's writes are stored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OURS = partitions.BATCH + "s-"
 
 
 def batch_id(hour_s: int, round_: int, block: int) -> str:
-    """Id of a batch. All ids have one length, so that the file of one hour can be patched into that of another."""
+    """Id of a batch. All ids have the same length, so that an hour's file can be patched into that of another hour."""
     return f"s-{hour_s // HOUR_S:08d}-{round_:02d}-{block:08d}"
 
 
@@ -55,10 +55,10 @@ class ComputedItems:
     """`ItemStore` of a region.
 
     Args:
-        region: Says what is in the tables.
+        region: Computes the content of the tables.
         meter: Counts the calls.
         staging: Commits that are not compacted yet.
-        marker_days: Days of history that have markers.
+        marker_days: Number of history days that have markers.
     """
 
     def __init__(self, region: Region, meter: Meter, *, staging: Staging | None = None, marker_days: int = 50) -> None:
@@ -102,7 +102,7 @@ class ComputedItems:
         return self._paged("scan", self._everything(table, part, parts))
 
     def peek(self, table: Table, key: Key) -> Item | None:
-        """An item, without a call."""
+        """Return an item without counting a call."""
         with self._lock:
             if (table, key) in self.kept.touched:
                 return self.kept.written.peek(table, key)
@@ -110,7 +110,7 @@ class ComputedItems:
         return item if known else next(self._computed(table, key.pk, key.sk, key.sk + "\0", descending=False), None)
 
     def _staged(self, key: Key) -> tuple[bool, Item | None]:
-        """An item of a staged commit, looked up by its key: whether it is known here, and the item."""
+        """An item of a staged commit by its key: whether the commit is known, and the item."""
         staging, sort, name = self._staging, *_parted(key.pk)
         if staging is None:
             return False, None
@@ -174,7 +174,7 @@ class ComputedItems:
         return merge(written, rest, key=lambda item: str(item["sk"]), reverse=descending)
 
     def _paged(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; each megabyte is a page."""
+        """The items in pages of a megabyte."""
         pages, size, count = 0, 0, 0
         for item in items:
             yield item
@@ -187,7 +187,7 @@ class ComputedItems:
             self._meter.call(name, size_bytes=size, items=count)
 
     def _size(self, item: Item) -> int:
-        """Size of an item: that of the first one of its kind."""
+        """Size of an item: the size of the first item of its kind."""
         sort = str(item["pk"])[:2] + str(item["sk"])[:1]
         size = self._sizes.get(sort)
         if size is None:
@@ -223,11 +223,11 @@ class ComputedItems:
 
     @property
     def _scanned_s(self) -> int:
-        """When everything was scanned the last time: a day before the end."""
+        """Time of the last full scan: a day before the end."""
         return max(self._region.end_s - DAY_S, self._region.begin_s)
 
     def _notes(self, pk: str) -> Iterator[Item]:
-        """Each source as that scan left it, without a gap, and their figures."""
+        """Each source's state after that scan, without gaps, and its figures."""
         if pk == SOURCES_KEY.pk:
             yield SourceFigures(scanned_ms=self._scanned_s * 1_000).to_item()
         if pk != SOURCE_PK:
@@ -364,7 +364,7 @@ class ComputedItems:
                 yield self.usage_item(account, hour_s)
 
     def _all_ledger(self, part: int, parts: int) -> Iterator[Item]:
-        """Published hours, and markers; what else there is does not grow with the history."""
+        """Published hours and markers; all other items do not grow with the history."""
         region = self._region
         for hour_s in range(region.begin_s + part * HOUR_S, region.end_s, parts * HOUR_S):
             yield from self._hour(hour_s)

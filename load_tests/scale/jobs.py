@@ -1,4 +1,4 @@
-"""The jobs, and what each does in a day at its own size."""
+"""The jobs, and each job's daily work at its own scale."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ROLLUP_RUN_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Size of a region: its accounts, and the hours of its history."""
+    """Size of a region: its number of accounts, and its hours of history."""
 
     accounts: int
     hours: int
@@ -60,14 +60,14 @@ GATE_HOURS = Size(TARGET_ACCOUNTS // 1_000, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The part of a job whose memory grows with its region, measured by itself.
+    """The part of a job whose memory grows with its region, measured separately.
 
     Attributes:
         says: What it is.
         prepare, run: As of a job.
-        sizes: Of the regions that it is measured in.
-        besides_mib: What else the job holds then, however large the region. None: what it held in the largest region
-            that it was measured in as a whole, where all else of it was at its own limit.
+        sizes: Sizes of the regions that it is measured in.
+        besides_mib: Memory of the rest of the job, which is independent of the region's size. None means the whole
+            job's memory in the largest measured region, where everything else was at its own limit.
     """
 
     says: str
@@ -82,14 +82,14 @@ class Job:
     """A job of the service.
 
     Attributes:
-        prepare: Writes the templates of the region's files, in a process that is not measured.
+        prepare: Writes the templates of the region's files, in a separate, unmeasured process.
         run: Measures the steps of the job in a region.
-        a_day: Times that each step is done in a day, or in a `within_s`.
-        within_s: The time that all of them may take.
+        a_day: Number of times that each step runs in a day, or within `within_s`.
+        within_s: Time limit for all of them together.
         says: What that time is.
         memory_mb: Memory of its function; None for a command, which has a whole core.
-        sizes: Of the regions that it is measured in, the smaller ones first; at least two.
-        part: What of it takes more memory in a larger region; None if that is measured with the whole.
+        sizes: Sizes of the measured regions, smaller ones first; at least two.
+        part: The part that takes more memory in a larger region; None if it is measured with the whole.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Job:
 
 
 def _recent(size: Size) -> Region:
-    """A region with the history of a size, until some hours before the end of a month."""
+    """A region with the history of a size, ending some hours before the end of a month."""
     return Region(size.accounts, _END_S - size.hours * HOUR_S, _END_S - 10 * HOUR_S)
 
 
@@ -139,7 +139,7 @@ def _compactor(size: Size, folder: Path) -> Result:
 
 
 def _list_pending(size: Size, folder: Path) -> Result:
-    """List what is pending; nothing is due."""
+    """List pending rows, of which none are due."""
     staging = _hour_staged(Size(size.accounts, _HISTORY_HOURS))
     bench = Bench(staging.region, folder, staging=staging)
     nothing_due = replace(bench.jobs.policy, wait_today_s=DAY_S, wait_older_s=DAY_S, file_rows=1 << 60)

@@ -1,4 +1,4 @@
-"""Memory of a job: that of the process, without what the measurement itself keeps of what the job has written."""
+"""Memory of a job: its process's memory, without what the measurement itself holds of the job's writes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Kept:
     """Items and objects that a job has written.
 
     Attributes:
-        written: Items as they are now.
-        touched: Keys of all that was ever written or deleted; what else there is, is computed.
+        written: Items in their current state.
+        touched: Keys of all items ever written or deleted; all other items are computed.
         partitions: The same by partition.
     """
 
@@ -41,12 +41,12 @@ class Kept:
 class MemoryWatch:
     """Samples the memory of this process while a job works.
 
-    A job's store here is a dictionary of all that it wrote, which grows and never shrinks; in production it is a table.
-    Each sample remembers how many items there were, so that their size, which is measured at the end, can be taken out
-    of the sample. Without `/proc`, only the most memory of the process is known, and nothing is taken out.
+    A job's store here is a dictionary of its writes, which only grows; in production it is a table. Each sample records
+    the number of items, so that their size, measured at the end, can be subtracted from it. Without `/proc`, only the
+    process's peak memory is known, and nothing is subtracted.
 
     Args:
-        count: Number of items that are kept just now.
+        count: Number of items currently stored.
         resident: Current memory of the process, in bytes; 0 if unknown.
     """
 
@@ -60,7 +60,7 @@ class MemoryWatch:
         self._thread.start()
 
     def most_mib(self, held: object) -> int:
-        """End; most memory without the items that were kept by then, in MiB.
+        """Stop; peak memory without the items stored at that time, in MiB.
 
         Args:
             held: What keeps the items.
@@ -85,7 +85,7 @@ def _resident() -> int:
 
 
 def deep_bytes(held: object) -> int:
-    """Bytes of an object and of all that only it leads to; types, modules and functions are left out."""
+    """Bytes of an object and of everything that only it references, except types, modules and functions."""
     seen: set[int] = set()
     waiting, total = [held], 0
     while waiting:

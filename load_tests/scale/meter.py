@@ -16,7 +16,7 @@ _POOL = "at-once-"
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Latency of a call, and of each further megabyte of its answer; assumed, as `scale.py` of the design has them."""
+    """Latency of a call, and of each further megabyte of its response; assumed, as in `scale.py` of the design."""
 
     ms: float
     megabyte_ms: float = 0.0
@@ -41,7 +41,7 @@ WAITS = {
 
 
 def name_pools() -> None:
-    """Make the threads of every pool say how many they are, so that waiting side by side is divided by it."""
+    """Put each pool's number of threads into their names, so that parallel waiting is divided by it."""
     original = ThreadPoolExecutor.__init__
 
     def named(self: ThreadPoolExecutor, max_workers: int | None = None, *args: Any, **others: Any) -> None:
@@ -52,7 +52,7 @@ def name_pools() -> None:
 
 
 class Meter:
-    """Calls of one measurement. It is shared by threads."""
+    """Calls of one measurement. Threads share one instance."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -62,7 +62,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def call(self, name: str, *, size_bytes: int = 0, items: int = 0, calls: int = 1) -> None:
-        """Note a call, or a page of one."""
+        """Record a call, or a page of one."""
         wait = WAITS[name]
         at_once = _threads_at_once()
         waited_ms = (wait.ms * calls + wait.megabyte_ms * size_bytes / 1e6) / at_once
@@ -73,7 +73,7 @@ class Meter:
             self.waited_ms += waited_ms
 
     def measured(self, work: Callable[[], object]) -> tuple[Counter[str], float]:
-        """Calls and seconds of waiting of some work."""
+        """Calls of some work, and its seconds of waiting."""
         calls, waited_ms = Counter(self.calls), self.waited_ms
         work()
         return self.calls - calls, (self.waited_ms - waited_ms) / 1_000

@@ -1,4 +1,4 @@
-"""The bucket of a region that is computed: files come from templates, and what a job writes goes to a folder."""
+"""The bucket of a computed region: files come from templates, and a job's writes go to a folder."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class ComputedObjects:
     """`ObjectStore` of a region.
 
     Args:
-        region: Says which files there are.
+        region: Computes which files exist.
         meter: Counts the calls.
         templates: Their contents.
-        written: Folder for what jobs put.
+        written: Folder for the job's objects.
         staging: Commits that are not compacted yet.
-        kept: Staging objects of commits that a run has taken, and that are not cleaned yet: listed, never read.
+        kept: Staging objects of commits that a run has taken and the cleaner has not cleaned yet: listed, never read.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ComputedObjects:
         return MemoryRanges(len(body), read, end=known)
 
     def _ranged(self, first: int, size: int, *, end: int) -> None:
-        """Note a range; what lies in the end was read with it."""
+        """Record a range request; data in the end of the object was read with it."""
         if first < end:
             self._meter.call("s3.get", size_bytes=size, items=1)
 
@@ -165,7 +165,7 @@ class ComputedObjects:
         return self._templates.rows(*place) if key.startswith(LAKE_PREFIX) else self._templates.totals(*place)
 
     def _place(self, key: str) -> tuple[int, int, int] | None:
-        """Hour, days of lateness and number of a file of the region."""
+        """Hour, days of lateness and number of a region's file."""
         lake_key = LAKE_PREFIX + key.removeprefix(SUMMARIES_PREFIX).removeprefix(LAKE_PREFIX)
         hour_s = hour_of_lake_key(lake_key)
         if hour_s is None or not self._region.begin_s <= hour_s < self._region.end_s:

@@ -1,4 +1,4 @@
-"""From measurements at some sizes to the multiple of the target at which a job has no time left."""
+"""Projects measurements at some sizes to the multiple of the target at which a job runs out of time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Projection:
         measured_s: Seconds at each size.
         target_s: Seconds at the target.
         multiple: Multiple of the target at which the time is used up.
-        slope: Exponent of the growth between the last two sizes; 1 is in proportion, 0 does not grow.
-        memory_mib: Most memory at each size, and then of its part.
+        slope: Exponent of the growth between the last two sizes; 1 is proportional, 0 is constant.
+        memory_mib: Peak memory at each size, and then of its part.
         memory_at_needed_mib: Memory at three times the target; measured if that is one of the sizes.
     """
 
@@ -48,7 +48,7 @@ class Projection:
 
     @property
     def problems(self) -> list[str]:
-        """Why the job does not hold; empty if it does."""
+        """Reasons why the job does not hold; empty if it does."""
         found = []
         if self.multiple < NEEDED:
             found.append(f"{self.job.name}: only {self.multiple:.1f} times the target ({self.job.says})")
@@ -60,7 +60,7 @@ class Projection:
 
 
 def seconds(job: Job, result: Result) -> float:
-    """Time of all steps of a job, on the processor of its function."""
+    """Time of all steps of a job, on its function's CPU."""
     core = 1.0 if job.memory_mb is None else min(1.0, job.memory_mb / _CORE_MB)
     return sum(
         times * ((result.steps[name].cpu_s + result.steps[name].sdk_s) / core + result.steps[name].waited_s)
@@ -69,15 +69,15 @@ def seconds(job: Job, result: Result) -> float:
 
 
 def project(job: Job, *results: Result, part: Sequence[Result] = ()) -> Projection:
-    """A straight line through the last two of the measurements, which are in the order of their sizes.
+    """Fit a straight line through the last two measurements, which are ordered by size.
 
-    What a job needs until a limit of its own is reached (threads, rows of a file, commits of a run) grows before it and
-    not after it, so a size below the limit says nothing of what lies beyond.
+    Resources with a limit of their own (threads, rows of a file, commits of a run) grow only up to that limit, so a
+    size below the limit says nothing about larger sizes.
 
     Args:
         job: The job.
         results: Of its sizes.
-        part: Of its part: memory is projected from these, and what the job holds besides is added.
+        part: Measurements of its part: memory is projected from these, and the job's other memory is added.
     """
     *_, small, large = results
     low_s, high_s = seconds(job, small), seconds(job, large)
@@ -105,9 +105,9 @@ def _memory_at_needed(job: Job, results: Sequence[Result], part: Sequence[Result
 
 
 def _grown(largest: Result, line: Sequence[Result]) -> int:
-    """Memory at three times the target, grown from that of a region by the line through the last two of some others.
+    """Memory at three times the target: a region's, extrapolated by the line through two other measurements.
 
-    It is the measured one, if the region is as large.
+    If the region is that large, the measured memory is used.
     """
     *_, small, large = line
     each_mib = max(0.0, (large.memory_mib - small.memory_mib) / (large.share - small.share))
@@ -121,7 +121,7 @@ HEADER = (
 
 
 def line(found: Projection) -> str:
-    """A line of the table."""
+    """One line of the table."""
     job = found.job
     sizes = _listed([_share(size.accounts / TARGET_ACCOUNTS) for size in job.sizes])
     if job.part is not None:

@@ -1,8 +1,8 @@
-"""A region of any size that follows from its numbers: every figure of every item and file is computed, never held.
+"""A region of any size, computed from its numbers: every figure of every item and file is computed, never stored.
 
-In each hour every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
-kind of five accounts. One of forty-eight is late (more in the smallest regions), by whole days, so that figures of past
-hours follow from the time that has passed.
+In each hour, every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
+kind for five accounts. One in forty-eight batches is late (more in the smallest regions), by whole days, so that totals
+of past hours depend on the time that has passed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _FILES = [count for count in range(1, ROUNDS + 1) if ROUNDS % count == 0]
 
 
 def account_id(account: int) -> str:
-    """Id of an account, by its number; ids are in the order of the numbers."""
+    """Id of an account by its number; ids sort in the order of the numbers."""
     return f"{100_000_000_000 + account:012d}"
 
 
 def kind(number: int) -> UsageKind:
-    """A kind of usage, by its number in the dictionary of every account."""
+    """A usage kind, by its number in every account's dictionary."""
     return UsageKind(
         UsageType(f"USW2-Type{number:02d}-Out-Bytes"),
         Service(("AmazonEC2", "AmazonS3")[number % 2]),
@@ -59,7 +59,7 @@ class Region:
     Attributes:
         accounts: A multiple of ten.
         begin_s: Its first hour.
-        end_s: The hour after the last one that has usage. What is late by less than the time since then is there.
+        end_s: The hour after the last hour with usage. Usage late by less than the time since then is there.
     """
 
     accounts: int
@@ -74,7 +74,7 @@ class Region:
 
     @property
     def share(self) -> float:
-        """Its size as a share of the target."""
+        """Size as a share of the target."""
         return self.batches_an_hour * 24 / TARGET_BATCHES_A_DAY
 
     @cached_property
@@ -92,10 +92,10 @@ class Region:
 
     @cached_property
     def late_every(self) -> int:
-        """One batch of so many in the last round is late: as few as need be that an hour has a file for each day.
+        """One in this many batches of the last round is late: the fewest for which an hour has a file for each day.
 
-        An hour of the target has one for each. A small region with fewer would make the straight line of its waiting
-        too steep.
+        At the target, an hour has a file for each day. With fewer files, a small region would make the line of its
+        waiting time too steep.
         """
         return max(1, min(_LATE_EVERY, self.blocks // LATE_DAYS))
 
@@ -114,7 +114,7 @@ class Region:
         return Total(sum(RECORDS_OF_A_KIND * self.record_bytes(*key) for key in self.keys(block)), RECORDS)
 
     def late_days(self, round_: int, block: int) -> int:
-        """Days by which a batch is late; 0 if it is not."""
+        """Days by which a batch is late; 0 if it is on time."""
         if round_ != _LATE_ROUND or block % self.late_every:
             return 0
         return 1 + block // self.late_every % LATE_DAYS
@@ -124,11 +124,11 @@ class Region:
         return hour_s + days * DAY_S < self.end_s
 
     def days_there(self, hour_s: int) -> int:
-        """Days of lateness that have come for an hour."""
+        """Days of lateness that have arrived for an hour."""
         return min(LATE_DAYS, (self.end_s - 1 - hour_s) // DAY_S)
 
     def rounds_of(self, account: int, number: int, days_there: int) -> int:
-        """Batches that a kind of an account has in an hour."""
+        """Number of batches that contain an account's kind in an hour."""
         block = (account * KINDS + number) % self.blocks
         return ROUNDS - (self.late_days(_LATE_ROUND, block) > days_there)
 
@@ -139,7 +139,7 @@ class Region:
 
     @cached_property
     def late_blocks(self) -> dict[int, tuple[int, ...]]:
-        """Blocks of the late batches of an hour, by days."""
+        """Blocks of an hour's late batches, by days."""
         found: dict[int, list[int]] = {days: [] for days in range(1, LATE_DAYS + 1)}
         for block in range(0, self.blocks, self.late_every):
             found[self.late_days(_LATE_ROUND, block)].append(block)
@@ -147,21 +147,21 @@ class Region:
 
     @cached_property
     def files(self) -> int:
-        """Files of an hour with what is not late: as few as need be that none is larger than a full one."""
+        """Number of an hour's files with rows on time: the fewest of which none exceeds a full file."""
         rows = self.blocks * RECORDS
         return next(count for count in _FILES if ROUNDS // count * rows <= _FULL_ROWS or count == ROUNDS)
 
     def files_of(self, days: int) -> int:
-        """Files of an hour with what is late by so many days; 0: with all that is not late."""
+        """Number of an hour's files with rows that are this many days late; 0 for all rows on time."""
         return 1 if days else self.files
 
     def rounds_in(self, days: int, number: int) -> range:
-        """Rounds whose batches are in a file, if they are late by so many days."""
+        """Rounds whose batches are in a file, if they are this many days late."""
         a_file = ROUNDS // self.files_of(days)
         return range(number * a_file, (number + 1) * a_file)
 
     def file_total(self, days: int, number: int | None = None) -> Total:
-        """Total of a file of an hour with what is late by so many days; None: of all of these."""
+        """Total of an hour's file with rows that are this many days late; None for all of these files."""
         total = self._file_totals[days]
         if number is None or days:
             return total
@@ -173,7 +173,7 @@ class Region:
 
     @cached_property
     def _round_total(self) -> Total:
-        """Total of a round with what is late. Each published file asks for it."""
+        """Total of a round, including late rows. Each published file uses it."""
         return sum_totals(map(self.batch_total, range(self.blocks)))
 
     @cached_property
@@ -188,7 +188,7 @@ class Region:
         return sum_totals(self.file_total(days) for days in range(self.days_there(hour_s) + 1))
 
     def file_days(self, hour_s: int) -> list[int]:
-        """Days of lateness that an hour has files for."""
+        """Days of lateness for which an hour has files."""
         return [days for days in range(self.days_there(hour_s) + 1) if self.file_total(days) != ZERO]
 
     # The run of an hour compacts that hour, and late rows for the same hour of earlier days.

@@ -1,4 +1,4 @@
-"""An account's report of a closed month beside that of an open one, in a region of the target's accounts."""
+"""An account's report of a closed month compared with an open one, in a region of the target's accounts."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class Reports:
 
     @property
     def times(self) -> float:
-        """How many times as long the closed month takes."""
+        """Ratio of the closed month's time to the open month's."""
         return self.closed_ms / self.open_ms
 
 
 def region_of(accounts: int) -> Region:
-    """A region with so many accounts, in its open month."""
+    """A region with this many accounts, in its open month."""
     return Region(accounts, *month_bounds_s(OPEN))
 
 
 def prepare(accounts: int, folder: Path) -> None:
-    """Write the objects of a closed month, as a close makes them."""
+    """Write the objects of a closed month, as a close writes them."""
     region = region_of(accounts)
     first_s, end_s = month_bounds_s(CLOSED)
     hours = range(first_s, end_s, HOUR_S)
@@ -121,7 +121,7 @@ def _hour(region: Region, hour_s: int) -> FrozenHour:
 
 
 def _write(region: Region, path: Path, hours: range, *, rounds: int, group_rows: int) -> None:
-    """All rows of some hours (or days), by account, kind and hour, in the row groups that a close writes."""
+    """All rows of some hours (or days), sorted by account, kind and hour, in row groups like a close's."""
     with usage_writer(path) as writer:
         for group in account_groups(_accounts(region, hours, rounds), group_rows):
             writer.write_table(group, row_group_size=group_rows)
@@ -129,7 +129,7 @@ def _write(region: Region, path: Path, hours: range, *, rounds: int, group_rows:
 
 
 def _accounts(region: Region, hours: range, rounds: int) -> Iterator[pa.Table]:
-    """Rows of one account after the other."""
+    """Rows account by account."""
     count = len(hours)
     numbers = [number for number in range(KINDS) for _ in hours]
     every_kind = [kind(number) for number in range(KINDS)]

@@ -1,6 +1,6 @@
-"""Processor time that the SDK takes for calls and items: measured with the production adapters and no network.
+"""CPU time that the SDK takes for calls and items: measured with the production adapters and no network.
 
-A job over a computed region makes no call to AWS, so this is added to its own processor time. Sockets are not in it.
+A job over a computed region makes no call to AWS, so this is added to its own CPU time. It does not include sockets.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _KEYS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdkCosts:
-    """Microseconds of a call, and of each item of its answer."""
+    """Microseconds per call, and per item of its response."""
 
     call_us: Mapping[str, float]
     item_us: Mapping[str, float]
 
     def seconds(self, calls: Counter[str], items: Counter[str]) -> float:
-        """Processor time of some calls with so many items together."""
+        """CPU time of some calls that return this many items in total."""
         of_calls = sum(self.call_us.get(name, 0.0) * count for name, count in calls.items())
         of_items = sum(self.item_us.get(name, 0.0) * count for name, count in items.items())
         return (of_calls + of_items) / 1e6
@@ -99,7 +99,7 @@ def _of_s3(per_item: dict[str, float]) -> dict[str, float]:
 
 
 def _us(work: Callable[[], object], *, repeats: int = _REPEATS) -> float:
-    """Microseconds of processor time: the least of some rounds, for other work can only slow one down."""
+    """Microseconds of CPU time: the minimum of several rounds, because other load can only slow one down."""
     work()
     best = float("inf")
     for _ in range(5):
@@ -131,7 +131,7 @@ def _client(service: str, body: bytes) -> Any:
 
 
 class _Raw:
-    """An answer of the network."""
+    """An HTTP response without a network."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

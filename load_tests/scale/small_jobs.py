@@ -1,4 +1,4 @@
-"""Watch and canary over a region that is computed."""
+"""Watch and canary over a computed region."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NoGauges:
 
 
 def fill_notes(bench: Bench) -> None:
-    """Write what other jobs and bad producers leave for the watch to read."""
+    """Write the notes that other jobs and bad producers leave for the watch."""
     now_s = bench.clock.now_ms() // 1_000
     for number in range(_NOTES):
         item = conflict_seen_item(f"{number:032d}", "0" * 64, now_s - number)
@@ -60,7 +60,7 @@ def fill_notes(bench: Bench) -> None:
 
 
 def freshness_of(bench: Bench) -> Freshness:
-    """Up to when the reports of a region are complete; its queue is not empty."""
+    """Time up to which a region's reports are complete; its queue is not empty."""
     ingest = MemoryQueue(bench.clock)
     ingest.send_many(["{}"])
     return Freshness(
@@ -94,7 +94,7 @@ def watch_of(bench: Bench) -> Watch:
 
 
 def canary_of(bench: Bench) -> Canary:
-    """The canary of a region, with the runs of the last two hours and what became of their batches."""
+    """The canary of a region, with the runs of the last two hours and the outcome of their batches."""
     now_s = bench.clock.now_ms() // 1_000
     for run in _canary_runs(now_s):
         bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
@@ -139,7 +139,7 @@ def canary_of(bench: Bench) -> Canary:
 
 
 def _canary_runs(now_s: int) -> list[CanaryRun]:
-    """Good runs of the last two hours; their pointers are cleaned, so each look reads the files of its hour."""
+    """Successful runs of the last two hours; their pointers are cleaned, so each look reads its hour's files."""
     slots = [slot_of(now_s - ago_s) for ago_s in range(_CANARY_EVERY_S, 2 * HOUR_S, _CANARY_EVERY_S)]
     return [
         CanaryRun(slot_s=slot_s, sent_s=slot_s, verdict=CanaryVerdict.GOOD, settled_s=slot_s + MINUTE_S)

@@ -1,4 +1,4 @@
-"""Commits of one hour that are in staging: waiting for the roll-up, or pending for the compactor."""
+"""Commits of one hour in staging: waiting for the roll-up, or pending for the compactor."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Staging:
     """Commits of the hour after a region's last one, each with a late batch of an older hour.
 
     Attributes:
-        commits: How many there are, at most those of an hour.
+        commits: Number of commits, at most those of an hour.
         waiting: Whether they wait for the roll-up; if not, they are placed and pending.
-        undue: Further pending commits, of which only the late pair is left, and not due.
+        undue: Further pending commits, each with only the late pair left, and not due.
     """
 
     region: Region
@@ -44,7 +44,7 @@ class Staging:
 
     @property
     def groups(self) -> int:
-        """Commits of a round. Objects of other rounds have the same accounts."""
+        """Commits of a round. Objects of different rounds have the same accounts."""
         return self.region.blocks // COMMIT_BATCHES
 
     @cached_property

@@ -1,7 +1,7 @@
-"""Files of a region: those of one hour are written once, and become those of every other hour by changing a few bytes.
+"""Files of a region: those of one hour are written once, and become any other hour's by changing a few bytes.
 
-The hour of a file is in its times and in the ids of its batches. These columns are not compressed, so an hour is
-replaced by another of the same length.
+A file contains its hour in its times and in its batch ids. These columns are uncompressed, so one hour's bytes can
+replace another's of the same length.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Templates:
         return (self._folder / f"staging-{group}.parquet").read_bytes()
 
     def rows(self, hour_s: int, days: int, number: int) -> bytes:
-        """Lake file of an hour with rows that are late by this many days."""
+        """Lake file of an hour with rows that are this many days late."""
         return _of_hour(self._name("rows", days, number).read_bytes(), hour_s)
 
     def totals(self, hour_s: int, days: int, number: int) -> bytes:
@@ -98,14 +98,14 @@ class Templates:
         return _of_hour(self._name("totals", days, number).read_bytes(), hour_s)
 
     def open_rows(self, hour_s: int, days: int, number: int, *, read: Callable[[int, int], None]) -> Ranges:
-        """The same as a stream that holds nothing; `read` is told of each range, its first byte and its size."""
+        """The same as a stream without stored content; `read` is called with each range's first byte and size."""
         return _Patched(self._name("rows", days, number), self._places(days, number), _marks(hour_s), read)
 
     def size_bytes(self, days: int, number: int) -> int:
         return self._name("rows", days, number).stat().st_size
 
     def _places(self, days: int, number: int) -> list[array[int]]:
-        """Places in a template that name its hour."""
+        """Positions in a template that identify its hour."""
         known = self._found
         if known is not None and known[0] == (days, number):
             return known[1]
@@ -167,7 +167,7 @@ def _of_hour(body: bytes, hour_s: int) -> bytes:
 
 
 def _marks(hour_s: int) -> tuple[bytes, bytes]:
-    """Bytes of a file that name its hour."""
+    """Bytes of a file that identify its hour."""
     return (hour_s * SECOND_US).to_bytes(8, "little"), batch_id(hour_s, 0, 0)[:11].encode()
 
 
@@ -181,7 +181,7 @@ def _places_of(mark: bytes, body: bytes) -> array[int]:
 
 
 class FileRanges(Ranges):
-    """A file, of which nothing is held; `read` is told of each range, its first byte and its size."""
+    """A file whose content is not kept; `read` is called with each range's first byte and size."""
 
     def __init__(self, path: Path, *, read: Callable[[int, int], None]) -> None:
         super().__init__(path.stat().st_size)
@@ -205,7 +205,7 @@ class FileRanges(Ranges):
 
 
 class _Patched(FileRanges):
-    """A template that is read as the file of another hour."""
+    """A template that is read as another hour's file."""
 
     def __init__(
         self, path: Path, places: list[array[int]], marks: tuple[bytes, bytes], read: Callable[[int, int], None]
@@ -223,7 +223,7 @@ class _Patched(FileRanges):
 
 
 def _parts(region: Region, days: int, file: int) -> Iterator[_Part]:
-    """Parts of batches of a file that come so many days late, in the order of accounts and kinds."""
+    """Parts of a file's batches that are this many days late, in the order of accounts and kinds."""
     for account in range(region.accounts):
         for number in range(KINDS):
             block = (account * KINDS + number) % region.blocks
@@ -266,7 +266,7 @@ def _columns(region: Region, parts: list[_Part], hour_s: int) -> dict[str, pa.Ar
 
 
 def _dictionary(index: array[int], values: list[str]) -> pa.Array:
-    """Only the values that are used: a file has no others in its dictionaries."""
+    """Only the used values: a file's dictionaries contain no others."""
     used = sorted(set(index))
     places = dict(zip(used, range(len(used)), strict=True))
     indices = pa.array([places[value] for value in index], pa.int32())

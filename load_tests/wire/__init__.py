@@ -1,1 +1,1 @@
-"""Requests to the services of an emulator, counted in the emulator by AWS's billing rules."""
+"""Requests to an emulator's services, counted inside the emulator by AWS's billing rules."""

@@ -1,7 +1,7 @@
 """Write units, calls and USD a day of everything, counted inside an emulator, at AWS's size of an invocation.
 
-Each load runs in tables of its own: workers, a roll-up each 15 seconds of the target load, and at the end the
-compaction and cleaning of all of it. A run counts only if usage, rows and markers are equal at its end.
+Each load has its own tables: workers, a roll-up per 15 seconds of the target load, and finally compaction and cleaning
+of everything. A run is valid only if usage, rows and markers are equal at its end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCHES = 8 * RUN_BATCHES
 
 
 def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
-    """Run one load to its end."""
+    """Complete one load."""
     region = WireRegion(clients_of(endpoint))
     shipments = load.shipments(batches, now_s=region.clock.now_ms() // 1_000)
     begin = counts.read(region.clients)
@@ -77,7 +77,7 @@ def run(load: Load, batches: int, endpoint: str, counts: WireCounts) -> WireRun:
 
 
 def print_units(runs: Sequence[WireRun]) -> None:
-    """Print write units a batch, and the kinds in use."""
+    """Print write units per batch, and the kinds in use."""
     print(
         f"\nwrite units a batch, counted in the emulator: {MESSAGES} messages an invocation, a roll-up each "
         f"{RUN_BATCHES:,} batches (15 s at 12 million a day)"
@@ -127,13 +127,13 @@ def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
 
 
 def _of_kinds(kinds: int, accounts: int) -> tuple[Load, ...]:
-    """The load of 16 keys over some accounts, and in a region of so many kinds."""
+    """The load of 16 keys over some accounts, and in a region of this many kinds."""
     load = replace(LOADS[2], accounts=accounts)
     return load, replace(load, kinds=kinds)
 
 
 def report(batches: int, *, kinds: int = 0, accounts: int = LOADS[2].accounts) -> list[str]:
-    """Measure and print all loads; returns the bars that were missed. With `kinds`, those of `_of_kinds`."""
+    """Measure and print all loads; returns the missed limits. With `kinds`, the loads are those of `_of_kinds`."""
     runs = measured(_of_kinds(kinds, accounts) if kinds else LOADS, batches)
     print_units(runs)
     print_day(runs)
@@ -141,7 +141,7 @@ def report(batches: int, *, kinds: int = 0, accounts: int = LOADS[2].accounts) -
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure all loads. Returns 0 only if every bar holds."""
+    """Measure all loads. Returns 0 only if every limit holds."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.wire.as_on_aws", description=__doc__)
     parser.add_argument("--batches", type=int, default=BATCHES)
     parser.add_argument("--kinds", type=int, default=0, help="16 keys only, and again in a region of so many kinds")

@@ -1,4 +1,4 @@
-"""Reads what an emulator counted."""
+"""Reads an emulator's counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SETTLE_S = 0.5
 
 @contextmanager
 def counting_emulator(path: Path) -> Iterator[WireCounts]:
-    """Make an emulator that is started in this block count its requests.
+    """Make an emulator that is started within this block count its requests.
 
     Args:
         path: File of the counts.
@@ -56,7 +56,7 @@ class WireCounts:
 
 
 class Sums(dict[str, float]):
-    """Sums by name. They can be added and subtracted; what is zero is left out."""
+    """Sums by name. They can be added and subtracted; zeros are left out."""
 
     def __add__(self, other: Mapping[str, float]) -> Sums:
         return self._with(other, 1)

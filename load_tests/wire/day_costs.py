@@ -1,8 +1,8 @@
-"""Costs of a day of 12 million batches at list prices, jobs and storage included.
+"""Costs of a day of 12 million batches at list prices, including jobs and storage.
 
-Calls, units, bytes and processor time are those of a counted run. What a run of minutes cannot show is estimated, and
-marked so: the waits of a function for its calls, what is stored after months, and jobs that walk over what is stored.
-What those jobs take is from docs/scale.md, whose region has 10,000 accounts; with fewer it is rather less.
+Calls, units, bytes and CPU time come from a counted run. A run of minutes cannot show everything, so some costs are
+estimated, and marked as such: a function's waiting for its calls, the storage after months, and jobs that scan the
+stored data. Those jobs' times are from docs/scale.md, with 10,000 accounts; with fewer they are rather less.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def day_costs(run: WireRun) -> dict[str, float]:
 
 
 def _requests(run: WireRun) -> float:
-    """SQS requests a batch: sent, received and deleted by ten; a request of messages is billed for each 64 KiB."""
+    """SQS requests per batch: sent, received and deleted in tens; a request is billed for each 64 KiB of messages."""
     by_ten = 1 / _SQS_BATCH
     return 2 * max(run.body_bytes / run.batches / _SQS_CHUNK_BYTES, by_ten) + by_ten
 
@@ -113,7 +113,7 @@ def _jobs_usd(run: WireRun) -> float:
 
 
 def _stored_gb(run: WireRun) -> float:
-    """Both tables once they have the size that they keep: markers and commits of their lives, usage of a year."""
+    """Both tables at their stationary size: markers and commits of their lifetime, and usage of a year."""
     days = TARGET_BATCHES_PER_DAY / run.batches
     life_days = POLICY.marker_life_s / DAY_S
     lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in (partitions.BATCH, partitions.COMMIT))
@@ -139,7 +139,7 @@ def _reconciler_usd(run: WireRun) -> float:
 
 
 def _quick_pass_markers_usd(run: WireRun) -> float:
-    """Each published file is read once, against the markers of its batches: one strongly consistent read a batch."""
+    """Each published file is read once, against its batches' markers: one strongly consistent read per batch."""
     item_bytes = run.stored.bytes.get(partitions.BATCH, 0) / max(run.stored.items.get(partitions.BATCH, 1), 1)
     return TARGET_BATCHES_PER_DAY * math.ceil(item_bytes / _READ_UNIT_BYTES) * _READ
 
@@ -166,7 +166,7 @@ def _biller_usd() -> float:
 
 
 def _runs_usd(every_min: int, run_s: float, calls: tuple[int, int]) -> float:
-    """A day of a job with the memory of the small ones; `calls` are the writes and the reads of a run."""
+    """Daily cost of a small job; `calls` are the writes and the reads of a run."""
     writes, reads = calls
     return _runs_a_day(every_min) * (_lambda_usd(run_s, _PROD.small_job_memory_mb) + writes * _WRITE + reads * _READ)
 
@@ -176,7 +176,7 @@ def _runs_a_day(every_min: int) -> float:
 
 
 def _lambda_usd(busy_s: float, memory_mb: int) -> float:
-    """Without the requests: those of idle ticks are in `_STANDING_USD`."""
+    """The requests are excluded: those of idle ticks are in `_STANDING_USD`."""
     return busy_s * memory_mb / KIB * _LAMBDA_S
 
 
@@ -188,7 +188,7 @@ def _lake_usd(run: WireRun) -> float:
 
 
 def print_day(runs: Sequence[WireRun]) -> None:
-    """Print USD a day of everything, a column a load."""
+    """Print USD a day of everything, with one column per load."""
     tables: list[Mapping[str, float]] = [day_costs(run) for run in runs]
     print("\nUSD a day of everything at 12 million batches a day, list prices of us-east-1; (e): estimated")
     print(f"{'':<62}" + "".join(f"{run.load.short:>22}" for run in runs))

@@ -1,7 +1,7 @@
-"""A region of many kinds of usage: every account has services of its own, so no two of them need the same kinds.
+"""A region of many usage kinds: every account has its own services, so no two accounts need the same kinds.
 
-The service knows an account's kinds by numbers of that account (P45). Many kinds in a region are many dictionaries, and
-so nothing for an account's item to be wide with.
+The service identifies an account's kinds by numbers within that account (P45). Many kinds in a region mean many
+dictionaries, and so do not widen an account's items.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ManyKinds:
     """Kinds of a region, by account.
 
     Attributes:
-        kinds: At least so many different ones.
+        kinds: Minimum number of different kinds.
         accounts: That have them.
     """
 
@@ -36,7 +36,7 @@ class ManyKinds:
     accounts: int
 
     def of_batch(self, shipment: Shipment, number: int) -> Shipment:
-        """A batch of inline records, by its number, with the services of its accounts."""
+        """Put its accounts' services into a batch of inline records."""
         body = _RECORD.sub(
             lambda found: f'"account_id":"{found[1]}","service":"{self._named(found[2], found[1], number)}"',
             shipment.body,
@@ -48,7 +48,7 @@ class ManyKinds:
         return replace(shipment, body=body, sent=replace(shipment.sent, totals=totals))
 
     def all(self, seed: int) -> Mapping[UsageKey, Total]:
-        """Every kind of every account of a seed, as usage of nothing."""
+        """Every kind of every account of a seed, as zero usage."""
         ids = [account_id(seed, number) for number in range(self.accounts)]
         return {
             UsageKey(
@@ -66,12 +66,12 @@ class ManyKinds:
 
     @property
     def _names(self) -> int:
-        """Names that a service has in the region."""
+        """Number of names that a service has in the region."""
         return -(-self.kinds // len(_RENAMED))
 
     @property
     def _ways(self) -> int:
-        """Names that it has in an account."""
+        """Number of names that it has in an account."""
         return -(-self._names // self.accounts)
 
     def _named(self, service: str, account: str, number: int) -> Service:

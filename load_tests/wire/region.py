@@ -1,8 +1,8 @@
-"""A region over an emulator as AWS would run it: invocations of a hundred messages, a roll-up each 15 seconds of load.
+"""A region on an emulator as AWS would run it: invocations of a hundred messages, a roll-up per 15 seconds of load.
 
-MiniStack's own mapping hands over ten messages an invocation, which no batch of AWS has. So this region calls the
-production use cases itself, over the real adapters. Time is counted in batches: at 12 million a day, 15 s are 2,083
-batches, on whatever machine this runs.
+MiniStack's own mapping delivers ten messages per invocation, far fewer than AWS. So this region calls the production
+use cases itself, over the real adapters. Time is counted in batches: at 12 million a day, 15 s are 2,083 batches, on
+any machine.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Load:
     Attributes:
         scenario: Name of the replay scenario.
         accounts: Number of its accounts.
-        most_units: Bar: write units a batch.
-        most_usd: Bar: USD a day; None without one.
-        kinds: Distinct kinds of usage in the region; 0 for those that every account of the scenario has.
+        most_units: Limit of write units per batch.
+        most_usd: Bar: Limit of USD a day; None for no limit.
+        kinds: Distinct usage kinds in the region; 0 for those that every account of the scenario has.
     """
 
     scenario: str
@@ -81,7 +81,7 @@ class Load:
         return ManyKinds(kinds=self.kinds, accounts=self.accounts) if self.kinds else None
 
     def shipments(self, batches: int, *, now_s: int) -> list[Shipment]:
-        """Distinct messages of the last full hour."""
+        """Distinct messages of the last complete hour."""
         synthesis = Synthesis(
             name=f"{self.scenario}-{self.accounts}",
             scenario=replace(SCENARIOS[self.scenario], accounts=self.accounts, duplicates=0.0),
@@ -102,7 +102,7 @@ def clients_of(endpoint: str) -> Clients:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kinds:
-    """Kinds of usage in a load: of how many accounts, how many distinct ones, and how many of all accounts together."""
+    """Usage kinds in a load: the number of accounts, of distinct kinds, and of kinds summed over accounts."""
 
     accounts: int
     distinct: int
@@ -119,10 +119,10 @@ class Stored:
 
 @dataclass
 class WireRegion:
-    """Tables and a bucket of their own in an emulator, with the production parts over them.
+    """Own tables and an own bucket in an emulator, with the production parts over them.
 
     Attributes:
-        cpu_s: Processor time of this process by part: `aggregator`, `roll-up`, `jobs`.
+        cpu_s: CPU time of this process by part: `aggregator`, `roll-up`, `jobs`.
     """
 
     clients: Clients
@@ -145,7 +145,7 @@ class WireRegion:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)
 
     def invoke(self, deliveries: Sequence[Delivery]) -> None:
-        """One invocation of the aggregator.
+        """Run one invocation of the aggregator.
 
         Raises:
             RuntimeError: A message went back.
@@ -156,13 +156,13 @@ class WireRegion:
             raise RuntimeError(f"{len(result.retry)} messages went back: {result.contradictions}")
 
     def roll_up(self) -> None:
-        """One run, and more if it left something."""
+        """Run the roll-up once, and again if it left commits."""
         with self._timed("roll-up"):
             if not self.jobs.rollup.run(self.deadline()).finished:
                 raise RuntimeError("the roll-up left something")
 
     def compact_and_clean(self) -> None:
-        """Compact everything, and clean up behind it as if the readers' grace were over."""
+        """Compact everything, and clean up as if the readers' grace period were over."""
         with self._timed("jobs"):
             self.jobs.compactor_of(self.jobs.policy.everything()).run(self.deadline())
             self.clock.advance_s(2 * DAY_S)
@@ -170,12 +170,12 @@ class WireRegion:
             self.jobs.rollup_cleaner.run(self.deadline())
 
     def usage_equals_markers(self) -> bool:
-        """Whether usage, rows and markers are equal. A run is worth nothing without it."""
+        """Whether usage, rows and markers are equal. A run without this equality is invalid."""
         result = self.jobs.reconciler.check(from_s=0, to_s=self.clock.now_ms() // 1_000, deep=True)
         return bool(result.checks) and not result.different and not result.unstable
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> Kinds:
-        """Give all kinds of some usage their numbers, as they have them after the first hours of an account's life."""
+        """Assign numbers to all kinds of some usage, as after the first hours of an account's life."""
         accounts: dict[str, set[UsageKind]] = {}
         for usage in usages:
             for key in usage:
@@ -190,13 +190,13 @@ class WireRegion:
         )
 
     def read_dictionaries(self, accounts: Iterable[str]) -> None:
-        """Read the dictionaries of accounts, as the first run of a new process does."""
+        """Read accounts' dictionaries, as the first run of a new process does."""
         names = KindNames(self.items)
         for account in accounts:
             names.read(account)
 
     def stored(self) -> Stored:
-        """Number and size of the items of both tables by the kind that their partitions begin with."""
+        """Number and size of the items of both tables, by the prefix of their partitions."""
         items: Counter[str] = Counter()
         sizes: Counter[str] = Counter()
         for table in (Table.LEDGER, Table.USAGE):
@@ -211,7 +211,7 @@ class WireRegion:
 
 
 class _Timed:
-    """Adds the processor time of a block to a part."""
+    """Adds the CPU time of a block to a part."""
 
     def __init__(self, cpu_s: dict[str, float], part: str) -> None:
         self._cpu_s, self._part = cpu_s, part

@@ -26,11 +26,11 @@ class WireRun:
     """Counts of one load.
 
     Attributes:
-        counts: Units from the first message to the last cleaning, without the claims of kinds.
+        counts: Units from the first message to the last cleaning, without the claims of kind numbers.
         body_bytes: Size of all messages.
-        claims: Of the claims of kinds. An account's kind is claimed once in its life.
-        cpu_s: Processor time of our code by part.
-        stored: Content of the tables before they were cleaned.
+        claims: Units of the claims of kind numbers. An account's kind is claimed once in its life.
+        cpu_s: CPU time of our code by part.
+        stored: Content of the tables before their cleaning.
         dictionaries: Units of reading each account's dictionary once; empty in a region of few kinds.
         equal: Whether usage, rows and markers were equal at the end.
     """
@@ -48,7 +48,7 @@ class WireRun:
 
     @property
     def units(self) -> dict[str, float]:
-        """Write units a batch by part."""
+        """Write units per batch by part."""
         return {
             part: sum(self.counts.get(f"write {name}", 0) for name in names) / self.batches
             for part, names in PARTS.items()
@@ -56,5 +56,5 @@ class WireRun:
 
     @property
     def units_a_batch(self) -> float:
-        """All write units a batch."""
+        """All write units per batch."""
         return total(self.counts, "write ") / self.batches

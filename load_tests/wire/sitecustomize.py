@@ -1,9 +1,8 @@
-"""Counts, inside MiniStack, what its services are asked for. Python imports this module at its start, by its name.
+"""Counts, inside MiniStack, the requests to its services. Python imports a module of this name at its start.
 
-Only what is set up by `load_tests.wire.counts` does anything: the process must be MiniStack, and the environment must
-name the file of the counts. Counting is done where the items are, because a write is billed by the size of the item
-before and after it, and a client sees neither. It changes no answer but for DynamoDB's `ConsumedCapacity`, which the
-SDK may always get.
+It acts only if `load_tests.wire.counts` set it up: the process must be MiniStack, and the environment must name the
+file of the counts. Counting happens at the items, because a write is billed by the item's size before and after, which
+a client cannot see. It changes no response except for DynamoDB's `ConsumedCapacity`, which the SDK may always get.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Handler = "Callable[..., Awaitable[tuple[int, dict[str, str], bytes]]]"
 
 
 class Counts:
-    """Sums by name, written to a file now and then: the emulator is killed at its end."""
+    """Sums by name, written to a file regularly, because the emulator is killed at its end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,7 +41,7 @@ class Counts:
         self._written_s = 0.0
 
     def add(self, name: str, number: float = 1) -> None:
-        """Add to a sum, and write all of them if it is time."""
+        """Add to a sum, and write all sums if it is time."""
         self._sums[name] += number
         now_s = time.monotonic()
         if now_s - self._written_s >= _WRITE_EVERY_S:
@@ -53,7 +52,7 @@ class Counts:
 
 
 class _Dynamo:
-    """Counts units of both tables by operation and the kind of the first item that it names."""
+    """Counts units of both tables by operation and by the kind of the first named item."""
 
     def __init__(self, counts: Counts, module: ModuleType) -> None:
         self._counts = counts
@@ -118,7 +117,7 @@ def _units(size_bytes: int, unit_bytes: int) -> int:
 
 
 def _kind(asked: dict[str, Any]) -> str:
-    """Kind of the first item that a call names: what its partition begins with, such as `C#`."""
+    """Kind of the first item in a call: the prefix of its partition, such as `C#`."""
     if "TransactItems" in asked:
         (asked,) = asked["TransactItems"][0].values()
     if "RequestItems" in asked:
@@ -164,7 +163,7 @@ def _count_messages(counts: Counts, module: ModuleType) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of the services, and puts a counter around each as it is imported."""
+    """Finds the modules of the services, and wraps a counter around each when it is imported."""
 
     def __init__(self, counts: Counts) -> None:
         self._wraps: dict[str, Callable[[ModuleType], object]] = {

@@ -1,4 +1,4 @@
-"""The API answers what the command line answers: the same JSON, and the same bytes of CSV, NDJSON and Parquet."""
+"""The API gives the command line's answers: the same JSON, and the same bytes of CSV, NDJSON and Parquet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMS = ("json", "csv", "parquet")
 
 @pytest.fixture(autouse=True, scope="module")
 def _here() -> Iterator[None]:
-    """The command line is connected to the region, and it is the same moment for both."""
+    """The command line is connected to the region, and both see the same time."""
     region = _Connected(world().world)
     regions = Stage(home=region.region, connect=lambda _name: region, states=MemoryRegionStates())
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def _here() -> Iterator[None]:
 
 
 class _Connected(WorldRegion):
-    """As much of a connection as reports use. The watch has measured, so nothing of the queues is asked."""
+    """The part of a connection that reports use. The watch has measured, so the queues are not read."""
 
     ingest = None
     dead_letters = None
@@ -57,7 +57,7 @@ class _Connected(WorldRegion):
 
 
 def command_line(words: list[str], form: str, folder: Path) -> bytes:
-    """What a command answers in a format."""
+    """Output of a command in a format."""
     target = folder / f"answer.{form}"
     result = CliRunner().invoke(
         app, ["--endpoint", "http://127.0.0.1:9", *words, "--format", form, "--output", str(target)]
@@ -67,7 +67,7 @@ def command_line(words: list[str], form: str, folder: Path) -> bytes:
 
 
 def asked(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Random questions that make sense, as parameters of a URL."""
+    """Random meaningful queries, as parameters of a URL."""
     chance = random.Random(seed)
     for _ in range(count):
         given: dict[str, str] = {}
@@ -103,7 +103,7 @@ def asked(count: int, seed: int) -> Iterator[dict[str, str]]:
 
 
 def words_of(given: dict[str, str]) -> list[str]:
-    """The same question on the command line."""
+    """The same query on the command line."""
     words: list[str] = []
     for name, text in given.items():
         option = f"--{name.replace('_', '-')}"
@@ -112,7 +112,7 @@ def words_of(given: dict[str, str]) -> list[str]:
 
 
 def same(path: str, command: list[str], given: dict[str, str], folder: Path, *forms: str) -> int:
-    """Ask both, in each form; returns the number of rows."""
+    """Query both, in each form; returns the number of rows."""
     rows = 0
     for form in forms or FORMS:
         here = world().get(f"{path}?{urlencode({**given, 'format': form}, safe=',:')}")

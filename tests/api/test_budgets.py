@@ -1,4 +1,4 @@
-"""What a request may cost: counted before anything is read, at the boundary to the unit."""
+"""Limits of a request's cost: checked before anything is read, exact at the boundary."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def calls() -> Iterator[list[str]]:
-    """Calls to the stores, while the test runs."""
+    """Calls to the stores during the test."""
     made: list[str] = []
     stores = (world().world.items, world().world.objects)
     for store in stores:
@@ -209,7 +209,7 @@ def test_rows_are_counted_while_they_are_summed() -> None:
 
 
 def test_memory_ends_with_the_rows_that_may_be_summed() -> None:
-    """A question about very many groups is given up early: it holds no more rows than it may."""
+    """A query with very many groups is stopped early: it holds no more rows than allowed."""
     made = 0
 
     def entries() -> Iterator[tuple[tuple[str, ...], Total]]:
@@ -246,7 +246,7 @@ ASKED = {
 
 @pytest.fixture
 def calls_for() -> Iterator[list[str]]:
-    """Calls to the stores, while the test runs."""
+    """Calls to the stores during the test."""
     made: list[str] = []
     stores = (world().world.items, world().world.objects)
     for store in stores:

@@ -1,6 +1,6 @@
-"""The OpenAPI document: reviewed like a template, bounded everywhere, and true of what is served.
+"""The OpenAPI document: reviewed like a template, bounded everywhere, and consistent with the served API.
 
-`python -m tests.api.test_document` writes the snapshot anew; read what changed.
+`python -m tests.api.test_document` writes the snapshot; review its diff.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def document() -> dict[str, Any]:
 
 
 def masked(given: dict[str, Any]) -> str:
-    """The document as the snapshot has it: no release changes it by its number alone."""
+    """The document in the snapshot's form: a release does not change it by its version alone."""
     made = deepcopy(given)
     made["info"]["version"] = "VERSION"
     return json.dumps(made, indent=2) + "\n"
 
 
 def unbounded(given: object, place: str = "") -> Iterator[str]:
-    """Places of schemas that say nothing of how large a value may be."""
+    """Places of schemas without an upper bound for their value."""
     if isinstance(given, dict):
         needed = _BOUNDED.get(given.get("type", ""), ()) if isinstance(given.get("type"), str) else ()
         if any(names.isdisjoint(given) for names in needed):
@@ -70,7 +70,7 @@ def unbounded(given: object, place: str = "") -> Iterator[str]:
 
 
 def insecure(given: dict[str, Any]) -> set[str]:
-    """Paths that anyone may ask."""
+    """Paths without authentication."""
     return {path for path, told in given["paths"].items() if told["get"]["security"] == []}
 
 
@@ -141,7 +141,7 @@ def test_each_role_gets_what_the_document_says_and_its_answers_have_that_form(wh
 
 
 def example(path: str) -> str:
-    """A request for a path, with what it needs."""
+    """A request for a path, with its required parameters."""
     parameters = document()["paths"][path]["get"]["parameters"]
     for each in parameters:
         if each["in"] == "path":
@@ -240,7 +240,7 @@ def test_one_outcome_that_is_not_good_makes_the_whole_red(capsys: pytest.Capture
 
 @pytest.mark.long
 def test_a_seeded_fault_is_found_and_the_application_without_it_is_clean() -> None:
-    """The one that the tool's own checks would let pass."""
+    """The seeded fault is one that the tool's own checks would miss."""
     fault = FAULTS[0]
     app = ApiWorld().app
     clean, spoilt = (

@@ -1,7 +1,7 @@
-"""No token sees a byte, a row or a name of an account that it was not granted, whatever it asks and whomever it names.
+"""No token sees a byte, a row or a name of an account outside its grant, whatever it requests and whomever it names.
 
-Everything of an account has a name of its own here: resources, usage types, sources, batches. So a foreign name in an
-answer is a leak, wherever it stands.
+Everything of an account has a unique name here: resources, usage types, sources, batches. So a foreign name anywhere in
+an answer is a leak.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _records(account: str, name: str, start_s: int) -> list[dict[str, str | int]
 
 @cache
 def batches() -> dict[str, set[str]]:
-    """Accounts by batch, as the world numbers its batches."""
+    """Accounts by batch, with the world's batch numbers."""
     accounts: dict[str, set[str]] = {}
     number = 0
     for _ in range(4):
@@ -83,7 +83,7 @@ def batches() -> dict[str, set[str]]:
 
 
 def foreign_names(who: str) -> set[str]:
-    """What stands for accounts that a token does not see."""
+    """Names that belong to accounts outside a token's grant."""
     own = OWN[who]
     others = {account: name for account, name in NAMES.items() if account != own}
     found = {PAYER, *others, *others.values(), *(name.lower() for name in others.values())}
@@ -99,7 +99,7 @@ def documented() -> dict[str, list[dict[str, Any]]]:
 
 @cache
 def values() -> dict[str, list[str]]:
-    """Values of parameters: own, foreign, and none at all."""
+    """Parameter values: own, foreign, and non-existent."""
     accounts = [FIRST, FIRST, SECOND, SECOND, THIRD, "999999999999", f"{FIRST},{THIRD}"]
     names = list(NAMES.values())
     return {
@@ -140,7 +140,7 @@ def values() -> dict[str, list[str]]:
 
 
 def cursors() -> list[str]:
-    """Cursors that others were given."""
+    """Cursors that other tokens received."""
     asked = ("/v1/usage?group_by=account_id&limit=1", "/v1/accounts?limit=1", "/v1/usage?limit=1&account=" + SECOND)
     answers = [world().get(path, who) for path in asked for who in ("analyst", "second")]
     found = [each.json().get("next") for each in answers if each.status_code == 200]
@@ -148,7 +148,7 @@ def cursors() -> list[str]:
 
 
 def requests(seed: int, count: int) -> Iterator[str]:
-    """Random requests of all paths, whose parameters name anything."""
+    """Random requests to all paths, with parameters that name anything."""
     chance = random.Random(seed)
     usual = [path for path in documented() if path not in _STAFF]
     for number in range(count):
@@ -169,12 +169,12 @@ def requests(seed: int, count: int) -> Iterator[str]:
 
 
 def leaks(text: str, who: str, asked: str) -> set[str]:
-    """Foreign names in an answer that did not stand in the question."""
+    """Foreign names in an answer that were not in the request."""
     return {name for name in foreign_names(who) if name in text and name.strip('"') not in asked}
 
 
 def check(asked: str, who: str) -> int:
-    """Ask, and compare with what staff sees of the same accounts."""
+    """Send a request, and compare with an operator's view of the same accounts."""
     answer = world().get(asked, who)
     assert answer.status_code in _ALLOWED, (asked, answer.text)
     assert not leaks(answer.text, who, asked), (asked, who, answer.text)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is an answer or a problem that says what is wrong; never a fault, and never for long."""
+"""Any request gets an answer or a problem that explains the error; never a fault, and never a long wait."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def documented() -> dict[str, list[dict[str, Any]]]:
 
 
 def check(path: str, who: str | None = "operator") -> int:
-    """Ask, and look at what every response has to be."""
+    """Send a request, and check the rules of every response."""
     began_s = time.process_time()
     answer = world().get(path, who)
     assert time.process_time() - began_s < 2, path

@@ -1,4 +1,4 @@
-"""What staff is told of the insides, and that nobody else is."""
+"""Operators see the internals, and no other role does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The explorer page as it is served: its headers, its files and their addresses, its size, and what it is made of."""
+"""The explorer page as served: its headers, its files and their addresses, its size, and its source."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def api() -> ApiWorld:
 
 
 def addresses(text: str) -> list[str]:
-    """What the page loads, by its relative address."""
+    """Relative addresses that the page loads."""
     return re.findall(r'(?:src|href)="(static/[^"]+)"', text)
 
 

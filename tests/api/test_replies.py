@@ -1,4 +1,4 @@
-"""Responses: validators, compression, sizes, headers that all have, and problems instead of anything unexplained."""
+"""Responses: validators, compression, sizes, common headers, and problems instead of unexplained errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one token reads keeps nobody waiting: reads are charged, few large requests are in work, and late ones stop."""
+"""One token's reads block nobody: reads are charged, few large requests run at once, and late ones stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANY = "/v1/usage?from=2025-12&to=2026-11-02&account=" + ",".join(f"{number:012}
 
 
 class Held:
-    """Lets the first call to the objects of a large request wait until it is let go. Mutable."""
+    """Blocks a large request at its first call to the objects until released. Mutable."""
 
     def __init__(self, api: ApiWorld) -> None:
         self.api, self.go, self.calls = api, Event(), 0
@@ -46,7 +46,7 @@ class Held:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads of those who ask at the same time."""
+    """Threads of the concurrent clients."""
     with ThreadPoolExecutor(8) as threads:
         yield threads
 
@@ -140,7 +140,7 @@ def test_what_was_not_foreseen_counts_as_large_once_it_is() -> None:
 
 
 class TestLargeRequestsOfSeveralProcesses:
-    """The bound holds over all executions of the function: they share an item of the ledger."""
+    """The limit holds over all executions of the function: they share an item of the ledger."""
 
     @staticmethod
     def process(items: MemoryItemStore, clock: ManualClock) -> Shares:

@@ -1,4 +1,4 @@
-"""A token is checked by one strong read, remembered for a minute; guesses cost little and push nothing out."""
+"""A token is verified by one strong read, cached for a minute; guesses are cheap and evict nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACCOUNTS = ["111111111111", "222222222222"]
 
 
 class CountingItems(MemoryItemStore):
-    """Counts strong reads, and fails when told to."""
+    """Counts strong reads, and fails on request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class CountingItems(MemoryItemStore):
 
 
 class World:
-    """A ledger with tokens, and who checks them."""
+    """A ledger with tokens, and their verifier."""
 
     def __init__(self) -> None:
         self.items = CountingItems()
@@ -245,7 +245,7 @@ GRANTS = {role.value: Grant(token_id=role.value, role=role, accounts=frozenset({
 
 
 class SomeTokens:
-    """Tokens that are the names of their roles."""
+    """Tokens that are named after their roles."""
 
     def grant_of(self, token: str) -> Grant | None:
         return GRANTS.get(token)

@@ -1,4 +1,4 @@
-"""`/v1/trace` and `/v1/batches`: everybody traces own accounts; others' rows, ids and keys are never told."""
+"""`/v1/trace` and `/v1/batches`: each token traces its own accounts; others' rows, ids and keys stay hidden."""
 
 from __future__ import annotations
 

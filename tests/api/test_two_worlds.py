@@ -1,6 +1,6 @@
-"""What a customer is told does not depend on what others use: the same requests in two worlds get the same answers.
+"""A customer's answers do not depend on others' usage: the same requests in two worlds get the same answers.
 
-The worlds have the same batches, commits and hours. Only the amounts of others differ, so much that payers cross tiers.
+The worlds have the same batches, commits and hours. Only the others' amounts differ, so much that payers cross tiers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PARQUET_EACH = 5
 
 @cache
 def world(own: frozenset[str], others_gb: int) -> ApiWorld:
-    """A region in which all other accounts use so much. No test changes it."""
+    """A region in which all other accounts have this usage. No test changes it."""
     made = World()
     for day in (30, 2, 1, 0):
         for account in NAMES:
@@ -83,13 +83,13 @@ def _records(account: str, own: frozenset[str], others_gb: int, start_s: int) ->
 
 
 def told(api: ApiWorld, who: str, asked: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-    """All that an answer consists of."""
+    """All parts of an answer."""
     answer = api.get(asked, who, **headers)
     return answer.status_code, dict(answer.headers), answer.content
 
 
 def check(who: str, asked: str) -> int:
-    """Ask in both worlds: the answer, whether it has changed, and the next page."""
+    """Request in both worlds: the answer, its conditional form, and the next page."""
     little, much = (world(SEES[who], others_gb) for others_gb in (LITTLE_GB, MUCH_GB))
     one = told(little, who, asked)
     assert told(much, who, asked) == one, f"{asked} tells {who} how much others use"
@@ -104,7 +104,7 @@ def check(who: str, asked: str) -> int:
 
 
 def ask_at_random(seed: int, count: int) -> None:
-    """Random requests of all paths with every token in turn."""
+    """Random requests to all paths with each token in turn."""
     statuses = []
     for number, asked in enumerate(requests(seed, count)):
         who = sorted(SEES)[number % len(SEES)]
@@ -155,7 +155,7 @@ def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
 
 
 def test_a_difference_between_the_worlds_is_found() -> None:
-    """The worlds do differ, so that an answer that tells of others would fail."""
+    """The worlds do differ, so an answer that depends on others would fail."""
     little, much = world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)
     for asked in ("/v1/cost?month=2026-11&group_by=tier", f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}"):
         assert told(little, "analyst", asked) != told(much, "analyst", asked)
@@ -193,7 +193,7 @@ def test_the_id_of_a_batch_of_others_costs_what_an_id_costs_that_nobody_has(rang
 
 @cache
 def every_hour_alike() -> ApiWorld:
-    """A region with usage of an account that no customer sees: a batch of each hour, and two of all hours."""
+    """A region with usage of an account that no customer sees: a batch in each hour, and two over all hours."""
     made = World()
     hours = range(NOW_S - 25 * HOUR_S, NOW_S, HOUR_S)
     whole = [record(1_000, start_s=hour_s, account=THIRD) for hour_s in hours]
@@ -208,7 +208,7 @@ def every_hour_alike() -> ApiWorld:
 
 
 def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
-    """Calls to the stores of a request, sorted: threads make them in any order. An item of a query is no call."""
+    """Store calls of a request, sorted, because threads make them in any order. A query's items are no calls."""
     api, made = api or world(SEES[who], MUCH_GB), list[str]()
     # Names of usage are cached between two reports.
     api.get("/v1/usage?last=3d", who)
@@ -225,7 +225,7 @@ def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
 
 @cache
 def both() -> ApiWorld:
-    """Two regions of a stage; only the first one knows prices. No test of this module changes them."""
+    """Two regions of a stage; only the first has prices. No test of this module changes them."""
     made = ApiWorld()
     away = World()
     traffic(away)

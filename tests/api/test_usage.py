@@ -1,4 +1,4 @@
-"""`/v1/usage`: who sees what, and in which form."""
+"""`/v1/usage`: which token sees what, and in which form."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_a_cursor_of_usage_is_none_of_costs() -> None:
 
 @cache
 def many_accounts() -> ApiWorld:
-    """A region with some accounts more, that no test of this module changes."""
+    """A region with several further accounts, which no test of this module changes."""
     made = traffic(World())
     made.send([record(10 ** (number % 4), account=f"4444{number:08d}") for number in range(20)])
     made.compact_all()
@@ -379,7 +379,7 @@ def test_a_mistyped_question_is_refused() -> None:
 
 
 def test_a_customer_is_told_up_to_when_it_is_counted_and_nothing_of_what_others_have_waiting() -> None:
-    """H-F2 over HTTP: what waits is known over all accounts only, so it is told to who asks for all."""
+    """H-F2 over HTTP: waiting usage is known only over all accounts, so only a token for all accounts learns it."""
     made = traffic(World())
     made.compact_all()
     keep_day_sums(made)

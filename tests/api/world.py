@@ -1,7 +1,7 @@
-"""A region in memory behind the API: traffic of three accounts, tokens of an operator, an analyst and two customers.
+"""An in-memory region behind the API: traffic of three accounts, tokens of an operator, an analyst and two customers.
 
-The traffic is of October, which is closed, and of November up to `NOW_S` (2026-11-24T13:30Z); parts of it are in lake
-files, the newest in staging. `Third` has usage and no token: nobody but staff may ever see it.
+The traffic covers October, which is closed, and November up to `NOW_S` (2026-11-24T13:30Z); some of it is in lake
+files, the newest in staging. `Third` has usage but no token: only operators may ever see it.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ BUSY = Limits(token_rate_per_s=1e6, token_burst=1_000_000, token_reads_per_s=1e6
 
 
 class FixedTokens:
-    """Tokens that are known before; each is its own text. Mutable.
+    """Fixed tokens; each is its own text. Mutable.
 
     Attributes:
-        grants: What the holder of a token may see.
+        grants: Grant of the token's holder.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class FixedTokens:
 
 @dataclass(frozen=True)
 class WorldRegion:
-    """A region in memory, to read."""
+    """An in-memory region for reading."""
 
     world: World
     region: str = "us-east-1"
@@ -107,11 +107,11 @@ class WorldRegion:
 
 
 class ApiWorld:
-    """The application over a region in memory, and who asks it. Mutable.
+    """The application over an in-memory region, and its clients. Mutable.
 
     Attributes:
-        world: The region. Send more to it, or change its clock.
-        logged: What the application told of each request.
+        world: The region. Tests may send more to it, or change its clock.
+        logged: The application's log fields of each request.
     """
 
     def __init__(self, world: World | None = None, *, limits: Limits | None = None) -> None:
@@ -136,7 +136,7 @@ class ApiWorld:
         return build(self.parts)
 
     def get(self, path: str, who: str | None = "analyst", **headers: str) -> httpx.Response:
-        """Ask with a token; underscores in names of headers are dashes."""
+        """Send a request with a token; underscores in header names stand for dashes."""
         sent = {name.replace("_", "-"): text for name, text in headers.items()}
         if who is not None:
             sent["Authorization"] = f"Bearer {who}"
@@ -155,7 +155,7 @@ class ApiWorld:
         return anyio.run(sent)
 
     def json(self, path: str, who: str | None = "analyst") -> Any:
-        """The JSON of a request that succeeds."""
+        """The JSON of a successful request."""
         response = self.get(path, who)
         assert response.status_code == 200, response.text
         return response.json()
@@ -168,7 +168,7 @@ def at_rest() -> ApiWorld:
 
 
 def traffic(world: World) -> World:
-    """Send two months of traffic of three accounts; October is closed. What is complete is known."""
+    """Send two months of traffic of three accounts; October is closed. The time of completeness is known."""
     world.send(*_batches(OCTOBER_S, ("i-old",)))
     world.compact_all()
     world.jobs.closer.close("2026-10", world.deadline())
@@ -182,7 +182,7 @@ def traffic(world: World) -> World:
 
 
 def give_prices(world: World) -> None:
-    """Keep a price book, and who pays for whom."""
+    """Store a price book, and the payers."""
     PriceStore(world.objects).put(prices())
     members = tuple(Membership(account, 0, None) for account in (FIRST, THIRD))
     payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
@@ -190,7 +190,7 @@ def give_prices(world: World) -> None:
 
 
 def prices() -> PriceBook:
-    """A book in force in which most usage of the traffic has a price."""
+    """A book in force with prices for most usage of the traffic."""
     sold = (
         product("OUTUSE1", "DataTransfer-Out-Bytes", US_TIERS),
         product("OUTEU", "EU-AWS-Out-Bytes", ((None, "0.02"),)),
@@ -200,13 +200,13 @@ def prices() -> PriceBook:
 
 
 def complete_until(world: World, through_s: int) -> None:
-    """The watch has just measured that all before this time is counted."""
+    """Store a measurement of the watch by which everything before this time is counted."""
     measured_s = world.clock.now_ms() // 1_000
     world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=through_s, measured_s=measured_s).to_item()))
 
 
 def _batches(start_s: int, resources: Sequence[str]) -> list[list[dict[str, str | int]]]:
-    """Batches in each of which several accounts have records."""
+    """Batches with records of several accounts each."""
     batches: list[list[dict[str, str | int]]] = []
     for number, resource in enumerate(resources):
         batch: list[dict[str, str | int]] = []

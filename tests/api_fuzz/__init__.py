@@ -1,1 +1,1 @@
-"""The API against its own document, by schemathesis: `make api-fuzz`."""
+"""The API tested against its own document, by schemathesis: `make api-fuzz`."""

@@ -3,7 +3,7 @@
     python -m tests.api_fuzz                                     in process, over a region in memory
     python -m tests.api_fuzz --url http://127.0.0.1:8080 --token mtr_...     an API that runs somewhere
 
-Seed and examples are fixed, so that it asks the same each time. `--examples 1000` asks much more.
+Seed and examples are fixed, so that each run sends the same requests. `--examples 1000` sends many more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXAMPLES = 12
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all, print a line of each; 0 if all is as it should be."""
+    """Run all, and print a line for each; returns 0 if everything is as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.api_fuzz", description=__doc__)
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="random requests of each operation")
     parser.add_argument("--url", default="", help="an API that runs; without it, one in memory")

@@ -1,4 +1,4 @@
-"""Faults that the fuzzer must find: the application, and something before it that spoils requests or answers."""
+"""Faults that the fuzzer must find: the application behind a layer that spoils requests or answers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Fault:
 
     Attributes:
         name: What is wrong.
-        spoils: Puts it before an application.
-        kind: The check that must fail, whatever else does: found by chance is not found.
+        spoils: Wraps the fault around an application.
+        kind: The check that must fail, because a failure of another check would be coincidence.
     """
 
     name: str

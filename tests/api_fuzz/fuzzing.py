@@ -1,4 +1,4 @@
-"""One run of schemathesis: every operation of a document, all checks, the same requests whenever it runs."""
+"""One run of schemathesis: every operation of a document, all checks, the same requests each time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _REFUSED = (400, 401, 403, 405)
 
 @schemathesis.check
 def unknown_parameters_are_refused(_ctx: CheckContext, response: SentResponse, case: Case[Any]) -> None:
-    """A misspelt filter must never give the larger total; the tool's own checks let a further parameter pass."""
+    """A misspelt filter must never give the larger total; the tool's own checks accept unknown parameters."""
     # A drawn parameter without a value is omitted from the request.
     sent = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
     unknown = set(sent) - {each.name for each in case.operation.query}
@@ -62,13 +62,13 @@ class FuzzingFailedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Something that an answer should not have been.
+    """Something wrong in a response.
 
     Attributes:
         operation: Such as `GET /v1/usage`.
         kind: Name of the check.
         told: What it says.
-        code: A curl command that shows it.
+        code: A curl command that reproduces it.
     """
 
     operation: str
@@ -86,7 +86,7 @@ class Findings:
     """What a run found. Mutable.
 
     Attributes:
-        issues: One of each kind of an operation.
+        issues: One issue of each kind per operation.
         answers: Requests by operation and status.
     """
 
@@ -95,23 +95,23 @@ class Findings:
 
     @property
     def requests(self) -> int:
-        """How many requests were answered."""
+        """Number of answered requests."""
         return sum(self.answers.values())
 
     def answered(self, operation: str) -> int:
-        """How many requests of an operation were answered with data."""
+        """Number of an operation's requests that were answered with data."""
         return self.answers[operation, 200]
 
 
 def in_process(app: ASGIApp, *, token: str, examples: int, paths: str = "", phases: Sequence[str] = PHASES) -> Findings:
-    """What schemathesis finds about an application, asked in process.
+    """Findings of schemathesis about an application, called in process.
 
     Args:
         app: The application. It serves its document at `/openapi.json`.
-        token: What it is asked with.
-        examples: Requests of random values, for each operation.
-        paths: A regular expression of paths; empty for all.
-        phases: Kinds of requests, of `PHASES`.
+        token: Token of the requests.
+        examples: Number of random requests per operation.
+        paths: A regular expression for paths; empty for all.
+        phases: Kinds of requests, from `PHASES`.
     """
 
     def load(config: SchemathesisConfig) -> BaseSchema:
@@ -126,12 +126,12 @@ def over_http(
     """The same over HTTP.
 
     Args:
-        url: Where the API is, with or without a slash at its end.
-        token: What it is asked with.
-        examples: Requests of random values, for each operation.
-        phases: Kinds of requests, of `PHASES`.
-        rate: How often to ask, such as `4/s`: a token may ask so often, and a refusal is not what is looked for.
-        ca_bundle: File of certificates to trust.
+        url: The API's base URL, with or without a trailing slash.
+        token: Token of the requests.
+        examples: Number of random requests per operation.
+        phases: Kinds of requests, from `PHASES`.
+        rate: Request rate, such as `4/s`: within a token's rate, because its refusals are not under test.
+        ca_bundle: File of trusted certificates.
     """
     base = url.rstrip("/")
     more: dict[str, object] = {"base-url": base, "tls-verify": ca_bundle or True}
@@ -189,7 +189,7 @@ def _found(
 
 
 def _words_of(schema: BaseSchema) -> dict[str, str]:
-    """Parameters of the document that there are words for, by place: one that it lacks would be called misspelt."""
+    """Document parameters with sample words, by place: a missing parameter would count as misspelt."""
     operations = [path["get"] for path in schema.raw_schema["paths"].values()]
     declared = {(each["in"], each["name"]) for operation in operations for each in operation["parameters"]}
     return {f"{place}.{name}": name for place, name in sorted(declared) if name in _WORDS}

@@ -1,4 +1,4 @@
-"""Runs that a process of the pool does: one token, or one seeded fault."""
+"""Runs in a process of the pool: one token, or one seeded fault."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ANALYST, CUSTOMER, OPERATOR = TOKENS = ("analyst", "first", "operator")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to.
+    """Outcome of a run.
 
     Attributes:
         name: What was run.
         told: A line about it.
-        good: It is as it should be.
+        good: Whether it is as expected.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
-    """The whole API with one token: it must have no issue."""
+    """The whole API with one token: there must be no issue."""
     began = time.monotonic()
     if url:
         found = over_http(url, token=token, examples=examples)
@@ -59,7 +59,7 @@ def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
 
 
 def _operators(app: FastAPI) -> str:
-    """A regular expression of the paths that only operators see: to them, the others are what they are to analysts."""
+    """A regular expression for the operators' paths: all other paths are the same for them as for analysts."""
     resources: tuple[Resource, ...] = app.state.resources
     return "|".join(f"^{re.escape(each.path)}$" for each in resources if each.roles == OPERATORS)
 
@@ -74,7 +74,7 @@ def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
 
 
 def faulty(number: int) -> Outcome:
-    """One seeded fault: it must be found, by the failure that stands for it."""
+    """One seeded fault: it must be found, by its own check."""
     began = time.monotonic()
     fault = FAULTS[number]
     _be_quiet()

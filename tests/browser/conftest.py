@@ -1,4 +1,4 @@
-"""A browser for tests of the page. Without one they are skipped and say so; where `CI` is set that is a failure."""
+"""A browser for tests of the page. Without one they are skipped with the reason; with `CI` set they fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A headless browser, for all tests of a process."""
+    """A headless browser, shared by all tests of a process."""
     found = program(os.environ)
     if found is None:
         ends_without(os.environ)
@@ -41,7 +41,7 @@ def api() -> ApiWorld:
 
 @pytest.fixture(scope="session")
 def url(api: ApiWorld) -> Iterator[str]:
-    """Address of the page, with the slash at its end."""
+    """Address of the page, with a trailing slash."""
     with serving(api.app) as address:
         yield address
 

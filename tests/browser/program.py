@@ -1,7 +1,7 @@
-"""Which browser the tests of the page drive, and how it gets onto a machine: `python -m tests.browser.program`.
+"""Selects the browser for the page's tests, and installs one: `python -m tests.browser.program`.
 
-A browser is no package of the environment. Where apt-get is there, Debian's is installed, 90 MB, without a display;
-where it is not, the tests are skipped and say so, and are red under `CI`.
+A browser is not a Python package. With apt-get, Debian's browser is installed, 90 MB, without a display; otherwise the
+tests are skipped with the reason, and fail under `CI`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ MISSING = "there is no Chromium on this machine: `make browser` installs it wher
 
 
 def program(environ: Mapping[str, str]) -> str | None:
-    """The browser that is named by METERING_BROWSER, else the first that is on the path; None if there is none."""
+    """The browser in METERING_BROWSER, else the first on the PATH; None if there is none."""
     found = (shutil.which(name, path=environ.get("PATH")) for name in PROGRAMS)
     return environ.get("METERING_BROWSER") or next(filter(None, found), None)
 
 
 def ends_without(environ: Mapping[str, str]) -> NoReturn:
-    """End a test that has no browser: red where everything must run, else skipped with the reason."""
+    """End a test without a browser: it fails where everything must run, else it is skipped with the reason."""
     if environ.get("CI"):
         pytest.fail(f"CI is set, and {MISSING}.", pytrace=False)
     pytest.skip(MISSING)
 
 
 def commands(environ: Mapping[str, str], *, root: bool) -> Sequence[Sequence[str]]:
-    """What installs a browser here; nothing if there is one, or no way to get one without asking a person."""
+    """Commands that install a browser; none if one exists, or if installing would need a person."""
     path = environ.get("PATH")
     if program(environ) or shutil.which("apt-get", path=path) is None:
         return ()
@@ -50,7 +50,7 @@ def commands(environ: Mapping[str, str], *, root: bool) -> Sequence[Sequence[str
 
 
 def main() -> None:
-    """Install a browser if none is there. A failure is no end: the tests say that they have none."""
+    """Install a browser unless one exists. A failure does not stop here: the tests report the missing browser."""
     for command in commands(os.environ, root=os.geteuid() == 0):
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:

@@ -1,6 +1,6 @@
 """The page over every front of a deployed service: its HTTP API, the URL of its function, and `metering serve`.
 
-The service runs on an emulator with IAM and TLS enforced: what the page shows, the function's own role may read.
+The service runs on an emulator with IAM and TLS enforced: the page shows only data that the function's role may read.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def who(service: Service) -> str:
 
 @pytest.fixture(scope="module")
 def links(service: Service) -> Iterator[dict[str, str]]:
-    """Link with a token, by front."""
+    """Link with a token, for each front."""
     outputs = stack_outputs_of(service.clients, service.stage, "api")
     items = RegionPorts(service.clients, stack_outputs(service.clients, service.stage)).items
     book = TokenBook(items=items, clock=SystemClock())

@@ -1,7 +1,7 @@
-"""A walk through the page, in light and dark, wide and narrow: what it shows is what the API says, to the byte.
+"""A walk through the page, in light and dark, wide and narrow: its figures equal the API's, to the byte.
 
-On the whole way nothing is said in the console, nothing is refused by the policy, nobody but the origin is asked, no
-token stands in an address, no rule of accessibility is broken, and nothing is wider than the window.
+Throughout the walk, the console stays empty, the content security policy blocks nothing, only the origin is contacted,
+no address contains a token, no accessibility rule is violated, and nothing is wider than the window.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ LINE = f"?account={FIRST}&usage_type=DataTransfer-Out-Bytes&by=service"
 
 
 def asked(address: str, token: str = OPERATOR) -> Any:
-    """What the API itself says."""
+    """The API's own answer."""
     response = httpx.get(address, headers={"Authorization": f"Bearer {token}"}, timeout=20)
     assert response.status_code == 200, response.text
     return response.json()
 
 
 def total_of(address: str, token: str = OPERATOR) -> int:
-    """Bytes of all rows that the API gives."""
+    """Bytes of all rows in the API's answer."""
     return sum(int(row["bytes"]) for row in asked(address, token)["rows"])
 
 
 def twin(tab: Watched, form: str = "json") -> str:
-    """The address of the data of a view."""
+    """The address of a view's data."""
     return str(tab.page.evaluate(f"document.querySelector('[data-format={form}]').href"))
 
 
 def figures(tab: Watched, column: int) -> list[int]:
-    """Whole numbers in a column of the table, the total last."""
+    """Integers in a column of the table, with the total last."""
     cells = tab.page.locator(f".card:has(#figures) tr > :nth-child({column})").all_inner_texts()
     return [int(text.replace(",", "")) for text in cells[1:]]
 
@@ -201,7 +201,7 @@ _FOCUSED = """() => {
 
 
 def tab_to(tab: Watched, part: str, *, key: str = "Tab") -> str:
-    """Press Tab until something of that name has the focus; everything on the way shows its focus."""
+    """Press Tab until the named element has the focus; every element on the way shows its focus."""
     for _ in range(_MOST_STEPS):
         tab.page.keyboard.press(key)
         found = tab.page.evaluate(_FOCUSED)

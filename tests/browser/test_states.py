@@ -1,4 +1,4 @@
-"""What the page says when there are no figures, not yet or not whole ones, and that nothing of data becomes code."""
+"""The page's text when figures are missing, pending or incomplete; and no data is ever executed as code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answered(tab: Watched, answer: Callable[[Route], None], path: str = "**/v1/*
 
 
 def document(**more: object) -> str:
-    """An answer of the API, as of the clock of the tab."""
+    """An API response as of the tab's clock."""
     plain = {
         "query": {"from": "2026-11-18T00:00:00Z", "to": "2026-11-24T14:00:00Z", "group_by": ["usage_type"]},
         "as_of": "2026-11-24T13:30:00Z",

@@ -1,4 +1,4 @@
-"""A tab that is watched: what it says, asks and breaks. Nothing of it may happen unseen."""
+"""A watched tab: its console messages, requests and violations. None of them goes unnoticed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ addEventListener('securitypolicyviolation', (event) => window.refusals.push(even
 
 @dataclass(kw_only=True)
 class Watched:
-    """A tab and what happened in it. Mutable.
+    """A tab and its events. Mutable.
 
     Attributes:
         page: The tab.
-        console: What was said in the console, all of it: a page that works has nothing to say.
-        hosts: Hosts that something was asked of.
-        addresses: All addresses that were asked.
-        pictures: Name of the folder for pictures.
-        patience_ms: How long figures may take.
+        console: All console messages: a working page has none.
+        hosts: Hosts that were contacted.
+        addresses: All requested addresses.
+        pictures: Name of the folder for screenshots.
+        patience_ms: Timeout for figures.
     """
 
     page: Page
@@ -61,12 +61,12 @@ class Watched:
             self.addresses.append(request.url)
 
     def open(self, address: str) -> None:
-        """Go to an address, and wait until its figures are there."""
+        """Open an address, and wait for its figures."""
         self.page.goto(address)
         self.settle()
 
     def settle(self) -> None:
-        """Wait until all that was asked is shown."""
+        """Wait until all requested data is shown."""
         self.page.wait_for_selector("#results[aria-busy=false], .sign-in", timeout=self.patience_ms)
 
     def text(self, selector: str) -> str:
@@ -74,19 +74,19 @@ class Watched:
         return self.page.locator(selector).first.inner_text()
 
     def attribute(self, selector: str, name: str) -> str:
-        """An attribute of the first element, which has it."""
+        """An attribute of the first element, which must have it."""
         found = self.page.locator(selector).first.get_attribute(name)
         assert found is not None, (selector, name)
         return found
 
     def faults(self) -> list[str]:
-        """Rules of accessibility that the page breaks, each with the first element that does."""
+        """Violated accessibility rules, each with the first violating element."""
         # The chart is drawn into a canvas, whose text no axe rule sees; its colours have their own test.
         found = cast("Any", Axe().run(self.page).response)["violations"]
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
     def check(self, origin: str, *, secrets: tuple[str, ...] = ()) -> None:
-        """Nothing was said, nobody else was asked, nothing was refused, no secret is in an address."""
+        """Check that no message, foreign request, blocked resource or secret in an address occurred."""
         assert self.console == []
         assert self.hosts == {urlsplit(origin).netloc}
         assert self.page.evaluate("window.refusals") == []
@@ -96,7 +96,7 @@ class Watched:
         assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than its window"
 
     def picture(self, name: str) -> None:
-        """Keep a picture of the whole page."""
+        """Save a screenshot of the whole page."""
         folder = PICTURES / self.pictures
         folder.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=folder / f"{name}.png", full_page=True)
@@ -104,7 +104,7 @@ class Watched:
 
 @contextmanager
 def watched(browser: Browser, *, scheme: Scheme = "light", width: int = WIDE, now_s: int = NOW_S) -> Iterator[Watched]:
-    """A new tab of a window without history, with its clock at `now_s`."""
+    """A new tab in a window without history, with its clock at `now_s`."""
     context = browser.new_context(
         color_scheme=scheme,
         viewport={"width": width, "height": 900},

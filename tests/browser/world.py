@@ -1,6 +1,6 @@
-"""A region in memory with a week of traffic like that of a small company, behind the real API; and its address.
+"""An in-memory region with a week of traffic like a small company's, behind the real API; and its address.
 
-Its clock stands at `NOW_S`. The page gets the same clock from the browser, so that its ranges are those of the traffic.
+Its clock stands at `NOW_S`. The browser gives the page the same clock, so that its ranges match the traffic.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _GB = 1 << 30
 
 
 def busy_world(*, days: int = _DAYS) -> World:
-    """A region with traffic of each hour up to now, most of it in files of the lake."""
+    """A region with traffic in each hour up to now, most of it in lake files."""
     world, chance = World(), random.Random(11)
     first_s = HOUR - (days - 1) * DAY_S
     hours = range(first_s - first_s % DAY_S, HOUR + HOUR_S, HOUR_S)
@@ -91,7 +91,7 @@ def _batch(hour_s: int, chance: random.Random) -> list[dict[str, str | int]]:
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an application on 127.0.0.1, on a port that is free, and give its address."""
+    """Serve an application on a free port of 127.0.0.1, and return its address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -106,7 +106,7 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 def busy_api() -> ApiWorld:
-    """The API over the busy region, with a token of each role."""
+    """The API over the busy region, with one token per role."""
     api = ApiWorld(busy_world())
     for token, role in ((OPERATOR, Role.OPERATOR), (ANALYST, Role.ANALYST)):
         api.tokens.grants[token] = Grant(token_id=role.value, role=role)

@@ -1,6 +1,6 @@
-"""The worked example of docs/billing.md: its commands are typed at a region in memory, and print what the page says.
+"""The worked example of docs/billing.md: its commands run against an in-memory region, and print what the page shows.
 
-`python -m tests.cli.billing_page` writes the page's outputs anew; read the difference.
+`python -m tests.cli.billing_page` writes the page's outputs; review the diff.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _STEP = re.compile(r"^```\n(metering [^\n]+)\n```\n\n```text\n(.*?)^```$", re.MU
 
 
 class Step(NamedTuple):
-    """A command of the page, and what the page says that it prints."""
+    """A command of the page, and its output on the page."""
 
     line: str
     output: str
 
 
 def steps(text: str) -> list[Step]:
-    """The commands of a page that have their output beside them, in order."""
+    """A page's commands that have their output beside them, in order."""
     return [Step(*found) for found in _STEP.findall(text)]
 
 
 def payers_of(text: str) -> str:
-    """The file of payers that the page shows."""
+    """The payers' file that the page shows."""
     found = re.search(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert found
     assert json.loads(found[1])["payers"]
@@ -58,7 +58,7 @@ def payers_of(text: str) -> str:
 
 
 class Example:
-    """The region of the example, in which commands are typed. Mutable."""
+    """The example's region, in which commands are typed. Mutable."""
 
     def __init__(self, payers: str) -> None:
         self._region = Lively()
@@ -68,12 +68,12 @@ class Example:
         self.use("333333333333", 2_000, 2)
 
     def use(self, account: str, size_gb: int, hour: int) -> None:
-        """An account sends so many GB to the internet."""
+        """An account sends this many GB to the internet."""
         self._region.world.send([record(size_gb * GIB, start_s=_BEGIN_S + hour * HOUR_S, account=account)])
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """A folder with the payers' file, and commands that see the region."""
+        """A folder with the payers' file, and commands connected to the region."""
         # A stage of one region: the recordings' stage has more regions.
         with patch("tests.cli.record.lively_account", _one_region):
             moment = _at_one_moment(self._region)
@@ -87,7 +87,7 @@ class Example:
                 os.chdir(before)
 
     def type(self, line: str) -> str:
-        """What a command prints on stdout; it must end with 0."""
+        """A command's output on stdout; it must exit with 0."""
         _, *words = shlex.split(line)
         form = [] if "export" in words or "--format" in words else ["--format", "table"]
         result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *words, *form])
@@ -114,7 +114,7 @@ _LATE = "metering invoice draft --month 2026-11"
 
 
 def played(text: str) -> Iterator[Step]:
-    """Each command of a page with what it prints now."""
+    """Each command of a page with its current output."""
     example = Example(payers_of(text))
     with example.open():
         for step in steps(text):

@@ -1,4 +1,4 @@
-"""A region in memory with something of everything in it, as the commands of the command line see a region."""
+"""An in-memory region with some data of every kind, as the commands see a region."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PagedAlerts(MemoryAlerts):
 
 @dataclass(frozen=True)
 class Logs:
-    """Logs of functions, two kinds of errors in them: one that came back, with ids, and one of a killed process."""
+    """Function logs with two kinds of errors: a repeated one with ids, and one of a killed process."""
 
     @property
     def functions(self) -> Sequence[str]:
@@ -109,7 +109,7 @@ class CalmFacts:
 
 @dataclass(frozen=True)
 class Lively:
-    """A connection to the region, as `RegionConnection` has it."""
+    """A connection to the region, like `RegionConnection`."""
 
     world: World = field(default_factory=World)
     region: str = REGION
@@ -193,7 +193,7 @@ class Lively:
 
     @property
     def onramp(self) -> object | None:
-        """Its queues of log files. It has none before an event of one died: until then files come by command."""
+        """Its log queues. None until one of their events died: until then, files are metered by command."""
         dead = self.dead_log_files
         return SimpleNamespace(events=MemoryQueue(self.world.clock), dead=dead) if dead.depth().total else None
 
@@ -213,7 +213,7 @@ class Lively:
         return self
 
     def make_tokens(self) -> None:
-        """Tokens of every role: one is good, one expired, one was revoked."""
+        """Create tokens of every role: one valid, one expired, and one revoked."""
         day = TokenBook(items=self.world.items, clock=self.world.clock, draw=self._draw)
         accounts = ["123456789012", "210987654321"]
         self.world.clock.advance_s(-40 * DAY_S)
@@ -234,7 +234,7 @@ class Lively:
         return "AROAOPERATOR:somebody"
 
     def work(self) -> None:
-        """Let the worker take all that waits in the ingest queue, and the roll-up what then waits for it."""
+        """Let the worker process the ingest queue, and the roll-up the resulting commits."""
         while received := self.ingest.receive(10):
             deliveries = [each.delivery for each in received]
             failed = set(self.world.aggregator.handle(deliveries, self.world.deadline()).retry)
@@ -247,13 +247,13 @@ class Lively:
         book.add(name, accounts=None, trusted_arn="", registered_by=self.caller())
 
     def lose_a_letter(self, batch_id: str) -> None:
-        """Put a batch into the dead-letter queue, as if it had failed each time."""
+        """Put a batch into the dead-letter queue, as if every receive had failed."""
         body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": 1, "records": [record(7)]}
         sent_at_ms = (NOW_S - 3 * DAY_S) * 1000
         self.dead_letters.put_dead("6b1f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4f", json.dumps(body), sent_at_ms, 5, "AIDATEST")
 
     def lose_log_files(self) -> None:
-        """Put events of log files into their dead-letter queue: of a flow log before any context, and of no log."""
+        """Put log file events into their dead-letter queue: of a flow log before any context, and of no log."""
         name = f"{ACCOUNT}_vpcflowlogs_{REGION}_fl-0a1b2c3d4e5f60718_20261124T1135Z_1a2b3c4d.log.gz"
         for number, key in enumerate((f"AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2026/11/24/{name}", "notes/today.txt")):
             detail = {"bucket": {"name": "acme-logs"}, "object": {"key": key, "etag": "1a2b"}}
@@ -262,7 +262,7 @@ class Lively:
             self.dead_log_files.put_dead(f"7c2f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4{number}", body, sent_at_ms, 5, "events")
 
     def deliver_logs(self) -> None:
-        """Files of three flow logs: one is whole, one has gaps and refused lines, one ended hours ago."""
+        """Deliver files of three flow logs: one complete, one with gaps and refused lines, one that ended hours ago."""
         end_s = NOW_S - NOW_S % SLOT_S
         gaps = {end_s - 2 * HOUR_S, end_s - 90 * MINUTE_S, end_s - 85 * MINUTE_S}
         for number in range(3, 6 * 12):
@@ -282,7 +282,7 @@ class Lively:
         self.world.objects.put(made.key, made.to_json(), if_absent=True)
 
     def leave_a_trail(self) -> None:
-        """Deeds that were done, failed, and never ended."""
+        """Record deeds that succeeded, failed, and never ended."""
         trail = DeedTrail(items=self.world.items)
         done = (
             ("period close", "2026-10", DeedState.OK, "closed, 120 hours"),

@@ -1,6 +1,6 @@
 """The regions of the lively stage, as the commands that build and remove regions see them: a fleet of real parts.
 
-Only what is on AWS is in memory: the account, CloudFormation, the CDK, and what runs in a region.
+Only AWS is in memory: the account, CloudFormation, the CDK, and the parts that run in a region.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FILES = {"metering.toml": _DEPLOYED.replace("20", "40") + _TICKETS, "deployed.to
 
 
 class LivelyAccount(MemoryAccount):
-    """Account with four regions, whose deployed regions tell their settings, too."""
+    """Account with four regions, whose deployed regions also return their settings."""
 
     def __init__(self) -> None:
         listed = {"us-east-1": "ENABLED_BY_DEFAULT", "eu-west-1": "ENABLED", "sa-east-1": "ENABLED"}
@@ -78,7 +78,7 @@ class LivelyAccount(MemoryAccount):
 
 @dataclass(frozen=True, kw_only=True)
 class LivelyFleet(Fleet):
-    """Fleet over that account, and with the states in the lively region's ledger."""
+    """Fleet over that account, with its states in the lively region's ledger."""
 
     lively: Lively
     account: LivelyAccount = field(default_factory=LivelyAccount)
@@ -104,7 +104,7 @@ class LivelyFleet(Fleet):
 
 
 def lively_account(region: Lively) -> LivelyAccount:
-    """Four regions: ready, failed, missing and taken out of service."""
+    """Four regions: ready, failed, missing and out of service."""
     account = LivelyAccount()
     values = flat(tomllib.loads(_DEPLOYED)["stage"]["local"])
     table = StageTable(place="metering.toml [stage.local]", like="local", values=values)
@@ -138,7 +138,7 @@ def lively_account(region: Lively) -> LivelyAccount:
 
 
 def _resources() -> dict[str, list[StackResource]]:
-    """What an uninstall tells of: some is kept with its stack, some stays without one."""
+    """Resources that an uninstall lists: some are retained with their stack, and some are orphans."""
     key = "4f0e2c1a-58b7-4d0e-9a57-2f1d3c6b8e90"
     data = [
         StackResource(kind="AWS::S3::Bucket", name="metering-local-data-bucket43879c71-x1k9q0v7r2m4", retained=False),

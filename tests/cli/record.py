@@ -1,7 +1,7 @@
-"""Records anew what the commands answer: `python -m tests.cli.record`, then read what changed in the snapshots.
+"""Records the answers of the commands: `python -m tests.cli.record`, then review the snapshots' diff.
 
-Each line of `LINES` is typed at the lively region, in order, in one process and at one moment. To record a command, add
-a line; a read command without one fails a test.
+Each line of `LINES` is typed at the lively region, in order, in one process and at one time. To record a command, add a
+line; a read command without a line fails a test.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ LINES: dict[str, str] = {
 
 
 def main() -> None:
-    """Type all lines, and keep their answers in place of those that were kept before."""
+    """Type all lines, and replace the stored answers."""
     answers: dict[str, Recorded] = {}
     region = Lively()
     _send(region)
@@ -252,7 +252,7 @@ def main() -> None:
 
 
 def _send(region: Lively) -> None:
-    """Traffic of two months, of producers that number it, one of which lost some; and batches that are refused."""
+    """Send traffic of two months, from numbering producers of which one lost batches; and refused batches."""
     world = region.world
     # A gap counts only when it is a quarter of an hour old.
     world.clock.advance_s(-HOUR_S)
@@ -281,7 +281,7 @@ def _send(region: Lively) -> None:
 
 
 def _scan(region: Lively) -> None:
-    """A full pass of the reconciler, which notices gaps and keeps the state of sources."""
+    """Run a complete pass of the reconciler, which notices gaps and stores the sources' state."""
     jobs = region.jobs
     jobs.reconciler_state.keep(jobs.reconciler.run(from_s=0, to_s=NOW_S + DAY_S, deep=False))
 
@@ -294,7 +294,7 @@ def _know(region: Lively) -> None:
 
 
 def _offers() -> None:
-    """Offer files of AWS: as they are, with a dearer price of later, and with problems."""
+    """Write offer files of AWS: original, with a later higher price, and with problems."""
     offer_files.every_region(Path("offers"))
     east = offer_files.offer("us-east-1")
     sku, _ = offer_files.INTERNET_OUT["us-east-1"]
@@ -308,7 +308,7 @@ def _offers() -> None:
 
 
 def _payers() -> None:
-    """A payer with two accounts, one of which leaves."""
+    """Write a payer with two accounts, one of which leaves."""
     accounts = [
         {"id": "123456789012", "payer": "999988887777", "from": "2026-01-01T00:00:00Z", "to": None, "name": "web"},
         {"id": "210987654321", "payer": "999988887777", "from": "2026-01-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"},
@@ -318,7 +318,7 @@ def _payers() -> None:
 
 
 def _import_prices(region: Lively) -> None:
-    """A book with a price for all usage of October."""
+    """Import a book with a price for all usage of October."""
     sold = {sku: product(sku, usage_type, ((None, price),)) for sku, usage_type, price in _PRICES}
     tiers = product("OUTUSE1", "DataTransfer-Out-Bytes", US_TIERS)
     made = book((tiers, *sold.values()), allowance("100", "OUTUSE1"), not_sold=NOT_SOLD)
@@ -326,20 +326,20 @@ def _import_prices(region: Lively) -> None:
 
 
 def _agree_on_a_price(region: Lively) -> None:
-    """A payer pays less than the list says."""
+    """Give a payer a price below the list price."""
     contract = Override(payer="123456789012", percent_off=10_000, why="contract of 2026")
     OverrideStore(region.world.objects).append(lambda _: (contract,))
 
 
 def _leak(region: Lively) -> None:
-    """A token is made whose id is known here."""
+    """Create a token with a known id."""
     ids = iter([bytes.fromhex("5d41402abc4b2a76"), bytes(32)])
     leaked = TokenBook(items=region.world.items, clock=region.world.clock, draw=lambda _size: next(ids))
     leaked.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=region.caller(), label="leaked")
 
 
 def _lose_a_drop(region: Lively) -> None:
-    """An object is put that S3 never announces, and the watch has measured since."""
+    """Put an object that S3 never announces, and let the watch measure."""
     world = region.world
     world.clock.advance_s(-HOUR_S)
     world.objects.put("drop/edge-7f3a/2026-11-24/part-0007.ndjson.gz", b"{}", if_absent=True)
@@ -370,7 +370,7 @@ BEFORE: dict[str, Callable[[Lively], None]] = {
 
 
 def _regions(region: Lively) -> Stage[Lively]:
-    """The fleet has more regions, and no usage in them."""
+    """Give the fleet more regions, without usage."""
 
     def connect(name: str) -> Lively:
         if name != region.region:
@@ -383,7 +383,7 @@ def _regions(region: Lively) -> Stage[Lively]:
 
 
 def _at_one_moment(region: Lively) -> ExitStack:
-    """The commands see the region, and no time passes, so that a recording changes only if an answer does."""
+    """Connect the commands to the region and stop the clock, so that a recording changes only if an answer does."""
     elapsed = itertools.count()
     clock = SimpleNamespace(time=lambda: NOW_S, time_ns=lambda: NOW_S * 10**9, monotonic=lambda: 1.5 * next(elapsed))
     stack = ExitStack()
@@ -431,7 +431,7 @@ def _answer(line: list[str]) -> Recorded:
 
 
 def _local_answers() -> dict[str, Recorded]:
-    """The family `local` starts processes, so its one answer is made here."""
+    """Make the answer of the family `local` here, because its commands start processes."""
     state = LocalState(
         endpoint="http://127.0.0.1:4566", region=REGION, stage="local", pid=4711, began="1", deployed=True
     )

@@ -1,4 +1,4 @@
-"""Recorded answers: what each read command had to say of the lively region, as files of JSON."""
+"""Recorded answers: each read command's answer about the lively region, as JSON files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Recorded:
 
     Attributes:
         line: The words after `metering`.
-        command: Those of them that name the command, such as `report usage`.
-        chart: Bars below the table, if the line asks for them.
+        command: The words that name the command, such as `report usage`.
+        chart: Bars below the table, if the line requests them.
     """
 
     line: list[str]
@@ -37,7 +37,7 @@ class Recorded:
 
 
 def save(name: str, recorded: Recorded) -> None:
-    """Keep an answer under a name."""
+    """Store an answer under a name."""
     answer = recorded.answer
     content: dict[str, Any] = {
         "line": recorded.line,
@@ -52,7 +52,7 @@ def save(name: str, recorded: Recorded) -> None:
 
 
 def load(name: str) -> Recorded:
-    """An answer by its name."""
+    """Load an answer by its name."""
     content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     line, command, chart = (content.pop(key) for key in ("line", "command", "chart"))
     content["columns"] = tuple(Column(**column) for column in content["columns"])
@@ -71,7 +71,7 @@ def names() -> list[str]:
 
 
 def _given(column: Column) -> dict[str, object]:
-    """A column's fields, without those that it does not set."""
+    """A column's fields, without unset ones."""
     unset = asdict(Column(name=""))
     return {key: value for key, value in asdict(column).items() if key == "name" or value != unset[key]}
 

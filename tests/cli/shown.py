@@ -1,4 +1,4 @@
-"""Prints a recorded answer as its command does, in a process of its own: `python -m tests.cli.shown NAME [--wide]`."""
+"""Prints a recorded answer as its command does, in a separate process: `python -m tests.cli.shown NAME [--wide]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reviewed snapshots of what people see. Write them anew with `python -m tests.cli.snapshots`, and read them."""
+"""Reviewed snapshots of the output. Write them with `python -m tests.cli.snapshots`, and review them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def table(recorded: Recorded, width: int, *, wide: bool = False) -> str:
 
 
 def snapshot_of(name: str) -> str:
-    """A recorded answer at all widths and with `--wide`, and how its other formats begin."""
+    """A recorded answer at all widths and with `--wide`, and the beginning of its other formats."""
     recorded = load(name)
     parts = [f"$ metering {shlex.join(recorded.line)}\n"]
     parts += [f"{f' {width} columns '.center(width, '=')}\n{_short(table(recorded, width))}" for width in WIDTHS]
@@ -34,7 +34,7 @@ def snapshot_of(name: str) -> str:
 
 
 def path_of(name: str) -> Path:
-    """Where a snapshot is kept."""
+    """Path of a snapshot's file."""
     return FOLDER / f"{name}.txt"
 
 

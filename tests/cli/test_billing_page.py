@@ -1,4 +1,4 @@
-"""The worked example of docs/billing.md is what its commands print, in its order, at one region in memory."""
+"""The worked example of docs/billing.md equals its commands' output, in its order, in one in-memory region."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def test_each_command_of_the_example_prints_what_the_page_says() -> None:
-    """If it does not: `python -m tests.cli.billing_page`, and read the difference."""
+    """If it does not: After a change, run `python -m tests.cli.billing_page`, and review the diff."""
     now = list(played(TEXT))
     assert [step.line for step in now] == [step.line for step in steps(TEXT)]
     for said, found in zip(steps(TEXT), now, strict=True):

@@ -58,7 +58,7 @@ def test_what_programs_read_is_the_same_at_every_width_and_with_every_column_how
 
 
 def rows_of(written: bytes, form: Format, answer: Answer) -> int:
-    """Number of rows that a program finds in what was written."""
+    """Number of rows that a program finds in the output."""
     if form is Format.PARQUET:
         rows: int = pq.read_table(io.BytesIO(written)).num_rows
         return rows

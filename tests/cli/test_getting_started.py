@@ -1,4 +1,4 @@
-"""The first batch of docs/getting-started.md: its program sends, and its commands say what the page says of it."""
+"""The first batch of docs/getting-started.md: its program sends, and its commands print what the page says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"^```(python)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass
 class Sent:
-    """Stands for the SDK: keeps what a program sends. Mutable."""
+    """Replaces the SDK: records the messages that a program sends. Mutable."""
 
     bodies: list[str] = field(default_factory=list)
 
@@ -39,7 +39,7 @@ class Sent:
 
 
 def first_steps() -> tuple[str, list[str]]:
-    """The page's program, and the commands that are typed after it, up to the next step."""
+    """The page's program, and the commands typed after it, up to the next step."""
     blocks = _BLOCK.findall(TEXT.partition("## 3.")[2].partition("\n## ")[0])
     [at] = [place for place, (kind, _) in enumerate(blocks) if kind == "python"]
     return blocks[at][1], [line for _, text in blocks[at + 1 :] for line in text.splitlines()]
@@ -47,14 +47,14 @@ def first_steps() -> tuple[str, list[str]]:
 
 @pytest.fixture
 def region() -> Iterator[Lively]:
-    """A region in which nobody has sent anything, as the commands see it."""
+    """A region without any batch, as the commands see it."""
     here = Lively()
     with _at_one_moment(here), patch.dict(os.environ, {"COLUMNS": "80", "INGEST_QUEUE_URL": "queue"}):
         yield here
 
 
 def send(region: Lively, text: str, folder: Path) -> None:
-    """Run the program, and let the worker take what it sent. No roll-up has run since."""
+    """Run the program, and let the worker process its message. No roll-up has run since."""
     sent, path = Sent(), folder / "first.py"
     path.write_text(text)
     with patch.dict(sys.modules, {"boto3": sent}):
@@ -72,7 +72,7 @@ def typed(line: str) -> str:
 
 
 def test_the_first_report_of_the_page_has_the_bytes_that_were_just_sent(region: Lively, tmp_path: Path) -> None:
-    """H-D1: as typed, it said 0 bytes for a minute."""
+    """H-D1: typed as written, it said 0 bytes for a minute."""
     program, (report, *_) = first_steps()
     send(region, program, tmp_path)
     assert "The report says 41,943,040 bytes in one record" in " ".join(TEXT.split())
@@ -92,7 +92,7 @@ def test_the_second_run_of_the_program_is_a_conflict_that_the_page_shows(region:
 
 
 def test_a_report_without_times_says_that_it_is_of_this_month_alone(region: Lively) -> None:
-    """H-D6: after a replay of 33 days it showed less than `verify`, and only its times said why."""
+    """H-D6: after a replay of 33 days it showed less than `verify`, and only its times told why."""
     assert "Usage from 2026-11-01T00:00:00Z to 2026-11-24T14:00:00Z, this month so far" in typed(
         "metering report usage"
     )
@@ -100,7 +100,7 @@ def test_a_report_without_times_says_that_it_is_of_this_month_alone(region: Live
 
 
 def test_what_is_asked_after_a_replay_has_all_of_its_late_records() -> None:
-    """H-D6: the first report of the page was of this month, and the replay is of 33 days."""
+    """H-D6: the page's first report covered this month, but the replay covers 33 days."""
     asked = TEXT.partition("## 5.")[2].partition("\n## ")[0]
     [first, *_] = [line for line in asked.splitlines() if line.startswith("metering report usage")]
     [days] = re.findall(r"--last ([0-9]+)d", first) or ["0"]
@@ -109,7 +109,7 @@ def test_what_is_asked_after_a_replay_has_all_of_its_late_records() -> None:
 
 
 def test_what_the_demo_proposes_next_has_all_of_the_week_that_it_sends() -> None:
-    """H-D6: 168 hours, counted back from this one, touch eight days, and seven were asked for."""
+    """H-D6: 168 hours, counted back from this one, touch eight days, but only seven were requested."""
     lines = [line for line in NEXT if "--last" in line]
     assert len(lines) == 2
     assert all("--last 8d" in line for line in lines)

@@ -1,4 +1,4 @@
-"""Real processes at real terminals, in pipes and before files: what only they can show."""
+"""Real processes at real terminals, with pipes and files: behaviour that only they can show."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _ROWS = 24
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment without a size, an account or an emulator of whoever runs the tests."""
+    """An environment without the tester's terminal size, account or emulator."""
     foreign = ("AWS_", "METERING_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "TERM": "xterm-256color", "METERING_LOCAL_DIR": str(tmp_path / "local")}
 
 
 def at_terminal(command: list[str], columns: int, environ: dict[str, str]) -> str:
-    """What a terminal of this many columns gets from a command, without colours."""
+    """A command's output at a terminal of this many columns, without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, columns, 0, 0))
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, cwd=ROOT)
@@ -116,7 +116,7 @@ app.main()
 
 @pytest.mark.parametrize(("left", "printed"), [(False, "answered\nended by the interpreter\n"), (True, "answered\n")])
 def test_work_that_is_left_behind_does_not_change_how_a_process_ends(left: bool, printed: str) -> None:
-    """The interpreter's end takes threads away wherever they are; inside Arrow or DuckDB that aborts the process."""
+    """The interpreter's exit kills threads anywhere; inside Arrow or DuckDB that aborts the process."""
     code = _LEFT.format(left=left).replace("return 3", "sys.stdout.flush(); return 3")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (3, printed)

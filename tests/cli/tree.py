@@ -1,4 +1,4 @@
-"""The tree of commands, and which of them answer with data."""
+"""The command tree, and which commands answer with data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command_of(line: list[str]) -> str:
 
 
 def help_texts() -> Iterator[tuple[str, str]]:
-    """Each command's words, with its help and that of each of its options and arguments, a paragraph each."""
+    """Each command's words, with its help and that of its options and arguments, one paragraph each."""
     for words, command in tree():
         texts = [command.help, *(one.help for one in command.params)]
         yield " ".join(words), "\n\n".join(text for text in texts if text)

@@ -1,7 +1,7 @@
-"""The rule of the printed answers, as functions that say what breaks it.
+"""The width rule of printed answers, as functions that return violations.
 
-No line is wider than the window. Two kinds of lines are excused, because what is on them is to be copied whole: a text
-of a column that is copied, alone on its line, and a command to type next or in a footer.
+No line is wider than the window. Two kinds of lines are exempt, because their text is to be copied whole: a value of a
+copied column, alone on its line, and a command to type next or in a footer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEFT_OUT = re.compile(r"Not shown: (.+)\. Show all columns with --wide\.", re.D
 
 
 def too_wide(lines: Sequence[str], width: int, answer: Answer) -> list[str]:
-    """Lines that are wider than the window, and not excused."""
+    """Lines that are wider than the window and not exempt."""
     excused = {printable(command) for command in answer.commands}
     excused |= {command for text in answer.footer for command in _COMMAND.findall(printable(text))}
     for column in answer.columns:
@@ -32,7 +32,7 @@ def too_wide(lines: Sequence[str], width: int, answer: Answer) -> list[str]:
 
 
 def cut(lines: Sequence[str], answer: Answer) -> list[str]:
-    """Values of shown columns that are to be copied, or are numbers or times, and are not there whole."""
+    """Values of shown columns that must be complete (copied values, numbers, times) but are not."""
     left_out = _left_out(lines)
     shown = [column for column in answer.columns if column.heading not in left_out and _is_never_cut(column)]
     values = {cell_text(column, row.get(column.name)) for column in shown for row in answer.rows}
@@ -41,7 +41,7 @@ def cut(lines: Sequence[str], answer: Answer) -> list[str]:
 
 
 def _is_there(value: str, text: str) -> bool:
-    """Whether a value is there in one piece, or in the pieces of a column of some width."""
+    """Whether a value appears in one piece, or in the pieces of a column of some width."""
     return value in text or any(
         all(piece.strip() in text for piece in chop_cells(value, width)) for width in range(20, cell_len(value))
     )

@@ -72,11 +72,11 @@ def queue(request: pytest.FixtureRequest) -> Queue:
 
 @pytest.fixture
 def pk() -> str:
-    """A partition of the test's own: the tables are shared by the tests of a module."""
+    """A partition of the test's own, because a module's tests share the tables."""
     return f"T#{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def prefix() -> str:
-    """A prefix of the test's own: the bucket is shared by the tests of a module."""
+    """A prefix of the test's own, because a module's tests share the bucket."""
     return f"t/{uuid.uuid4().hex}/"

@@ -1,4 +1,4 @@
-"""What every `ItemStore` does: DynamoDB's semantics, as far as the protocol leans on them."""
+"""What every `ItemStore` does: DynamoDB's semantics, as far as the protocol depends on them."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _writes(items: ItemStore, key: Key, condition: Condition, kind: str) -> bool
 
 
 def _writes_alone(items: ItemStore, action: Action, before: Item | None) -> bool:
-    """The same write without a transaction, from the same state."""
+    """Make the same write without a transaction, from the same state."""
     key = action.key
     if before is None:
         items.delete(Delete(table=LEDGER, key=key))
@@ -195,7 +195,7 @@ def _writes_alone(items: ItemStore, action: Action, before: Item | None) -> bool
 
 
 def _refusal(write: Callable[[], object]) -> tuple[object, ...] | None:
-    """What the refusal carries, or None if the write was done."""
+    """The data of the refusal, or None if the write succeeded."""
     try:
         write()
     except TransactionCanceledError as error:
@@ -249,7 +249,7 @@ def test_remove_takes_attributes_away_and_minds_none_that_are_not_there(items: I
 
 
 def test_an_update_without_its_condition_makes_an_empty_item(items: ItemStore, pk: str) -> None:
-    """Why the protocol wants `attribute_exists` when hours are taken out of pending."""
+    """This is why the protocol requires `attribute_exists` when it removes hours from pending."""
     items.update(Update(table=LEDGER, key=Key(pk, "1"), discard={"hours": frozenset({"a"})}))
     assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1")
 
@@ -343,7 +343,7 @@ def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
 
 
 def test_a_guarded_transaction_sent_again_changes_nothing(items: ItemStore, pk: str) -> None:
-    """Nothing relies on request tokens: the second call is refused by the first one's effect."""
+    """No code relies on request tokens: the first call's effect makes the second one fail."""
     commit: list[Action] = [
         Put(table=LEDGER, item=item(pk, "C", state="applied"), condition=Absent()),
         Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}),
@@ -356,7 +356,7 @@ def test_a_guarded_transaction_sent_again_changes_nothing(items: ItemStore, pk: 
 
 
 def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemStore, pk: str) -> None:
-    """Two calls share no request token: a repair that is needed a second time within ten minutes happens."""
+    """Two calls share no request token, so a repair that is needed twice within ten minutes is applied twice."""
     repair = [Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}, condition=Absent())]
     for _ in range(2):
         items.transact(repair)
@@ -365,7 +365,7 @@ def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemSt
 
 
 def test_an_update_without_a_guard_counts_each_time(items: ItemStore, pk: str) -> None:
-    """Why there is never a bare ADD."""
+    """This is why a bare ADD is never used."""
     for _ in range(2):
         items.transact([Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10})])
     assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=20)
@@ -447,7 +447,7 @@ def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> 
 
 
 def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> None:
-    """A Query is many reads: what it passed is old, what is ahead of it is new."""
+    """A Query consists of many reads: items before its position are old, and items after it are new."""
     for n in range(8):
         put(items, pk, f"{n}", version=1, filling="x" * 300_000)
     reader = items.query(LEDGER, pk)
@@ -460,7 +460,7 @@ def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> Non
 
 
 def test_a_query_can_miss_an_item_behind_it_and_meet_one_ahead_of_it(items: ItemStore, pk: str) -> None:
-    """Why a reader looks for published hours before pointers, and then once more."""
+    """This is why a reader looks for published hours before pointers, and then again."""
     for n in range(2, 10):
         put(items, pk, f"{n}", filling="x" * 300_000)
     reader = items.query(LEDGER, pk)

@@ -1,4 +1,4 @@
-"""Semantics of queues and of a bucket's events, as far as the service leans on them."""
+"""Semantics of queues and of a bucket's events, as far as the service depends on them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ REGION = "us-east-1"
 
 
 class Bucket:
-    """A bucket with a notification of somebody else."""
+    """A bucket with somebody else's notification."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.name = f"logs-{uuid.uuid4().hex[:12]}"

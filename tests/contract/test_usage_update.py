@@ -1,4 +1,4 @@
-"""The fullest update of a usage item is within DynamoDB's limits, and lands once on every store (P45).
+"""The largest update of a usage item is within DynamoDB's limits, and is applied once on every store (P45).
 
 "Maximum length of any expression string is 4 KB", "maximum number of operators or functions in an UpdateExpression is
 300", "sort key: 1,024 bytes" (DynamoDB developer guide, Quotas).
@@ -44,7 +44,7 @@ def _kind(number: int) -> UsageKind:
 
 
 def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run, list[Update]]:
-    """Updates of a plan with the last bucket that an account can have, or with one kind beyond the cap."""
+    """Updates of a plan with the last possible bucket of an account, or with one kind beyond the cap."""
     numbers = range(_MOST_KINDS - BUCKET_KINDS, _MOST_KINDS)
     if numbered:
         for number in numbers:
@@ -107,7 +107,7 @@ def test_keys_of_the_dictionary_hold_the_longest_names(items: ItemStore, pk: str
 
 
 def _fullest_correction(items: ItemStore, account_id: str) -> Update:
-    """The correction of a whole bucket, with as many shards as a stage may have, and more odd than goes at once."""
+    """The correction of a complete bucket, with the most shards, and more odd attributes than one update takes."""
     runs = dict.fromkeys(range(_SHARD + 1), 999_999_999_998)
     numbers = range(_MOST_KINDS - BUCKET_KINDS, _MOST_KINDS)
     kinds = {_kind(number): number for number in numbers}
@@ -138,7 +138,7 @@ def _fullest_correction(items: ItemStore, account_id: str) -> Update:
 
 
 class _Sent:
-    """A store that keeps the updates that are sent to it."""
+    """A store that records the updates sent to it."""
 
     def __init__(self, items: ItemStore) -> None:
         self._items = items
@@ -153,7 +153,7 @@ class _Sent:
 
 
 def _operators(condition: Condition) -> int:
-    """Signs, functions and words of a condition."""
+    """Number of signs, functions and keywords in a condition."""
     if not isinstance(condition, AllOf | AnyOf):
         return 1
     return sum(map(_operators, condition.conditions)) + len(condition.conditions) - 1

@@ -1,8 +1,8 @@
-"""The deployed service, as its users meet it: through its queue, its bucket and its command line.
+"""The deployed service as its users see it: through its queue, its bucket and its command line.
 
-By default MiniStack, started here with IAM and TLS enforced; with METERING_E2E_ENDPOINT any endpoint, such as
-LocalStack or a MiniStack over plain http: it is asked what it is, and tests that only fit another are skipped, saying
-why. Senders and readers work under roles of their own wherever IAM is enforced.
+The default is MiniStack, started here with IAM and TLS enforced. METERING_E2E_ENDPOINT selects another endpoint, such
+as LocalStack or a MiniStack over plain http: its kind is detected, and tests that do not fit it are skipped with the
+reason. Where IAM is enforced, senders and readers work under separate roles.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Service:
 
     Attributes:
         region: Name of the region.
-        environ: Of the emulator's root: for set-up and for looking, never for what a role should do.
-        roles: Environment with the credentials of `producer`, `reader` and `operator`, and of who deploys.
-        enforced: IAM is enforced, so that what a role lacks is denied.
+        environ: Clients of the emulator's root: for set-up and inspection, never for a role's actions.
+        roles: Environment with the credentials of `producer`, `reader`, `operator` and the deployer.
+        enforced: Whether IAM is enforced, so that calls without permission are denied.
     """
 
     endpoint: str
@@ -86,18 +86,18 @@ class Service:
     enforced: bool
 
     def run(self, role: str, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
-        """The command line under a role."""
+        """Run the command line under a role."""
         return _ran(["--stage", self.stage, *arguments], self.roles[role], timeout_s)
 
     def type(self, role: str, line: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        """A whole line under a role. What the line does not say is said nowhere: this shell is for another region."""
+        """Run a whole line under a role. The line must say everything, because this shell is set to another region."""
         program, *arguments = shlex.split(line)
         assert program == "metering"
         elsewhere = {"AWS_REGION": _OTHER_REGION, "AWS_DEFAULT_REGION": _OTHER_REGION}
         return _ran(arguments, {**self.roles[role], **elsewhere}, timeout_s)
 
     def ask(self, role: str, *arguments: str, timeout_s: float = 150) -> Any:
-        """What a command answers as JSON; fails the test with its messages if it fails."""
+        """A command's answer as JSON; fails the test with its messages if it fails."""
         done = self.run(role, *arguments, "--format", "json", timeout_s=timeout_s)
         assert done.returncode == 0, f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
@@ -119,7 +119,7 @@ class Service:
 
     @property
     def tables(self) -> Any:
-        """A plain DynamoDB client. That of `clients` decodes queries by our own code, once a store has it."""
+        """A plain DynamoDB client. The client in `clients` decodes queries with our own code, once a store uses it."""
         return Clients(self.clients.access).dynamodb
 
     def pipeline_outputs(self) -> dict[str, str]:
@@ -127,7 +127,7 @@ class Service:
         return stack_outputs_of(self.clients, self.stage, "pipeline")
 
     def wait_for_rest(self, limit_s: float = 90) -> None:
-        """Until nothing is in the ingest queue and everything is rolled up, or the test fails."""
+        """Wait until the ingest queue is empty and everything is rolled up, or fail the test."""
         end = time.monotonic() + limit_s
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         while True:
@@ -142,7 +142,7 @@ class Service:
             time.sleep(0.3)
 
     def roll_up(self) -> None:
-        """A tick of the function, that ends when nothing waits, instead of the one of the next minute."""
+        """Run a tick of the function that ends when no commit waits, instead of waiting for the next minute."""
         name = self.pipeline_outputs()["RollupFunctionName"]
         end = time.monotonic() + 60
         while True:
@@ -158,9 +158,9 @@ class Service:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what does not fit the endpoint, and run last what the other tests would miss something after.
+    """Deselect tests that do not fit the endpoint, and run the tests that disturb others last.
 
-    First comes what waits longest: other workers do the rest meanwhile.
+    The tests with the longest waits come first: other workers do the rest meanwhile.
     """
     items.sort(key=lambda item: item.get_closest_marker("regions") is None)
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
@@ -177,13 +177,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _plain_environment() -> dict[str, str]:
-    """This process's environment without anything that names an AWS or a stage."""
+    """This process's environment without variables of AWS or a stage."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """The service, deployed; stopped at the end if it was started here."""
+    """The deployed service; stopped at the end if it was started here."""
     endpoint = os.environ.get(_ENDPOINT)
     if endpoint:
         with _rolled_up_soon(deployed(endpoint, None, enforced=False, given=_given_at(endpoint))) as found:
@@ -198,9 +198,9 @@ def service() -> Iterator[Service]:
 
 @contextmanager
 def _rolled_up_soon(service: Service) -> Iterator[Service]:
-    """Let the roll-up's function run every few seconds: its schedule of a minute would be most of the tests' time.
+    """Invoke the roll-up's function every few seconds: its schedule of a minute would dominate the tests' time.
 
-    What stops the function on purpose stops these calls, too.
+    Whoever stops the function on purpose stops these calls, too.
     """
     ended = threading.Event()
 
@@ -219,7 +219,7 @@ def _rolled_up_soon(service: Service) -> Iterator[Service]:
 
 
 def _given_at(endpoint: str) -> GivenSettings:
-    """LocalStack has no HTTP APIs in its open source."""
+    """LocalStack's open source edition has no HTTP APIs."""
     front = "url" if kind_of(endpoint) is Kind.LOCALSTACK else "http"
     return _WITH_LOGS.model_copy(update={"by_option": {**_WITH_LOGS.by_option, "api_front": front}})
 
@@ -238,7 +238,7 @@ def own_emulator() -> Iterator[emulator.Emulator]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonth:
-    """A month of the service that is closed.
+    """A closed month of the service.
 
     Attributes:
         who: An account with 1,000 bytes in it.
@@ -273,7 +273,7 @@ def closed_month(service: Service) -> ClosedMonth:
 
 @pytest.fixture
 def pager(service: Service) -> Iterator[str]:
-    """URL of a queue that is subscribed to both topics: the person on call."""
+    """URL of a queue that is subscribed to both topics: it represents the person on call."""
     clients = service.clients
     url = clients.sqs.create_queue(QueueName=f"pager-{uuid.uuid4().hex[:8]}")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -305,7 +305,7 @@ def pager(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def stopped_aggregator(service: Service) -> Iterator[None]:
-    """Nobody takes batches, so that the test can let one die."""
+    """No function consumes the queue, so that the test can let a batch become a dead letter."""
     intake = mapping(service)
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=False)
     until(lambda: service.clients.lambda_.get_event_source_mapping(UUID=intake)["State"] == "Disabled", 60)
@@ -324,7 +324,7 @@ def deployed(
     regions: Sequence[str] = (REGION,),
     given: GivenSettings | None = None,
 ) -> Service:
-    """A stage, deployed to regions in order; the service of the last one."""
+    """A stage, deployed to regions in order; yields the service of the last one."""
     for region in regions:
         environ = emulator.client_environment(endpoint, ca_bundle, region=region)
         run_deployment(
@@ -394,7 +394,7 @@ def credentials_of(clients: Clients, role_arn: str, environ: Mapping[str, str]) 
 
 
 def wait_for(what: str, check: Any, *, limit_s: float = 60) -> Any:
-    """The first true answer of `check`, or the test fails."""
+    """Wait for the first true result of `check`, or fail the test."""
     end = time.monotonic() + limit_s
     while True:
         answer = check()

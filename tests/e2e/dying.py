@@ -1,4 +1,4 @@
-"""Processes that die at the worst moment: production code over the deployed stores, until one write is done."""
+"""Processes that die at the worst time: production code over the deployed stores, up to one write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DyingItems:
-    """The tables, until an item of a partition was put: any later write finds the process dead."""
+    """The tables, up to the put of an item in a partition: the process is dead before any later write."""
 
     def __init__(self, items: ItemStore, partition: str) -> None:
         self._items = items
@@ -87,7 +87,7 @@ def parts_dying_after(service: Service, partition: str) -> Parts:
 
 
 def delivery_of(body: str) -> Delivery:
-    """A message as the queue would hand it over now."""
+    """A message as the queue would deliver it now."""
     return Delivery(
         message_id="by-hand", body=body, sent_at_ms=int(time.time() * 1000), receive_count=1, sender_id="AROADRILL"
     )

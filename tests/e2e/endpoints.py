@@ -1,4 +1,4 @@
-"""What answers at an endpoint, and which tests only fit another one."""
+"""The kind of endpoint, and which tests fit only another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ONLY = {"ministack": Kind.MINISTACK}
 
 
 def kind_of(endpoint: str) -> Kind:
-    """What is at `endpoint`. MiniStack answers LocalStack's health check, too, so it is asked for its own first.
+    """What is at `endpoint`. MiniStack also answers LocalStack's health check, so its own is tried first.
 
     Raises:
         ConnectionError: Nothing answers there.
@@ -39,7 +39,7 @@ def kind_of(endpoint: str) -> Kind:
 
 
 def why_left_out(item: pytest.Item, kind: Kind) -> str | None:
-    """Why a test does not fit the endpoint; None if it does."""
+    """The reason why a test does not fit the endpoint; None if it does."""
     for marker, needed in _ONLY.items():
         found = item.get_closest_marker(marker)
         if found is not None and kind is not needed:

@@ -1,4 +1,4 @@
-"""The person on call: hears an alert, opens the runbook that it names, and types what is written there."""
+"""The person on call: receives an alert, opens the runbook that it names, and types its commands."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATIENCE_S = 200
 
 
 def hear(service: Service, pager: str, names: Collection[str]) -> dict[str, Any]:
-    """The first alert of one of these alarms; the watch looks once a minute, so here it is asked to look now."""
+    """The first alert of one of these alarms; the watch runs once a minute, so here it is invoked now."""
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         figures(service)
@@ -43,7 +43,7 @@ def hear(service: Service, pager: str, names: Collection[str]) -> dict[str, Any]
 
 
 def next_alert(service: Service, pager: str, wait_s: int) -> dict[str, Any]:
-    """What the pager shows next; empty after `wait_s`."""
+    """The pager's next message; empty after `wait_s`."""
     end = time.monotonic() + wait_s
     while time.monotonic() < end:
         for found in service.clients.sqs.receive_message(QueueUrl=pager, WaitTimeSeconds=2).get("Messages", []):
@@ -60,19 +60,19 @@ def alarm_of(service: Service, alert: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A runbook as the command that its alert names prints it."""
+    """A runbook, printed by the command in its alert."""
 
     name: str
     text: str
 
 
 def follows(*_runbooks: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark a test as the drill of runbooks: `tests/unit/house/test_runbooks.py` looks for one of each."""
+    """Mark a test as the drill of runbooks: `tests/unit/house/test_runbooks.py` checks that each runbook has one."""
     return lambda test: test
 
 
 def runbook_of(service: Service, alert: dict[str, Any]) -> Page:
-    """Type the command that the alert names, as it stands there."""
+    """Type the command in the alert, exactly as written."""
     [line] = re.findall(r"^Type: (metering runbook .+)$", alert["AlarmDescription"], re.MULTILINE)
     done = service.type("operator", line)
     assert done.returncode == 0, done.stderr
@@ -80,13 +80,13 @@ def runbook_of(service: Service, alert: dict[str, Any]) -> Page:
 
 
 def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
-    """Type the commands of one part, in order; returns their exit codes. Regions have a role of their own.
+    """Type the commands of one part, in order; returns their exit codes. Commands on regions have their own role.
 
     Args:
-        service: The stage that the alert came from.
+        service: The stage of the alert.
         page: The runbook.
         part: Heading of the part.
-        filled: What the reader fills in, by the word in capitals.
+        filled: Values for the reader to fill in, by the word in capitals.
     """
     lines = [line for heading, line in commands_by_part(page.text) if heading == part]
     assert lines, f"{page.name} has no command under {part}"
@@ -104,7 +104,7 @@ def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
 
 
 def figures(service: Service) -> dict[str, int]:
-    """What the watch publishes now."""
+    """Figures that the watch publishes now."""
     answer = service.clients.lambda_.invoke(FunctionName=function(service, "Watch"), Payload=b"{}")
     published: dict[str, int] = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, published
@@ -126,7 +126,7 @@ def mapping(service: Service) -> str:
 
 
 def until(true: Callable[[], object], limit_s: float) -> None:
-    """Ask until it is so, or fail."""
+    """Repeat until it is true, or fail."""
     end = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < end

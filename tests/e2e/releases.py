@@ -1,4 +1,4 @@
-"""The release before this one, in a checkout of its own, and both command lines against one emulator.
+"""The previous release, in a separate checkout, and both command lines against one emulator.
 
 Its commit is the last older one in the table of docs/releasing.md.
 """
@@ -43,7 +43,7 @@ class Checkout:
     """A checkout whose command line is used against an emulator.
 
     Attributes:
-        version: Its version, as docs/releasing.md has it.
+        version: Its version, as in docs/releasing.md.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Checkout:
     version: str
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command, in a process group of its own: all of it can be killed."""
+        """Start a command in its own process group, so that all of it can be killed."""
         plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "METERING_", "LOCALST"))}
         return subprocess.Popen(
             [self.python, "-P", "-c", _PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE],
@@ -76,7 +76,7 @@ class Checkout:
         return self.start("replay", "--scenario", "mixed", *sent, "--manifest", str(manifest))
 
     def proves(self, *manifests: Path) -> None:
-        """Everything that was sent is counted once, by this checkout's own proof."""
+        """Everything sent is counted once, according to this checkout's own proof."""
         named = [word for manifest in manifests for word in ("--manifest", str(manifest))]
         found = self.ask("verify", *named, "--wait", "3m")
         assert found["passed"], found
@@ -105,7 +105,7 @@ def release_before(version: str, text: str) -> tuple[str, int, str]:
 
 
 def environment_of(folder: Path, version: str) -> Path:
-    """The Python of a release: this one with the release's metadata if its packages are the same, else its own."""
+    """The Python of a release: this one with the release's metadata if its packages are equal, else its own."""
     if dependencies(folder) == dependencies(ROOT):
         metadata = folder / f"{DISTRIBUTION.replace('-', '_')}-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir()
@@ -118,7 +118,7 @@ def environment_of(folder: Path, version: str) -> Path:
 
 
 def dependencies(folder: Path) -> str:
-    """The lock without the version of the project itself."""
+    """The lock file without the project's own version."""
     return re.sub(r'(name = "transfer-metering"\nversion = )"[^"]+"', r"\1", (folder / "uv.lock").read_text())
 
 
@@ -127,7 +127,7 @@ def git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def record(size: int, start_s: int) -> dict[str, str | int]:
-    """A record of an account whose total is known by itself."""
+    """A record of an account whose total is checked separately."""
     return {
         "account_id": ACCOUNT, "service": "AmazonEC2", "resource_id": "i-0", "direction": "out", "from": HOME,
         "to": "internet", "bytes": size, "start": start_s, "end": start_s,
@@ -149,6 +149,6 @@ def send(endpoint: str, queue: str, *messages: str) -> None:
 
 
 def send_own(endpoint: str) -> None:
-    """Batches whose total is known by itself."""
+    """Send batches whose total is checked separately."""
     start_s = int(time.time()) - HOUR_S
     send(endpoint, "IngestQueue", *(batch(f"own-{size}", [record(size, start_s)]) for size in SIZES))

@@ -1,6 +1,6 @@
 """From a batch that dies to the person on call and back: dead letters, alarm, alert, redrive, the exact total.
 
-On MiniStack the watch's own figure raises the alarm (it has no metrics of AWS services), on LocalStack SQS's metric.
+On MiniStack the watch's own figure raises the alarm (AWS services have no metrics there), on LocalStack SQS's metric.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_a_test_alert_reaches_who_is_on_call_and_says_that_it_is_a_test(service:
 
 
 def _let_it_die(service: Service, queue: str, dead: str) -> None:
-    """Receive without acknowledging, until the queue gives up."""
+    """Receive without acknowledging, until the message becomes a dead letter."""
     sqs = service.clients.sqs
     for _ in range(4 * _RECEIVES):
         sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=0, MaxNumberOfMessages=10)

@@ -1,6 +1,6 @@
-"""The HTTP API as it is deployed: its answers are those of the commands, and its role reads and can do nothing else.
+"""The deployed HTTP API: its answers equal those of the commands, and its role can only read.
 
-A gateway is before it on MiniStack, and the URL of its function as well; on LocalStack that URL alone.
+On MiniStack it has a gateway and a function URL; on LocalStack only the URL.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ _PATIENCE_S = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """One way to the API."""
+    """One way to reach the API."""
 
     base: str
     host: str
     trust: ssl.SSLContext | bool
 
     def get(self, path: str, token: str = "", /, **parameters: str) -> httpx.Response:
-        """Ask, with a token if one is given."""
+        """Send a request, with a token if one is given."""
         headers = ({"Host": self.host} if self.host else {}) | ({"Authorization": f"Bearer {token}"} if token else {})
         return httpx.get(
             f"{self.base}{path}", params=parameters, headers=headers, verify=self.trust, timeout=_PATIENCE_S
         )
 
     def json(self, path: str, token: str = "", /, **parameters: str) -> Any:
-        """The JSON of a request that succeeds."""
+        """The JSON of a successful request."""
         answer = self.get(path, token, **parameters)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
 
 def front_of(service: Service, put_out: str) -> Front:
-    """The way to what the stack put out."""
+    """Front of the stack's output."""
     found = api_address(put_out, service.endpoint)
     bundle = service.environ.get("AWS_CA_BUNDLE")
     return Front(base=found.base, host=found.host, trust=ssl.create_default_context(cafile=bundle) if bundle else True)
@@ -74,13 +74,13 @@ def outputs(service: Service) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def front(service: Service, outputs: dict[str, str]) -> Front:
-    """What the stack put before the function."""
+    """The entry point that the stack created."""
     return front_of(service, outputs["ApiUrl"])
 
 
 @pytest.fixture(scope="module")
 def book(service: Service) -> TokenBook:
-    """Tokens of the region, as its root makes them."""
+    """Tokens of the region, created as its root."""
     ports = RegionPorts(service.clients, stack_outputs(service.clients, service.stage))
     return TokenBook(items=ports.items, clock=SystemClock())
 
@@ -103,7 +103,7 @@ def operator(book: TokenBook) -> str:
 
 @pytest.fixture(scope="module")
 def revoked(service: Service, front: Front, book: TokenBook) -> tuple[str, float]:
-    """A token that was good and then revoked, and when."""
+    """A token that was valid and then revoked, and the time of the revocation."""
     made = book.create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by="e2e")
     assert front.get("/v1/freshness", made.text).status_code == 200
     service.ask("operator", "token", "revoke", made.stored.token_id)
@@ -112,7 +112,7 @@ def revoked(service: Service, front: Front, book: TokenBook) -> tuple[str, float
 
 @pytest.fixture
 def url_front(service: Service, outputs: dict[str, str]) -> Iterator[Front]:
-    """The URL of the function itself; it is made here where a gateway is before it."""
+    """The function's own URL, created here where the API has a gateway."""
     if ".lambda-url." in outputs["ApiUrl"]:
         yield front_of(service, outputs["ApiUrl"])
         return
@@ -169,7 +169,7 @@ def test_both_ways_give_the_same_answer(front: Front, url_front: Front, who: str
 def test_every_route_is_answered_under_the_role_of_the_function(
     service: Service, front: Front, who: str, operator: str
 ) -> None:
-    """What the role lacks would be a fault of ours. The lake is read, too: rows in staging, and files."""
+    """A missing permission of the role would be a 500. The lake is read, too: rows in staging, and files."""
     service.ask("operator", "compact")
     service.ask("operator", "budget", "update")
     hour = rfc3339(int(time.time()) // 3_600 * 3_600)

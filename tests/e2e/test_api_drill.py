@@ -1,4 +1,4 @@
-"""A region's HTTP API comes and goes, and what counts does not notice."""
+"""A region's HTTP API is added and removed, and the metering is unaffected."""
 
 from __future__ import annotations
 

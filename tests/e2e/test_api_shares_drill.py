@@ -1,4 +1,4 @@
-"""The deployed HTTP API under one hostile token: others are answered as before, and it is refused at once."""
+"""The deployed HTTP API with one hostile token: others are served as before, and the hostile one is refused at once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Asker:
     """Asks with one token.
 
     Attributes:
-        answers: Status and seconds of each answer.
+        answers: Status and seconds of each response.
     """
 
     base: str
@@ -54,7 +54,7 @@ class Asker:
         return answer.status_code
 
     def seconds(self, status: int) -> list[float]:
-        """Of the answers with a status, the quickest first."""
+        """Seconds of the responses with a status, fastest first."""
         return sorted(took_s for answered, took_s in self.answers if answered == status)
 
 
@@ -69,7 +69,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def base(world: World) -> str:
-    """Address of an API over a week in whose hours two accounts have usage."""
+    """Address of an API over a week with usage of two accounts in each hour."""
     world.ask("region", "add", HOME)
     queue, newest_s = outputs(world, STACKS.data)["IngestQueueUrl"], hour_of(int(time.time()))
     for number in range(_BATCHES):
@@ -93,7 +93,7 @@ def asker(world: World, base: str, account: str) -> Asker:
 
 
 def ask_lightly(light: Asker, number: int) -> None:
-    """So many small requests, at the rate that a token has."""
+    """Send this many small requests, at a token's rate."""
     began_s, spacing_s = time.monotonic(), 1.02 / Limits().token_rate_per_s
     with ThreadPoolExecutor(4) as pool:
 
@@ -105,7 +105,7 @@ def ask_lightly(light: Asker, number: int) -> None:
 
 
 def rest() -> None:
-    """Wait until a token may ask as many requests at once as it ever may."""
+    """Wait until a token has its full burst again."""
     time.sleep(Limits().token_burst / Limits().token_rate_per_s)
 
 

@@ -1,4 +1,4 @@
-"""Budgets in a deployed region: crossing one tells somebody exactly once, as the function's own role is allowed to."""
+"""Budgets in a deployed region: crossing one sends one message, by the function's own role."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def bill(service: Service) -> dict[str, Any]:
 
 
 def told(service: Service, pager: str, name: str) -> list[dict[str, Any]]:
-    """All messages about a budget that the pager got."""
+    """All messages about a budget that the pager received."""
     found = []
     while alert := next_alert(service, pager, 5):
         if alert.get("budget") == name:

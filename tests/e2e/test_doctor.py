@@ -1,8 +1,8 @@
-"""`metering doctor` on an emulator: what it shows is ok, what it cannot show is unknown.
+"""`metering doctor` on an emulator: observed checks are ok, and unobservable ones are unknown.
 
     METERING_E2E_ENDPOINT=http://127.0.0.1:4599 pytest tests/e2e/test_doctor.py -s
 
-prints the table of any endpoint.
+prints the table for any endpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_S = 500
 
 
 def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, Any]]:
-    """Verdicts by check, as a role gets them; printed as a table for `-s`."""
+    """Verdicts by check, under a role; printed as a table for `-s`."""
     done = service.run(role, "doctor", *options, "--format", "json", timeout_s=TIMEOUT_S)
     assert done.stdout, f"exit {done.returncode}: {done.stderr}"
     rows = {row["check"]: row for row in json.loads(done.stdout)["rows"]}
@@ -40,7 +40,7 @@ def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, 
 
 @pytest.fixture(scope="module")
 def whole(service: Service) -> dict[str, dict[str, Any]]:
-    """What the deployer's examination says, without what takes longest: objects, batches and writes by the thousand."""
+    """The deployer's findings, without the slowest checks: objects, batches and writes by the thousand."""
     return examined(service, "deployer", "--thorough", *_but("tombstones", "mapping-fill", "throttle"))
 
 
@@ -74,7 +74,7 @@ def test_without_being_asked_it_pages_nobody_and_a_listing_ends(service: Service
 
 
 def test_an_operator_may_ask_what_an_operator_may(service: Service) -> None:
-    """It makes no queues, and says which right it lacks instead of failing."""
+    """The operator creates no queues, and reports its missing permission instead of failing."""
     rows = examined(service, "operator", "--only", "large-put", "--only", "cancel-reasons", "--only", "receives")
 
     assert rows["large-put"]["verdict"] == rows["cancel-reasons"]["verdict"] == "ok"
@@ -121,7 +121,7 @@ def test_no_emulator_throttles_and_that_is_no_proof(service: Service) -> None:
 
 @pytest.mark.drill
 def test_a_bucket_that_announces_nothing_differs(service: Service) -> None:
-    """The check is shown to fail: without its notifications the bucket makes no batches of what is dropped."""
+    """The check can fail: without notifications, the bucket makes no batches from dropped objects."""
     bucket = service.outputs["DataBucketName"]
     answer = service.clients.s3.get_bucket_notification_configuration(Bucket=bucket)
     kept = {name: value for name, value in answer.items() if name != "ResponseMetadata"}

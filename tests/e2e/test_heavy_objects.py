@@ -1,4 +1,4 @@
-"""All objects that are as hard to read as an object may be, each in a process of its own. Needs no emulator."""
+"""All maximally difficult objects, each in a process of its own. Needs no emulator."""
 
 from __future__ import annotations
 

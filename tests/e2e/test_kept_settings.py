@@ -1,4 +1,4 @@
-"""What a deployment was given outlives every redeployment, also that of a runbook, until somebody takes it back."""
+"""Given settings outlive every redeployment, even a runbook's, until somebody unsets them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Laptop:
         return done
 
     def settings(self) -> dict[str, tuple[str, str]]:
-        """Value and source of each setting that is deployed."""
+        """Value and source of each deployed setting."""
         rows = csv.DictReader(io.StringIO(self.run("settings", "show", "--all", "--format", "csv").stdout))
         return {row["setting"]: (row["value"], row["by"]) for row in rows}
 

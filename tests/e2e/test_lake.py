@@ -1,4 +1,4 @@
-"""The lake's commands as an operator types them: compact, close a month, verify it, ask, rebuild, see what it costs."""
+"""The lake's commands as an operator types them: compact, close a month, verify, query, rebuild, costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVEN_SO = tuple(word for name in ACCEPTABLE for word in ("--accept", name))
 
 @pytest.fixture(scope="module")
 def who(closed_month: ClosedMonth) -> str:
-    """An account with 1,000 bytes in a month that is closed."""
+    """An account with 1,000 bytes in a closed month."""
     return closed_month.who
 
 
@@ -87,7 +87,7 @@ def problems(service: Service, expected: str) -> bool:
 
 @pytest.mark.drill
 def test_what_was_lost_is_rebuilt_from_the_rows_and_a_later_copy_is_a_duplicate(service: Service) -> None:
-    """Two looks a minute apart must agree before anything is repaired, and a third must find it right."""
+    """Two looks a minute apart must agree before a repair, and a third look must find it correct."""
     who, now_s = account(), hour_of(int(time.time()))
     send(service, who, 500, now_s)
     lose(service, "UsageTableName", f"A#{who}#{month_of(now_s)}")
@@ -125,8 +125,8 @@ def test_whoever_may_read_may_ask_and_see_what_it_costs(service: Service, who: s
 
 @pytest.mark.parametrize("role", ["reader", "operator"])
 def test_whoever_may_read_may_ask_how_the_region_is(service: Service, role: str) -> None:
-    """Other tests leave what needs a person, so either exit code is right, and they go on meanwhile:
-    a report is compared with a status that is the same before and after it."""
+    """Other tests run meanwhile and leave problems, so either exit code is valid: a report is compared with a status
+    that is the same before and after it."""
     known = status_of(service, role)
     for _ in range(5):
         answer = service.ask(role, "report", "usage")

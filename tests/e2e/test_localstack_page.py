@@ -1,6 +1,6 @@
-"""docs/localstack.md, typed as it stands: on MiniStack in the gate, on LocalStack where that is at the endpoint.
+"""docs/localstack.md, typed as written: on MiniStack in the gate, and on LocalStack if that is at the endpoint.
 
-It works in a region of its own, so the stage of the other tests stands beside it.
+It uses a separate region, so it does not affect the other tests' stage.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _INSTEAD = (
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The emulator that runs already."""
+    """The emulator that is already running."""
     named = os.environ.get("METERING_E2E_ENDPOINT")
     if named:
         yield named
@@ -57,14 +57,14 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The project's folder as far as the page uses it, to write into."""
+    """A writable copy of the project's folder, as far as the page uses it."""
     for name in (".venv", "infra"):
         (tmp_path / name).symlink_to(Path(sys.prefix) if name == ".venv" else ROOT / name)
     return tmp_path
 
 
 def shell(script: str, folder: Path, path: str = "") -> str:
-    """What a shell prints that types a script and ends at the first line that fails."""
+    """Output of a shell that types a script and stops at the first failing line."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
     env: Mapping[str, str] = {
         **plain,
@@ -86,7 +86,7 @@ def shell(script: str, folder: Path, path: str = "") -> str:
 
 
 def script_of(page: str, endpoint: str) -> str:
-    """All of a page's lines as one script. Only the place of the emulator is another one."""
+    """All of a page's lines as one script. Only the emulator's address is replaced."""
     lines: list[str] = []
     for language, block in _BLOCK.findall(page):
         if language == "python":
@@ -97,7 +97,7 @@ def script_of(page: str, endpoint: str) -> str:
 
 
 def check_typed(page: str, endpoint: str, folder: Path, *, why_no_cli: str) -> None:
-    """Type a page, and look at what its commands said."""
+    """Type a page, and check its commands' output."""
     script = script_of(page, endpoint)
     if why_no_cli:
         print(f"the line of the AWS CLI is not typed: {why_no_cli}")
@@ -113,7 +113,7 @@ def check_typed(page: str, endpoint: str, folder: Path, *, why_no_cli: str) -> N
 
 
 def test_the_page_works_as_it_stands(endpoint: str, folder: Path) -> None:
-    """The CDK by hand is a drill on MiniStack, for its time."""
+    """The manual CDK deployment is a drill on MiniStack, because of its duration."""
     assert len(_PLACE.findall(PAGE)) == 1
     assert len(_CLI_LINE.findall(PAGE)) == 1
     whole = "METERING_E2E_ENDPOINT" in os.environ

@@ -1,6 +1,6 @@
 """The runbooks of log sources, each followed to its end: its alarm fires, its commands cure, and the alarm clears.
 
-As in `test_runbooks`, what the watch goes by is durable state, so the state is made as old as it must be.
+As in `test_runbooks`, the watch reads durable state, so the tests backdate that state.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _TAKEN_BACK: list[int] = []
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A stage with a log source, in a region that the shell is not for."""
+    """A stage with a log source, in a region other than the shell's."""
     given = GivenSettings(like=STAGE, by_option={"log_sources": _SOURCES})
     with own_emulator() as running:
         yield deployed(
@@ -67,7 +67,7 @@ def service() -> Iterator[Service]:
 
 @dataclass(frozen=True)
 class Network:
-    """A VPC with two flow logs, the second of which never delivers, and their bucket, which announces nothing."""
+    """A VPC with two flow logs, the second of which never delivers, and their bucket, which sends no events."""
 
     service: Service
     vpc: str
@@ -93,12 +93,12 @@ class Network:
         assert done.returncode in {0, 1}, done.stderr
 
     def look(self) -> None:
-        """As the schedule does every five minutes."""
+        """Invoke the function, as its schedule does every five minutes."""
         answer = self.service.clients.lambda_.invoke(FunctionName=function(self.service, "LogContext"), Payload=b"{}")
         assert "FunctionError" not in answer, answer["Payload"].read()
 
     def forget_files(self) -> None:
-        """Forget all that was planned, as if it were longer ago than anybody looks back."""
+        """Delete all plans, as if they were older than the look-back."""
         s3, items, bucket = self.service.clients.s3, ledger(self.service), self.service.outputs["DataBucketName"]
         for prefix in (source_prefix("vpc-flow", self.flow_log), "AWSLogs/"):
             named = BUCKET if prefix == "AWSLogs/" else bucket
@@ -280,7 +280,7 @@ def test_a_function_for_logs_that_fails_raises_its_alarm_and_its_runbook_names_t
 
 
 def test_every_alarm_of_a_figure_is_off_again(service: Service, network: Network) -> None:
-    """Stands last: the tests before it wait for no alarm to clear."""
+    """Runs last: the tests before it wait for no alarm to clear."""
     network.look()
     assert _RAISED, "no drill came before"
     until(lambda: all(state_of(service, name) == "OK" for name in set(_RAISED)), CLEARED_S)

@@ -1,4 +1,4 @@
-"""Log files are metered without a command: an object in a log bucket is in the report, once, whatever comes again."""
+"""Log files are metered without a command: an object in a log bucket is reported once, whatever is delivered again."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Logs:
         )["FlowLogIds"][0]
 
     def capture(self) -> None:
-        """Let the function capture a context now; its schedule would within five minutes."""
+        """Let the function capture a context now; its schedule would do so within five minutes."""
         name = self.service.pipeline_outputs()["LogContextFunctionName"]
         answer = self.service.clients.lambda_.invoke(FunctionName=name, Payload=b"{}")
         assert "FunctionError" not in answer, answer["Payload"].read()
 
     def file(self, account_id: str, *sizes: int, name: str = "") -> tuple[str, bytes]:
-        """Name and content of a file: lines from one instance to another one of its subnet."""
+        """Name and content of a file: lines from one instance to another in its subnet."""
         now_s = int(time.time()) // 300 * 300
         slot = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%MZ")
         lines = [

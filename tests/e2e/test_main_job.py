@@ -1,4 +1,4 @@
-"""The main job: what is sent is metered once, reported to the byte, and proven."""
+"""The main job: sent usage is metered once, reported to the byte, and proven."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def message(batch_id: str, records: list[dict[str, Any]], **changes: Any) -> str
 
 
 def account() -> str:
-    """A fresh account, so that tests do not see each other's bytes."""
+    """A new account, so that tests do not see each other's bytes."""
     return str(uuid.uuid4().int % 10**12).zfill(12)
 
 

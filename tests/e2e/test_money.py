@@ -1,4 +1,4 @@
-"""Money as people type it: prices, payers, a closed month, what it costs, its invoice, its export; and who may what."""
+"""Money as people type it: prices, payers, a closed month, its cost, invoice and export; and permissions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BOOK = "acme"
 def book_file(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A price book as a file, to be imported under a name of its own.
 
-    A payer gets no invoice while some of its usage has no price, and other tests send to this stage what they like: the
-    book says that the rest is not sold here.
+    A payer gets no invoice while some usage has no price, and other tests send any usage to this stage, so the book
+    declares the rest as not sold here.
     """
     shown = service.run("reader", "prices", "show", "--prices", "sample", "--as-file")
     assert shown.returncode == 0, shown.stderr
@@ -46,7 +46,7 @@ def book(service: Service, book_file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def payers(service: Service, closed_month: ClosedMonth, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A payer of the two accounts of the closed month."""
+    """A payer of the closed month's two accounts."""
     path = tmp_path_factory.mktemp("payers") / "payers.json"
     accounts = [{"id": each, "payer": PAYER, "from": "2024-01-01T00:00:00Z"} for each in closed_month.spenders]
     value = {"payers": [{"id": PAYER, "name": "Acme", "issuer": "Acme Cloud"}], "accounts": accounts}

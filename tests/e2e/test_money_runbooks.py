@@ -1,6 +1,6 @@
-"""Runbooks of money are followed to their end, in a home region: there budgets are judged.
+"""Runbooks of money are followed to their end in a home region, where budgets are evaluated.
 
-What takes days is made so: the biller's figures are durable state, and the watch goes by them.
+Slow conditions are simulated: the biller's figures are durable state, which the watch reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Python programs under roles of their own: one sends with `metering.Producer`, one reads with `metering.connect`."""
+"""Python programs under separate roles: one sends with `metering.Producer`, one reads with `metering.connect`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's everyday commands, typed in their order against the deployed service."""
+"""The README's everyday commands, typed in order against the deployed service."""
 
 from __future__ import annotations
 

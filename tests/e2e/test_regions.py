@@ -1,6 +1,6 @@
-"""Regions on MiniStack: built side by side, killed and resumed, reported and verified as one; and stage prod rehearsed.
+"""Regions on MiniStack: built in parallel, killed and resumed, reported and verified as one; and stage prod rehearsed.
 
-METERING_REGION_KILLS sets how often a build is killed at a random moment: 3 in `make drills`, unless it says more.
+METERING_REGION_KILLS sets how often a build is killed at a random time: 3 in `make drills` by default.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def world() -> Iterator[World]:
 
 
 def is_busy() -> bool:
-    """Whether the machine has more to do than this test: then seconds say nothing of the service."""
+    """Whether the machine has other load: then durations say nothing about the service."""
     return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
@@ -104,7 +104,7 @@ def first(world: World) -> World:
 
 @pytest.fixture(scope="module")
 def built(first: World) -> World:
-    """The six regions that the local stage allows: those that are missing, built by one command."""
+    """The six regions that the local stage allows: the missing ones are built by one command."""
     busy = is_busy()
     began = time.monotonic()
     # Settings given by --set are kept.
@@ -115,7 +115,7 @@ def built(first: World) -> World:
 
 
 def inventory(world: World, region: str) -> Counter[str]:
-    """What there is of each kind in a region, by name without its random part."""
+    """Number of resources by kind in a region, named without their random parts."""
     clients = world.clients(region)
     found: Counter[str] = Counter()
     found["queues"] = len(clients.sqs.list_queues().get("QueueUrls", []))
@@ -157,7 +157,7 @@ def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_secon
 
 @pytest.mark.drill
 def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: World) -> None:
-    """B7: with prod's settings and protection, where the other stage has made its bucket for assets before."""
+    """B7: with prod's settings and protection, after the other stage created its assets bucket."""
     [row] = first.ask("deploy", "--stage", "prod", "--set", f"subscriptions={PAGER}")["rows"]
     assert (row["state"], row["reason"]) == ("ready", "")
 
@@ -180,9 +180,9 @@ def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: 
 
 @pytest.mark.drill
 def test_settings_and_the_pager_outlive_the_redeployment_of_a_runbook(first: World) -> None:
-    """What files, --unset and a second start do to them is a drill: test_kept_settings.
+    """The effect of files, --unset and a second start on them is a drill: test_kept_settings.
 
-    Comes a while after the building: a canary that was good in a minute is followed by none before that minute is over.
+    Runs some time after the build: no canary follows within the minute of a successful canary.
     """
     done = first.run("region", "add", FIRST[1], "--redeploy", "--no-pager", "--format", "json")
     assert done.returncode == 0, done.stderr

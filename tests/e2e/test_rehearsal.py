@@ -1,4 +1,4 @@
-"""Stage prod whole on an emulator, beside the stage of `metering local up`, from the bootstrap to the uninstall."""
+"""Stage prod on an emulator, beside the stage of `metering local up`, from bootstrap to uninstall."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROD = ("--stage", "prod")
 
 
 class Machine:
-    """A person's machine on which `metering local up` runs."""
+    """A user's machine on which `metering local up` runs."""
 
     def __init__(self, folder: Path) -> None:
         plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "METERING_", "LOCALST"))}
@@ -49,7 +49,7 @@ class Machine:
         return Clients(Access(region=HOME, endpoint_url=self.endpoint, access_key=("test", "test")))
 
     def cdk(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """As README and the operator guide write it: in the folder `infra`."""
+        """As in README and the operator guide: in the folder `infra`."""
         return subprocess.run(
             [str(Path(sys.executable).with_name("cdk")), *arguments],
             cwd=ROOT / "infra",

@@ -1,7 +1,7 @@
-"""The release before this one is deployed with traffic, upgraded, rolled back by its own checkout, and upgraded again.
+"""The previous release is deployed with traffic, upgraded, rolled back by its own checkout, and upgraded again.
 
-Its totals, its closed month and its invoice stay equal. A clone without the commit of the release skips the drill;
-where CI is set it fails, for nobody would read the reason.
+Its totals, its closed month and its invoice stay equal. A clone without the release's commit skips the drill; where CI
+is set it fails, because nobody would read the reason.
 """
 
 from __future__ import annotations
@@ -124,14 +124,14 @@ def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_t
 
 
 def keeps(checkout: Checkout, month: str) -> None:
-    """The closed month and its invoice are as they were made, by this checkout's own proof."""
+    """The closed month and its invoice are unchanged, according to this checkout's own proof."""
     if month:
         checkout.run("period", "verify", month)
         checkout.run("invoice", "verify", f"{ACCOUNT}-{month}-1")
 
 
 def send_last_month(endpoint: str) -> str:
-    """A batch of the month before, and that month, if it can be closed today and takes batches; else neither."""
+    """Send a batch of last month and return that month, if it can be closed today; else do neither."""
     now_s = int(time.time())
     month = datetime.fromtimestamp(month_bounds_s(f"{datetime.fromtimestamp(now_s, UTC):%Y-%m}")[0] - 1, UTC)
     name = f"{month:%Y-%m}"

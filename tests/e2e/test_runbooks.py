@@ -1,8 +1,8 @@
 """Each runbook is followed to its end: its alarm fires, its commands cure, and the alarm clears.
 
-The alarm's own text says what to type. The stage and the region have names of their own, and the shell is for another
-region, so that a command acts there only if it says so. Nobody waits for a day here: what the watch goes by is
-durable state, so the state is made that old.
+The alarm's own text contains the command to type. Stage and region have non-default names, and the shell is set to
+another region, so a command works there only if it names them. No test waits for a day: the watch reads durable state,
+which the tests backdate.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ FUNCTIONS = ("aggregator", "compactor", "rollup", "reconciler", "canary", "watch
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A stage of another name, in a region that is not its home."""
+    """A stage of another name, in a region other than its home."""
     with own_emulator() as running:
         given = GivenSettings(like=STAGE, by_option={"api": True})
         yield deployed(
@@ -90,7 +90,7 @@ def test_a_new_region_pages_nobody_for_a_watch_that_has_not_run_yet(service: Ser
 def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
     service: Service, pager: str, stopped_aggregator: None, of: str
 ) -> None:
-    """The drills see, too, that the alarm clears: that takes minutes."""
+    """The drills also wait for the alarm to clear, which takes minutes."""
     who = account()
     send(service, message(f"batch-{who}", [record(who, size=815)]))
     let_pass(service, 16 * MINUTE_S)
@@ -226,7 +226,7 @@ def test_an_object_that_was_not_announced_raises_lost_drops_and_its_runbook_anno
 
 
 def drop_unannounced(service: Service, name: str, body: bytes) -> LostDrop:
-    """Put an object below `drop/` while its bucket announces nothing."""
+    """Put an object below `drop/` while its bucket sends no events."""
     bucket, key, s3 = service.outputs["DataBucketName"], f"drop/{name}.ndjson", service.clients.s3
     answer = s3.get_bucket_notification_configuration(Bucket=bucket)
     kept = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
@@ -370,7 +370,7 @@ def test_a_stopped_roll_up_raises_usage_waiting_and_its_runbook_books_what_waits
 
 
 def waiting_of(service: Service) -> list[Waiting]:
-    """What waits for the roll-up in the service's first shard."""
+    """Commits that wait for the roll-up in the service's first shard."""
     return [Waiting.from_item(item) for item in waiting_in(ledger(service), 0)]
 
 
@@ -418,7 +418,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
 
 @contextmanager
 def listed_for_a_day(service: Service) -> Iterator[None]:
-    """What the region has in this hour waits to be compared since 25 hours ago, and no scan is due that would do so."""
+    """The region's usage of this hour has waited 25 hours for a comparison, and no scan is due."""
     now_s = int(time.time())
     listed = WorkList(hours={now_s - now_s % HOUR_S: now_s - 25 * HOUR_S}, scanned_s=now_s + DAY_S)
     put(service, listed.to_item())
@@ -430,7 +430,7 @@ def listed_for_a_day(service: Service) -> Iterator[None]:
 
 @contextmanager
 def seconds_of(service: Service, name: str, seconds: int) -> Iterator[None]:
-    """A function that has so little time."""
+    """Reduce a function's timeout to this many seconds."""
     change = service.clients.lambda_.update_function_configuration
     before = service.clients.lambda_.get_function_configuration(FunctionName=function(service, name))["Timeout"]
     change(FunctionName=function(service, name), Timeout=seconds)
@@ -441,7 +441,7 @@ def seconds_of(service: Service, name: str, seconds: int) -> Iterator[None]:
 
 
 def invoke(service: Service, name: str) -> None:
-    """Run a function to its end."""
+    """Invoke a function and wait for its end."""
     answer = service.clients.lambda_.invoke(FunctionName=function(service, name), Payload=b"{}")
     assert "FunctionError" not in answer, answer["Payload"].read()
 
@@ -515,7 +515,7 @@ def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(
 def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_repairs_it(
     service: Service, pager: str
 ) -> None:
-    """Two passes a minute apart must agree before anybody is told or anything is repaired: it takes five minutes."""
+    """Two passes a minute apart must agree before an alert or a repair, which takes five minutes."""
     who = account()
     send(service, message(f"batch-{who}", [record(who, size=1_000)]))
     service.wait_for_rest()
@@ -535,7 +535,7 @@ def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_r
 
 @pytest.mark.drill
 def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
-    """Stands last: the tests before it wait for no alarm to clear."""
+    """Runs last: the tests before it wait for no alarm to clear."""
     assert _RAISED, "no drill came before"
     end_s = time.monotonic() + CLEARED_S
     while still := sorted(name for name in set(_RAISED) if state_of(service, name) != "OK"):
@@ -544,14 +544,14 @@ def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
 
 
 def heard(service: Service, pager: str, name: str) -> Page:
-    """The runbook of an alarm of a figure, as its alert names it."""
+    """The runbook of an alarm on a watch figure, as its alert names it."""
     page = runbook_of(service, hear(service, pager, {name}))
     assert page.name == name
     return page
 
 
 def told(service: Service, pager: str, name: str) -> Page:
-    """The same of an alarm that no figure of the watch raises: the watch is not asked."""
+    """The same for an alarm that no watch figure raises: the watch is not invoked."""
     while alert := next_alert(service, pager, 60):
         if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) == name:
             return runbook_of(service, alert)
@@ -559,7 +559,7 @@ def told(service: Service, pager: str, name: str) -> Page:
 
 
 def will_clear(name: str) -> None:
-    """Note an alarm whose cause is gone. Its last bad figure is a minute old before it clears: none waits alone."""
+    """Note an alarm whose cause is removed. It clears a minute after its last bad data point."""
     _RAISED.append(name)
 
 
@@ -572,7 +572,7 @@ def send(service: Service, body: str) -> None:
 
 
 def sent_by_source(service: Service, *numbers: int) -> str:
-    """A source of its own that sent batches of these numbers: `<source>-<number>`."""
+    """Create a source that sent batches of these numbers: `<source>-<number>`."""
     who = account()
     source = f"edge-{who}"
     for number in numbers:
@@ -584,7 +584,7 @@ def sent_by_source(service: Service, *numbers: int) -> str:
 
 
 def let_pass(service: Service, seconds: int) -> None:
-    """Make what the watch remembers, and what the canary found, that much older. Whole minutes, as canaries run."""
+    """Backdate the watch's memory and the canary's findings by this time. Whole minutes, like canaries."""
     items, then_s = ledger(service), int(time.time()) - seconds
     put(service, WatchState(first_s=then_s, queue_empty_s=then_s).to_item())
     for run in canaries(service):
@@ -594,7 +594,7 @@ def let_pass(service: Service, seconds: int) -> None:
 
 
 def age_gaps(service: Service, source: str, seconds: int) -> None:
-    """Make the gaps of a source that much older than they were noticed."""
+    """Backdate the discovery of a source's gaps by this time."""
     item = dict(item_of(service, Key(SOURCE_PK, source)))
     noticed: Any = item["noticed"]
     item["noticed"] = [[first, last, at_ms - seconds * 1000, since_ms] for first, last, at_ms, since_ms in noticed]
@@ -623,7 +623,7 @@ def stopped(service: Service, name: str) -> Iterator[str]:
 
 @contextmanager
 def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[Any]:
-    """Change environment variables of a function; an empty one is removed. Yields what undoes it."""
+    """Change environment variables of a function; an empty value removes one. Yields what undoes it."""
     client, physical = service.clients.lambda_, function(service, name)
     right = client.get_function_configuration(FunctionName=physical)["Environment"]["Variables"]
     wrong = {key: value for key, value in {**right, **variables}.items() if value}
@@ -639,14 +639,14 @@ def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[A
 
 
 def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: list[int]) -> None:
-    """Take back the errors that were counted, as if they were longer ago than the alarms look back.
+    """Subtract the counted errors, as if they were older than the alarms' periods.
 
-    MiniStack takes the errors of all functions for one figure.
+    MiniStack has one error metric for all functions.
 
     Args:
         service: The stage.
         constructs: Functions that may have failed.
-        taken_back: What was taken back before in this stage; what is taken back now is added.
+        taken_back: Errors subtracted earlier in this stage; those subtracted now are added.
     """
     now_s = time.time()
     counted = 0.0
@@ -671,7 +671,7 @@ def moment(at_s: float) -> datetime:
 
 
 def put_figure(service: Service, namespace: str, name: str, value: int, *, at_s: float) -> None:
-    """Put a figure that AWS would put."""
+    """Put a data point that AWS would put."""
     service.clients.cloudwatch.put_metric_data(
         Namespace=namespace, MetricData=[{"MetricName": name, "Timestamp": moment(at_s), "Value": value}]
     )
@@ -682,7 +682,7 @@ def canaries(service: Service) -> list[CanaryRun]:
 
 
 def add_by_hand(service: Service, who: str, size: int) -> None:
-    """What nobody should do: change a usage item outside of a transaction of the protocol."""
+    """A forbidden manual write: change a usage item outside of the protocol's transactions."""
     table = service.outputs["UsageTableName"]
     [item] = [i for i in scan(service, table) if i["pk"]["S"].startswith(f"A#{who}#")]
     service.clients.dynamodb.update_item(
@@ -705,7 +705,7 @@ def reconciled(service: Service) -> Reconciliation:
 
 
 def state_of(service: Service, alarm: str) -> str:
-    """An alarm's state after the watch has looked again."""
+    """An alarm's state after another run of the watch."""
     figures(service)
     name = f"metering-{service.stage}-{alarm}"
     [found] = service.clients.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]

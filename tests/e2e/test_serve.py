@@ -1,4 +1,4 @@
-"""`metering serve` as a process, under a role that reads; and the API's document, held against it over HTTP."""
+"""`metering serve` as a process under a reading role; and the API's document, compared with it over HTTP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Served:
     process: subprocess.Popen[str]
 
     def get(self, path: str, token: str | None = None, *, host: str = "") -> httpx.Response:
-        """Ask with its own token, or with another one."""
+        """Send a request with its own token, or with another one."""
         sent = self.token if token is None else token
         headers = {"Authorization": f"Bearer {sent}"} if sent else {}
         return httpx.get(f"{self.url}{path}", headers=headers | ({"Host": host} if host else {}), timeout=_START_S)
@@ -54,7 +54,7 @@ class Served:
 
 @contextmanager
 def served(service: Service, role: str, *arguments: str) -> Iterator[Served]:
-    """Start the command as a person does, and end it as a person does."""
+    """Start the command as a person does, and stop it with Ctrl-C."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_"))}
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("metering")), "serve", "--port", "0", "--stage", service.stage, *arguments],
@@ -113,7 +113,7 @@ def test_it_answers_as_the_report_to_its_own_token_and_host_alone_and_ends_at_ct
 
 
 def _connect_from_elsewhere(port: int) -> None:
-    """Connect to another address of this machine: that of the loopback network which nobody was told to listen at."""
+    """Connect to another loopback address of this machine, at which nothing should listen."""
     with socket.create_connection(("127.0.0.2", port), timeout=5):
         pass
 

@@ -1,4 +1,4 @@
-"""Commands work with the settings of the functions, whatever the stage decided; or they do not work."""
+"""Commands use the functions' settings, whatever the stage sets; or they refuse to work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WIDE = {"admission_window_s": 60 * DAY_S, "marker_life_s": 75 * DAY_S, "incoming
 
 @pytest.fixture
 def parameter(service: Service) -> Iterator[str]:
-    """Name of the published settings; put back at the end."""
+    """Name of the published settings' parameter; restored at the end."""
     ssm, name = service.clients.ssm, service.outputs["SettingsParameterName"]
     value = ssm.get_parameter(Name=name)["Parameter"].get("Value", "")
     yield name
@@ -109,7 +109,7 @@ def test_a_stage_of_other_settings_is_counted_compacted_closed_and_reported_as_i
 
 
 class Elsewhere:
-    """The stage in another region of the same emulator, with settings of its own."""
+    """The stage in another region of the same emulator, with its own settings."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -142,12 +142,12 @@ class Elsewhere:
         self._clients.sqs.send_message(QueueUrl=self._outputs["IngestQueueUrl"], MessageBody=body)
 
     def total(self, *options: str) -> int:
-        """Bytes of a report; the canary's come by themselves."""
+        """Bytes of a report; the canary's bytes arrive by themselves."""
         rows = self.ask("report", "usage", "--group-by", "account_id", *options)["rows"]
         return sum(int(row["bytes"]) for row in rows if row["account_id"] != CANARY_ACCOUNT_ID)
 
     def partitions(self, prefix: str) -> set[str]:
-        """Partition keys of the ledger that begin so."""
+        """Partition keys of the ledger with this prefix."""
         pages = self._clients.dynamodb.get_paginator("scan").paginate(
             TableName=self._outputs["LedgerTableName"], ConsistentRead=True
         )

@@ -1,4 +1,4 @@
-"""A number of a report is traced to the batches that were sent, and a byte that nobody sent is seen."""
+"""A reported number is traced to the sent batches, and a byte that was never sent is detected."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def add_bytes(service: Service, table: str, key: Any, delta: int) -> None:
 
 
 def sent_by_account(manifest: Path) -> dict[str, dict[str, int]]:
-    """Bytes of each accepted batch, by account and batch id, as the sender counted them."""
+    """Bytes of each accepted batch, by account and batch id, as counted by the sender."""
     sent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for text in manifest.read_text().splitlines()[1:]:
         each = json.loads(text)

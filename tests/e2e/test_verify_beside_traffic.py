@@ -1,4 +1,4 @@
-"""`metering verify` 20 times beside steady traffic and the canary: no batch is lost or counted twice."""
+"""`metering verify` 20 times during steady traffic and the canary: no batch is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CANARY_EVERY_S = 5.0
 
 
 class _Traffic:
-    """A batch now and then, and the canary more often than it comes by itself."""
+    """A batch now and then, and the canary more often than scheduled."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -1,1 +1,1 @@
-"""The lake read by engines that know nothing of the service: `make engines`."""
+"""The lake read by independent engines: `make engines`."""

@@ -1,7 +1,7 @@
 """`make engines`: the statements of docs/analytics.md over a replayed lake give the service's totals to the byte.
 
-Spark runs in an environment of its own, on the machine's Java; if the machine cannot have that it is skipped, which is
-red where `CI` is set. Then the lake is damaged on purpose, and each engine must give other totals.
+Spark runs in its own environment, on the machine's Java; if the machine lacks a suitable Java it is skipped, which is a
+failure where `CI` is set. Then the lake is damaged on purpose, and each engine must give other totals.
 """
 
 import argparse
@@ -21,7 +21,7 @@ Engine = Callable[[Sequence[Question]], list[Totals]]
 
 
 def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:
-    """Every day of a lake by the hour, and whole, each with the service's answer."""
+    """Every day of a lake, by hour and as a whole, each with the service's answer."""
     return [
         pair
         for day in lake.days
@@ -33,7 +33,7 @@ def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:
 
 
 def damaged(lake: Replayed, to: Path) -> dict[str, Path]:
-    """Copies of the lake that are wrong: a file that is there twice, and one that is missing; rows and totals alike."""
+    """Damaged copies of the lake: with a duplicated file, and with a missing file; rows and totals alike."""
     copies = {}
     for name in ("a file twice", "a file missing"):
         copies[name] = to / name.replace(" ", "-")
@@ -49,7 +49,7 @@ def damaged(lake: Replayed, to: Path) -> dict[str, Path]:
 
 
 def judge(name: str, engine: Engine, lake: Replayed, copies: dict[str, Path]) -> bool:
-    """Ask an engine everything at once, and print what came of it."""
+    """Ask an engine all questions at once, and print the results."""
     right = questions(lake, lake.folder)
     wrong = [(damage, pair) for damage, folder in copies.items() for pair in questions(lake, folder)[-2:]]
     began = time.monotonic()
@@ -73,7 +73,7 @@ def judge(name: str, engine: Engine, lake: Replayed, copies: dict[str, Path]) ->
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the engines that the machine can have; 0 only if all is as it must be, and Spark ran or may be skipped."""
+    """Run the machine's engines; 0 only if all results are correct, and Spark ran or may be skipped."""
     parser = argparse.ArgumentParser(prog="python -m tests.engines", description=__doc__)
     parser.add_argument("--batches", type=int, default=1_000)
     options = parser.parse_args(arguments)

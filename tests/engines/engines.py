@@ -23,7 +23,7 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One day of a lake: by the hour from its rows, or whole from the totals beside its files."""
+    """One day of a lake: by hour from its rows, or as a whole from the totals beside its files."""
 
     folder: Path
     day: str
@@ -45,7 +45,7 @@ def by_spark(questions: Sequence[Question], java: Path) -> tuple[str, list[Total
     """Spark's version, and its answers.
 
     Raises:
-        CalledProcessError: It failed; its own words are on stderr.
+        CalledProcessError: Spark failed; its own messages are on stderr.
     """
     asked = [
         {
@@ -85,7 +85,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def why_no_spark(environ: Mapping[str, str] = os.environ) -> str:
-    """Install Spark, unless it is there; why that is impossible, or an empty text."""
+    """Install Spark if needed; returns why that is impossible, or an empty text."""
     if find_java(environ) is None:
         return f"this machine has no Java {LEAST_JAVA} or newer"
     try:

@@ -1,4 +1,4 @@
-"""A replayed lake in a folder, and what the service says of it."""
+"""A replayed lake in a folder, and the service's report of it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ HUGE = "210987654321"
 
 
 class Line(NamedTuple):
-    """Names of a total: those that a statement groups by, with `hour` empty where it does not."""
+    """Key of a total: the columns that a statement groups by, with `hour` empty where it does not."""
 
     dt: str
     hour: str
@@ -40,11 +40,11 @@ Totals = dict[Line, Sum]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """A lake, and what must come of it.
+    """A lake, and its expected totals.
 
     Attributes:
-        folder: Has `lake/` and `summaries/`, as the bucket has them.
-        by_hour: What `metering report usage` says, at rest.
+        folder: Contains `lake/` and `summaries/`, as the bucket does.
+        by_hour: Totals of `metering report usage`, at rest.
     """
 
     folder: Path
@@ -56,11 +56,11 @@ class Replayed:
         return sorted({line.dt for line in self.by_hour})
 
     def of_day(self, day: str) -> Totals:
-        """By hour, account and usage type."""
+        """Totals by hour, account and usage type."""
         return {line: total for line, total in self.by_hour.items() if line.dt == day}
 
     def of_whole_day(self, day: str) -> Totals:
-        """By account and usage type."""
+        """Totals by account and usage type."""
         whole: Totals = {}
         for line, total in self.of_day(day).items():
             key = line._replace(hour="")
@@ -70,10 +70,10 @@ class Replayed:
 
 
 def replayed(folder: Path, *, batches: int, seed: int = 7) -> Replayed:
-    """Replay traffic through worker, roll-up and compactor in memory, and put its lake into a folder.
+    """Replay traffic through worker, roll-up and compactor in memory, and write the lake to a folder.
 
-    The traffic has copies, conflicts, late, refused and partly refused batches, of a day and a quarter; the canary; and
-    one account whose bytes exceed 2^63. Some hours have several files.
+    The traffic covers a day and a quarter, with copies, conflicts, late, refused and partly refused batches, the
+    canary, and one account whose bytes exceed 2^63. Some hours have several files.
     """
     world = World(now_s=HOUR + HOUR_S)
     scenario = replace(SCENARIOS["mixed"], hours=_HOURS, forms={Form.INLINE: 1}, accounts=40)
@@ -111,7 +111,7 @@ def _send(world: World, shipments: Iterable[Shipment]) -> None:
 
 
 def _reported(world: World) -> Totals:
-    """The report over all accounts, from the lake; and it must be that of the usage table."""
+    """The report over all accounts from the lake, which must equal the usage table's."""
     query = UsageQuery(from_s=HOUR - 60 * DAY_S, to_s=HOUR + 2 * HOUR_S, group_by=("hour", "account_id", "usage_type"))
     rows = report_rows([world.source()], query, now_s=HOUR + HOUR_S)
     found = {

@@ -1,4 +1,4 @@
-"""What Spark makes of a lake: runs in Spark's own environment, and knows nothing of the service.
+"""Spark's answers about a lake: runs in Spark's own environment, independent of the service's code.
 
     python spark_job.py < questions.json > answers.json
 
@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession  # type: ignore[import-not-found]  # it is 
 
 
 def main() -> None:
-    """Answer every question of stdin, in order, on one session."""
+    """Answer every question from stdin, in order, in one session."""
     spark = (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")

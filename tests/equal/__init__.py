@@ -1,1 +1,1 @@
-"""Two revisions answer alike: what each prints, sends and stores, byte by byte."""
+"""Two revisions answer alike: each one's output, messages and stored data, byte by byte."""

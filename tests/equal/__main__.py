@@ -1,9 +1,9 @@
-"""Compares what this revision prints, answers and stores with a release: exit 1 if anything differs that may not.
+"""Compares this revision's output, answers and stored data with a release's: exit 1 on a forbidden difference.
 
     python -m tests.equal REVISION
 
-Each revision builds the same region in memory with its own code, and is asked the release's requests and its own
-recorded command lines. What may differ stands in `tests/equal/differences.toml`, with its reason.
+Each revision builds the same in-memory region with its own code, and gets the release's requests and its own recorded
+command lines. Allowed differences are in `tests/equal/differences.toml`, with their reasons.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WORDS = frozenset({"description", "title", "summary", "version", "example", "ex
 
 
 def answers_of(checkout: Path, asked: Path, folder: Path) -> None:
-    """Let a checkout answer into a folder."""
+    """Let a checkout write its answers into a folder."""
     folder.mkdir()
     _run(checkout, "--answers", str(asked), str(folder))
 
@@ -41,7 +41,7 @@ def _run(checkout: Path, *arguments: str) -> None:
 
 
 def differences(before: Path, after: Path) -> Iterator[tuple[str, str]]:
-    """Names of answers that are not the same, and how."""
+    """Names of differing answers, and their differences."""
     names = sorted({path.name for folder in (before, after) for path in folder.iterdir()})
     for name in names:
         one, other = before / name, after / name
@@ -56,7 +56,7 @@ def differences(before: Path, after: Path) -> Iterator[tuple[str, str]]:
 
 
 def facts(document: object, at: str = "") -> set[str]:
-    """Paths, parameters, schemas, statuses and their values in a document, each with its place; no words for people."""
+    """Paths, parameters, schemas, statuses and values in a document, each with its place; no texts for people."""
     if isinstance(document, dict):
         members = ((key, value) for key, value in document.items() if key not in _WORDS or isinstance(value, dict))
         return {at}.union(*(facts(value, f"{at}/{key}") for key, value in members))
@@ -66,7 +66,7 @@ def facts(document: object, at: str = "") -> set[str]:
 
 
 def _name(entry: object) -> str:
-    """A parameter's name, for its place in the list says nothing."""
+    """A parameter's name, because its position in the list does not matter."""
     return str(entry.get("name", entry.get("$ref", ""))) if isinstance(entry, dict) else ""
 
 
@@ -77,7 +77,7 @@ def _first_difference(one: bytes, other: bytes) -> str:
 
 
 def judged(found: Iterator[tuple[str, str]], allowed: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Lines of differences that may not be, and of those that may, with their reason."""
+    """Lines of forbidden differences, and of allowed ones with their reason."""
     wrong: list[str] = []
     right: list[str] = []
     for name, how in found:

@@ -1,9 +1,9 @@
-"""What one revision prints, answers and stores, as files below a folder. Run inside that revision's checkout.
+"""One revision's output, answers and stored data, as files below a folder. Run inside that revision's checkout.
 
     answers.py --requests FILE          writes the requests that its API is asked, a line each
     answers.py --answers FILE FOLDER    asks them, types its recorded command lines, and keeps all of it
 
-It imports test kits alone, by names that both revisions have, for a release keeps its own modules where they were.
+It imports only test kits, by names that both revisions have, because a release has its own modules at their old places.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PARQUET_EACH = 5
 
 
 def write_requests(path: Path) -> None:
-    """Write a token and a path with its parameters a line."""
+    """Write one line per request: a token, and a path with its parameters."""
     asked = list(foreign.requests(SEED, REQUESTS))
     asked += [
         f"{one}{'&' if '?' in one else '?'}format=parquet" for one in asked[::_PARQUET_EACH] if "format=" not in one
@@ -43,7 +43,7 @@ def write_requests(path: Path) -> None:
 
 
 def ask(path: Path, folder: Path) -> None:
-    """Keep status, type and body of each answer of the API, its document, and what its region has stored."""
+    """Save status, type and body of each API response, the API's document, and the region's stored data."""
     world = foreign.world()
     for number, line in enumerate(path.read_text().splitlines()):
         who, asked = line.split(" ", 1)
@@ -55,7 +55,7 @@ def ask(path: Path, folder: Path) -> None:
 
 
 def type_lines(folder: Path) -> None:
-    """Keep each recorded answer in all formats, and what the region of the lines has stored at the end."""
+    """Save each recorded answer in all formats, and the final stored data of the lines' region."""
     regions: list[Any] = []
 
     def watched() -> Any:
@@ -73,7 +73,7 @@ def type_lines(folder: Path) -> None:
 
 
 def _keep_stores(world: Any, folder: Path, name: str) -> None:
-    """Keep items as text, and objects by their hash."""
+    """Save items as text, and objects by their hash."""
     tables = type(record.Table.LEDGER)
     items = (f"{table.name} {_text(item)}" for table in tables for item in world.items.everything(table))
     (folder / f"stored-items-{name}").write_text("\n".join(sorted(items)) + "\n")

@@ -1,1 +1,1 @@
-"""Exports that the product makes of the sample, for validators that nobody here wrote."""
+"""Exports of the sample by the product, for third-party validators."""

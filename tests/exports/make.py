@@ -1,7 +1,7 @@
-"""Writes exports of the product for other people's validators: `python -m tests.exports.make DIR --rows 1000`.
+"""Writes exports by the product for third-party validators: `python -m tests.exports.make DIR --rows 1000`.
 
-The usage is that of the sample's 338 lines, all of it, and then drawn sizes of the same keys over the month, so that
-tiers are crossed. The month books corrections of the one before.
+The usage consists of the sample's 338 lines, and then random sizes of the same keys over the month, so that tiers are
+crossed. The month books corrections of the previous month.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MOST_BITS = 43
 
 
 def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
-    """Usage of a month with the keys of the sample; each key, account and hour once."""
+    """Usage of a month with the sample's keys; each key, account and hour once."""
     draw, lines = random.Random(seed), bill_lines()
     # The most frequent key has a seventh of the lines, and the months have few hours, so more lines need more accounts.
     accounts = (*ACCOUNTS, *(f"{number:012d}" for number in range(rows // 1_000)))
@@ -57,7 +57,7 @@ def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
 
 
 def source_of(rows: int) -> ExportSource:
-    """About so many charges, some of them corrections."""
+    """About this many charges, some of them corrections."""
     usage = list(drawn_lines(MONTH, rows - _CORRECTIONS))
     closed = list(drawn_lines(BEFORE, 200, seed=2))
     late = [line._replace(bytes=GIB + number) for number, line in enumerate(closed[:_CORRECTIONS])]
@@ -73,13 +73,13 @@ def request_of(
     month: str = MONTH,
     as_of_s: int = 0,
 ) -> ExportRequest:
-    """A request; CUR has the version 2.0."""
+    """An export request; CUR has version 2.0."""
     version = version if kind == "focus" else "2.0"
     return ExportRequest(kind=kind, version=version, month=month, grain=grain, form=form, as_of_s=as_of_s)
 
 
 def destination(folder: Path) -> Destination:
-    """A folder as a place of an export."""
+    """A folder as the target of an export."""
     folder.mkdir(parents=True, exist_ok=True)
     return Destination(objects=FolderLogStore(folder), prefix="", name=str(folder))
 
@@ -97,7 +97,7 @@ def manifest(folder: Path) -> dict[str, object]:
 
 
 def asked(folder: Path, sql: str, dataset: str = "CostAndUsage") -> list[tuple[object, ...]]:
-    """DuckDB's answer about the files of a dataset: `{}` stands for them. All columns of CSV are texts."""
+    """DuckDB's result over the files of a dataset: `{}` stands for them. All CSV columns are strings."""
     files = sorted(str(file) for file in folder.glob(f"{dataset}-*"))
     parquet = files[0].endswith(".parquet")
     table = f"read_parquet({files})" if parquet else f"read_csv({files}, all_varchar = true, header = true)"
@@ -106,7 +106,7 @@ def asked(folder: Path, sql: str, dataset: str = "CostAndUsage") -> list[tuple[o
 
 
 def made(folder: Path, *, rows: int = 1000) -> None:
-    """Write FOCUS 1.2 as Parquet, FOCUS 1.4 as plain CSV, and CUR as both, each in a folder of its own."""
+    """Write FOCUS 1.2 as Parquet, FOCUS 1.4 as plain CSV, and CUR as both, each into its own folder."""
     source = source_of(rows)
     exported(folder / "focus-1.2", source, request_of())
     exported(folder / "focus-1.4", source, request_of(version="1.4", form="csv"))
@@ -119,7 +119,7 @@ def made(folder: Path, *, rows: int = 1000) -> None:
 
 
 def main() -> None:
-    """Write the folder that the command line names."""
+    """Write to the folder in the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1000)

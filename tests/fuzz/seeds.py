@@ -1,7 +1,7 @@
-"""What fuzzing starts from: a good example of each form, and the kept corpus of what once was interesting.
+"""Seeds of the fuzzers: a valid example of each form, and the stored corpus of interesting inputs.
 
 `corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. A
-file that broke the reader stays there for good.
+file that broke the reader stays there permanently.
 """
 
 import json
@@ -16,7 +16,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def bodies() -> list[bytes]:
-    """Message bodies: every form once, then the corpus."""
+    """Message bodies: one of every form, then the corpus."""
     entry = {
         "eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": BUCKET}, "object": {"key": "drop/x.ndjson", "eTag": "e"}},
@@ -35,7 +35,7 @@ def bodies() -> list[bytes]:
 
 
 def objects(kind: str) -> list[bytes]:
-    """Objects of a format (`ndjson`, `parquet`): packed and plain, then the corpus."""
+    """Objects of a format (`ndjson`, `parquet`): compressed and plain, then the corpus."""
     records = [record(resource_id=f"i-{n}", start=SENT_AT_S - n, end=SENT_AT_S) for n in range(20)]
     if kind == "ndjson":
         plain = ndjson([*records, record(bytes=1.5), "x"])

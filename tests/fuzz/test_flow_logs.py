@@ -1,6 +1,6 @@
-"""The readers of flow logs, fed with damage: a verdict for each file and each line, in bounded time and memory.
+"""The flow log readers with damaged input: a verdict for each file and each line, in bounded time and memory.
 
-What it finds goes to `corpus/`, as files `*.flowlog`.
+Findings are saved in `corpus/`, as files `*.flowlog`.
 """
 
 import gzip
@@ -55,7 +55,7 @@ def _parquet(columns: dict[str, list[Any]], **options: Any) -> bytes:
 
 @cache
 def examples() -> tuple[bytes, ...]:
-    """A good file of each form, and the kept ones."""
+    """A valid file of each form, and the stored ones."""
     names = ("start", "bytes", *(name for name in USUAL if name not in ("start", "bytes")), "traffic-path")
     plain = text(*[line(bytes=str(number)) for number in range(20)], line(action="REJECT"), line(log_status="NODATA"))
     custom = text(*[line(names, start=str(START_S + number)) for number in range(20)], names=names)
@@ -81,7 +81,7 @@ def _kind_and_name() -> tuple[LogKind, FileName]:
 
 
 def judge(stored: bytes, *, named: bool = True, settings: ReadSettings = _SETTINGS) -> None:
-    """What holds for every file."""
+    """Invariants of every file."""
     kind, name = _kind_and_name()
     name = name if named else FileName(kind=name.kind, identity="")
     began = time.process_time()
@@ -99,7 +99,7 @@ def judge(stored: bytes, *, named: bool = True, settings: ReadSettings = _SETTIN
 
 
 def check(measured: Measured) -> None:
-    """What holds for every file that is read to its end."""
+    """Invariants of every file that is read to its end."""
     balance = measured.balance
     assert balance.holds
     assert sum(total.lines for total in measured.totals.values()) == balance.metered
@@ -113,7 +113,7 @@ def check(measured: Measured) -> None:
 
 
 def damaged(stored: bytes, draw: random.Random) -> bytes:
-    """A file with changes in its bytes, or in the text that it packs."""
+    """A file with changed bytes, or with changes in its decompressed text."""
     if stored.startswith(b"\x1f\x8b") and draw.random() < 0.7:
         return gzip.compress(damaged(gzip.decompress(stored), draw), 1)
     data = bytearray(stored)

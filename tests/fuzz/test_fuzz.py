@@ -1,6 +1,6 @@
-"""Every parser on the way in, fed with damage: always a verdict, never an exception, in bounded time and memory.
+"""Every input parser with damaged input: always a verdict, never an exception, in bounded time and memory.
 
-`make fuzz` looks longer, with ROUNDS as long as you like; what it finds goes to `corpus/`.
+`make fuzz` runs longer, for any number of ROUNDS; findings are saved in `corpus/`.
 """
 
 import json
@@ -27,7 +27,7 @@ _KNOWN = frozenset(map(str, Reason))
 
 
 def check(answers: tuple[Answer, ...], body: str) -> None:
-    """What holds for every answer, whatever was asked."""
+    """Invariants of every answer, for any input."""
     assert answers
     for answer in answers:
         if isinstance(answer, NoBatch):

@@ -122,7 +122,7 @@ def test_a_good_file_is_read(seed: Seed) -> None:
 
 
 class Forwards(io.RawIOBase):
-    """A stream that can only be read forwards, and gives less than was asked for."""
+    """A stream that can only be read forwards, and returns less than requested."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)

@@ -1,4 +1,4 @@
-"""Reviewed snapshots of each stage. Write them anew with `python -m tests.infra.snapshots` and read the difference."""
+"""Reviewed snapshots of each stage. Write them with `python -m tests.infra.snapshots` and review the diff."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _ASSET = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def snapshot_of(stage: Synthesised) -> str:
-    """A stage's templates and their termination protection as text, asset hashes masked."""
+    """A stage's templates and their termination protection as text, with masked asset hashes."""
     content: dict[str, Any] = {
         part: {"termination_protection": stage.protected[part], "template": template}
         for part, template in stage.templates.items()
@@ -25,7 +25,7 @@ def path_of(name: str) -> Path:
 
 
 def reviewed(name: str) -> Synthesised:
-    """Stage of a snapshot by its name, with an added part for some names."""
+    """Stage of a snapshot by its name, with an additional part for some names."""
     from tests.infra.support.synthesis import synthesised
 
     return synthesised(name.removesuffix(WITH_API), overrides=_API if name.endswith(WITH_API) else "{}")

@@ -1,4 +1,4 @@
-"""The HTTP API: no emulator shows its throttle, its access log, its permission or what it is kept from."""
+"""The HTTP API: no emulator shows its throttling, its access log, its permissions or its isolation."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def function(stage: Synthesised) -> dict[str, Any]:
 
 
 def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> None:
-    """As a whole list: whatever is added to it has to be added here."""
+    """As a complete list: every new permission must be added here, too."""
     grants = Grants(with_api(), "api", "ApiRole")
     assert grants.everything() == {
         *LOOK_UP,
@@ -134,7 +134,7 @@ def test_a_stage_that_does_not_ask_for_it_has_nothing_of_it() -> None:
 
 
 def test_an_operator_may_search_its_log() -> None:
-    """The policy lies beside the log: the role is of a stack that is deployed before it."""
+    """The policy is in the log's stack, because the role's stack is deployed before it."""
     stage = with_api()
     [log] = [name for name in stage.resources("api", "AWS::Logs::LogGroup") if name.startswith("ApiLogs")]
     policy = stage.one("api", "AWS::IAM::Policy", "LogReaders")["Properties"]

@@ -126,7 +126,7 @@ def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_can_be_restored(stage: str) -> None:
-    """A restored ledger names the staging objects that were cleaned since (P41)."""
+    """A restored ledger names staging objects that were cleaned since (P41)."""
     rules = [rule for rule in rules_of(stage) if "staging/".startswith(rule.get("Prefix", ""))]
     versions = [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
     if not synthesised(stage).config.versioned:
@@ -158,7 +158,7 @@ def test_the_bucket_is_private_encrypted_and_reached_by_tls_only(stage: str) -> 
 
 
 def refused(stage: str, key: str, headers: dict[str, str]) -> set[str]:
-    """Names of the statements that deny the PUT of an object by any caller."""
+    """Names of the statements that deny any caller's PUT of an object."""
     policy = synthesised(stage).one("data", "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
     context = {f"s3:{name}": value for name, value in headers.items()}
     return {
@@ -218,7 +218,7 @@ def test_both_queues_are_reached_by_tls_only(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_s3_sends_to_the_ingest_queue_for_the_stages_own_bucket_alone(stage: str) -> None:
-    """X6: it might send for any bucket of the account. CloudFormation's names: stack, resource, and 12 characters."""
+    """X6: it could send for any bucket of the account. Names by CloudFormation's pattern."""
     synth = synthesised(stage)
     [bucket_id] = synth.resources("data", "AWS::S3::Bucket")
     [statement] = [

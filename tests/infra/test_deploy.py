@@ -1,4 +1,4 @@
-"""Deployments, first creations, an API that goes, and deployments by hand on an emulator."""
+"""Deployments, first creations, removal of an API, and manual deployments on an emulator."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_an_emulator_gets_an_endpoint_and_a_key() -> None:
 
 
 def test_an_emulator_that_only_the_sdk_is_told_of_is_the_endpoint_of_the_cdk_too() -> None:
-    """Else a rehearsal that asked nobody, because an emulator answered, would be deployed to an account."""
+    """Otherwise an unconfirmed rehearsal, because an emulator answered, would be deployed to an account."""
     env = cli_environment({"LOCALSTACK_HOST": "127.0.0.1:4599"}, region="eu-west-1", endpoint=None)
     assert env["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4599"
     assert env["AWS_ACCESS_KEY_ID"] == "test"
@@ -226,11 +226,11 @@ def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
 
 
 class Runs:
-    """Stacks of a region, and the CDK CLI, which makes them. Mutable.
+    """Stacks of a region, and the CDK CLI, which creates them. Mutable.
 
     Attributes:
         there: Parts that exist.
-        calls: What the CLI was asked for: whether the assembly is that of a first build, and the stack.
+        calls: Calls of the CLI: whether the assembly is a first build's, and the stack.
         fails: The creation of the data stack fails.
     """
 
@@ -319,7 +319,7 @@ class Stacks(CloudFormationStacks):
     """CloudFormation with the stack of an API. Mutable.
 
     Attributes:
-        states: What it is after each look; it is gone when none is left.
+        states: Its status at each look; it is deleted when none is left.
         deleted: Stacks that were deleted.
     """
 

@@ -1,4 +1,4 @@
-"""Rights of each role, read from its policies in the template."""
+"""Permissions of each role, read from its policies in the template."""
 
 import json
 from fnmatch import fnmatchcase
@@ -33,7 +33,7 @@ class Grants:
         self.managed = stage.resources(part, "AWS::IAM::Role")[name]["Properties"].get("ManagedPolicyArns", [])
 
     def may(self, action: str, resource: str, suffix: str = "") -> bool:
-        """Whether any statement allows `action` on a resource whose name holds `resource` and ends in `suffix`."""
+        """Whether any statement allows `action` on a resource whose name contains `resource` and ends in `suffix`."""
         return any(
             fnmatchcase(action, pattern) and resource in text and (not suffix or f'"{suffix}"' in text)
             for statement in self.statements
@@ -42,7 +42,7 @@ class Grants:
         )
 
     def actions(self, resource: str) -> set[str]:
-        """All actions on what holds `resource` in its name."""
+        """All actions on resources whose name contains `resource`."""
         return {
             action
             for statement in self.statements
@@ -64,7 +64,7 @@ class Grants:
         }
 
     def may_list(self, prefix: str | None) -> bool:
-        """Whether `s3:ListBucket` is allowed for a request with this `s3:prefix`; None for one without."""
+        """Whether `s3:ListBucket` is allowed for a request with this `s3:prefix`; None for a request without."""
         context = {} if prefix is None else {"s3:prefix": prefix}
         return any(
             "s3:ListBucket" in listed(statement["Action"]) and holds(statement.get("Condition", {}), context)
@@ -82,7 +82,7 @@ class Grants:
         )
 
     def prefixes(self, action: str) -> set[str]:
-        """Prefixes of the bucket that an action on objects is allowed for."""
+        """Prefixes of the bucket for which an object action is allowed."""
         return {
             text.rpartition('"/')[2].partition("*")[0]
             for statement in self.statements
@@ -320,7 +320,7 @@ ROLES_THAT_READ_OBJECTS = (
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize(("part", "role"), ROLES_THAT_READ_OBJECTS)
 def test_who_reads_objects_is_told_that_one_is_missing(stage: str, part: str, role: str) -> None:
-    """S3 answers 404 if the caller may list; the key is the `s3:prefix` then."""
+    """S3 answers 404 if the caller may list; it then uses the key as `s3:prefix`."""
     grants = Grants(synthesised(stage), part, role)
     for prefix in grants.prefixes("s3:GetObject") - {"athena-results/"}:
         assert grants.may_list(f"{prefix}2026-11-24/there-is-none")
@@ -372,7 +372,7 @@ def test_operators_and_no_readers_read_what_producers_left(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_operators_read_the_versions_that_a_worker_would_read(stage: str) -> None:
-    """Else `dlq list --deep` says that an object was changed which a redrive would meter."""
+    """Otherwise `dlq list --deep` would report an object as changed that a redrive would meter."""
     worker = Grants(synthesised(stage), "pipeline", "AggregatorRole").prefixes("s3:GetObjectVersion")
     assert Grants(synthesised(stage), "data", "RolesOperator").prefixes("s3:GetObjectVersion") == worker
     assert not Grants(synthesised(stage), "data", "RolesReader").prefixes("s3:GetObjectVersion")

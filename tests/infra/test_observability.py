@@ -271,7 +271,7 @@ def widgets(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def metrics(found: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Namespace, name, dimensions and region of each metric; `.` means as in the row before."""
+    """To draw them again: python -m tests.infra.pictures."""
     rows: list[tuple[str, ...]] = []
     for widget in widgets(found, "metric"):
         before: list[str] = []

@@ -1,4 +1,4 @@
-"""Policies: each role may do what its code does, and no more."""
+"""Policies: each role may do what its code does, and nothing else."""
 
 import json
 import re
@@ -103,7 +103,7 @@ class _Region(WatchedRegion):
         ).jobs()
 
     def open(self) -> None:
-        """Everybody asks for the format; the aggregator writes it, once."""
+        """Every role reads the format; the aggregator writes it, once."""
         for role in _ROLES:
             check_format(self.by(role))
             if role == "Aggregator":
@@ -120,7 +120,7 @@ class _Region(WatchedRegion):
         assert replace(self.freshness, items=self.by(role)).measure()
 
     def rule(self) -> None:
-        """A source is forgotten; both kinds of tick honour that."""
+        """A source is forgotten; both kinds of tick respect that."""
         source = SourceState(source_id="edge-1", last_sequence=7, last_seen_s=_NOW_S)
         self.items.put(Put(table=Table.LEDGER, item={**source.to_item(), "last_ms": 1, "noticed": []}))
         for scan_every_s in (0, DAY_S):
@@ -322,7 +322,7 @@ def environments(synth: Synthesised) -> dict[str, dict[str, Any]]:
 
 
 def filled(value: Any) -> str:
-    """A text as CloudFormation makes it: each id of a role is the logical id of the role."""
+    """A text with CloudFormation's substitutions: each role id becomes the role's logical id."""
     if isinstance(value, str):
         return value
     if "Fn::Join" in value:

@@ -72,7 +72,7 @@ def test_production_keeps_its_state_whatever_happens_to_the_stack() -> None:
 
 
 def test_a_failed_first_creation_of_production_leaves_nothing_behind_that_no_stack_owns() -> None:
-    """`Retain` would keep what a rollback of the creation should delete, and a protected table refuses to go."""
+    """`Retain` would keep resources that a rollback should delete, and a protected table refuses deletion."""
     created = synthesised("prod", own='{"first_build": true}')
     policies = {resource["Type"]: resource.get("DeletionPolicy") for resource in created.all_resources().values()}
     assert "Retain" not in policies.values()
@@ -108,7 +108,7 @@ def _functions(stage: str) -> dict[str, tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_lambda_runs_no_failed_tick_again_and_keeps_none_for_later(stage: str) -> None:
-    """EventBridge invokes asynchronously: by default Lambda runs what failed twice more, in a queue of six hours."""
+    """EventBridge invokes asynchronously: by default, Lambda retries a failed event twice within six hours."""
     synth = synthesised(stage)
     configured = {
         config["Properties"]["FunctionName"]["Ref"]: config["Properties"]
@@ -164,7 +164,7 @@ def test_modules_of_infra_import_towards_their_parts() -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
-    """Resources of IAM are global, and CloudFormation is asked for the types themselves."""
+    """IAM's resources are global, and CloudFormation itself reports the types."""
     used = {resource["Type"].split("::")[1].lower() for resource in synthesised(stage).all_resources().values()}
     asked = {call.service for call in (*_CALLS, *_OPTIONAL_CALLS.values())}
     assert used - asked == {"iam"}
@@ -183,7 +183,7 @@ CHANGED = json.dumps(
 
 
 def published(stage: Synthesised) -> StageSettings:
-    """As a command would read it."""
+    """The settings as a command would read them."""
     parameter = stage.one("data", "AWS::SSM::Parameter")["Properties"]
     outputs = stage.templates["data"]["Outputs"]
     return StageSettings.read(parameter["Value"], sha256=outputs["SettingsSha256"]["Value"])
@@ -387,7 +387,7 @@ def test_no_template_names_a_region_or_a_partition(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", [name for name in STAGE_NAMES if STAGES[name].get("emulated")])
 def test_a_function_of_an_emulated_region_shares_its_name_with_none_of_another(stage: str) -> None:
-    """MiniStack kills the running functions of that name in all regions where it creates one."""
+    """When it creates a function, MiniStack kills the running functions of that name in all regions."""
     for function in synthesised(stage).resources("pipeline", "AWS::Lambda::Function").values():
         assert {"Ref": "AWS::Region"} in function["Properties"]["FunctionName"]["Fn::Join"][1]
 

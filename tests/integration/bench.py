@@ -1,4 +1,4 @@
-"""What the matrices of kills and lost replies share."""
+"""Shared parts of the matrices of kills and lost replies."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -37,12 +37,12 @@ _ANSWERS = (Trouble.THROTTLED, Trouble.CONFLICTED)
 
 
 def worth_trying(calls: Sequence[str], trouble: Trouble, *, every: int = _EVERY) -> list[int]:
-    """The calls at which a trouble makes a history of its own.
+    """The calls at which a fault makes a distinct history.
 
-    A read changes nothing: a lost request is a lost reply, and to die around it is to die after the write before it. So
-    reads get lost replies only, and the first of each operation is enough; so it is for answers of the service.
+    A read changes nothing: a lost request equals a lost reply, and dying at a read equals dying after the previous
+    write. So reads get only lost replies, at the first of each operation; the same holds for error responses.
 
-    In the gate it is every fifth of them: the others with the next trouble, so that each call has its turn.
+    The gate tries every fifth of them, starting elsewhere for each fault, so that each call has its turn.
     """
     differing = [
         number for number, call in enumerate(calls) if _differs(call, trouble, first=call not in calls[:number])
@@ -60,7 +60,7 @@ def _differs(call: str, trouble: Trouble, *, first: bool) -> bool:
 
 
 class Bench(NamedTuple):
-    """Clients whose wire can be troubled."""
+    """Clients with an injectable network fault."""
 
     clients: Clients
     wire: Wire

@@ -1,4 +1,4 @@
-"""The real adapters on MiniStack, with a wire that can be troubled."""
+"""The real adapters on MiniStack, with injectable network faults."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ __all__ = ["clients", "ministack"]
 
 @pytest.fixture(scope="module")
 def bench(ministack: str) -> Bench:
-    """Two attempts a call: enough to have one left, and quick to use up."""
+    """Two attempts per call: enough for a retry, and quickly exhausted."""
     made = clients_of(ministack, attempts=2)
     wire = Wire()
     wire.attach(made.dynamodb, made.s3)
@@ -23,5 +23,5 @@ def bench(ministack: str) -> Bench:
 
 @pytest.fixture(autouse=True)
 def _sdk_waits_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK's pauses between attempts are not what is tested."""
+    """The SDK's pauses between attempts are not under test."""
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))

@@ -1,7 +1,6 @@
-"""Aggregator and compactor as processes of their own, which can be killed at any moment.
+"""Aggregator and compactor as separate processes, which can be killed at any moment.
 
-Each writes down when it began and ended with which messages, so that a test can show that two were at the same batch at
-the same time.
+Each logs the start, end and messages of its work, so that a test can show that two had the same batch at the same time.
 """
 
 import json
@@ -40,7 +39,7 @@ class Site:
 
 
 class Work(NamedTuple):
-    """One invocation that came to its end."""
+    """One completed invocation."""
 
     pid: int
     began: int
@@ -61,7 +60,7 @@ class Crew:
         self.kills = 0
 
     def kill_one(self, number: int) -> None:
-        """SIGKILL, and another one in its place."""
+        """SIGKILL one worker, and start another in its place."""
         self.end(number)
         self._running[number] = self._start(self._jobs[number])
         self.kills += 1
@@ -73,7 +72,7 @@ class Crew:
         process.close()
 
     def dead(self) -> list[int | None]:
-        """Exit codes of those that ended by themselves: none ever should."""
+        """Exit codes of processes that ended by themselves, which should never happen."""
         return [process.exitcode for process in self._running.values() if process.exitcode is not None]
 
     def stop(self) -> None:
@@ -114,7 +113,7 @@ def aggregate(site: Site) -> None:
 
 
 def compact(site: Site) -> None:
-    """Roll up, compact and clean until killed, with next to no wait for anything."""
+    """Roll up, compact and clean until killed, with almost no waiting."""
     region = region_of(site)
     jobs = region.jobs()
     compactor = replace(jobs.compactor_of(compaction(run_pairs=12, wait_today_s=0, wait_older_s=0)), reserve_ms=0)
@@ -131,7 +130,7 @@ def compact(site: Site) -> None:
 
 
 def works(log_dir: Path) -> list[Work]:
-    """Every invocation that ended, of all processes."""
+    """Every completed invocation of all processes."""
     found: list[Work] = []
     for path in log_dir.glob("*.ndjson"):
         began = 0
@@ -147,7 +146,7 @@ def works(log_dir: Path) -> list[Work]:
 
 
 def overlapping(found: Iterable[Work]) -> int:
-    """Pairs of invocations of two processes that were at the same message's content at the same time."""
+    """Pairs of invocations of two processes that worked on the same message's content at the same time."""
     done = sorted(found, key=lambda work: work.began)
     return sum(
         1

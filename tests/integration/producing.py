@@ -1,4 +1,4 @@
-"""A caller of a producer as a process that can be killed at any moment: it sends all its keys, whatever it sent."""
+"""A caller of a producer, as a process that can be killed at any moment: it sends all its keys, even sent ones."""
 
 import sys
 
@@ -18,13 +18,13 @@ _LARGE_CHARS = 500_000
 
 
 def records_of(key: int) -> list[dict[str, object]]:
-    """Records of a key, each with an account of its own."""
+    """Records of a key, each with its own account."""
     note = "x" * _LARGE_CHARS if key % 6 == 0 else ""
     return [{**record(100 * key + each, 1_000 * key + each + 1), "note": note} for each in range(RECORDS)]
 
 
 def main(endpoint: str, queue_url: str, bucket: str, state: str) -> None:
-    """Send all keys, whatever was sent before."""
+    """Send all keys, even those that were sent before."""
     clients = clients_of(endpoint)
     outlet = Outlet(
         queue=queue_at(clients, queue_url),

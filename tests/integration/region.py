@@ -1,6 +1,6 @@
-"""One region on MiniStack with the production use cases over the real adapters, and what must come of its traffic.
+"""One region on MiniStack with production use cases over real adapters, and its expected results.
 
-What is expected follows from the records as they were sent, written out by hand: no production code computes it.
+Expectations are derived by hand from the records as sent: no production code computes them.
 """
 
 import gzip
@@ -40,7 +40,7 @@ LATE_HOUR = "2026-10-30T07"
 
 
 class Line(NamedTuple):
-    """A usage total's key, as a person would write it down; `corrects` is empty but for late records."""
+    """A usage total's key, as a person would write it; `corrects` is empty except for late records."""
 
     hour: str
     account_id: str
@@ -88,7 +88,7 @@ def delivery(message_id: str, text: str, *, receive_count: int = 1, sender: str 
 
 
 class Region:
-    """Tables and a bucket, fresh ones if none are given, with one worker."""
+    """Tables and a bucket, new ones by default, with one worker."""
 
     def __init__(self, clients: Clients, *, resources: Resources | None = None) -> None:
         self.resources = make_resources(clients) if resources is None else resources
@@ -114,15 +114,15 @@ class Region:
         return lake_jobs(self, self.metrics)
 
     def handle(self, deliveries: Sequence[Delivery]) -> InvocationResult:
-        """One invocation of a new process."""
+        """Run one invocation of a new process."""
         return build_aggregator(self, self.metrics).handle(deliveries, self.deadline())
 
     def roll_up(self) -> None:
-        """Book what waits, in a new process."""
+        """Book waiting commits, in a new process."""
         assert build_rollup(self, self.metrics).run(self.deadline()).finished
 
     def close(self, month: str) -> None:
-        """Make a month closed, as the period close does."""
+        """Mark a month as closed, as the period close does."""
         period = Period(month=month, state="closed", frozen_key=closed_month_key(month))
         self.items.put(Put(table=Table.LEDGER, item=period.to_item()))
 
@@ -169,7 +169,7 @@ class Region:
         return added(figures)
 
     def _sources(self) -> Iterable[tuple[str, str]]:
-        """Hour and key of every object that a reader takes rows from."""
+        """Hour and key of every object from which a reader takes rows."""
         ledger = list(self.items.scan(Table.LEDGER))
         hours = [item for item in ledger if str(item["pk"]).startswith("H#")]
         published = [Published.from_item(item) for item in hours if str(item["sk"]).startswith("1#")]
@@ -207,7 +207,7 @@ def _label(epoch_s: int) -> str:
 
 
 class Scenario(NamedTuple):
-    """Messages of one invocation, and what must be there afterwards."""
+    """Messages of one invocation, and the expected state afterwards."""
 
     deliveries: list[Delivery]
     totals: Totals
@@ -215,7 +215,7 @@ class Scenario(NamedTuple):
 
 
 def mixed(region: Region) -> Scenario:
-    """All that can come in one invocation, in every form; October is closed."""
+    """Every kind of message that one invocation can contain, in every form; October is closed."""
     region.close("2026-10")
     put_ingest(region, "ingest/p1.ndjson.gz", [record(5, 500), record(5, 50)])
     put_ingest(region, "drop/d1.ndjson.gz", [record(6, 600)])
@@ -258,7 +258,7 @@ def mixed(region: Region) -> Scenario:
 
 
 def many_kinds(region: Region) -> Scenario:
-    """More kinds of an account than fit one item, one claim of numbers, or its dictionary."""
+    """More kinds of an account than fit into one item, one claim of numbers, or its dictionary."""
     del region
     batches = {"w1": (1, 150), "w2": (2, 3)}
     return Scenario(
@@ -276,7 +276,7 @@ def many_kinds(region: Region) -> Scenario:
 
 
 def many_hours(region: Region) -> Scenario:
-    """One batch with more hours than pointers fit one transaction of the roll-up."""
+    """One batch with more hours than one roll-up transaction can place."""
     del region
     hours = [_label(NOW_S - n * 3600) for n in range(120)]
     records = [record(1, 10 + n, start=f"{hour}:10:00Z") for n, hour in enumerate(hours)]
@@ -288,7 +288,7 @@ def many_hours(region: Region) -> Scenario:
 
 
 def put_ingest(region: Region, key: str, records: Sequence[object]) -> None:
-    """An object of records that a producer put there."""
+    """An object with records, put by a producer."""
     lines = "".join(json.dumps(one) + "\n" for one in records)
     region.objects.put(key, gzip.compress(lines.encode(), mtime=0), if_absent=False)
 

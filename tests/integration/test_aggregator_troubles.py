@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of the aggregator, with the real adapters on MiniStack.
 
-One run without trouble records every call that an invocation makes. Then each call gets each trouble in turn, in a
-fresh region; what the queue would deliver again is delivered again, and every total must be what was sent.
+One run without faults records every call of an invocation. Then each call gets each fault in turn, in a new region;
+messages that the queue would deliver again are delivered again, and every total must equal the sent one.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def suffer(
 
 
 def invoke(region: Region, deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """One invocation; returns what the queue delivers again."""
+    """Run one invocation; returns the messages that the queue delivers again."""
     try:
         retry = region.handle(deliveries).retry
     except Killed:

@@ -1,4 +1,4 @@
-"""Which calls the matrices try."""
+"""Selection of calls that the matrices try."""
 
 from tests.integration.bench import worth_trying
 from tests.support.wire import Trouble

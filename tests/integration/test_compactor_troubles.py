@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of roll-up, compactor and cleaners, with the real adapters on MiniStack.
 
-One run without trouble records every call of the jobs. Then each call gets each trouble in turn, in a fresh region.
-A reader must see what was sent at the moment of the trouble, after what came late, and after the jobs were run again.
+One run without faults records every call of the jobs. Then each call gets each fault in turn, in a new region. A reader
+must see the sent usage at the time of the fault, after late calls, and after the jobs were run again.
 """
 
 import io
@@ -28,7 +28,7 @@ POLICY = compaction(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 
 def prepare(bench: Bench, region: Region) -> Scenario:
-    """A commit of two hours, one of more kinds than an item holds, and the object of one that never was."""
+    """A commit of two hours, one with too many kinds for an item, and an orphaned object."""
     kinds = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(140)]
     two_hours = [record(1, 2**62), record(1, 2**62), record(1, 5, start=EARLIER + ":00:00Z")]
     region.handle([delivery("b1", body("b1", two_hours))])
@@ -59,7 +59,7 @@ def jobs(region: Region) -> None:
 
 
 def left_over(region: Region) -> list[str]:
-    """What should be gone when all is compacted and cleaned."""
+    """Leftovers that should be deleted once all is compacted and cleaned."""
     items = [f"{item['pk']}/{item['sk']}" for item in region.items.scan(Table.LEDGER)]
     return [
         *(info.key for info in region.objects.list("staging/")),

@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of issuing and crediting, with the real adapters on MiniStack.
 
-One run without trouble records every call. Then each call gets each trouble in turn, in a fresh region with a closed
-month. In the end there is one invoice of each payer and one credit note, with the bytes that a calm run gives.
+One run without faults records every call. Then each call gets each fault in turn, in a new region with a closed month.
+At the end, each payer has one invoice and there is one credit note, with the bytes of a run without faults.
 """
 
 import os
@@ -63,7 +63,7 @@ def issue(region: Region) -> None:
 
 
 def credit(region: Region) -> None:
-    """Issue, put other prices, and credit the difference; whoever runs it again finds what is left of that."""
+    """Issue, put other prices, and credit the difference; a repeated run finds the remaining work."""
     issue(region)
     put_prices(region, "0.08")
     with suppress(IssueRefusedError):

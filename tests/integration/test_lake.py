@@ -55,7 +55,7 @@ class Process(Region):
 
 
 class Race:
-    """A worker, two compactors with cleaners, and two readers, each with its own clients; all but readers die often."""
+    """A worker, two compactors with cleaners, two readers, each with its own clients; all but readers die often."""
 
     def __init__(self, endpoint: str, resources: Resources) -> None:
         self._parts = (endpoint, resources)
@@ -70,7 +70,7 @@ class Race:
         self.deaths = {"worker": 0, "compactor": 0}
 
     def run(self) -> None:
-        """Everything at once, until all is sent and compacted."""
+        """Run everything at once, until all is sent and compacted."""
         works = (self._send, self._compact, self._compact, self._read_today, self._read_late)
         threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
         for thread in threads:
@@ -127,7 +127,7 @@ class Race:
         self._read(self.hour_s - 3 * DAY_S)
 
     def _read(self, hour_s: int) -> None:
-        """Batches come one after another, so each state that ever was is the first so many of them."""
+        """Batches arrive one after another, so each past state is a prefix of them."""
         query = RowQuery(columns=("batch_id",))
         view = Process(*self._parts).lake_jobs.view
         while not self._over.is_set():

@@ -1,4 +1,4 @@
-"""What the emulator opens: nothing that another machine could reach."""
+"""The emulator's listening sockets: none is reachable from another machine."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ _LISTENS = "0A"
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
-    """Addresses and TCP ports that a process or one below it listens on, IPv6 included (proc(5))."""
+    """Addresses and TCP ports on which a process or its descendants listen, including IPv6 (proc(5))."""
     sockets = {inode for member in [pid, *descendants(pid)] for inode in _sockets(member)}
     found: set[tuple[str, int]] = set()
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
@@ -37,7 +37,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
 
 
 def _network_order(raw: bytes) -> bytes:
-    """The kernel prints an address as 32-bit words in the machine's own order."""
+    """The kernel prints an address as 32-bit words in the machine's byte order."""
     if sys.byteorder == "big":
         return raw
     return b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
@@ -56,7 +56,7 @@ def _sockets(pid: int) -> set[str]:
 
 
 def _wait_until_all_is_open(endpoint: str) -> None:
-    """MiniStack's other listener is bound after the port that it is asked at; this answers 503 until then."""
+    """MiniStack binds its other listener after its main port, whose health check answers 503 until then."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:

@@ -1,4 +1,4 @@
-"""Log files over the real adapters: every fault at every call, and processes that are killed; each byte once."""
+"""Log files over the real adapters: every fault at every call, and killed processes; each byte counts once."""
 
 import multiprocessing
 import os
@@ -51,7 +51,7 @@ def site(ministack: str, tmp_path: Path) -> Site:
 
 
 def ingest_of(site: Site, calls: Calls) -> tuple[LogIngest, ProcessObjects]:
-    """A process of the on-ramp, and the log bucket: one that the test's region has."""
+    """A process of the on-ramp, and a log bucket in the test's region."""
     clients = clients_of(site.endpoint)
     objects = S3ObjectStore(clients.s3, site.resources.bucket)
     ingest = LogIngest(
@@ -78,7 +78,7 @@ def put_files(site: Site, number: int) -> list[str]:
 
 
 def booked_bytes(site: Site) -> int:
-    """Handle all messages, each twice, and add up the usage table."""
+    """Process all messages twice, and sum the usage table."""
     region, queue = region_of(site), queue_of(site)
     while received := queue.receive(10):
         deliveries = [message.delivery for message in received]
@@ -115,7 +115,7 @@ def test_a_fault_at_any_call_loses_nothing_and_doubles_nothing(site: Site) -> No
 
 
 def take_all(site: Site, keys: list[str], seed: int) -> None:
-    """Take all files in an order of its own, as a process that may be killed at any moment."""
+    """Take all files in a random order, as a process that may be killed at any moment."""
     ingest, logs = ingest_of(site, Calls())
     for key in random.Random(seed).sample(keys, len(keys)):
         ingest.take(logs, key)

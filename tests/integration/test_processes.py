@@ -1,4 +1,4 @@
-"""Several aggregators and compactors at once, killed at random, every message sent twice: all is counted once."""
+"""Concurrent aggregators and compactors, killed at random, every message sent twice: all is counted once."""
 
 import random
 import subprocess
@@ -58,7 +58,7 @@ def crew(site: Site) -> Iterator[Crew]:
 
 
 def traffic() -> tuple[list[str], Scenario]:
-    """Batches of this hour and of the one before it, and what must come of them."""
+    """Batches of this hour and of the previous one, and their expected totals."""
     now_s = int(time.time())
     hours = [hour_label(now_s - now_s % HOUR_S - HOUR_S * back) for back in (1, 2)]
     bodies: list[str] = []
@@ -79,7 +79,7 @@ def traffic() -> tuple[list[str], Scenario]:
 
 
 class Watch:
-    """A reader that looks again and again: it never sees more than was sent, nor less than it saw before."""
+    """A reader that reads repeatedly: it never sees more than was sent, nor less than it saw before."""
 
     def __init__(self, region: Region, made: Scenario) -> None:
         self._view = region.jobs().view
@@ -131,7 +131,7 @@ KILLS = 8
 
 
 def received(clients: Clients, queue_url: str) -> list[str]:
-    """Bodies of all messages; nobody deletes them meanwhile."""
+    """Bodies of all messages, which no process deletes meanwhile."""
     bodies: list[str] = []
     while messages := clients.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages", []):
         bodies += [message["Body"] for message in messages]

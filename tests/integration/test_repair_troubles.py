@@ -1,8 +1,8 @@
 """Kill matrix and lost-reply matrix of rebuild, reconciler and period close, with the real adapters on MiniStack.
 
-One run without trouble records every call of a job. Then each call gets each trouble in turn, in a fresh region that
-has lost usage and a marker, or is to be compared, or closed. Nothing may ever count more than was sent; in the end all
-must be equal to it, every batch that comes again a duplicate, and the month closed with exactly its figures.
+One run without faults records every call of a job. Then each call gets each fault in turn, in a new region that has
+lost usage and a marker, or is compared or closed. Totals may never exceed the sent usage; at the end all must equal it,
+every repeated batch is a duplicate, and the month is closed with exactly its figures.
 """
 
 from collections.abc import Callable
@@ -65,18 +65,18 @@ def rebuild(region: Region) -> None:
 
 
 def reconcile(region: Region) -> None:
-    """Compare everything, and write down what it came to."""
+    """Compare everything, and store the result."""
     tick = region.jobs().reconcile_tick.run(region.deadline())
     assert (tick.scanned, tick.different, tick.left) == (True, 0, 0)
 
 
 def close(region: Region) -> None:
-    """Close the month, for which its hour has to be compacted."""
+    """Close the month, after compacting its hour."""
     region.jobs().closer.close(MONTH, region.deadline())
 
 
 def wrong_after_rebuild(region: Region, made: Scenario) -> list[str]:
-    """The marker says what was sent, and every batch that comes again is a duplicate."""
+    """The marker equals the sent batch, and every repeated batch is a duplicate."""
     again = region.handle([replace(one, message_id=f"again {one.message_id}") for one in made.deliveries])
     wrong = [f"{name} was put back" for name in again.retry]
     item = region.items.get(Table.LEDGER, marker_key("b1"))
@@ -85,7 +85,7 @@ def wrong_after_rebuild(region: Region, made: Scenario) -> list[str]:
 
 
 def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
-    """What alarms are told is that all of it is equal."""
+    """The alarms' figures say that everything is equal."""
     del made
     item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
     known = None if item is None else Reconciliation.from_item(item)
@@ -95,7 +95,7 @@ def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
 
 
 def wrong_after_close(region: Region, made: Scenario) -> list[str]:
-    """The month is closed with exactly its figures, and its files say the same."""
+    """The month is closed with exactly its figures, and its files agree."""
     closer = region.jobs().closer
     closed = closer.frozen(MONTH)
     if closed is None:
@@ -147,7 +147,7 @@ def test_the_matrix_covers_every_operation_that_a_job_needs(bench: Bench, jobs: 
 
 
 class _CarelessItems(DynamoDbItemStore):
-    """A usage table whose repairs do not ask whether an item is still as it was measured."""
+    """A usage table whose repairs do not check that an item is unchanged since its measurement."""
 
     def update(self, action: Update) -> Item:
         return super().update(replace(action, condition=None) if action.table is Table.USAGE else action)

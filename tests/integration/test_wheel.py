@@ -1,6 +1,6 @@
-"""What a release ships: the wheel that is built from the sdist, installed in an empty environment, without the sources.
+"""The shipped release: the wheel built from the sdist, installed in an empty environment, without the sources.
 
-It takes what it installs from the package index, or from what `make install` left in uv's cache.
+It installs packages from the package index, or from uv's cache of `make install`.
 """
 
 import json
@@ -39,7 +39,7 @@ def wheel(built: Path) -> Path:
 
 
 def install(folder: Path, requirement: str) -> Path:
-    """A new environment with a requirement; returns its `metering`."""
+    """Create an environment with a requirement; returns its `metering`."""
     subprocess.run([find_uv(), "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
     pip = [find_uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
     subprocess.run([*pip, requirement], check=True, cwd=folder)
@@ -48,12 +48,12 @@ def install(folder: Path, requirement: str) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`metering` of an environment that holds the wheel with its command line, and nothing else."""
+    """`metering` of an environment that contains only the wheel with its command line."""
     return install(tmp_path_factory.mktemp("empty"), f"{DISTRIBUTION}[cli] @ {wheel.as_uri()}")
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program somewhere else than in the checkout."""
+    """Run the program outside of the checkout."""
     return subprocess.run(
         [str(program), *arguments],
         cwd=program.parent,

@@ -34,7 +34,7 @@ _KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::[^\s\[]+(?:\[.*?\])?)?)(?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What came of one mutant: the test that found it, empty if none did."""
+    """Outcome of one mutant: the test that found it, empty if none did."""
 
     mutant: Mutant
     killer: str
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def occurrences(mutant: Mutant) -> int:
-    """How often the text to change is in its file; must be 1."""
+    """Number of occurrences of the text to change in its file; must be 1."""
     return (_ROOT / mutant.path).read_text().count(mutant.old)
 
 
@@ -124,7 +124,7 @@ def _pytest(copy: Path, suite: str, limit_s: float) -> subprocess.CompletedProce
 
 
 def _run(copy: Path, suite: str, limit_s: float) -> str:
-    """The test of the suite that fails, or nothing."""
+    """The test of the suite that fails, or an empty text."""
     done = _pytest(copy, suite, limit_s)
     if done is None:
         # Slow is not wrong: a mutant that only makes a suite endless does not count as found.
@@ -140,7 +140,7 @@ def _run(copy: Path, suite: str, limit_s: float) -> str:
 
 
 def killer_in(told: str) -> str:
-    """The first test that pytest's summary says has failed, or nothing."""
+    """The first failed test in pytest's summary, or an empty text."""
     found = _KILLER.search(told)
     return "" if found is None else found.group(1)
 

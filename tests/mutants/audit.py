@@ -1,4 +1,4 @@
-"""Seeded bugs of the audit: scans in parts, account days, repairs, freshness, figures of jobs."""
+"""Seeded bugs of the audit: partial scans, account days, repairs, freshness, and jobs' figures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Seeded bugs: one-line changes of production code, each of which the suites must find.
 
-Most come from the traps of docs/protocol.md: each was tried by somebody, and fails.
+Most come from the traps in docs/protocol.md: mistakes that people have made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seeded bugs of the worker's throttles and of its packing (docs/protocol.md, P14 and P17)."""
+"""Seeded bugs of the worker's throttling and packing (docs/protocol.md, P14 and P17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded bugs of money beside AWS's bill: missing prices, doubles of exports, and the comparison with a bill."""
+"""Seeded bugs in money code other than rating: missing prices, duplicates of exports, and comparison with a bill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a seeded bug is, and the suites that must find most of them."""
+"""Definition of a seeded bug, and the suites that must find most of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Mutant:
     """One seeded bug.
 
     Attributes:
-        old: Text that is there exactly once in `path`.
-        suites: Where it is looked for, in this order.
+        old: Text that occurs exactly once in `path`.
+        suites: Suites that should find it, in this order.
     """
 
     name: str
@@ -30,5 +30,5 @@ class Mutant:
 
 
 def seeded(path: str, suites: tuple[str, ...], *bugs: tuple[str, str, str]) -> tuple[Mutant, ...]:
-    """Seed bugs in one file that the same suites must find, each with its name, the old text and the new one."""
+    """Define bugs in one file that the same suites must find, each with its name, the old text and the new text."""
     return tuple(Mutant(name=name, path=path, old=old, new=new, suites=suites) for name, old, new in bugs)

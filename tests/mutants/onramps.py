@@ -1,4 +1,4 @@
-"""Seeded bugs of what is read of log files."""
+"""Seeded bugs in the reading of log files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded bugs of what reads usage: packed items, reports as of now, and what else adds usage up."""
+"""Seeded bugs of usage readers: packed items, reports as of now, and other sums of usage."""
 
 from __future__ import annotations
 

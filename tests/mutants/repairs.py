@@ -1,4 +1,4 @@
-"""Seeded bugs of repairs and of what must need none: clocks that differ, saved scans, dictionaries, odd items."""
+"""Seeded bugs of repairs and of clock differences, saved scans, dictionaries, odd items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded bugs of a restore, and of the format of the data."""
+"""Seeded bugs of a restore, and of the data format."""
 
 from __future__ import annotations
 

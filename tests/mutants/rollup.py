@@ -1,4 +1,4 @@
-"""Seeded bugs of the roll-up: each leaves out a rule of docs/protocol.md, by the rows of its table of traps."""
+"""Seeded bugs of the roll-up: each violates a rule of docs/protocol.md, by the rows of its table of traps."""
 
 from __future__ import annotations
 

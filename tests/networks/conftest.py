@@ -1,4 +1,4 @@
-"""What tests over generated networks share."""
+"""Fixtures of tests over generated networks."""
 
 from __future__ import annotations
 

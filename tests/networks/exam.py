@@ -1,7 +1,7 @@
 """The exam of a classifier: each line of a network is judged, and its truth is known.
 
-Files of an exam hold lines of one kind of movement each. So whatever becomes of a line of such a file can be compared
-with the truth exactly, and not by totals only.
+Each file of an exam contains lines of one kind of movement. So the outcome of such a line can be compared with the
+truth exactly, and not only by totals.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ATTRIBUTES = {
 
 
 class Question(NamedTuple):
-    """Lines that all are one kind of movement."""
+    """Lines that all belong to one kind of movement."""
 
     movement: Movement
     knows: str
@@ -63,7 +63,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Lines of a network in one format, read once, and to be judged with any knowledge."""
+    """Lines of a network in one format, read once, to be judged with any knowledge."""
 
     network: Network
     questions: tuple[Question, ...]
@@ -73,7 +73,7 @@ class Exam:
         return description(self.network.inventory, self.network.flow_logs, FIRST_S)
 
     def forgetting(self, *names: str) -> Exam:
-        """The same lines in logs without some fields: a reader gives such a field as empty."""
+        """The same lines in logs without some fields, which a reader returns as empty."""
         gone = dict.fromkeys((ATTRIBUTES[name] for name in names), "")
         return Exam(
             self.network,
@@ -110,9 +110,9 @@ class Marks:
     """Outcomes of the bytes of an exam.
 
     Attributes:
-        refused: Bytes of lines that name nothing that could be billed.
-        faults: Bytes that were judged wrongly, by the fault. It must be empty.
-        knowable: Unclassified bytes by leg of a journey, without those that nobody can classify by the log's fields.
+        refused: Bytes of lines that name nothing billable.
+        faults: Wrongly judged bytes, by fault. It must be empty.
+        knowable: Unclassified bytes by leg of a journey, without those that the log's fields cannot classify.
     """
 
     bytes: int = 0
@@ -124,7 +124,7 @@ class Marks:
 
     @property
     def share(self) -> float:
-        """Percent of the bytes that are unclassified, for people."""
+        """Percentage of unclassified bytes, for people."""
         return _PERCENT * (self.bytes - self.classified) / self.bytes
 
     def add(self, question: Question, size_bytes: int, outcome: Outcome, usage_type: str) -> None:
@@ -211,7 +211,7 @@ def _without(observation: Observation[object], gone: Mapping[str, str]) -> Obser
 
 
 def _names_nothing(question: Question) -> bool:
-    """Whether no line says what it is of: a regional NAT gateway has no interface."""
+    """Whether no line identifies its owner: a regional NAT gateway has no interface."""
     return question.movement.interface_id == "-" and "resource-id" not in question.fields
 
 

@@ -22,7 +22,7 @@ class LogSite(Site):
 
 
 def take(site: LogSite) -> None:
-    """Take all log files in an order of its own, again and again until killed. Writes down each pass that it ended."""
+    """Take all log files in a random order, repeatedly until killed. Each completed pass is logged."""
     region, store = region_of(site), S3LogStore(clients_of(site.endpoint).s3, site.log_bucket)
     ingest = LogIngest(
         objects=region.objects,

@@ -1,4 +1,4 @@
-"""Knowledge beside the logs: all of it, none, and all without some piece."""
+"""Knowledge beyond the logs: all of it, none, and all except one piece."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LISTS = (
 
 
 def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
-    """Everything that is to be known beside the logs, then nothing, then all without each single piece."""
+    """Complete knowledge beyond the logs, then none, then all except each single piece."""
     yield "all known", context_timeline(described)
     yield "nothing known", Timeline()
     for name in LISTS:
@@ -57,7 +57,7 @@ def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
 
 
 def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
-    """An inventory without one interface that is no instance's, or without one subnet: they came after the capture."""
+    """An inventory without one non-instance interface, or without one subnet: they were created after the capture."""
     described = exam_of.description
     for each in exam_of.network.inventory.interfaces:
         if not each.instance_id and each.id != "-":
@@ -69,7 +69,7 @@ def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
 
 
 def _lacking(described: Mapping[str, object], name: str, value: str) -> dict[str, object]:
-    """A description without all items that have a value under a name."""
+    """A description without the items that have a given value under a name."""
     places = described["regions"]
     assert isinstance(places, list)
     kept = [{list_name: _items(items, name, value) for list_name, items in place.items()} for place in places]

@@ -1,4 +1,4 @@
-"""A network's logs are metered once: every byte in its direction and as what it is, whatever comes twice or changes."""
+"""A network's logs are metered once: every byte in its direction and by its true type, despite copies and changes."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_the_reference_network_leaves_little_unclassified_and_every_byte_of_it_h
 
 
 def _with_a_changed_line(body: bytes) -> bytes:
-    """The file with one byte more in one line."""
+    """The file with one more byte in one line."""
     header, *lines = gzip.decompress(body).decode().splitlines()
     place = header.split(" ").index("bytes")
     number = next(number for number, line in enumerate(lines) if " ACCEPT " in line)

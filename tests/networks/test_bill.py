@@ -1,7 +1,7 @@
-"""A bill of a generated network, by the table of its truth: `metering compare` finds the planted differences alone.
+"""A bill of a generated network, by the table of its truth: `metering compare` finds exactly the planted differences.
 
-The truth's table (`tests/support/networks/billing`) shares nothing with the rules of the service. What no log can say
-is on a real bill too, and is left out of this one: it stands apart as unclassified, to the byte.
+The truth's table (`tests/support/networks/billing`) shares no code with the service's rules. A real bill also has usage
+that no log can tell; this bill leaves it out, and the comparison lists it as unclassified, to the byte.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ HARD = {
 
 @cache
 def made() -> tuple[Network, tuple[LogFile, ...]]:
-    """The truth is there once the files are."""
+    """The truth exists once the files do."""
     network = Network(PLAN)
     return network, tuple(network.files())
 
@@ -65,7 +65,7 @@ def world() -> NetworkWorld:
 
 
 def moved() -> tuple[Counter[tuple[str, str, int]], int]:
-    """Bytes by account, usage type and hour as AWS bills them, and bytes that no log of the network can name."""
+    """Bytes by account, usage type and hour as AWS bills them, and bytes that no log of the network can classify."""
     sums: Counter[tuple[str, str, int]] = Counter()
     hidden = 0
     for hour, each in network().truth.sums.items():
@@ -78,7 +78,7 @@ def moved() -> tuple[Counter[tuple[str, str, int]], int]:
 
 
 def processed(kind: Kind, usage_type: str) -> Counter[tuple[str, str, int]]:
-    """Bytes that gateways or endpoints of a kind process, by the truth: what their interfaces take in."""
+    """Bytes that gateways or endpoints of a kind process, by the truth: the bytes that their interfaces receive."""
     sums: Counter[tuple[str, str, int]] = Counter()
     interfaces = {each.id for each in network().inventory.interfaces if each.kind == kind}
     for hour, each in network().truth.sums.items():

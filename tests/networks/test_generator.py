@@ -1,4 +1,4 @@
-"""Generated networks: their truth, their log files and their description say the same, each by its own way."""
+"""Generated networks: their truth, their log files and their description agree, although each is made separately."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(
 
 
 def rows(file: LogFile) -> list[dict[str, str]]:
-    """The lines of a file by field, read by nobody's reader but the test's."""
+    """The lines of a file by field, parsed by the test itself."""
     if file.log.parquet:
         table = pq.read_table(io.BytesIO(file.body))
         names = [name.replace("_", "-") for name in table.column_names]

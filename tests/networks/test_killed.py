@@ -1,4 +1,4 @@
-"""Two processes take a network's logs in orders of their own, killed at random: the report is the same to a byte."""
+"""Two processes take a network's logs in random orders and are killed at random: the report is the same to a byte."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def site(ministack: str, tmp_path: Path) -> LogSite:
 
 
 def _passes(site: LogSite) -> int:
-    """Processes that have taken all files since they began."""
+    """Number of completed passes over all files since their start."""
     path = site.log_dir / "passes"
     return len(set(path.read_text().split())) if path.exists() else 0
 

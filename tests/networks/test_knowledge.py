@@ -1,6 +1,6 @@
-"""Nothing is classified wrongly, whatever is known beside the logs: what cannot be known is unclassified.
+"""Nothing is classified wrongly with any knowledge beyond the logs: unknowable bytes are unclassified.
 
-`python -m tests.networks` asks much more.
+`python -m tests.networks` tests much more.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def test_the_exam_notices_a_guess_a_missing_reason_and_a_line_that_is_not_metere
 
 
 def _marked(question: Question, changes: dict[str, str]) -> Marks:
-    """The marks of a line that is judged as its truth, but for some changes."""
+    """The marks of a line that is judged as its truth, except for some changes."""
     movement = question.movement
     right = Traffic(
         account_id=movement.account_id,

@@ -1,4 +1,4 @@
-"""A release with other rules meters what comes from now on. What older rules metered stays what it was booked as."""
+"""A release's new rules apply from now on. Usage metered by older rules stays as it was booked."""
 
 from __future__ import annotations
 

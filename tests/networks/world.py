@@ -1,4 +1,4 @@
-"""A region in memory that meters the logs of a network, and what must come of them."""
+"""An in-memory region that meters a network's logs, and the expected results."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ class NetworkWorld(World):
         return places
 
     def know(self, described: Mapping[str, object], effective_s: int = 0) -> None:
-        """Keep a context, by default one that holds from the network's first hour."""
+        """Store a context, by default one that applies from the network's first hour."""
         self.contexts.put(context_of(described, effective_s or hour_of(self.first_s)))
 
     def know_all(self, network: Network) -> None:
         self.know(description(network.inventory, network.flow_logs, self.clock.now_ms() // 1000))
 
     def take(self, place: tuple[str, str]) -> Taken:
-        """Take one log file, in a process that has just started."""
+        """Take one log file, in a newly started process."""
         ingest = LogIngest(
             objects=self.objects,
             bucket="data",
@@ -161,7 +161,7 @@ def rows_of(view: LakeView) -> dict[Row, int]:
 
 
 def report_of(items: ItemStore, first_s: int) -> bytes:
-    """The whole report on a network's traffic, as a file; the time when it is asked is always the same."""
+    """The complete report on a network's traffic, as a file; its time is always the same."""
     asked_s = first_s + DAY_S
     query = UsageQuery(
         from_s=hour_of(first_s - DAY_S),
@@ -178,7 +178,7 @@ def shuffled(places: Sequence[tuple[str, str]], seed: int) -> list[tuple[str, st
 
 
 class _Cell(NamedTuple):
-    """The certain fields of each record. The direction is empty if the log cannot say it."""
+    """The fields of a record that are certain. The direction is empty if the log cannot tell it."""
 
     hour_s: int
     account_id: str
@@ -187,7 +187,7 @@ class _Cell(NamedTuple):
 
 
 def differences(network: Network, rows: Mapping[Row, int]) -> list[str]:
-    """How rows differ from the truth of a network's traffic; empty if every byte was counted once and none wrongly."""
+    """Differences between rows and a network's true traffic; empty if every byte was counted once and none wrongly."""
     resources = {each.id: each.log_resource for each in network.inventory.interfaces if each.id != "-"}
     silent = _without_direction(network)
     wanted: dict[_Cell, Counter[str]] = {}
@@ -222,7 +222,7 @@ def _cell(hour_s: int, account_id: str, resource_id: str, direction: str, silent
 
 
 def _without_direction(network: Network) -> frozenset[str]:
-    """Regional NAT gateways whose log has no field for the direction: no inventory knows their private addresses."""
+    """Regional NAT gateways whose log has no direction field: no inventory knows their private addresses."""
     return frozenset(
         each.resource_id
         for each in network.inventory.interfaces
@@ -232,7 +232,7 @@ def _without_direction(network: Network) -> frozenset[str]:
 
 
 def _key(movement: Movement) -> str:
-    """A usage type and the regions of both sides: zones may be left out where they change nothing."""
+    """A usage type and the regions of both sides: zones may be omitted where they do not matter."""
     return " ".join((movement.usage_type, *_regions(movement.from_location, movement.to_location)))
 
 
@@ -263,7 +263,7 @@ def tally_of(plans: Iterable[Plan]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def shadowed_of(plans: Iterable[Plan]) -> dict[str, tuple[int, int]]:
-    """Bytes and lines that another log has the authority over, by the log that they stand in."""
+    """Bytes and lines over which another log has authority, by the log that contains them."""
     sums: dict[str, tuple[int, int]] = {}
     for plan in plans:
         for by, lines, size_bytes in plan.shadowed:

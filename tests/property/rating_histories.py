@@ -1,4 +1,4 @@
-"""Random months of a payer: prices that change, allowances, overrides, usage around every boundary, and late usage."""
+"""Random months of a payer: changing prices, allowances, overrides, usage around every boundary, and late usage."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class History(NamedTuple):
     """A payer's month.
 
     Attributes:
-        unit: Sizes are multiples of it.
-        late: Usage of the month that came after its close.
+        unit: Sizes are multiples of this.
+        late: Usage of the month that arrived after its close.
     """
 
     unit: int
@@ -77,7 +77,7 @@ class History(NamedTuple):
 
 @st.composite
 def histories(draw: st.DrawFn, *, overrides: bool = True, changes: bool = True) -> History:
-    """A random history. Without changes, prices are the same all month, and no override begins or ends in it."""
+    """A random history. Without changes, prices are the same all month, and no override begins or ends within it."""
     unit = draw(st.sampled_from(_UNITS))
     products = []
     for sku, usage_type, services in _SOLD:
@@ -160,7 +160,7 @@ def _override(own: tuple[str, set[str], int, int | None, str, int], unit: int) -
 
 
 def _apart(overrides: Sequence[Override]) -> tuple[Override, ...]:
-    """Without those that a document would refuse: no hours, or two of one rank at one hour."""
+    """Overrides without those that a document would refuse: without hours, or two of one rank at one hour."""
     kept: list[Override] = []
     for each in overrides:
         end = END_S if each.to_s is None else each.to_s

@@ -1,4 +1,4 @@
-"""What was sent, and what must come of it: the stateful model's own arithmetic, without production code."""
+"""Sent batches and their expected totals: the stateful model's own arithmetic, without production code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sent:
     records: tuple[tuple[int, int], ...]  # start, bytes
 
     def admitted(self, sent_s: int) -> Hours:
-        """What of it counts if its message was sent then."""
+        """The part of it that counts if its message is sent at that time."""
         hours: Hours = {}
         for start_s, size in self.records:
             if start_s >= sent_s - WINDOW_S:
@@ -38,14 +38,14 @@ def inline(batch_id: str, rows: tuple[tuple[int, int], ...]) -> Sent:
 
 
 def pointing(batch_id: str, key: str, rows: tuple[tuple[int, int], ...]) -> tuple[Sent, bytes]:
-    """A content whose message points to an object, and what is to be in it."""
+    """A content whose message points to an object, and the object's bytes."""
     location = {"bucket": "data", "key": key, "format": "ndjson", "compression": "none"}
     lines = "".join(json.dumps(one) + "\n" for one in _records(rows)).encode()
     return Sent(batch_id, _message(batch_id, len(rows), location=location), rows), lines
 
 
 def add(totals: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Bytes and records of all together."""
+    """Sum of bytes and records."""
     sizes, counts = zip((0, 0), *totals, strict=True)
     return sum(sizes), sum(counts)
 

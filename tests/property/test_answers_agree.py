@@ -1,4 +1,4 @@
-"""A report, SQL and a sum by hand say the same of any records, ranges, filters and zones."""
+"""A report, SQL and an independent sum agree for any records, ranges, filters and zones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIRST_S = HOUR - 33 * DAY_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A record as it was sent, and nothing of how it is counted."""
+    """A record as it was sent, without how it is counted."""
 
     account: str
     peer: str

@@ -1,4 +1,4 @@
-"""Content identity: the same content has the same hash however it is written, other content another one."""
+"""Content identity: equal content has the same hash in every form, and different content another hash."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hash_of(records: list[Any], **changes: object) -> str:
 
 
 def by_the_book(records: list[dict[str, Any]]) -> str:
-    """Version 1 as `metering.intake.records` specifies it, written anew, for strings, None and integers."""
+    """Version 1 as specified in `metering.intake.records`, implemented again, for strings, None and integers."""
     streams = [b""] * 8
     heads: list[bytes] = []
 

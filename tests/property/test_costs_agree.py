@@ -1,4 +1,4 @@
-"""Costs by columns, line by line and by the slow implementation are the same, however a report is grouped."""
+"""Costs by columns, line by line and by the slow implementation are equal, for any grouping of a report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Sums = dict[tuple[str, ...], tuple[int, Fraction, int, int]]
 
 
 def month_of_history(history: History, moves: bool) -> MonthUsage:
-    """The history's lines in two regions, one key in both of them; one account may come to its payer late."""
+    """The history's lines in two regions, with one key in both; one account may join its payer late."""
     east, west = [], []
     for number, line in enumerate(history.usage):
         part = line.bytes // 3 if number % 2 else 0

@@ -1,4 +1,4 @@
-"""Readers of flow logs against a reading line by line: any format, any order, any cut, any garbage, the same sums."""
+"""Flow log readers compared with line-by-line parsing: any format, order, cut or garbage gives the same sums."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def logs(draw: st.DrawFn) -> tuple[tuple[str, ...], list[str]]:
 
 
 def check(found: Reading, expected: list[Opinion]) -> None:
-    """Sums, counts and reasons are those of the second opinion, line by line."""
+    """Sums, counts and reasons equal those of the independent parser, line by line."""
     counted = Counter(each.outcome for each in expected)
     assert {name: getattr(found.balance, name) for name in _COUNTED} == {name: counted[name] for name in _COUNTED}
     assert found.totals() == totals(expected)

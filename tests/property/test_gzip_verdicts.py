@@ -1,4 +1,4 @@
-"""gzip is unpacked as Python's own zlib does it: the same content, and the same verdict on what is damaged or cut."""
+"""gzip is unpacked as by Python's zlib: the same content, and the same verdict on damaged or truncated files."""
 
 from __future__ import annotations
 

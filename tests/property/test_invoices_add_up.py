@@ -1,6 +1,6 @@
-"""Law: whatever comes late, is credited or is cut off, all documents add up to one rating of everything.
+"""Law: whatever arrives late, is credited or interrupted, all documents add up to one rating of everything.
 
-A history closes and invoices months in order. Between them rows come late for any month before, prices change, and
+A history closes and invoices months in order. Between them, rows of earlier months arrive late, prices change, and
 credit notes are issued; each issue and each credit may be killed at a call, or lose its reply, and is then run again.
 """
 
@@ -35,7 +35,7 @@ PRICES = ("0.09", "0.0713", "0.11")
 
 
 class Use(NamedTuple):
-    """Bytes of an account, in an hour of one of the months, which come so many months later."""
+    """Bytes of an account in an hour of one of the months, which arrive this many months later."""
 
     month: int
     later: int
@@ -46,7 +46,7 @@ class Use(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """What happens to one call of a run."""
+    """Fault of one call of a run."""
 
     call: int
     killed: bool
@@ -66,7 +66,7 @@ TROUBLES = st.lists(st.builds(Trouble, st.integers(0, 60), st.booleans(), st.boo
 
 
 class History:
-    """A world, and the troubles that are left for its runs."""
+    """A world, and the remaining faults for its runs."""
 
     def __init__(self, uses: list[Use], troubles: list[Trouble]) -> None:
         self.world = BillingWorld()
@@ -89,7 +89,7 @@ class History:
             self.world.come_late(line, booked=booked, region=region)
 
     def run(self, job: Callable[[], object]) -> None:
-        """Run a job to its end: first with a trouble, if one is left, then again."""
+        """Complete a job: first with a fault, if one is left, then again."""
         if self._troubles:
             self.world.calls = Calls()
             trouble = self._troubles.pop()
@@ -105,7 +105,7 @@ class History:
         return [each for month in MONTHS for each in self.world.store.list(month)]
 
     def exact_of(self, month: str, payer_id: str) -> int:
-        """Exact cost of all usage of a month that has come so far, by the prices in force."""
+        """Exact cost of all usage of a month that has arrived so far, at the prices in force."""
         issuer = self.world.issuer
         rates = issuer.composer.shelf.newest("aws-list")
         late = [

@@ -1,4 +1,4 @@
-"""Laws of log files that are read row by row: forms agree, order does not matter, and a line says what was written."""
+"""Laws of log files that are read row by row: forms agree, order does not matter, and a line is read as written."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measured(kind: LogKind, content: str | bytes, *, parquet: bool = False) -> M
 
 
 def said(result: Measured) -> tuple[object, ...]:
-    """What a file is metered as, without what its form alone decides: the hash and the header lines."""
+    """The metered result of a file, without parts that depend on its form: the hash and the header lines."""
     balance = result.balance
     return (
         sorted(result.totals.items()),

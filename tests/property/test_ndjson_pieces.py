@@ -1,4 +1,4 @@
-"""However an object is cut into pieces on its way in, its lines are the same."""
+"""An object gives the same lines, whatever pieces it is read in."""
 
 from __future__ import annotations
 

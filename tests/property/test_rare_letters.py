@@ -1,4 +1,4 @@
-"""Blocks of lines name every letter that readers ask for and number their lines, wherever the text is cut."""
+"""Blocks of lines report every letter that readers ask for and number their lines, wherever the text is cut."""
 
 from __future__ import annotations
 

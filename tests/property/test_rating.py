@@ -1,4 +1,4 @@
-"""Laws of rating, on random months, against a second implementation that is slow and plain."""
+"""Laws of rating, on random months, against a slow and simple second implementation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def slow(history: History, usage: Iterable[UsageLine]) -> list[Slow]:
 
 
 def as_slow(line: RatedLine) -> Slow:
-    """A rated line in the words of the slow implementation."""
+    """A rated line in the form of the slow implementation."""
     price, list_price = (Decimal(each).scaleb(-10) for each in (line.price, line.list_price))
     tier = (line.tier_from_bytes, line.tier_to_bytes)
     key, size = line.line[:6], line.line.bytes
@@ -72,7 +72,7 @@ def test_lines_totals_and_corrections_are_those_of_the_slow_implementation(histo
 
 
 def assert_adjusts(billed: list[RatedLine], moved: list[RatedLine], late: Iterable[UsageLine]) -> None:
-    """A correction has the late bytes of each key, and takes away nothing that was not billed."""
+    """A correction contains the late bytes of each key, and takes back only billed bytes."""
     late_bytes: Counter[tuple[object, ...]] = Counter()
     for line in late:
         late_bytes[line[:6]] += line.bytes

@@ -1,4 +1,4 @@
-"""A message under another id: its id changes, and no other byte of it does."""
+"""A message under another id: its id changes, and no other byte does."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The public contract as a state machine: whatever people and producers do, in whatever order, each byte counts once.
+"""The public contract as a state machine: for any actions of people and producers, in any order, each byte counts once.
 
-Production code all the way down to Parquet, over the in-memory ports. The model knows the messages that were sent and
-what their records add up to; it has code of its own for both. It runs until it has reached every outcome that is listed
-here, and fails if it does not.
+Production code down to Parquet, over the in-memory ports. The model knows the sent messages and their records' totals;
+it has its own code for both. It runs until it has reached every outcome in this list, and fails if it does not.
 """
 
 from __future__ import annotations
@@ -167,7 +166,7 @@ class Contract(RuleBasedStateMachine):
 
     @rule()
     def nobody_works(self) -> None:
-        """Received and never answered, until all of it is among the dead letters."""
+        """Messages are received and never acknowledged, until all are dead letters."""
         for _ in range(6):
             while self.queue.receive(10):
                 pass
@@ -186,7 +185,7 @@ class Contract(RuleBasedStateMachine):
 
     @rule()
     def retry(self) -> None:
-        """What was refused is sent again, once the objects that were missing are there."""
+        """Refused batches are sent again, once the missing objects exist."""
         self.work()
         entries = quarantine_of(self, self.queue)
         for key, lines in self.missing.items():
@@ -207,7 +206,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self.retried)
     @rule(first=st.booleans())
     def copies_of_a_retry(self, first: bool) -> None:
-        """Both messages of a retried conflict come again, in either order, now or from the dead letters."""
+        """Both messages of a retried conflict arrive again, in either order, directly or from the dead letters."""
         for retry_id, content in sorted(self.retried.items()):
             [retry] = {sent for sent, _ in self.messages if sent.batch_id == retry_id}
             for sent in (content, retry) if first else (retry, content):
@@ -258,7 +257,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self._correctable_s())
     @rule(target=sent, size=_SIZES)
     def correct(self, size: int) -> Sent:
-        """What a closed month lacks comes as a batch, and counts in an open one, under the hour that it corrects."""
+        """A closed month's missing usage arrives as a batch, and counts in an open month, under the corrected hour."""
         self.work()
         if self.broken:
             self.rebuild()
@@ -276,7 +275,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: not self.broken)
     @rule()
     def lose_usage(self) -> None:
-        """The open months' usage is gone, and the next reconciliation says so."""
+        """The open months' usage is lost, and the next reconciliation reports it."""
         for item in list(filter(is_usage_item, self.items.everything(Table.USAGE))):
             if str(item["pk"])[-7:] not in ("2026-10", "2026-11") or not self.closed:
                 self.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
@@ -295,7 +294,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: not self.unmarked)
     @rule(first=st.integers(0, 1))
     def lose_markers(self, first: int) -> None:
-        """Every second marker is gone, and a reconciliation says so. Nobody works until they are back."""
+        """Every second marker is lost, and a reconciliation reports it. No worker runs until they are rebuilt."""
         for marker in self._accepted()[first::2]:
             if min(marker.hours) > self._now_s() - _SURELY_MARKED_S:
                 self.items.remove(Table.LEDGER, marker.key)
@@ -305,7 +304,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self.unmarked)
     @rule()
     def rebuild_markers(self) -> None:
-        """Whatever comes under the id of a batch whose marker does not know its content is a duplicate."""
+        """Any batch under an id whose marker does not know its content is a duplicate."""
         result = self.jobs.rebuilder.markers()
         assert result.rebuilt == len(self.unmarked)
         rebuilt, self.unmarked = self.unmarked, set()
@@ -367,7 +366,7 @@ class Contract(RuleBasedStateMachine):
         self.reached.update(self.metrics.counts)
 
     def _rows(self) -> dict[str, Hours]:
-        """What each batch adds up to, by the own hours of its rows, wherever they are booked."""
+        """Totals of each batch by its rows' own hours, wherever they are booked."""
         found: dict[str, Hours] = {}
         for hour_s in self.jobs.view.hours():
             for (batch_id, own_s), total in self.jobs.view.hour_totals(hour_s, _BY_BATCH).items():
@@ -393,7 +392,7 @@ class Contract(RuleBasedStateMachine):
         return max((own_s for own_s in hours if own_s > self._now_s() - WINDOW_S + _HOUR_S), default=0)
 
     def _corrections(self, own_s: int) -> tuple[int, int]:
-        """What usage items say that name an hour as the one that they correct."""
+        """Total of the usage items that name an hour as corrected."""
         found = [e for e in usage_of(self.items) if e.key.corrects_s == own_s]
         assert not any(month_of(entry.key.hour_s) == month_of(own_s) for entry in found)
         return add([entry.total for entry in found])

@@ -1,4 +1,4 @@
-"""Laws of stored items and objects: what is written is read again, and nothing else is read as something legal."""
+"""Laws of stored items and objects: written values can be read, and no other bytes are read as valid."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ SUSPECTS = st.builds(Suspects, accounts=st.frozensets(NAMES), batches=st.frozens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemKind:
-    """One kind of item. `optional` are the attributes that it may go without; of those that it has, none may change."""
+    """One kind of item. `optional` attributes may be absent; of the present attributes, none may change."""
 
     name: str
     values: st.SearchStrategy[object]
@@ -266,7 +266,7 @@ def _item(value: object) -> dict[str, Value]:
 
 
 def _others(value: object) -> Iterator[object]:
-    """Values of other types, or that nobody writes: each in the place of one that was written."""
+    """Values of other types, or that no code writes: each replaces a written one."""
     yield None
     yield 1.5
     yield -7
@@ -481,7 +481,7 @@ COUNTS = few(st.tuples(NAMES, NUMBERS, NUMBERS), least=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One kind of JSON object. `optional` are the members that those of releases before do not have."""
+    """One kind of JSON object. `optional` are members that earlier releases do not write."""
 
     name: str
     values: st.SearchStrategy[Any]

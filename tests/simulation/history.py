@@ -1,4 +1,4 @@
-"""One seed, one history: a region lives through some simulated weeks with everything going wrong, then is checked."""
+"""One seed, one history: a region goes through some simulated weeks with every kind of fault, then is checked."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()) -> Outcome:
-    """Run the history of a seed, without some of its faults and batches if a shorter one is looked for."""
+    """Run the history of a seed, without some of its faults and batches when searching for a shorter one."""
     history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
     violation = ""
     findings = Findings()
@@ -217,11 +217,11 @@ class History:
             self.world.scheduler.at(start_ms + self.deployments.randrange(_EPOCH_MS), self._change_shards)
 
     def _fall_short(self) -> None:
-        """Tables are short of writes for a minute, or for a quarter of an hour."""
+        """Tables throttle writes for a minute, or for a quarter of an hour."""
         self.world.short_until_ms = self.world.scheduler.now_ms + self.shortages.randrange(MINUTE_MS, 15 * MINUTE_MS)
 
     def _change_shards(self) -> None:
-        """A deployment with more or fewer shards. Workers take it one by one, jobs when they begin."""
+        """A deployment with more or fewer shards. Workers switch one by one, and jobs at their start."""
         self.shards = self.deployments.choice([shards for shards in (1, 2, 3) if shards != self.shards])
         self.settings = self._settings()
         for worker in self.workers:
@@ -249,7 +249,7 @@ class History:
 
     @contextmanager
     def _corrupt_by_hand(self) -> Iterator[None]:
-        """What is written by hand may stop who needs it: never without a word, and nobody where nothing was written."""
+        """Manual writes may stop a job that needs them: never silently, and no job without such writes."""
         try:
             yield
         except LedgerCorruptError:
@@ -325,7 +325,7 @@ class History:
         self.faults.histogram["usage items lost, to be rebuilt"] += len(lost)
 
     def _write_by_hand(self, key: Key) -> None:
-        """Somebody writes into a usage item what no release writes, or tears something out of it."""
+        """A manual write puts an attribute into a usage item that no release writes, or removes one."""
         items = self.world.items
         item = items.peek(Table.USAGE, key) or {}
         figures = [name for name in item if name.startswith(("b", "r"))]
@@ -346,7 +346,7 @@ class History:
         self.faults.histogram["usage items written by hand, to be mended"] += 1
 
     def _mend(self, process: Process) -> None:
-        """The first call: it may have to leave what a run books in, which stands until then."""
+        """The first call may have to leave an item in which a stopped run books."""
         jobs.rebuilder(process, self.settings, shards=self.shards).usage()
 
     def _repair(self, process: Process) -> None:
@@ -364,7 +364,7 @@ class History:
             raise ViolationError(f"the repair at rest left hours {unsettled}")
 
     def _read_now(self, process: Process) -> None:
-        """A reader of an account as of now: each commit from before its call is in its answer, none from after it."""
+        """Read an account as of now: the answer contains each commit from before the call, and none from after it."""
         if self.broken:
             return
         account_id = self.chance.choice(ACCOUNTS)
@@ -386,7 +386,7 @@ class History:
                 raise ViolationError(f"P28: as of now {key} has {totals.get(key)}, with {before} and perhaps {since}")
 
     def _read(self, process: Process) -> None:
-        """A reader of one hour: what it sees must be a state between its beginning and its end."""
+        """Read one hour: the result must be a state between the beginning and the end of the read."""
         hours = self.world.watch.visible_since
         if not hours:
             return
@@ -406,7 +406,7 @@ class History:
             raise ViolationError(f"I3: a reader saw {doubled} twice, missed {lost}, and invented {unknown}")
 
     def _pass_time(self, gap_ms: int) -> None:
-        """Hours to weeks without traffic. Messages must not outlive the retention of their queue."""
+        """Hours to weeks pass without traffic. Messages must not outlive the queue's retention."""
         world = self.world
         if gap_ms > 2 * DAY_MS:
             if gap_ms > 4 * DAY_MS:
@@ -426,12 +426,12 @@ class History:
         self.faults.histogram["redriven from the dead-letter queue"] += self.world.queue.redrive()
 
     def _drain(self) -> None:
-        """Until the queue is empty; faults go on, so some of it may die."""
+        """Process messages until the queue is empty; faults continue, so some may become dead letters."""
         world = self.world
         world.scheduler.run_while(lambda: not jobs.is_idle(world, self.workers), limit_ms=4 * DAY_MS)
 
     def _rest(self) -> Findings:
-        """No more faults. Everything late lands, everything that died is put back, every job has its turn."""
+        """No more faults. All late calls are applied, all dead letters are redriven, and every job runs."""
         world = self.world
         self.faults.enabled = False
         world.queue.odd = False
@@ -476,7 +476,7 @@ class History:
         self._drain()
 
     def _finally(self, run: Callable[[Process], object]) -> list[PlainRow]:
-        """Run a job to its end, alone."""
+        """Complete a job, alone."""
         self._jobs += 1
         process = self.world.process(f"last {self._jobs}")
         done: list[object] = []
@@ -487,7 +487,7 @@ class History:
         return done[0]  # type: ignore[return-value]  # what `run` returns
 
     def _view(self, process: Process) -> list[PlainRow]:
-        """Every row that the production reader shows, in the state that the last faults left behind."""
+        """Every row that the production reader shows, in the state after the last faults."""
         view = jobs.lake_view(process, shards=self.shards)
         rows: list[PlainRow] = []
         for hour_s in view.hours():
@@ -495,7 +495,7 @@ class History:
         return rows
 
     def _check_closed(self, process: Process) -> None:
-        """I6: the files of a closed month still say what they said."""
+        """I6: the files of a closed month are unchanged."""
         closer = jobs.period_closer(process, self.policy, self.settings, shards=self.shards)
         for month in sorted(self.world.watch.frozen):
             problems = closer.verify(month)
@@ -508,7 +508,7 @@ class History:
         return [*map(str, pending), *self.world.objects.keys("staging/")]
 
     def _check_clean(self) -> None:
-        """Nothing is left over when every job has had its turn."""
+        """Nothing is left over after every job has run."""
         left = self._left_over()
         if left:
             raise ViolationError(f"left over: {left}")

@@ -1,7 +1,7 @@
-"""Every call of every job, with every fault: a run is recorded, then repeated with one fault at one call at a time.
+"""Every call of every job, with every fault: a run is recorded, then repeated with one fault at one call.
 
 Kill matrix: the process dies before or after a call, and is started again. Lost-reply matrix: the call is lost, its
-reply is lost, it is applied later, or the SDK sends it twice. In the end everything must be as if nothing had been.
+reply is lost, it is applied later, or the SDK sends it twice. At the end, everything must be as without the fault.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ JOBS = (
 
 
 def calls_of(job: str) -> list[tuple[str, tuple[Fault, ...]]]:
-    """The calls that a job makes when nothing goes wrong, each with the faults that can hit it."""
+    """The calls of a job without faults, each with its possible faults."""
     faults = ScriptedFaults(SUBJECT, {})
     Scenario(job, faults).run()
     return faults.calls
@@ -56,7 +56,7 @@ def cells(job: str) -> Iterator[tuple[int, str, Fault]]:
 
 
 def failures(job: str, chosen: Iterable[tuple[int, str, Fault]]) -> list[str]:
-    """What is wrong after one fault at one call, a sentence for each cell after which something is."""
+    """Problems after one fault at one call, one sentence for each cell with a problem."""
     kept = Scenario(job, ScriptedFaults(SUBJECT, {})).kept()
     return [found for cell in chosen if (found := _failure(job, kept, *cell))]
 
@@ -74,13 +74,13 @@ def _failure(job: str, kept: bytes, number: int, call: str, fault: Fault) -> str
 
 
 def _whole(job: str) -> tuple[str, int, list[str]]:
-    """Every cell of a job: how many there are, and what is wrong after them."""
+    """Every cell of a job: their number, and their problems."""
     tried = list(cells(job))
     return job, len(tried), failures(job, tried)
 
 
 def main() -> int:
-    """Run every cell of every job, in two processes; 0 if none fails."""
+    """Run every cell of every job, in two processes; returns 0 if none fails."""
     failed = 0
     # The longest jobs first, so that neither process waits for one at the end.
     jobs = sorted(JOBS, key=lambda job: -len(calls_of(job)))

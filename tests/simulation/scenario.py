@@ -1,4 +1,4 @@
-"""The scenario of the matrices: a small region in which each job has something of everything to do."""
+"""The scenario of the matrices: a small region in which each job has some work of every kind."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
 class Scenario:
-    """A small region in which each job has something of everything to do.
+    """A small region in which each job has some work of every kind.
 
     Args:
-        job: Which of the jobs the faults are for.
-        faults: Hit the calls of the subject.
+        job: The job under test, which gets the faults.
+        faults: Faults for the calls of the subject.
     """
 
     def __init__(self, job: str, faults: ScriptedFaults) -> None:
@@ -80,14 +80,14 @@ class Scenario:
         self._done = 0
 
     def run(self) -> None:
-        """All steps that are left."""
+        """Run all remaining steps."""
         steps = self._steps()
         for _, step in steps[self._done :]:
             step()
             self._done += 1
 
     def kept(self) -> bytes:
-        """Run what comes before the subject, and keep how the region is then: each of its faults begins there."""
+        """Run the steps before the subject, and save the region's state: each of its faults starts there."""
         steps = self._steps()
         while steps[self._done][0] != self._job:
             steps[self._done][1]()
@@ -96,13 +96,13 @@ class Scenario:
 
     @staticmethod
     def again(kept: bytes, script: Mapping[int, Fault]) -> Scenario:
-        """The scenario as it was kept, with the faults that come now."""
+        """The saved scenario, with the given faults."""
         scenario: Scenario = pickle.loads(kept)  # noqa: S301  # of this process
         scenario.faults.script = script
         return scenario
 
     def _steps(self) -> Sequence[tuple[str, Callable[[], None]]]:
-        """What happens in order; the first step of a job has the faults, if that is the subject."""
+        """The steps in order; the first step of a job has the faults, if that job is the subject."""
         world, done = self.world, self._until_done
         return (
             ("worker", self._send_all),
@@ -161,7 +161,7 @@ class Scenario:
         self._until_worked_off("worker again")
 
     def _take_another_turn(self) -> None:
-        """What was to be applied later is so by now; whatever it left behind, the next turn of each job takes away."""
+        """Delayed calls have been applied by now; each job's next turn cleans up after them."""
         self._pass(DAY_MS)
         self._until_worked_off("w")
         self._until_done("u", self._roll_up)
@@ -184,7 +184,7 @@ class Scenario:
         *,
         pause_ms: int = MINUTE_MS,
     ) -> None:
-        """Start a job until it has come to its end once; the first process of the subject has the faults."""
+        """Start a job until it has completed once; the subject's first process has the faults."""
         ended = False
         for attempt in range(_ATTEMPTS):
             name = SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}"
@@ -211,7 +211,7 @@ class Scenario:
         return result == [True]
 
     def _work(self, process: Process) -> None:
-        """One invocation after the other until nothing can be received."""
+        """Run invocations until nothing can be received."""
         world = self.world
         function = jobs.aggregator(process, self._settings)
         while deliveries := world.queue.receive(10):
@@ -227,7 +227,7 @@ class Scenario:
         _must_finish(jobs.rollup(process, self._blocks), process)
 
     def _roll_up_by_half(self) -> None:
-        """One commit waits; of another a run has added a part, and its process is dead."""
+        """One commit waits; of another, a run has booked a part, and its process is dead."""
         self.world.queue.send("halved.0", "S1")
         self._until_worked_off("worker at last")
         process = self.world.process("halfway")
@@ -245,19 +245,19 @@ class Scenario:
         self._until_worked_off("worker afterwards")
 
     def _read_now(self, process: Process) -> None:
-        """The reader of usage as of now: all that was accepted, whether it is booked, planned, or waits."""
+        """Read usage as of now: everything accepted, whether it is booked, planned, or waiting."""
         totals = jobs.usage_now(process, shards=1).usage(["111111111111"], ["2026-10", "2026-11", "2026-12"])
         expected = plain_usage([row for _, rows in self.world.watch.booked for row in rows])
         if {key: total for key, total in totals.items() if total != ZERO} != expected:
             raise ViolationError(f"as of now a reader saw {totals}, not {expected}")
 
     def _bring_what_was_gone(self) -> None:
-        """A refused batch, whose object is there now, is sent again."""
+        """A refused batch whose object exists now is sent again."""
         self._until_worked_off("redriven")
         self.world.objects.put("ingest/gone", b"", if_absent=True)
 
     def _all_is_accepted(self) -> None:
-        """Dead letters that were redriven, and what was sent again."""
+        """Redriven dead letters and resent batches are accepted."""
         self._until_worked_off("retried")
         left = {"dead", "gone", _RETRY} - self.world.watch.accepted.keys()
         if left:
@@ -277,7 +277,7 @@ class Scenario:
         jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _lose_usage(self) -> None:
-        """Every second usage item is gone, as after a restore of the table; somebody wrote by hand into the others."""
+        """Every second usage item is lost, as after a restore of the table; the others have manual writes."""
         items = self.world.items
         for number, item in enumerate(filter(is_usage_item, list(items.everything(Table.USAGE)))):
             key = Key(str(item["pk"]), str(item["sk"]))
@@ -292,7 +292,7 @@ class Scenario:
         jobs.rebuilder(process, self._settings, shards=1).usage()
 
     def _lose_markers(self) -> None:
-        """Some markers are gone, as after a restore of the ledger."""
+        """Some markers are lost, as after a restore of the ledger."""
         for batch_id in _MARKERS_LOST:
             self.world.watch.lose_marker(batch_id)
 
@@ -300,7 +300,7 @@ class Scenario:
         jobs.rebuilder(process, self._settings, shards=1).markers()
 
     def _send_copies(self) -> None:
-        """Of each batch whose marker was rebuilt, and other content under such an id: nobody can tell it any more."""
+        """Send copies of batches with rebuilt markers, and other content under such an id."""
         world = self.world
         copies = [*(f"{batch_id}.0" for batch_id in _MARKERS_LOST), "b0.1", _RETRY]
         for name in copies:
@@ -385,7 +385,7 @@ class Scenario:
                 raise ViolationError("the payer has no invoice")
 
     def _credit(self, process: Process) -> None:
-        """Twice: there is one difference."""
+        """Credit twice: there is only one difference."""
         for _ in range(2):
             with suppress(IssueRefusedError):
                 invoices.crediting(process).credit(f"{invoices.PAYER}-{_MONTH}-1", "The price was wrong.")
@@ -429,7 +429,7 @@ class Scenario:
                 raise ViolationError(f"a reader saw {sorted(map(str, seen))}, not {sorted(expected)}")
 
     def _orphan(self) -> None:
-        """Objects of a commit whose transaction never came."""
+        """Objects of a commit whose transaction was never sent."""
         self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.parquet", b"", if_absent=True)
 
     def _listed(self, prefix: str) -> bool:
@@ -448,7 +448,7 @@ class Scenario:
 
 
 class DiesHalfway(ProcessItems):
-    """The stores of a roll-up whose process dies when it has added to one usage item."""
+    """The stores of a roll-up whose process dies after adding to one usage item."""
 
     def __init__(self, process: Process) -> None:
         super().__init__(process, process.world.items)
@@ -499,7 +499,7 @@ def _contents() -> Iterator[SentContent]:
 
 
 def content_of(batch_id: str, version: int, starts: Sequence[int], *, kinds: int = 3) -> SentContent:
-    """A content whose records start at `starts`; so many usage types take turns."""
+    """A content whose records start at `starts`; this many usage types take turns."""
     name = f"{batch_id}.{version}"
     rows = tuple(
         PlainRow(

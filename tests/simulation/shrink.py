@@ -1,4 +1,4 @@
-"""From a failing seed to its shortest history: without the faults and the batches that it does not need."""
+"""Shortens a failing seed's history: without unnecessary faults and batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BATCHES = 25
 
 
 def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
-    """Numbers of the faults and of the batches to drop, and what comes of the rest: still a violation."""
+    """Numbers of the faults and batches to drop, and the outcome of the rest, which is still a violation."""
     outcome = run_history(seed)
     faults: frozenset[int] = frozenset()
     batches: frozenset[int] = frozenset()

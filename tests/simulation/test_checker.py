@@ -1,4 +1,4 @@
-"""The checker finds each kind of damage, and histories whose producers are registered hold."""
+"""The checker finds each kind of damage, and histories with registered producers hold."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def world() -> World:
 
 
 def refused(world: World) -> tuple[SentContent, SentBy]:
-    """A content sent by a forbidden sender only."""
+    """A content that only a forbidden sender sent."""
     return next(
         (content, sender)
         for content in world.contents.values()

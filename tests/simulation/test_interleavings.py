@@ -1,4 +1,4 @@
-"""One job, whole, between any two calls of another: exhaustive where chance seldom comes along."""
+"""One complete job between any two calls of another: exhaustive where randomness seldom hits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _POLICY = jobs.policy(2, 10, 0)
 
 
 class _Between:
-    """Lets something happen before one call of the process `first`; the fences of `orphans` may get lost.
+    """Runs an action before one call of the process `first`; the fences of `orphans` may get lost.
 
     The process `dying` dies before it deletes something.
     """
@@ -121,7 +121,7 @@ def _must_be_sound(world: World, *, shards: int = 1) -> None:
 def _interrupted_calls(
     story: Callable[[World, _Between], None], *, hours: int = 1, fences_lost: bool = False, limit_ms: int = HOUR_MS
 ) -> int:
-    """Put the other job before the first call, the second, and so on, until there is no such call."""
+    """Run the other job before the first call, the second, and so on, until there is no such call."""
     for number in count(1):
         between = _Between(number, fences_lost=fences_lost)
         world = _world(between, hours=hours)
@@ -144,7 +144,7 @@ def test_a_compaction_between_any_two_calls_of_a_reader_shows_it_every_row_once(
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
-    """A commit leaves the waiting list for its hours while both are read."""
+    """A commit moves from the waiting list to its hours while both are read."""
 
     def story(world: World, between: _Between) -> None:
         _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
@@ -198,7 +198,7 @@ def test_kinds_that_another_shard_numbers_between_any_two_calls_of_a_roll_up_sta
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it_every_batch_once() -> None:
-    """One shard has a run in work, of which an item has its share; the other shard is rolled up meanwhile."""
+    """One shard has an unfinished run whose share an item contains; the other shard is rolled up meanwhile."""
     settings = jobs.settings(2, 200)
 
     def story(world: World, between: _Between, meanwhile: int | None) -> None:
@@ -222,7 +222,7 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it
 
 
 def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None:
-    """P37: what a run has booked and not placed, or placed and not finished, is not settled."""
+    """P37: commits that a run has booked but not placed, or placed but not finished, are not settled."""
 
     def story(world: World, between: _Between) -> None:
         found: list[object] = []
@@ -245,7 +245,7 @@ def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None
 
 @pytest.mark.parametrize("by_account", [True, False])
 def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account: bool) -> None:
-    """P37: an item settles by the runs that were over before the rows were collected."""
+    """P37: an item settles by the runs that were done before the rows were collected."""
     hour_s = hour_of(NOW_MS // 1000)
 
     def look(process: Process) -> HourCheck:
@@ -280,7 +280,7 @@ def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in
 
 
 def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_compactor_is_left_out() -> None:
-    """Its roll-up died before it took it off the waiting list, and the next one places it again."""
+    """Its roll-up died before removing it from the waiting list, and the next one places it again."""
 
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
@@ -301,7 +301,7 @@ def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_comp
 
 
 def test_a_compaction_between_any_two_calls_of_a_roll_up_takes_each_row_once() -> None:
-    """Commits are placed one by one, and one that still waits is not compacted."""
+    """Commits are placed one by one, and a waiting commit is not compacted."""
 
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
@@ -330,7 +330,7 @@ def test_an_orphan_cleaner_between_any_two_calls_of_a_worker_takes_nothing_that_
 
 
 def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_its_rows() -> None:
-    """Its objects were listed as an orphan's; its transaction lands before the fence does."""
+    """Its objects were listed as an orphan's; its transaction succeeds before the fence does."""
 
     def story(world: World, between: _Between) -> None:
         worker = world.process("worker")
@@ -364,7 +364,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
 
 
 def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> None:
-    """What waits goes from one of its lists to the other while it asks both."""
+    """Commits move from one list to the other while the close reads both."""
     month = month_of(NOW_MS // 1000)
     wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
 

@@ -1,4 +1,4 @@
-"""Repairs beside traffic (P38), and what is done after a restore of the ledger (P41)."""
+"""Repairs beside traffic (P38), and the steps after a restore of the ledger (P41)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TWO_SHARDS = jobs.settings(2, 200)
 
 
 class _Slow(ProcessItems):
-    """Something else happens before its first correction leaves."""
+    """Another process acts before its first correction is sent."""
 
     def __init__(self, process: Process, meanwhile: Callable[[], None]) -> None:
         super().__init__(process, process.world.items)
@@ -63,7 +63,7 @@ class _Slow(ProcessItems):
 def test_two_repairs_that_measured_at_different_moments_correct_once(
     seed: int, is_lost: bool, is_rolled_up: bool
 ) -> None:
-    """With a run in between, its number refuses the later one; without, the revision does."""
+    """With a run in between, its number refuses the later correction; without one, the revision does."""
     world = _world([content_of(f"b{n}", 0, [NOW_MS // 1000]) for n in range(2)], seed)
 
     def meanwhile() -> None:
@@ -91,7 +91,7 @@ def test_two_repairs_that_measured_at_different_moments_correct_once(
 
 
 class _Between:
-    """Lets something happen before one call of the process `first`."""
+    """Runs an action before one call of the process `first`."""
 
     def __init__(self, number: int) -> None:
         self.histogram: Counter[str] = Counter()
@@ -123,7 +123,7 @@ def _lose_all(world: World) -> None:
 def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_counts_all_once(
     settings: Settings,
 ) -> None:
-    """The roll-up goes on as if nothing had been: its late updates find the numbers of the runs that are over."""
+    """The roll-up continues as if nothing had happened: its late updates meet the numbers of the done runs."""
     shards = settings.shards
 
     def run(number: int) -> _Between:
@@ -181,7 +181,7 @@ def _updates_of(world: World) -> list[Update]:
 
 
 def with_refusal(call: Callable[[], object]) -> None:
-    """A call whose refusal is as it should be."""
+    """A call that may be refused."""
     try:
         call()
     except ConditionFailedError:

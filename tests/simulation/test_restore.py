@@ -1,4 +1,4 @@
-"""A ledger that is restored to a moment between any two calls of a job, and made fit to work on again (P41)."""
+"""A ledger restored to a time between any two calls of a job, and made consistent again (P41)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _AFTER = jobs.settings(_SHARDS, 200, usage_generation=3)
 
 
 class _Moment:
-    """Lets something happen before one call of the process `first`; the process `dying` dies at one of its calls."""
+    """Runs an action before one call of the process `first`; the process `dying` dies at one of its calls."""
 
     def __init__(self, number: int) -> None:
         self.histogram: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class _Moment:
 
 
 class _Blind:
-    """Follows no write: what was visible and is not any more after a restore, is lost on purpose."""
+    """Ignores writes: rows that a restore makes invisible are lost on purpose."""
 
     def written(self, action: Put | Update | Delete) -> None:
         """Nothing."""
@@ -69,7 +69,7 @@ class _Blind:
 
 
 class _Region:
-    """A region whose ledger goes back to the moment of a backup."""
+    """A region whose ledger is restored to the time of a backup."""
 
     def __init__(self, number: int) -> None:
         self.moment = _Moment(number)
@@ -90,7 +90,7 @@ class _Region:
         self.objects = {key: self.world.objects.peek(key) or b"" for key in self.world.objects.keys("staging/")}
 
     def restore(self) -> None:
-        """The ledger of the backup, a new usage table, and the staging objects that were deleted since."""
+        """Restore the backup's ledger, a new usage table, and the staging objects deleted since."""
         for item in list(self.world.items.everything(Table.LEDGER)):
             self.world.items.remove(Table.LEDGER, Key(str(item["pk"]), str(item["sk"])))
         for item in list(self.world.items.everything(Table.USAGE)):
@@ -124,7 +124,7 @@ class _Region:
         jobs.rollup_cleaner(process, shards=_SHARDS, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
 
     def made_fit(self, dies_in: int) -> None:
-        """The command, killed once, and run again."""
+        """Run the command, killed once, and then again."""
         self.moment.dies_in = dies_in
         dying = self.world.process("dying")
         try:
@@ -133,7 +133,7 @@ class _Region:
             jobs.after_restore(self.world.process("restorer"), _AFTER, shards=_SHARDS).run()
 
     def must_be_sound(self) -> None:
-        """Usage by name is that of the rows of all commits that the ledger knows, each once."""
+        """Usage by name equals the rows of all commits in the ledger, each counted once."""
         reader = self.world.process("reader")
         view = jobs.lake_view(reader, shards=_SHARDS)
         rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]

@@ -1,4 +1,4 @@
-"""`verify` beside traffic: a commit, its roll-up or a compaction between any two of its calls is no false alarm."""
+"""`verify` beside traffic: a commit, its roll-up or a compaction between any two of its calls raises no false alarm."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LAST_LOOK = 3
 
 @dataclass(kw_only=True)
 class _Meanwhile:
-    """Lets things happen before numbered calls of the process `first`."""
+    """Runs actions before numbered calls of the process `first`."""
 
     then: dict[int, Callable[[], object]] = field(default_factory=dict)
     histogram: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class _Meanwhile:
 
 
 class Region:
-    """A region at rest with two batches, one in the lake and one in staging, and what else happens to it."""
+    """A region at rest with two batches, one in the lake and one in staging, and concurrent events."""
 
     def __init__(self) -> None:
         self.meanwhile = _Meanwhile()
@@ -114,7 +114,7 @@ class Region:
 
 
 def beside(happens: Mapping[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
-    """A verification, with things that happen so many calls after call `number` of it."""
+    """Verify, with actions that happen this many calls after call `number`."""
     region = Region()
 
     def story() -> Verification:

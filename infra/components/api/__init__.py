@@ -1,1 +1,1 @@
-"""Front of the API's function."""
+"""Entry point of the API's function: an HTTP API or a function URL."""

@@ -1,4 +1,4 @@
-"""HTTP API before the function: throttle, access log, and a name of its own."""
+"""HTTP API in front of the function: throttling, access log, and a custom domain."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _ACCESS_LOG = {
 
 
 class HttpFront(Construct):
-    """An HTTP API that hands every request to one function, which checks the token.
+    """An HTTP API that passes every request to one function, which verifies the token.
 
     Attributes:
-        url: Where it answers, without a slash at its end.
+        url: Base URL, without a trailing slash.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig, behind: MeteringFunction) -> None:
@@ -90,7 +90,7 @@ class HttpFront(Construct):
         )
 
     def _name(self, config: StageConfig) -> None:
-        """Give it a name in the stage's hosted zone. CloudFormation proves it, and waits for the certificate."""
+        """Create a custom domain in the stage's zone. CloudFormation validates it and waits for the certificate."""
         name = domain_in(config.api_domain, Aws.REGION)
         certificate = certificates.CfnCertificate(
             self,
@@ -131,7 +131,7 @@ class HttpFront(Construct):
 
 
 class UrlFront(Construct):
-    """A URL of the function itself, for emulators without HTTP APIs: it has no throttle, no log and no name."""
+    """A function URL, for emulators without HTTP APIs: it has no throttling, no log and no domain."""
 
     def __init__(self, scope: Construct, construct_id: str, *, behind: MeteringFunction) -> None:
         super().__init__(scope, construct_id)

@@ -1,1 +1,1 @@
-"""Pictures of the dashboards, drawn from the template's own definition with made-up figures."""
+"""Pictures of the dashboards, drawn from the template's own definition with invented figures."""

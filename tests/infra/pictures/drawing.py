@@ -1,4 +1,4 @@
-"""SVG of a dashboard's body, laid out as CloudWatch does: 24 columns, each widget at its place."""
+"""SVG of a dashboard's body, with CloudWatch's layout: 24 columns, each widget at its position."""
 
 import math
 import re
@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """Place of a widget, or of a part of it, in pixels."""
+    """Position of a widget, or of a part of it, in pixels."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Box:
 
 
 def svg_of(body: Mapping[str, Any], alarm_names: Mapping[str, str]) -> str:
-    """Draw a dashboard; `alarm_names` has the alarm of each resource that an ARN names."""
+    """Draw a dashboard; `alarm_names` maps each resource in an ARN to its alarm."""
     widgets = body["widgets"]
     width = 24 * _UNIT_X + _GAP
     height = max(each["y"] + each["height"] for each in widgets) * _UNIT_Y + _GAP
@@ -184,7 +184,7 @@ def _number(curve: Curve, box: Box) -> list[str]:
 
 
 def _alarms(names: Sequence[str], box: Box) -> list[str]:
-    """Alarms that are on come first, as the widget sorts them."""
+    """Firing alarms come first, as in the widget's own order."""
     ordered = sorted(names, key=lambda name: (not name.endswith(_FIRING), name))
     columns = 4
     width = box.width / columns
@@ -223,7 +223,7 @@ def _span(piece: str) -> str:
 
 
 def _top(curves: Sequence[Curve], lines: Sequence[float], *, stacked: bool) -> float:
-    """Upper end of an axis: above every value and every threshold."""
+    """Upper end of an axis, above every value and every threshold."""
     columns = list(zip(*(curve.values for curve in curves), strict=True))
     highest = max((sum(column) if stacked else max(column) for column in columns), default=0.0)
     needed = max([highest, *lines]) * 1.1 or 1.0

@@ -1,4 +1,4 @@
-"""Made-up figures of three hours: an aggregator stops at 10:40, its alarms fire, and it is started again at 11:25."""
+"""Invented figures of three hours: an aggregator stops at 10:40, its alarms fire, and it is started again at 11:25."""
 
 import ast
 import math
@@ -39,7 +39,7 @@ _P99_MS = {
 
 
 def series_of(metric: str, label: str, *, dead_letters: bool = False, quiet: bool = False, seed: int = 0) -> Series:
-    """Values of a metric at each step. In a `quiet` region nothing happened: its time stands still before it."""
+    """Values of a metric at each step. In a `quiet` region nothing happened: its times end before the incident."""
     steps = [step % _STOPPED if quiet else step for step in range(POINTS)]
     return [max(_value(metric, label, step, dead_letters=dead_letters, seed=seed), 0.0) for step in steps]
 
@@ -70,7 +70,7 @@ def _value(metric: str, label: str, step: int, *, dead_letters: bool, seed: int)
 
 
 def computed(expression: str, known: Mapping[str, Sequence[float]]) -> Series:
-    """Values of a metric's expression: sums, products and quotients of metrics and constants."""
+    """Values of a metric expression: sums, products and quotients of metrics and constants."""
     tree = ast.parse(expression, mode="eval").body
     return [_at(tree, known, step) for step in range(POINTS)]
 
@@ -89,7 +89,7 @@ def _at(node: ast.expr, known: Mapping[str, Sequence[float]], step: int) -> floa
 
 
 def readable(value: float) -> str:
-    """A number as a person reads it on an axis."""
+    """A number formatted for people on an axis."""
     for limit, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (limit if limit != 1e4 else 1e3):.3g}{suffix}"

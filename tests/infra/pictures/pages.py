@@ -1,4 +1,4 @@
-"""The dashboards of the documentation: those of stage prod with an HTTP API, in a home region with three others."""
+"""The documentation's dashboards: those of stage prod with an HTTP API, in a home region with three others."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ _OVERRIDES = json.dumps({"api": True, "rollout_project": True, "rollout": {"home
 
 
 def pictures() -> dict[str, str]:
-    """SVG of each dashboard by the name of its file."""
+    """SVG of each dashboard by its file name."""
     synth = synthesised("prod", overrides=_OVERRIDES)
     place = place_of(synth.templates["observability"], Region="us-east-1")
     alarms = {

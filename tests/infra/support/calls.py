@@ -22,7 +22,7 @@ _OBJECTS = {
 
 
 class Call(NamedTuple):
-    """A permission that was needed.
+    """A required permission.
 
     Attributes:
         resource: Part of the logical id of the table or bucket.

@@ -1,4 +1,4 @@
-"""Templates of a stage, synthesised in this process and kept."""
+"""Templates of a stage, synthesised in this process and cached."""
 
 import json
 import tempfile
@@ -28,7 +28,7 @@ RELEASE = Release(version="1.2.3", data_format=1, commit="0123456789ab")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesised:
-    """A stage's templates by part, and which stacks are protected."""
+    """A stage's templates by part, and its protected stacks."""
 
     config: StageConfig
     templates: dict[str, dict[str, Any]]
@@ -40,7 +40,7 @@ class Synthesised:
         return {name: resource for name, resource in found.items() if resource["Type"] == kind}
 
     def policies(self, part: str) -> dict[str, Resource]:
-        """Policies of the roles of one stack, inline and managed ones, by logical id."""
+        """Policies of the roles of one stack, inline and managed, by logical id."""
         return self.resources(part, "AWS::IAM::Policy") | self.resources(part, "AWS::IAM::ManagedPolicy")
 
     def one(self, part: str, kind: str, prefix: str = "") -> Resource:
@@ -60,7 +60,7 @@ class Synthesised:
 def app_of(
     config: StageConfig, *, given: GivenSettings | None = None, region: str | None = None, account: str | None = None
 ) -> tuple[App, Region]:
-    """An app with a stage's stacks, with the sources as code whatever the stage ships: no network in a test."""
+    """An app with a stage's stacks, with only sources as code whatever the stage ships: tests use no network."""
     app = new_app(tempfile.mkdtemp(prefix="metering-test-"))
     given = given or GivenSettings(like=config.stage)
     return app, build(
@@ -72,7 +72,7 @@ def app_of(
 def synthesised(
     stage: str, region: str | None = None, account: str | None = None, overrides: str = "{}", own: str = "{}"
 ) -> Synthesised:
-    """The stage's templates; `overrides`, which it is given, and `own`, which the region decides, are JSON."""
+    """The stage's templates; `overrides` (given settings) and `own` (settings that the region decides) are JSON."""
     settings = planned(Asked(stage=stage, options=flat(json.loads(overrides))), None)
     config = config_of(stage, settings.given, json.loads(own))
     # The version changes with each release, and does not matter to a template.

@@ -1,4 +1,4 @@
-"""The checker at rest. It knows what was sent, and what a reader of the finished region sees."""
+"""The checker at rest. It knows the sent batches, and a reader's view of the finished region."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Findings:
     """Violations, and counts of dangerous situations that ended well.
 
     Attributes:
-        lost: Sent, without a verdict and not in flight; or accepted, and not (wholly) visible.
+        lost: Sent, without a verdict and not in flight; or accepted, and not (entirely) visible.
         doubled: Visible or counted more than once.
-        unexpected: Visible or counted, and never accepted so.
-        recovered: Contents that were delivered more than once and came out right.
+        unexpected: Visible or counted, but never accepted with this content.
+        recovered: Contents that were delivered more than once, with the right result.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Findings:
 
 
 def check(world: World, rows: list[PlainRow]) -> Findings:
-    """Compare what was sent with the rows that are visible, with usage and with the verdicts."""
+    """Compare the sent batches with the visible rows, the usage and the verdicts."""
     findings = Findings()
     _check_rows(world, rows, findings)
     _check_usage(world, rows, findings)
@@ -60,7 +60,7 @@ def check(world: World, rows: list[PlainRow]) -> Findings:
 
 
 def lake_rows(world: World) -> list[PlainRow]:
-    """Every row below `lake/`, as an engine reads it that only lists the prefix."""
+    """Every row below `lake/`, as read by an engine that only lists the prefix."""
     rows: list[PlainRow] = []
     for key in world.objects.keys("lake/"):
         body = world.objects.peek(key)
@@ -116,7 +116,7 @@ def _booked_right(world: World, row: PlainRow, sent: PlainRow) -> bool:
 
 
 def _possible(world: World, content: SentContent) -> list[set[int]]:
-    """The sets of positions that admission may have let through, one a SentTimestamp that the message ever had."""
+    """The sets of positions that admission may have admitted, one for each SentTimestamp that the message ever had."""
     return [
         {n for n, row in enumerate(content.rows) if ADMISSION.refusal(row.start_s, sent_ms) is None}
         for sent_ms in world.queue.sent_times.get(content.name, [])
@@ -138,7 +138,7 @@ def _check_refused(world: World, content: SentContent, seen: set[int], findings:
 
 
 def _beside_rows(world: World, content: SentContent) -> str:
-    """Where the refused records of a batch are whose marker was made of its rows, and does not know."""
+    """Where a batch's refused records are if its marker was rebuilt from its rows, without their content."""
     commit_id = world.watch.accepted[content.batch_id][1]
     return next((key for key in world.objects.keys("quarantine/") if commit_of_refused_records(key) == commit_id), "")
 
@@ -153,7 +153,7 @@ def _check_usage(world: World, rows: list[PlainRow], findings: Findings) -> None
 
 
 def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> None:
-    """I2: each marker says what its batch's rows add up to, hour by hour."""
+    """I2: each marker equals the sum of its batch's rows, hour by hour."""
     visible: dict[str, dict[int, Total]] = {}
     for row in rows:
         hours = visible.setdefault(row.batch_id, {})

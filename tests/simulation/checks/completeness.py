@@ -1,6 +1,6 @@
-"""What a region says of its completeness, checked each minute of a history: nothing sent earlier may still be missing.
+"""A region's completeness, checked each minute of a history: nothing sent earlier may still be missing.
 
-The look is taken at one moment, without faults: how looks and deliveries mingle is tested in `tests/unit/audit`.
+The look happens at one instant, without faults: interleavings of looks and deliveries are tested in `tests/unit/audit`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Depth:
 
 
 class _Facts:
-    """An emulator's: it measures no age."""
+    """Figures of an emulator, which measures no age."""
 
     def oldest_age_s(self) -> None:
         return None
@@ -51,18 +51,18 @@ class _Facts:
 
 
 class CompletenessCheck:
-    """Measures as the watch does, and compares the answer with what was really sent."""
+    """Measures as the watch does, and compares the result with what was really sent."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def during(self, start_ms: int, length_ms: int) -> None:
-        """Look each minute of a time to come."""
+        """Measure each minute of the given time."""
         for at_ms in range(start_ms, start_ms + length_ms, MINUTE_MS):
             self._world.scheduler.at(at_ms, self.look)
 
     def look(self) -> None:
-        """Measure, keep the measurement, and check it."""
+        """Measure, store the measurement, and check it."""
         world = self._world
         if not world.queue.messages:
             state = WatchState(first_s=0, queue_empty_s=world.scheduler.now_ms // 1000)
@@ -103,7 +103,7 @@ class CompletenessCheck:
                 raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
 
     def _check_commits(self, through_s: int) -> None:
-        """Nothing that was sent earlier waits for the roll-up: reports of usage lack what does (P27)."""
+        """Nothing that was sent earlier waits for the roll-up, because reports of usage lack waiting commits (P27)."""
         world = self._world
         waits = {str(item["sk"]) for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == WAITING}
         for content in world.contents.values():

@@ -1,4 +1,4 @@
-"""Objects that must be there when others are: totals beside published files, and what a manifest names."""
+"""Objects that must exist when others do: totals beside published files, and objects in a manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:
-    """Differences between the totals beside a published file and its rows."""
+    """Differences between a published file's totals and its rows."""
     key = summary_key(file.key)
     kept, body = objects.peek(key), objects.peek(file.key)
     if kept is None or body is None:
@@ -26,7 +26,7 @@ def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:
 
 
 def missing_objects(objects: MemoryObjectStore, manifest: str) -> Iterator[str]:
-    """Objects that a manifest names and that are not there yet."""
+    """Objects in a manifest that do not exist yet."""
     closed = FrozenMonth.from_json(objects.peek(manifest) or b"", manifest)
     named = [hour.key for hour in closed.hours] + [rows.key for rows in (closed.accounts, closed.days) if rows]
     return (key for key in named if objects.peek(key) is None)

@@ -1,4 +1,4 @@
-"""Markers get lost, as after a partial restore of the ledger, and are rebuilt before anybody works again."""
+"""Markers get lost, as after a partial restore of the ledger, and are rebuilt before any worker runs again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MarkerLoss:
     """What one history loses.
 
     Args:
-        seed: Of the history; the stream of chance is its own, so that no other part of the history shifts.
+        seed: Belongs to a history, with a random stream of its own, so that no other part of the history shifts.
     """
 
     def __init__(self, world: World, seed: int, world_settings: Settings, *, shards: int) -> None:
@@ -39,14 +39,14 @@ class MarkerLoss:
         self.happens = self._chance.random() < _SHARE
 
     def lose(self) -> None:
-        """Some accepted markers are gone. Nobody works, else copies would be metered again."""
+        """Some accepted markers are deleted. No worker runs, because copies would be metered again."""
         lost = [each.batch_id for each in self._markers() if self._chance.random() < 0.6]
         for batch_id in lost:
             self._world.watch.lose_marker(batch_id)
         self._world.faults.histogram["markers lost, to be rebuilt"] += len(lost)
 
     def rebuild_amid_faults(self, roll_up: Callable[[Process], object]) -> None:
-        """Two rebuilds at once, while what waits is rolled up."""
+        """Two rebuilds at once, while waiting commits are rolled up."""
         world = self._world
         for name, run, delay_ms in (
             ("markers 1", self.rebuild, 0),
@@ -62,13 +62,13 @@ class MarkerLoss:
         jobs.rebuilder(process, self._settings, shards=self._shards).markers()
 
     def rebuild_rest(self, process: Process) -> None:
-        """Alone, it puts back every marker."""
+        """Alone, it rebuilds every marker."""
         self.rebuild(process)
         if self._world.watch.markers_lost:
             raise ViolationError(f"markers of {sorted(self._world.watch.markers_lost)} stay lost")
 
     def send_copies(self) -> None:
-        """Everything that was ever sent under the ids of rebuilt markers comes again."""
+        """Every message ever sent under the ids of rebuilt markers arrives again."""
         for content in self._world.contents.values():
             if content.batch_id in self._world.watch.rebuilt and self._world.queue.sent_times.get(content.name):
                 self._world.queue.send(content.name, content.sender_id)

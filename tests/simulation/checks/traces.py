@@ -1,4 +1,4 @@
-"""At rest every line comes down to its batches: report, rows and markers say the same of an account."""
+"""At rest, every line can be traced to its batches: report, rows and markers agree on an account."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def check_trace(world: World, *, shards: int) -> None:
-    """Trace one account over all time, and look at one of its hours by itself.
+    """Trace one account over all time, and one of its hours separately.
 
-    The tracer has threads of its own, and the processes of a simulation have not: it reads the stores themselves.
+    The tracer uses threads, which simulated processes lack: it reads the stores directly.
 
     Raises:
-        ViolationError: Its sums are not equal, or the hour does not agree.
+        ViolationError: Its sums differ, or the hour does not agree.
     """
     view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
     reading = UsageReading(world.items)

@@ -1,4 +1,4 @@
-"""Checks after every write of a history, on the state that any reader could see at that moment."""
+"""Checks after every write of a history, on the state that any reader could see at that time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ViolationError(AssertionError):
 
 
 class _Shown(NamedTuple):
-    """Objects whose rows a published hour or a pointer shows, unless another item of the hour supersedes it."""
+    """Objects whose rows a published hour or a pointer makes visible, unless another item of the hour supersedes it."""
 
     keys: tuple[str, ...]
     unless: str
@@ -48,12 +48,12 @@ class Watch:
     """Follows every write.
 
     Attributes:
-        accepted: Batch id -> (content hash, commit id, when): the verdicts that were ever durable.
-        visible_since: Hour -> resource id -> since when its row can be read.
-        booked: Rows of commits, in the order in which they were committed: when, and the rows.
-        markers_lost: Batches whose marker somebody lost.
-        decided: Contents and senders of which a message was acknowledged, so that its verdict was there.
-        rebuilt: Those of them that have one again, without a hash.
+        accepted: Batch id -> (content hash, commit id, time): the verdicts that were ever durable.
+        visible_since: Hour -> resource id -> time since when its row is readable.
+        booked: Rows of commits in the order of commitment: the time, and the rows.
+        markers_lost: Batches whose marker was lost.
+        decided: Contents and senders with an acknowledged message, so that a verdict exists.
+        rebuilt: Those of them that have a marker again, without a hash.
     """
 
     def __init__(self, world: World) -> None:
@@ -98,7 +98,7 @@ class Watch:
             self._waiting_written(action, key)
 
     def _waiting_written(self, action: Put | Update | Delete, key: Key) -> None:
-        """An entry of the waiting list shows its rows; the lists that it leaves for show them before it is gone."""
+        """An entry of the waiting list shows its rows until other lists show them."""
         if isinstance(action, Put):
             waiting = Waiting.from_item(action.item)
             hours = self._waits_in[key] = tuple(f"H#{hour_label(hour_s)}" for hour_s in waiting.totals)
@@ -138,7 +138,7 @@ class Watch:
                     raise ViolationError(f"I6: {key} names {missing}, which is not there")
 
     def lose_marker(self, batch_id: str) -> None:
-        """Somebody loses the marker of an accepted batch."""
+        """The marker of an accepted batch is lost."""
         self._world.items.remove(Table.LEDGER, marker_key(batch_id))
         self.markers_lost.add(batch_id)
 
@@ -150,7 +150,7 @@ class Watch:
             self.decided.add((content.name, sender))
 
     def has_verdict(self, content: SentContent, sender: SentBy = NOBODY) -> bool:
-        """Whether the durable verdict on a content is there; of a sender that may not send it, one of its own."""
+        """Whether a content has its durable verdict; for a forbidden sender, its own refusal."""
         if not self._world.senders.may_send(content, sender):
             return self._world.objects.peek(self._world.senders.refusal_key(content, sender)) is not None
         accepted = self.accepted.get(content.batch_id)
@@ -169,7 +169,7 @@ class Watch:
         ) and (content.batch_id in self.rejected)
 
     def is_metered_elsewhere(self, content: SentContent) -> bool:
-        """Whether the content of a retry is metered under the id that it came under first, or as another retry."""
+        """Whether a retry's content is metered under its original id, or as another retry."""
         if content.retries is None:
             return False
         first = self.accepted.get(content.retry_of)
@@ -187,7 +187,7 @@ class Watch:
         self.booked.append((now_ms, tuple(decode_rows(self._world.objects.peek(staging_key) or b""))))
 
     def _check_hour(self, pk: str) -> None:
-        """Every row that a reader sees who reads the whole hour right now: each of those that can be read, once."""
+        """Rows that a reader of the whole hour sees now: each readable row exactly once."""
         seen: list[str] = []
         hour = self._hours.get(pk, {})
         waiting = {f"{POINTER_PREFIX}{commit_id}": key for commit_id, key in self._waiting.get(pk, {}).items()}
@@ -230,7 +230,7 @@ class Watch:
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
 
     def _check_sender(self, batch_id: str, item: Item) -> None:
-        """A marker is only made under an id of its owner."""
+        """A marker is only written for an id of its owner."""
         sender = str(item.get("sender", ""))
         owners = self._world.senders.owners
         if sender and batch_id in owners and owners[batch_id] != sender.partition(":")[0]:

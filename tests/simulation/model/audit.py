@@ -1,4 +1,4 @@
-"""The processes that compare, repair, fill anew and report (P25, P28, P37, P38, P41)."""
+"""The processes that compare, repair, refill and report (P25, P28, P37, P38, P41)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Repaired = Callable[[UsagePlace, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Observed usage item, and its expected content by the rows."""
+    """Observed usage item, and its expected content according to the rows."""
 
     place: UsagePlace
     item: Item | None
@@ -36,22 +36,22 @@ class Look:
 
     @property
     def odd(self) -> Item:
-        """Attributes that only a hand writes."""
+        """Attributes that only a manual write creates."""
         return odd(self.item)
 
     @property
     def by_hand(self) -> bool:
-        """Whether a hand was in it: something is odd, or its revision or its numbers are missing."""
+        """Whether there was a manual write: odd attributes, or a missing revision or number."""
         return self.item is not None and (bool(self.odd) or "v" not in self.item or not runs_in(self.item))
 
     @property
     def settled(self) -> bool:
-        """Whether every run that is in it was over before the rows were collected."""
+        """Whether every run in the item was done before the rows were collected."""
         return all(self.done.get(shard, 0) >= number for shard, number in runs_in(self.item).items())
 
 
 def rows_of(hour: int) -> Steps[dict[tuple[str, str], int]]:
-    """Rows of an hour from published files and pointers, summed by account and kind (P25 without what waits)."""
+    """Rows of an hour from published files and pointers, summed by account and kind (P25 without waiting commits)."""
     for _ in range(_LOOKS):
         files = yield from query("ledger", f"H{hour}", "1#")
         pointers = yield from query("ledger", f"H{hour}", "2#")
@@ -124,7 +124,7 @@ def reconcile(hour: int, setting: Setting, found: Callable[[Look], None]) -> Ste
 
 
 def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired: Repaired) -> Steps[None]:
-    """Put right what differs (P38)."""
+    """Repair differences (P38)."""
     looks = yield from look_at(hour, setting)
     busy: set[UsagePlace] = set()
     if setting.keeps("P38 no plan since") and looks:
@@ -138,7 +138,7 @@ def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired:
 def _put_right(
     look: Look, busy: set[UsagePlace], setting: Setting, found: Callable[[Look], None], repaired: Repaired
 ) -> Steps[None]:
-    """Correct an item (P38); what is odd in it goes with that, or alone where that has to wait (P49)."""
+    """Correct an item (P38); odd attributes are removed with the correction, or alone if it must wait (P49)."""
     waits = not look.settled and setting.keeps("P38 number does not fall")
     waits = waits or (look.place in busy and (setting.keeps("P49 numbers wait for runs") or not look.by_hand))
     if waits or not look.odd.keys().isdisjoint({*look.missing, "v"}):
@@ -154,7 +154,7 @@ def _put_right(
 
 
 def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
-    """Usage items that a run names which was not done yet: the rows may have its share, whether they have it or not."""
+    """Usage items in plans of runs that were unfinished: the rows may or may not include the run's share."""
     busy: set[UsagePlace] = set()
     for shard, number in done.items():
         for sk, run in (yield from query("ledger", f"RU{shard}")):
@@ -171,7 +171,7 @@ def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
 
 
 def take_away(look: Look) -> Action:
-    """Update that removes foreign attributes only (P49). A number of a run stays."""
+    """Update that only removes foreign attributes (P49). Run numbers are kept."""
     gone = {name: value for name, value in look.odd.items() if not name.startswith("n")}
 
     def may(met: Item | None) -> bool:
@@ -187,7 +187,7 @@ def take_away(look: Look) -> Action:
 
 
 def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Repaired) -> Action:
-    """The update that adds what an item is short of."""
+    """The update that adds the missing amounts to an item."""
 
     def may(met: Item | None) -> bool:
         if not odd(met).keys().isdisjoint({*look.missing, "v"} | odd(met).keys() - look.odd.keys()):

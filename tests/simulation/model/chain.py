@@ -1,4 +1,4 @@
-"""A chain of runs, as the roll-up and the compactor share it (P19 to P22)."""
+"""A chain of runs, shared by the roll-up and the compactor (P19 to P22)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def newest(chain: str) -> Steps[tuple[int, Item] | None]:
 
 
 def announce(chain: str, number: int, plan: object, token: str) -> Steps[None]:
-    """PUT a plan and announce it as the next run; refused if there is one (P20)."""
+    """PUT a plan and announce it as the next run; refused if that run exists (P20)."""
     key = f"runs/{chain}/{run_sk(number)}-{token}"
     yield from put_object(key, plan)
     run: Item = {"state": "planned", "plan": key}
@@ -45,17 +45,17 @@ def announce(chain: str, number: int, plan: object, token: str) -> Steps[None]:
 
 
 def over(chain: str, number: int) -> Steps[bool]:
-    """Whether a run is done, or a later one is there."""
+    """Whether a run is done, or a later one exists."""
     run = yield from newest(chain)
     return run is not None and (run[0] > number or run[1]["state"] == "done")
 
 
 def stop_if_over(chain: str, number: int, what: str) -> Steps[None]:
-    """Go on only if nothing explains what was met.
+    """Stop if the run is over, which would explain the unexpected state.
 
     Raises:
         LateError: The run is over.
-        BrokenError: It is not, so the chain is damaged.
+        BrokenError: The run is not over, so the chain is damaged.
     """
     if (yield from over(chain, number)):
         raise LateError

@@ -31,7 +31,7 @@ _HOURS = "hours"
 
 
 def compact(shard: int, rng: random.Random, token: str) -> Steps[None]:
-    """One call of the compactor of a shard (P24)."""
+    """One call of a shard's compactor (P24)."""
     chain = f"L{shard}"
     run = yield from newest(chain)
     if run is None or run[1]["state"] == "done":
@@ -45,7 +45,7 @@ def compact(shard: int, rng: random.Random, token: str) -> Steps[None]:
 
 
 def _plan(shard: int, rng: random.Random) -> Steps[LakePlan]:
-    """Some of the pairs that are pending and do not wait."""
+    """Some of the pairs that are pending and not waiting."""
     pending = yield from query("ledger", f"P{shard}")
     waiting = {sk for sk, _ in (yield from query("ledger", f"W{shard}"))}
     hours: dict[int, tuple[str, ...]] = {}
@@ -67,7 +67,7 @@ def _left(item: Item | None) -> frozenset[int]:
 
 
 def finish_compaction(shard: int, number: int, run: Item) -> Steps[None]:
-    """Mark, put and publish each hour of a run, then take its pairs off the pending list."""
+    """Mark, put and publish each hour of a run, then remove its pairs from the pending list."""
     plan = yield from get_object(text(run, "plan"))
     assert isinstance(plan, LakePlan)
     for hour, commits in plan.hours.items():
@@ -121,7 +121,7 @@ def _shrink(shard: int, plan: LakePlan) -> Steps[None]:
 
 
 def clean(shard: int) -> Steps[None]:
-    """The cleaner of a shard's lake runs, and of the plans of its roll-up (P30, P31)."""
+    """The cleaner of a shard's lake runs, and of its roll-up plans (P30, P31)."""
     for sk, run in (yield from query("ledger", f"RL{shard}")):
         if run["state"] == "done" and run["plan"] and "cleaned" not in run:
             yield from _clean_run(shard, sk, run)

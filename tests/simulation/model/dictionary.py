@@ -1,4 +1,4 @@
-"""Numbers of an account's kinds of usage (P45)."""
+"""Numbers of an account's usage kinds (P45)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def numbers_of(account: str) -> Steps[dict[str, int]]:
-    """An account's dictionary: number of each kind."""
+    """An account's dictionary: the number of each kind."""
     items = yield from query("ledger", f"D{account}", "N#")
     return {text(item, "kind"): int(sk[2:]) for sk, item in items}
 
@@ -35,7 +35,7 @@ CAP = ("ledger", "S", "kinds")
 
 
 def durable_cap(setting: Setting) -> Steps[int]:
-    """The cap in force: that of whoever came first, for good (P45)."""
+    """The cap in force: permanently that of the first claim (P45)."""
     item = yield from get(*CAP)
     if item is None:
         with suppress(RefusedError):

@@ -1,4 +1,4 @@
-"""Random histories of the model, and what must hold in each."""
+"""Random histories of the model, and the invariants of each."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Course:
     """Events of a history beside traffic.
 
     Attributes:
-        lost: How often usage items are lost, one or all.
-        spoilt: How often a hand writes into a usage item, or tears something out of it.
-        restored: Whether the ledger is restored to an earlier moment once.
+        lost: Probability that usage items are lost, one or all.
+        spoilt: Probability of a manual write into a usage item, or of a removed attribute.
+        restored: Whether the ledger is restored to an earlier time once.
     """
 
     commits: int = 12
@@ -43,10 +43,10 @@ class Course:
 
 @dataclass(slots=True)
 class History:
-    """One history, by its seed.
+    """One history, determined by its seed.
 
     Raises:
-        BrokenError: A promise is broken, from `play`.
+        BrokenError: `play` found a broken promise.
     """
 
     seed: int
@@ -86,7 +86,7 @@ class History:
     # What goes on ----------------------------------------------------------------------------------------------------
 
     def begin_some(self) -> None:
-        """Now and then a process begins."""
+        """Occasionally start a process."""
         if self.rng.random() > 0.25:
             return
         working = self.world.names_at_work()
@@ -118,7 +118,7 @@ class History:
         return self.report(self.rng.choice(ACCOUNTS))
 
     def commit(self, shard: int) -> Steps[None]:
-        """One more commit, with a digit of its own."""
+        """One more commit, with its own digit."""
         if self.digits >= self.course.commits:
             return
         self.digits += 1
@@ -140,7 +140,7 @@ class History:
             self.damaged[place[1], place[2]] = self.world.steps
 
     def spoil(self) -> None:
-        """A hand writes into a usage item, or tears something out of it. It never says so by the revision."""
+        """A manual write adds to a usage item, or removes an attribute. It never changes the revision."""
         places = sorted(place for place in self.world.items if place[0] == "usage")
         if not places:
             return
@@ -163,7 +163,7 @@ class History:
         self.damaged[place[1], place[2]] = self.world.steps
 
     def restore(self) -> None:
-        """Restores the ledger of an earlier moment, with a new usage table, while all other processes stand still."""
+        """Restore the ledger of an earlier time, with a new usage table, while all other processes are stopped."""
         self.world.end_all()
         # The bucket keeps deleted versions of staging objects for some days; the runbook restores them.
         self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
@@ -181,7 +181,7 @@ class History:
                 break
 
     def restoring(self, outcome: list[bool]) -> Steps[None]:
-        """Restore, and say so at its end."""
+        """Restore, and report the end."""
         yield from restore(HOURS, self.setting, _EPOCH)
         outcome.append(True)
 
@@ -196,12 +196,12 @@ class History:
         return any(("ledger", f"W{shard}", commit_id) in self.world.items for shard in range(self.setting.shards))
 
     def differs(self, look: Look) -> None:
-        """A settled item that nothing happened to never differs from the rows (P37)."""
+        """A settled item that was not damaged never differs from the rows (P37)."""
         if look.place not in self.damaged and self.mended.get(look.place, -1) < look.begun:
             raise BrokenError(f"P37: {look} differs, and nothing was lost")
 
     def repaired(self, place: UsagePlace, begun: int) -> None:
-        """A repair landed; what happened to the item after its look began is left."""
+        """A repair was applied; only damage after its look began is left."""
         if self.damaged.get(place, begun) < begun:
             del self.damaged[place]
             self.mended[place] = self.world.steps
@@ -224,7 +224,7 @@ class History:
             raise BrokenError(f"P23, P38: {place} holds {show(held)}, its runs add {show(expected)}: {item}")
 
     def numbers(self) -> dict[str, dict[str, int]]:
-        """The dictionaries as they are."""
+        """The current dictionaries."""
         found: dict[str, dict[str, int]] = {account: {} for account in ACCOUNTS}
         for place, item in self.world.items.items():
             if place[1].startswith("D") and place[2].startswith("N#"):
@@ -232,7 +232,7 @@ class History:
         return found
 
     def report(self, account: str) -> Steps[None]:
-        """A reader: what it says lies between the commits that were there when it began and when it ended (P28)."""
+        """Run a reader: its answer lies between the commits that existed at its start and at its end (P28)."""
         before = {
             commit_id
             for commit_id in self.sent
@@ -248,7 +248,7 @@ class History:
         yield from as_of_now(account, self.setting, check)
 
     def check_report(self, account: str, answer: dict[tuple[int, str], int], before: set[str]) -> None:
-        """Each commit is in a report once or not at all; those that were there before are in it."""
+        """Each commit is in a report at most once, and every earlier commit is in it."""
         for commit_id, sums in self.sent.items():
             digit = max(sums.values())
             for hour, kind in {(key[1], key[2]) for key in sums if key[0] == account}:
@@ -265,7 +265,7 @@ class History:
                 raise BrokenError(f"P28: {account} {hour} {kind}: {value:o} of {known:o}")
 
     def drain(self) -> None:
-        """Nothing goes wrong any more: all is finished, repaired, and compared."""
+        """Without further faults, everything is finished, repaired, and compared."""
         world = self.world
         while world.can_step:
             world.step()
@@ -278,7 +278,7 @@ class History:
         self.check_end()
 
     def run_alone(self, name: str, index: int) -> None:
-        """One process, with nobody beside it."""
+        """Run one process, with no other beside it."""
         own = random.Random(index)  # one seed, one history
         if name == "repair":
             made = repair(index % HOURS, self.setting, self.differs, self.repaired)
@@ -319,5 +319,5 @@ class History:
 
 
 def show(sums: dict[str, int]) -> dict[str, str]:
-    """Figures, a digit a commit."""
+    """Figures, with one digit per commit."""
     return {name: f"{value:o}" for name, value in sums.items()}

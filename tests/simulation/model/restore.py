@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def restore(hours: int, setting: Setting, epoch: int) -> Steps[None]:
-    """Finish and take back what was under way, raise the numbers, and fill a new, empty usage table."""
+    """Finish and take back work in progress, raise the numbers, and fill a new, empty usage table."""
     for shard in range(setting.shards):
         if setting.keeps("P41 compaction that was planned is finished"):
             run = yield from newest(f"L{shard}")
@@ -43,7 +43,7 @@ def _raise(chain: str, epoch: int) -> Steps[None]:
 
 
 def _take_back(shard: int) -> Steps[None]:
-    """What a planned run of the roll-up has placed and still waits, is placed nowhere: the next run takes it."""
+    """Commits that a planned roll-up run has placed and that still wait are unplaced: the next run takes them."""
     run = yield from newest(f"U{shard}")
     if run is None or run[1]["state"] != "planned":
         return
@@ -56,7 +56,7 @@ def _take_back(shard: int) -> Steps[None]:
 
 
 def fill(hour: int, setting: Setting) -> Steps[None]:
-    """Fill an hour of an empty usage table: a repair, whose kinds get their numbers first."""
+    """Fill an hour of an empty usage table: a repair whose kinds get their numbers first."""
     rows = yield from rows_of(hour)
     for account in ACCOUNTS:
         yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)

@@ -51,7 +51,7 @@ def commit(commit_id: str, sums: Sums, shard: int) -> Steps[None]:
 
 
 def roll_up(shard: int, setting: Setting, rng: random.Random, token: str) -> Steps[None]:
-    """One call of the roll-up of a shard: resume what is planned, or plan; then work on it (P19 to P23)."""
+    """One call of a shard's roll-up: resume the planned run or plan one, then work on it (P19 to P23)."""
     chain = f"U{shard}"
     run = yield from newest(chain)
     if run is None or run[1]["state"] == "done":
@@ -67,7 +67,7 @@ def roll_up(shard: int, setting: Setting, rng: random.Random, token: str) -> Ste
 
 
 def plan_rollup(shard: int, setting: Setting, rng: random.Random) -> Steps[RollupPlan | None]:
-    """A plan of what waits now; None if nothing does."""
+    """A plan of the commits that wait now; None if there are none."""
     waiting = yield from query("ledger", f"W{shard}")
     taken = waiting[: rng.randint(1, 4)]
     sums: list[Sums] = []
@@ -100,7 +100,7 @@ def updates(plan: RollupPlan, numbers: dict[str, dict[str, int]]) -> dict[tuple[
     """Additions of a plan to each usage item, by attribute.
 
     Raises:
-        BrokenError: A number is missing that was sure before the plan was put.
+        BrokenError: A number is missing that was certain before the plan was put.
     """
     made: dict[tuple[str, str], dict[str, int]] = {}
     for (account, hour), kinds in plan.numbered.items():
@@ -134,7 +134,7 @@ def add(place: tuple[str, str], sums: dict[str, int], shard: int, number: int) -
 
 
 def stops(item: Item | None, sums: dict[str, int], shard: int) -> bool:
-    """Whether a hand wrote something else where the update has a number."""
+    """Whether a manual write left a non-number where the update adds."""
     return not odd(item).keys().isdisjoint({*sums, "v", f"n{shard}"})
 
 

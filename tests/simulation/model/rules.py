@@ -1,4 +1,4 @@
-"""Words of the model: names of items, and rules that may be left out to see what they are for."""
+"""Vocabulary of the model: names of items, and rules that can be switched off to see their purpose."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def runs_in(item: Item | None) -> dict[int, int]:
 
 
 def odd(item: Item | None) -> Item:
-    """Attributes of a usage item that only a hand writes (P49)."""
+    """Attributes of a usage item that only a manual write creates (P49)."""
     return {
         name: value
         for name, value in (item or {}).items()
@@ -86,14 +86,14 @@ def odd(item: Item | None) -> Item:
 
 
 def whole(item: Item, name: str) -> int:
-    """A number of an item."""
+    """A number attribute of an item."""
     value = item[name]
     assert isinstance(value, int)
     return value
 
 
 def text(item: Item, name: str) -> str:
-    """A text of an item."""
+    """A string attribute of an item."""
     value = item[name]
     assert isinstance(value, str)
     return value
@@ -106,7 +106,7 @@ def added(into: dict[str, int], sums: Mapping[str, int]) -> None:
 
 
 def summed(parts: Iterable[Sums]) -> Sums:
-    """Sum of what several commits add."""
+    """Sum of the additions of several commits."""
     total: Sums = {}
     for part in parts:
         for key, value in part.items():

@@ -1,8 +1,8 @@
-"""A small world of tables and objects, written apart from the service: what P1 to P3 say may happen, happens in it.
+"""A small world of tables and objects, independent of the service: every behaviour that P1 to P3 allow occurs in it.
 
-Processes are generators. Each yields one call at a time; between two calls of a process, any other may go. A call's
-reply may be lost, with or without the call's effect; the effect may also come later, after the caller is long gone.
-A transaction is decided at one moment, but readers see its items change one after the other (P2).
+Processes are generators. Each process yields one call at a time; between two calls of a process, any other may run. A
+call's reply may be lost, with or without the call's effect; the effect may also come later, after the caller has ended.
+A transaction is decided at one instant, but readers see its items change one after the other (P2).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class RefusedError(Exception):
 
 
 class ConflictError(Exception):
-    """Another transaction is landing on an item of the write: repeat it."""
+    """Another transaction is being applied to an item of the write: repeat it."""
 
 
 class LateError(Exception):
-    """The process stops: what it works on is over, or a call stayed unknown. Whoever comes next resumes."""
+    """The process stops: its work is over, or a call's outcome stayed unknown. Whoever comes next resumes."""
 
 
 class BrokenError(AssertionError):
-    """Something that the rules promise does not hold."""
+    """A promise of the rules does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action of a write: what it demands of an item, and what it makes of it (None: nothing is left)."""
+    """One action of a write: its condition on an item, and the resulting item (None: deleted)."""
 
     place: Place
     demand: Callable[[Item | None], bool]
@@ -73,7 +73,7 @@ class Write:
 
 @dataclass(slots=True)
 class _Landing:
-    """A transaction that is decided; its items still change one by one."""
+    """A decided transaction whose items still change one by one."""
 
     left: list[Action]
     places: frozenset[Place]
@@ -92,7 +92,7 @@ class _Actor:
 
 @dataclass(slots=True)
 class Faults:
-    """How likely each fault is, for each call. All zero: a quiet world."""
+    """Probability of each fault, for each call. All zero: a world without faults."""
 
     killed: float = 0.0
     lost_before: float = 0.0
@@ -102,7 +102,7 @@ class Faults:
 
 @dataclass(slots=True)
 class World:
-    """Tables, objects and the processes at work."""
+    """Tables, objects and the running processes."""
 
     rng: random.Random
     faults: Faults
@@ -117,7 +117,7 @@ class World:
     steps: int = 0
 
     def is_landing(self, place: Place) -> bool:
-        """Whether an item is one of a transaction whose items change just now."""
+        """Whether an item belongs to a transaction that is being applied."""
         return any(place in landing.places for landing in self._landings)
 
     def token(self) -> str:
@@ -134,27 +134,27 @@ class World:
         return len(self._actors)
 
     def names_at_work(self) -> list[str]:
-        """Names of the processes at work."""
+        """Names of the running processes."""
         return [actor.name for actor in self._actors]
 
     @property
     def is_whole(self) -> bool:
-        """Whether no transaction is landing."""
+        """Whether no transaction is being applied."""
         return not self._landings
 
     def end_all(self) -> None:
-        """Every process is gone, and so is what might still have landed. What is decided, lands."""
+        """Every process ends, and so does every delayed call. What is decided, lands."""
         self._actors.clear()
         self._late.clear()
         self.land_all()
 
     def land_all(self) -> None:
-        """What is under way, lands: transactions that are decided, and calls that come late."""
+        """Apply everything in progress: decided transactions, and late calls."""
         while self._landings or self._late:
             self._land(self.rng.randrange(len(self._landings))) if self._landings else self._come_late()
 
     def ledger(self) -> dict[Place, Item]:
-        """A copy of the ledger, as a backup holds it."""
+        """A copy of the ledger, as in a backup."""
         return copy.deepcopy({place: item for place, item in self.items.items() if place[0] == "ledger"})
 
     def step(self) -> None:
@@ -194,7 +194,7 @@ class World:
             self._apply(call, actor, lost=self.rng.random() < self.faults.lost_after)
 
     def _kill(self, actor: _Actor, call: Read | Write) -> None:
-        """Half of the dead were just about to call; of the others the call goes out, and no one hears the answer."""
+        """Half of the killed processes were about to call; the others' call is sent, and its reply is lost."""
         self._actors.remove(actor)
         actor.process.close()
         if isinstance(call, Write) and self.rng.random() < 0.5:
@@ -247,10 +247,10 @@ _ATTEMPTS = 4
 
 
 def again(call: Read | Write) -> Steps[object]:
-    """A call, repeated while its outcome is not sure; in the end the process stops (P3).
+    """A call, repeated while its outcome is unknown; in the end the process stops (P3).
 
     Raises:
-        RefusedError: A condition failed. It may be that an earlier attempt landed.
+        RefusedError: A condition failed. An earlier attempt may have been applied.
         LateError: Still unknown.
     """
     for _ in range(_ATTEMPTS):
@@ -269,7 +269,7 @@ def get(table: str, pk: str, sk: str) -> Steps[Item | None]:
 
 
 def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]]:
-    """Items of a partition in order. Each is a read of its own (P2)."""
+    """Items of a partition in order. Each is a separate read (P2)."""
     found: list[tuple[str, Item]] = []
     last = ""
 
@@ -287,7 +287,7 @@ def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]
 
 
 def put_object(key: str, content: object) -> Steps[None]:
-    """Put an object if its key is free. Objects appear at once, and for sure."""
+    """Put an object if its key is free. Objects appear immediately and reliably."""
 
     def store(world: World) -> object:
         world.ever.setdefault(key, content)
@@ -302,7 +302,7 @@ def get_object(key: str) -> Steps[object]:
 
 
 def delete_object(key: str) -> Steps[None]:
-    """No object of that key is left."""
+    """No object with that key is left."""
     yield from again(Read(lambda world: world.objects.pop(key, None)))
 
 
@@ -312,12 +312,12 @@ def put_if_absent(table: str, pk: str, sk: str, item: Item) -> Action:
 
 
 def check(table: str, pk: str, sk: str) -> Action:
-    """Action: an item must be there."""
+    """Action: an item must exist."""
     return Action((table, pk, sk), lambda met: met is not None, lambda met: met)
 
 
 def put(table: str, pk: str, sk: str, item: Item) -> Action:
-    """Action: put an item, whatever is there."""
+    """Action: put an item unconditionally."""
     return Action((table, pk, sk), lambda _: True, lambda _: dict(item))
 
 

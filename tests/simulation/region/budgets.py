@@ -1,4 +1,4 @@
-"""The biller in a simulated region: the production job over the stores and the topics of one process."""
+"""The biller in a simulated region: the production job over one process's stores and topics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REGION = "us-west-2"
 
 
 class ProcessAlerts:
-    """Topics as one process sees them: a call to them can fail as any other."""
+    """Topics as one process sees them: a call to them can fail like any other."""
 
     def __init__(self, process: Process, topic: MemoryAlerts) -> None:
         self._process = process
@@ -78,7 +78,7 @@ def sums(objects: ObjectStore, index: DayIndex, month: str) -> list[DayHead]:
 
 
 def accounts(objects: ObjectStore, index: DayIndex, month: str) -> dict[str, Total]:
-    """Usage of accounts in a month, as the biller keeps it."""
+    """The biller's usage of accounts in a month."""
     found = index.accounts_of(month)
     if found is None:
         return {}

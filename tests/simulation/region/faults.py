@@ -45,7 +45,7 @@ TRANSACTION_FAULTS = (*WRITE_FAULTS, Fault.CONFLICT, Fault.ACTION_THROTTLED)
 
 
 class Decider(Protocol):
-    """Says which calls fail, and how. `histogram` counts what really happened."""
+    """Decides which calls fail, and how. `histogram` counts the faults that really happened."""
 
     histogram: Counter[str]
 
@@ -54,11 +54,11 @@ class Decider(Protocol):
         ...
 
     def later_ms(self) -> int:
-        """How much later a call is applied whose reply was lost."""
+        """Delay after which a call with a lost reply is applied."""
         ...
 
     def pause_ms(self) -> int:
-        """How long a process stands still."""
+        """Duration for which a process is paused."""
         ...
 
 
@@ -100,11 +100,11 @@ class RandomFaults:
 
 
 class ScriptedFaults:
-    """Exactly the faults that a script asks for, and a record of every call that was made.
+    """Exactly the faults of a script, and a record of every call.
 
     Args:
         script: Number of a call of `process`, from 0 -> its fault.
-        process: Only its calls are counted.
+        process: Only this process's calls are counted.
     """
 
     def __init__(self, process: str, script: Mapping[int, Fault], *, later_ms: int = HOUR_MS) -> None:

@@ -43,7 +43,7 @@ _EPOCH_MS = 30 * MINUTE_MS
 
 
 class FrozenUsage:
-    """A `UsageSource` of one region whose months are closed, through the stores of a process."""
+    """A `UsageSource` of one region with closed months, through the stores of a process."""
 
     regions = (_REGION,)
     left_out: dict[str, str] = {}  # noqa: RUF012  # no region is ever left out
@@ -103,7 +103,7 @@ def problems(process: Process, invoice_id: str) -> list[str]:
 
 
 def put_prices(objects: ObjectStore, first: str, usage_types: Iterable[str] = SCENARIO_TYPES) -> None:
-    """A version of the book, whose first tier has this price."""
+    """Put a version of the book whose first tier has this price."""
     tiers = (("10240", first), *US_TIERS[1:])
     types = {f"SKU{number}": usage_type for number, usage_type in enumerate(sorted(usage_types))}
     sold = [product(sku, usage_type, tiers) for sku, usage_type in types.items()]
@@ -111,11 +111,11 @@ def put_prices(objects: ObjectStore, first: str, usage_types: Iterable[str] = SC
 
 
 class Billing:
-    """Invoices, late rows and credit notes in a history: issued and credited at any moment, by processes that die.
+    """Invoices, late rows and credit notes in a history: issued and credited at any time, by processes that die.
 
     Args:
         world: The region.
-        seed: Decides all of it, and nothing else in the history.
+        seed: A random stream that decides all of it, and nothing else in the history.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -125,7 +125,7 @@ class Billing:
         self._started = 0
 
     def live(self, start_ms: int) -> None:
-        """Prices change, and two processes at once invoice what is closed."""
+        """Prices change, and two processes at once invoice closed months."""
         if not self.happens:
             return
         self._put_prices()
@@ -137,10 +137,10 @@ class Billing:
             self._world.scheduler.spawn(body, delay_ms=self._chance.randrange(_EPOCH_MS))
 
     def check(self, process: Process) -> None:
-        """At rest: all is invoiced, every document is right to the byte, and each byte is billed once.
+        """At rest: everything is invoiced, every document is right to the byte, and each byte is billed once.
 
         Raises:
-            ViolationError: One of that is not so.
+            ViolationError: One of these does not hold.
         """
         if not self.happens:
             return
@@ -168,7 +168,7 @@ class Billing:
         put_prices(self._world.objects, self._chance.choice(_PRICES), types)
 
     def _bill(self, process: Process) -> None:
-        """Invoice each closed month in order, and credit what has other prices now."""
+        """Invoice each closed month in order, and credit changed prices."""
         for month in sorted(self._world.watch.frozen):
             with suppress(IssueRefusedError):
                 for issued in issuer(process).issue(Asked(month=month)):

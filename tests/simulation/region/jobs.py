@@ -1,4 +1,4 @@
-"""The production jobs as simulated processes: built as a function builds them, started again when they die."""
+"""The production jobs as simulated processes: built as a function builds them, restarted when they die."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def aggregator(process: Process, world_settings: Settings) -> Aggregator:
 
 
 def reader(process: Process) -> BatchReader:
-    """The reader of contents; it judges senders if the stage does."""
+    """The reader of contents; it checks senders if the stage does."""
     contents = ContentReader(process.objects, process.world.contents)
     if not process.world.senders.judged:
         return contents
@@ -123,7 +123,7 @@ def rollup(process: Process, world_settings: Settings) -> Rollup:
 
 
 def rollup_cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> RollupCleaner:
-    """The production cleaner of plans and runs of the roll-up."""
+    """The production cleaner of the roll-up's plans and runs."""
     return RollupCleaner(
         items=process.items,
         objects=process.objects,
@@ -136,7 +136,7 @@ def rollup_cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Rol
 
 
 def numbers(process: Process, world_settings: Settings) -> KindNumbers:
-    """Numbers of kinds, as the repair and the roll-up claim them."""
+    """Kind numbers, as the repair and the roll-up claim them."""
     return rollup(process, world_settings).numbers
 
 
@@ -204,7 +204,7 @@ def lake_view(process: Process, *, shards: int) -> LakeView:
 
 
 def totals(process: Process) -> PlainTotals:
-    """The reader of what lake files add up to."""
+    """The reader of lake files' totals."""
     return PlainTotals(process.objects, PlainLake(process.objects))
 
 
@@ -287,7 +287,7 @@ def dead_letters(process: Process) -> DeadLetters:
 
 
 def quarantine_entries(process: Process) -> QuarantineEntries:
-    """The production retry of what was refused."""
+    """The production retry of refused batches."""
     return QuarantineEntries(
         items=process.items,
         objects=process.objects,
@@ -319,12 +319,12 @@ def period_closer(
 
 
 def deadline(process: Process, time_ms: int) -> DeadlineAt:
-    """When an invocation of the process is stopped."""
+    """Time at which an invocation of the process is stopped."""
     return DeadlineAt(clock=process, at_ms=process.now_ms() + time_ms)
 
 
 class Worker:
-    """An event source mapping with its function: receives, invokes, deletes what has its verdict."""
+    """An event source mapping with its function: receives, invokes, and deletes messages with a verdict."""
 
     def __init__(self, process: Process, world_settings: Settings, *, messages: int, immortal: bool) -> None:
         self.busy = False
@@ -335,7 +335,7 @@ class Worker:
         self._function: Aggregator | None = None
 
     def redeploy(self, world_settings: Settings) -> None:
-        """Give its function other settings: the next invocation is a new process, this one goes on as it began."""
+        """Give its function other settings: the next invocation is a new process, this one continues unchanged."""
         self._settings = world_settings
         self._function = None
 
@@ -379,7 +379,7 @@ class Worker:
 
 
 def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Callable[[], None]:
-    """A job that is invoked again when it dies, `lives` times at most; what stays undone is left to the next job."""
+    """A job that is invoked again when it dies, at most `lives` times; unfinished work is left to the next job."""
 
     def body() -> None:
         for _ in range(lives):
@@ -404,5 +404,5 @@ def policy(file_rows: int, run_pairs: int, wait_s: int) -> CompactionPolicy:
 
 
 def is_idle(world: World, workers: list[Worker]) -> bool:
-    """Whether the queue is empty and no worker has anything in hand."""
+    """Whether the queue is empty and no worker holds a message."""
     return not world.queue.messages and not any(worker.busy for worker in workers)

@@ -1,4 +1,4 @@
-"""How others see a transaction: its items change one after the other, while it lands (P2)."""
+"""How others see a transaction: its items change one after the other while it is applied (P2)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LONGEST_MS = 60
 
 
 class _Before(NamedTuple):
-    """Old version of an item that readers see until the transaction lands there."""
+    """Old version of an item that readers see until the transaction reaches it."""
 
     item: Item | None
     until_ms: int
 
 
 class Landing:
-    """Transactions that land just now. The store has them whole already: nobody can write between their items."""
+    """Transactions that are being applied. The store already has them whole."""
 
     def __init__(self, store: MemoryItemStore, scheduler: Scheduler, chance: random.Random) -> None:
         self._store = store
@@ -38,7 +38,7 @@ class Landing:
 
     @contextmanager
     def of(self, actions: Sequence[Action]) -> Iterator[None]:
-        """A transaction is applied inside; if it is, what was there before is seen for a while."""
+        """Apply a transaction within the block; readers then see the earlier state for a while."""
         if len(actions) == 1 or self._chance.random() >= _SHARE:
             yield
             return
@@ -51,17 +51,17 @@ class Landing:
             self._before[action.table, action.key] = _Before(item, until_ms)
 
     def wait_for(self, actions: Sequence[Action], wait: Callable[[int], None]) -> None:
-        """Let time pass until all of a transaction is seen."""
+        """Wait until a transaction is entirely visible."""
         until_ms = max((b.until_ms for a in actions if (b := self._before.get((a.table, a.key)))), default=0)
         if until_ms > self._scheduler.now_ms:
             wait(until_ms - self._scheduler.now_ms)
 
     def written(self, action: Put | Update | Delete) -> None:
-        """A later write of an item: nobody sees what was there before the transaction any more."""
+        """After a later write of an item, the state before the transaction is never seen again."""
         self._before.pop((action.table, action.key), None)
 
     def item(self, table: Table, key: Key, item: Item | None) -> Item | None:
-        """An item as it is seen now, where it is `item` in the end."""
+        """An item as it is visible now, if its final state is `item`."""
         before = self._before.get((table, key))
         if before is None:
             return item
@@ -73,7 +73,7 @@ class Landing:
     def seen(
         self, table: Table, items: Iterator[Item], belongs: Callable[[Key], bool], descending: bool
     ) -> Iterator[Item]:
-        """Items of a query as they are seen, each when it is read."""
+        """Items of a query as they are visible, each at the time of its read."""
         last: Key | None = None
         while True:
             item = next(items, None)

@@ -31,11 +31,11 @@ _EMPTY_PAGES = 0.02
 
 
 class Process:
-    """One simulated process: its clock, its entropy, its life.
+    """One simulated process: its clock, its entropy, its lifetime.
 
     Attributes:
-        skew_ms: How wrong its clock is.
-        dies_at_ms: When it is stopped for taking too long.
+        skew_ms: Error of its clock.
+        dies_at_ms: Time at which it is stopped for taking too long.
     """
 
     def __init__(self, world: World, name: str, *, skew_ms: int = 0) -> None:
@@ -75,7 +75,7 @@ class Process:
         self.dies_at_ms = NEVER_MS
 
     def kill(self) -> None:
-        """Die here. Handlers and context managers of the code under test may run, but reach nothing any more."""
+        """Die here. Handlers and context managers under test may run, but without any effect."""
         self._dead = True
         raise KilledError
 
@@ -101,7 +101,7 @@ class Process:
             self.read(call, lambda: None)
 
     def write(self, call: str, apply: Callable[[], T], *, actions: Sequence[Action] = ()) -> T:
-        """A call that changes something, whether its reply arrives or not."""
+        """A call that changes something, whether or not its reply arrives."""
         self._check()
         fault = self._decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
         self._wait(1 + int(self._chance() * 30))
@@ -135,7 +135,7 @@ class Process:
         raise UnavailableError(call, fault, may_have_applied=fault is not Fault.THROTTLED)
 
     def _throttled(self, actions: Sequence[Action]) -> MeteringError:
-        """One action is not looked at, and conditions speak for the others."""
+        """One action is not examined, and the conditions of the others are."""
         place = int(self._chance() * len(actions))
         code = _THROTTLES[place % len(_THROTTLES)]
         return self.world.items.refusal(actions, {place: code}) or ThrottledError("items.transact", code)
@@ -232,7 +232,7 @@ class ProcessItems:
         return self._landing.item(table, key, self._store.get(table, key))
 
     def _one_by_one(self, call: str, items: Iterator[Item]) -> Iterator[Item]:
-        """Each at a moment of its own."""
+        """Each item at its own time."""
         while True:
             self._process.turn_pages(call)
             item = self._process.read(call, partial(next, items, None))

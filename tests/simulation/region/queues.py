@@ -15,7 +15,7 @@ OPERATOR = "operator"
 
 
 class IngestQueue:
-    """`Queue` of one process, to send to."""
+    """`Queue` of one process, for sending."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -1,7 +1,7 @@
 """A scheduler of greenlets over simulated time: one seed, one order of events.
 
-Every call of a simulated process to a port is a point where others may go first. Latencies are drawn, so the order of
-events is; there is no other source of concurrency.
+At every port call of a simulated process, others may run first. Latencies are random, and so is the order of events;
+there is no other source of concurrency.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class KilledError(BaseException):
-    """The process dies here. Not an `Exception`: no handler of the code under test may survive it."""
+    """The process dies here. Not an `Exception`: no handler of the code under test may catch it."""
 
 
 class Scheduler:
-    """Runs processes and timed events in order of simulated time."""
+    """Runs processes and timed events in the order of simulated time."""
 
     __slots__ = ("_heap", "_hub", "_number", "_processes", "_until_ms", "now_ms")
 
@@ -33,7 +33,7 @@ class Scheduler:
         self._processes: list[greenlet] = []
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
-        """For a copy of a region at rest: nothing is to happen, and no process is on its way.
+        """For copying a region at rest: no event is pending, and no process is running.
 
         Raises:
             ValueError: Something is.
@@ -44,7 +44,7 @@ class Scheduler:
         return None, {**times, "_heap": [], "_processes": []}
 
     def at(self, at_ms: int, event: Callable[[], object]) -> None:
-        """Let something happen at a moment (now, if that has passed)."""
+        """Schedule an event (now, if its time has passed)."""
         self._number += 1
         heappush(self._heap, (max(at_ms, self.now_ms), self._number, event))
 
@@ -56,7 +56,7 @@ class Scheduler:
         return process
 
     def wait(self, delay_ms: int) -> None:
-        """Let simulated time pass for the process that calls."""
+        """Let simulated time pass for the calling process."""
         due_ms = self.now_ms + delay_ms
         heap = self._heap
         if due_ms <= self._until_ms and (not heap or heap[0][0] > due_ms):
@@ -68,7 +68,7 @@ class Scheduler:
         self._hub.switch()
 
     def run_until(self, until_ms: int) -> None:
-        """Run everything due up to a moment, and set the clock to it."""
+        """Run everything due up to a time, and set the clock to it."""
         self._hub = getcurrent()
         self._until_ms = until_ms
         heap = self._heap
@@ -79,7 +79,7 @@ class Scheduler:
         self.now_ms = until_ms
 
     def run_while(self, busy: Callable[[], bool], *, limit_ms: int) -> bool:
-        """Run until nobody is `busy`, at most for `limit_ms`; says whether that came to pass."""
+        """Run until nothing is `busy`, at most for `limit_ms`; returns whether that happened."""
         self._hub = getcurrent()
         self._until_ms = self.now_ms + limit_ms
         heap = self._heap

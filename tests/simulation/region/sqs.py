@@ -1,4 +1,4 @@
-"""A standard queue with its dead-letter queue: visibility, redelivery, reordering, copies out of nowhere, redrive."""
+"""A standard queue with its dead-letter queue: visibility, redelivery, reordering, spontaneous copies, redrive."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Message:
 
 
 class SimulatedQueue:
-    """The ingest queue. What it holds, `messages` and `dead`, is in flight or dead: not lost."""
+    """The ingest queue. Its `messages` and `dead` are in flight or dead letters: not lost."""
 
     def __init__(self, scheduler: Scheduler, chance: random.Random, histogram: Counter[str]) -> None:
         self.messages: dict[str, Message] = {}
@@ -82,11 +82,11 @@ class SimulatedQueue:
         return [self._deliver(m, now_ms) for m in found[:limit] if not self._give_up(m)]
 
     def sender_of(self, message: Message) -> SentBy:
-        """First sender of a message."""
+        """Original sender of a message."""
         return sent_by(message.sender_id, message.stated_sender) if self.judged else NOBODY
 
     def acknowledge(self, message_ids: Iterable[str]) -> list[Message]:
-        """Delete messages; returns them. Now and then one comes again all the same, as SQS says it may."""
+        """Delete messages; returns them. Occasionally one is delivered again all the same, as SQS permits."""
         acknowledged = []
         for message_id in message_ids:
             message = self.messages.get(message_id)
@@ -100,7 +100,7 @@ class SimulatedQueue:
         return acknowledged
 
     def hide(self, seconds: Mapping[str, int]) -> None:
-        """Hide messages for so long from now, by their ids."""
+        """Hide messages by id for this long from now."""
         for message_id, hidden_s in seconds.items():
             if message_id in self.messages:
                 self.messages[message_id].visible_at_ms = self._scheduler.now_ms + hidden_s * 1000

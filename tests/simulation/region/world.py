@@ -1,4 +1,4 @@
-"""One simulated region: stores, queue, clock, chance and watch. No faults of its own."""
+"""One simulated region: stores, queue, clock, randomness and watch. It has no faults of its own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class World(MemoryStores):
     """All that processes share.
 
     Attributes:
-        limits: Numbers of actions in a transaction. With a small one, small batches make several commits, and
-            commits that are placed in several transactions.
-        short_until_ms: Until then the tables are short of writes: most are throttled.
-        listen: Told of each new process, to put something between it and its ports.
+        limits: Maximum number of actions in a transaction. With a small limit, small batches make several commits, and
+            commits are placed by several transactions.
+        short_until_ms: Until this time the tables lack write capacity: most writes are throttled.
+        listen: Called with each new process, to wrap its ports.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class World(MemoryStores):
         self._processes: list[Process] = []
 
     def __getstate__(self) -> dict[str, object]:
-        """For a copy of a region at rest. No process of before takes part any more."""
+        """For copying a region at rest. No earlier process takes part any more."""
         return {**vars(self), "_processes": []}
 
     def now_ms(self) -> int:
@@ -82,18 +82,18 @@ class World(MemoryStores):
         return process
 
     def is_short(self) -> bool:
-        """Whether a write is throttled now because a table is short of writes."""
+        """Whether a write is throttled now because a table lacks write capacity."""
         if self.scheduler.now_ms >= self.short_until_ms or self._shortage.random() < 0.1:
             return False
         self.faults.histogram["throttled for a while"] += 1
         return True
 
     def peek(self, key: Key) -> Item | None:
-        """A ledger item, without a call."""
+        """Return a ledger item without counting a call."""
         return self.items.peek(Table.LEDGER, key)
 
     def expire(self, chance: random.Random) -> int:
-        """TTL: delete some of the items whose time has come; DynamoDB says no more of when."""
+        """TTL: delete some of the expired items; DynamoDB does not promise when."""
         now_s = self.scheduler.now_ms // 1000
         due = [
             Key(str(item["pk"]), str(item["sk"]))
@@ -115,7 +115,7 @@ class World(MemoryStores):
         return len(due)
 
     def end(self) -> None:
-        """Free all that it holds, now: what waits for a search for cycles pushes the next history out of the cache."""
+        """Free everything now: garbage that waits for collection evicts the next history from the CPU cache."""
         self.scheduler.end()
         for process in self._processes:
             vars(process).clear()

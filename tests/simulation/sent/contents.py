@@ -1,7 +1,7 @@
 """Contents of producers, and messages that refer to a content by name.
 
-The rows are those of `tests.support.memory.rows`: Parquet is behind a port, and its own suites test it. What the
-simulation needs of it is only that a row that went in comes out once.
+The rows are those of `tests.support.memory.rows`: Parquet is behind a port, and has its own suites. The simulation only
+needs that each row that was written is read once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class SentContent:
     """One content of a batch id, as a producer made it.
 
     Attributes:
-        rows: Booked in their own hours. Their resource ids name batch, content and position: no two rows are equal.
+        rows: Booked in their own hours. Resource ids contain batch, content and position: all rows differ.
         refused: Reason if the whole batch is refused, else empty.
         location: Key of the object that its message points to; empty if the records are in the message.
-        retries: Of a retry under another id: the content that came first, whose records it has; else nothing.
+        retries: For a retry under another id, the original content, whose records it has; else None.
     """
 
     name: str
@@ -47,7 +47,7 @@ class SentContent:
 
 
 def retry_of(content: SentContent, way: str = "") -> SentContent:
-    """The same content under an id of its own; the message says so. In another `way` it gets another id."""
+    """The same content under its own id, which the message states. Another `way` gives another id."""
     batch_id = f"retry:{content.name}{way}"
     return SentContent(
         name=batch_id,

@@ -1,7 +1,7 @@
-"""Registered producers of a history, their names, and senders that use names of others.
+"""Registered producers of a history, their names, and senders that use other producers' names.
 
-The owner of a batch is whoever sends its first content. What may be sent is decided here once more, by a table of
-owners alone and without a line of production code.
+The owner of a batch is the sender of its first content. Permission to send is decided here independently, from a table
+of owners and without production code.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RETRIED = "retry "
 
 
 class SentBy(NamedTuple):
-    """First sender of a message, and whether an operator sent it from quarantine."""
+    """Original sender of a message, and whether an operator sent it from quarantine."""
 
     role: str
     retried: bool
@@ -40,7 +40,7 @@ NOBODY = SentBy("", retried=False)
 
 
 def sent_by(sender_id: str, stated: str) -> SentBy:
-    """The first sender of a message. Only an operator's statement of the first sender counts."""
+    """The original sender of a message. Only an operator's statement of the original sender counts."""
     role = sender_id.partition(":")[0]
     if role != OPERATOR or not stated:
         return SentBy(role, retried=False)
@@ -48,7 +48,7 @@ def sent_by(sender_id: str, stated: str) -> SentBy:
 
 
 class Senders:
-    """The owners of a history, if its stage judges senders; else nothing of it happens.
+    """The owners of a history, if its stage checks senders; otherwise they have no effect.
 
     Attributes:
         judged: Whether it does.
@@ -81,7 +81,7 @@ class Senders:
             items.put(Put(table=Table.LEDGER, item=producer.to_item()))
 
     def take_over(self, traffic: Traffic) -> int:
-        """Give batches ids of their owners, and add what foreign senders send; returns how much that is."""
+        """Give batches ids of their owners, and add messages of foreign senders; returns their number."""
         if not self.judged:
             return 0
         named: dict[str, SentContent] = {}
@@ -135,7 +135,7 @@ class Senders:
         return traffic.contents.setdefault(name, forged)
 
     def stated(self, sending: Sending, content: SentContent) -> str:
-        """What a sender states. Some senders state the owner without being operators."""
+        """What a sender states. Some senders state the owner although they are not operators."""
         if not self.judged:
             return ""
         if content.retries is not None:
@@ -152,5 +152,5 @@ class Senders:
 
     @staticmethod
     def refusal_key(content: SentContent, sender: SentBy) -> str:
-        """Where a content lies that a sender may not send."""
+        """Quarantine key of a content from a forbidden sender."""
         return disallowed_batch_key(sender.role, content.batch_id, body_hash(content.name))

@@ -26,7 +26,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 class Sending(NamedTuple):
-    """One message: when, after the start of which epoch, and what."""
+    """One message: the epoch, the time after its start, and the content."""
 
     epoch: int
     after_ms: int
@@ -41,10 +41,10 @@ class Traffic:
         chance: Decides all of it.
         now_s: Start of the history.
         batches: Number of batch ids.
-        epochs: Number of epochs; what comes again in a later one is a replay.
-        retries: Decides what is retried under another id, and when.
+        epochs: Number of epochs; a copy in a later epoch is a replay.
+        retries: A random stream that decides what is retried under another id, and when.
         dropped: Numbers of batches to leave out.
-        only: If given, all others are left out.
+        only: If given, all other batches are left out.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Traffic:
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
 
     def _retry(self, content: SentContent, retry: SentContent, chance: random.Random) -> None:
-        """Before, among and after the copies under its own id: nobody knows what is still on its way."""
+        """Before, among and after the copies under its own id, because copies may still be in flight."""
         self.contents[retry.name] = retry
         for _ in range(1 + int(chance.random() * 3)):
             epoch = int(chance.random() * self._epochs)
