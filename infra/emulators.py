@@ -41,7 +41,7 @@ def config_by_hand(settings: Planned, environ: Mapping[str, str]) -> StageConfig
     An AWS stage becomes a rehearsal if an emulator answers at the endpoint, as in `metering deploy`.
 
     Raises:
-        OperationFailedError: The stage is for emulators only, but the target is none.
+        OperationFailedError: The stage is for emulators only, but the target is not an emulator.
         UnavailableError: The endpoint does not answer.
     """
     config, endpoint = settings.config, environ.get(_ENDPOINT) or None

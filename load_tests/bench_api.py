@@ -67,7 +67,7 @@ _OK = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Rotates tokens, so that none exceeds its rate.
+    """Rotates tokens, so that each stays within its rate.
 
     Attributes:
         send: Sends a path with a token; returns the status and the body.

@@ -1,4 +1,4 @@
-"""Lines and files of each room: the table beside an earlier revision, and the budgets in the READMEs of the rooms.
+"""Lines and files of each room: the table beside an earlier revision, and the budgets in the rooms' READMEs.
 
     python -m tests.size            print the table; exit 1 if a budget or the table of docs/architecture.md is wrong
     python -m tests.size --write    lower budgets to what is there, and write that table
@@ -54,7 +54,7 @@ class Size:
     Attributes:
         files: Tracked Python files.
         lines: Their lines.
-        median: Lines of the median file, of those with more than 5.
+        median: Lines of the median file among those with more than 5 lines.
         imports: Lines of import statements.
     """
 
@@ -109,8 +109,8 @@ class Budget:
     Attributes:
         lines: With the additions.
         files: With the additions.
-        base_lines: Lines without them: what needed no reason.
-        additions: Text of the additions, empty without any.
+        base_lines: Lines without additions, which need no reason.
+        additions: Text of the additions; empty if there are none.
     """
 
     lines: int
@@ -120,25 +120,25 @@ class Budget:
 
 
 def room_of(path: str) -> str:
-    """Room of a file: `metering/lake`, `tests`; `metering` for modules that lie in no folder of it."""
+    """Room of a file: `metering/lake`, `tests`; `metering` for modules that are in no subfolder."""
     parts = path.split("/")
     return "/".join(parts[: 2 if parts[0] == "metering" and len(parts) > 2 else 1])
 
 
 def read_tree(root: Path = ROOT) -> dict[str, str]:
-    """Path -> text of each Python file that git tracks and that is still there."""
+    """Path -> text of each existing Python file that git tracks."""
     listed = _git("ls-files", "--", *(f"{tree}/**.py" for tree in _TREES), root=root).splitlines()
     return {path: (root / path).read_text() for path in listed if (root / path).exists()}
 
 
 def read_revision(revision: str) -> dict[str, str]:
-    """Path -> text of each Python file of a revision; empty if this clone lacks it."""
+    """Path -> text of each Python file of a revision; empty if this clone lacks the revision."""
     listed = _git("ls-tree", "-r", "--name-only", revision, "--", *_TREES).splitlines()
     return read_blobs(revision, [path for path in listed if path.endswith(".py")])
 
 
 def read_blobs(revision: str, paths: Iterable[str]) -> dict[str, str]:
-    """Path -> text of some files of a revision, of those that it has."""
+    """Path -> text of those of some files that a revision has."""
     found: dict[str, str] = {}
     paths = list(paths)
     command, names = ["git", "cat-file", "--batch"], "".join(f"{revision}:{path}\n" for path in paths)
@@ -156,7 +156,7 @@ def _git(*arguments: str, root: Path = ROOT) -> str:
 
 
 def measure(texts: Iterable[str], *, imports: bool = False) -> Size:
-    """Size of some files; lines of imports only if asked for, because every file is parsed for them."""
+    """Size of some files; import lines only on request, because counting them parses every file."""
     texts = list(texts)
     lines = [len(text.splitlines()) for text in texts]
     return Size(
@@ -181,7 +181,7 @@ def rooms(files: Mapping[str, str], name: Callable[[str], str] = room_of) -> dic
 
 
 def budget(readme: str) -> Budget | None:
-    """Budget that a README states, or None if it states none in the fixed form."""
+    """Budget that a README states, or None without one in the fixed form."""
     if (found := _BUDGET.search(readme)) is None:
         return None
     added = _ADDITION.findall(found[3])
@@ -199,7 +199,7 @@ def _number(text: str) -> int:
 
 
 def over_budget(room: str, size: Size, readme: str, *, tight: bool = TIGHT) -> list[str]:
-    """Why a room is not within its budget; empty if it is."""
+    """Reasons why a room is over or under its budget; empty if it is within."""
     if (allowed := budget(readme)) is None:
         return [f"{room}/README.md states no budget: Budget: {size.lines:,} lines in {size.files} files."]
     problems = []
@@ -216,20 +216,20 @@ def _slack(stated: int, real: int, least: int) -> bool:
 
 
 def raised_without_reason(before: str, after: str) -> bool:
-    """Whether an edit of a README raises its budget without an addition that says why."""
+    """Whether an edit of a README raises its budget without an addition with a reason."""
     old, new = budget(before), budget(after)
     return old is not None and new is not None and new.base_lines > old.lines
 
 
 def long_files(room: str, files: Mapping[str, str], readme: str) -> list[str]:
-    """Files of a room over 800 lines for which its README gives no reason."""
+    """Files of a room over 800 lines without a reason in its README."""
     excused = {f"{room}/{path}" for path in _LONG.findall(readme)}
     mine = {path: len(text.splitlines()) for path, text in files.items() if room_of(path) == room}
     return sorted(path for path, lines in mine.items() if lines > LONG_FILE and path not in excused)
 
 
 def lowered(readme: str, size: Size) -> str:
-    """README with a budget that is no larger than the room; the text as it is if the room grew."""
+    """README with a budget no larger than the room; unchanged if the room grew."""
     if (allowed := budget(readme)) is None or size.lines > allowed.lines or size.files > allowed.files:
         return readme
     added = _ADDITION.findall(allowed.additions)
@@ -257,7 +257,7 @@ def table(sizes: Mapping[str, Size]) -> str:
 
 
 def stale_rows(page: str, written: str, *, tight: bool = TIGHT) -> list[str]:
-    """Rows of the table of rooms that a page lacks, has too many or has wrong; figures only if `tight`."""
+    """Rows of the table of rooms that a page lacks, has in excess or has wrong; figures only if `tight`."""
     found = _TABLE.search(page)
     stated, real = _rows(found[0] if found else ""), _rows(written)
     wrong = [room for room in {**real, **stated} if stated.get(room, ([], []))[0] != real.get(room, ([], []))[0]]
@@ -276,7 +276,7 @@ def _rows(text: str) -> dict[str, tuple[list[str], list[int]]]:
 
 
 def measured(files: Mapping[str, str]) -> dict[str, Size]:
-    """Sizes of all rooms, and of what is counted together, with imports."""
+    """Sizes of all rooms, and of the sums below them, with imports."""
     both = {**rooms(files), **rooms(files, lambda path: TOTALS.get(path.split("/")[0], ""))}
     return {room: measure(texts, imports=True) for room, texts in both.items() if room}
 

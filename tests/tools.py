@@ -1,4 +1,4 @@
-"""Tools that need an environment of their own: each below `.local/tools`, made once for each version of its lock.
+"""Tools that need their own environment: each below `.local/tools`, created once per version of its lock.
 
 python -m tests.tools            installs what is missing, and removes what an older lock left
 python -m tests.tools pythons    runs the quick suites on every Python that the package supports
@@ -32,12 +32,12 @@ class Tool:
     """An environment of its own.
 
     Attributes:
-        name: What its folder begins with.
-        python: Version that it runs on. A machine may lack it; then the tool is skipped, and that is said.
-        lock: Files that say what is in it.
+        name: Prefix of its folder.
+        python: Its Python version. A machine may lack it; then the tool is skipped with a message.
+        lock: Files that define its content.
         requirements: Those of them that are installed, one after the other: each a list of versions with hashes. None
             if the tool is the project itself, by `uv.lock`.
-        sources: Packages in them that are published without a wheel, and are built by what was installed before.
+        sources: Packages in them that are published without a wheel, and are built with the packages installed before.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Tool:
     sources: tuple[str, ...] = ()
 
     def folder(self, tools: Path = TOOLS) -> Path:
-        """`.local/tools/<name>-<hash of the lock>`: another lock is another folder."""
+        """`.local/tools/<name>-<hash of the lock>`: another lock gives another folder."""
         digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in self.lock)).hexdigest()
         return tools / f"{self.name}-{digest[:12]}"
 
     def is_installed(self, tools: Path = TOOLS) -> bool:
-        """Whether it was installed to its end."""
+        """Whether the installation was completed."""
         return (self.folder(tools) / ".installed").exists()
 
 
@@ -82,7 +82,7 @@ ALL = (*SUPPORTED, EXPORT_VALIDATORS)
 
 
 def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
-    """Install a tool, unless it is there; returns False if the machine lacks its Python.
+    """Install a tool if needed; returns False if the machine lacks its Python.
 
     Raises:
         CalledProcessError: It cannot be installed.
@@ -106,7 +106,7 @@ def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
 
 
 def _install_requirements(tool: Tool, folder: Path, python: str) -> None:
-    """Install lists of versions, each file by its hash. Modules are compiled: they are imported once a run."""
+    """Install lists of versions, verifying hashes. Modules are compiled, because they are imported once per run."""
     uv = find_uv()
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], cwd=ROOT, check=True)
     wheels = ["--only-binary", ":all:", *(word for name in tool.sources for word in ("--no-binary", name))]
@@ -117,17 +117,17 @@ def _install_requirements(tool: Tool, folder: Path, python: str) -> None:
 
 
 def remove_older(tool: Tool, *, tools: Path = TOOLS) -> None:
-    """Remove what other locks installed under the tool's name."""
+    """Remove the tool's installations of other locks."""
     for folder in tools.glob(f"{tool.name}-*"):
         if folder != tool.folder(tools):
             shutil.rmtree(folder)
 
 
 def find_python(tool: Tool, environ: Mapping[str, str] = os.environ) -> str:
-    """Path of the Python that a tool runs on, or empty if the machine has none.
+    """Path of a tool's Python, or empty if the machine has none.
 
-    The suites of the project run on what is on the path, as a developer chose it. A tool that serves one purpose takes
-    it also from where version managers keep it: their shims on the path lead nowhere for a version that is not chosen.
+    The project's suites run on the Python on the PATH, which the developer chose. A tool with one purpose takes it also
+    from version managers' folders, because their shims on the PATH fail for a version that is not selected.
     """
     find = [find_uv(), "python", "find", "--system", "--no-python-downloads", tool.python]
     found = subprocess.run(find, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -153,7 +153,7 @@ def _runs(python: Path) -> bool:
 
 
 def run_pythons(tools: Sequence[Tool] = SUPPORTED, *, suites: Sequence[str] = QUICK_SUITES, jobs: str = "2") -> int:
-    """Run the quick suites on each Python; 0 only if all that the machine has passed, and it has more than one."""
+    """Run the quick suites on each Python; returns 0 only if all available ones passed, and there is more than one."""
     codes: dict[str, int | None] = {}
     for tool in tools:
         if not install(tool):
@@ -171,7 +171,7 @@ def run_pythons(tools: Sequence[Tool] = SUPPORTED, *, suites: Sequence[str] = QU
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`pythons` runs the suites, nothing installs."""
+    """`pythons` runs the suites; without arguments it installs."""
     if arguments:
         return run_pythons(jobs=arguments[1] if len(arguments) > 1 else "2") if arguments[0] == "pythons" else 2
     for tool in ALL:

@@ -4,8 +4,8 @@
     python -m tests.words --habits           docstrings with each habit, room by room
     python -m tests.words --lower            lower the allowances of the rooms to what is there
 
-Docstrings, comments, documents and help are drawn from in equal parts. Fresh eyes mark each sentence that they had to
-read twice. The seed makes a draw repeatable on one revision.
+Docstrings, comments, documents and help contribute equal parts. A new reader marks each sentence that had to be read
+twice. The seed makes a draw repeatable for one revision.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Found: TypeAlias = tuple[str, str]
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of a text of at least five words, without tables, headings and lists' marks."""
+    """Sentences of a text with at least five words, without tables, headings and list markers."""
     paragraphs = _PARAGRAPH.split(text)
     plain = (" ".join(paragraph.split()) for paragraph in paragraphs if not re.match(r"\s*[|#<\[]", paragraph))
     cut = (re.sub(r"^(?:[-*>]|\d+\.)\s+", "", part) for one in plain for part in _END.split(one))
@@ -109,7 +109,7 @@ def helps() -> Iterator[Found]:
 
 
 def draw(seed: int, count: int = SENTENCES, trees: Iterable[str] = TREES) -> list[tuple[str, str, str]]:
-    """Kind, place and sentence of as many sentences, a quarter of each kind."""
+    """Kind, place and text of this many sentences, a quarter of each kind."""
     kinds = {"docstring": docstrings(trees), "comment": comments(trees), "document": documents(), "help": helps()}
     chance = random.Random(seed)
     drawn: list[tuple[str, str, str]] = []
@@ -147,9 +147,9 @@ def habits_of_rooms(files: Mapping[str, str]) -> dict[str, Counter[str]]:
 def over_allowance(
     found: Mapping[str, Counter[str]], allowed: Mapping[str, Mapping[str, int]], *, tight: bool = TIGHT
 ) -> list[str]:
-    """Rooms and habits of which there are more than allowed, or (`tight`) clearly fewer.
+    """Rooms and habits over their allowance, or (`tight`) clearly below it.
 
-    While rooms change daily, functions move between them: then only the sums of all rooms are compared, upward.
+    While functions move between rooms daily, only the sums over all rooms are compared, upward.
     """
     if not tight:
         found, allowed = ({"all rooms": sum(map(Counter, each.values()), Counter())} for each in (found, allowed))

@@ -55,7 +55,7 @@ _ROUNDS, _WARM_UP = 40, 3
 
 
 class _Noting(ParquetFrozenFiles):
-    """Records the days whose hours are requested, but reads none of them. Mutable."""
+    """Records the days whose hours are requested, but does not read them. Mutable."""
 
     def __init__(self, objects: ObjectStore) -> None:
         super().__init__(objects)

@@ -139,7 +139,7 @@ def _compactor(size: Size, folder: Path) -> Result:
 
 
 def _list_pending(size: Size, folder: Path) -> Result:
-    """List pending rows, of which none are due."""
+    """List pending rows that are not due."""
     staging = _hour_staged(Size(size.accounts, _HISTORY_HOURS))
     bench = Bench(staging.region, folder, staging=staging)
     nothing_due = replace(bench.jobs.policy, wait_today_s=DAY_S, wait_older_s=DAY_S, file_rows=1 << 60)

@@ -147,7 +147,7 @@ class Region:
 
     @cached_property
     def files(self) -> int:
-        """Number of an hour's files with rows on time: the fewest of which none exceeds a full file."""
+        """Number of an hour's files with rows on time: the fewest that are each at most a full file."""
         rows = self.blocks * RECORDS
         return next(count for count in _FILES if ROUNDS // count * rows <= _FULL_ROWS or count == ROUNDS)
 

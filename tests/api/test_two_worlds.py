@@ -208,7 +208,7 @@ def every_hour_alike() -> ApiWorld:
 
 
 def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
-    """Store calls of a request, sorted, because threads make them in any order. A query's items are no calls."""
+    """Store calls of a request, sorted, because threads make them in any order. A query's items do not count."""
     api, made = api or world(SEES[who], MUCH_GB), list[str]()
     # Names of usage are cached between two reports.
     api.get("/v1/usage?last=3d", who)

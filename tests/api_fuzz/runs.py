@@ -43,7 +43,7 @@ class Outcome:
 
 
 def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
-    """The whole API with one token: there must be no issue."""
+    """The whole API with one token, without any issue."""
     began = time.monotonic()
     if url:
         found = over_http(url, token=token, examples=examples)

@@ -204,7 +204,7 @@ def test_a_batch_of_a_manifest_that_is_decided_before_the_second_look_is_not_los
     region = Region()
 
     def later() -> None:
-        """Decide it while `verify` waits, after all calls of its first look."""
+        """Give its verdict while `verify` waits, after all calls of its first look."""
         region.world.scheduler.at(region.world.now_ms() + 500, lambda: region.meter("b2.0"))
 
     def story() -> Verification:
@@ -227,7 +227,7 @@ def _second_look(names: list[str]) -> int:
 
 
 def _must_be_lost(found: Verification) -> None:
-    """Nobody had it when it was looked for the second time: it was sent after all, but later than the manifest says."""
+    """The batch was missing at the second look-up: it was sent after all, but later than the manifest says."""
     assert (found.lost, found.doubled, found.differences) == (("b2",), (), ())
 
 

@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that gives fixed answers, and the note of an emulator that is this process."""
+"""A local HTTP server with fixed answers, and a state file that names this process as the emulator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MINISTACK = {"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}
 
 
 def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "local", began: str = "") -> LocalState:
-    """Note this process as the emulator of `metering local`; with another time of its start, it is gone."""
+    """Record this process as the emulator of `metering local`; with another start time, it counts as ended."""
     began = began or process_began(os.getpid()) or ""
     state = LocalState(endpoint=endpoint, region="us-east-1", stage=stage, pid=os.getpid(), began=began, deployed=True)
     save_state(state)
@@ -28,7 +28,7 @@ def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "loc
 
 @contextmanager
 def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
-    """URL of a server with these answers by path; any other path is not found."""
+    """URL of a server with these answers by path; other paths give 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -38,7 +38,7 @@ def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
             self.wfile.write(body or b"no such thing")
 
         def log_message(self, *_: object) -> None:
-            """Nothing on the test's output."""
+            """Keep the test's output clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,4 +1,4 @@
-"""The AWS CLI, version 1, from the package index: in an environment of its own, because it pins the SDK."""
+"""The AWS CLI, version 1, from the package index: in its own environment, because it pins the SDK."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ AWS_CLI = Tool(name="aws-cli", python="3.13", lock=(_LOCK,), requirements=(_LOCK
 
 
 def why_no_cli(*, installing: bool = False) -> str:
-    """Why it is not there; empty if it is.
+    """Reason why the CLI is missing; empty if it is installed.
 
     Args:
-        installing: Install it first, which asks the package index.
+        installing: Install it first, from the package index.
     """
     if installing and not install(AWS_CLI):
         return f"this machine has no Python {AWS_CLI.python}"

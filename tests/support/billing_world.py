@@ -1,4 +1,4 @@
-"""A stage's billing in memory: usage in lists, price books in versions, and a home region with bucket and ledger."""
+"""A stage's billing in memory: usage in lists, versions of price books, and a home region with bucket and ledger."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MemoryUsage:
         lines: (month, region) -> usage.
         late: (month that books it, region) -> late usage at its own hours.
         digests: (month, region) -> digest, of closed months.
-        left_out: Regions that cannot be read.
+        left_out: Unreadable regions.
     """
 
     def __init__(self, regions: Sequence[str] = REGIONS) -> None:
@@ -109,7 +109,7 @@ class BillingWorld:
         self.usage.lines.setdefault((month, region), []).extend(lines)
 
     def come_late(self, *lines: UsageLine, booked: str = NEXT, region: str = "us-east-1") -> None:
-        """Usage of an earlier month that another one books."""
+        """Book usage of an earlier month in another one."""
         self.usage.late.setdefault((booked, region), []).extend(lines)
 
     def close(self, month: str, *regions: str) -> None:
@@ -118,12 +118,12 @@ class BillingWorld:
             self.usage.digests[month, region] = f"digest of {month} in {region}"
 
     def pass_month(self, month: str) -> None:
-        """It is four days after the end of a month now."""
+        """Set the clock to four days after the end of a month."""
         self.clock.advance_s(month_bounds_s(month)[1] + 4 * 86_400 - self.clock.now_ms() // 1000)
 
     @property
     def issuer(self) -> Issuer:
-        """A process of its own: it has loaded nothing yet."""
+        """The issuer of a new process that has loaded nothing yet."""
         books = AllBooks(imported=self.books)
         shelf = RateShelf(books=books, overrides=self.overrides, organizations=self.organizations)
         composer = Composer(usage=self.usage, shelf=shelf)

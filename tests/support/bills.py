@@ -1,4 +1,4 @@
-"""Bills of AWS, made for tests, in the forms of its exports."""
+"""AWS bills made for tests, in the forms of AWS's exports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PLACES = Decimal("0.0000000001")
 
 
 class Line(NamedTuple):
-    """Line of a bill. `quantity` is in GB, as AWS rounds it."""
+    """Line of a bill. `quantity` is in GB, rounded as AWS does."""
 
     account: str
     usage_type: str
@@ -59,7 +59,7 @@ def cur(line: Line) -> dict[str, str]:
 
 
 def legacy(line: Line) -> dict[str, str]:
-    """A line as the older CUR has it: `line_item_usage_type` is `lineItem/UsageType`."""
+    """A line in the form of the older CUR: `line_item_usage_type` is `lineItem/UsageType`."""
     values = {}
     for name, value in cur(line).items():
         if name.startswith("line_item_") and name != "line_item_product_code":
@@ -97,7 +97,7 @@ def csv_bytes(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def write_bill(path: Path, lines: Iterable[Line], form: str = "CUR 2.0") -> Path:
-    """Write a bill; the name's end says how: `.csv`, `.csv.gz`, or `.parquet` with all values as texts."""
+    """Write a bill; the file name's end selects the form: `.csv`, `.csv.gz`, or `.parquet` with strings."""
     rows = [FORMS[form](line) for line in lines]
     if path.name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path)

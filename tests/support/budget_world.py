@@ -1,4 +1,4 @@
-"""A home region in memory with a price book, and its biller over the production parts."""
+"""An in-memory home region with a price book, and its biller over the production parts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OwnSums:
 
 
 class CalledAlerts(MemoryAlerts):
-    """Topics whose calls are counted like those of the stores, and that may die around them."""
+    """Topics whose calls are counted like those of the stores, and that may crash the process around them."""
 
     def __init__(self, on_call: Callable[[str], None], on_reply: Callable[[str], None]) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class CalledAlerts(MemoryAlerts):
 
 
 class BudgetWorld(World):
-    """A region that is its own home. Everything is set before it is asked."""
+    """A region that is its own home. Its attributes are set before the biller is made."""
 
     def __init__(self, *, book: PriceBook | None = None, organization: Organization | None = None) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class BudgetWorld(World):
         return self.keeper().keep(self.deadline())
 
     def sums(self, region: str = REGION) -> OwnSums:
-        """Day sums, under the name of any region."""
+        """Day sums, under any region's name."""
         return OwnSums(region=region, objects=self.objects, totals=self.make_jobs().totals)
 
     @property

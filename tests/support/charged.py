@@ -1,4 +1,4 @@
-"""Charges and their documents, made of usage by the real rating, without a region."""
+"""Charges and their documents, made from usage by the real rating, without a region."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def billed(
     overrides: tuple[Override, ...] = (),
     draft: bool = False,
 ) -> ExportSource:
-    """A month of the payer, rated, with its document. `earlier`: a closed month, its usage, and its late usage."""
+    """A rated month of the payer, with its document. `earlier`: a closed month, its usage, and its late usage."""
     prices = PayerPrices(book, PAYER.payer_id, overrides)
     rated = [(month, list(rated_month(prices, ListedUsage(usage, month))))]
     if earlier is not None:

@@ -1,4 +1,4 @@
-"""Commands typed at regions in memory, all at one moment."""
+"""Commands run against in-memory regions, all at one time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def typed_at(connect: Callable[..., object], regions: object = None) -> Iterator[None]:
-    """Connect commands to regions in memory, and stop the time."""
+    """Connect commands to in-memory regions, and stop the clock."""
     with ExitStack() as stack:
         for target, value in {
             "metering.cli.command.connect": connect,
@@ -35,19 +35,19 @@ def typed_at(connect: Callable[..., object], regions: object = None) -> Iterator
 
 
 def run(*line: object) -> Result:
-    """Type a command line; nothing listens on its endpoint."""
+    """Run a command line, with an endpoint at which nothing listens."""
     return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *map(str, line)])
 
 
 def ask(*line: object) -> Any:
-    """Type a command line that succeeds, and read its JSON."""
+    """Run a command line that succeeds, and parse its JSON."""
     result = run(*line, "--format", "json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
 def refused(*line: object, code: int = 1) -> str:
-    """Type a command line that ends with this code and without data; what it says, with single spaces."""
+    """Run a command line that exits with this code and no data; returns its message with single spaces."""
     result = run(*line)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     return " ".join(result.stderr.split())

@@ -1,4 +1,4 @@
-"""All commands of the command line, found by walking its tree: a new command is in every test that walks."""
+"""All commands of the command line, found by walking its tree: every test that walks includes new commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Leaf:
 
     @property
     def needed(self) -> list[str]:
-        """Values for the arguments that it needs."""
+        """Values for the required arguments."""
         return [_VALUES.get(each.metavar or "", "edge-7f3a") for each in self.arguments if each.required]
 
 
@@ -57,7 +57,7 @@ def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ..
 
 
 def command_named(group: Any, name: str) -> Any:
-    """A command of a group; the root has only entries of its own."""
+    """A command of a group; the root has its own lookup."""
     return load(name) if isinstance(group, RootGroup) else group.commands[name]
 
 

@@ -1,4 +1,4 @@
-"""Sums of days and accounts of months that the biller keeps of a region in memory."""
+"""The biller's sums of days and accounts for an in-memory region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endpoint at which stages are deployed in some regions: their stacks' outputs, their settings, and empty tables."""
+"""An endpoint with stages deployed in some regions: their stacks' outputs, their settings, and empty tables."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class DeployedStage:
     """Deployed stacks at the endpoint.
 
     Attributes:
-        denied: Regions in which the caller may do nothing.
-        asked: Each call: region and operation.
+        denied: Regions in which the caller has no permissions.
+        asked: Region and operation of each call.
     """
 
     stage: str = "prod"
@@ -47,7 +47,7 @@ class DeployedStage:
     documents: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def deploy(self, region: str, given: Mapping[str, JsonValue] | None = None, *, parts: tuple[str, ...] = ()) -> None:
-        """Deploy the data stack of the stage, and other parts of it, with these values by a settings file."""
+        """Deploy the stage's data stack, and other parts of it, with these values by a settings file."""
         values = dict(given or {})
         config = StageConfig.load(self.stage, values, like="prod")
         published = config.published(GivenSettings(like="prod", by_file=values))
@@ -126,7 +126,7 @@ def deployed_stage(stage: str = "prod") -> Iterator[DeployedStage]:
             self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
-            """Nothing on the test's output."""
+            """Keep the test's output clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

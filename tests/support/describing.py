@@ -1,4 +1,4 @@
-"""A small description, and changes of it."""
+"""A small description of networks, and changes to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic records one by one, where tests want rows instead of columns."""
+"""Synthetic records one by one, for tests that need rows instead of columns."""
 
 from __future__ import annotations
 

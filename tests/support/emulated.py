@@ -1,4 +1,4 @@
-"""MiniStack for tests, and a region's tables and bucket in it, made directly: one process a test session."""
+"""MiniStack for tests, and a region's tables and bucket in it, created directly: one process per test session."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Resources:
 
 @pytest.fixture(scope="session")
 def ministack() -> Iterator[str]:
-    """Endpoint of a running MiniStack, or of another emulator that the environment names."""
+    """Endpoint of a running MiniStack, or of another emulator in the environment."""
     other = os.environ.get("METERING_E2E_ENDPOINT")
     if other:
         yield other
@@ -53,17 +53,17 @@ def ministack() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def clients(ministack: str) -> Clients:
-    """The project's own clients of it."""
+    """The project's own clients for it."""
     return clients_of(ministack)
 
 
 def clients_of(endpoint: str, *, attempts: int = 4) -> Clients:
-    """Fresh clients, shared with no other test."""
+    """New clients, not shared with other tests."""
     return Clients(Access(region=REGION, endpoint_url=endpoint, access_key=("test", "test")), attempts=attempts)
 
 
 def make_resources(clients: Clients) -> Resources:
-    """Fresh tables and a fresh bucket."""
+    """Create new tables and a new bucket."""
     name = f"t-{uuid.uuid4().hex[:12]}"
     for table in (f"{name}-ledger", f"{name}-usage"):
         clients.dynamodb.create_table(

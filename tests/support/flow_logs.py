@@ -1,4 +1,4 @@
-"""Flow logs for tests, and what a line-by-line reader makes of them, which shares no code with the real one."""
+"""Flow logs for tests, and the results of a line-by-line reader that shares no code with the real one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ USUAL: Mapping[str, str] = {
 
 
 def line(names: Sequence[str] = V2, **changed: str) -> str:
-    """A line of a log with these fields; keywords have `_` for `-`. A field that is not named is `-`."""
+    """A log line with these fields; keywords have `_` for `-`. An unnamed field is `-`."""
     values = dict(USUAL) | {name.replace("_", "-"): value for name, value in changed.items()}
     return " ".join(values.get(name, "-") for name in names)
 
@@ -56,7 +56,7 @@ def text(*lines: str, names: Sequence[str] = V2) -> bytes:
 
 
 class Reading(NamedTuple):
-    """All that a reader hands over of a file."""
+    """Complete output of a reader for a file."""
 
     observations: list[Observation[FlowHop]]
     refused: list[RefusedLine]
@@ -84,7 +84,7 @@ def nameless() -> FileName:
 
 
 def read(stored: bytes, name: FileName | None = None, settings: ReadSettings | None = None) -> Reading:
-    """Read a file as stored to its end, and check its balance."""
+    """Read a stored file to its end, and check its balance."""
     from metering.onramps.formats.flows.reader import read_flow_log
 
     pieces: list[bytes] = []
@@ -113,6 +113,6 @@ def read(stored: bytes, name: FileName | None = None, settings: ReadSettings | N
 
 
 def members(content: bytes, cuts: Sequence[int]) -> bytes:
-    """Content as several gzip members, cut at these places."""
+    """Content as several gzip members, split at these positions."""
     places = sorted({0, len(content), *(cut % (len(content) + 1) for cut in cuts)})
     return b"".join(gzip.compress(content[start:end], 1, mtime=0) for start, end in pairwise(places))

@@ -1,4 +1,4 @@
-"""Verdicts on lines of a flow log in plain Python: a second opinion on the readers."""
+"""Verdicts on flow log lines in plain Python: a second opinion on the readers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ADDRESSES = ("srcaddr", "dstaddr", "pkt-srcaddr", "pkt-dstaddr")
 
 
 class Opinion(NamedTuple):
-    """What became of a line: an outcome of the balance or a reason of refusal, and its bytes and subject."""
+    """Outcome of a line: an outcome of the balance or a reason of refusal, and its bytes and subject."""
 
     outcome: str
     bytes: int = 0
@@ -83,7 +83,7 @@ def _wrong_times(values: Mapping[str, str]) -> str:
 
 
 def opinions(lines: Iterable[str], names: Sequence[str], account_id: str) -> list[Opinion]:
-    """Judge lines of a log with these fields, its headers too."""
+    """Judge lines of a log with these fields, including its headers."""
     found = []
     for line in lines:
         parts = line.split(" ")

@@ -1,4 +1,4 @@
-"""DynamoDB of a region whose ledger holds nothing but the item that says its format."""
+"""DynamoDB of a region whose ledger contains only the item with its format."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REFUSAL = (
 
 
 class FormatLedger:
-    """Answers the clients' DynamoDB. Whatever is asked but the format, and its first write, fails the test.
+    """Answers the clients' DynamoDB. Any call other than the read of the format, and its first write, fails the test.
 
     Attributes:
-        item: What it says; None: nothing.
-        asked: How often it was asked.
+        item: The stored format; None for none.
+        asked: Number of reads.
         throttled: Whether it refuses to answer.
-        put: The writes that it got.
+        put: The received writes.
     """
 
     def __init__(self, clients: Clients, item: Item | None) -> None:

@@ -43,6 +43,6 @@ def freeze(
 
 
 def lake_files(hour_s: int, usage: Mapping[UsageKey, Total]) -> tuple[LakeFile, ...]:
-    """One file that holds the rows of an hour's usage."""
+    """One file with the rows of an hour's usage."""
     total = sum_totals(usage.values())
     return (LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes),)

@@ -1,4 +1,4 @@
-"""Objects that are as hard to read as an object may be, and a process of their own to read one in."""
+"""Maximally difficult objects, and a separate process to read each of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_CPU_S = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heavy:
-    """One of them: how it is made, as what it is announced, and what becomes of it (empty: it is metered in part)."""
+    """One such object: how it is made, its announced format, and its outcome (empty: metered in part)."""
 
     make: Callable[[], bytes]
     format: str = "ndjson"
@@ -54,7 +54,7 @@ def _records(make: Callable[[int], dict[str, Any]], count: int = RECORDS, *, esc
 
 
 def _each_other(number: int) -> dict[str, Any]:
-    """Every second record is a right one."""
+    """Every second record is valid."""
     return {} if number % 2 else {"direction": "sideways"}
 
 
@@ -104,7 +104,7 @@ def _empty_members(size: int) -> bytes:
 
 
 def _empty_blocks(size: int) -> bytes:
-    """One gzip member of empty blocks with Huffman tables of their own, which are built each time."""
+    """One gzip member of empty blocks, each with its own Huffman tables, which must be built."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     body = packer.compress(b"{}\n") + packer.flush(zlib.Z_FULL_FLUSH)
     return body + b"\0\0\0\xff\xff" * (size // 5) + packer.flush()
@@ -279,13 +279,13 @@ class FileObjects:
 
 
 def peak_mib() -> int:
-    """Largest resident memory of this process so far."""
+    """Peak resident memory of this process so far."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
-    """Read one in a process of its own: its reasons, records, refused records, seconds of CPU and MiB at most."""
+    """Read one in a separate process: its reasons, records, refused records, CPU seconds and peak MiB."""
     path = folder / "object"
     path.write_bytes(heavy.make())
     command = [
@@ -303,7 +303,7 @@ def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
 
 
 def assert_bounded(name: str, folder: Path) -> None:
-    """Read one, and fail unless its memory, its time and its reason are what they must be."""
+    """Read one, and fail unless its memory, time and reason are as required."""
     found = measure(HEAVY[name], folder)
     assert found["peak_mib"] < MOST_MIB, found
     assert found["cpu_s"] < MOST_CPU_S, found

@@ -1,4 +1,4 @@
-"""Commands run on a region in memory, as functions."""
+"""Commands run on an in-memory region, as functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Facts:
 
 
 class Here:
-    """As much of a connection to a world as commands use; `onramp` has the queues of log files, if it has sources."""
+    """The part of a world's connection that commands use; `onramp` has the queues of log files, if it has sources."""
 
     stage = "dev"
     services = None
@@ -64,7 +64,7 @@ class Here:
 
 
 class OperatorSession(Session):
-    """A session that may change a region in memory, which counts as AWS; `--yes` was given unless `agreed` is false."""
+    """A session that may change an in-memory region like AWS; `--yes` was given unless `agreed` is false."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class OperatorSession(Session):
 
 
 class HereSession(OperatorSession):
-    """A session that reads a region in memory, which the watch has measured: nothing of its queues is asked."""
+    """A session that reads an in-memory region, which the watch has measured: its queues are not read."""
 
     def __init__(self, world: World, *, form: Format | None = Format.JSON, output: Path | None = None) -> None:
         super().__init__(world, form=form, output=output, region="us-east-1")

@@ -1,4 +1,4 @@
-"""A reader of rows of which a test says the totals alone."""
+"""A reader of rows for which a test defines only the totals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TotalsAlone:
-    """`LakeReader` of a class that has `totals`. Nobody may ask it for batches."""
+    """`LakeReader` of a class that has `totals`. It must not be asked for batches."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise NotImplementedError

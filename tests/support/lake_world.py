@@ -1,4 +1,4 @@
-"""A region in memory: the production worker, codec and jobs of the lake over in-memory stores."""
+"""An in-memory region: the production worker, codec and lake jobs over in-memory stores."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def record(
 
 
 def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
-    """Records of the last whole hour, in batches as `make load` sends them."""
+    """Records of the last whole hour, in batches like those of `make load`."""
     chance, load = random.Random(14), SCENARIOS["load"]
     generator = RecordGenerator(
         [account_id(14, number) for number in range(load.accounts)],
@@ -93,7 +93,7 @@ class World(MemoryRegion):
         return dict(entry for hour in closed.hours for entry in reader.hour(closed, hour.hour_s))
 
     def source(self) -> ReportSource:
-        """Where the region's reports come from."""
+        """The source of the region's reports."""
         return ReportSource(
             region="us-east-1",
             items=self.items,
@@ -150,9 +150,9 @@ class World(MemoryRegion):
         return ids
 
     def dies_after(self, calls: int, run: Callable[[], object], counted: Collection[str] = ()) -> bool:
-        """Run something in a process that is killed at its next call to the stores after `calls`; False if it ended.
+        """Run something in a process that is killed at its next store call after `calls`; False if it completed.
 
-        Only the `counted` calls are, if some are named.
+        If `counted` calls are named, only those count.
         """
         left = calls
 
@@ -174,19 +174,19 @@ class World(MemoryRegion):
         return False
 
     def eager_compactor(self) -> Compactor:
-        """One that waits for nothing."""
+        """A compactor that waits for nothing."""
         return self.jobs.compactor_of(self.jobs.policy.everything())
 
     def compact_all(self) -> int:
-        """Compact whatever the policy says; returns the number of runs."""
+        """Compact regardless of the policy; returns the number of runs."""
         return self.eager_compactor().run(self.deadline(10_000)).runs
 
     def visible(self) -> dict[UsageKey, Total]:
-        """What a reader of the lake sees."""
+        """The rows that a reader of the lake sees."""
         return merge(self.jobs.view.hour_usage(hour_s) for hour_s in self.jobs.view.hours())
 
     def files(self, hour_s: int) -> list[LakeFile]:
-        """What is published of an hour."""
+        """The published files of an hour."""
         return [
             file
             for item in self.items.query(Table.LEDGER, f"H#{rfc3339(hour_s)[:13]}", sk_from="1#", sk_to="1$")
@@ -198,13 +198,13 @@ W = TypeVar("W", bound=World)
 
 
 def dying(make: Callable[[], W], work: Callable[[W], object], *, least: int = 0, step: int = 1) -> Iterator[W]:
-    """Worlds in which a process dies at its first call, at later ones and so on, and at last one in which it ends.
+    """Worlds in which a process dies at its first call, at later ones and so on, and finally one in which it completes.
 
     Args:
         make: Makes a world.
-        work: What the process does in it.
-        least: A process that ends makes more calls.
-        step: Calls from one death to the next.
+        work: Work of the process in it.
+        least: A process that completes makes more calls.
+        step: Number of calls from one death to the next.
     """
     calls, died = 0, True
     while died:

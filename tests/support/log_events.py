@@ -1,4 +1,4 @@
-"""Events of S3 about new log files, in every form in which they reach the on-ramp queue."""
+"""S3's events about new log files, in every form in which they reach the on-ramp queue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bus_event(bucket: str, key: str, *, etag: str = ETAG, version_id: str = "") 
 
 
 def notification(bucket: str, *keys: str) -> str:
-    """A notification that S3 sends to a queue itself (S3 user guide, event message structure)."""
+    """A notification that S3 itself sends to a queue (S3 user guide, event message structure)."""
     records = [
         {
             "eventSource": "aws:s3",
@@ -43,5 +43,5 @@ def notification(bucket: str, *keys: str) -> str:
 
 
 def through_sns(body: str) -> str:
-    """The same in the envelope of SNS."""
+    """The same in an SNS envelope."""
     return json.dumps({"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:x", "Message": body})

@@ -1,7 +1,7 @@
-"""A region in memory with a log bucket: log files go in, and the production worker books what their messages say.
+"""An in-memory region with a log bucket: log files are put, and the production worker books the resulting messages.
 
-A process of the on-ramp has ports of its own, whose calls are numbered, so that each of them can fail in every way that
-AWS can, or another process can run before it.
+Each on-ramp process has its own ports with numbered calls, so that each call can fail in every way that AWS can, or be
+preceded by another process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DiedError(BaseException):
 
 
 class Fault(StrEnum):
-    """What happens at a call."""
+    """Fault of a call."""
 
     KILLED_BEFORE = "killed before"
     KILLED_AFTER = "killed after"
@@ -60,9 +60,9 @@ SEND_FAULTS = (*WRITE_FAULTS, Fault.PARTLY)
 
 
 class Calls:
-    """The calls of one process, numbered from 0. The one at `at` has the fault, after `before` has run.
+    """The calls of one process, numbered from 0. The call at `at` has the fault, after `before` has run.
 
-    `made` are the names of all calls with their possible faults.
+    `made` has the names of all calls with their possible faults.
     """
 
     def __init__(self, *, at: int = -1, fault: Fault | None = None, before: Callable[[], object] | None = None) -> None:
@@ -106,7 +106,7 @@ class Calls:
 
 
 class ProcessObjects:
-    """The calls that the on-ramp makes to a bucket, its own one or that of logs."""
+    """The on-ramp's calls to a bucket, its own or the log bucket."""
 
     def __init__(self, store: ObjectStore, calls: Calls, name: str) -> None:
         self._store = store
@@ -138,7 +138,7 @@ class ProcessObjects:
 
 
 class ProcessQueue:
-    """The call that the on-ramp makes to the ingest queue."""
+    """The on-ramp's call to the ingest queue."""
 
     def __init__(self, queue: Queue, calls: Calls) -> None:
         self._queue = queue
@@ -196,7 +196,7 @@ class LogRegion(World):
             self.take(key, calls)
 
     def book(self) -> None:
-        """Let the worker handle all messages of the queue; one that comes first comes twice."""
+        """Let the worker process all messages of the queue; the first one arrives twice."""
         while received := self.queue.receive(10):
             deliveries = []
             for each in received:

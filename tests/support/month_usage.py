@@ -1,4 +1,4 @@
-"""A region's month in memory: usage lines by the hour, as rating is given them."""
+"""A region's month in memory: usage lines by the hour, in the form for rating."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class MemoryMonth:
     """A `RegionMonth`.
 
     Attributes:
-        usage: Lines by the hour, in any order, keys as often as they like.
+        usage: Lines by the hour, in any order, with keys repeated any number of times.
         late_lines: Corrections, each at its own hour.
         booked_s: The hour that books them.
-        digest: Of a closed month: any text.
+        digest: Digest of a closed month: any text.
     """
 
     region: str = "us-east-1"

@@ -1,6 +1,6 @@
-"""Offer files in AWS's form, made of facts that are known: SKUs, rate codes, usage types and prices of real bill lines.
+"""Offer files in AWS's form, made from known facts: SKUs, rate codes, usage types and prices of real bill lines.
 
-Files have what AWS's have beside them: fields that nobody reads, and descriptions that say something else.
+Files have AWS's additional parts: unread fields, and misleading descriptions.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def product(sku: str, usage_type: str, **about: str) -> dict[str, Any]:
 
 
 def term(sku: str, prices: Iterable[tuple[str, str, str, str]], applies_to: Iterable[str] = ()) -> dict[str, Any]:
-    """Terms of a product: prices of ranges, each with its rate."""
+    """Terms of a product: prices of ranges, each with its rate code."""
     dimensions = {
         f"{sku}.JRTCKXETXF.{rate}": {
             "rateCode": f"{sku}.JRTCKXETXF.{rate}",

@@ -1,4 +1,4 @@
-"""Small price books, usage of payers in lists, and sizes in GB, for tests of rating."""
+"""Small price books, payers' usage in lists, and sizes in GB, for tests of rating."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def product(
     *later: tuple[int, Sequence[tuple[str | None, str]]],
     services: Services | None = None,
 ) -> Product:
-    """A product with its first prices, and those from later hours on."""
+    """A product with its first prices, and prices from later hours."""
     versions = [PriceVersion(from_s=0, tiers=tiers_of(sku, steps))]
     versions += (PriceVersion(from_s=from_s, tiers=tiers_of(sku, each)) for from_s, each in later)
     return Product(
@@ -82,7 +82,7 @@ def product(
 
 
 def allowance(size_gb: str, *skus: str, order: AllowanceOrder = "dearest-first", name: str = "free") -> Allowance:
-    """An allowance that holds for ever."""
+    """An allowance without an end."""
     codes = {sku: f"{sku}.A429C66SYZ.FREE" for sku in skus}
     return Allowance(id=name, bytes=gb(size_gb), skus=skus, order=order, from_s=0, to_s=None, rate_codes=codes)
 
@@ -116,7 +116,7 @@ def used(
     usage_type: str = "DataTransfer-Out-Bytes",
     service: str = "AmazonEC2",
 ) -> UsageLine:
-    """Usage of an account in an hour of the month; they are counted from 0."""
+    """Usage of an account in an hour of the month, counted from 0."""
     return UsageLine(
         BEGIN_S + hour * HOUR_S, account, Service(service), UsageType(usage_type), "us-east-1", "internet", size_bytes
     )
@@ -124,11 +124,11 @@ def used(
 
 @dataclass
 class ListedUsage:
-    """A payer's usage in a list. It merges lines of one key and hour, and notes which days were read.
+    """A payer's usage in a list. It merges lines of one key and hour, and records which days were read.
 
     Attributes:
-        read: What was read by the hour: what is sold, and the day.
-        streamed: How often all lines were read.
+        read: Reads by the hour: the product, and the day.
+        streamed: Number of times that all lines were read.
     """
 
     given: Iterable[UsageLine]
@@ -159,7 +159,7 @@ class ListedUsage:
 
 
 class HourlyListedUsage(ListedUsage):
-    """A payer's usage in a list that has sums of hours."""
+    """A payer's usage in a list that has hourly sums."""
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
         hours: dict[int, int] = defaultdict(int)

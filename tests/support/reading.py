@@ -1,4 +1,4 @@
-"""A reader over an in-memory bucket, and good messages to bend."""
+"""A reader over an in-memory bucket, and valid messages to modify."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Answer = DecodedBatch | RefusedBatch | NoBatch
 
 
 def record(**changes: object) -> dict[str, Any]:
-    """A good record, and what to change in it; `...` takes a field away."""
+    """A valid record with changes; `...` removes a field."""
     good: dict[str, object] = {
         "account_id": "123456789012",
         "service": "AmazonEC2",
@@ -51,7 +51,7 @@ def record(**changes: object) -> dict[str, Any]:
 
 
 def message(records: list[Any] | None = None, **changes: object) -> dict[str, Any]:
-    """A good batch message of `records`, or with a `location` among the changes."""
+    """A valid batch message of `records`, or with a `location` among the changes."""
     good: dict[str, object] = {"schema": "metering.batch/1", "batch_id": "edge-1", "source_id": "edge", "sequence": 1}
     if records is not None:
         good |= {"record_count": len(records), "records": records}
@@ -62,7 +62,7 @@ def message(records: list[Any] | None = None, **changes: object) -> dict[str, An
 def pointer(
     key: str, object_format: str, compression: str = "none", *, count: int = 1, **changes: object
 ) -> dict[str, Any]:
-    """A good batch message that points to an object."""
+    """A valid batch message that points to an object."""
     location = {"bucket": BUCKET, "key": key, "format": object_format, "compression": compression}
     return message(None, **({"record_count": count, "location": location} | changes))
 
@@ -73,14 +73,14 @@ def ndjson(records: list[Any]) -> bytes:
 
 
 def parquet(table: pa.Table, **options: object) -> bytes:
-    """The table as a file."""
+    """The table as a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, **options)
     return sink.getvalue()
 
 
 class Desk:
-    """A bucket, and a reader in front of it."""
+    """A bucket and its reader."""
 
     def __init__(self, limits: ReadLimits | None = None, *, versioned: bool = False) -> None:
         self.objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000), versioned=versioned)

@@ -1,4 +1,4 @@
-"""A region for tests, in one place: stores in memory, and the production parts over the ports of a process."""
+"""A region for tests, all in one place: in-memory stores, and the production parts over a process's ports."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Parts:
     limits: ActionLimits = DYNAMODB_LIMITS
 
     def worker(self) -> Aggregator:
-        """The worker as it is deployed: records of the contract, Parquet."""
+        """The deployed worker: contract records, Parquet."""
         return build_aggregator(self, self.metrics)
 
     def plain_worker(self) -> Aggregator:
@@ -58,7 +58,7 @@ class Parts:
         return self.worker_of(PlainBatchReader(self.objects), PlainRowCodec())
 
     def worker_of(self, reader: BatchReader, codec: RowCodec) -> Aggregator:
-        """A worker with a reader and a codec of the test's own."""
+        """A worker with the test's own reader and codec."""
         return Aggregator(
             items=self.items,
             objects=self.objects,
@@ -73,7 +73,7 @@ class Parts:
         )
 
     def rollup(self) -> Rollup:
-        """The roll-up as it is deployed, over Parquet."""
+        """The deployed roll-up, over Parquet."""
         return self.rollup_of(ParquetStagedUsage(self.objects))
 
     def plain_rollup(self) -> Rollup:
@@ -81,7 +81,7 @@ class Parts:
         return self.rollup_of(PlainLake(self.objects))
 
     def rollup_of(self, staged: StagedUsage, policy: RollupPolicy | None = None) -> Rollup:
-        """A roll-up with a reader, or a policy, of the test's own."""
+        """A roll-up with the test's own reader or policy."""
         made = build_rollup(self, self.metrics, staged=staged, limits=self.limits)
         return made if policy is None else replace(made, policy=policy)
 
@@ -99,10 +99,10 @@ class Parts:
 
 
 class MemoryStores:
-    """What all processes of a region in memory share.
+    """The state that all processes of an in-memory region share.
 
     Args:
-        clock: Says when an object was written.
+        clock: Gives the time at which an object was written.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -112,7 +112,7 @@ class MemoryStores:
         self.alerts = MemoryAlerts()
 
     def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says, by name. It has what was rolled up, and nothing that waits."""
+        """Contents of the usage table, by name. It contains only rolled-up usage."""
         totals: dict[UsageKey, Total] = {}
         for entry in usage_of(self.items):
             add_totals(totals, {entry.key: entry.total})
@@ -120,7 +120,7 @@ class MemoryStores:
 
 
 class MemoryRegion(MemoryStores):
-    """A region in memory under one clock that is set by hand."""
+    """An in-memory region under one manual clock."""
 
     def __init__(self, *, now_s: int, settings: Settings, seed: int = 1) -> None:
         self.clock = ManualClock(now_s * 1000)
@@ -144,7 +144,7 @@ class MemoryRegion(MemoryStores):
         return self.parts().deadline(time_s * 1000)
 
     def marker(self, batch_id: str) -> Marker:
-        """The marker of a batch, which must have one."""
+        """The marker of a batch, which must exist."""
         item = self.items.peek(Table.LEDGER, marker_key(batch_id))
         assert item is not None, batch_id
         return Marker.from_item(item)

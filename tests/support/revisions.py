@@ -1,4 +1,4 @@
-"""Checkouts of other revisions, each with an environment of its own."""
+"""Checkouts of other revisions, each with its own environment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def checked_out(revision: str) -> Path:
-    """Worktree of a revision below `.local`, with what its own lock says installed in its `.venv`.
+    """Worktree of a revision below `.local`, with the packages of its own lock installed in its `.venv`.
 
     Raises:
-        CalledProcessError: There is no such revision, or it cannot be installed.
+        CalledProcessError: The revision does not exist, or cannot be installed.
     """
     named = subprocess.run(
         ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=ROOT, capture_output=True, text=True, check=True

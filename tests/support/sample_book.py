@@ -1,6 +1,6 @@
-"""Makes the price book `sample` of real bill lines: `python -m tests.support.sample_book` writes it anew.
+"""Makes the price book `sample` from real bill lines: `python -m tests.support.sample_book` writes it.
 
-What the lines do not show is written here, with its source: later tiers, allowances, and what is not sold.
+Facts that the lines lack are added here with their source: later tiers, allowances, and what is not sold.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Rows = tuple[tuple[str | None, str, str], ...]
 
 
 class BillLine(NamedTuple):
-    """One line of the sample, with what AWS billed it by."""
+    """One line of the sample, with its AWS billing data."""
 
     service: Service
     usage_type: UsageType
@@ -72,7 +72,7 @@ class BillLine(NamedTuple):
 
 
 def bill_lines() -> list[BillLine]:
-    """All 338 lines, in their order."""
+    """All 338 lines, in order."""
     expected = _rows("expected_lines.csv")
     skus = _rows("sku_prices.csv")
     records = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
@@ -177,7 +177,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def written() -> bytes:
-    """The document, with a line for each value, so that a difference can be read."""
+    """The document, with one line per value, so that a diff is readable."""
     body = canonical(book_value(made()))
     read_book(body, "sample")
     return json.dumps(json.loads(body), indent=1, ensure_ascii=False).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""A region in memory whose producers are registered: two of them, the service's own senders, and the real handler."""
+"""An in-memory region with registered producers: two of them, the service's own senders, and the real handler."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SERVICES = ServiceSenders(operators=frozenset({OPERATOR}), onramp=ONRAMP, canary
 
 
 def registered_producer(name: str, role_id: str, *accounts: str) -> RegisteredProducer:
-    """A producer with these accounts; with none it has all."""
+    """A producer with these accounts; without any it has all."""
     return RegisteredProducer(
         name=name,
         role_id=role_id,
@@ -75,15 +75,15 @@ class _Context:
 
 
 def _never_asked() -> NoReturn:
-    """The queue, which only a throttle asks for."""
+    """The queue, which only a throttle needs."""
     raise AssertionError
 
 
 class SendersWorld(MemoryRegion):
-    """Delivers messages with crafted SenderIds to the handler of the aggregator.
+    """Delivers messages with crafted SenderIds to the aggregator's handler.
 
     Args:
-        judged: The producers of the stage are registered; else it is open.
+        judged: The stage's producers are registered; else it is open.
     """
 
     def __init__(self, *, judged: bool = True) -> None:
@@ -120,7 +120,7 @@ class SendersWorld(MemoryRegion):
         self.items.put(Put(table=Table.LEDGER, item=producer.to_item()))
 
     def deliver(self, body: str, sender_id: str, *, stated: str = "") -> None:
-        """One invocation with one message. It must be acknowledged; what it accepts is rolled up."""
+        """Run one invocation with one message. It must be acknowledged; accepted usage is rolled up."""
         self._sent += 1
         attribute = {"metering-original-sender": {"stringValue": stated, "dataType": "String"}} if stated else {}
         event: SqsEvent = {
@@ -144,14 +144,14 @@ class SendersWorld(MemoryRegion):
         self.clock.advance_s(2)
 
     def deliver_sent_again(self) -> list[Delivery]:
-        """Deliver what an operator sent; returns it."""
+        """Deliver an operator's resent messages; returns them."""
         found = [message.delivery for message in self.operators_queue.receive(10)]
         for delivery in found:
             self.deliver(delivery.body, delivery.sender_id, stated=delivery.stated_sender)
         return found
 
     def metered_bytes(self) -> dict[str, int]:
-        """Account -> bytes, as the usage table says."""
+        """Account -> bytes, according to the usage table."""
         found: dict[str, int] = {}
         for key, total in self.usage().items():
             found[key.account_id] = found.get(key.account_id, 0) + total.bytes

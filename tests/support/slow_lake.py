@@ -1,4 +1,4 @@
-"""A lake of many files whose every read takes a while: what made Arrow's scanner hang over a Python file system."""
+"""A lake of many files with slow reads, with which Arrow's scanner hung over a Python file system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.lake_world import HOUR, World, record
 
 
 def slow_lake(*, hours: int, files: int) -> World:
-    """So many hours with so many lake files each."""
+    """This many hours with this many lake files each."""
     world = World()
     for _ in range(files):
         world.send([record(1, start_s=HOUR - number * HOUR_S) for number in range(hours)])
@@ -19,7 +19,7 @@ def slow_lake(*, hours: int, files: int) -> World:
 
 
 def ask_again_and_again(world: World, *, times: int, read_s: float) -> None:
-    """Each answer is right, and comes."""
+    """Each answer is right, and arrives."""
     world.objects.on_call = lambda call: time.sleep(read_s) if call.startswith("objects.open") else None
     files = len(world.objects.keys("lake/"))
     for _ in range(times):

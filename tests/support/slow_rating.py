@@ -1,6 +1,6 @@
-"""Rating a second time, from the rules alone: slowly, in decimals, with all lines in memory and without cuts.
+"""A second rating, from the rules alone: slow, in decimals, with all lines in memory and without cuts.
 
-It shares nothing with `metering/billing/rating` but the values that go in. What both say must be the same.
+It shares nothing with `metering/billing/rating` except for the input values. Both must give the same results.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Slow(NamedTuple):
 
 
 def slow_line_cost(size: int, price: Decimal) -> Decimal:
-    """USD of a line as AWS rounds it."""
+    """USD of a line, rounded as AWS does."""
     return _half_up(_EXACT.multiply(_half_up(_EXACT.divide(Decimal(size), Decimal(_GB))), price))
 
 

@@ -1,10 +1,9 @@
-"""A small kind of log, for tests of what is the same for all kinds.
+"""A small kind of log, for tests of behaviour that all kinds share.
 
-A file `small_…` has a name as AWS gives it, and `….txt` has none. It has a header line, and lines of `subject bytes
-start end`. Subjects are judged by what they begin with:
-`x…` is refused by the rules, `s…` is shadowed by the flow log `fl-broad`, `u…` is not metered, `?…` is unclassified,
-`z:…` goes to a zone that the context names, and all others go out to the internet. An account can follow:
-`i-1@222222222222`.
+A file `small_…` has an AWS-style name, and `….txt` has none. It has a header line, and lines of `subject bytes start
+end`. Subjects are judged by their first characters: `x…` is refused by the rules, `s…` is shadowed by the flow log
+`fl-broad`, `u…` is not metered, `?…` is unclassified, `z:…` goes to a zone that the context names, and all others go
+out to the internet. An account can follow: `i-1@222222222222`.
 """
 
 from __future__ import annotations
@@ -141,7 +140,7 @@ def small_file(*lines: tuple[str, int, int, int] | str) -> bytes:
 
 
 class LogBucket(MemoryObjectStore):
-    """A bucket with log files, of anyone."""
+    """Anybody's bucket with log files."""
 
     def __init__(self, clock: Clock, name: str = "acme-logs") -> None:
         super().__init__(clock)
@@ -149,7 +148,7 @@ class LogBucket(MemoryObjectStore):
 
 
 class Contexts:
-    """Versions of a context: the newest one is what `timeline` answers; all are kept but those in `lost`."""
+    """Versions of a context: `timeline` returns the newest; all are kept except those in `lost`."""
 
     def __init__(self, *versions: tuple[int, Context]) -> None:
         self.versions = list(versions)
@@ -157,7 +156,7 @@ class Contexts:
         self.lost: set[str] = set()
 
     def put(self, context: Context) -> None:
-        """A new version, the only one that `timeline` answers."""
+        """Put a new version, the only one that `timeline` returns."""
         self.versions.append((context.effective_s, context))
         self.newest = Timeline(((context.effective_s, context),))
 
@@ -175,11 +174,11 @@ class Contexts:
 
 
 class LogStage:
-    """A region and a log bucket in memory, with an on-ramp between them.
+    """An in-memory region and log bucket, with an on-ramp between them.
 
     Args:
-        kinds: Kinds of logs that it knows; empty for all of this release.
-        context: The context that judges; None for none.
+        kinds: The kinds of logs that it knows; empty for all of this release.
+        context: The context for judging; None for none.
         now_s: The time now, in epoch seconds.
     """
 
@@ -208,13 +207,13 @@ class LogStage:
         self.logs.put(key, small_file(*lines), if_absent=False)
 
     def take(self, key: str, content: bytes | None = None, **options: object) -> Taken:
-        """Take a file, with this content if some is given."""
+        """Take a file, with this content if given."""
         if content is not None:
             self.logs.put(key, content, if_absent=False)
         return self.ingest().take(self.logs, key, **options)  # type: ignore[arg-type]  # of the test
 
     def sent(self) -> list[dict[str, Any]]:
-        """Messages that wait in the queue; they are taken away."""
+        """Take the messages that wait in the queue."""
         found = []
         while received := self.queue.receive(10):
             found += [json.loads(each.delivery.body) for each in received]
@@ -230,11 +229,11 @@ class LogStage:
 
 
 def reason_of(taken: Taken) -> str:
-    """Why a file was refused, or is a conflict; empty if neither."""
+    """Reason why a file was refused, or is a conflict; empty if neither."""
     return "" if taken.problem is None else taken.problem[0]
 
 
 def plan_of(taken: Taken) -> Plan:
-    """The plan of a file, which has one."""
+    """The plan of a file, which must exist."""
     assert taken.plan is not None
     return taken.plan

@@ -1,4 +1,4 @@
-"""A region in memory with one aggregator, calls that can be made to fail, and sums from every side."""
+"""An in-memory region with one aggregator, calls that can fail on request, and sums from every side."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class KilledError(BaseException):
 
 
 class Calls:
-    """Numbers the calls to the stores, from 0, and lets some of them fail.
+    """Numbers the store calls from 0, and lets some of them fail.
 
     Attributes:
-        before: Number of a call -> what it raises instead of being carried out.
-        after: Number of a call -> what it raises after it was applied (a lost reply).
-        refuse: Name of a call -> what each of its calls raises instead of being carried out.
+        before: Number of a call -> the error that it raises instead of being carried out.
+        after: Number of a call -> the error that it raises after it was applied (a lost reply).
+        refuse: Name of a call -> the error that each such call raises instead of being carried out.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Calls:
             raise self.after[number]
 
     def whole(self) -> list[str]:
-        """Calls without the single reads that some consist of."""
+        """Calls, without the single reads that some consist of."""
         return [name for name in self.names if not name.endswith(".next")]
 
 
@@ -115,12 +115,12 @@ class SmallWorld(MemoryRegion):
         return [Waiting.from_item(item) for item in self.stored("U#")]
 
     def usage(self) -> dict[UsageKey, Total]:
-        """What the usage table says once everything is rolled up."""
+        """Contents of the usage table once everything is rolled up."""
         self._roll_up()
         return super().usage()
 
     def seen_rows(self) -> list[PlainRow]:
-        """What a reader finds by the waiting entries and the pointers."""
+        """Rows that a reader finds by the waiting entries and the pointers."""
         rows: list[PlainRow] = []
         for (hour_s, staging_key), total in dict(self._places()).items():
             body = self.objects.peek(staging_key)
@@ -138,7 +138,7 @@ class SmallWorld(MemoryRegion):
             yield (pointer.hour_s, pointer.staging_key), Total(pointer.bytes, pointer.rows)
 
     def _roll_up(self) -> None:
-        """What the roll-up does later. Its calls are not those of the worker: none is counted, and none fails."""
+        """Run the later roll-up. Its calls are not the worker's: none is counted, and none fails."""
         calls = self.items.on_call, self.items.on_reply, self.objects.on_call, self.objects.on_reply
         self.items.on_call = self.items.on_reply = self.objects.on_call = self.objects.on_reply = lambda _: None
         try:
@@ -147,7 +147,7 @@ class SmallWorld(MemoryRegion):
             self.items.on_call, self.items.on_reply, self.objects.on_call, self.objects.on_reply = calls
 
     def assert_exact(self) -> None:
-        """I2: markers, usage, commits and visible rows agree, and each row is seen once, before and after a roll-up."""
+        """I2: markers, usage, commits and visible rows agree, with each row once, before and after a roll-up."""
         self._assert_rows_exact()
         self._roll_up()
         assert not self.waiting()
@@ -169,7 +169,7 @@ class SmallWorld(MemoryRegion):
 
 
 def rows_of(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100) -> list[PlainRecord]:
-    """`keys` records of distinct usage keys; account and bytes tell batches apart."""
+    """`keys` records of distinct usage keys; account and bytes distinguish batches."""
     return [
         PlainRecord(f"{number:012d}", f"type-{key}", "us-east-1", "internet", size + key, start_s)
         for key in range(keys)

@@ -1,4 +1,4 @@
-"""What a stage decides, for tests of what has no defaults of its own."""
+"""Settings of a stage, for tests of code without defaults of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUARANTINE_AGE_S = quarantine_age_s(STAGE.marker_life_s)
 
 
 def settings(**changes: object) -> Settings:
-    """The settings of a function in a region with made-up names."""
+    """The settings of a function in a region with invented names."""
     names = {
         "stage": "local",
         "ledger_table": "ledger",
@@ -40,5 +40,5 @@ def admission(**changes: int) -> Admission:
 
 
 def compaction(**changes: int) -> CompactionPolicy:
-    """The stage's policy of compaction with changes."""
+    """The stage's compaction policy with changes."""
     return replace(COMPACTION, **changes)

@@ -1,4 +1,4 @@
-"""A stage of two regions in memory, at which commands are typed."""
+"""An in-memory stage of two regions, for running commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REFUSED = UnavailableError("cloudformation.DescribeStacks", "connection refused"
 
 
 class TwoRegions:
-    """A home region and one more. Mutable.
+    """A home region and another one. Mutable.
 
     Attributes:
-        regions: Each with a world of its own.
+        regions: Each has its own world.
         states: Both are ready.
-        silent: Regions that cannot be reached, with the error.
+        silent: Unreachable regions, with the error.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Batches and their verdicts with values that matter to no test: each states those that it is about."""
+"""Batches and their verdicts with irrelevant default values: each test states the values that it is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A region in memory with its queues, and the production watch, freshness and status over them."""
+"""An in-memory region with its queues, and the production watch, freshness and status over them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WINDOW_S = 35 * DAY_S
 
 
 class Note(Protocol):
-    """Anything that is kept as one item."""
+    """Anything that is stored as one item."""
 
     def to_item(self) -> Item: ...
 
 
 class QueueFacts:
-    """Facts of a queue service. `age_s` is the age of the oldest message; None where it measures none."""
+    """Facts of a queue service. `age_s` is the age of the oldest message; None if it measures none."""
 
     age_s: int | None = None
 
@@ -47,8 +47,8 @@ class WatchedRegion(MemoryRegion, QueueFacts):
     """A region of two shards. It is its own queue service, CloudWatch and SNS.
 
     Attributes:
-        published: Figures that the watch published last.
-        alight: Names of the alarms that fire.
+        published: The watch's last published figures.
+        alight: Names of the firing alarms.
         pagers: Subscribers of the page topic.
     """
 

@@ -1,7 +1,7 @@
 """The wire between the SDK and the service, with faults: calls get lost, late or refused, and processes die.
 
-It sits in the SDK's event system, below its retries and above the network, so the adapters and the SDK run as they are.
-It also writes down every call, so that a matrix covers the operations that the code really uses.
+It is in the SDK's event system, below its retries and above the network, so the adapters and the SDK run unchanged. It
+also records every call, so that a matrix covers the operations that the code really uses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Killed(BaseException):
-    """The process is gone. Not an `Exception`: nothing may catch it."""
+    """The process is gone. Not an `Exception`: no code may catch it."""
 
 
 class Trouble(Enum):
-    """What happens to one call."""
+    """Fault of one call."""
 
     REPLY_LOST_ONCE = "applied, the reply is lost, the SDK tries again"
     REPLIES_LOST = "applied at each attempt, every reply is lost, until the SDK gives up"
@@ -46,9 +46,9 @@ class Wire:
 
     Attributes:
         calls: Name of each call so far, as `service.Operation`; the SDK's own retries belong to their call.
-        trouble: What happens to which call.
+        trouble: The fault, and the number of its call.
         happened: Whether it did.
-        late: Requests that are still on their way.
+        late: Requests that are still in flight.
     """
 
     calls: list[str] = field(default_factory=list)
@@ -68,13 +68,13 @@ class Wire:
             events.register("before-send", self._send)  # type: ignore[arg-type]  # the SDK takes an answer
 
     def begin_again(self, trouble: tuple[int, Trouble] | None = None) -> None:
-        """Number from 0 again, with another trouble or none."""
+        """Number from 0 again, with another fault or none."""
         self.calls.clear()
         self.trouble = trouble
         self.happened = False
 
     def deliver_late(self) -> None:
-        """Let what was on its way arrive."""
+        """Let the requests in flight arrive."""
         while self.late:
             self._session.send(self.late.pop(0))
 
@@ -85,7 +85,7 @@ class Wire:
         self._at.attempts = 0
 
     def _send(self, *, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        """What the SDK gets instead of a reply; None lets the request pass."""
+        """The SDK's replacement for a reply; None lets the request pass."""
         self._at.attempts += 1
         if self.trouble is None or self.trouble[0] != self._at.number:
             return None

@@ -1,4 +1,4 @@
-"""A long list of cases as one test that tells all failures."""
+"""A long list of cases as one test that reports all failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def with_each(
     values: Iterable[T], name: Callable[[T], str] = str
 ) -> Callable[[Callable[[T], None]], Callable[[], None]]:
-    """Check every value in one test, also behind one that fails."""
+    """Check every value in one test, even after a failing one."""
 
     def one_test(check: Callable[[T], None]) -> Callable[[], None]:
         def tried() -> None:

@@ -1,1 +1,1 @@
-"""Validators of exports that nobody here wrote, in an environment of their own; see the package's `__main__`."""
+"""Third-party validators of exports, in an environment of their own; see the package's `__main__`."""

@@ -1,8 +1,8 @@
-"""Exports of the product, judged by validators that nobody here wrote: `make validate-exports`, ROWS=1000.
+"""The product's exports, judged by third-party validators: `make validate-exports`, ROWS=1000.
 
 The official validator of FOCUS 1.2 must find exactly its one known rule, and focus-data-toolkit nothing in the three
-files of FOCUS 1.4. Then exports that are wrong on purpose are judged: each must be found. It runs without a network, in
-an environment of its own; if the machine cannot have that, it is skipped, which is red where `CI` is set.
+files of FOCUS 1.4. Then deliberately wrong exports are judged: each must be found. It runs without a network, in its
+own environment; if the machine cannot have that, it is skipped, which is a failure where `CI` is set.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KNOWN = frozenset({"InvoiceId-C-004-C"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What became of one check: its name, whether it is as it must be, and what was found."""
+    """Result of one check: its name, whether it is as expected, and its findings."""
 
     name: str
     right: bool
@@ -45,7 +45,7 @@ class Judged:
 
 
 def checks(folder: Path) -> list[Callable[[], Judged]]:
-    """All checks of the exports in a folder, each to be run on its own."""
+    """All checks of the exports in a folder, which can run independently."""
     costs, files = folder / "focus-1.2" / "CostAndUsage-00000.parquet", folder / "focus-1.4"
     wrong = folder / "wrong"
     wrong.mkdir()
@@ -85,7 +85,7 @@ def wrong_costs(mutant: WrongCosts, costs: Path, folder: Path) -> Judged:
 
 
 def wrong_bundle(mutant: WrongBundle, files: Path, folder: Path) -> Judged:
-    """The toolkit must say the mutant's complaint."""
+    """The toolkit must report the mutant's complaint."""
     found = _bundle(mutant.write(files, folder))
     said = [line for line in found.found if mutant.complaint in line]
     return Judged(name=f"wrong: {mutant.name}", right=bool(said), found=(said or ["nothing"])[0][:90])
@@ -108,7 +108,7 @@ def _names(rules: frozenset[str]) -> str:
 
 
 def why_not() -> str:
-    """Make the environment, unless it is there; why that is impossible, or an empty text."""
+    """Create the environment if needed; returns why that is impossible, or an empty text."""
     try:
         if install(EXPORT_VALIDATORS):
             return ""
@@ -118,7 +118,7 @@ def why_not() -> str:
 
 
 def run(rows: int) -> int:
-    """Make exports and judge them; 0 only if all is as it must be."""
+    """Make exports and judge them; returns 0 only if all results are as expected."""
     with TemporaryDirectory(prefix="metering-validators-") as temporary:
         folder, began = Path(temporary), time.monotonic()
         made(folder, rows=rows)
@@ -131,7 +131,7 @@ def run(rows: int) -> int:
 
 
 def report(judged: Iterable[Judged]) -> int:
-    """Print what became of each check; 0 only if all is as it must be."""
+    """Print the result of each check; returns 0 only if all are as expected."""
     rights = []
     for each in judged:
         print(f"{'ok   ' if each.right else 'WRONG'} {each.name}: {each.found}", flush=True)
@@ -141,7 +141,7 @@ def report(judged: Iterable[Judged]) -> int:
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ, *, why: Callable[[], str] = why_not) -> int:
-    """Judge exports of so many rows, or say why not."""
+    """Judge exports with this many rows, or print why that is impossible."""
     parser = argparse.ArgumentParser(prog="python -m tests.validators", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000)
     rows: int = parser.parse_args(arguments).rows

@@ -1,4 +1,4 @@
-"""Exports that are wrong on purpose: each must be found, or a validator that accepts ours says nothing."""
+"""Deliberately wrong exports: each must be found, because a validator that accepts everything proves nothing."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class WrongBundle:
 
     Attributes:
         name: What is wrong.
-        complaint: Text that focus-data-toolkit must say.
+        complaint: Text that focus-data-toolkit must print.
         file: The file with the fault.
-        change: The fault, in the rows of the file.
+        change: The fault, as a change of the file's rows.
     """
 
     name: str
@@ -56,7 +56,7 @@ class WrongBundle:
     change: Callable[[Rows], Rows]
 
     def write(self, bundle: Path, folder: Path) -> Path:
-        """Write all files, one of them wrong, into a folder of their own, and return it."""
+        """Write all files, one of them wrong, into a separate folder, and return it."""
         copy = folder / self.name.replace(" ", "-")
         shutil.copytree(bundle, copy)
         with (copy / self.file).open(newline="", encoding="utf-8") as text:
@@ -83,7 +83,7 @@ def _half_without_invoice(table: pa.Table) -> pa.Table:
 
 
 def _added(name: str, usd: str) -> Callable[[Rows], Rows]:
-    """Adds to the first amount that is not zero."""
+    """Adds to the first non-zero amount."""
 
     def change(rows: Rows) -> Rows:
         row = next(each for each in rows if Decimal(each[name]) > 0)
@@ -94,7 +94,7 @@ def _added(name: str, usd: str) -> Callable[[Rows], Rows]:
 
 
 def _without_a_used_line(rows: Rows) -> Rows:
-    """Drops the invoice line of the largest amount."""
+    """Drops the invoice line with the largest amount."""
     largest = max(rows, key=lambda row: Decimal(row["BilledCost"]))
     return [row for row in rows if row is not largest]
 

@@ -1,10 +1,10 @@
-"""What runs inside the validators' environment: one of them, with every way to the network closed.
+"""Runs inside the validators' environment: one validator, without any network access.
 
     python offline.py official ARGUMENTS…     the command of focus-validator, as it is
     python offline.py bundle COSTS INVOICES PERIODS
                                               the checks of focus-data-toolkit on the three files of FOCUS 1.4, as JSON
 
-It imports nothing of the project, whose packages are not there.
+It imports nothing from the project, whose packages are missing there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def close_the_network(event: str, _arguments: tuple[object, ...]) -> None:
 
 
 def official(arguments: list[str]) -> int:
-    """The command of focus-validator. It ends with 0 whatever it found."""
+    """The command of focus-validator. It ends with 0, whatever it found."""
     from focus_validator.main import main
 
     sys.argv = ["focus-validator", *arguments]
@@ -34,7 +34,7 @@ def official(arguments: list[str]) -> int:
 
 
 def bundle(costs: str, invoices: str, periods: str) -> int:
-    """All checks of focus-data-toolkit; prints the exit code of each command, and what was found."""
+    """All checks of focus-data-toolkit; prints each command's exit code, and the findings."""
     from focus_data_toolkit.cli import main
     from focus_data_toolkit.validate.reconciliation import reconcile_invoice_detail
 

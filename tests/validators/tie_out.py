@@ -1,6 +1,6 @@
-"""A line missing from a small export: FOCUS's own tolerance lets it pass, and ours does not.
+"""A line missing from a small export: FOCUS's own tolerance accepts it, and ours does not.
 
-The export has the 338 real lines at the rate codes at which AWS billed them: 0.35 USD in all.
+The export has the 338 real lines at AWS's rate codes: 0.35 USD in all.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _allowance(rate_code: str) -> str:
 
 
 def written(source: ExportSource) -> str:
-    """Write an export into a folder that is gone afterwards; returns what is wrong with it, or an empty text."""
+    """Write an export into a temporary folder; returns its problem, or an empty text."""
     request = ExportRequest(kind="focus", version="1.2", month=_MONTH, grain="hour", form="parquet")
     with TemporaryDirectory() as folder:
         try:
@@ -67,10 +67,10 @@ def written(source: ExportSource) -> str:
 
 
 def missing_line() -> tuple[str, bool]:
-    """Leave out the dearest line.
+    """Leave out the most expensive line.
 
     Returns:
-        What our own tie-out says, and whether FOCUS's tolerance accepts the file all the same.
+        Result of our own tie-out, and whether FOCUS's tolerance accepts the file all the same.
     """
     source = real_bill()
     charges = list(source.charges)

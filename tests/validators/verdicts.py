@@ -1,6 +1,6 @@
-"""Runs the validators on files, and reads what they found: never by the exit code alone.
+"""Runs the validators on files, and reads their findings: never by the exit code alone.
 
-focus-validator ends with 0 however many rules fail, and focus-data-toolkit's command leaves one of its checks out.
+focus-validator exits with 0 however many rules fail, and focus-data-toolkit's command omits one of its checks.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Official:
-    """What focus-validator says of a file of costs.
+    """focus-validator's findings on a file of costs.
 
     Attributes:
         rules: Rules that it has.
         skipped: Rules that it did not try.
-        failed: Ids of the rules that failed, without the kind at their end (`InvoiceId-C-004-C`).
+        failed: Ids of the failed rules, without the kind at their end (`InvoiceId-C-004-C`).
     """
 
     rules: int
@@ -60,14 +60,14 @@ class Official:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """What focus-data-toolkit says of the three files of FOCUS 1.4; `found` has a line for each complaint."""
+    """focus-data-toolkit's findings on the three files of FOCUS 1.4; `found` has one line per complaint."""
 
     codes: dict[str, int]
     found: tuple[str, ...]
 
     @property
     def is_valid(self) -> bool:
-        """Whether each command ended with 0, and nothing was found beside them."""
+        """Whether each command exited with 0, without any other finding."""
         return not any(self.codes.values()) and not self.found
 
 
@@ -75,7 +75,7 @@ def official(costs: Path, *, criteria: tuple[str, ...] = CRITERIA) -> Official:
     """Judge a Parquet file of FOCUS 1.2.
 
     Raises:
-        RuntimeError: The validator could not run to its end.
+        RuntimeError: The validator did not complete.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -86,7 +86,7 @@ def official(costs: Path, *, criteria: tuple[str, ...] = CRITERIA) -> Official:
 
 
 def read_report(text: str) -> Official:
-    """Read the report of focus-validator (JUnit); a rule that could not be tried counts as failed."""
+    """Parse the report of focus-validator (JUnit); an untried rule counts as failed."""
     cases = list(ET.fromstring(text).iter("testcase"))  # noqa: S314  # the validator's own file
     failed = {_rule(case) for case in cases if case.find("failure") is not None or case.find("error") is not None}
     skipped = sum(case.find("skipped") is not None for case in cases)
@@ -101,7 +101,7 @@ def bundle(costs: Path, invoices: Path, periods: Path) -> Bundle:
     """Judge the files of FOCUS 1.4: costs, invoice details and billing periods.
 
     Raises:
-        RuntimeError: The validator could not run to its end.
+        RuntimeError: The validator did not complete.
     """
     answer = json.loads(_run("bundle", *(str(path.resolve()) for path in (costs, invoices, periods))))
     said = [line.strip() for line in answer["said"].splitlines() if "FDT-" in line or ": " in line]

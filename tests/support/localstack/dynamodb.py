@@ -1,7 +1,7 @@
-"""DynamoDB of LocalStack on moto's tables in memory: `PROVIDER_OVERRIDE_DYNAMODB=moto`. It runs inside LocalStack.
+"""LocalStack's DynamoDB on moto's in-memory tables: `PROVIDER_OVERRIDE_DYNAMODB=moto`. It runs inside LocalStack.
 
 LocalStack's own downloads a Java program. moto alone loses acknowledged transactions under concurrency. This adds one
-lock around all calls, transactions that undo the items that they touched, ClientRequestToken, and ids of tables.
+lock around all calls, transactions with rollback of touched items, ClientRequestToken, and table ids.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _TOKEN_S = 600
 
 
 def locked_moto(context: Any, _request: Any = None) -> Any:
-    """Any call, one after the other: moto's backends are not safe for threads."""
+    """Serialises all calls, because moto's backends are not thread-safe."""
     with _LOCK:
         return call_moto(context)
 
 
 class Transactions(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]  # LocalStack is in an environment of its own
-    """Transactions with their tokens; all other calls go to moto as they are. Mutable."""
+    """Transactions with their tokens; all other calls go to moto unchanged. Mutable."""
 
     def __init__(self) -> None:
         # (Account, region, token) -> (time, digest of the request, answer), oldest first.
@@ -63,7 +63,7 @@ class Transactions(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]  # 
 
 @aws_provider(api="dynamodb", name="moto")  # type: ignore[untyped-decorator]  # as above
 def dynamodb_moto() -> Any:
-    """How LocalStack finds the provider."""
+    """Entry point by which LocalStack finds the provider."""
     _patch_moto()
     return Service.for_provider(
         Transactions(), dispatch_table_factory=lambda provider: ForwardingFallbackDispatcher(provider, locked_moto)
@@ -80,7 +80,7 @@ _TRANSACT, _DESCRIBE = DynamoDBBackend.transact_write_items, Table.describe
 
 
 def _described(table: Any, base_key: str = "TableDescription") -> Any:
-    """A table with the id that CloudFormation's GlobalTable asks for."""
+    """A table with the id that CloudFormation's GlobalTable requires."""
     description: Any = _DESCRIBE(table, base_key)
     seed = f"{table.table_arn} {table.created_at}"
     description[base_key]["TableId"] = str(uuid.uuid5(uuid.NAMESPACE_URL, seed))
@@ -88,7 +88,7 @@ def _described(table: Any, base_key: str = "TableDescription") -> Any:
 
 
 def _copied(table: Any, memo: dict[int, Any]) -> Any:
-    """A copy of a table, but not the one that moto makes of each table before each transaction."""
+    """A copy of a table, except the copy that moto makes of each table before each transaction."""
     if _Transaction.at_work:
         return table
     clone = Table.__new__(Table)
@@ -98,7 +98,7 @@ def _copied(table: Any, memo: dict[int, Any]) -> Any:
 
 
 def _transacted(backend: Any, items: list[dict[str, Any]]) -> Any:
-    """moto's transaction; if it fails, the items that it touched are as before."""
+    """moto's transaction; if it fails, the touched items are restored."""
     places = filter(None, (_place(backend, next(iter(entry.values()))) for entry in items))
     before = [(where, key, copy.deepcopy(where.get(key))) for where, key in places]
     _Transaction.at_work = True
@@ -125,7 +125,7 @@ def _patch_moto() -> None:
 
 
 def _place(backend: Any, operation: dict[str, Any]) -> tuple[dict[Any, Any], Any] | None:
-    """The dictionary, and the key in it, under which moto keeps the item that an operation names."""
+    """The dictionary and key under which moto stores an operation's item."""
     table = backend.tables.get(operation.get("TableName", "").rsplit("/", 1)[-1])
     named = operation.get("Key") or operation.get("Item") or {}
     if not table or table.hash_key_attr not in named:

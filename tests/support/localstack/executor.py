@@ -1,6 +1,6 @@
-"""LocalStack's functions as processes of this machine, with the project's Python: `LAMBDA_RUNTIME_EXECUTOR=process`.
+"""LocalStack's functions as local processes with the project's Python: `LAMBDA_RUNTIME_EXECUTOR=process`.
 
-It runs inside LocalStack, in the environment of its own. `FUNCTIONS_PYTHON` is the interpreter of the functions.
+It runs inside LocalStack, in LocalStack's own environment. `FUNCTIONS_PYTHON` is the functions' interpreter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GRACE_S = 5
 
 
 class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]  # LocalStack is in an environment of its own
-    """How LocalStack finds the executor."""
+    """Entry point by which LocalStack finds the executor."""
 
     name = "process"
 
@@ -37,9 +37,9 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]  # Loc
 
 
 class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
-    """One execution environment: a process that takes one invocation after the other. Mutable.
+    """One execution environment: a process that handles one invocation at a time. Mutable.
 
-    A timeout kills it, and the next invocation starts it anew.
+    A timeout kills it, and the next invocation restarts it.
     """
 
     def __init__(self, id: str, function_version: Any) -> None:
@@ -71,7 +71,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
         self.executor_endpoint.wait_for_startup()
 
     def _spawn(self, announce: str) -> None:
-        """Start the process. It alone keeps the listening socket, and it ends when LocalStack does."""
+        """Start the process. Only the process keeps the listening socket, and it ends when LocalStack does."""
         python = os.environ.get("FUNCTIONS_PYTHON") or sys.executable
         alive_read, alive_write = os.pipe()
         with socket.create_server((_HOST, 0)) as server, self._log.open("ab") as log:
@@ -89,7 +89,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
         threading.Thread(target=self._watch, args=(self._process, alive_write), daemon=True).start()
 
     def _watch(self, process: subprocess.Popen[bytes], alive: int) -> None:
-        """When the process ends by itself, fail what waits for it."""
+        """When the process ends by itself, fail the invocations that wait for it."""
         status = process.wait()
         os.close(alive)
         if self._stopping:
@@ -162,4 +162,4 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
 
     @classmethod
     def cleanup_version(cls, _function_version: Any) -> None:
-        """Nothing of a version is kept."""
+        """Nothing is stored per version."""

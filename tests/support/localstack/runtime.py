@@ -2,7 +2,7 @@
 
     python runtime.py LISTEN_FD ALIVE_FD ready|again
 
-It speaks the protocol of LocalStack's executor endpoint. It posts `status/ID/ready` (or `error`), gets `/invoke` on
+It implements the protocol of LocalStack's executor endpoint. It posts `status/ID/ready` (or `error`), gets `/invoke` on
 LISTEN_FD, and posts `invocations/ID/logs`, then `response` or `error`. It ends when ALIVE_FD is closed.
 """
 
@@ -33,7 +33,7 @@ _MOST_BYTES = int(ENV.get("LOCALSTACK_MAX_PAYLOAD_SIZE") or 6 * 1024 * 1024 + 10
 
 
 class Context:
-    """What Lambda hands to a handler beside the event."""
+    """Lambda's context object for a handler."""
 
     def __init__(self, request_id: str, arn: str) -> None:
         self.aws_request_id = request_id
@@ -52,7 +52,7 @@ class Context:
 
 
 class Runtime:
-    """One execution environment: a handler, and the invocation that is at work. Mutable."""
+    """One execution environment: a handler, and the invocation in progress. Mutable."""
 
     def __init__(self) -> None:
         self._upstream = urlsplit(ENV["LOCALSTACK_RUNTIME_ENDPOINT"])
@@ -60,7 +60,7 @@ class Runtime:
         self.request_id = ""
 
     def load(self) -> bool:
-        """Import the handler; LocalStack is told if that fails."""
+        """Import the handler; a failure is reported to LocalStack."""
         try:
             module, _, name = ENV["_HANDLER"].rpartition(".")
             self._handler = getattr(importlib.import_module(module.replace("/", ".")), name)
@@ -70,11 +70,11 @@ class Runtime:
         return True
 
     def tell(self, status: str, body: bytes = b"{}") -> None:
-        """Say that the environment is ready, or could not be."""
+        """Report that the environment is ready, or failed."""
         self._post(f"/status/{ENV['LOCALSTACK_RUNTIME_ID']}/{status}", body)
 
     def invoke(self, invocation: dict[str, str]) -> None:
-        """Run the handler once, and post what it logged and what came of it."""
+        """Run the handler once, and post its log and its result."""
         self.request_id = invocation["invoke-id"]
         ENV["_X_AMZN_TRACE_ID"] = invocation.get("trace-id") or ""
         began_at, began_s = os.fstat(1).st_size, time.monotonic()
@@ -132,7 +132,7 @@ def _bounded(body: bytes) -> bytes:
 
 
 class LogFormatter(logging.Formatter):
-    """Lines as Lambda's runtime writes them, as text or as JSON."""
+    """Lines in the form of Lambda's runtime, as text or as JSON."""
 
     converter = time.gmtime  # type: ignore[assignment]  # as the logging cookbook does it
 
@@ -163,7 +163,7 @@ def _served(runtime: Runtime, listen_fd: int) -> http.server.HTTPServer:
             runtime.invoke(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing among the lines of the function."""
+            """Keep the function's log clean."""
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Invocations, bind_and_activate=False)
     server.socket.close()

@@ -3,7 +3,7 @@
     python -m tests.support.localstack.server up PORT      prints its endpoint, or why this machine cannot have it
     python -m tests.support.localstack.server down PORT
 
-Missing is red where `CI` is set (exit 1). Elsewhere it is exit 3, with the reason.
+A missing LocalStack fails where `CI` is set (exit 1). Elsewhere the exit code is 3, with the reason.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Running:
 
 
 def why_not() -> str:
-    """Why this machine cannot have it; empty if it is installed now."""
+    """Reason why this machine cannot have it; empty if it is installed now."""
     return "" if install(LOCALSTACK) else f"this machine has no Python {LOCALSTACK.python}"
 
 
@@ -61,7 +61,7 @@ def start(port: int) -> Running:
     """Start it on 127.0.0.1, and wait until it answers. It must be installed.
 
     Raises:
-        RuntimeError: It ended, or gives no answer.
+        RuntimeError: It exited, or does not answer.
     """
     run = RUNS / str(port)
     (run / "tmp").mkdir(parents=True, exist_ok=True)
@@ -89,13 +89,13 @@ def start(port: int) -> Running:
 
 
 def stop(pid: int) -> None:
-    """End it and its functions. It held everything in memory."""
+    """Stop it and its functions. All its data was in memory."""
     end_tree(pid, grace_s=_GRACE_S)
 
 
 @contextmanager
 def running(port: int) -> Iterator[Running]:
-    """A LocalStack of one test run."""
+    """A LocalStack for one test run."""
     found = start(port)
     try:
         yield found

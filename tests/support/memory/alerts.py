@@ -19,7 +19,7 @@ class SentAlert:
 
 
 class MemoryAlerts:
-    """`Alerts` that keeps each alert, in order of sending."""
+    """`Alerts` that stores each alert, in order of sending."""
 
     def __init__(self) -> None:
         self.sent: list[SentAlert] = []

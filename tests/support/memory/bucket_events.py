@@ -1,4 +1,4 @@
-"""Notification configurations of buckets in memory."""
+"""Notification configurations of in-memory buckets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class MemoryBucketEvents:
-    """What buckets announce of their objects, as `S3BucketEvents` has it.
+    """Event settings of buckets, like `S3BucketEvents`.
 
     Args:
         configurations: Bucket -> its configuration.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ManualClock:
-    """`Clock` that starts at `now_ms` epoch milliseconds. Only `sleep_ms` and `advance_s` move it."""
+    """`Clock` that starts at `now_ms` epoch milliseconds. Only `sleep_ms` and `advance_s` advance it."""
 
     def __init__(self, now_ms: int) -> None:
         self._now_ms = now_ms

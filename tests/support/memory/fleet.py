@@ -1,4 +1,4 @@
-"""A stage of several regions in memory, with the production rollout and removal over it."""
+"""An in-memory stage of several regions, with the production rollout and removal over it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MemoryFleet:
-    """A stage whose account lists some regions with their opt-in status. `said` has what people were told."""
+    """A stage whose account lists some regions with their opt-in status. `said` has the messages to people."""
 
     def __init__(self, listed: Mapping[str, str], *, rules: RolloutRules, no_pager: bool = False) -> None:
         self.account = MemoryAccount(dict(listed))

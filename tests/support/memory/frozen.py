@@ -94,7 +94,7 @@ class PlainTotals:
     """`TotalsReader` of plain rows.
 
     Args:
-        objects: Store of the lake files and of the totals beside them.
+        objects: Store of the lake files and their totals.
         lake: Reads the rows of files whose totals are missing.
     """
 
@@ -126,7 +126,7 @@ def decode_usage(body: bytes, key: str) -> _Rows:
     """Inverse of `encode_usage`; `key` is the object's.
 
     Raises:
-        ObjectDamagedError: The body is something else.
+        ObjectDamagedError: The body has another form.
     """
     try:
         values = cast("list[tuple[UsageKey, Total]]", marshal.loads(body))  # noqa: S302 - what this process wrote itself
@@ -143,7 +143,7 @@ def _file(rows: Iterable[tuple[UsageKey, Total]]) -> UsageFile:
 def _of_accounts(
     rows: Iterable[tuple[UsageKey, Total]], accounts: Collection[str] | None
 ) -> Iterator[tuple[UsageKey, Total]]:
-    """The rows of some accounts; of all, if `accounts` is None."""
+    """The rows of some accounts, or of all if `accounts` is None."""
     return (row for row in rows if accounts is None or row[0].account_id in accounts)
 
 

@@ -1,7 +1,7 @@
 """DynamoDB in memory, with the same conditions, reasons and isolation as far as the protocol depends on them.
 
-A transaction is atomic for writers. A query reads each item at another moment, so it can see half of a transaction, as
-a query of DynamoDB can. Items are replaced, never changed in place, so an item that was read does not change.
+A transaction is atomic for writers. A query reads each item at another time, so it can see half of a transaction, like
+a DynamoDB query. Items are replaced, never changed in place, so an item that was read does not change.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Partition:
             del self.sort_keys[bisect_left(self.sort_keys, sk)]
 
     def next_in(self, low: str, high: str, *, descending: bool, after: str | None) -> str | None:
-        """Next sort key with `low <= sk < high` in the present partition, or None."""
+        """Next sort key with `low <= sk < high` in the current partition, or None."""
         keys = self.sort_keys
         if descending:
             index = bisect_left(keys, high if after is None else after) - 1
@@ -106,16 +106,16 @@ class MemoryItemStore:
 
     Args:
         on_call: Called with the name of each call (`items.transact`) before it is carried out, and with
-            `items.query.next` before each item of a query after the first; `items.get_many` and `items.scan` alike.
-            The caller gets an error that it raises, and the call is not applied.
+            `items.query.next` before each item of a query after the first; `items.get_many` and `items.scan` alike. An
+            error that it raises goes to the caller, and the call is not applied.
         on_reply: Called after a write was applied. An error that it raises is a lost reply.
         empty_pages: Number of empty pages before the next item of a query or a scan, or before its end. Each is a call:
             `items.query.page`, `items.scan.page`.
-        throttled: Gives the code with which an action of a transaction is refused now, such as `ThrottlingError`;
-            empty if it is not.
+        throttled: Returns the code with which an action of a transaction is refused now, such as `ThrottlingError`;
+            empty for none.
 
     Attributes:
-        transaction_bytes: Most bytes that the items of a transaction may have together.
+        transaction_bytes: Maximum total bytes of a transaction's items.
     """
 
     def __init__(
@@ -213,11 +213,11 @@ class MemoryItemStore:
         self.on_reply("items.transact")
 
     def refusal(self, actions: Sequence[Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
-        """Refusal of a transaction as the items are now, or None; not counted as a call.
+        """Refusal of a transaction in the current state, or None; not counted as a call.
 
         Args:
             actions: Actions of the transaction.
-            codes: Reason (`ThrottlingError`) to refuse an action before its condition is checked, by its place.
+            codes: Reason (`ThrottlingError`) to refuse an action before its condition is checked, by its position.
         """
         reasons: list[tuple[str, Item | None] | None] = []
         for place, action in enumerate(actions):
@@ -231,7 +231,7 @@ class MemoryItemStore:
         return TransactionCanceledError(reasons) if any(reasons) else None
 
     def peek(self, table: Table, key: Key) -> Item | None:
-        """Return an item, without a call: for checkers."""
+        """Return an item without counting a call: for checkers."""
         partition = self._tables[table].get(key.pk)
         return None if partition is None else partition.items.get(key.sk)
 
@@ -245,7 +245,7 @@ class MemoryItemStore:
             del self._tables[table][key.pk]
 
     def everything(self, table: Table) -> Iterator[Item]:
-        """Yield every item, without a call: for checkers."""
+        """Yield every item without counting a call: for checkers."""
         for partition in self._tables[table].values():
             yield from partition.items.values()
 
@@ -287,7 +287,7 @@ def _after(action: Action, found: Item | None) -> Item | None:
 
 
 def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | None]) -> int:
-    """Size of all items together, after a check that each is small enough."""
+    """Total size of the items, after a check that each is small enough."""
     sizes = [0 if item is None else item_bytes(item) for item in after]
     for (_, key), size in zip(targets, sizes, strict=True):
         if size > MAX_ITEM_BYTES:
@@ -296,7 +296,7 @@ def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | 
 
 
 def _own_attributes(attributes: Item) -> dict[str, Value]:
-    """Copy that later changes by the writer do not reach."""
+    """Copy that later changes by the writer do not affect."""
     own = dict(attributes)
     for name, value in own.items():
         if isinstance(value, _CONTAINERS):
@@ -311,7 +311,7 @@ def _own(value: Value) -> Value:
 
 
 def _check_values(action: Action) -> None:
-    """Refuse values that DynamoDB refuses before it looks at the item."""
+    """Refuse values that DynamoDB refuses before it reads the item."""
     if isinstance(action, Put):
         _check_all(action.item.values())
     elif isinstance(action, Update):

@@ -1,4 +1,4 @@
-"""Lake files of plain rows, for simulations and fast tests. A lake file looks like a staging object of one hour."""
+"""Lake files of plain rows, for simulations and fast tests. A lake file is like a staging object of one hour."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class MemoryMetrics:
-    """`Metrics` that keeps its counters: `counts` by name, `by_dimensions` by name and sorted dimensions."""
+    """`Metrics` that stores its counters: `counts` by name, `by_dimensions` by name and sorted dimensions."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

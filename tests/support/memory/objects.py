@@ -1,4 +1,4 @@
-"""Bucket of a region in memory."""
+"""In-memory bucket of a region."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class MemoryObjectStore:
     """`ObjectStore` of one dictionary.
 
     Args:
-        clock: Gives the time at which an object is written.
+        clock: Returns the time at which an object is written.
         on_call: Called with the name of each call (`objects.put`) before it is carried out, and with
-            `objects.list.next` before each object of a listing after the first, `objects.open.next` before each
-            range that a stream reads. The caller gets an error that it raises.
+            `objects.list.next` before each object of a listing after the first, `objects.open.next` before each range
+            that a stream reads. An error that it raises goes to the caller.
         on_reply: Called after a write was applied. An error that it raises is a lost reply.
-        read_ahead_bytes: Least number of bytes that a stream reads at once.
-        empty_pages: Number of empty pages before the next object of a listing, or before its end. Each is a call,
+        read_ahead_bytes: Minimum number of bytes that a stream reads at once.
+        empty_pages: Number of empty pages before the next object of a listing, or before its end. Each page is a call,
             `objects.list.page`.
         versioned: Keep a replaced or deleted object as a version.
         hides_missing: Answer 403 for a missing key, as S3 does to a role that may not list.
@@ -144,16 +144,16 @@ class MemoryObjectStore:
         self.on_reply("objects.delete")
 
     def versions(self, key: str) -> tuple[str, ...]:
-        """Ids of the versions of an object, oldest first, without a call; empty if the store keeps no versions."""
+        """Version ids of an object, oldest first, without a call; empty if the store is unversioned."""
         return tuple(version_id for name, version_id in self._versions or {} if name == key)
 
     def peek(self, key: str) -> bytes | None:
-        """Content of an object, without a call: for checkers."""
+        """Content of an object without counting a call: for checkers."""
         stored = self._objects.get(key)
         return None if stored is None else stored.body
 
     def keys(self, prefix: str = "") -> tuple[str, ...]:
-        """Keys below `prefix`, in order, without a call: for checkers."""
+        """Keys below `prefix` in order, without counting a call: for checkers."""
         return tuple(key for key in self._keys if key.startswith(prefix))
 
     def remove(self, key: str) -> None:

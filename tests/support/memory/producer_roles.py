@@ -6,10 +6,10 @@ from metering.operations.access import ProducerRole
 
 
 class MemoryProducerRoles:
-    """Roles of one region, by the name of their producer. Each role that is made gets a unique id of its own.
+    """Roles of one region, by the name of their producer. Each created role gets a unique id of its own.
 
     Attributes:
-        roles: The roles that there are; a test may change them.
+        roles: The existing roles; a test may change them.
     """
 
     def __init__(self) -> None:

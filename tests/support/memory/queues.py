@@ -35,10 +35,10 @@ class MemoryQueue:
     """`Queue` that delivers messages in the order of sending.
 
     Args:
-        dead: Dead-letter queue that takes a message after `max_receives`; without one, the message stays for ever.
+        dead: Dead-letter queue that takes a message after `max_receives`; without one, the message stays forever.
         moves_by_itself: Whether the queue has `start_redrive`, which moves all messages to `source` at once.
-        source: Queue that `start_redrive` moves messages to.
-        on_call: Called with the name of each call before it is carried out. The caller gets an error that it raises.
+        source: Queue to which `start_redrive` moves messages.
+        on_call: Called with the name of each call before it is carried out. An error that it raises goes to the caller.
     """
 
     def __init__(
@@ -121,13 +121,13 @@ class MemoryQueue:
         return "task-1"
 
     def bodies(self) -> list[str]:
-        """Bodies of all messages, hidden ones included, without a call: for checkers."""
+        """Bodies of all messages, including hidden ones, without counting a call: for checkers."""
         return [message.body for message in self._messages.values()]
 
     def put_dead(
         self, message_id: str, body: str, sent_at_ms: int, receives: int, sender_id: str, stated_sender: str = ""
     ) -> None:
-        """Take a message that another queue gave up. It keeps its id, its age and its attribute."""
+        """Take a dead letter from another queue. It keeps its id, its age and its attribute."""
         self._messages[message_id] = _Message(
             message_id=message_id,
             body=body,

@@ -1,4 +1,4 @@
-"""Seekable stream over an object in memory. Each read is a separate call, as a ranged GET is."""
+"""Seekable stream over an in-memory object. Each read is a separate call, like a ranged GET."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MemoryRanges(Ranges):
-    """Stream over an object in memory.
+    """Stream over an in-memory object.
 
     Args:
         size_bytes: Size of the opened version.

@@ -1,4 +1,4 @@
-"""Account with regions in memory: one class for the account API, CloudFormation, CDK, probe and deployed regions."""
+"""Account with in-memory regions: one class for the account API, CloudFormation, CDK, probe and deployed regions."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class MemoryAccount:
 
     Attributes:
         listed: Opt-in status of each region that the account API lists.
-        lacking: Names of the resource types that a region does not have.
+        lacking: Names of the resource types that a region lacks.
         failures: Reasons for the failures of the next deployments into a region, in order.
         found: Stacks by region and name.
         deployed: Deployments that succeeded, in order.
         canaries: Number of good results that a region has after a canary run.
         canary_runs: Number of canary runs by region.
-        waiting: Batches without a verdict by region, as `in_flight` gives them.
-        retained: Resources that a stack's deletion keeps, by the stack's name.
+        waiting: Batches without a verdict by region, as returned by `in_flight`.
+        retained: Resources that a stack's deletion retains, by the stack's name.
         objects: Number of objects in the data bucket by region.
-        formats: Format of the data by region; that of this version if it is not said.
+        formats: Data format by region; this version's by default.
         outputs: Outputs of the stacks of the next deployments.
         kept: States in the ledger of a region.
     """
@@ -188,8 +188,8 @@ class MemoryDeployedSettings:
     """`DeployedSettings` in a dictionary.
 
     Attributes:
-        documents: What each region published; a text stands for settings that cannot be read, and says why.
-        readable: What can be read of such settings: what the region was given.
+        documents: Published settings of each region; a string stands for unreadable settings, and gives the reason.
+        readable: The readable part of such settings: the region's given settings.
         subscribers: Subscribers of each region's topics.
     """
 

@@ -1,9 +1,9 @@
 """Rows, codec and reader without Parquet and without JSON records: for simulations and fast tests.
 
-A delivery's body is JSON: `{"batches": [<batch>, …]}`, made by `plain_body`. A batch is
-`{"batch_id", "source_id", "sequence", "rows": [[account_id, usage_type, from, to, bytes, start_s], …]}`. A row with
-negative bytes is refused, as is one outside the admission window. `{"refuse": <reason>}` in place of rows refuses the
-batch whole, `{"object": <key>}` reads the rows from the object `key`, and `retry_of` is as in a real message.
+A delivery's body is JSON: `{"batches": [<batch>, …]}`, made by `plain_body`. A batch is `{"batch_id", "source_id",
+"sequence", "rows": [[account_id, usage_type, from, to, bytes, start_s], …]}`. A row with negative bytes is refused, as
+is one outside the admission window. `{"refuse": <reason>}` in place of rows refuses the whole batch, `{"object":
+<key>}` reads the rows from the object `key`, and `retry_of` is as in a real message.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PlainRow(NamedTuple):
 
     @property
     def usage_key(self) -> UsageKey:
-        """Usage key that its bytes count for, in the hour that it is booked in."""
+        """Usage key for which its bytes count, in its booked hour."""
         own_s = hour_of(self.start_s)
         return UsageKey(
             self.booked_s,
@@ -59,7 +59,7 @@ class PlainRow(NamedTuple):
 
 
 class PlainRecord(NamedTuple):
-    """Record as a message has it."""
+    """Record in the form of a message."""
 
     account_id: str
     usage_type: str
@@ -69,7 +69,7 @@ class PlainRecord(NamedTuple):
     start_s: int
 
     def row(self, batch_id: str, position: int) -> PlainRow:
-        """Make a row of a batch of it, booked in its own hour; no two rows of a region are equal."""
+        """Make a batch's row of it, booked in its own hour; no two rows of a region are equal."""
         return PlainRow(
             booked_s=hour_of(self.start_s),
             batch_id=batch_id,
@@ -121,7 +121,7 @@ class PlainRowCodec:
 
 
 def encode_rows(rows: Iterable[tuple[object, ...]]) -> bytes:
-    """Encode the rows of an object, sorted by their booked hours first."""
+    """Encode the rows of an object, sorting them by their booked hours."""
     return marshal.dumps(sorted(map(tuple, rows)))
 
 
@@ -142,7 +142,7 @@ def plain_usage(rows: Iterable[PlainRow]) -> dict[UsageKey, Total]:
 
 
 class PlainBatchReader:
-    """Reads deliveries whose bodies `plain_body` made.
+    """Reads deliveries whose bodies come from `plain_body`.
 
     Args:
         objects: Store of the objects that batches point to.

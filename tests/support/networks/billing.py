@@ -1,7 +1,7 @@
-"""The truth of one side of a hop: who is charged for it, and as what. A table of its own, after AWS's price pages.
+"""The truth of one side of a hop: who is charged for it, and as what. An independent table, based on AWS's price pages.
 
 It shares nothing with the rules of the service (`metering/onramps/rules`, `metering/usage/usage_types.py`), so their
-agreement is evidence. To change it, read the price pages and the contract, and not those modules.
+agreement is evidence. Change it from the price pages and the contract, and not from those modules.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Movement(NamedTuple):
 
     Attributes:
         far: The other side as precisely as AWS knows it: `region/zone`, `region`, `internet`, `cloudfront`, `unknown`.
-        usage_type: AWS's usage type; empty if no log can say it.
-        hidden: Field sets in which nobody can tell, even with the whole inventory: names of versions, or `*` for all.
-        holder_id: Account that unclassified bytes stand with if nobody can say who pays; else empty.
+        usage_type: AWS's usage type; empty if no log can tell it.
+        hidden: Field sets that are insufficient even with the whole inventory: names of versions, or `*` for all.
+        holder_id: Account that unclassified bytes are listed under if the payer is unknowable; else empty.
     """
 
     account_id: str
@@ -51,7 +51,7 @@ class Movement(NamedTuple):
 
     @property
     def charged(self) -> bool:
-        """Whether it stands on a bill, or would if a log could say it."""
+        """Whether it is on a bill, or would be if a log could tell it."""
         return self.usage_type != NOTHING
 
     @property
@@ -67,7 +67,7 @@ class Movement(NamedTuple):
 
 
 def within_vpc(own: Interface, other: Interface, direction: str) -> str:
-    """Usage type of a hop between interfaces of one VPC; empty where no rule of AWS was measured (Local Zones)."""
+    """Usage type of a hop between interfaces of one VPC; empty where no AWS rule was measured (Local Zones)."""
     if own.local or other.local:
         return ""
     if own.zone_id == other.zone_id or {own.kind, other.kind} & _FREE:
@@ -76,9 +76,9 @@ def within_vpc(own: Interface, other: Interface, direction: str) -> str:
 
 
 def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool) -> str:
-    """Usage type of a hop over a peering connection; empty for IPv6 in one zone, of which AWS's own pages disagree.
+    """Usage type of a hop over a peering connection; empty for IPv6 in one zone, on which AWS's own pages disagree.
 
-    Between zones it is that of April 2025 and later; `at` gives what it was before.
+    Between zones it is the type since April 2025; `at` gives the earlier one.
     """
     if own.vpc.region != other.vpc.region:
         return other_region(own.vpc.region, other.vpc.region, direction)
@@ -88,7 +88,7 @@ def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool
 
 
 def at(movement: Movement, hour_s: int) -> Movement:
-    """What a movement was billed as in an hour, in epoch seconds."""
+    """Billed form of a movement in an hour, in epoch seconds."""
     head, peering, _ = movement.usage_type.partition(_PEERING)
     if not peering or hour_s >= PEERING_APART_FROM_S:
         return movement
@@ -96,7 +96,7 @@ def at(movement: Movement, hour_s: int) -> Movement:
 
 
 def with_outside(own: Interface, family: Family, direction: str) -> str:
-    """Usage type of a hop to or from a peer outside of all VPCs; empty where no log can say it."""
+    """Usage type of a hop to or from a peer outside of all VPCs; empty where no log can tell it."""
     region, way = own.vpc.region, _WAYS[direction]
     if family.location == "unknown":
         return ""
@@ -115,7 +115,7 @@ def regional(region: str) -> str:
 
 
 def free(region: str, direction: str) -> str:
-    """Inside a zone, or of a kind that AWS does not charge for."""
+    """Inside a zone, or of a kind that AWS does not charge."""
     return f"{_BEFORE[region]}C3DataTransfer-{_WAYS[direction]}-Bytes"
 
 
@@ -124,7 +124,7 @@ def other_region(region: str, other: str, direction: str) -> str:
 
 
 def processed(region: str) -> str:
-    """What a transit gateway processed: a second count of bytes that moved as well."""
+    """Processing by a transit gateway: a second count of bytes that were also transferred."""
     return f"{_BEFORE[region]}TransitGateway-Bytes"
 
 

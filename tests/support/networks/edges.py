@@ -1,7 +1,7 @@
-"""CloudFront in front of a network: standard logs of two distributions, and what AWS bills of each request.
+"""CloudFront in front of a network: standard logs of two distributions, and AWS's charges for each request.
 
-One log has all fields that tell where an upload went. The other one leaves the method out, as a log of version 2 may:
-there nobody can say what of it went on to the origin.
+One log has all fields that tell the destination of an upload. The other omits the method, as a log of version 2 may, so
+nobody can tell which uploads went on to the origin.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _distribution(seed: int, fields: tuple[str, ...]) -> str:
 
 
 def requests(log: FlowLog, seed: int, number: int, first_s: int, last_s: int) -> Iterator[Request]:
-    """So many requests between two times, in epoch seconds; the same ones every time."""
+    """This many requests between two times, in epoch seconds; the same ones every time."""
     rng = random.Random(f"{seed}/{log.id}")
     for _ in range(number):
         edge = rng.choice(tuple(_EDGES))
@@ -89,7 +89,7 @@ def requests(log: FlowLog, seed: int, number: int, first_s: int, last_s: int) ->
 
 
 def alone(request: Request, move: Move) -> Request:
-    """The same request, if it had moved bytes this way only."""
+    """The same request, as if it had moved bytes only this way."""
     values = request.text.split("\t")
     values[4 if move is request.moves[0] else 3] = "-"
     return Request(request.time_s, "\t".join(values), (move,))

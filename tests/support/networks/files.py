@@ -1,4 +1,4 @@
-"""Log files as AWS names, lays out and writes them, and copies of them."""
+"""Log files with AWS's names, layout and content, and copies of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NUMBERS = {
 
 @dataclass(slots=True)
 class Tally:
-    """Expected outcomes of the lines of a file, with the bytes that they state."""
+    """Expected outcomes of a file's lines, with their stated bytes."""
 
     lines: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Tally:
 
 
 class Line(NamedTuple):
-    """A line of a log, with its expected outcome and the bytes that it states."""
+    """A line of a log, with its expected outcome and its stated bytes."""
 
     outcome: str
     bytes: int
@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """One object of a log bucket; `movement` is that of all its metered lines, if they have one kind only."""
+    """One object of a log bucket; `movement` is that of all its metered lines, if they have only one kind."""
 
     log: FlowLog
     bucket: str
@@ -73,7 +73,7 @@ class LogFile:
 def log_file(
     log: FlowLog, slot_s: int, number: int, lines: Sequence[Line], movement: Movement | None = None
 ) -> LogFile:
-    """The file of a slot. `number` tells the files of one slot apart."""
+    """The file of a slot. `number` distinguishes the files of one slot."""
     tally = Tally()
     for outcome, size_bytes, _ in lines:
         tally.add(outcome, size_bytes)
@@ -88,7 +88,7 @@ def log_file(
 
 
 def replica(file: LogFile) -> LogFile:
-    """A copy of a file below another prefix of another bucket; text is compressed anew, in two members."""
+    """A copy of a file below another prefix of another bucket; text is recompressed, in two members."""
     # The owner of a CloudFront file is in its key; the owner of a flow log file is in its name.
     name = file.key if "/CloudFront/" in file.key else file.key.rpartition("/")[2]
     body = file.body if file.log.parquet else in_two_members(gzip.decompress(file.body))

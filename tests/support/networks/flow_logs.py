@@ -29,7 +29,7 @@ class FlowLog:
     Attributes:
         resource_id: A VPC, a subnet, or a regional NAT gateway.
         knows: The version whose fields it has: `v2` to `v11`.
-        prefix: Prefix of its keys, empty or with a slash at its end.
+        prefix: Prefix of its keys, empty or ending with a slash.
     """
 
     id: str
@@ -54,7 +54,7 @@ class FlowLogs:
     changed_s: int
 
     def of(self, interface: Interface) -> tuple[FlowLog, ...]:
-        """The logs that see an interface, that of the widest resource first, then the oldest."""
+        """The logs that see an interface, widest resource first, then the oldest."""
         if interface.resource_id:
             return tuple(log for log in self.logs if log.resource_id == interface.resource_id)
         resources = (interface.vpc.id, interface.subnet.id)
@@ -65,7 +65,7 @@ class FlowLogs:
 
     @staticmethod
     def authority(seen_by: tuple[FlowLog, ...], hour_s: int) -> FlowLog:
-        """The log that counts in an hour: the widest; of these the richest that was there when the hour began."""
+        """The log with authority in an hour: the widest; of these the richest at the start of the hour."""
         widest = [log for log in seen_by if log.resource_id == seen_by[0].resource_id]
         there = [log for log in widest if log.created_s <= hour_s]
         return max(there, key=lambda log: int(log.knows[1:]))
@@ -103,7 +103,7 @@ def build_flow_logs(
 
 
 def _gateway_logs(inventory: Inventory, created_s: int, *, overlaps: bool) -> list[FlowLog]:
-    """A log of each gateway, and one of an attachment, which sees what the gateway's sees."""
+    """A log of each gateway, and one of an attachment, whose traffic the gateway's log also has."""
     seen = {gateway_id(inventory.seed, region): region for region in (WEST, EAST)}
     if overlaps:
         seen[next(each.id for each in attachments(inventory) if each.name == "spoke")] = WEST

@@ -1,9 +1,9 @@
-"""Transit gateways of a network: what is attached, what they log, and who is charged for what.
+"""Transit gateways of a network: their attachments, their logs, and their charges by account.
 
 A gateway in each region, peered, and both of one owner. That of the west has a metering policy with the traps of real
 ones: rules in order, by attachment, type, addresses and ports; one that begins and one that ends at a full hour while
-traffic flows; and a middlebox. Who pays is decided here by a table of its own, after the pages of AWS, and shares
-nothing with the rules of the service.
+traffic flows; and a middlebox. An independent table, based on AWS's pages, decides the payer here, and shares nothing
+with the rules of the service.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PART, _PORT = "10.2.16.0/20", "443"
 
 
 class Attachment(NamedTuple):
-    """An attachment of a gateway. Journeys call it by its VPC, or by its kind."""
+    """An attachment of a gateway. Journeys refer to it by its VPC, or by its kind."""
 
     name: str
     id: str
@@ -55,8 +55,8 @@ class Pass(NamedTuple):
     """A flow's record at one attachment of a gateway.
 
     Attributes:
-        outward: Whether the record is of the attachment at which it leaves.
-        answer: Whether the bytes of the answer pass here.
+        outward: Whether the record is of the attachment at which the flow leaves.
+        answer: Whether the response's bytes pass here.
     """
 
     source: Attachment
@@ -72,7 +72,7 @@ class Pass(NamedTuple):
 
     @property
     def resources(self) -> tuple[str, str]:
-        """Ids of the resources whose logs have this record, the widest first."""
+        """Ids of the resources whose logs have this record, widest first."""
         return self.at.gateway_id, self.at.id
 
 
@@ -81,7 +81,7 @@ def gateway_id(seed: int, region: str) -> str:
 
 
 def attachments(inventory: Inventory) -> tuple[Attachment, ...]:
-    """All attachments. A peering has one id on both of its sides."""
+    """All attachments. A peering has the same id on both sides."""
     seed, found = inventory.seed, []
     for name in ("main", "spoke", "far"):
         vpc = inventory.vpcs[name]
@@ -140,7 +140,7 @@ def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
 
 
 def _payer(record: Pass, *, changed: bool) -> str:
-    """The payer by the policy of the west, before and after it changed."""
+    """The payer by the western policy, before and after its change."""
     source, destination = record.source, record.destination
     if source.region != WEST:
         return source.owner_id
@@ -196,7 +196,7 @@ def _entry(number: int, payer: str, effective: str, state: str = "available", **
 
 
 def described(inventory: Inventory, account_id: str, region: str, changed_s: int) -> dict[str, object]:
-    """EC2's description for an account: the owner of a gateway sees all of it, others their own."""
+    """EC2's description for an account: the owner of a gateway sees all of it, others only their own part."""
     seen = [
         each
         for each in attachments(inventory)
@@ -239,7 +239,7 @@ def _peering(seed: int) -> dict[str, object]:
 
 
 def values_of(record: Pass) -> dict[str, str]:
-    """The values of each line of a record, without those that change from line to line."""
+    """The values of each line of a record, except those that vary between lines."""
     source, destination = record.source, record.destination
     told = {
         "version": "6",

@@ -1,4 +1,4 @@
-"""Hops: each has two sides, and each side is a line of a flow log and a movement of the truth.
+"""Hops: each has two sides, and each side is a flow log line and a movement of the truth.
 
 A line names its own side by the interface's primary private address, and the other side by the packet's address
 (Logging IP traffic using VPC Flow Logs, examples of NAT gateways and transit gateways).
@@ -44,10 +44,10 @@ class Side(NamedTuple):
     """One interface's side of one hop.
 
     Attributes:
-        answer: Whether the bytes of the answer pass here.
-        source: `srcaddr` of the line; so for `destination`.
+        answer: Whether the response's bytes pass here.
+        source: `srcaddr` of the line; `destination` likewise.
         path: `traffic-path`; empty on ingress.
-        next_hop: The next hop in the log; None if it names none.
+        next_hop: The next hop in the log; None if the log names none.
     """
 
     own: Interface
@@ -62,7 +62,7 @@ class Side(NamedTuple):
 
 @dataclass(slots=True)
 class Trip:
-    """The sides of a journey, added hop by hop; those of the answer once `answer` is set."""
+    """The sides of a journey, added hop by hop; those of the response once `answer` is set."""
 
     name: str
     sides: list[Side | Pass] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Trip:
             self._add(own, packet, IN_VPC, other if told else None, moved)
 
     def through(self, inventory: Inventory, packet: Packet, *names: str) -> None:
-        """From one attachment of a transit gateway to another, and so on over gateways that are peered."""
+        """From one attachment of a transit gateway to another, and further over peered gateways."""
         self.sides += passes(inventory, names, packet, self.name, answer=self.answer)
 
     def peered(self, sender: Interface, receiver: Interface, packet: Packet) -> None:

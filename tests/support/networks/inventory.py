@@ -1,4 +1,4 @@
-"""The network that all tests and demonstrations run on: two accounts, two regions, nine VPCs."""
+"""The network for all tests and demonstrations: two accounts, two regions, nine VPCs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Inventory:
     def some(
         self, rng: random.Random, vpc: str, kind: Kind = Kind.INSTANCE, *, public: bool = False, zone: str = ""
     ) -> Interface:
-        """An interface of a kind in a VPC; `public` asks for a public address, `zone` for a zone id."""
+        """An interface of a kind in a VPC; `public` requires a public address, `zone` a zone id."""
         chosen = [each for each in self._by_role[vpc, kind, public] if not zone or each.zone_id == zone]
         return rng.choice(chosen)
 
@@ -105,14 +105,14 @@ class Inventory:
                 return one, other
 
     def gateway(self, near: Interface, kind: Kind) -> Interface:
-        """The interface of a kind that an instance's packets go to: that of its zone, else the first one."""
+        """The interface of a kind to which an instance's packets go: in its zone if there is one, else the first."""
         gateways = self._by_role[near.vpc.name, kind, kind in _PUBLIC_KINDS]
         return next((each for each in gateways if each.zone_id == near.zone_id), gateways[0])
 
     def add(
         self, vpc: str, kind: Kind, subnet: Subnet, *, public: bool = False, account_id: str = "", role: str = ""
     ) -> Interface:
-        """Make an interface. `role` keeps it from all journeys but those that ask for that name."""
+        """Make an interface. `role` excludes it from all journeys except those that request that name."""
         owner, number = self.vpcs[vpc], len(self.interfaces)
         regional = kind is Kind.REGIONAL_NAT
         made = Interface(
@@ -139,7 +139,7 @@ class Inventory:
 
 
 def build_inventory(seed: int, instances: int) -> Inventory:
-    """The network with so many private instances in each subnet; for each three of them there is a public one."""
+    """The network with this many private instances in each subnet, and one public instance per three of them."""
     inventory = Inventory(seed=seed)
     for name, outline in _OUTLINES.items():
         inventory.vpcs[name] = _vpc(seed, name, outline)

@@ -23,7 +23,7 @@ _PEERS = 900
 
 
 class Journey(NamedTuple):
-    """A kind of journey: `make` adds its sides to a trip, and the answer has so many percent of its bytes."""
+    """A kind of journey: `make` adds its sides to a trip, and the response has this percentage of its bytes."""
 
     make: Callable[[Trip, Inventory, random.Random], None]
     answer: int
@@ -39,7 +39,7 @@ def _there_and_back(
     net: Inventory | None = None,
     gateways: tuple[str, ...] = (),
 ) -> None:
-    """Hops along a chain of interfaces of VPCs, of packets between two addresses, and the answer back.
+    """Hops along a chain of VPC interfaces, of packets between two addresses, and the response back.
 
     Between two VPCs they pass transit gateways, by the attachments of `gateways`.
     """
@@ -66,7 +66,7 @@ def _inside(vpc: str, *, same_zone: bool) -> Callable[[Trip, Inventory, random.R
 
 
 def _to(vpc: str, kind: Kind) -> Callable[[Trip, Inventory, random.Random], None]:
-    """An instance and a database, an endpoint or a load balancer inside."""
+    """An instance and an internal database, endpoint or load balancer."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, other = net.some(rng, vpc), net.some(rng, vpc, kind)
@@ -89,7 +89,7 @@ def _nat(vpc: str, family: str, kind: Kind = Kind.NAT) -> Callable[[Trip, Invent
 
 
 def _balanced(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """A client outside, an application load balancer, and a target in any zone."""
+    """An external client, an application load balancer, and a target in any zone."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         client, node = peer(rng, family, _PEERS), net.some(rng, "main", Kind.ALB, public=True)
@@ -104,7 +104,7 @@ def _balanced(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
 
 
 def _network_balanced(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """A client inside, a network load balancer in its zone, and a target in any zone."""
+    """An internal client, a network load balancer in its zone, and a target in any zone."""
     client, target = net.some(rng, "main"), net.some(rng, "main")
     node = net.some(rng, "main", Kind.NLB, zone=client.zone_id)
     _there_and_back(trip, (client, node), client.address, node.address)
@@ -113,14 +113,14 @@ def _network_balanced(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _client_kept(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """A network load balancer that keeps the client's address: the target sees a public peer inside."""
+    """A network load balancer that preserves the client's address: the target sees an internal public peer."""
     node, target = net.some(rng, "main", Kind.NLB), net.some(rng, "main")
     client = peer(rng, "internet", _PEERS)
     _there_and_back(trip, (target, node), target.address, client.address)
 
 
 def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """The same with a load balancer that the internet reaches."""
+    """The same with an internet-facing load balancer."""
     node, target = net.some(rng, "edge", Kind.NLB, public=True), net.some(rng, "edge")
     client = peer(rng, "internet", _PEERS)
     trip.enters(node, client)
@@ -149,7 +149,7 @@ def _transit(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """From a VPC over two gateways to one of another region."""
+    """From a VPC over two gateways to a VPC of another region."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, other = net.some(rng, vpc), net.some(rng, "far")
@@ -161,7 +161,7 @@ def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], Non
 
 
 def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """Between two VPCs by way of a firewall that is attached to the gateway itself: no VPC sees it."""
+    """Between two VPCs through a firewall attached to the gateway itself: no VPC sees it."""
     one, other = net.some(rng, "main"), net.some(rng, "spoke")
     chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
     trip.answer = False
@@ -171,7 +171,7 @@ def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """A network on premises, by a VPN that is attached to the gateway."""
+    """An on-premises network, through a VPN attached to the gateway."""
     one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
     _there_and_back(
         trip, (one, net.gateway(one, Kind.TGW)), one.address, there.address, net=net, gateways=("main", VPN)
@@ -179,7 +179,7 @@ def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _central_egress(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """From a VPC through a transit gateway to the NAT gateway of another."""
+    """From a VPC through a transit gateway to another VPC's NAT gateway."""
     one, there = net.some(rng, "spoke"), peer(rng, "internet", _PEERS)
     near = net.gateway(one, Kind.TGW)
     far = net.some(rng, "main", Kind.TGW)
@@ -204,7 +204,7 @@ def _peered(vpc: str, *, ipv6: bool = False) -> Callable[[Trip, Inventory, rando
 
 
 def _direct(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """An instance with a public address, and a peer outside."""
+    """An instance with a public address, and an external peer."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, there = net.some(rng, vpc, public=True), peer(rng, family, _PEERS)
@@ -216,7 +216,7 @@ def _direct(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random],
 
 
 def _gateway_endpoint(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """S3 or DynamoDB by a gateway endpoint. The answer could have come by a NAT gateway as well: no line says."""
+    """S3 or DynamoDB through a gateway endpoint. A NAT gateway could also have sent the response."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, there = net.some(rng, "main"), peer(rng, family, _PEERS)

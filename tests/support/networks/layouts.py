@@ -1,4 +1,4 @@
-"""Layouts of flow logs: fields by version, and what a line says for each field."""
+"""Layouts of flow logs: fields by version, and a line's value for each field."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def fields_of(version: int) -> tuple[str, ...]:
 
 
 def version_of(fields: tuple[str, ...]) -> int:
-    """The version in lines with these fields: the highest of a field."""
+    """The version of lines with these fields: the highest version of a field."""
     return max(_VERSION_OF[name] for name in fields)
 
 
 def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
-    """The values of each line of one side of a hop, without those that change from line to line."""
+    """The values of each line of one side of a hop, except those that vary between lines."""
     own, packet = side.own, side.packet
     values = {
         **_of_interface(own, fields),
@@ -76,7 +76,7 @@ def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def quiet_values_of(own: Interface, fields: tuple[str, ...]) -> dict[str, str]:
-    """The values of a line without traffic (NODATA, SKIPDATA): only whose it is."""
+    """The values of a line without traffic (NODATA, SKIPDATA): only its owner."""
     known = _of_interface(own, fields)
     return {name: known.get(name, "-") for name in fields if name not in CHANGING}
 

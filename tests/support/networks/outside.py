@@ -1,7 +1,7 @@
-"""What lies outside of all VPCs: address ranges as AWS publishes them (invented), and peers in them.
+"""The outside of all VPCs: (invented) address ranges in AWS's published form, and peers in them.
 
-The ranges have the traps of the real file: prefixes that belong to S3 and EC2, a prefix of one region inside a prefix
-of another, services that are not in AMAZON, prefixes of no region.
+The ranges have the traps of the real file: prefixes of both S3 and EC2, a prefix of one region inside a prefix of
+another, services that are not in AMAZON, prefixes without a region.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """A kind of peer outside, drawn from blocks. `service` is that of a log of version 5, or `-`."""
+    """A kind of external peer, drawn from blocks. `service` is that of a version 5 log, or `-`."""
 
     name: str
     location: str

@@ -1,4 +1,4 @@
-"""What a network consists of: VPCs, subnets and network interfaces, with the ids that AWS gives."""
+"""Elements of a network: VPCs, subnets and network interfaces, with AWS-like ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """What a network interface belongs to."""
+    """Owner kind of a network interface."""
 
     INSTANCE = "instance"
     DATABASE = "database"
@@ -26,7 +26,7 @@ class Subnet:
 
     Attributes:
         zone_name: Name of its zone, which differs by account.
-        ipv6: First address of its IPv6 block; empty if it has none.
+        ipv6: First address of its IPv6 block; empty without one.
     """
 
     id: str
@@ -48,13 +48,13 @@ class Vpc:
 
 
 class Interface(NamedTuple):
-    """A network interface, or a zone's part of a regional NAT gateway, which has none.
+    """A network interface, or a zone's part of a regional NAT gateway, which has no interface.
 
     Attributes:
-        account_id: Its owner, not always that of the VPC.
-        resource_id: Gateway that has no interface; empty for all others.
-        pods: Block of the addresses of its pods; empty if it has none (prefix delegation).
-        told_account_id: The account in logs: AWS says `unknown` for some interfaces that it made itself.
+        account_id: Its owner, not always the owner of the VPC.
+        resource_id: Gateway without an interface; empty for all others.
+        pods: Block of its pods' addresses; empty without one (prefix delegation).
+        told_account_id: The account in logs: AWS reports `unknown` for some interfaces that it created itself.
     """
 
     id: str
@@ -90,7 +90,7 @@ class Interface(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """Addresses of a packet, and the services that a log of version 5 names for them."""
+    """Addresses of a packet, and their services in a version 5 log."""
 
     source: str
     destination: str

@@ -1,4 +1,4 @@
-"""Traffic of a network as a stream of log files. The truth grows while files are made."""
+"""A network's traffic as a stream of log files. The truth grows while files are made."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class NetworkPlan:
     """What traffic to make. The same plan makes the same files on every machine.
 
     Attributes:
-        mix: Weight of each journey, by bytes. Other journeys do not happen.
-        lines: Lines of traffic to make, about.
+        mix: Weight of each journey, by bytes. Other journeys do not occur.
+        lines: Approximate number of traffic lines to make.
         first_s: Start of the first 5-minute slot, in epoch seconds.
         style: Formats of the logs: `mixed`, or `v2` to `v11` for one format everywhere.
-        fields: Other fields than those of the style, for all logs.
+        fields: Fields of all logs, if they differ from the style's.
         instances: Private instances in each subnet.
-        variety: Different pairs of places of each journey.
-        file_lines: Most lines of a file; a slot has as many files as it needs.
-        rejected: Rejected lines for each 1,000 others; so for `untold`, metadata that a log leaves out, and for
-            `equal`, lines that stand there twice, because two connections moved the same.
-        overlaps: Whether some interfaces are seen by two logs.
-        apart: Whether each file holds lines of one kind of movement only.
-        edge_requests: Requests that CloudFront logs, over all of the time.
+        variety: Number of different pairs of endpoints per journey.
+        file_lines: Maximum lines per file; a slot has as many files as needed.
+        rejected: Rejected lines per 1,000 others; likewise `untold`, metadata that a log omits, and `equal`, repeated
+            lines, because two connections moved the same bytes.
+        overlaps: Whether two logs see some interfaces.
+        apart: Whether each file has lines of only one kind of movement.
+        edge_requests: Number of requests that CloudFront logs over the whole time.
     """
 
     seed: int = 1
@@ -72,7 +72,7 @@ class NetworkPlan:
 
 
 class _Seen(NamedTuple):
-    """A side of a hop with its lines: a log, and a text with places for what changes.
+    """A side of a hop with its lines: a log, and a text with placeholders for changing values.
 
     `moved` gives its movement in an hour. A firewall may reject it, unless it is a transit gateway's.
     """
@@ -107,7 +107,7 @@ _Piles = dict[tuple[str, "Movement | None"], list[Line]]
 
 
 class Network:
-    """A network under traffic. `truth` is complete once `files` has been taken to its end."""
+    """A network under traffic. `truth` is complete once `files` is exhausted."""
 
     def __init__(self, plan: NetworkPlan) -> None:
         self._plan = plan
@@ -216,7 +216,7 @@ class Network:
         return file
 
     def _route(self, name: str) -> list[tuple[_Seen, ...]]:
-        """The places of a journey: as many as the plan says."""
+        """The endpoints of a journey, as many as planned."""
         routes = []
         for number in range(self._plan.variety):
             rng = random.Random(f"{self._plan.seed}/{name}/{number}")
@@ -235,7 +235,7 @@ class Network:
         return _Seen(record.answer, False, partial(billed, record, self.flow_logs.changed_s), logs, texts)
 
     def _forgetful(self, side: Side, rng: random.Random) -> Side:
-        """The side, now and then without the metadata that a log gives as best effort only."""
+        """The side, occasionally without metadata that a log gives only on a best-effort basis."""
         if side.next_hop is None or rng.randrange(1_000) >= self._plan.untold:
             return side
         hidden = side.movement.hidden
@@ -249,7 +249,7 @@ class Network:
 
 
 def _without_resource(movement: Movement) -> Movement:
-    """The kind of a movement. Without an interface it is a kind of its own."""
+    """The kind of a movement. A movement without an interface is a kind of its own."""
     return movement._replace(resource_id="", interface_id="-" if movement.interface_id == "-" else "")
 
 

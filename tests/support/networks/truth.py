@@ -1,4 +1,4 @@
-"""The truth of a network's traffic: added up while traffic is made, and never read from lines."""
+"""The truth of a network's traffic: summed while traffic is made, and never read from lines."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Sum(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """A movement in an hour, as logs with certain fields see it.
+    """A movement in an hour, as visible to logs with certain fields.
 
     Attributes:
-        knows: Version of the fields of the log that has the authority.
+        knows: Version of the fields of the log with authority.
     """
 
     hour_s: int
@@ -32,14 +32,14 @@ class Hour(NamedTuple):
 
 @dataclass(slots=True)
 class Truth:
-    """Exact sums of everything that a network's logs say once, and of what they say beside that."""
+    """Exact sums of everything that a network's logs say once, and of their repetitions."""
 
     tally: Tally = field(default_factory=Tally)
     shadowed: dict[str, Sum] = field(default_factory=dict)
     _sums: dict[Hour, list[int]] = field(default_factory=dict)
 
     def move(self, hour: Hour, size_bytes: int, lines: int = 1) -> None:
-        """Count a side of a hop once. A line that moves both ways counts with its first move."""
+        """Count a side of a hop once. A line that moves both ways is counted with its first move."""
         entry = self._sums.setdefault(hour, [0, 0])
         entry[0] += size_bytes
         entry[1] += lines
@@ -57,5 +57,5 @@ class Truth:
         return sum(size_bytes for size_bytes, _ in self._sums.values())
 
     def hidden_bytes(self) -> int:
-        """Bytes that nobody can classify by the fields of their log, even with the whole inventory."""
+        """Bytes that their log's fields cannot classify, even with the whole inventory."""
         return sum(entry[0] for hour, entry in self._sums.items() if hour.movement.hides(hour.knows))

@@ -1,4 +1,4 @@
-"""A folder as a store of objects: the contract suite, and what only folders have."""
+"""A folder as an object store: the contract suite, and behaviour that only folders have."""
 
 import json
 import os

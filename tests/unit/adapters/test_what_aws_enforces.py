@@ -1,4 +1,4 @@
-"""What AWS enforces and emulators do not, in the memory world."""
+"""Rules that AWS enforces and emulators do not, in the memory world."""
 
 import json
 

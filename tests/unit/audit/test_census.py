@@ -1,4 +1,4 @@
-"""Scans of everything in parts: exact whatever comes meanwhile, saved and gone on with, in bounded memory."""
+"""Full scans in parts: exact despite concurrent writes, saved and resumed, in bounded memory."""
 
 import gzip
 import json
@@ -72,7 +72,7 @@ def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: b
 
 
 def doubtful(world: World, state: CensusState) -> list[int]:
-    """Count to the end; returns the hours that are not equal at once, without a further look."""
+    """Count to the end; returns the hours that are not immediately equal, without a further look."""
     world.jobs.reconciler.census.go_on(state)
     checks = Findings(state, world.jobs.figures.may_lack_markers).checks()
     return [hour_s for hour_s, (_, doubt) in checks.items() if doubt]

@@ -41,7 +41,7 @@ class World(WatchedRegion):
         return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=BUCKET)
 
     def watched(self, *holds: Hold) -> None:
-        """The watch measured now what holds completeness back."""
+        """Let the watch measure these holds now."""
         now_s = self.clock.now_ms() // 1_000
         through_s = min([now_s, *(hold.since_s for hold in holds)])
         self.put(Completeness(through_s=through_s, held_by=holds, measured_s=now_s))
@@ -65,7 +65,7 @@ class World(WatchedRegion):
         return self
 
     def refuse(self, dropped: LostDrop) -> None:
-        """The announcement of an object came, and was refused for its sender."""
+        """The announcement of an object arrived, and was refused for its sender."""
         batch = quarantined(
             "",
             content_hash="ab",
@@ -129,7 +129,7 @@ def test_what_holds_no_message_back_hides_no_lost_object(world: World, holder: H
 
 
 def test_an_announcement_that_is_in_quarantine_for_its_sender_is_not_lost() -> None:
-    """Nobody may decide under another one's id, so what a sender may not send has no marker."""
+    """No sender may decide under another one's id, so a forbidden batch has no marker."""
     world = World().registered()
     world.refuse(world.drop("a.ndjson", announced=False))
     assert world.later(HOUR_S).run().lost == ()

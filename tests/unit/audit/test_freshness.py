@@ -1,4 +1,4 @@
-"""Up to when a report is complete: each thing that is known can hold it back, and nothing else does."""
+"""Completeness of a report: each known fact can hold it back, and nothing else does."""
 
 import random
 from dataclasses import replace
@@ -101,7 +101,7 @@ def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_m
 
 
 def test_more_waiting_commits_than_are_read_keep_the_earlier_completeness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of those that were not read is not known."""
+    """The times of the unread commits are unknown."""
     monkeypatch.setattr(freshness_module, "WAITING_READ", 3)
     setup = Setup()
     setup.freshness.keep()
@@ -199,7 +199,7 @@ def test_everything_that_holds_it_back_is_named_the_earliest_first(setup: Setup)
 
 
 def test_what_holds_nothing_back_is_not_named_and_what_holds_back_is_never_left_out() -> None:
-    """Whatever a region holds: the time is the bound of a look exactly if nothing is named."""
+    """For any state of a region, the time is the bound of a look exactly if nothing is named."""
     rng = random.Random(7)
     for _ in range(300):
         setup = Setup()

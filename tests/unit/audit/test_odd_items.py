@@ -1,6 +1,6 @@
-"""Usage items in which somebody wrote by hand: they are named, all else goes on, and a rebuild mends them (P49).
+"""Usage items with manual writes: they are named, everything else continues, and a rebuild repairs them (P49).
 
-Every way in is one that was there before; what an item should be is what the roll-up made of it.
+Every entry point existed before; the correct content of an item is the roll-up's result.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def key(world: World, account_id: str) -> Key:
 
 
 def damaged(form: str) -> tuple[World, dict[UsageKey, Total]]:
-    """A world with an odd item of one account, and a lost one of another; and what the table should count."""
+    """A world with an odd item of one account, and a lost item of another; and the table's correct content."""
     world = World()
     world.send([record(5)], [record(7, account=OTHER)])
     true = world.usage()
@@ -76,7 +76,7 @@ def spoil(world: World, form: str) -> None:
 
 
 def end_of(run: Callable[[], object]) -> str:
-    """With what words something ends that should go on."""
+    """Message of a job that ends where it should continue."""
     try:
         run()
     except LedgerCorruptError as error:
@@ -175,7 +175,7 @@ def test_an_item_whose_key_nobody_can_read_is_named_and_the_pass_goes_on() -> No
 
 
 def test_what_is_odd_goes_while_a_run_is_planned_and_is_corrected_when_the_run_is_over() -> None:
-    """A figure that is text stops the run: whoever waited for it would wait for ever."""
+    """A figure that is text stops the run, so waiting for the run would take forever."""
     world = World()
     world.send([record(5)])
     spoil(world, "a figure that is text")
@@ -192,7 +192,7 @@ def test_what_is_odd_goes_while_a_run_is_planned_and_is_corrected_when_the_run_i
 
 
 def test_an_item_without_numbers_gets_none_while_a_run_that_names_it_is_planned() -> None:
-    """The run may have booked in it: then it is not the number of a run that is over that is missing."""
+    """The run may have booked in it: then the missing number is not that of a done run."""
     world = World()
     world.send([record(5)])
     world.send([record(11)], rolled_up=False)

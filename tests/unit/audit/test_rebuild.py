@@ -1,4 +1,4 @@
-"""Rebuild of usage and of markers: to the byte, harmless wherever it is cut off, and never in a closed month."""
+"""Rebuild of usage and of markers: to the byte, harmless at any interruption, and never in a closed month."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -164,7 +164,7 @@ def test_a_month_that_cannot_be_closed_for_a_difference_is_repaired_and_then_clo
 
 
 def test_rebuilt_markers_of_a_widened_window_outlive_every_copy() -> None:
-    """A window of 60 days, so markers of 75: a copy on day 55 is a duplicate of what was rebuilt on day 52."""
+    """A window of 60 days, so markers of 75: a copy on day 55 is a duplicate of the marker rebuilt on day 52."""
     world = World(window_s=60 * DAY_S, marker_life_s=75 * DAY_S)
     [batch_id] = world.send([record(5)])
     sent_again = world.clock.now_ms()
@@ -185,7 +185,7 @@ def test_quarantine_of_a_commit_whose_item_may_have_expired_is_no_orphans(window
 
 
 def test_usage_that_is_lost_while_a_run_books_is_repaired_once_wherever_the_run_stands() -> None:
-    """A run that placed its rows, and adds again to an item that was lost, must not find a repair with them."""
+    """A run that placed its rows, and adds again to a lost item, must not meet a repair that includes them."""
     number, left = 0, 0
     while True:
         world = world_with_traffic()
@@ -268,7 +268,7 @@ LOCATIONS = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/
 
 
 def world_beyond_the_cap() -> World:
-    """An account with four kinds of usage, of which two got a number."""
+    """An account with four usage kinds, of which two got a number."""
     world = World(kinds_per_account=2)
     world.send([record(5 + n, to=to) for n, to in enumerate(LOCATIONS)])
     assert sorted(entry.number is None for entry in usage_of(world.items)) == [False, False, True, True]
@@ -446,7 +446,7 @@ def test_where_nothing_is_missing_rows_are_read_once_and_nothing_is_written() ->
 
 
 def test_a_marker_that_is_lost_after_an_hour_of_it_was_looked_up_comes_back_whole_or_not_yet() -> None:
-    """Between two hours of its batch, a look finds it in one and misses it in the other."""
+    """Between two hours of its batch, a look finds the marker in one and misses it in the other."""
     number = 2
     whole = figures(marker_of(world_of_batches(), number))
     came_back = set()
@@ -482,7 +482,7 @@ def test_a_rejected_marker_of_a_batch_that_has_rows_is_replaced_and_an_accepted_
 
 
 def test_a_marker_that_comes_meanwhile_stays() -> None:
-    """Another process puts the markers back, between the calls of this one."""
+    """Another process rebuilds the markers between this one's calls."""
     lost = [marker_key("batch-3"), marker_key("batch-5")]
     for number in count(1, 13):
         world, calls = world_of_batches(), count(1)

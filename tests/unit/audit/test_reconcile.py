@@ -1,4 +1,4 @@
-"""Reconciler, repair, rebuild and sources: differences are named, and put right to the byte."""
+"""Reconciler, repair, rebuild and sources: differences are named, and corrected to the byte."""
 
 from dataclasses import replace
 from itertools import count

@@ -1,4 +1,4 @@
-"""The reconciler's ticks: all is read while that is cheap; else what was published, and what a scan found."""
+"""The reconciler's ticks: everything is read while that is cheap; else published files, and differences of a scan."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -92,7 +92,7 @@ def test_a_quick_pass_does_not_read_what_waits_in_other_hours() -> None:
 
 
 def test_an_hour_is_never_said_to_differ_wherever_a_run_of_the_roll_up_stands() -> None:
-    """What a run has booked, and not placed yet, is left for the next look; all else of the hour is compared (P37)."""
+    """Bookings of a run that are not placed yet are left for the next look; the rest of the hour is compared (P37)."""
 
     def waiting_world() -> World:
         world = published(OLD_HOUR)
@@ -197,7 +197,7 @@ def test_all_is_read_when_that_is_due_and_what_was_published_between(world: Worl
 
 
 def test_where_all_is_read_once_a_day_a_source_that_sends_each_hour_is_never_silent() -> None:
-    """Prod's settings, over three days; the watch publishes what this reads, each minute."""
+    """Prod's settings, over three days; the watch publishes this figure each minute."""
     world = World(scan_every_s=DAY_S)
     silent = set()
     scans = 0
@@ -235,7 +235,7 @@ def test_what_there_is_no_time_for_has_an_age_and_keeps_the_pass_from_having_fin
 
 
 def test_the_newest_hour_is_compared_first_and_nothing_waits_for_ever() -> None:
-    """Half of the time is for what waits the longest, so newer hours cannot starve it."""
+    """Half of the time is for the longest-waiting hours, so newer hours cannot starve them."""
     hours = [HOUR - 2 * HOUR_S - n * DAY_S for n in range(9)]
     world = published(*hours)
     world.items.on_call = lambda _call: world.clock.advance_s(9)
@@ -249,7 +249,7 @@ def test_the_newest_hour_is_compared_first_and_nothing_waits_for_ever() -> None:
 
 
 def test_an_hour_that_is_not_over_comes_last() -> None:
-    """It is booked in all the time, so there is nothing to see in it yet."""
+    """It is booked in continuously, so comparing it is useless yet."""
     world = published(HOUR, OLD_HOUR)
     newest, _ = world.jobs.reconcile_tick.checker._days({HOUR: 1, HOUR - 2 * HOUR_S: 1, OLD_HOUR: 1})
     assert newest == [(HOUR - 2 * HOUR_S,), (OLD_HOUR,), (HOUR,)]
@@ -411,7 +411,7 @@ STRANGER = "999999999999"
 
 
 def scanned_before() -> World:
-    """A region where a run has published an hour of today and an old one, and a scan found all equal."""
+    """A region where a run has published an hour of today and an old one, and a scan found everything equal."""
     world = published(HOUR, OLD_HOUR)
     assert tick(world).different == 0
     return world
@@ -551,12 +551,12 @@ def test_runs_that_the_list_has_no_room_for_wait_since_they_were_published(monke
 
 
 def judged(world: World) -> ReconciliationResult:
-    """A scan beside which a batch of an old hour comes, with the calls that a look at what differs takes."""
+    """A scan during which a batch of an old hour arrives, with the calls of a look at its difference."""
     reconciler = world.jobs.reconciler
     state = reconciler.begin(from_s=OLD_HOUR - HOUR_S, to_s=NOW_S + DAY_S)
 
     def beside(now: CensusState) -> None:
-        """The rows of the old hour are counted: what comes now is in the usage that is read later."""
+        """The rows of the old hour are counted: later batches are in the usage that is read afterwards."""
         if (now.phase, now.done) == ("rows", 1):
             world.send([record(9, start_s=OLD_HOUR)])
 

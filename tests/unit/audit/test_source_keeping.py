@@ -1,4 +1,4 @@
-"""Sources: whatever one numbers, its item stays small, no other is kept from being followed, and people rule."""
+"""Sources: whatever numbers one sends, its item stays small, others are still tracked, and people's rulings apply."""
 
 import tracemalloc
 
@@ -41,7 +41,7 @@ class Setup:
         self.seen: dict[str, SourceSightings] = {}
 
     def decide(self, source_id: str, *numbers: int) -> None:
-        """Batches get their markers; each whole pass sees all of them again."""
+        """Batches get their markers; each complete pass sees all of them again."""
         sightings = self.seen.setdefault(source_id, SourceSightings())
         for number in numbers:
             sightings.add(number, self.clock.now_ms())

@@ -1,4 +1,4 @@
-"""`complete_through` never goes past a message without a verdict, however little the queue service says of it."""
+"""`complete_through` never passes a message without a verdict, however little SQS reports about it."""
 
 import random
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ MAX_RECEIVES = 5
 
 @dataclass(slots=True)
 class Message:
-    """A message in one of the queues. `first_sent_s` is of its first copy, before any redrive."""
+    """A message in one of the queues. `first_sent_s` is the time of its first copy, before any redrive."""
 
     message_id: str
     sent_s: int
@@ -77,7 +77,7 @@ class Region(WatchedRegion):
         return message
 
     def receive(self, message: Message, *, worker: bool = True) -> None:
-        """One more receive; what was received too often dies instead. `worker`: one got as far as its first line."""
+        """Receive once more; after too many receives it dies. `worker`: a worker reached its first line."""
         if message.receives >= MAX_RECEIVES:
             message.dead = True
             return
@@ -96,13 +96,13 @@ class Region(WatchedRegion):
         return self.send(first_sent_s=message.first_sent_s)
 
     def die(self, message: Message, *, worker: bool = True) -> None:
-        """Fail until it is a dead letter, with other traffic beside it that comes and goes."""
+        """Fail until it is a dead letter, during other traffic."""
         for _ in range(MAX_RECEIVES + 1):
             self.receive(message, worker=worker)
             self.busy(VISIBILITY_S // MINUTE_S)
 
     def busy(self, minutes: int) -> None:
-        """Traffic that never lets the queue be empty, and the watch each minute."""
+        """Traffic that never lets the queue be empty, with the watch each minute."""
         for _ in range(minutes):
             young = self.send()
             self.minute()
@@ -117,7 +117,7 @@ class Region(WatchedRegion):
 
     @property
     def oldest_s(self) -> int:
-        """When the oldest content was sent that has no verdict."""
+        """Time at which the oldest content without a verdict was sent."""
         return min((message.first_sent_s for message in self.messages), default=self.now_s)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Verification over a region in memory: it passes when all is well, and names what is wrong; plans and parts of it."""
+"""Verification of an in-memory region: it passes if all is well, and names problems; its plans and parts."""
 
 import json
 import tracemalloc
@@ -54,7 +54,7 @@ SETTINGS = settings(data_bucket=BUCKET)
 
 
 class Region(MemoryRegion):
-    """A region in memory: what producers send goes through the real reader, codec and aggregator."""
+    """An in-memory region: producers' messages go through the real reader, codec and aggregator."""
 
     def __init__(self, *, judged: bool = False) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
@@ -64,13 +64,13 @@ class Region(MemoryRegion):
         self._aggregator = build_aggregator(self.parts(), self.metrics, SERVICES if judged else None)
 
     def send(self, shipments: list[Shipment]) -> None:
-        """As a replay does; objects in drop/ announce themselves as S3 would."""
+        """Send as a replay does; objects in drop/ are announced as S3 would."""
         sender = Sender(queue=self.ingest, objects=self.objects, bucket=BUCKET, threads=1)
         sender.send(shipments, self.lines.extend)
         self.ingest.send_many([self._announcement(each) for each in shipments if each.upload and not each.body])
 
     def work(self, *, rolled_up: bool = True) -> None:
-        """Meter everything that is in the queue."""
+        """Meter everything in the queue."""
         while messages := self.ingest.receive(10):
             result = self._aggregator.handle([message.delivery for message in messages], self.deadline(60))
             assert result.retry == ()
@@ -276,7 +276,7 @@ def test_usage_that_never_settles_is_not_proven_although_nothing_waits(made: Reg
 
 
 class _Meanwhile(ManualClock):
-    """A clock that lets something happen once, when its time has come while somebody sleeps."""
+    """A clock that runs an action once, when its time has come during a sleep."""
 
     def __init__(self, now_ms: int) -> None:
         super().__init__(now_ms)
@@ -585,7 +585,7 @@ def test_what_is_visible_of_a_batch_was_sent_key_by_key(found: dict[str, Total],
 
 
 def held_bytes(*, keys: int) -> int:
-    """Bytes that a manifest of 300 batches takes."""
+    """Memory of a manifest of 300 batches, in bytes."""
 
     def lines() -> Iterator[SentBatch]:
         for number in range(300):

@@ -1,4 +1,4 @@
-"""Before a month is closed for good: what is on its way, missing, refused or different, and what blocks the close."""
+"""Before a month is closed for good: usage in flight, missing, refused or different, and what blocks the close."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST_S, AFTER_S = month_bounds_s(MONTH)
 
 
 class October:
-    """A region that is well, four days after the end of October."""
+    """A healthy region, four days after the end of October."""
 
     def __init__(self) -> None:
         self.world = World(now_s=AFTER_S - HOUR_S)

@@ -1,4 +1,4 @@
-"""Numbered documents are never replaced, and of two writers both are kept."""
+"""Numbered documents are never replaced, and both of two writers' documents are kept."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_of_two_writers_at_once_the_second_one_makes_its_document_again_on_top_o
 
 
 class SendingTwice(MemoryObjectStore):
-    """The reply to each put is lost, and the same request is sent again: it is told that the object exists."""
+    """The reply to each put is lost, and the repeated request is told that the object exists."""
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
         super().put(key, body, if_absent=if_absent)

@@ -1,4 +1,4 @@
-"""A month is frozen hour by hour: each object once, with the rows that were compared, and the manifest last."""
+"""A month is frozen hour by hour: each object once, with the compared rows, and the manifest last."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def close(world: World) -> FrozenMonth:
 
 
 def stopped(world: World) -> PeriodNotClosableError:
-    """The refusal of a close that finds something else than it wrote."""
+    """The refusal of a close that does not find what it wrote."""
     with pytest.raises(PeriodNotClosableError) as refused:
         close(world)
     assert refused.value.cause is NotClosable.OBJECT_DIFFERS
@@ -122,7 +122,7 @@ def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> No
 
 
 class Shifted(TotalsAlone):
-    """A reader that finds a byte with another key than it was compared with; the totals of hours are the same."""
+    """A reader that finds a byte under another key than was compared; the hourly totals are the same."""
 
     def __init__(self, reader: LakeReader) -> None:
         self._reader = reader
@@ -148,7 +148,7 @@ def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_it
 
 
 class Forgetful(LakeView):
-    """A view that lists an hour less than was compared."""
+    """A view that lists one hour fewer than was compared."""
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         return super().hours(from_s=from_s, to_s=to_s)[1:]

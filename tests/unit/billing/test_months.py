@@ -1,4 +1,4 @@
-"""A closed month never changes; what comes later is a correction in the open one (I6)."""
+"""A closed month never changes; later usage becomes a correction in the open month (I6)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_month_whose_totals_differ_is_not_closed_and_pages() -> None:
 
 
 def world_of_four_shards() -> World:
-    """A stage with four shards, and eight hours of a month that is over; nothing is compacted."""
+    """A stage with four shards, and eight hours of a past month; nothing is compacted."""
     world = World(now_s=AFTER_S - HOUR_S, shards=4)
     for number in range(8):
         world.send([record(1_000 + number, start_s=FIRST_S + number * HOUR_S)])
@@ -100,7 +100,7 @@ def world_of_four_shards() -> World:
 
 
 def as_one_shard(world: World) -> World:
-    """A process that believes in one shard, as every command did."""
+    """A process that assumes one shard, as every command did."""
     world.settings = world.settings.model_copy(update={"shards": 1})
     world.jobs = world.make_jobs()
     return world
@@ -227,7 +227,7 @@ def test_two_closes_that_race_freeze_the_same() -> None:
 
 
 def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
-    """Nothing books into the month any more (P33), so it waits for what waits as it begins, not for an empty list."""
+    """Nothing books into the month any more (P33), so it waits for the current commits, not for an empty list."""
     world = with_waiting(world_with_october())
     came = busy = 0
 
@@ -246,7 +246,7 @@ def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
 
 
 def counted_in(world: World) -> CensusState:
-    """What the check of a close had counted when its process died, after it had looked at everything."""
+    """The completed count of a close's check when its process died."""
     kept: list[bytes] = []
 
     def keep(state: CensusState) -> None:

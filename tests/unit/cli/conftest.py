@@ -1,4 +1,4 @@
-"""The command line in one process, many thousand times: what takes its time, and is tested elsewhere, is done once."""
+"""The command line in one process, many thousand times: slow parts that are tested elsewhere run once."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK asks a dead endpoint again without waiting seconds for it."""
+    """The SDK retries a dead endpoint without waiting seconds."""
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
 @pytest.fixture(autouse=True)
 def _region_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test looks through AWS's regions for a stage; those about the home region take this away."""
+    """No test searches AWS's regions for a stage; tests about the home region undo this."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 
 @pytest.fixture
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No emulator, account, region, stage or settings of whoever runs the tests."""
+    """The tester's emulator, account, region, stage and settings are removed."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "METERING_", "LOCALSTACK_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
@@ -50,7 +50,7 @@ def nowhere(nobody: None, _region_is_named: None, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_tree() -> Iterator[None]:
-    """Build the tree of commands once: a program does it once too, and it takes longer than most command lines."""
+    """Build the command tree once, as a program does, because that takes longer than most command lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.testing, "_get_command", cache(get_command))
         yield

@@ -1,4 +1,4 @@
-"""`metering accounts` from outside, and `metering reconcile`, which compares what it shows."""
+"""`metering accounts` from outside, and `metering reconcile`, which checks its data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def region() -> Iterator[Lively]:
 
 
 def test_it_says_up_to_when_it_counted_and_what_is_accepted_and_in_no_list_yet(region: Lively) -> None:
-    """H-F2: what was not compacted was missing, and nothing said how much."""
+    """H-F2: uncompacted usage was missing, and nothing told how much."""
     keep_day_sums(region.world)
     region.world.clock.advance_s(60)
     region.world.send([record(7)])

@@ -1,4 +1,4 @@
-"""`metering budget` and `metering anomalies` from outside, over two regions in memory."""
+"""`metering budget` and `metering anomalies` from outside, over two in-memory regions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lines_of(*line: str) -> str:
 
 
 def pending(stage: TwoRegions, size: int, *, account: str = PAYER) -> None:
-    """Usage that is accepted and rolled up, and in no file of the lake."""
+    """Usage that is accepted and rolled up, but in no lake file."""
     stage.home.world.send([record(size, start_s=NOW_S, account=account)])
 
 

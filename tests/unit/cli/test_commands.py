@@ -64,7 +64,7 @@ def test_every_problem_of_a_question_is_said_at_once_by_the_name_of_its_option()
 
 @pytest.mark.parametrize("arguments", [("region", "status"), ("dlq", "list")])
 def test_without_credentials_nothing_is_said_to_be_absent(arguments: tuple[str, ...]) -> None:
-    """No endpoint and no key: what nobody could ask must not look like an empty answer."""
+    """No endpoint and no key: a failed query must not look like an empty answer."""
     result = CliRunner().invoke(app, [*arguments, "--stage", "dev"], env={"AWS_EC2_METADATA_DISABLED": "true"})
     assert (result.exit_code, result.stdout) == (1, "")
     assert "AWS does not know who is asking" in result.stderr

@@ -1,4 +1,4 @@
-"""`metering compare`, from the files of a bill to the exit code, beside the usage of a region."""
+"""`metering compare`, from the files of a bill to the exit code, compared with a region's usage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def region() -> Iterator[Lively]:
 
 @pytest.fixture
 def bill(tmp_path: Path) -> Path:
-    """What AWS would bill for it."""
+    """AWS's bill for it."""
     lines = [Line(ACCOUNT, OUT, HOUR, quantity_of(1_000)), Line(ACCOUNT, OUT, YESTERDAY, quantity_of(GIB + 1))]
     return write_bill(tmp_path / "bill.parquet", lines, "FOCUS")
 

@@ -1,4 +1,4 @@
-"""An emulator that is gone is told as one, with what is lost; AWS that gives no answer is not."""
+"""A stopped emulator is reported as such, with the lost data; AWS without an answer is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metering cost` from outside, over two regions: it is what the invoice says, and a filter only takes rows away."""
+"""`metering cost` from outside, over two regions: it equals the invoice, and a filter only removes rows."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ NOVEMBER_S = month_bounds_s("2026-11")[0]
 
 
 def put_payers(stage: TwoRegions, *members: tuple[str, Membership]) -> None:
-    """Payers with their members, as a new version."""
+    """Put payers with their members, as a new version."""
     ids = sorted({payer_id for payer_id, _ in members})
     payers = tuple(
         Payer(payer_id=each, name=each, issuer="Metering", members=tuple(of for to, of in members if to == each))
@@ -343,7 +343,7 @@ def cost_of(row: str, *line: str) -> dict[str, Decimal]:
 
 
 def moved(stage: TwoRegions) -> None:
-    """OTHER belongs to PAYER until November, and to ALONE from then on; October is invoiced, and has late rows."""
+    """OTHER belongs to PAYER until November, and then to ALONE; October is invoiced, and has late rows."""
     put_payers(
         stage,
         (PAYER, Membership(PAYER, 0, None)),

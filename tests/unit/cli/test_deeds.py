@@ -1,4 +1,4 @@
-"""Deeds: where and what is said first, a person agrees, and the trail has a line of it, whatever happens."""
+"""Deeds: target and effect are stated first, a person agrees, and the audit trail has a line, whatever happens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAR_S = 4_102_444_800
 
 @dataclass
 class Answers:
-    """A person who gives these answers, or none at all."""
+    """A person who gives these answers, or none."""
 
     lines: list[str] | None = None
     asked: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Answers:
 
 @dataclass
 class Scene:
-    """A deed with its ground, its person, and what was printed."""
+    """A deed with its ground, its person, and its output."""
 
     person: Answers
     agreed: bool = False

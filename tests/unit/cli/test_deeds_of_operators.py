@@ -1,4 +1,4 @@
-"""What operators' commands say before they change something, and the line that each leaves in the audit trail."""
+"""Announcements of operators' commands before a change, and the line that each leaves in the audit trail."""
 
 from __future__ import annotations
 

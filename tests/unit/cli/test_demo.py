@@ -1,4 +1,4 @@
-"""`metering demo`: acts with their seconds; one that fails says so and the rest goes on; lines that fit."""
+"""`metering demo`: acts with their seconds; a failing act is reported and the rest continues; lines that fit."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_report_begins_with_the_largest_usage_types(capsys: pytest.CaptureFi
 
 
 def metered_demo(*, without: int = 0) -> Demo:
-    """A demo in whose region the real lines are metered, but for the first `without` batches."""
+    """A demo in whose region the real lines are metered, except for the first `without` batches."""
     world = World()
     bodies = [
         json.loads(shipment.body)

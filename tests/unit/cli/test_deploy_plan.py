@@ -1,4 +1,4 @@
-"""What a deployment says before it begins, a failed region afterwards, and an uninstall of what it leaves."""
+"""A deployment's plan, a failed region afterwards, and an uninstall with its leftovers."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_stack_that_was_never_created_is_said_to_go_first() -> None:
 
 
 def test_a_rehearsal_says_its_time_and_what_time_and_cost_would_be_on_aws() -> None:
-    """H-P2: it said neither, which README promises."""
+    """H-P2: it stated neither, which README promises."""
     said = lines(ABSENT, rehearsal=True)
 
     assert said.startswith("Rehearsal of stage prod")
@@ -202,7 +202,7 @@ def test_an_older_data_format_is_refused_with_the_release_that_upgrades_it() -> 
 
 @pytest.mark.parametrize("phase", [None, *Phase])
 def test_a_region_outside_the_rules_is_told_in_the_audit_trail_unless_it_stands(phase: Phase | None) -> None:
-    """H-P3: what `--outside-rules` builds is part of the deed's consequence."""
+    """H-P3: regions built by `--outside-rules` are part of the deed's consequence."""
     from metering.cli.commands.platform.region import check_rules
 
     given = GivenSettings(like="prod", by_file={"rollout.allow": ["eu-*"]})

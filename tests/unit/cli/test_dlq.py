@@ -1,4 +1,4 @@
-"""Dead letters: a reader that hangs or dies ends no command, and those of log files go back into their own queue."""
+"""Dead letters: a reader that hangs or dies ends no command, and those of log files return to their own queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command is declared as one that reads or one that changes, and none that changes does it unasked on AWS."""
+"""Every command is declared as reading or changing, and no changing command acts on AWS without asking."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def line_of(words: str) -> list[str]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What the SDK sends; each request is answered with a refusal."""
+    """The SDK's requests, each answered with a refusal."""
     requests: list[str] = []
 
     def send(_session: object, request: object) -> AWSResponse:
@@ -149,7 +149,7 @@ def test_with_yes_a_deed_goes_to_aws(words: str, sent: list[str]) -> None:
 
 
 def functions_with_deeds(source: str) -> tuple[set[str], set[str]]:
-    """Functions declared with `changes=True`, and functions that do a deed or call one of the module that does."""
+    """Functions declared with `changes=True`, and functions that do a deed directly or through the module."""
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     declared = {
         each.name

@@ -1,4 +1,4 @@
-"""`--region all`: every command that reads merges regions or refuses them in words, and no answer is short of one."""
+"""`--region all`: every reading command merges regions or refuses with a message, and no answer lacks a region."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ ONLY_AWAY = [record(400, account="333333333333")]
 
 
 class Fleet(TwoRegions):
-    """A home region, one more, and one that was never built."""
+    """A home region, another region, and one that was never built."""
 
     def silence(self, region: str, cause: UnavailableError) -> None:
         self.silent[region] = CommandFailedError("no answer")
@@ -375,7 +375,7 @@ SESSION = Session(endpoint="http://127.0.0.1:1", region="all", stage="prod")
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], list[str]]:
-    """Ask all regions while the home region, which has no state of its own, fails for a reason."""
+    """Query all regions while the home region, which has no state of its own, fails for a reason."""
 
     def ask(cause: Exception) -> list[str]:
         def connect(region: str) -> SimpleNamespace:

@@ -1,4 +1,4 @@
-"""Commands on a region whose data has a newer format say which version is needed, and do nothing."""
+"""Commands on a region with a newer data format name the required version, and do nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Help reads well at any width: no line beyond it but examples, which paste, and topics for what is shared."""
+"""Help reads well at any width: no line exceeds it except for pasteable examples, and topics hold shared text."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_line_is_wider_than_the_terminal(line: tuple[str, ...], width: int) -
 
 
 def commands_of(text: str) -> list[str]:
-    """The commands of a help page, as a shell would read them when they are pasted."""
+    """The commands of a help page, as a shell would read them when pasted."""
     return re.findall(r"^ +(metering .+)", re.sub(r"\\\n +", "", text), re.MULTILINE)
 
 
@@ -145,7 +145,7 @@ def test_a_removed_option_or_command_names_what_took_its_place(line: tuple[str, 
 
 
 def variables_read() -> Iterator[str]:
-    """Names of environment variables that the package reads one by one."""
+    """Names of environment variables that the package reads individually."""
     for path in (ROOT / "metering").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names: list[ast.expr] = []
@@ -188,7 +188,7 @@ def test_where_there_is_no_checkout_help_says_which_commands_need_one(monkeypatc
 
 
 def completed(line: str, position: int) -> list[str]:
-    """What bash offers at the end of a line, with the script that is printed."""
+    """Bash's completions at the end of a line, with the printed script."""
     script = told("completion", "bash")
     typed = f"COMP_WORDS=({line}); COMP_CWORD={position}; _metering_completion metering"
     ask = f'{script}\n{typed}; printf "%s\\n" "${{COMPREPLY[@]}}"'

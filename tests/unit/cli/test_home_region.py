@@ -1,4 +1,4 @@
-"""Whoever names no region is in the home region of the stage, and no advice builds one that its rules do not allow."""
+"""Without a region, a user gets the stage's home region, and no advice builds a region outside the stage's rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def said(result: Result) -> str:
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """A settings file beside, with the home region and the rules of the stage."""
+    """A settings file in the folder, with the stage's home region and rules."""
     file = tmp_path / "metering.toml"
     file.write_text(
         "[stage.prod]\nmax_concurrency = 7\n[stage.prod.rollout]\n"
@@ -81,7 +81,7 @@ def test_a_command_without_a_region_asks_the_home_region_of_the_file_alone(world
 
 
 def test_without_a_file_the_stage_itself_says_its_home_region(world: DeployedStage) -> None:
-    """H-P3: it is found wherever it is deployed, also where the caller may not look everywhere."""
+    """H-P3: it is found wherever it is deployed, even if the caller may not look everywhere."""
     world.denied = {OTHER, "sa-east-1"}
     world.deploy(HOME, RULES)
     world.deploy("eu-central-1", RULES)
@@ -94,7 +94,7 @@ def test_without_a_file_the_stage_itself_says_its_home_region(world: DeployedSta
 
 
 def test_a_deployment_of_a_stage_that_stands_elsewhere_goes_to_its_home_region(world: DeployedStage) -> None:
-    """H-P3: without the file a second stage was planned, in us-east-1."""
+    """H-P3: without the file, a second stage was planned in us-east-1."""
     world.deploy(HOME, RULES, parts=("pipeline",))
 
     result = typed(world, "deploy --dry-run")
@@ -167,7 +167,7 @@ def test_no_advice_builds_a_region_that_the_rules_leave_out(world: DeployedStage
 @pytest.mark.parametrize("dry", ["", " --dry-run"])
 @pytest.mark.usefixtures("rules")
 def test_a_region_outside_the_rules_is_refused_unless_it_is_meant(world: DeployedStage, line: str, dry: str) -> None:
-    """H-P3: it was built, in 76 s, without a word about the rules."""
+    """H-P3: it was built, in 76 s, without mentioning the rules."""
     world.deploy(HOME, RULES)
 
     result = typed(world, line + dry)
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_said_and_a_named_region_needs_none(world:
 
 
 def test_the_home_region_knows_the_regions_of_the_stage_whichever_is_named(world: DeployedStage) -> None:
-    """Budgets and served costs of `--region` counted that region alone: its own ledger was asked for the others."""
+    """Budgets and served costs of `--region` counted only that region, whose ledger names no others."""
     world.deploy(HOME, RULES)
     world.deploy(OTHER, RULES)
     stage = Session(endpoint=world.endpoint, region=OTHER, stage="prod").regions

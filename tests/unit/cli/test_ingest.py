@@ -1,4 +1,4 @@
-"""`metering ingest`: what it says of log files, what it meters of them, whom they bill, and how it ends."""
+"""`metering ingest`: its report on log files, the metered lines, the billed accounts, and its exit code."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ def dry_run(*arguments: str) -> dict[str, Any]:
 
 
 def sums_by_hand(files: Iterable[Path]) -> dict[str, int]:
-    """Every number of a flow log by its place below the header, and of S3 by its place behind the request."""
+    """Flow log numbers by their column below the header, and S3 numbers by their position after the request."""
     sums = {"lines": 0, "metered_bytes": 0, "rejected_bytes": 0}
     for path in files:
         lines = path.read_text().splitlines()
@@ -442,7 +442,7 @@ def _edge(folder: Path) -> None:
 
 
 def said(*words: str) -> tuple[int, str]:
-    """Exit code, and all that a dry run says, on one line."""
+    """Exit code and complete output of a dry run, on one line."""
     result = CliRunner().invoke(app, ["ingest", "--dry-run", "--format", "table", *words])
     return result.exit_code, " ".join(result.output.split())
 

@@ -1,4 +1,4 @@
-"""`metering invoice` and `export` from outside, over two regions: drafts, issue, page, proof, credit notes, places."""
+"""`metering invoice` and `export` from outside, over two regions: drafts, issue, page, proof, credit notes, targets."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_an_object_of_a_closed_month_that_changed_is_named_and_the_exit_code_is_
 
 
 class Tags(HTMLParser):
-    """Names of all elements, and what refers to something outside the page."""
+    """Names of all elements, and references outside the page."""
 
     def __init__(self) -> None:
         super().__init__()

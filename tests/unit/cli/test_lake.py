@@ -1,4 +1,4 @@
-"""What `metering compact` does before it compacts, and what `reconcile` calls figures that differ."""
+"""Steps of `metering compact` before it compacts, and `reconcile`'s names for differing figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How answers are laid out: what gives way in a narrow window, and what never does."""
+"""Layout of answers: what shrinks in a narrow window, and what never does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metering local`: whether the stacks stand, what a client needs, and what is said of ports and ends."""
+"""`metering local`: whether the stacks exist, a client's settings, and messages about ports and shutdown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OUTPUTS = {
 
 @pytest.fixture(autouse=True)
 def stacks(nobody: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
-    """The stacks that the emulator of a test has; it is this process."""
+    """The stacks of a test's emulator, which is this process."""
     present = {name: dict(outputs) for name, outputs in OUTPUTS.items()}
 
     def read(clients: Clients, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`metering local` with an emulator that runs already: the stage goes in and out, and the emulator stays."""
+"""`metering local` with a running emulator: the stage is added and removed, and the emulator stays."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BUCKET = "AWS::S3::Bucket"
 
 
 class Emulator:
-    """An emulator that runs, and the stacks in it. Mutable.
+    """A running emulator, and its stacks. Mutable.
 
     Attributes:
         states: Status of each stack.
-        touched: What was done, in order.
+        touched: Actions in order.
     """
 
     def __init__(self, endpoint: str) -> None:

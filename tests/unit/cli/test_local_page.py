@@ -1,4 +1,4 @@
-"""The stage of this machine for people without an account: what stands, and a link to its page that can be clicked."""
+"""The local stage for people without an account: its state, and a clickable link to its page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATE = LocalState(endpoint=ENDPOINT, region="us-east-1", stage="local", pid=os.
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryItemStore:
-    """The ledger of the stage, and the outputs of its API."""
+    """The stage's ledger, and its API's outputs."""
     items = MemoryItemStore()
 
     def read(_clients: object, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`metering logs`: gaps are named with the command that sends them, and what was sent changes nothing twice."""
+"""`metering logs`: gaps are named with the command that sends them, and repeated sends change nothing."""
 
 from __future__ import annotations
 

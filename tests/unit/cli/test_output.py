@@ -1,4 +1,4 @@
-"""What the writer prints, in every format."""
+"""The writer's output, in every format."""
 
 import csv
 import io

@@ -31,7 +31,7 @@ class Stage(TwoRegions):
         return PriceStore(self.home.world.objects)
 
     def deeds(self) -> list[tuple[str, str]]:
-        """What was done by command, and to what."""
+        """Deeds done by command, and their subjects."""
         trail = DeedTrail(items=self.home.world.items)
         return [(deed.what, deed.subject) for deed in trail.between(0, NOW_S + 9999 * DAY_S)]
 
@@ -49,7 +49,7 @@ def offers(tmp_path: Path) -> list[Path]:
 
 
 def dearer(tmp_path: Path, begin: str) -> Path:
-    """us-east-1's file of later, with another first price."""
+    """A later file of us-east-1, with another first price."""
     content = offer_files.offer("us-east-1", version="20261015000000")
     term = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]
     term["effectiveDate"] = begin

@@ -1,4 +1,4 @@
-"""`metering producers`, `token` and `sources`: who may send, who may ask the API, and whose numbers have gaps."""
+"""`metering producers`, `token` and `sources`: permitted senders, API tokens, and gaps of sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADD = ("producers", "add", "edge-7f3a", "--accounts", "111122223333,444455556666
 
 
 class Admins(Lively):
-    """A region as somebody sees it who is no operator."""
+    """A region as seen by a user who is not an operator."""
 
     def caller_id(self) -> str:
         return "AROAADMIN:somebody"
@@ -134,7 +134,7 @@ def test_a_producer_that_nobody_registered_is_named(region: Lively, verb: str) -
 
 
 def with_a_conflict(region: Lively) -> Lively:
-    """A batch in quarantine that can be sent again under its own id."""
+    """A quarantined batch that can be sent again under its own id."""
     world = region.world
     world.send([{"account_id": "12"}])
     return region
@@ -254,7 +254,7 @@ def test_a_token_sees_costs_at_shared_tiers_only_if_it_was_made_so(region: Livel
 
 
 def with_gap() -> World:
-    """A region that knows that `edge` misses 1 to 4."""
+    """A region in which `edge` lacks batches 1 to 4."""
     # The commands use the machine's clock.
     now_s = int(time.time())
     world = World(now_s=now_s - 2 * HOUR_S)

@@ -1,4 +1,4 @@
-"""`metering quarantine` and `batch show`: retries of what was asked for alone, and the story of a batch."""
+"""`metering quarantine` and `batch show`: retries of only the requested batches, and the story of a batch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_chooses_among_batches_is_refused_beside_a_named_one(option: str) -
 
 
 def deliver(world: World, *bodies: str) -> None:
-    """Messages as they stand, one invocation each."""
+    """Deliver messages unchanged, one invocation each."""
     for number, body in enumerate(bodies):
         delivery = Delivery(
             message_id=f"n{number}", body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id="sender"
@@ -80,7 +80,7 @@ def batch(size: float, batch_id: str = "q-1") -> str:
 
 
 def shown(world: World, name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What `quarantine show` says of an entry, also if it fails."""
+    """Output of `quarantine show` for an entry, even if it fails."""
     capsys.readouterr()
     session = OperatorSession(world, form=Format.TABLE)
     session.wide = True

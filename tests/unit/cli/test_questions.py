@@ -1,4 +1,4 @@
-"""`report usage` and `query` as people ask them: never a wrong number, and words where there is none."""
+"""`report usage` and `query` as people use them: never a wrong number, and a message where there is none."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ OTHER = "210987654321"
 
 @pytest.fixture(autouse=True)
 def _place_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No place is named, and no hour ends: `--last 2h` is of the world's clock."""
+    """No place is named, and no hour ends: `--last 2h` uses the world's clock."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setattr(time, "time", lambda: float(NOW_S))
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """12 bytes of one account and 7 of another in the hour before this one, in lake and staging."""
+    """12 bytes of one account and 7 of another in the previous hour, in lake and staging."""
     world = World(now_s=NOW_S)
     before_s = hour_of(NOW_S) - HOUR_S
     world.send([record(5, start_s=before_s + 1_800, resource="i-1"), record(7, start_s=before_s, account=OTHER)])
@@ -81,7 +81,7 @@ def test_an_account_that_is_not_there_is_said_with_the_nearest(ask: Ask) -> None
 
 
 def waiting_world() -> World:
-    """A region of whose two accounts only the other one's usage is rolled up."""
+    """A region of two accounts, of which only the other one's usage is rolled up."""
     world = World(now_s=NOW_S)
     world.send([record(7, account=OTHER, start_s=NOW_S - 300)])
     world.send([record(41_943_040, start_s=NOW_S - 300)], rolled_up=False)
@@ -89,7 +89,7 @@ def waiting_world() -> World:
 
 
 def test_a_report_of_an_account_says_right_after_the_send_how_much_waits(ask: Ask) -> None:
-    """H-D1: it said 0 bytes, and blamed filters that nobody had given."""
+    """H-D1: it said 0 bytes, and blamed filters that were not given."""
     document, told = ask(waiting_world(), last="2h", account=[ACCOUNT])
     assert "other filters" not in told
     assert document.get("waiting") == {"bytes": "41943040", "records": 1, "since": rfc3339(NOW_S)}

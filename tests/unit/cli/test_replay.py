@@ -1,4 +1,4 @@
-"""`metering replay`: it sends what it was told to, where that does no harm, and tells expectations as expectations."""
+"""`metering replay`: it sends the given input where that does no harm, and labels expectations as such."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ DIED = UnavailableError("s3.PutObject", "EndpointConnectionError")
 
 
 def work(error: Exception, *, dies: pytest.MonkeyPatch | None = None) -> None:
-    """What a command does; with `dies`, its emulator ends meanwhile."""
+    """A command's work; with `dies`, its emulator ends meanwhile."""
     with dead_emulator_told():
         if dies is not None:
             dies.setattr("metering.adapters.emulator.state.process_began", lambda _pid: None)
@@ -146,7 +146,7 @@ def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pyte
 
 
 def test_the_sender_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What tells of a dead emulator looks there."""
+    """Dead emulators are detected there."""
     monkeypatch.setattr("metering.replay.sender._BACKOFF_S", 0)
     from metering.replay.given import synthetic_traffic
     from metering.replay.sender import Sender
@@ -169,7 +169,7 @@ def test_the_sender_says_why_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None
 def test_records_of_files_are_judged_by_the_window_of_their_stage(
     window_days: int, expected: str, tmp_path: Path
 ) -> None:
-    """P12: the manifest expected 35 days of every stage, and `verify` called what the stage did right unexpected."""
+    """P12: the manifest expected 35 days for every stage, and `verify` called the stage's correct result unexpected."""
     region = Lively(world=World(window_s=window_days * 86_400), emulated=True)
     old = record(1, start_s=NOW_S - 40 * 86_400)
     # One record that only the contract's window would refuse, and one that it would admit.
@@ -195,7 +195,7 @@ def test_a_file_that_spans_more_than_the_window_of_its_stage_cannot_be_moved_to_
 
 
 def test_a_replay_names_the_report_on_all_hours_that_it_sent(tmp_path: Path) -> None:
-    """H-D6: the next report was of this month alone, and showed less than `verify`."""
+    """H-D6: the next report covered only this month, and showed less than `verify`."""
     region, file = Lively(emulated=True), tmp_path / "mine.ndjson"
     file.write_text("".join(json.dumps(record(1, start_s=NOW_S - days * 86_400)) + "\n" for days in (0, 30)))
     with _at_one_moment(region):

@@ -1,4 +1,4 @@
-"""A scan of a command goes on after a stop, with what its file has."""
+"""A command's scan resumes after a stop from its file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_scan_is_refused_and_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "period close"])
 def test_a_file_of_another_command_is_refused(tmp_path: Path, command: Literal["verify", "period close"]) -> None:
-    """A close needs a scan that began when its month took no bookings any more; verify counts verdicts."""
+    """A close needs a scan begun after its month stopped taking bookings; verify counts verdicts."""
     world, path = world_with_traffic(), tmp_path / "scan.gz"
     theirs = ScanOf(command=command, region=OURS.region, stage=OURS.stage)
     for saved, asked in ((OURS, theirs), (theirs, OURS)):

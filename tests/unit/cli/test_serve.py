@@ -1,4 +1,4 @@
-"""`metering serve` from outside: a link with a token that works, answers as the reports have them, and no write."""
+"""`metering serve` from outside: a link with a working token, answers equal to the reports, and no writes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stage() -> Iterator[dict[str, Lively]]:
 
 
 def served(work: Callable[[str], None], *line: str) -> Result:
-    """What the command prints; `work` is done with its address while it serves, then somebody presses Ctrl-C."""
+    """The command's output; `work` runs with its address while it serves, then Ctrl-C is pressed."""
     troubles: list[BaseException] = []
 
     def interrupted(server: LocalServer) -> None:

@@ -1,4 +1,4 @@
-"""Settings on the command line: what can be said without a deployment."""
+"""Settings on the command line: checks without a deployment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _own_directory(nowhere: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def refused(*arguments: str) -> str:
-    """What is said of wrong usage."""
+    """Messages about wrong usage."""
     result = CliRunner().invoke(app, [*arguments])
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     return result.stderr
@@ -99,7 +99,7 @@ def test_a_deployment_to_aws_without_a_terminal_and_without_yes_is_refused(comma
 
 
 def test_a_stage_of_the_file_that_is_for_emulators_never_reaches_aws(tmp_path: Path) -> None:
-    """Told by its base, whatever its name: asked before the first call, for which there are no credentials here."""
+    """Recognised by its base, whatever its name, before the first call, for which there are no credentials here."""
     (tmp_path / "metering.toml").write_text('[stage.mine]\nlike = "local"\n')
     result = CliRunner().invoke(app, ["region", "plan", "--stage", "mine"])
     assert (result.exit_code, result.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""Help starts fast: it imports nothing heavy, and a family only if it is named."""
+"""Help starts fast: it imports nothing heavy, and only the named family."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINES = ((), ("--version",), *((family.name,) for family in FAMILIES))
 
 
 def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
-    """The exit code of a command line, and what it imported: heavy modules, and families."""
+    """The exit code of a command line, and its imports: heavy modules, and families."""
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(heavy=HEAVY), *arguments],
         text=True, capture_output=True, check=True, timeout=60,
@@ -56,7 +56,7 @@ def test_the_help_of_all_commands_imports_no_family() -> None:
 
 
 def cpu_s(command: list[str]) -> float:
-    """CPU time of a process: the least of some runs, because others disturb it."""
+    """CPU time of a process: the minimum of several runs, because other processes disturb it."""
     taken = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -68,7 +68,7 @@ def cpu_s(command: list[str]) -> float:
 
 @pytest.mark.parametrize("line", [("--help",), ("--version",), ("verify", "--help")], ids=" ".join)
 def test_help_takes_little_more_cpu_than_the_library_that_it_needs(line: tuple[str, ...]) -> None:
-    """Twice the import of Typer and of what it draws help with: 0.11 s here, so that 0.3 s is kept."""
+    """Twice the import of Typer and its rendering library: 0.11 s here, so that 0.3 s is kept."""
     program = str(Path(sys.executable).with_name("metering"))
     least = cpu_s([sys.executable, "-c", "import typer, typer.main, typer.rich_utils"])
     assert cpu_s([program, *line]) < 2 * least + 0.08

@@ -1,4 +1,4 @@
-"""`metering status` and `errors`: the lines of each region, and what its functions logged."""
+"""`metering status` and `errors`: the lines of each region, and its functions' logged errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_several_regions_stand_side_by_side_and_one_that_is_bad_makes_it_all_bad
 
 @dataclass
 class Logs:
-    """`FunctionLogs` of two functions, with the lines that a test gives."""
+    """`FunctionLogs` of two functions, with a test's lines."""
 
     lines: Sequence[LoggedLine] = ()
     asked: list[tuple[Sequence[str], int]] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Logs:
 
 @dataclass(frozen=True)
 class Region:
-    """As much of a connection as the command uses."""
+    """The part of a connection that the command uses."""
 
     function_logs: Logs
     region: str = "us-east-1"

@@ -1,4 +1,4 @@
-"""Ctrl-C: the command says what is true, exits with 130, and what it had sent is recorded."""
+"""Ctrl-C: the command reports the truth, exits with 130, and its sent messages are recorded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _heard() -> Iterator[None]:
-    """Ctrl-C is heard here and in new processes, also where the tests run in the background and ignore it."""
+    """Ctrl-C is enabled here and in new processes, even if the tests run in the background and ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -90,7 +90,7 @@ def test_a_replay_that_is_stopped_at_once_says_how_much_was_sent() -> None:
     queue, calls = MemoryQueue(clock), count()
 
     def press(_call: str) -> None:
-        """A second Ctrl-C while the fourth request is made."""
+        """A second Ctrl-C during the fourth request."""
         if next(calls) == 3:
             raise KeyboardInterrupt
 
@@ -105,7 +105,7 @@ def test_a_replay_that_is_stopped_at_once_says_how_much_was_sent() -> None:
 
 
 class _StopsAfter(io.StringIO):
-    """A manifest whose reader loses patience after some lines."""
+    """A manifest whose reader stops after some lines."""
 
     def __init__(self, stopped: Event, *, lines: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`metering trace`: one command answers where a number comes from, and fails if the sums are not equal."""
+"""`metering trace`: one command shows the origin of a number, and fails if the sums differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and machines do wrong: a sentence, exit 1 or 2, no traceback, and never half of a file."""
+"""Mistakes of people and machines: one sentence, exit 1 or 2, no traceback, and never a partial file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _no_metadata(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def small_disk(limit_bytes: int) -> Iterator[None]:
-    """Files of this process end there, as on a full disk (EFBIG for ENOSPC)."""
+    """Files of this process cannot exceed this size, as on a full disk (EFBIG for ENOSPC)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
     try:

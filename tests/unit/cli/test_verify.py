@@ -1,4 +1,4 @@
-"""`metering verify` over several regions: one time to wait for all of them."""
+"""`metering verify` over several regions: one shared waiting time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Waiting:
-    """Regions that each take `each_s` until they settle, if they are given as long."""
+    """Regions that each take `each_s` to settle, if given that long."""
 
     each_s: int
     now_s: float = 0

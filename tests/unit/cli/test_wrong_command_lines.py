@@ -1,6 +1,6 @@
-"""Hundreds of wrong command lines, made from the command tree: each ends in a sentence that says what to do.
+"""Hundreds of wrong command lines, generated from the command tree: each ends in a sentence with advice.
 
-A new command is in the tree, and so it is here.
+A new command is in the tree, and so in this test.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LEAVES = leaves()
 
 
 def of_options(leaf: Leaf) -> Iterator[list[str]]:
-    """Values that options do not take, and options that are misspelt or lack their value."""
+    """Invalid option values, and options that are misspelt or lack their value."""
     for option in leaf.options:
         name = long_name(option)
         if len(name) > 4:
@@ -66,7 +66,7 @@ def wrong_values(metavar: str, option: typer.core.TyperOption) -> Iterator[str]:
 
 
 def of_places(leaf: Leaf) -> Iterator[list[str]]:
-    """Places that are none, and files that cannot be written."""
+    """Invalid places, and unwritable files."""
     names = {long_name(option) for option in leaf.options}
     if leaf.words in STARTS_AN_EMULATOR:
         return
@@ -233,7 +233,7 @@ def _own_directory(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def complaints(code: int, out: str, err: str) -> list[str]:
-    """What is not as it must be when a command line is wrong."""
+    """Violations of the rules for a wrong command line."""
     lines = err.splitlines()
     errors = [line for line in lines if line.startswith("Error: ")]
     found = {
@@ -298,7 +298,7 @@ def test_an_endpoint_that_is_dead_gives_no_answer_and_no_traceback(leaf: Leaf) -
 
 
 def broken(error: BaseException) -> typer.Typer:
-    """A command line with one command, which fails in a way that nobody foresaw."""
+    """A command line with one command, which fails unexpectedly."""
     wrong = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False, add_completion=False)
     family = typer.Typer()
 
@@ -352,7 +352,7 @@ def test_a_program_ends_as_the_command_line_does(line: str) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"PYTHONIOENCODING": "ascii"}, {"TERM": "dumb"}, {"LC_ALL": "xx_YY"}], ids=str)
 def test_a_poor_environment_is_no_trouble(environ: dict[str, str]) -> None:
-    """Without HOME, in an odd locale, on a terminal that can nothing."""
+    """Without HOME, in an odd locale, on a dumb terminal."""
     kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
     done = program("report", "usage", "--account", "größe", *NOWHERE, env=kept | environ)
     assert complaints(done.returncode, done.stdout, done.stderr) == []
@@ -361,7 +361,7 @@ def test_a_poor_environment_is_no_trouble(environ: dict[str, str]) -> None:
 
 
 def test_the_sdk_needs_no_home_to_find_that_nothing_answers() -> None:
-    """One of the few that wait for the attempts of a real process."""
+    """One of the few tests that wait for a real process's retries."""
     kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
     done = program("report", "usage", *NOWHERE, "--stage", "night", env=kept)
     assert complaints(done.returncode, done.stdout, done.stderr) == []

@@ -1,4 +1,4 @@
-"""A stage in memory for `metering.connect`: over its stores, and over its HTTP API behind a real socket."""
+"""An in-memory stage for `metering.connect`: over its stores, and over its HTTP API behind a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Readable(WorldRegion):
-    """As much of a connection as answers use. Nothing of its queues is asked where the watch has measured."""
+    """The part of a connection that answers use. Its queues are not read where the watch has measured."""
 
     ingest: None = None
     dead_letters: None = None
@@ -56,10 +56,10 @@ def over_stores(world: World) -> Connection:
 
 @contextmanager
 def served(api: ApiWorld, **fixed: Any) -> Iterator[str]:
-    """URL of the API in memory. `fixed` answers every request the same: `status`, `headers`, `body`."""
+    """URL of the in-memory API. `fixed` answers every request the same: `status`, `headers`, `body`."""
 
     class Handler(BaseHTTPRequestHandler):
-        """Hands each request to the application."""
+        """Passes each request to the application."""
 
         def do_GET(self) -> None:
             if fixed:

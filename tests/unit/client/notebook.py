@@ -1,7 +1,7 @@
-"""Runs the notebook of the documentation against a region in memory. As a program it writes its outputs anew.
+"""Runs the documentation's notebook against an in-memory region. Run as a program, it updates the stored outputs.
 
-`python -m tests.unit.client.notebook` runs each cell of `docs/explore.ipynb` and stores what it shows, so that who only
-reads the page sees real answers. The cell with the tag `connect` is not run: the region in memory stands in for it.
+`python -m tests.unit.client.notebook` runs each cell of `docs/explore.ipynb` and stores its output, so that a reader of
+the page sees real answers. The cell with the tag `connect` is not run: the in-memory region replaces it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Cell = dict[str, Any]
 
 
 def read() -> dict[str, Any]:
-    """The notebook as it lies in the documentation."""
+    """The notebook of the documentation."""
     found: dict[str, Any] = json.loads(NOTEBOOK.read_text())
     return found
 
 
 def run(cells: list[Cell], connection: Connection) -> list[str]:
-    """What each cell shows: what it prints, and the value of its last line as an interpreter shows it."""
+    """Output of each cell: its prints, and the value of its last line as an interpreter shows it."""
     names: dict[str, object] = {"connection": connection}
     return [_shown(cell, names) if cell["cell_type"] == "code" else "" for cell in cells]
 
 
 def is_connecting(cell: Cell) -> bool:
-    """Whether a cell is the one that connects."""
+    """Whether a cell is the connecting one."""
     return "connect" in cell["metadata"].get("tags", [])
 
 
@@ -55,7 +55,7 @@ def _shown(cell: Cell, names: dict[str, object]) -> str:
 
 
 def with_outputs(notebook: dict[str, Any], shown: list[str]) -> dict[str, Any]:
-    """The notebook with what its cells show."""
+    """The notebook with its cells' outputs."""
     cells = [
         {**cell, "outputs": _outputs(text)} if cell["cell_type"] == "code" else cell
         for cell, text in zip(notebook["cells"], shown, strict=True)

@@ -1,4 +1,4 @@
-"""`metering.connect`: tables as of the command line's Parquet, the same over stores and HTTP, and errors with words."""
+"""`metering.connect`: tables like the command line's Parquet, equal over stores and HTTP, and helpful errors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_usage_over_http_is_usage_over_the_stores(api: ApiWorld, url: str, asked
 
 
 def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path) -> None:
-    """The command line's file of the same question, whose bytes are those of the API."""
+    """The command line's file for the same query, whose bytes equal the API's."""
     table = over_stores(api.world).usage(from_="2026-11", group_by="account_id,hour")
     (tmp_path / "t.parquet").write_bytes(
         api.get("/v1/usage?from=2026-11&group_by=account_id,hour&format=parquet").content
@@ -329,7 +329,7 @@ def test_a_table_goes_through_parquet_unchanged(api: ApiWorld, tmp_path: Path) -
 
 
 def test_programs_that_are_type_checked_see_the_types() -> None:
-    """PEP 561: without the marker, a checker takes everything of the package for `Any`."""
+    """PEP 561: without the marker, a type checker treats the whole package as `Any`."""
     assert (Path(metering.__path__[0]) / "py.typed").is_file()
 
 

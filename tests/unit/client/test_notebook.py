@@ -1,4 +1,4 @@
-"""The notebook of the documentation runs, and shows what it is said to show."""
+"""The documentation's notebook runs, and its outputs are as stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_every_cell_runs_and_shows_what_is_stored() -> None:
-    """If this fails: `python -m tests.unit.client.notebook`, and read the difference."""
+    """If this fails: After a change, run `python -m tests.unit.client.notebook`, and review the diff."""
     notebook = read()
     shown = run(notebook["cells"], over_stores(ApiWorld().world))
     assert with_outputs(notebook, shown) == notebook
@@ -69,7 +69,7 @@ _CALLED: dict[str, Callable[..., object]] = {
 
 
 def wrong_calls(code: str) -> Iterator[str]:
-    """Calls of ours in a piece of code that cannot be made."""
+    """Impossible calls of our package in a piece of code."""
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, ast.Call):
             continue

@@ -139,7 +139,7 @@ def test_a_conflict_between_senders_is_alerted_once_with_both(world: SmallWorld)
 
 
 def test_a_conflict_between_senders_is_alerted_although_the_invocation_breaks_off(world: SmallWorld) -> None:
-    """The conflict is durable then, and is not found to be new again."""
+    """The conflict is durable by then, and is not detected as new again."""
     world.handle(delivery(batch(1), sender="alice"))
     transactions = count()
 
@@ -393,7 +393,7 @@ def test_from_the_third_receive_a_message_is_handled_alone_after_the_others() ->
 
 
 class _SlowReader:
-    """Takes more time than there is for messages whose ids begin with `slow`, and looks at its allowance."""
+    """Takes more time than is left for messages whose ids begin with `slow`, and checks its allowance."""
 
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
@@ -480,7 +480,7 @@ def test_what_was_received_three_times_is_noted_before_anything_is_handled_and_n
 
 
 class _RelabelingReader:
-    """Says that hashes are of no version that markers have: to see who notices."""
+    """Labels hashes with a version that no marker has, to test its detection."""
 
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader

@@ -50,7 +50,7 @@ def _prepared() -> SmallWorld:
 
 
 def _recover(world: SmallWorld, messages: Sequence[Delivery]) -> None:
-    """What the queue does afterwards."""
+    """The queue's later deliveries."""
     world.calls.before.clear()
     world.calls.after.clear()
     again = world.handle(*messages)

@@ -110,7 +110,7 @@ def test_a_batch_over_budget_is_a_commit_of_its_own() -> None:
 
 
 def _long_batch(number: int) -> Candidate:
-    """A batch with all hours of the window, totals as large as a record can make them, and names of the longest."""
+    """A batch with all hours of the window, maximal record totals, and maximal names."""
     usage = {
         UsageKey(NOW_S - hour * HOUR_S, "a", UsageType("t"), Service("s"), "f", "t"): Total(10**18, 10**6)
         for hour in range(840)

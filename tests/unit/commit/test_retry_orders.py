@@ -26,7 +26,7 @@ SETTINGS = settings()
 
 
 class Region(MemoryRegion):
-    """Worker, queue and the people's command over one store, down to JSON and Parquet."""
+    """Worker, queue and people's command over one store, down to JSON and Parquet."""
 
     def __init__(self) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
@@ -146,7 +146,7 @@ def test_a_retry_under_a_new_id_is_refused_while_its_own_is_free_and_counts_once
 
 
 def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
-    """Two messages with one content, of which neither could be read when it was refused, are two entries."""
+    """Two messages with one content that was unreadable at their refusal are two entries."""
     region = Region()
     sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
     region.work(inline("edge-1", ((NOW_S, 5),)).body)

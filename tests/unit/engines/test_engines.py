@@ -1,4 +1,4 @@
-"""`make engines` judges what engines answer, and is red when it must be; DuckDB's part of it runs here."""
+"""`make engines` judges engines' answers, and fails when it must; its DuckDB part runs here."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Waves, rules, releases and states of regions; what the doctor finds at the end of a build."""
+"""Waves, rules, releases and states of regions; the doctor's findings at the end of a build."""
 
 from __future__ import annotations
 

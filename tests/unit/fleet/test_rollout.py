@@ -1,4 +1,4 @@
-"""Building regions: from nothing, after a kill at any call, after failures, and taking them out again."""
+"""Building regions: from nothing, after a kill at any call, after failures, and their removal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))
 
 
 class KilledError(BaseException):
-    """The process is gone; nothing may catch it."""
+    """The process is gone; no code may catch this."""
 
 
 class Setup(MemoryFleet):
@@ -194,7 +194,7 @@ def test_the_architecture_that_the_settings_name_is_that_of_every_region() -> No
 
 
 def test_a_region_that_stopped_after_its_deployment_is_deployed_again_only_if_that_is_asked_for() -> None:
-    """Else other settings, such as the pager that it lacked, would never come to it."""
+    """Otherwise other settings, such as a missing pager, would never reach it."""
     setup = Setup(rules=RULES.model_copy(update={"pager_needed": True}))
     setup.manager.add(REGION)
     setup.manager.add(REGION)
@@ -349,7 +349,7 @@ def test_a_region_holds_data_from_its_first_deployment_on_whatever_comes_later()
 
 
 def with_home() -> Setup:
-    """Two regions, and the first is the home of both."""
+    """Two regions, of which the first is the home of both."""
     setup = Setup(us_east_1="ENABLED_BY_DEFAULT", eu_west_1="ENABLED_BY_DEFAULT")
     setup.account.kept["us-east-1"] = setup.states
     setup.manager.reconcile()
@@ -367,7 +367,7 @@ def test_the_home_region_stays_while_others_stand_whoever_removes_it() -> None:
 
 
 def test_a_region_that_another_run_calls_home_is_still_the_home_of_those_whose_state_it_keeps() -> None:
-    """`--region eu-west-1` makes that region the home of one run, whose ledger knows of nothing."""
+    """`--region eu-west-1` makes that region the home of one run, whose ledger knows no region."""
     setup = with_home()
     elsewhere = RegionRemoval(ports=setup.ports, states=MemoryRegionStates(), say=lambda *_: None)
     with pytest.raises(OperationFailedError, match="home region"):

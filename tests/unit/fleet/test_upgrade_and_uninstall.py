@@ -1,4 +1,4 @@
-"""What is deployed against what this checkout brings, and a stage that leaves all its regions."""
+"""The deployed version compared with this checkout's, and a stage that removes all its regions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROLE = StackResource(kind="AWS::IAM::Role", name="role", retained=True)
 
 
 class World(MemoryFleet):
-    """A stage in memory, deployed from OLD to the regions that it is asked for."""
+    """An in-memory stage, deployed from OLD to the requested regions."""
 
     def __init__(self, *regions: str) -> None:
         rules = RolloutRules(home=HOME, bake_min=0, canaries=1)
@@ -97,7 +97,7 @@ def test_other_settings_alone_are_a_reason_to_deploy() -> None:
 
 
 def test_a_region_that_was_deployed_by_hand_after_its_removal_is_upgraded_and_can_be_removed_again() -> None:
-    """H-P4: `region remove` did nothing and said `removed`, while it went on to take in batches."""
+    """H-P4: `region remove` did nothing and said `removed`, while the region continued to take batches."""
     world = World(HOME, OTHER)
     world.removal.remove(OTHER)
     world.account.deploy(Deployment(region=OTHER, architecture="arm64", rollback_alarms=()))

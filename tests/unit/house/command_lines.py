@@ -1,4 +1,4 @@
-"""Command lines of the documentation, read by the command line's own parser."""
+"""Command lines in the documentation, parsed by the command line's own parser."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SPAN = re.compile(r"`(?:\.venv/bin/)?(metering [^`]+)`")
 
 
 def whole_lines(text: str) -> list[str]:
-    """Command lines in blocks: what a reader copies."""
+    """Command lines in code blocks, which readers copy."""
     return [line for block in _FENCED.findall(text) for line in _LINE.findall(block)]
 
 
 def mentions(text: str) -> list[str]:
-    """Commands inside of sentences, which may lack arguments."""
+    """Commands within sentences, which may lack arguments."""
     return [" ".join(line.split()) for line in _SPAN.findall(_FENCED.sub("", text))]
 
 
@@ -41,11 +41,11 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
 
     Args:
         line: Begins with `metering`.
-        whole: It must have all that the command needs.
+        whole: It must have all required arguments.
 
     Raises:
-        KeyError: There is no such command.
-        typer's UsageError: There is no such option, or a value is wrong, or (`whole`) something is missing.
+        KeyError: The command does not exist. typer's UsageError: The option does not exist, or a value is wrong, or
+            (`whole`) something is missing.
     """
     program, *arguments = shlex.split(line, comments=True)
     assert program == "metering"
@@ -66,7 +66,7 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
 
 
 def _ends_here(family: object, arguments: list[str], *, whole: bool) -> bool:
-    """Whether a family is meant itself: it may do something without a command, as `metering sources --gaps`."""
+    """Whether a family itself is meant: it may work without a command, as `metering sources --gaps`."""
     if not arguments:
         assert not whole or getattr(family, "invoke_without_command", False), "a family of commands does nothing"
         return True

@@ -1,4 +1,4 @@
-"""Modules of a tree of Python files, and circles of imports."""
+"""Modules of a tree of Python files, and import cycles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def modules_below(folders: Iterable[Path]) -> list[Path]:
 
 
 def circle(imports: Mapping[str, Set[str]]) -> list[str]:
-    """Modules that import each other in a circle, the first again at the end; empty if none do.
+    """Modules that import each other in a cycle, the first repeated at the end; empty without a cycle.
 
     Args:
         imports: Module -> the modules that it imports.

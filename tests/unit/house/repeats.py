@@ -1,8 +1,8 @@
-"""Finds logic that is written twice: runs of equal lines in two places of production code.
+"""Finds duplicated logic: runs of equal lines in two places of production code.
 
-The lines are those that the formatter leaves, so that equal code has equal lines. Comments, docstrings, imports, blank
-lines and lone brackets do not count. A function's own names, its parameters and variables, are all the same name: a
-copy is a copy under other names, too.
+Lines are compared as formatted, so that equal code has equal lines. Comments, docstrings, imports, blank lines and lone
+brackets do not count. All parameters and variables of a function count as the same name: a copy with other names is
+still a copy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Repeat(NamedTuple):
 
 
 def repeats(modules: Iterable[Path], *, most: int = MOST_LINES) -> list[Repeat]:
-    """Runs of more than `most` equal lines, the longest ones only: a part of a run is no run of its own."""
+    """Runs of more than `most` equal lines, only the longest ones: part of a run does not count."""
     files = {module: logic_lines(module.read_text()) for module in modules}
     places: dict[tuple[str, ...], list[tuple[Path, int]]] = defaultdict(list)
     for module, lines in files.items():
@@ -62,7 +62,7 @@ def _overlap(first: tuple[Path, int], second: tuple[Path, int], most: int) -> bo
 
 
 def _begins(files: dict[Path, list[Line]], first: tuple[Path, int], second: tuple[Path, int]) -> bool:
-    """Whether the lines before are not equal as well."""
+    """Whether the preceding lines differ."""
     if not first[1] or not second[1]:
         return True
     return files[first[0]][first[1] - 1].text != files[second[0]][second[1] - 1].text

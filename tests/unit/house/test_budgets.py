@@ -1,4 +1,4 @@
-"""Rooms stay within the budgets that their READMEs state, and the table of rooms is right; each of these can fail."""
+"""Rooms stay within their READMEs' budgets, and the table of rooms is right; each check can fail."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_a_habit_more_is_found_and_slack_once_allowances_are_tight() -> None:
 
 
 def test_a_draw_has_equal_parts_and_can_be_made_again() -> None:
-    """The same seed draws the same sentences; another one draws others."""
+    """The same seed draws the same sentences; another seed draws others."""
     drawn = words.draw(20261129, trees=("lambdas",))
     assert Counter(kind for kind, _, _ in drawn) == {"docstring": 10, "comment": 10, "document": 10, "help": 10}
     assert words.draw(20261129, trees=("lambdas",)) == drawn
@@ -209,7 +209,7 @@ def test_a_draw_has_equal_parts_and_can_be_made_again() -> None:
 
 
 def test_lists_tables_and_sections_are_no_part_of_a_sentence() -> None:
-    """An item of a list is a paragraph, and a row of a table is left out."""
+    """A list item is a paragraph, and a table row is left out."""
     text = (
         "Reads each hour once, and no more. Too short.\n\n| a | b c d e f |\n- the first item of a list\n"
         "- another item of this list\n\nRaises:\n    KeyError: if an hour has no rows."

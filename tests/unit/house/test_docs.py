@@ -45,7 +45,7 @@ def name(page: Path) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """What headings are called in a link, by GitHub's rule."""
+    """Link targets of headings, by GitHub's rule."""
     headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -98,7 +98,7 @@ def test_paths_in_sentences_exist(page: Path) -> None:
 
 
 def code_map(text: str) -> dict[str, list[str]]:
-    """What is to be changed -> paths to open, in their order."""
+    """Subject of a change -> paths to open, in order."""
     section = re.search(r"^## Code map\n(.+?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert section
     rows = [line.strip("| ").split(" | ") for line in section[1].splitlines() if line.startswith("| ")]
@@ -115,10 +115,10 @@ _ORDER = re.compile(r"read(?:ing)? order|read in this order|read first", re.IGNO
 
 
 def lost_paths(room: Path, text: str) -> list[str]:
-    """Paths in a room's README that lead nowhere.
+    """Broken paths in a room's README.
 
     They may be relative to the room, to any folder in it, to the package or to the project, and lack the suffix of a
-    module. Where the README says what to read first, each name is one.
+    module. In the README's reading list, each name is one.
     """
     text = _FENCED.sub("", text)
     named = [name for name in _SPAN.findall(text) if "/" in name or _SUFFIX.search(name)]
@@ -184,7 +184,7 @@ _TIMES = re.compile(
 
 
 def times_of(text: str) -> Iterator[int]:
-    """Each number of receives that a text names."""
+    """Each number of receives in a text."""
     for found in _TIMES.finditer(" ".join(text.split())):
         word = found[1] or found[2]
         yield int(word) if word.isdigit() else _WORDS.index(word)
@@ -268,7 +268,7 @@ def test_make_targets_and_modules_exist(page: Path) -> None:
 
 
 def test_the_readme_and_the_runbooks_have_commands() -> None:
-    """Else the tests above look at nothing."""
+    """Otherwise the tests above check nothing."""
     assert len(whole_lines((ROOT / "README.md").read_text())) >= 6
     assert sum(len(whole_lines(page.read_text())) for page in PAGES) > 60
     assert len(mentions((ROOT / "README.md").read_text())) >= 2
@@ -324,7 +324,7 @@ def test_a_machine_that_cannot_have_it_says_why_and_is_red_where_ci_is_set(
 
 
 def locked(lock: Path, name: str) -> str:
-    """Version of a package in a lock."""
+    """Version of a package in a lock file."""
     [found] = re.findall(rf"^{re.escape(name)}==(\S+)", lock.read_text(), re.MULTILINE)
     return str(found)
 

@@ -1,4 +1,4 @@
-"""The tree of errors is as it is drawn, and every error survives a process boundary."""
+"""The tree of errors equals its drawing, and every error survives a process boundary."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ EXAMPLES: list[MeteringError] = [
 
 
 def drawn() -> dict[str, str]:
-    """Each error in the docstring with the one above it."""
+    """Each error in the docstring with its parent."""
     parents: dict[str, str] = {}
     path = ["MeteringError"]
     for line in re.findall(r"^    ([│ ]*[├└]── \w+)", errors.__doc__ or "", re.MULTILINE):

@@ -1,4 +1,4 @@
-"""The exercise of CONTRIBUTING: a filter is added everywhere in at most four files beside its tests."""
+"""The exercise of CONTRIBUTING: a filter is added everywhere in at most four files plus its tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_FILES = 4
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The tree with the patch."""
+    """The tree with the patch applied."""
     for tree in TREES:
         shutil.copytree(ROOT / tree, tmp_path / tree, ignore=shutil.ignore_patterns("__pycache__"))
     for file in FILES:

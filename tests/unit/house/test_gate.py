@@ -1,4 +1,4 @@
-"""The gate itself: every way in which it must be red is tried, and it goes on after a failure."""
+"""The gate itself: every condition under which it must fail is tried, and it continues after a failure."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PLAN = Plan(shares_s={"one": 60, "two": 30}, reserve_s={"later": 10}, promise_s=
 
 
 def ends_with(**codes: int) -> Callable[[str], list[str]]:
-    """Commands of parts: each ends with the exit code that is said, or with 0."""
+    """Commands of parts: each exits with the given code, or with 0."""
     return lambda name: [sys.executable, "-c", f"raise SystemExit({codes.get(name, 0)})"]
 
 
 def times(*took_s: float) -> Callable[[], float]:
-    """A clock by which the parts take so long, one after the other."""
+    """A clock by which the parts take these times, one after the other."""
     moments = iter([moment for took in took_s for moment in (0.0, took)])
     return lambda: next(moments)
 
@@ -126,7 +126,7 @@ def test_what_one_run_on_localstack_leaves_out_the_other_one_has() -> None:
 
 
 def chosen_of(config_args: list[str], *, marked: bool = True) -> set[str]:
-    """The cases of a list of a thousand that are left."""
+    """The remaining cases of a list of a thousand."""
     items = [
         SimpleNamespace(nodeid=f"tests/a.py::test[{number}]", get_closest_marker=lambda _: marked)
         for number in range(1_000)
@@ -154,7 +154,7 @@ def test_all_cases_run_where_they_are_asked_for_or_one_is_named(monkeypatch: pyt
 
 
 def group_of(target: str) -> str:
-    """The part of the Makefile that `make help` lists under the same headline as a target."""
+    """The headline under which `make help` lists a target."""
     [group] = [text for text in (ROOT / "Makefile").read_text().split("\n##@ ") if f"\n{target}: " in text]
     return group
 

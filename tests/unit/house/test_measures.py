@@ -1,4 +1,4 @@
-"""No modules import each other in a circle, and a circle is found."""
+"""No modules import each other in a cycle, and a cycle is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of the contract and of the README are what happens."""
+"""Examples of the contract and of the README are real."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _EXAMPLE = re.compile(
 
 
 class Outcome(NamedTuple):
-    """What becomes of a message."""
+    """Outcome of a message."""
 
     verdict: str
     metered: int
@@ -63,7 +63,7 @@ def told(verdict: str) -> Outcome:
 
 
 def read(body: str, stored: str = "") -> Outcome:
-    """What the reader says, with an object where the message points to."""
+    """The reader's result, with an object where the message points."""
     said = json.loads(body)
     location = said.get("location") or {"bucket": BUCKET, "key": "ingest/none"}
     objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
@@ -108,7 +108,7 @@ VALIDATOR = Draft202012Validator(SCHEMAS["batch"], registry=_REGISTRY)
 
 
 def metered_whole(body: dict[str, Any]) -> bool:
-    """Whether the reader takes the message, and each of its records."""
+    """Whether the reader accepts the message, and each of its records."""
     desk = Desk()
     location = body.get("location")
     if isinstance(location, dict) and isinstance(location.get("key"), str):
@@ -124,7 +124,7 @@ def test_a_schema_is_a_schema(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("body", "stored", "verdict"), EXAMPLES)
 def test_the_schema_takes_the_examples(body: str, stored: str, verdict: str) -> None:
-    """A wrong number of records, and an object, are beyond it."""
+    """A wrong number of records, and an object, are beyond the schema."""
     said = json.loads(body)
     assert VALIDATOR.is_valid(said.get("data", said)), (stored, verdict)
 
@@ -284,7 +284,7 @@ def batches_of(manifests: list[list[SentBatch]]) -> SentBatches:
 
 
 def proof(manifests: list[list[SentBatch]]) -> Verification:
-    """What verification finds: of the contents of each id the first is metered, because conflicts are sent last."""
+    """Result of verification: of the contents of each id the first is metered, because conflicts are sent last."""
     sent = batches_of(manifests)
     first = (line for lines in manifests for line in lines if line.batch_id and line.content == 0)
     metered = [contents[0] for contents in sent.contents.values() if not contents[0].rejected]

@@ -1,4 +1,4 @@
-"""Every alarm has a runbook, every runbook an alarm of its name, and its commands are commands."""
+"""Every alarm has a runbook, every runbook an alarm of its name, and its commands are valid."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_commands_of_a_runbook_are_commands(name: str) -> None:
 
 @with_each(RUNBOOKS)
 def test_every_command_of_a_runbook_waits_for_its_region_and_stage(name: str) -> None:
-    """Pasted from the page itself, none acts on a stage that nobody named."""
+    """Pasted from the page itself, it never acts on an unnamed stage."""
     for line in commands(name):
         assert "REGION" in line.split(), line
         assert line.split()[line.split().index("--stage") + 1] == "STAGE", line

@@ -1,4 +1,4 @@
-"""Nothing that a stage decides has a second source: no default in the code that works with it."""
+"""No setting of a stage has a second source: the code that uses it has no default."""
 
 from __future__ import annotations
 

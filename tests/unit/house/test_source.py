@@ -1,4 +1,4 @@
-"""Import contracts, one place for each spelling, and SDK calls in adapters only."""
+"""Import contracts, one place for each spelling, and SDK calls only in adapters."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ OFFENCES = (
 
 @cache
 def contracts() -> tuple[Contract, ...]:
-    """The contracts as pyproject.toml has them."""
+    """The contracts in pyproject.toml."""
     configuration = read_configuration(str(ROOT / "pyproject.toml"))
     return tuple(
         KINDS[options["type"]](
@@ -94,7 +94,7 @@ def contracts() -> tuple[Contract, ...]:
 
 @cache
 def imports() -> grimp.ImportGraph:
-    """The imports of the production packages, type-only ones as well."""
+    """The imports of the production packages, including type-only ones."""
     return grimp.build_graph(
         "metering", "lambdas", "infra", "load_tests", include_external_packages=True, cache_dir=None
     )
@@ -170,7 +170,7 @@ def _modules(*folders: str) -> list[Path]:
 
 
 def key_formats(source: str, *, carrier: bool = False) -> Iterator[int]:
-    """Lines that know how a key of the ledger or of the usage table is put together."""
+    """Lines that know how a key of the ledger or of the usage table is composed."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _FORMAT.match(node.value):
             yield node.lineno
@@ -185,7 +185,7 @@ def key_formats(source: str, *, carrier: bool = False) -> Iterator[int]:
 
 
 def literal_counters(source: str) -> Iterator[int]:
-    """Lines that count under a name that is spelled on the spot."""
+    """Lines that count under a literal name."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "count":
             counts = ast.unparse(node.func.value).endswith("metrics")
@@ -257,7 +257,7 @@ def _holds_clients(node: ast.expr) -> bool:
 
 
 def uses(source: str, *, may_hand_over: bool) -> list[int]:
-    """Lines that take a service's client; with `may_hand_over` only those that call something of it."""
+    """Lines that use a service's client; with `may_hand_over` only those that call it."""
     tree = ast.parse(source)
     clients = [
         node

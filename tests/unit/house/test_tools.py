@@ -1,4 +1,4 @@
-"""Installation, workflows, and tools with an environment of their own."""
+"""Installation, workflows, and tools with their own environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ mkdir -p .venv/bin && ln -sf "$(command -v "$2")" .venv/bin/python
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout in which installing only notes what would be installed."""
+    """A checkout in which installing only records the packages."""
     for name in ("Makefile", "pyproject.toml", "uv.lock"):
         shutil.copy(ROOT / name, tmp_path / name)
     tools = tmp_path / "tools"
@@ -60,7 +60,7 @@ def install(checkout: Path, *settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def installed(checkout: Path) -> list[str]:
-    """The Pythons that were installed with, one after the other."""
+    """The Pythons used for installing, one after the other."""
     log = checkout / "uv.log"
     return [line.rpartition(" ")[2] for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -87,7 +87,7 @@ def test_a_python_that_does_not_run_is_told_in_a_sentence(checkout: Path, name: 
 
 
 def of_another_project(text: str) -> list[str]:
-    """What a text tells people to install under a name that is somebody else's on the package index."""
+    """Installation advice in a text whose name belongs to another project on the package index."""
     return re.findall(r"(?:pip|uv|pipx|uvx)[^\n`]*(?:install|add|--from)\s+['\"]?metering\b[^\n`]*", text)
 
 

@@ -1,4 +1,4 @@
-"""The type gate: `mypy` as `make lint` runs it is strict about all our code, and ignores nothing without a reason."""
+"""The type gate: `mypy` as in `make lint` is strict about all our code, and ignores nothing without a reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CODE_AND_REASON = re.compile(r"\[[a-z-]+(, ?[a-z-]+)*\]  # \w.*")
 
 
 def ignores_without_a_reason(text: str) -> list[str]:
-    """Comments that silence mypy and do not name what they silence, and why."""
+    """Comments that silence mypy without naming the error and the reason."""
     return [found[0] for found in _IGNORE.finditer(text) if not _CODE_AND_REASON.fullmatch(found[1])]
 
 
@@ -80,7 +80,7 @@ def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, cod
 
 
 def test_a_service_where_a_usage_type_belongs_is_an_error() -> None:
-    """Each ignore below stands for an error: mypy is strict, and reports one that ignores nothing."""
+    """Each ignore below represents an error: strict mypy reports unused ignores."""
     kind = UsageKind(UsageType("t"), Service("s"), "f", "g")
     line = UsageLine(0, "a", *kind, 5)  # type: ignore[arg-type]  # a line names the service first
     key = UsageKey(0, *line[1:6])  # type: ignore[arg-type]  # a key names the usage type first
@@ -159,7 +159,7 @@ _WITH_THE_TIME = ("gzip.compress", "time.time", "datetime.now", "uuid4", "uuid.u
 
 
 def names_by_the_clock(source: str) -> list[int]:
-    """Lines of parameters of tests that a clock or chance decides."""
+    """Lines of test parameters that depend on a clock or on randomness."""
     found: list[int] = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef):

@@ -1,4 +1,4 @@
-"""The gate of exports: what is no verdict is none, and each way in which it must be red is tried."""
+"""The gate of exports: a non-verdict is not a verdict, and each condition under which it must fail is tried."""
 
 from __future__ import annotations
 

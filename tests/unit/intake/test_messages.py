@@ -1,4 +1,4 @@
-"""Every form of message, right and wrong."""
+"""Every form of message, valid and invalid."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Objects of every wrong kind: each is refused by its reason, in bounded time and memory."""
+"""Objects of every invalid kind: each is refused with its reason, in bounded time and memory."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Work and memory of an object are bounded, also of one that stays within every other limit."""
+"""Work and memory per object are bounded, even within every other limit."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ from tests.support.stage import ADMISSION, LIMITS
 
 
 def record(**changes: object) -> dict[str, Any]:
-    """A good record, also for Parquet: its times are integers."""
+    """A valid record, even for Parquet: its times are integers."""
     return good_record(**({"start": SENT_AT_S, "end": SENT_AT_S} | changes))
 
 
@@ -161,7 +161,7 @@ def test_pages_and_row_groups_of_parquet_are_limited() -> None:
 
 @dataclass
 class _Looks:
-    """A `Deadline` that is over after so many looks."""
+    """A `Deadline` that is over after this many checks."""
 
     left: int
     looks: int = 0

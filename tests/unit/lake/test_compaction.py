@@ -1,4 +1,4 @@
-"""Compaction changes no total; staging goes when it may, and not before."""
+"""Compaction changes no total; staging objects are deleted when allowed, and not before."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -257,7 +257,7 @@ def test_a_roll_up_that_dies_at_any_call_never_makes_the_compactor_take_what_sti
 
 
 def planned(world: World) -> set[str]:
-    """Commits that the plans of the compactor took."""
+    """Commits in the compactor's plans."""
     plans = [Plan.from_json(world.objects.get(key), key) for key in world.objects.keys("runs/L0/")]
     return {commit_id for plan in plans for commit_id in plan.commits()}
 

@@ -1,4 +1,4 @@
-"""Fourteen days of the real worker and the real compactor: late data makes few files, however long it comes."""
+"""Fourteen days of the real worker and compactor: late data makes few files, however long it arrives."""
 
 import statistics
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ ROWS_OF_A_ROW = 50_000_000 // ON_TIME_ROWS
 
 
 class Service:
-    """The worker and the compactor over stores in memory, with rows that are not Parquet."""
+    """The worker and the compactor over in-memory stores, with rows that are not Parquet."""
 
     def __init__(self) -> None:
         world = World(now_s=START_S)
@@ -40,7 +40,7 @@ class Service:
         self.sent = 0
 
     def send(self, starts_s: Iterable[int]) -> None:
-        """One invocation with one batch of rows that start so."""
+        """Run one invocation with one batch of rows with these starts."""
         rows = [PlainRecord("a", "t", "f", "i", 1, s) for s in starts_s]
         self.sent += 1
         delivery = Delivery(
@@ -58,13 +58,13 @@ class Service:
 
 
 def late_starts(hour_s: int) -> Iterator[int]:
-    """Starts of the late rows that come in an hour."""
+    """Starts of the late rows that arrive in an hour."""
     yield from range(hour_s - hour_s % DAY_S, hour_s, HOUR_S)
     yield from (hour_s - late_s for late_s in LATER_S)
 
 
 def parquet_bytes(rows: int) -> int:
-    """Size of a file of so many rows, from the real codec and writer, of batches as `make load` sends them."""
+    """Size of a file with this many rows, from the real codec and writer, of batches like `make load`'s."""
     world = World()
     for batch in load_batches(rows):
         world.send(batch)

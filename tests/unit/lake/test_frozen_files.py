@@ -131,7 +131,7 @@ def test_a_report_of_an_account_reads_its_row_groups_and_no_others() -> None:
 
 
 class CountedObjects(MemoryObjectStore):
-    """A store that counts what its streams hand out."""
+    """A store that counts the bytes of its streams."""
 
     reads: list[int] = []  # noqa: RUF012 - one store in one test
 

@@ -1,4 +1,4 @@
-"""Lake files: every row once, sorted by account, read back exactly, by us and by engines that know nothing of us."""
+"""Lake files: every row once, sorted by account, read back exactly, by us and by independent engines."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""Staging objects hold what was read, no more and no less."""
+"""Staging objects contain exactly what was read."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Totals beside lake files: made while a file is merged, put before it, and never a reason for a wrong figure."""
+"""Totals of lake files: made during the merge, put before the file, and never the cause of a wrong figure."""
 
 from collections.abc import Sequence
 
@@ -40,14 +40,14 @@ def totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
 
 
 class NoRows(TotalsAlone):
-    """A reader of rows that nobody may ask."""
+    """A reader of rows that must not be used."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise AssertionError(f"the rows of {sources} were read for {query}")
 
 
 def kept_totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
-    """What the object beside a file says, which must add up by itself."""
+    """Content of a file's totals object, which must be consistent."""
     return dict(ParquetTotals(world.objects, NoRows()).of(file))
 
 

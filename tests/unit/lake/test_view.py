@@ -1,4 +1,4 @@
-"""The view shows each accepted row once, whether its commit waits, is placed, published or cleaned, at every moment."""
+"""The view shows each accepted row once, whether its commit waits, is placed, published or cleaned, at any time."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ def waiting_world(**settings: int) -> World:
 
 
 def clean(world: World) -> None:
-    """Compact everything, and delete what that replaced at once."""
+    """Compact everything, and immediately delete the replaced objects."""
     world.compact_all()
     replace(world.jobs.cleaner, wait_s=0).run(world.deadline())
 

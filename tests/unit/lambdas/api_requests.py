@@ -30,13 +30,13 @@ def started(work: W, service: str) -> Started[W]:
 
 
 def request(path: str, query: str = "", *, method: str = "GET", front: str = "http", **headers: str) -> dict[str, Any]:
-    """A request; underscores in names of headers are dashes.
+    """A request; underscores in header names stand for dashes.
 
     Args:
         path: Path, decoded.
-        query: Query string, as it came.
+        query: Raw query string.
         method: HTTP method.
-        front: `http` for an HTTP API, `url` for the URL of a function.
+        front: `http` for an HTTP API, `url` for a function URL.
         headers: Further headers.
     """
     host = "abc.execute-api.eu-west-1.example" if front == "http" else "abc.lambda-url.eu-west-1.example"

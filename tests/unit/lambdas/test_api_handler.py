@@ -1,4 +1,4 @@
-"""The function of the API: the same answer over both fronts, and nothing secret in what it writes."""
+"""The API's function: the same answer over both fronts, and no secrets in its output."""
 
 import io
 import itertools
@@ -26,7 +26,7 @@ SECRETS = ("mtr_0123456789abcdef_" + "5" * 64, "Basic dXNlcjpwYXNz", "Bearer", "
 
 @dataclass
 class Function:
-    """The function over a region in memory, and what it writes. Mutable."""
+    """The function over an in-memory region, and its output. Mutable."""
 
     world: ApiWorld
     written: io.StringIO = field(default_factory=io.StringIO)
@@ -111,7 +111,7 @@ def test_a_line_says_what_a_request_was_and_cost(function: Function, capsys: pyt
 def test_no_secret_and_no_question_is_written(
     function: Function, capsys: pytest.CaptureFixture[str], secret: str
 ) -> None:
-    """A token that is pasted into the path or the query by mistake is not written either."""
+    """A token pasted into the path or the query by mistake is not logged either."""
     events = [
         request("/v1/usage", f"{USAGE}&account={FIRST}", authorization=secret),
         request(f"/v1/{secret}", "", authorization=f"Bearer {secret}"),

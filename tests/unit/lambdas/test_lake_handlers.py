@@ -1,4 +1,4 @@
-"""The lake's functions do one unit of work a tick, and a tick that comes twice changes nothing more."""
+"""The lake's functions do one unit of work per tick, and a repeated tick changes nothing more."""
 
 import importlib
 import re
@@ -300,7 +300,7 @@ def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_er
 
 
 def test_the_api_answers_nothing_of_a_ledger_that_it_does_not_know(ledger: FormatLedger) -> None:
-    """Whoever asks gets an answer, and not the gateway's: the ledger is opened by the first request."""
+    """The client gets the function's answer, not the gateway's: the first request opens the ledger."""
     event = request("/v1/health")
     ledger.item = NEWER.to_item()
     for _ in range(2):
@@ -316,7 +316,7 @@ def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
 
 
 def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
-    """It raises, so the mapping deletes none of them; and nothing was asked of the ledger but its format."""
+    """It raises, so the mapping deletes no message; and only the format was read from the ledger."""
     ledger.item = NEWER.to_item()
     with pytest.raises(FormatTooNewError):
         aggregate({"Records": [message("m")]}, Context())

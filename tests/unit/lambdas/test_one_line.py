@@ -1,4 +1,4 @@
-"""Each function logs one info line a unit of work: what it came to. MiniStack waits 50 ms for one that never comes."""
+"""Each function logs one info line per unit of work. MiniStack waits 50 ms for one that never comes."""
 
 import importlib
 import io
@@ -46,7 +46,7 @@ from tests.unit.operations import test_canary, test_watch
 
 
 def _never_asked() -> NoReturn:
-    """A part that an invocation without throttles makes no client for."""
+    """A part for which an invocation without throttles creates no client."""
     raise AssertionError
 
 

@@ -1,6 +1,6 @@
-"""Registered producers: nobody sends what another one owns, by any of the five ways into the aggregator.
+"""Registered producers: no producer sends another's data, by any of the five ways into the aggregator.
 
-SenderIds are crafted, because emulators give the account id to all senders.
+SenderIds are crafted, because emulators use the account id for all senders.
 """
 
 import json
@@ -83,7 +83,7 @@ THEFTS: dict[str, Callable[[SendersWorld], str]] = {
 
 
 def refused(world: SendersWorld, sender: str, *, names: str = "", times: int = 1) -> None:
-    """One batch is in quarantine for its sender, and nothing else came of it."""
+    """One batch is in quarantine for its sender, without any other effect."""
     (entry,) = world.entries()
     assert entry.batch is not None
     assert entry.batch.reason == "sender_not_allowed"
@@ -97,7 +97,7 @@ def refused(world: SendersWorld, sender: str, *, names: str = "", times: int = 1
 
 
 def mine_is_accepted(world: SendersWorld) -> None:
-    """B's own batch is accepted after whatever A did, and A's own, too."""
+    """B's own batch is accepted after A's attempt, and so is A's own."""
     world.deliver(body_of("b/1", B_ACCOUNT, source_id="b", sequence=1), f"{B}:i-0abc")
     world.deliver(body_of("a/1", A_ACCOUNT, 5), f"{A}:i-0abc")
     for batch_id in ("a/1", "b/1"):
@@ -110,7 +110,7 @@ def by_producer(world: SendersWorld, body: str) -> None:
 
 
 def by_redrive(world: SendersWorld, body: str) -> None:
-    """A's message dies, as those of a killed worker do, and an operator puts it back."""
+    """A's message becomes a dead letter, like a killed worker's, and an operator redrives it."""
     world.dead.put_dead("m-dead", body, world.clock.now_ms() - 1000, 5, f"{A}:session")
     redriven = world.letters.redrive()
     # SQS's redrive task would send it in its own name.
@@ -119,7 +119,7 @@ def by_redrive(world: SendersWorld, body: str) -> None:
 
 
 def by_retry(world: SendersWorld, body: str) -> None:
-    """What was refused is sent again by an operator, while nothing was put right."""
+    """An operator resends the refused batch, although nothing was corrected."""
     world.deliver(body, f"{A}:session")
     (entry,) = world.entries()
     world.quarantine.retry(entry)

@@ -1,4 +1,4 @@
-"""Items that are not what may be there: named, never read as something legal, and nothing unrelated stops for them."""
+"""Invalid items: named, never read as valid, and no unrelated work stops for them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.support.watched import WatchedRegion
 
 
 def change(world: World | SmallWorld | WatchedRegion, key: Key, **changes: Value) -> None:
-    """Somebody's hand, or code of another version."""
+    """A manual write, or code of another version."""
     world.items.update(Update(table=Table.LEDGER, key=key, set=changes))
 
 

@@ -1,4 +1,4 @@
-"""A ledger that newer code wrote is touched by nobody who does not know its format."""
+"""Code that does not know a newer ledger's format never touches that ledger."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_genera
 
 
 def ledger(found: LedgerFormat | None = None) -> tuple[MemoryItemStore, list[str]]:
-    """A ledger, and the calls that it gets."""
+    """A ledger, and its received calls."""
     items = MemoryItemStore()
     if found is not None:
         items.put(Put(table=Table.LEDGER, item=found.to_item()))

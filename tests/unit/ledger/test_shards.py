@@ -1,4 +1,4 @@
-"""Lowering or raising the number of shards abandons nothing."""
+"""Lowering or raising the number of shards abandons no data."""
 
 import re
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_one_shard_is_nothing_to_remember() -> None:
 
 
 class Racing(MemoryItemStore):
-    """Before the first put, another worker's lands; `lost` puts are applied without a reply."""
+    """Before the first put, another worker's is applied; `lost` puts are applied without a reply."""
 
     def __init__(self, other: int, *, lost: int = 0) -> None:
         super().__init__()

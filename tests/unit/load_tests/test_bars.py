@@ -1,4 +1,4 @@
-"""The bars of the load test and of the race: each can be missed, and what is just on it passes."""
+"""The limits of the load test and of the race: each can be missed, and a value exactly on it passes."""
 
 import json
 import re
@@ -112,7 +112,7 @@ def _result(name: str, *, rate: float, units: float, wrong: int = 0, kills: int 
 
 
 def _levels(**changes: tuple[float, float]) -> list[Level]:
-    """A level of each number of keys, all on their bars, but for changes at 16 keys."""
+    """A level of each number of keys, all exactly on their limits, except for changes at 16 keys."""
     on_bars = {
         1: {"powertools": (100.0, 3.0), "transact": (100.0, 4.0), OURS: (100.0, 3.0)},
         5: {"powertools": (100.0, 7.0), "transact": (100.0, 12.0), OURS: (100.0, 3.5)},
@@ -166,7 +166,7 @@ def test_the_naive_sums_of_a_message_are_what_was_sent() -> None:
 
 
 def _minutes(cpu_s_a_minute: list[float], *, ticks_s: float = 0.0) -> Progress:
-    """Samples of each second at 100 batches/s; once a minute a job takes `ticks_s`, and else processor time is even."""
+    """Samples of each second at 100 batches/s; once a minute a job takes `ticks_s`, and otherwise CPU time is even."""
     samples, cpu_s = [], 0.0
     for second in range(1, 60 * len(cpu_s_a_minute) + 1):
         cpu_s += cpu_s_a_minute[(second - 1) // 60] / 60 + (ticks_s if second % 60 == 30 else 0.0)

@@ -1,4 +1,4 @@
-"""What the emulator counts is what DynamoDB bills: the same calls, over the rules of the developer guide."""
+"""The emulator's counts equal DynamoDB's billing: the same calls, by the rules of the developer guide."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from tests.support.reading import Desk
 
 
 class Emulator(ModuleType):
-    """As much of MiniStack's module as is counted."""
+    """The counted part of MiniStack's module."""
 
     def __init__(self, answer: dict[str, Any], status: int = 200) -> None:
         super().__init__("dynamodb")

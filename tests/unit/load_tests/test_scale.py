@@ -1,4 +1,4 @@
-"""The region of the scale harness is consistent however large, and its projection says what does not hold."""
+"""The scale harness's region is consistent at any size, and its projection reports what does not hold."""
 
 import time
 from dataclasses import replace

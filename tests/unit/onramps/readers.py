@@ -1,4 +1,4 @@
-"""Reading of log files in tests: what a kind makes of some bytes."""
+"""Reading of log files in tests: a kind's result for some bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = ReadSettings()
 
 
 class Row(NamedTuple):
-    """A record of a file, in the words of the contract."""
+    """A record of a file, in the contract's terms."""
 
     account: str
     resource: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 def log_of(key: str) -> tuple[LogKind, FileName]:
-    """The kind and the name of a key that is known."""
+    """The kind and the name of a known key."""
     found = recognised(key)
     assert found is not None, key
     return found

@@ -1,4 +1,4 @@
-"""What becomes of a new object in a log source: only trouble that passes is taken again."""
+"""Outcomes of a new object in a log source: only transient errors are retried."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def taken(
 
 @dataclass
 class World:
-    """Arrivals over fakes that remember what they were asked."""
+    """Arrivals over fakes that record their calls."""
 
     says: Taken | Exception = field(default_factory=taken)
     context: Context | None = None

@@ -1,4 +1,4 @@
-"""Content within limits: lines that say nothing cost operations on bytes, or are refused; so are damage and bombs."""
+"""Content within limits: meaningless lines cost byte operations, or are refused; so are damage and bombs."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def _kind(form: str) -> LogKind:
 
 
 def _packed(head: str, pattern: bytes, size_bytes: int) -> bytes:
-    """A file that grows less than 250 times, which any file may: many members."""
+    """A file that expands less than 250 times, which any file may: many members."""
     one = gzip.compress(pattern * (_MEMBER_BYTES // len(pattern)), mtime=0)
     return gzip.compress(head.encode(), mtime=0) + one * (size_bytes // _MEMBER_BYTES)
 
 
 def _verdict(form: str, stored: bytes) -> tuple[str, float]:
-    """Why the file is refused as a whole, or empty; and the seconds of processor time that it took to say so."""
+    """The reason why the file is refused as a whole, or empty; and the CPU seconds until then."""
     name = FileName(kind=_kind(form).name, identity="x", account_id="1" * 12, region="us-east-1", source="E1")
     began_s = time.process_time()
     try:
@@ -85,7 +85,7 @@ def _verdict(form: str, stored: bytes) -> tuple[str, float]:
 @pytest.mark.parametrize("form", _FORMATS)
 @pytest.mark.parametrize(("pattern", "reason"), _FULL_OF.values(), ids=_FULL_OF)
 def test_a_short_file_of_lines_that_say_nothing_is_done_at_once(form: str, pattern: bytes, reason: str) -> None:
-    """16 KB as stored, which grow to what any file may."""
+    """16 KB as stored, which expand to any file's limit."""
     stored = gzip.compress(_FORMATS[form].encode()) + gzip.compress(pattern * (16 * MIB // len(pattern) - 200))
     assert len(stored) < 34_000
     found, cpu_s = _verdict(form, stored)
@@ -110,7 +110,7 @@ def test_500_megabytes_of_lines_that_say_nothing_take_four_seconds_or_are_refuse
 
 
 def tell(form: str, file: str) -> None:
-    """Print the verdict on a file, its processor time, and the peak memory of this process."""
+    """Print the verdict on a file, its CPU time, and this process's peak memory."""
     found, cpu_s = _verdict(form, Path(file).read_bytes())
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sys.stdout.write(f"{found},{cpu_s:.2f},{peak_kib}")
@@ -203,7 +203,7 @@ def test_more_text_than_the_limit_is_refused() -> None:
 
 
 class _Endless(io.RawIOBase):
-    """A log with a line of a gigabyte, and one line after it, made while it is read."""
+    """A log with a line of a gigabyte, and one line after it, generated during the read."""
 
     def __init__(self) -> None:
         self._pieces = self._made()

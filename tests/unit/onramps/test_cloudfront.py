@@ -40,7 +40,7 @@ VALUES = {
 
 
 def legacy_line(**changes: str) -> str:
-    """A line of all 33 fields; a field is named with underscores."""
+    """A line of all 33 fields, named with underscores."""
     values = VALUES | {name.replace("_", "-"): value for name, value in changes.items()}
     return "\t".join(values.get(name, "-") for name in LEGACY_FIELDS)
 
@@ -108,7 +108,7 @@ def test_version_2_in_json_has_a_row_a_line() -> None:
 
 
 def _sent(line: str) -> list[tuple[str, str, str, int]]:
-    """What a line is metered as, but for what the edge sent to the viewer."""
+    """Metered records of a line, except for the edge's transfer to the viewer."""
     rows = records(owned(HEADER + line + "\n"))
     return [(row.usage_type, row.from_location, row.to_location, row.bytes) for row in rows if row.bytes != 4000]
 

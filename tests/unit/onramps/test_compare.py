@@ -1,4 +1,4 @@
-"""Bills as they come, in three kinds of export and of files, and beside what was metered: equal, or a difference."""
+"""Bills in three kinds of export and of files, compared with metered usage: equal, or a difference."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def key(usage_type: str = "DataTransfer-Out-Bytes", day: str = DAY) -> LineKey:
 
 
 def test_the_real_bill_lines_are_what_their_records_are_metered_as(tmp_path: Path) -> None:
-    """Every line to the byte: real lines of AWS, with the usage type and the quantity that it billed."""
+    """Every line to the byte: real lines of AWS, with the billed usage type and quantity."""
     billed = list(csv.DictReader((SAMPLE.parent / "expected_lines.csv").read_text().splitlines()))
     lines = [
         Line(each["account_id"], each["usage_type"], seconds_of(each["usage_hour"]), each["quantity_gb"])

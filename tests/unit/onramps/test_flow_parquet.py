@@ -1,4 +1,4 @@
-"""VPC flow logs as Parquet: types of any writer, absent values, and files that ask for too much."""
+"""VPC flow logs as Parquet: types of any writer, absent values, and excessive files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _HOP = FlowHop(
 
 
 def stored(*rows: dict[str, Any], types: dict[str, pa.DataType] | None = None, **options: Any) -> bytes:
-    """Rows as a Parquet file; each has the usual values where it says nothing."""
+    """Rows as a Parquet file; missing values are the usual ones."""
     types = types or {}
     columns = {}
     for name in _ROW:

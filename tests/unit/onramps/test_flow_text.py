@@ -1,4 +1,4 @@
-"""VPC flow logs as text: what is metered, what is refused and why, line by line."""
+"""VPC flow logs as text: metered lines, and refused lines with their reasons."""
 
 from __future__ import annotations
 

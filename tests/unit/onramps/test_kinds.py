@@ -1,4 +1,4 @@
-"""Names of log files: each kind is known by its names, metered or refused with a sentence that says what to do."""
+"""Names of log files: each kind is recognised by its names, and metered or refused with advice."""
 
 from __future__ import annotations
 

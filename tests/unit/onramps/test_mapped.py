@@ -1,4 +1,4 @@
-"""Any other log, by a mapping: validated in words, exact, and with a reason for every row that does not fit."""
+"""Any other log, by a mapping: validated with messages, exact, and with a reason for every misfit row."""
 
 from __future__ import annotations
 

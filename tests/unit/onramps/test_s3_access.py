@@ -1,4 +1,4 @@
-"""S3 server access logs: names, lines, what moved, and where to."""
+"""S3 server access logs: names, lines, transferred bytes, and their destination."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_an_address_that_is_none_is_refused() -> None:
 
 
 def test_only_a_whole_line_that_repeats_is_dropped_and_counted() -> None:
-    """Lines of one request share its id: a request that deletes many objects has a line for each."""
+    """Lines of one request share its id: a multi-object delete has one line per object."""
     text = "\n".join([line(sent="10"), line(sent="11"), line(sent="10")])
     result = measured(text, PARTITIONED, context=CONTEXT)
     assert (result.balance.metered_bytes, result.balance.refused_bytes) == (21, 10)
@@ -276,7 +276,7 @@ def test_a_file_without_bytes_is_refused_as_a_whole() -> None:
 @pytest.mark.parametrize("text", ['"', '" -', '" "', ' "'])
 @pytest.mark.parametrize("end", ["", "  "])
 def test_a_user_agent_of_thousands_of_quotes_is_read_at_once(text: str, end: str) -> None:
-    """Anyone who asks a bucket for an object writes a user agent. A search in all ways would take hours."""
+    """Anyone who requests an object chooses the user agent. A backtracking search would take hours."""
     began = time.monotonic()
     for _ in range(10):
         parse(line(agent=f'"{text * 8_000}"') + end)

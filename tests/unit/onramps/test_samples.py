@@ -1,6 +1,6 @@
-"""Sample lines that others wrote: what is metered equals a sum by hand, and every misfit has its reason.
+"""Third-party sample lines: metered totals equal an independent sum, and every misfit has its reason.
 
-`samples/NOTICE.md` says where the lines are from. The sums here split lines at blanks, and share no code with readers.
+`samples/NOTICE.md` names the lines' origin. The sums here split lines at spaces, and share no code with readers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ S3_PREFIX = "logs/123456789012/us-west-1/amzn-s3-demo-bucket1/2019/02/06/"
 
 
 class Sum(NamedTuple):
-    """Lines and bytes of a file, by what becomes of them."""
+    """Lines and bytes of a file, by outcome."""
 
     lines: int
     metered: int
@@ -29,7 +29,7 @@ class Sum(NamedTuple):
 
 
 def flows_by_hand(text: str) -> Sum:
-    """Every field by its place in the header; what the log does not say of a line counts as usual traffic."""
+    """Every field by its column in the header; missing facts count as usual traffic."""
     header, *lines = text.splitlines()
     names = header.split(" ")
     fitting = [dict(zip(names, line.split(" "), strict=True)) for line in lines if line.count(" ") + 1 == len(names)]
@@ -41,7 +41,7 @@ def flows_by_hand(text: str) -> Sum:
 
 
 def s3_by_hand(text: str) -> Sum:
-    """Bytes sent stand behind the status and the error code."""
+    """Sent bytes follow the status and the error code."""
     sizes = []
     for line in text.splitlines():
         after = line.partition('" ')[2].split(" ")

@@ -1,4 +1,4 @@
-"""Transit gateway flow logs: told by their fields, metered as processing and between regions, and who pays for it."""
+"""Transit gateway flow logs: recognised by fields, metered as processing and between regions, with payers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ LEAVING = {"tgw_attachment_id": "tgw-attach-peer", "flow_direction": "egress", "
 
 
 def line_of(**changes: str) -> str:
-    """A line of a log that has the other attachment and the flow as well."""
+    """A line of a log that also has the other attachment and the flow."""
     flow = {"srcaddr": "10.2.0.5", "dstaddr": "10.6.0.9", "srcport": "40000", "dstport": "443", "protocol": "6"}
     values = dict.fromkeys(WIDE, "-") | VALUES | flow
     values |= {name.replace("_", "-"): value for name, value in changes.items()}
@@ -275,7 +275,7 @@ def knowing(*policies: MeteringPolicy) -> Context:
 
 
 def payer(context: Context, **changes: str) -> str:
-    """Who pays for what a VPC of SENDER sends to one of RECEIVER through the gateway of OWNER; empty if unknown."""
+    """Payer of traffic from a VPC of SENDER to one of RECEIVER through OWNER's gateway; empty if unknown."""
     flow = {"tgw_pair_attachment_id": "tgw-attach-2", "tgw_dst_vpc_account_id": RECEIVER} | changes
     result = measured(wide(line_of(**flow)), KEY, context=context)
     [row] = records(result)

@@ -1,4 +1,4 @@
-"""The canary: good when it is seen exactly once in time, late when not, doubled when it counts twice."""
+"""The canary: good if it is seen exactly once in time, late if not, doubled if it counts twice."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Setup:
         return self.canary.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + within_s * 1000))
 
     def accept(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
-        """What the aggregator does with the batch."""
+        """Do the aggregator's work for the batch."""
         marker = marker_of(canary_batch_id(slot_s), commit_id=commit_id)
         key, total = f"staging/{commit_id}.parquet", Total(CANARY_BYTES, 1)
         commit = CommitRecord(
@@ -93,7 +93,7 @@ class Setup:
         self.rows.objects[key] = [canary_usage_type(slot_s)]
 
     def book(self, slot_s: int = SLOT_S) -> None:
-        """What the roll-up does with its usage."""
+        """Do the roll-up's work for its usage."""
         key = UsageKey(
             hour_of(slot_s),
             CANARY_ACCOUNT_ID,
@@ -114,7 +114,7 @@ class Setup:
         self.book()
 
     def publish(self, run: int, *usage_types: str) -> None:
-        """What the compactor does: a file of some rows in the hour."""
+        """Do the compactor's work: a file of some rows in the hour."""
         key = f"lake/{run}.parquet"
         file = LakeFile(key=key, rows=len(usage_types), bytes=len(usage_types) * CANARY_BYTES)
         published = Published(hour_s=hour_of(SLOT_S), shard=0, run=run, files=(file,))

@@ -1,4 +1,4 @@
-"""Dead letters of batches and of log files: listed without reading them, explained, and put back."""
+"""Dead letters of batches and of log files: listed without being read, explained, and redriven."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def body(**changes: object) -> str:
 
 
 def glanced(text: str, marker: Marker | None = None) -> DeadLetter:
-    """What is said of a letter whose records nobody may read."""
+    """The description of a letter whose records may not be read."""
     setup = Setup()
     setup.dead.put_dead("m", text, (NOW_S - 60) * 1000, 5, "AIDA1")
     if marker is not None:
@@ -302,7 +302,7 @@ FLOW_LOG = FlowLog(
 
 
 class LogSetup:
-    """A region whose queue of dead letters of log files holds what a test puts there."""
+    """A region with a test's messages in its dead-letter queue of log files."""
 
     def __init__(self, *, context: Context | None = None) -> None:
         self.clock = ManualClock(NOW_S * 1000)

@@ -1,4 +1,4 @@
-"""Answers about billing months: what a closed one holds by any column, their list, and the checklist of a close."""
+"""Answers about billing months: a closed month's content by any column, their list, and the checklist of a close."""
 
 from __future__ import annotations
 

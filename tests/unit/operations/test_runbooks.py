@@ -1,4 +1,4 @@
-"""Runbooks by the names that people have in hand, with the right place in every command."""
+"""Runbooks by the names at hand, with the right place in every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status of a region: judged as its alarms judge, read from few notes, each trouble with its cure."""
+"""The status of a region: judged like its alarms, read from few notes, each problem with its cure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_dead_letter_needs_a_person_and_holds_completeness_back() -> None:
 
 
 def test_what_has_left_the_queue_since_the_watch_looked_is_told_as_of_then() -> None:
-    """`queue ok empty` stood beside `held back by 2 messages in the ingest queue`."""
+    """`queue ok empty` appeared beside `held back by 2 messages in the ingest queue`."""
     region = well(watched=False)
     region.ingest.send_many(["x", "y"])
     region.watch.run()

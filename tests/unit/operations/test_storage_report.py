@@ -1,4 +1,4 @@
-"""The storage report: what the lake costs, and what other forms of the same rows would."""
+"""The storage report: the lake's cost, and the cost of other forms of the same rows."""
 
 from __future__ import annotations
 

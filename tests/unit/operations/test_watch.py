@@ -1,4 +1,4 @@
-"""The watch: each figure from durable state, and a heartbeat only when all of them were measured."""
+"""The watch: each figure from durable state, and a heartbeat only if all of them were measured."""
 
 from __future__ import annotations
 

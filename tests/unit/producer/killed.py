@@ -1,9 +1,9 @@
 """A caller and its producer, killed at any line of the producer's code. Run as a program: it forks, and has no threads.
 
 `python -m tests.unit.producer.killed FOLDER KILLS` gives each world a folder of its own. A caller sends all its keys.
-It is killed (SIGKILL) at a line, begins anew with all its keys, is killed again in every second world, and then runs to
-its end. The lines are spread over the whole run, so that 200 kills are 200 different places. The queue is a file that
-messages are added to, the bucket is a folder.
+It is killed (SIGKILL) at a line, restarts with all its keys, is killed again in every second world, and then completes.
+The lines are spread over the whole run, so that 200 kills hit 200 different places. The queue is a file to which
+messages are appended, and the bucket is a folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FileQueue:
 
 
 def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[str, str | int]]:
-    """Records of a key in a world, each with an account of its own, like `first` in all else."""
+    """Records of a key in a world, each with its own account, otherwise like `first`."""
     place = list(KEYS).index(key)
     note = "x" * _LARGE_CHARS if place == 0 else ""
     return [
@@ -62,7 +62,7 @@ def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[s
 
 
 def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
-    """The caller: it sends all its keys, whatever it sent before."""
+    """The caller: it sends all its keys, even sent ones."""
     outlet = Outlet(
         queue=FileQueue(folder / "queue"),
         objects=FolderLogStore(folder / "bucket"),
@@ -76,7 +76,7 @@ def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
 
 
 class Steps:
-    """Counts the lines of the producer that run; at line number `kill_at` the process is killed."""
+    """Counts the executed lines of the producer; at line number `kill_at` the process is killed."""
 
     def __init__(self, kill_at: int | None) -> None:
         self.count = 0
@@ -117,7 +117,7 @@ def run(folder: Path, world: int, first: dict[str, str | int], *, kill_at: int |
 
 
 def main(folder: Path, kills: int) -> None:
-    """Run worlds until so many processes were killed; prints `{"worlds", "kills", "lines"}`."""
+    """Run worlds until this many processes were killed; prints `{"worlds", "kills", "lines"}`."""
     first: dict[str, str | int] = json.loads((folder / "record.json").read_text())
     (folder / "0").mkdir()
     lines = run(folder / "0", 0, first, kill_at=None)

@@ -1,4 +1,4 @@
-"""A region in memory that meters what producers sent, each message twice."""
+"""An in-memory region that meters producers' messages, each twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INVOCATION = 200
 
 
 def records_of(number: int, count: int, *, resource: str = "i-0abc") -> list[dict[str, str | int]]:
-    """Records of one piece of work. Each has an account and a size of its own: one that is missing or doubled shows."""
+    """Records of one piece of work. Each has its own account and size, so that a missing or doubled record shows."""
     return [
         record(1_000 * number + each + 1, account=f"{number:06d}{each:06d}", resource=resource) for each in range(count)
     ]
@@ -47,7 +47,7 @@ class Meter:
         return Producer(source_id, state=state, name=name, patience_s=patience_s, outlet=self.outlet)
 
     def deliver(self, bodies: Iterable[str] | None = None) -> None:
-        """Let workers have the messages, and then all of them once more."""
+        """Let workers process the messages, and then all of them once more."""
         messages = [
             Delivery(
                 message_id=f"m{number}",
@@ -79,5 +79,5 @@ class Meter:
 
 
 def expected(records: Iterable[dict[str, str | int]]) -> dict[str, tuple[int, int]]:
-    """What `Meter.metered` must say of records, each sent once."""
+    """Expected result of `Meter.metered` for records, each sent once."""
     return {str(each["account_id"]): (int(each["bytes"]), 1) for each in records}

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def worlds(folder: Path, kills: int) -> Iterator[tuple[int, Path]]:
-    """Kill, and give each world with its number."""
+    """Kill, and yield each world with its number."""
     (folder / "record.json").write_text(json.dumps(record(1)))
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.producer.killed", str(folder), str(kills)],

@@ -1,4 +1,4 @@
-"""A producer numbers, splits and sends records; the same key is the same batches, and each record is metered once."""
+"""A producer numbers, splits and sends records; a key gives the same batches, and each record is metered once."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_objec
 @pytest.mark.parametrize("over", [0, 1])
 @pytest.mark.parametrize("source_id", ["edge", "\U0001f4e6" * 128])
 def test_a_message_is_never_larger_than_the_queue_takes(tmp_path: Path, source_id: str, over: int) -> None:
-    """A batch on the border goes inline or as an object, whatever its source and number need."""
+    """A batch at the limit is sent inline or as an object, whatever its source and number need."""
     from metering.producer.batches import INLINE_BYTES, record_lines, split
 
     half = [{**each, "note": ""} for each in records_of(1, 2)]
@@ -164,13 +164,13 @@ def test_a_message_holds_only_characters_that_sqs_takes_and_the_record_stays_wha
 
 
 class Text(str):
-    """A text as NumPy has it."""
+    """A string like NumPy's."""
 
     __slots__ = ()
 
 
 class Whole:
-    """A whole number as NumPy has it."""
+    """An integer like NumPy's."""
 
     def __init__(self, value: int) -> None:
         self._value = value
@@ -305,7 +305,7 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(tmp_p
     taken: list[str] = []
 
     class Picky:
-        """Takes the first message of a request only."""
+        """Accepts only the first message of a request."""
 
         def send_many(self, bodies: list[str]) -> list[int]:
             taken.append(bodies[0])
@@ -325,7 +325,7 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(tmp_p
 
 
 def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(tmp_path: Path) -> None:
-    """What is on the disk at the first call is enough for another machine to send everything."""
+    """The data on disk at the first call suffices for another machine to send everything."""
     meter = Meter()
     (state, copy) = (tmp_path / "state", tmp_path / "copy")
 
@@ -387,7 +387,7 @@ def test_a_journal_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_keys_are_forgotten_when_they_are_of_no_use_any_more(tmp_path: Path) -> None:
-    """Their records are too old to be admitted, and a journal must not grow for ever. What is not sent stays."""
+    """Their records are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
     meter = Meter()
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1), key="old")
@@ -464,7 +464,7 @@ def test_a_place_is_named_whole(tmp_path: Path) -> None:
 
 def test_a_region_that_gives_no_answer_does_not_keep_records_out_of_the_journal(tmp_path: Path) -> None:
     class Silent:
-        """A place whose region gives no answer."""
+        """A place whose region does not answer."""
 
         def outlet(self, clock: object) -> Outlet:
             raise UnavailableError("cloudformation.DescribeStacks", f"no answer at {clock}")

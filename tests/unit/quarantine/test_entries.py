@@ -1,4 +1,4 @@
-"""Quarantine entries: listing what was refused, and sending it again by the contract's rule."""
+"""Quarantine entries: listing refused batches, and resending them by the contract's rule."""
 
 import hashlib
 import json

@@ -1,14 +1,14 @@
-"""Records what release 0.2.0 leaves behind, by running that release. Not a test: its result is `release_0_2_0.json.gz`.
+"""Records the state that release 0.2.0 leaves, by running it. Not a test: its result is `release_0_2_0.json.gz`.
 
     git worktree add --detach <release> bece5da6 && cd <release> && D=transfer_metering-0.2.0.dist-info && mkdir $D
     printf 'Metadata-Version: 2.1\nName: transfer-metering\nVersion: 0.2.0\n' > $D/METADATA
     PYTHONPATH=. <python of this checkout> -P <this file> <the result>
 
-Runs in the checkout of that release, with the packages of this one. What is in the region: two shards; a closed month,
-and a late row of it; hours that are compacted and cleaned, compacted and not cleaned, and waiting; a run each of
-compactor and roll-up that was planned and did not get further; refused, conflicting and duplicate batches; a commit
-without a transaction; notes of the reconciler. Beside it stands what that release itself reads of the region once its
-roll-up and its compactor are done.
+Runs in the checkout of that release, with the packages of this one. The region contains two shards; a closed month, and
+a late row of it; hours that are compacted and cleaned, compacted and not cleaned, and waiting; a run each of compactor
+and roll-up that was only planned; refused, conflicting and duplicate batches; a commit without a transaction; notes of
+the reconciler. The file also has that release's own readings of the region, once its roll-up and its compactor are
+done.
 """
 
 import base64
@@ -33,7 +33,7 @@ PEERS = ("internet", "us-east-1/use1-az4", "eu-west-1", "cloudfront", "ap-southe
 
 
 def dies_at(region: World, name: str, times: int, run: Callable[[], object]) -> None:
-    """Run something in a process that is killed before its call `name` after so many of them."""
+    """Run something in a process that is killed before its call `name`, after this many of them."""
     left = times
 
     def die(call: str) -> None:
@@ -67,7 +67,7 @@ def deliver(region: World, batch_id: str, *records: dict[str, str | int], count:
 
 
 def traffic(region: World, base: int, *, rolled_up: bool = True) -> None:
-    """Four batches of all accounts in the last hours."""
+    """Meter four batches of all accounts in the last hours."""
     now_s = region.clock.now_ms() // 1000
     for number in range(4):
         region.send(
@@ -81,7 +81,7 @@ def traffic(region: World, base: int, *, rolled_up: bool = True) -> None:
 
 
 def october(region: World) -> None:
-    """A month that is closed, its late row, and runs that are cleaned."""
+    """A closed month, its late row, and cleaned runs."""
     traffic(region, 1_000)
     traffic(region, 5_000)
     assert region.compact_all() >= 1
@@ -131,12 +131,12 @@ def left_by(region: World) -> dict[str, Any]:
 
 
 def rows_of(usage: Mapping[UsageKey, Total]) -> list[list[str]]:
-    """Totals in the order of their keys, as texts."""
+    """Totals in the order of their keys, as strings."""
     return sorted([*map(str, key), str(total.bytes), str(total.records)] for key, total in usage.items())
 
 
 def read_at_rest(region: World) -> dict[str, Any]:
-    """What is read once the roll-up and the compactor are done: the lake, the usage table, and the closed month."""
+    """Readings once the roll-up and the compactor are done: the lake, the usage table, and the closed month."""
     region.roll_up()
     while region.compact_all():
         pass

@@ -1,4 +1,4 @@
-"""A region as release 0.2.0 left it is read to the byte, and gone on with (`record.py` says what is in it)."""
+"""A region left by release 0.2.0 is read to the byte, and continued (`record.py` lists its content)."""
 
 import base64
 import gzip

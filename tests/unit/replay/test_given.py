@@ -1,4 +1,4 @@
-"""Records of files: what is wrong is told by its place, sent as it stands, and refused as the manifest says."""
+"""Records of files: problems are reported by position, records sent unchanged, and refused as the manifest says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW_S = 1_800_000_000
 
 
 def now(size: int) -> dict[str, str | int]:
-    """A record of an hour ago."""
+    """A record from an hour ago."""
     return record(size, start_s=NOW_S - 3_600)
 
 

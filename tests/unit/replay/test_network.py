@@ -1,4 +1,4 @@
-"""The small network: its file and its own count say the same, each by its own way."""
+"""The small network: its file and its own count agree, although they are made separately."""
 
 from __future__ import annotations
 

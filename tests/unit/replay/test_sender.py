@@ -1,4 +1,4 @@
-"""The sender: objects first, every message once more after trouble, the manifest in order."""
+"""The sender: objects first, every message once more after an error, the manifest in order."""
 
 from __future__ import annotations
 

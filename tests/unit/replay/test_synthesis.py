@@ -1,4 +1,4 @@
-"""What a replay sends is repeatable, and its manifest is right by the contract, computed another way."""
+"""A replay's messages are repeatable, and its manifest follows the contract, computed independently."""
 
 import csv
 import json

@@ -37,7 +37,7 @@ DETAILS = ((), ("resource_id",))
 
 
 def region() -> World:
-    """October is closed, somebody spoilt what the ledger and the usage table say of it, and a row came late for it."""
+    """October is closed, its ledger and usage table entries are damaged, and a late row arrived for it."""
     world = World(now_s=NOVEMBER - HOUR_S)
     world.send([record(5, start_s=OCTOBER), record(2**62, start_s=OCTOBER, account=OTHER)])
     world.send([record(7, start_s=NOVEMBER - HOUR_S)])

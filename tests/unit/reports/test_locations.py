@@ -1,4 +1,4 @@
-"""Filters of where bytes come from and go to: exactly the rows that have these names, in usage and in costs."""
+"""Filters by source and destination: exactly the rows with these names, in usage and in costs."""
 
 from __future__ import annotations
 

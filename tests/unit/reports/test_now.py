@@ -1,4 +1,4 @@
-"""Reports as of now: what waits for the roll-up counts, once, whatever is asked and wherever the roll-up stands."""
+"""Reports as of now: waiting usage counts once, for any query and at any progress of the roll-up."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def with_waiting(world: World, query: UsageQuery) -> tuple[list[UsageRow], NotRo
 
 
 def test_rows_and_what_waits_are_the_usage_as_of_now_at_every_step_of_the_roll_up() -> None:
-    """Nothing is in both, and nothing in neither."""
+    """Nothing is in both, and nothing is in neither."""
     query = replace(of_accounts(QUESTIONS[0], now=False), group_by=())
     for world in dying(world_that_waits, World.roll_up, least=8):
         [booked], lacks = with_waiting(world, query)

@@ -253,7 +253,7 @@ def test_a_day_that_begins_within_an_hour_is_refused_with_its_two_hours() -> Non
 
 
 def test_an_end_that_a_month_implies_is_not_cut_either() -> None:
-    """Clocks of Lord Howe go back by half an hour: April begins on the hour and ends off it."""
+    """Lord Howe's clocks are set back by half an hour: April begins on a full hour and ends between two."""
     assert "from 2026-04 is not on the hour" in refused(
         "2026-04", zone=ZoneInfo("Australia/Lord_Howe"), whole_hours=True
     )

@@ -1,4 +1,4 @@
-"""Results of SQL are exact and whole, of any size, and answers have the same bytes in each encoding."""
+"""SQL results are exact and complete at any size, and answers have the same bytes in each encoding."""
 
 from __future__ import annotations
 

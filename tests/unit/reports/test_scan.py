@@ -1,4 +1,4 @@
-"""DuckDB gets right answers for any SQL, and nothing that blocks can hold a query for ever."""
+"""DuckDB gets right answers for any SQL, and nothing that blocks can hold a query forever."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_canarys_rows_are_only_there_for_who_asks(compacted: bool) -> None:
 
 
 def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() -> None:
-    """Its account sorts first, so a row group of others costs what it cost before."""
+    """Its account sorts first, so a row group without it costs the same as before."""
     for account, may in ((ACCOUNT, False), (CANARY, True)):
         world = World()
         world.send([record(1, account=account)])
@@ -183,7 +183,7 @@ def test_corrections_count_at_the_beginning_of_the_hour_that_they_are_booked_in(
 
 
 def blocked(world: World, call: str) -> Callable[[], None]:
-    """Each such call from now on blocks until the function that is returned is called."""
+    """Each such call blocks from now on until the returned function is called."""
     gate = threading.Event()
 
     def wait(name: str) -> None:
@@ -308,12 +308,12 @@ def test_errors_of_reading_stay_what_they_are(world: World) -> None:
 
 
 def test_a_query_over_many_files_and_slow_reads_ends() -> None:
-    """The short version of the drill in tests/e2e: 300 of them."""
+    """The short version of the drill in tests/e2e, which runs 300 of them."""
     ask_again_and_again(slow_lake(hours=20, files=2), times=8, read_s=0.001)
 
 
 def test_duckdb_gets_our_rows_and_arrow_no_file_system() -> None:
-    """A Python file system below Arrow's scanner or DuckDB hangs for ever now and then."""
+    """A Python file system below Arrow's scanner or DuckDB occasionally hangs forever."""
     banned = {"pyarrow.fs", "fsspec"}
     names = {"PyFileSystem", "FSSpecHandler", "FileSystemHandler", "FileSystemDataset", "SubTreeFileSystem"}
     for path in sorted(Path(metering.__file__).parent.rglob("*.py")):

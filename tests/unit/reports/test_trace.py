@@ -1,4 +1,4 @@
-"""A line is traced to its batches, and three sums agree or say where they do not."""
+"""A line is traced to its batches, and three sums agree or the answer says where they differ."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ def test_every_line_of_a_replayed_account_comes_down_to_what_was_sent() -> None:
 
 
 def _batches_of_lines(world: World, account: str) -> Mapping[str, Total]:
-    """What all lines of an account have of each batch, after each was found equal."""
+    """Totals of each batch over all lines of an account, after each was found equal."""
     found: dict[str, Total] = {}
     keys = {(each.key.usage_type, each.key.service, each.key.from_location, each.key.to_location)
             for each in usage_of(world.items) if each.key.account_id == account}  # fmt: skip

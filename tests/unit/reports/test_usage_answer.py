@@ -1,4 +1,4 @@
-"""Answers of usage: ranked rows, names that were not found, completeness."""
+"""Usage answers: ranked rows, missing names, completeness."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_documents_are_what_they_were(name: str) -> None:
 
 
 def lines(complete: Complete, periods: dict[str, str], *, with_corrections: bool = False) -> list[str]:
-    """What a table says below its total."""
+    """Text below a table's total."""
     query = UsageParameters(start="2026-10", end="2026-11-03", with_corrections=with_corrections).query(now_s=NOW_S)
     return list(usage_answer(query, [], as_of_s=NOW_S, complete=complete, periods=periods).footer[1:])
 

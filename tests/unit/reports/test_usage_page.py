@@ -1,4 +1,4 @@
-"""The page to mail: balanced HTML, exact sums, nothing that data can smuggle in, and nothing from elsewhere."""
+"""The page to mail: balanced HTML, exact sums, no injection from data, and no external resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EMPTY = {"meta", "rect", "line"}
 
 
 class Reader(HTMLParser):
-    """Reads a page, and sees that each element is closed."""
+    """Parses a page, and checks that each element is closed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Usage reports over the usage table: exact hours, exact sums, whatever their size."""
+"""Usage reports over the usage table: exact hours, exact sums, at any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A region of waiting commits of plain rows, without workers: what the roll-up finds, and what it makes of it."""
+"""A region of waiting commits of plain rows, without workers: the roll-up's input, and its result."""
 
 from collections.abc import Callable, Iterable
 from typing import Self
@@ -33,7 +33,7 @@ def row(
     usage_type: str = "DataTransfer-Out-Bytes",
     booked_s: int | None = None,
 ) -> PlainRow:
-    """A row of this many bytes; `booked_s` if it is booked in another hour than its own."""
+    """A row of this many bytes; `booked_s` if its booked hour is not its own."""
     return PlainRow(
         booked_s=hour_of(hour_s) if booked_s is None else booked_s,
         batch_id="batch",
@@ -50,14 +50,14 @@ def row(
 
 
 class SmallRegion(MemoryRegion):
-    """Stores in memory, and processes that roll up."""
+    """In-memory stores, and processes that roll up."""
 
     def __init__(self, *, seed: int = 1) -> None:
         super().__init__(now_s=NOW_S, settings=settings(), seed=seed)
         self.committed: dict[UsageKey, Total] = {}
 
     def commit(self, commit_id: str, rows: Iterable[PlainRow], *, shard: int = 0) -> Waiting:
-        """What a worker's commit leaves for the roll-up: its staging object, and its entry of the waiting list."""
+        """Leave a worker's commit for the roll-up: its staging object, and its entry of the waiting list."""
         kept = list(rows)
         key = staging_key(commit_id, NOW_S)
         self.objects.put(key, encode_rows(kept), if_absent=True)

@@ -1,4 +1,4 @@
-"""Usage as of now is exact whatever the roll-up is doing, for accounts whose commits are anywhere on their way."""
+"""Usage as of now is exact at any progress of the roll-up, for accounts with commits in any state."""
 
 from contextlib import suppress
 from functools import partial

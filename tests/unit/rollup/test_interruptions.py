@@ -1,4 +1,4 @@
-"""A process dies, its reply is lost, or another works on the same chain: usage and lists are exact all the same."""
+"""A process dies, its reply is lost, or another works on the same chain: usage and lists stay exact."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,7 +31,7 @@ def _settled(region: SmallRegion) -> None:
 
 
 def _each_call(work: Callable[[int], bool]) -> int:
-    """Call with 0, 1, … until it says that there is no such call; returns how many there are."""
+    """Call with 0, 1, … until it reports that there is no such call; returns their number."""
     return next(number for number in count() if not work(number))
 
 

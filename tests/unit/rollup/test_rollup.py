@@ -1,4 +1,4 @@
-"""One process that rolls up: what a run books, what it places, and when it begins."""
+"""One process that rolls up: a run's bookings, its placing, and its start."""
 
 import random
 from contextlib import suppress
@@ -149,7 +149,7 @@ def test_a_process_without_time_begins_nothing_and_the_next_goes_on(region: Smal
 
 
 class _Traffic:
-    """Commits that keep coming: another one before each transaction that places one. `most` ends a test that fails."""
+    """Commits that keep coming: one before each placing transaction. `most` ends a failing test."""
 
     def __init__(self, region: SmallRegion, *, most: int = 50) -> None:
         self.came: list[str] = []
@@ -186,7 +186,7 @@ def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_wait
 
 
 def test_a_run_that_has_placed_what_waited_is_brought_to_its_end() -> None:
-    """Its items count as settled only then (P37): a comparison that follows would wait for them."""
+    """Its items count as settled only then (P37): a following comparison would wait for them."""
     for number in count():
         region = SmallRegion()
         region.commit("c1", [row(1)])

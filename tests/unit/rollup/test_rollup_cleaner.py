@@ -1,4 +1,4 @@
-"""What is left behind by runs of the roll-up that are long over."""
+"""Leftovers of roll-up runs that ended long ago."""
 
 from contextlib import suppress
 from itertools import count

@@ -1,4 +1,4 @@
-"""Calls side by side: results in order, no call after an error, and nothing behind the caller's back."""
+"""Parallel calls: results in order, no call after an error, and nothing left running."""
 
 import threading
 import time
@@ -84,7 +84,7 @@ def test_things_are_taken_no_further_ahead_than_results_wait_in_memory() -> None
 
 
 class Operation:
-    """Unavailable a number of times, then answers."""
+    """Unavailable several times, then answers."""
 
     def __init__(self, failures: int) -> None:
         self.calls = 0

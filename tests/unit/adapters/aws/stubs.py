@@ -1,4 +1,4 @@
-"""SDK clients whose answers are given beforehand; no network."""
+"""SDK clients with predefined answers, without network."""
 
 from collections.abc import Iterator
 from typing import Any

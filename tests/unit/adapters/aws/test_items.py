@@ -1,4 +1,4 @@
-"""What `DynamoDbItemStore` sends, and what it makes of answers that no emulator gives."""
+"""Requests of `DynamoDbItemStore`, and its handling of answers that no emulator gives."""
 
 import json
 import socket
@@ -449,7 +449,7 @@ _VALUES = st.recursive(
 
 
 def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
-    """What the decoder leaves to botocore, and what it decoded."""
+    """The part that the decoder leaves to botocore, and the part that it decoded."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
     _take(cast("item_attributes._Response", response), decoded)
@@ -457,7 +457,7 @@ def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str,
 
 
 def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
-    """The same of the reply to an update."""
+    """The same for the reply to an update."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
     item_attributes._take_updated(cast("item_attributes._Response", response), decoded)

@@ -1,4 +1,4 @@
-"""What `S3ObjectStore` makes of answers that no emulator gives."""
+"""Handling by `S3ObjectStore` of answers that no emulator gives."""
 
 import io
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_a_head_that_fails_where_a_get_does_not_says_nothing_either(objects: S3O
 def test_a_denial_is_logged_by_operation_and_key(
     objects: S3ObjectStore, s3: Stubbed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A policy is for people to change, and a message that is put back five times says nothing of it."""
+    """Only people can change a policy, and a message that returned to the queue five times does not mention it."""
     for operation, read in (("get_object", objects.get), ("head_object", objects.open), ("head_object", objects.head)):
         s3[1].add_client_error(operation, "AccessDenied", "no", 403)
         with pytest.raises(UnavailableError):

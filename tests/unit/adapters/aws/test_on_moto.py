@@ -1,4 +1,4 @@
-"""EC2's Describe calls become a description, in accounts and regions; what is denied is named."""
+"""EC2's Describe calls become a description, in accounts and regions; denied calls are named."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What a region is asked before anything is built in it."""
+"""Questions to a region before anything is deployed in it."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from metering.fleet.steps import OPTIONAL_PARTS
 
 
 class Region:
-    """Clients of a region that has everything, with a quota of concurrent executions."""
+    """Clients of a region with every feature, with a quota of concurrent executions."""
 
     def __init__(self, concurrency: int, table_writes: int = 40_000) -> None:
         quotas = {"L-B99A9384": concurrency, "L-AB614373": table_writes}
@@ -52,7 +52,7 @@ def probe_of(
 
 @pytest.mark.parametrize(("quota", "answered"), [(13_999, Answered.FAILED), (14_000, Answered.PASSED)])
 def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(quota: int, answered: Answered) -> None:
-    """The quota is that of a table on demand; that of the account counts tables with provisioned throughput only."""
+    """The quota is that of an on-demand table; the account's quota counts only tables with provisioned throughput."""
     stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
     probe = probe_of(200, writes_per_s=peak_writes_per_s(*stage.warm_tables.values()), table_writes=quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
@@ -69,7 +69,7 @@ def test_an_account_with_too_little_concurrency_is_told_before_it_deploys(quota:
 
 
 def test_each_shard_reserves_an_execution_of_its_own() -> None:
-    """Compactor and roll-up run once a shard."""
+    """Compactor and roll-up have one function per shard."""
     needed = [probe_of(200, shards=shards).preflight("us-east-1", []) for shards in (1, 4)]
     told = [f.detail for found in needed for f in found if f.check == "quota Lambda concurrent executions"]
     assert told == ["200, needed 104", "200, needed 110"]
@@ -91,7 +91,7 @@ def test_a_stage_without_an_api_is_not_asked_for_one() -> None:
 
 
 def test_the_quota_that_everything_needs_does_not_count_as_one_of_the_api() -> None:
-    """A check begins with the words of the part that it belongs to."""
+    """A check's name begins with the words of its part."""
     assert not "quota Lambda concurrent executions".startswith(OPTIONAL_PARTS["api"])
 
 

@@ -1,4 +1,4 @@
-"""Queues, alerts and figures: what is sent, and what is made of partial failures."""
+"""Queues, alerts and figures: their requests, and their handling of partial failures."""
 
 import json
 import re
@@ -214,7 +214,7 @@ GROUPS = {"watch": "/aws/watch", "canary": "/aws/canary"}
 
 
 class Insights:
-    """The two calls, with the answers that a test gives."""
+    """The two calls, with a test's answers."""
 
     def __init__(self, *answers: dict[str, Any], refusal: str = "") -> None:
         self.answers = list(answers)

@@ -1,4 +1,4 @@
-"""Clients that only read refuse every other call before anything is sent, whatever the credentials allow."""
+"""Read-only clients refuse every other call before anything is sent, whatever the credentials allow."""
 
 import pickle
 from collections.abc import Callable

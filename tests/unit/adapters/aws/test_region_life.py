@@ -160,7 +160,7 @@ def described(status: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_validation_before_the_first_resource_is_told_with_the_resource_that_it_names() -> None:
-    """The events of the stack only say that there is one."""
+    """The stack's events only say that there is one."""
     client, stubber = next(stubbed("cloudformation"))
     with stubber:
         stubber.add_response("describe_stacks", described("ROLLBACK_COMPLETE"))
@@ -273,7 +273,7 @@ def test_a_bucket_is_emptied_of_every_version_and_mark_on_every_page() -> None:
 
 
 class Answers:
-    """A client that answers as told, and remembers what was asked."""
+    """A client with given answers that records requests."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
@@ -342,7 +342,7 @@ OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2
 
 
 class Regions(DeployedRegions):
-    """Over items in memory, and outputs that a test says."""
+    """Over in-memory items, and a test's outputs."""
 
     def __init__(self, found: LedgerFormat | None, resources: RegionResources | None = RESOURCES) -> None:
         super().__init__(lambda _region: Clients(Access(region="eu-west-1")), stage="local")

@@ -1,4 +1,4 @@
-"""People's commands work with the published settings, or not at all."""
+"""People's commands use the published settings, or refuse to work."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def refusal(code: str, operation: str) -> ClientError:
 
 
 class Deployed:
-    """CloudFormation and Systems Manager of a region; what tests take away is not there."""
+    """CloudFormation and Systems Manager of a region; parts that tests remove are missing."""
 
     def __init__(self) -> None:
         self.stacks: dict[str, dict[str, str]] = {
@@ -111,7 +111,7 @@ def test_functions_of_another_policy_stop_a_command_whatever_was_given(deployed:
 
 
 def test_version_0_1_0_reads_a_document_with_what_was_given() -> None:
-    """Its model had these sections, and let others be; its hash was that of the whole text."""
+    """Its model had these sections and ignored others; its hash covered the whole text."""
 
     class Old(BaseModel):
         model_config = ConfigDict(frozen=True, extra="ignore")

@@ -1,4 +1,4 @@
-"""Processes of the local profile: known by pid and start, ended for sure."""
+"""Processes of the local profile: identified by pid and start time, and reliably ended."""
 
 import os
 import subprocess

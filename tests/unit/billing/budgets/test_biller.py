@@ -1,4 +1,4 @@
-"""The biller: one alert for a threshold and period, sent until the topic has answered, whatever dies in between."""
+"""The biller: one alert per threshold and period, sent until the topic has answered, wherever a process dies."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def crossing() -> BudgetWorld:
 
 
 def test_a_message_says_up_to_when_it_counted_and_what_it_does_not_have() -> None:
-    """H-F2: a message about a budget said how complete reports are, which have more than budgets."""
+    """H-F2: a budget message stated the completeness of reports, which contain more than budgets."""
     world = crossing()
     world.clock.advance_s(60)
     world.send([record(349 * GB)])
@@ -115,7 +115,7 @@ def test_below_every_threshold_nobody_hears_anything() -> None:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_its_id(seed: int) -> None:
-    """Each run is killed at a call of its own, before or after it, and started again."""
+    """Each run is killed at a different call, before or after it, and started again."""
     world, calls, topic = watched()
     deaths_after_a_message = 0
     for turn in range(8):
@@ -139,7 +139,7 @@ def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_it
 
 
 def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
-    """A region in which something is to be told, and the calls of its next process."""
+    """A region with something to report, and the calls of its next process."""
     world, calls = crossing(), Calls()
     topic = CalledAlerts(calls.on_call, calls.on_reply)
     world.items.on_call = world.objects.on_call = calls.on_call
@@ -149,7 +149,7 @@ def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
 
 
 def test_every_call_of_the_job_may_be_its_last() -> None:
-    """A repeat comes only of a death between the message and its mark, and has the same id."""
+    """A repeat only results from a death between the message and its mark, and has the same id."""
     world, calls, topic = watched()
     world.bill()
     names = list(calls.names)
@@ -226,7 +226,7 @@ def test_a_budget_in_bytes_needs_no_prices() -> None:
 
 
 def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
-    """Both used 60 GB: 20 GB are beyond the 100 free ones, and they are those of the later account."""
+    """Both used 60 GB: 20 GB are beyond the 100 free ones, and belong to the later account."""
     members = tuple(Membership(account, 0, None) for account in (ACCOUNT, OTHER))
     payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=members)
     world = BudgetWorld(organization=Organization(version=1, payers=(payer,), sha256="ab"))
@@ -336,7 +336,7 @@ def test_steady_usage_is_expected_to_go_on() -> None:
 
 
 def test_expected_bytes_run_through_the_allowance_and_the_tiers() -> None:
-    """50 GB by the 15th cost nothing yet. A forecast that is linear in cost would say so for the month, too."""
+    """50 GB by the 15th cost nothing yet. A forecast linear in cost would predict that for the month, too."""
     through_s = FIRST + 10 * DAY_S
     usage = PeriodUsage(mine=steady(5, days=40, until_s=through_s), others={}, account_id=ACCOUNT)
     made = forecaster(through_s).exact_of(usage, PRICES)
@@ -392,7 +392,7 @@ def test_days_that_differ_make_the_interval_wide_and_more_days_make_it_narrow() 
 
 
 def test_the_rest_of_a_day_is_expected_by_its_hours() -> None:
-    """All bytes come before noon, so at noon nothing more is expected of today."""
+    """All bytes arrive before noon, so at noon no more are expected for the day."""
     world = BudgetWorld()
     for week in (7, 14, 21):
         world.use(24 * GB, start_s=NOW_S - NOW_S % DAY_S - week * DAY_S + 9 * HOUR_S)
@@ -481,7 +481,7 @@ def test_a_month_that_is_not_counted_whole_is_not_tried() -> None:
 
 
 def test_a_payer_without_history_is_in_a_forecast_over_all_with_what_it_used_so_far() -> None:
-    """Else less would be expected than is counted already."""
+    """Otherwise less would be expected than is already counted."""
     world = BudgetWorld()
     for back in range(21):
         world.use(10 * GB, start_s=NOW_S - back * DAY_S)

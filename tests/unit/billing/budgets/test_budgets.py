@@ -1,4 +1,4 @@
-"""Budgets from words: what makes no sense is refused, and everything is said at once."""
+"""Budgets from text: nonsense is refused, with all problems at once."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ def test_one_outlier_in_the_past_hides_nothing() -> None:
 
 
 def keep(world: BudgetWorld, days: Mapping[int, Mapping[str, int]], *, through_s: int = TODAY) -> SummedMonth:
-    """Day sums of one usage type, as the biller keeps them: day -> account -> GB."""
+    """Day sums of one usage type in the biller's form: day -> account -> GB."""
     keys: dict[int, str] = {}
     for day_s, accounts in days.items():
         addition = DayAddition(empty_day(day_s))

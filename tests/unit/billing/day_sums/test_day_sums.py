@@ -1,4 +1,4 @@
-"""The accounts of a month are those of the lake, to the byte, whatever dies in between; the reconciler says if not."""
+"""The accounts of a month equal the lake, to the byte, wherever a process dies; otherwise the reconciler reports it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def of_lake(world: BudgetWorld) -> list[AccountSum]:
 
 
 def kept_world(*sizes: int) -> BudgetWorld:
-    """A region with a record a day, today's first, that the biller has counted."""
+    """A region with one record per day, today's first, that the biller has counted."""
     world = BudgetWorld()
     for days, size in enumerate(sizes):
         world.use(size, start_s=NOW_S - days * DAY_S)
@@ -63,7 +63,7 @@ def kept_world(*sizes: int) -> BudgetWorld:
 
 
 def put_instead(world: BudgetWorld, sums: Sequence[AccountSum], hours: dict[int, Total] | None = None) -> None:
-    """What a fault in the keeper might leave: other sums, under their own name."""
+    """A possible result of a fault in the keeper: other sums, under their own name."""
     indexes = DayIndexes(objects=world.objects)
     index = indexes.newest()
     before = index.accounts[MONTH]

@@ -1,4 +1,4 @@
-"""Invoices: what is in one, when it is refused, and that it stands once whatever happens while it is issued."""
+"""Invoices: their content, their refusals, and that each exists once despite faults while it is issued."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALL = Asked(month=MONTH)
 
 
 def closed_world() -> BillingWorld:
-    """A payer with two accounts, over a tier and with usage of two regions, and a payer of its own."""
+    """A payer with two accounts, over a tier and with usage of two regions, and a self-paying account."""
     world = BillingWorld()
     members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
     payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
@@ -158,7 +158,7 @@ NAT = product("NATUSE1", "NatGateway-Bytes", ((None, "0.045"),))
 
 
 def blocked_world() -> BillingWorld:
-    """Of three payers, one used something that the book has no price for."""
+    """Of three payers, one used something without a price in the book."""
     world = closed_world()
     world.use(used(gb("2"), 6, account=THIRD, usage_type="NatGateway-Bytes"))
     return world
@@ -236,7 +236,7 @@ def test_a_rule_that_says_that_it_is_not_sold_lets_the_payer_be_invoiced_too() -
 
 
 def issued_with_losses(make: Callable[[], BillingWorld], lost: str, error: BaseException) -> Iterator[BillingWorld]:
-    """For each call of issuing: a world that lost it, and then issued the documents of one without a loss."""
+    """For each call of issuing: a world that lost it, and then issued the same documents as one without a loss."""
     whole = make()
     whole.calls = Calls()
     bodies = [each.stored.body for each in whole.issue(ALL)]
@@ -475,14 +475,14 @@ def test_an_organization_of_many_payers_is_read_in_one_pass() -> None:
 
 
 def test_each_payer_and_its_accounts_are_found_without_a_look_at_the_others(organization: Organization) -> None:
-    """X6: drafts, invoices, exports and costs ask so for each of their payers."""
+    """X6: drafts, invoices, exports and costs ask this for each of their payers."""
     with at_most(1.5):
         found = [(organization.payer(each).name, organization.accounts_of(each)) for each in PAYERS]
     assert found == [(each, frozenset({each})) for each in PAYERS]
 
 
 def test_prices_of_each_payer_are_found_without_a_look_at_the_overrides_of_others(organization: Organization) -> None:
-    """X6, of 10,000 overrides, the most that there may be."""
+    """X6, with the maximum of 10,000 overrides."""
     from metering.billing.invoices.inputs import Loaded
 
     overrides = tuple(Override(payer=each, percent_off=10_000, from_s=0) for each in PAYERS[:5_000]) + tuple(
@@ -497,7 +497,7 @@ def test_prices_of_each_payer_are_found_without_a_look_at_the_overrides_of_other
 
 
 class KeptDay(DaySummaries):
-    """Sums of a day that were kept before."""
+    """Sums of a day that were stored before."""
 
     def of(self, region: SummedMonth, day_s: int) -> Mapping[Group, Mapping[Sold, int]]:
         return SUMS
@@ -509,7 +509,7 @@ SUMS = {Group(each, ""): {SOLD: number} for number, each in enumerate(PAYERS)} |
 def test_the_usage_of_each_payer_for_budgets_is_found_without_a_look_at_that_of_others(
     organization: Organization,
 ) -> None:
-    """X6: a budget about all payers asks so for each of them."""
+    """X6: a budget about all payers asks this for each of them."""
     grouping = Grouping(organization=organization, payers=None, apart=frozenset())
     summaries = KeptDay(objects=cast("ObjectStore", None), grouping=grouping)
     region = cast("SummedMonth", None)

@@ -1,4 +1,4 @@
-"""Offer files of AWS become products and allowances; everything that is wrong with one is named."""
+"""AWS's offer files become products and allowances; every problem in a file is named."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def book_of(paths: Sequence[Path], **options: Any) -> PriceBook:
 
 
 def refused(folder: Path, content: dict[str, Any] | str) -> tuple[str, ...]:
-    """Problems of a file, read and made a book of."""
+    """Problems of a file when it is read and imported into a book."""
     path = folder / "us-east-1.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     with pytest.raises(DocumentRefusedError) as error:

@@ -1,4 +1,4 @@
-"""Cuts: what is read to find them, what they say, and how they are stored."""
+"""Cuts: the reads that find them, their meaning, and their storage."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Cases with known results: examples of AWS's pages, lines of real bills, and corners of the rules.
+"""Cases with known results: examples of AWS's pages, lines of real bills, and corner cases of the rules.
 
-The price book of a case is us-east-1's internet out with 100 GB free, unless it says otherwise."""
+A case's price book is us-east-1's internet egress with 100 GB free, unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MAY_BILL = Path(__file__).parents[3] / "support" / "may_bill.csv"
 
 
 def rated(prices: PriceBook, *lines: UsageLine) -> list[RatedLine]:
-    """Rated lines of a month. The total by totals alone is the same."""
+    """Rated lines of a month. The total from totals alone is the same."""
     usage = ListedUsage(lines)
     return list(rated_month(PayerPrices(prices, PAYER), usage))
 
@@ -358,7 +358,7 @@ def test_16_a_bill_of_aws_is_the_sum_of_the_cents_of_its_lines_and_so_is_an_invo
 
 
 def _rated(rest: list[UsageLine]) -> dict[tuple[object, ...], RatedLine]:
-    """The line of each key and hour, rated; none of the bill's is cut."""
+    """The rated line of each key and hour; none of the bill's is cut."""
     usage = _month([*map(usage_of, LINES), *rest]).of(PAYER)
     found: dict[tuple[object, ...], RatedLine] = {}
     for each in rated_month(PayerPrices(sample_book(), PAYER), usage):
@@ -368,7 +368,7 @@ def _rated(rest: list[UsageLine]) -> dict[tuple[object, ...], RatedLine]:
 
 
 def _the_rest_of_the_bill() -> list[UsageLine]:
-    """Usage that takes the allowances, and that lets the first tier end where AWS's lines show it."""
+    """Usage that consumes the allowances, and lets the first tier end where AWS's lines show it."""
 
     def used(usage_type: str, size: int, hour_s: int, peer: str) -> UsageLine:
         return UsageLine(hour_s, REST, Service("AmazonEC2"), UsageType(usage_type), "region", peer, size)
@@ -392,7 +392,7 @@ def _the_rest_of_the_bill() -> list[UsageLine]:
 
 
 def _rated_bill(bill: list[dict[str, str]]) -> list[RatedLine]:
-    """The 18 lines of May 2025 with a price, and what was free beside them, rated."""
+    """The 18 priced lines of May 2025, and the free bytes beside them, rated."""
     sold = [product(row["usage_type"], row["usage_type"], [(None, row["unit_price_usd"])]) for row in bill]
     internet, regional = "APS1-DataTransfer-Out-Bytes", "APS1-DataTransfer-Regional-Bytes"
     prices = book(

@@ -69,7 +69,7 @@ def test_every_setting_has_a_name_that_a_stage_can_be_given_it_by() -> None:
 
 
 def test_the_schema_for_editors_is_that_of_the_model() -> None:
-    """Write it anew: python -m tests.unit.fleet.settings.test_fields."""
+    """To write it: python -m tests.unit.fleet.settings.test_fields."""
     assert json.loads(SCHEMA.read_text()) == json_schema()
 
 

@@ -1,4 +1,4 @@
-"""Settings in layers: the base, the file, and what `--set` gave, now or earlier."""
+"""Settings in layers: the base, the file, and `--set` values, given now or earlier."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ TICKETS = {"severity": "ticket", "protocol": "email", "endpoint": "team@example.
 
 
 class Setup:
-    """A stage of two regions, deployed with settings of their own."""
+    """A stage of two regions, deployed with different settings."""
 
     def __init__(self, stage: str = "prod") -> None:
         self.stage = stage

@@ -1,4 +1,4 @@
-"""Log sources of a stage: each is checked, and all of them together, in words that say what to do."""
+"""Log sources of a stage: each is validated, and all of them together, with messages that give advice."""
 
 from __future__ import annotations
 

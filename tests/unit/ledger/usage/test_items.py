@@ -1,4 +1,4 @@
-"""Usage items: kinds of an account side by side, each figure under its number, and nothing that is not understood."""
+"""Usage items: an account's kinds side by side, each figure under its number, and nothing unknown."""
 
 from collections.abc import Callable
 

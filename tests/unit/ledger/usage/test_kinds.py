@@ -1,4 +1,4 @@
-"""Numbers of kinds: dense, an account's own, claimed for sure, and never given twice (P45)."""
+"""Kind numbers: dense, per account, reliably claimed, and never given twice (P45)."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
@@ -42,7 +42,7 @@ def with_kinds(*names: str, cap: int = 100) -> MemoryItemStore:
 
 
 def assert_sound(items: MemoryItemStore, accounts: Iterable[str] = (ONE, OTHER)) -> None:
-    """Numbers are dense from 0, and each number and its name say the same of each other."""
+    """Numbers are dense from 0, and each number and its name refer to each other."""
     for account in accounts:
         named = dict(KindNames(items).read(account))
         assert sorted(named) == list(range(len(named)))
@@ -153,7 +153,7 @@ def test_a_claim_whose_outcome_is_unknown_is_begun_again(*, lost: bool) -> None:
 
 
 class _Overtaken:
-    """A store of which, before one call, another process claims kinds."""
+    """A store in which another process claims kinds before one call."""
 
     def __init__(self, at: int) -> None:
         self.items = MemoryItemStore()
@@ -243,7 +243,7 @@ def lose(items: MemoryItemStore, *keys: Key) -> None:
 
 
 def outcome(numbers: KindNumbers, *names: str) -> str:
-    """What comes of a claim, in words."""
+    """Outcome of a claim, in words."""
     try:
         return str(sorted(numbers.claim(ONE, kinds(*names)).values(), key=str))
     except (LedgerCorruptError, UnavailableError) as error:
@@ -287,14 +287,14 @@ def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_
 
 
 def test_a_lost_number_of_a_full_dictionary_is_corrupt_too() -> None:
-    """The kind that was lost would be booked by its name, and be in two items."""
+    """The lost kind would be booked by its name, and be in two items."""
     items = with_kinds("a", "b", "c", cap=3)
     lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
     assert outcome(numbers_over(items, cap=3), "b").startswith("LedgerCorruptError: ")
 
 
 class Landing(MemoryItemStore):
-    """A claim lands: others see some of its items only after so many queries, and no write gets in between."""
+    """A claim in progress: others see some of its items only after this many queries, and no write comes in between."""
 
     def __init__(self, hidden: Collection[str], queries: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Contexts as documents, in their store, and by the hour; how they are captured; which flow log counts by them."""
+"""Contexts as documents, in their store, and by the hour; their capture; and the authority of flow logs."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_pinned_context_that_is_gone_is_missed_and_never_replaced() -> None:
 
 
 def test_a_context_that_was_brought_for_some_files_judges_them_again_and_no_others() -> None:
-    """It may know one account of many. The on-ramp would judge a whole hour by it, and count twice what overlaps."""
+    """It may know one account of many. The on-ramp would judge a whole hour by it, and count overlaps twice."""
     store, folder = (ContextStore(MemoryObjectStore(ManualClock(0))) for _ in range(2))
     brought = context_of(SMALL, EFFECTIVE_S)
     folder.put(brought)
@@ -252,7 +252,7 @@ class KeeperSetup:
         return {"schema": SCHEMA, "regions": [], "accounts": ["111111111111"]}
 
     def day(self, *, every_s: int = 5 * MINUTE_S, hours: int = 24) -> list[int]:
-        """Tick for a day; the minutes of the day in which a context was captured."""
+        """Tick for a day; returns the minutes in which a context was captured."""
         captured = []
         for at_s in range(T10, T10 + hours * HOUR_S, every_s):
             self.at(at_s)

@@ -1,4 +1,4 @@
-"""A description becomes a context, or is refused in words."""
+"""A description becomes a context, or is refused with a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look-ups by prefixes give what a slow loop over all prefixes gives."""
+"""Look-ups by prefixes equal a slow loop over all prefixes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BLOCKS = st.lists(st.tuples(st.one_of(_V4, _V6), st.integers(0, 9)), max_size=1
 
 
 def _edges(cidrs: list[str]) -> list[IPv4Address | IPv6Address]:
-    """Addresses at and beside the ends of blocks, where mistakes live."""
+    """Addresses at and beside the ends of blocks, where mistakes occur."""
     found: list[IPv4Address | IPv6Address] = [ip_address("0.0.0.0"), ip_address("::"), ip_address("255.255.255.255")]  # noqa: S104
     for cidr in cidrs:
         network = ip_network(cidr)

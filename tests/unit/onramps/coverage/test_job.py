@@ -1,4 +1,4 @@
-"""Coverage: a slot that has no file is a gap once it is 30 minutes old, and every plan is in the sums once."""
+"""Coverage: a slot without a file is a gap once it is 30 minutes old, and every plan is summed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans of flow logs in a bucket in memory, and the coverage job over them."""
+"""Plans of flow logs in an in-memory bucket, and the coverage job over them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plan(slot_s: int | None, *, log: str = LOG, number: int = 0, kind: str = "vp
 
 @dataclass
 class Setup:
-    """A region with plans; `reads` are the keys of plans that were read, `calls` the calls to the bucket."""
+    """A region with plans; `reads` are the keys of read plans, `calls` the calls to the bucket."""
 
     log_sources: tuple[LogSource, ...] = (STAGE,)
     context: Context | None = None

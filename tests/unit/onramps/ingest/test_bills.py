@@ -1,4 +1,4 @@
-"""Whom a log file may bill: its name is held against its folder, and its lines against its name."""
+"""Accounts that a log file may bill: its name is compared with its folder, and its lines with its name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SHARED = Context(
 
 
 class Stage(LogStage):
-    """A stage that knows a context, and what was sent."""
+    """A stage with a context, and its sent records."""
 
     def __init__(self, context: Context = SHARED) -> None:
         super().__init__(context=context, now_s=START_S + 2 * HOUR_S)
@@ -57,7 +57,7 @@ class Stage(LogStage):
         return super().take(key, gzip.compress(content or b"", mtime=0), **options)
 
     def billed(self) -> dict[str, int]:
-        """Bytes of all records that were sent, by account."""
+        """Bytes of all sent records, by account."""
         sums: Counter[str] = Counter()
         for row in (row for message in self.sent() for row in self.rows(message)):
             sums[row["account_id"]] += row["bytes"]

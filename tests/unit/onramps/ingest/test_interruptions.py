@@ -37,7 +37,7 @@ def named(region: LogRegion, calls: Calls) -> None:
 
 
 def refused(region: LogRegion, calls: Calls) -> None:
-    """No line of it is metered, so no part shows how far an earlier process came."""
+    """None of its lines is metered, so no part shows an earlier process's progress."""
     region.put(NAMED, "broken line", "another one")
     region.take_until_done(NAMED, calls)
 
@@ -55,7 +55,7 @@ def grown(region: LogRegion, calls: Calls) -> None:
 
 
 def grown_since_it_failed(region: LogRegion, calls: Calls) -> None:
-    """The first taking fails, the file grows, and is taken, or refused and taken as the refusal says."""
+    """The first attempt fails, the file grows, and is taken, or refused and taken as the refusal says."""
     region.put(NAMELESS, *LINES)
     region.fails(NAMELESS, calls)
     region.put(NAMELESS, *LINES, *MORE)
@@ -85,7 +85,7 @@ def cells() -> Iterator[tuple[str, int, str, Fault]]:
 
 
 def check(region: LogRegion, name: str) -> None:
-    """Everything is as if nothing had been."""
+    """Everything is as without the fault."""
     region.book()
     assert region.booked_bytes() == TRUTH[name]
     assert region.conflicts() == 0

@@ -1,4 +1,4 @@
-"""Files of the other kinds are taken like flow logs: once, by name or content, with what each kind needs."""
+"""Files of the other kinds are taken like flow logs: once, by name or content, with each kind's requirements."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_file_that_nobody_owned_is_metered_once_somebody_says_whose_it_is(
 def test_the_only_account_that_is_allowed_makes_no_version_2_of_a_legacy_log(
     log: str, verdict: str, allowed: frozenset[str]
 ) -> None:
-    """A log source of one account gives its name to files that state none, and a key of version 2 states one."""
+    """A log source of one account gives that account to files that state none, and a version 2 key states one."""
     distributions = {"EMLARXS9EXAMPLE": Distribution("EMLARXS9EXAMPLE", ACCOUNT, log)}
     stage = Stage(Context(sha256="d" * 64, effective_s=T, distributions=distributions))
     values = {"date": "2026-11-24", "time": "13:00:00", "x-edge-location": "LHR61-P2", "sc-bytes": "4000"}

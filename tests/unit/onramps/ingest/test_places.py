@@ -1,4 +1,4 @@
-"""Files without AWS's name: the same content is counted once, and a file that grew or changed is refused."""
+"""Files without an AWS name: equal content is counted once, and a grown or changed file is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stage() -> Stage:
 
 
 def total(stage: Stage) -> int:
-    """Bytes of all batches that were sent, each id once, as the ledger counts them."""
+    """Bytes of all sent batches, each id once, as the ledger counts them."""
     batches = {message["batch_id"]: stage.rows(message) for message in stage.sent()}
     return sum(row["bytes"] for rows in batches.values() for row in rows)
 
@@ -126,7 +126,7 @@ def begun(stage: Stage, content: bytes, *, number: int = 0, from_byte: int = 0, 
 
 
 def append_as_0_2_0(stage: Stage) -> str:
-    """Put what 0.2.0 stored when it appended MORE to a file of LINES; returns the identity of the appended lines."""
+    """Store what 0.2.0 stored when it appended MORE to a file of LINES; returns the identity of the appended lines."""
     made = Stage()
     made.put(*MORE, key=KEY)
     rest = plan_of(made.take(KEY))

@@ -1,4 +1,4 @@
-"""A log file becomes a plan, parts and messages, and the same ones whenever it comes again."""
+"""A log file becomes a plan, parts and messages, and the same ones whenever it arrives again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINES = (("i-1", 100, T, T + 60), ("z:a", 50, T, T + 60), ("i-2", 7, T + HOUR_S,
 
 
 class Stage(LogStage):
-    """A stage that knows the small kind, and takes `KEY` if nothing else is said."""
+    """A stage that knows the small kind, and takes `KEY` by default."""
 
     def __init__(self, kind: LogKind = SMALL) -> None:
         super().__init__(kind, context=Context(sha256="a" * 64, effective_s=T), now_s=T + 2 * HOUR_S)

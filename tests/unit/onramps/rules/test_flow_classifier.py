@@ -1,4 +1,4 @@
-"""The judge of flow logs: whose lines are, which way they went, who counts, and what is never concluded."""
+"""The judge of flow logs: owners of lines, directions, authority, and forbidden conclusions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def classified(outcome: Outcome) -> Classified:
 
 
 def changed(**lists: list[dict[str, Any]]) -> dict[str, Any]:
-    """The world with more in its first place; an empty list takes everything of its name away."""
+    """The world with additions to its first place; an empty list removes everything under its name."""
     world = copy.deepcopy(WORLD)
     first = world["regions"][0]
     for name, items in lists.items():
@@ -197,7 +197,7 @@ def test_the_authority_switches_at_the_full_hour() -> None:
 
 
 def test_history_of_a_log_that_was_replaced_counts_up_to_the_hour_of_its_replacement() -> None:
-    """A format cannot be edited, so people make a new flow log and delete the old one, which no context lists then."""
+    """A format cannot be edited, so people create a new flow log and delete the old one, which contexts then omit."""
     world = changed(FlowLogs=[])
     world["regions"][0]["FlowLogs"] = [flow_log("fl-after", "vpc-main", CreationTime="2026-11-24T12:20:00Z")]
     old = FileName(kind="vpc-flow", identity="flow:o", account_id=ACCOUNT, region=REGION, source="fl-gone")
@@ -374,7 +374,7 @@ def test_memory_is_bounded_and_forgetting_changes_no_answer(monkeypatch: pytest.
 
 
 def test_lines_of_many_hours_in_any_order_ask_for_each_context_once() -> None:
-    """Files that people joined have lines of a day. A context is expensive to arrange, and few are remembered."""
+    """Files that people concatenated have lines of a day. A context is expensive to build, and few are cached."""
     hours = [EFFECTIVE_S + number * HOUR_S for number in range(8)]
     asked: list[int] = []
 
@@ -401,7 +401,7 @@ _FIRST_S = 1_795_617_000
 
 
 class _Unfolded:
-    """A judge that says nothing of what is alike."""
+    """A judge that groups no addresses."""
 
     def __init__(self, judge: Classifier[FlowHop]) -> None:
         self._judge = judge

@@ -33,7 +33,7 @@ STRANGE = next_hop("usw2-az2", "vpc-peer")
 
 
 class Case(NamedTuple):
-    """A line, the rule that decides it, the other side, and what it is booked as."""
+    """A line, its deciding rule, the other side, and the booked usage."""
 
     rule: str
     hop: FlowHop
@@ -131,7 +131,7 @@ CASES = (
 
 
 def booked(outcome: Classified) -> str:
-    """Usage type that the service books it under."""
+    """Usage type under which the service books it."""
     if outcome.traffic.usage_type:
         return outcome.traffic.usage_type
     sides = [parse_location(text) for text in (outcome.traffic.from_location, outcome.traffic.to_location)]
@@ -157,7 +157,7 @@ def test_a_line_is_decided_by_its_rule(case: Case) -> None:
 
 
 def _booked_over_peering(peer: str, hour_s: int) -> tuple[str, str]:
-    """Usage type and service of what goes to an address of a peered VPC in an hour."""
+    """Usage type and service of traffic to an address of a peered VPC in an hour."""
     outcome = judged(leaving("eni-private", peer, "4"), hour_s=hour_s)
     assert isinstance(outcome, Classified)
     return booked(outcome), outcome.traffic.service

@@ -1,4 +1,4 @@
-"""A network in which every rule of a hop finds its case."""
+"""A network in which every rule of a hop has a case."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def whole() -> Timeline:
 def judged(
     hop: FlowHop, world: Mapping[str, Any] | None = WORLD, *, name: FileName = NAME, hour_s: int = EFFECTIVE_S
 ) -> Outcome:
-    """The outcome for a hop; without a world nothing is known beside it."""
+    """The outcome for a hop; without a world, there is no knowledge beyond the line."""
     timeline = Timeline() if world is None else whole() if world is WORLD else _timeline(world)
     return FlowClassifier(name, timeline).outcome(hop, hour_s)
 

@@ -1,4 +1,4 @@
-"""A bench in memory: a region that does what AWS documents, each of whose parts can be made to do something else."""
+"""An in-memory bench: a region that behaves as AWS documents, in which a test can change each behaviour."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Logs:
 
 @dataclass(kw_only=True)
 class World:
-    """What the doctor finds. Mutable: a test changes the part that it is about.
+    """What the doctor finds. Mutable: a test changes the part under test.
 
     Attributes:
         takes_drops: Objects below `drop/` become batches.
-        verdict: Verdict of whatever is sent.
-        fill: Batches that each commit takes.
-        roles: Why each role cannot be assumed; empty if it can be.
+        verdict: Verdict of every sent batch.
+        fill: Number of batches per commit.
+        roles: The reason why each role cannot be assumed; empty if it can.
         stranger_lists: A role without the grant gets 404 for a missing key as well.
         reader_denied: A role with the grant gets 403 for a missing key.
     """
@@ -126,7 +126,7 @@ class World:
         )
 
     def judge(self, names: Sequence[str]) -> None:
-        """Give batches their verdict, `fill` of them a commit."""
+        """Give batches their verdict, `fill` of them per commit."""
         for start in range(0, len(names), self.fill):
             for name in names[start : start + self.fill]:
                 marker = decided(name, self.verdict, commit_id=f"{names[0]}-{start}")
@@ -155,7 +155,7 @@ class Tables(MemoryItemStore):
 
 
 class Bucket(MemoryObjectStore):
-    """The bucket, which announces what is put below `drop/`."""
+    """The bucket, which announces objects below `drop/`."""
 
     def __init__(self, world: World, *, hides_missing: bool = False) -> None:
         super().__init__(world.clock, hides_missing=hides_missing)
@@ -170,7 +170,7 @@ class Bucket(MemoryObjectStore):
 
 
 class Ingest(MemoryQueue):
-    """The ingest queue, whose messages are judged at once."""
+    """The ingest queue, whose messages get their verdict at once."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
@@ -254,7 +254,7 @@ class Ticking(MemoryItemStore):
 
 
 class Renewing(MemoryQueue):
-    """A dead-letter queue whose redrive renews the time of sending, or does not."""
+    """A dead-letter queue whose redrive renews the sent time, or does not."""
 
     def __init__(self, clock: ManualClock, *, renews: bool, moves_by_itself: bool) -> None:
         super().__init__(clock, name="dead")

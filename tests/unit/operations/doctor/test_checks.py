@@ -1,4 +1,4 @@
-"""Each check of the doctor says ok of a region that does what AWS documents, and can say something else."""
+"""Each check of the doctor says ok for a region that behaves as AWS documents, and can say something else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seen(world: World, name: str) -> Observation:
 
 
 class Racing(Tables):
-    """A table on which every third transaction meets another one."""
+    """A table on which every third transaction conflicts with another."""
 
     meets = "TransactionConflict"
 
@@ -84,7 +84,7 @@ def test_a_check_tidies_up_what_it_made(name: str) -> None:
 
 
 class Unconditional(World):
-    """A bucket that takes no notice of conditions."""
+    """A bucket that ignores conditions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,7 +93,7 @@ class Unconditional(World):
 
 
 class Garbling(World):
-    """A bucket that gives back other bytes."""
+    """A bucket that returns other bytes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +102,7 @@ class Garbling(World):
 
 
 class Full(World):
-    """A bucket in which everything is there already."""
+    """A bucket in which every key exists."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,14 +126,14 @@ class Splitting(MemoryItemStore):
 
 
 class Careless(MemoryItemStore):
-    """A table that takes no notice of conditions."""
+    """A table that ignores conditions."""
 
     def transact(self, actions: Sequence[Action]) -> None:
         super().transact([replace(action, condition=None) for action in actions if isinstance(action, Put)])
 
 
 class Mute(MemoryItemStore):
-    """A table whose reasons are given by `reasons`."""
+    """A table whose reasons come from `reasons`."""
 
     def __init__(self, reasons: Callable[[TransactionCanceledError], list[tuple[str, None] | None]]) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Mute(MemoryItemStore):
 
 
 class Losing(Tables):
-    """A table that acknowledges transactions and applies every second one."""
+    """A table that acknowledges transactions and applies only every second one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -291,7 +291,7 @@ def test_batches_without_a_verdict_are_counted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_each_check_can_come_to_each_verdict_that_its_question_has() -> None:
-    """Nothing in the list is a check that cannot fail."""
+    """The list contains no check that cannot fail."""
     alone = {"receives"}
 
     assert {name for name, _, _ in DIFFERENT} | alone == set(NAMES)

@@ -1,4 +1,4 @@
-"""The list of a month's accounts is what a report by account says of the lake, in every state of the month."""
+"""The list of a month's accounts equals a report by account over the lake, in every state of the month."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def totals(world: BudgetWorld, query: AccountsQuery) -> dict[str, Total]:
 
 
 def reported(world: BudgetWorld, month: str, account: str = "") -> dict[str, Total]:
-    """What `report usage --group-by account_id` says."""
+    """Result of `report usage --group-by account_id`."""
     given = [account] if account else []
     query = UsageParameters(start=month, group_by="account_id", filters={"account": given}).query(now_s=NOW_S)
     return {row.values[0]: row.total for row in report_rows([world.source()], query, now_s=NOW_S)}

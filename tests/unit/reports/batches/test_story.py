@@ -1,4 +1,4 @@
-"""The story of a batch: what became of it, told from the ledger and counted from the rows."""
+"""The story of a batch: its outcome, told from the ledger and counted from the rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH = "edge-7f3a-000184"
 
 
 def deliver(world: World, batch_id: str, records: Sequence[object], **more: object) -> None:
-    """Hand a batch to a worker."""
+    """Deliver a batch to a worker."""
     body = {"schema": "metering.batch/1", "batch_id": batch_id, "record_count": len(records), "records": records}
     delivery = Delivery(
         message_id="m", body=json.dumps({**body, **more}), sent_at_ms=world.clock.now_ms(), receive_count=1,
@@ -52,7 +52,7 @@ def document(world: World, batch_id: str = BATCH, **how: Any) -> dict[str, Any]:
 
 
 def world_with_batch(*, compacted: bool = False) -> World:
-    """A batch of two accounts in two hours, one of whose records is refused."""
+    """A batch of two accounts in two hours, of which one record is refused."""
     world = World()
     records = [
         record(5), record(7, account=OTHER), record(2**62, start_s=NOW_S - HOUR_S), {**record(1), "bytes": -1},

@@ -31,7 +31,7 @@ _CROWD = 401
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Watched(MemoryMonth):
-    """Notes which hours are read."""
+    """Records which hours are read."""
 
     read: list[tuple[int | None, frozenset[Sold] | None]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Exports of what a month books: invoices, drafts, corrections and credit notes, and they all tie out."""
+"""Exports of a month's bookings: invoices, drafts, corrections and credit notes, and they all tie out."""
 
 from __future__ import annotations
 

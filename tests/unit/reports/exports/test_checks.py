@@ -1,4 +1,4 @@
-"""Each check of an export finds what it is for."""
+"""Each check of an export finds its fault."""
 
 from __future__ import annotations
 

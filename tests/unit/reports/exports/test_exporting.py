@@ -1,4 +1,4 @@
-"""An export adds up, ties out with its documents, and is whole in its place or has no manifest."""
+"""An export adds up, ties out with its documents, and is complete at its target or has no manifest."""
 
 from __future__ import annotations
 

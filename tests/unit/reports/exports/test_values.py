@@ -1,4 +1,4 @@
-"""Columns of FOCUS and CUR say what was charged, also by resource, and amounts are those of the line rule."""
+"""FOCUS and CUR columns state the charges, also by resource, with amounts by the line rule."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_a_double_of_a_cur_reads_as_the_digits_that_were_billed() -> None:
 
 
 class Listed:
-    """Resources in a list; it counts the hours that were asked for."""
+    """Resources in a list; it counts the requested hours."""
 
     def __init__(self, rows: Mapping[int, Mapping[Key, Sequence[tuple[str, int]]]]) -> None:
         self.rows = rows

@@ -1,4 +1,4 @@
-"""What the doctor makes of AWS's answers, and that nothing it made outlives a call that fails."""
+"""The doctor's reading of AWS's answers, and the cleanup of its resources after a failing call."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -167,7 +167,7 @@ def test_a_stage_without_a_project_is_not_known() -> None:
 
 
 class Calls:
-    """Clients that note each call, and fail the one that a test names. Mutable."""
+    """Clients that record each call, and fail the one that a test names. Mutable."""
 
     def __init__(self, fails: str = "") -> None:
         self.made: list[str] = []
@@ -231,7 +231,7 @@ def test_queues_and_table_go_when_a_check_fails() -> None:
 
 
 class Athena:
-    """Athena that answers one row to each query, after a while."""
+    """Athena that answers one row to each query, after a delay."""
 
     def __init__(self, *rows: tuple[str, ...], state: str = "SUCCEEDED") -> None:
         self.queries: list[str] = []
