@@ -237,7 +237,7 @@ def _must_be_zero(stage: str) -> cloudwatch.IWidget:
 
 
 def region_rows(stage: str, regions: Sequence[str]) -> Rows:
-    """One line a region in each graph. A region that is not built has no line in the graphs."""
+    """Each graph has one line per region. A region that is not built has no line in the graphs."""
 
     def each(which: Figure) -> list[cloudwatch.IMetric]:
         return [figure(stage, which, region, unit=MINUTES, region=region) for region in regions]

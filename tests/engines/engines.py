@@ -104,7 +104,7 @@ def _totals(rows: Sequence[Mapping[str, Any]]) -> Totals:
     return found
 
 
-# The statements of docs/analytics.md, as they stand there.
+# The statements of docs/analytics.md, as written there.
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "analytics.md"
@@ -113,7 +113,7 @@ _DAY = "2026-11-24"
 
 
 def statement(name: str, *, day: str, folder: Path | None = None) -> str:
-    """The block of the page that begins with this name, for another day, and over a folder in place of the bucket.
+    """The page's block that begins with this name, for another day, and over a folder instead of the bucket.
 
     Raises:
         KeyError: The page has no such block.

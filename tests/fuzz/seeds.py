@@ -55,7 +55,7 @@ def kept(suffix: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{suffix}"))]
 
 
-# Mutations of bytes, the usual ones: enough to reach every branch of a parser from a good example.
+# The usual byte mutations: enough to reach every branch of a parser from a valid example.
 
 _TOKENS = [
     b"null",

@@ -70,7 +70,7 @@ def parquet(row: dict[str, object]) -> bytes:
 
 
 class Seed(NamedTuple):
-    """A good file of a kind, which mutations begin with."""
+    """A valid file of a kind, from which mutations start."""
 
     id: str
     kind: LogKind
@@ -105,7 +105,7 @@ def name_of(seed: Seed, *, parquet: bool = False) -> FileName:
 
 
 def verdict(seed: Seed, content: bytes, settings: ReadSettings = SETTINGS) -> str:
-    """What becomes of a file: its balance, or the reason why it is refused; anything else is a bug."""
+    """Outcome of a file: its balance, or the reason of its refusal; anything else is a bug."""
     try:
         result = measure(io.BytesIO(content), seed.kind, name_of(seed, parquet=seed.parquet), Timeline(), settings)
     except LogFileRefusedError as error:

@@ -298,7 +298,7 @@ def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monk
 @pytest.mark.parametrize(("there", "stage", "own"), [
     (("data", "pipeline", "observability"), "prod", None),
     (("observability",), "dev", None),
-    # MiniStack replaces a table whose protection changes by an empty one.
+    # MiniStack replaces a table whose protection changes with an empty one.
     (("observability",), "prod", REHEARSAL),
 ], ids=["a data stack that is there", "a stage that keeps no data", "a rehearsal"])  # fmt: skip
 def test_what_has_nothing_to_protect_is_deployed_in_one_step(
@@ -510,7 +510,7 @@ def test_a_failure_is_a_sentence_of_its_stack_without_trace(text: str, stack: st
 
 
 def test_a_stack_that_did_not_fail_itself_is_not_looked_at() -> None:
-    """Else the reason of an earlier operation would be told."""
+    """Otherwise the reason of an earlier operation would be reported."""
     other = "metering-dev-data | 1 | 6:29:23 PM | UPDATE_FAILED | AWS::SQS::Queue | Q\n" + TEMPLATE
     assert not failure_of("deploy", other.splitlines()).operated
 
@@ -702,7 +702,7 @@ def test_a_region_that_is_not_home_has_none(stage: str) -> None:
 
 
 def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
-    """The project runs the same command as a person, so both need the same."""
+    """The project runs the same command as a person, so both need the same permissions."""
     guide = (ROOT / "docs" / "operator-guide.md").read_text()
     for action in _ACTIONS:
         service, name = action.split(":")

@@ -325,7 +325,7 @@ def test_who_reads_objects_is_told_that_one_is_missing(stage: str, part: str, ro
     for prefix in grants.prefixes("s3:GetObject") - {"athena-results/"}:
         assert grants.may_list(f"{prefix}2026-11-24/there-is-none")
     assert not grants.may_list("secrets/")
-    # X6: a list that named no prefix showed each role all keys.
+    # X6: a listing without a prefix showed every role all keys.
     assert not grants.may_list(None)
 
 
@@ -352,11 +352,11 @@ def test_a_listing_under_the_old_condition_would_be_seen() -> None:
 @pytest.mark.parametrize("role", ["RolesReader", "RolesOperator"])
 def test_who_reports_may_ask_for_completeness_status_and_costs_of_the_region(stage: str, role: str) -> None:
     grants = Grants(synthesised(stage), "data", role)
-    # Where the watch has not run yet, a report measures `complete_through` itself.
+    # Before the first run of the watch, a report measures `complete_through` itself.
     assert grants.may("cloudwatch:GetMetricStatistics", "*")
     assert grants.may("sqs:GetQueueAttributes", "IngestQueue")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
-    # `metering status` shows alarms and the pager's subscribers beside what the watch noted.
+    # `metering status` shows alarms and the pager's subscribers beside the watch's figures.
     assert grants.may("cloudwatch:DescribeAlarms", "*")
     assert grants.may("sns:ListSubscriptionsByTopic", "TopicsPage")
     assert grants.may("cloudformation:DescribeStacks", "metering-")

@@ -85,7 +85,7 @@ class _Ear:
 
 
 class _Region(WatchedRegion):
-    """A region at rest, with a message in its queue: for those that histories leave out."""
+    """A region at rest, with a message in its queue: for the roles that no history covers."""
 
     def __init__(self, ear: _Ear) -> None:
         super().__init__(now_s=_NOW_S)
@@ -116,7 +116,7 @@ class _Region(WatchedRegion):
             assert replace(self.watch, items=self.by("Watch"), freshness=freshness).run()
 
     def report(self, role: str) -> None:
-        """Completeness of a report in a region whose watch has not run yet."""
+        """Completeness of a report in a region before the watch's first run."""
         assert replace(self.freshness, items=self.by(role)).measure()
 
     def rule(self) -> None:
@@ -132,7 +132,7 @@ class _Region(WatchedRegion):
             assert tick.run(self.deadline()).scanned is (scan_every_s == 0)
 
     def deed(self) -> None:
-        """An operator's deed leaves its line."""
+        """An operator's deed writes its line in the audit trail."""
         trail = DeedTrail(items=self.by("Operator"))
         begun = Deed(
             deed_id="1",
@@ -150,7 +150,7 @@ class _Region(WatchedRegion):
         trail.end(begun, state=DeedState.OK, ended_ms=begun.at_ms, result="")
 
     def drop(self) -> None:
-        """An object that nobody announced; a bucket without one asks the ledger for nothing."""
+        """An unannounced object; without one, the ledger is not read."""
         self.objects.upload("drop/edge/a.ndjson", b"")
         self.clock.advance_s(DAY_S)
         now_s = self.clock.now_ms() // 1_000

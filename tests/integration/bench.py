@@ -136,13 +136,13 @@ class Matrix:
 
 
 def lake_problems(region: Region, made: Scenario) -> list[str]:
-    """No job changes what a reader sees, at any point. Usage of what waits still lags."""
+    """No job changes a reader's view, at any point. Usage of waiting commits still lags."""
     seen = region.lake()
     return [] if seen == made.totals else [f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"]
 
 
 def problems(region: Region, made: Scenario) -> list[str]:
-    """What is wrong in a region, in words; nothing if all is as it was sent."""
+    """Problems of a region in words; none if everything is as it was sent."""
     wrong = [
         f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}"
         for name, totals in (("usage", region.usage()), ("lake", region.lake()))

@@ -132,7 +132,7 @@ class Region:
     # --- what is there ----------------------------------------------------------------------------------------------
 
     def usage(self) -> Totals:
-        """Bytes and records by line, as the usage table and the accounts' dictionaries have them."""
+        """Bytes and records by line, from the usage table and the accounts' dictionaries."""
         names = {
             (str(item["pk"])[2:], int(str(item["sk"])[2:])): str(item["usage_type"])
             for item in self.items.scan(Table.LEDGER)

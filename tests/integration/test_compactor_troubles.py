@@ -47,7 +47,7 @@ def prepare(bench: Bench, region: Region) -> Scenario:
 
 
 def jobs(region: Region) -> None:
-    """Roll up, compact, and when the readers' grace is over, clean."""
+    """Roll up, compact, and clean after the readers' grace period."""
     region.roll_up()
     compactor = region.jobs().compactor_of(POLICY)
     compactor = replace(compactor, writer=ParquetLakeWriter(region.objects, readers=1))
@@ -69,7 +69,7 @@ def left_over(region: Region) -> list[str]:
 
 
 def files(region: Region) -> Totals:
-    """What an engine sees that knows nothing of us: every file below `lake/`."""
+    """Totals that an independent engine sees: every file below `lake/`."""
     figures: list[tuple[Line, int, int]] = []
     for info in region.objects.list("lake/"):
         day, hour = info.key.split("/")[1:3]

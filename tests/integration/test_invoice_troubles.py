@@ -74,7 +74,7 @@ def documents(run: Callable[[Region], None], expected: dict[str, list[int]]) -> 
     """A matrix of a job that leaves documents of these numbers, by payer."""
 
     def wrong(region: Region, _made: Scenario) -> list[str]:
-        """Documents that are missing, too many, not recorded, or not what their inputs make."""
+        """Documents that are missing, surplus, unrecorded, or different from what their inputs make."""
         parts = issuer_of(region)
         found = list(parts.store.list(MONTH))
         numbers = {payer: [each.number for each in found if each.payer_id == payer] for payer in PAYERS}

@@ -88,7 +88,7 @@ class Race:
             self._compacted.abort()
 
     def _lives(self, calls: int) -> Iterator[Process]:
-        """Processes, one after another, each of which dies at some call."""
+        """Processes one after another, each of which dies at some call."""
         chance = random.Random(next(self._chances))
         while True:
             death = chance.choice([Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER])

@@ -41,7 +41,7 @@ def prepare(region: Region, *late: dict[str, object]) -> Scenario:
 
 
 def prepare_months(_bench: Bench, region: Region) -> Scenario:
-    """The first batch has a record of the last month, too."""
+    """The first batch also has a record of last month."""
     return prepare(region, record(1, 5, start=LATE_START))
 
 

@@ -49,7 +49,7 @@ class _Heard:
 
 
 def heard_items(store: ItemStore, calls: set[Call]) -> ItemStore:
-    """An `ItemStore` over another one."""
+    """An `ItemStore` that wraps another."""
 
     def note(name: str, first: Any, key: Any = "", **_: object) -> None:
         if name in _READS:
@@ -64,7 +64,7 @@ def heard_items(store: ItemStore, calls: set[Call]) -> ItemStore:
 
 
 def heard_objects(store: ObjectStore, calls: set[Call]) -> ObjectStore:
-    """An `ObjectStore` over another one."""
+    """An `ObjectStore` that wraps another."""
 
     def note(name: str, first: Any, *_: object, version_id: str | None = None, **_options: object) -> None:
         for key in first if name == "delete" else [first]:

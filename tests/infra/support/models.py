@@ -6,7 +6,7 @@ from typing import Any
 
 
 def holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
-    """Whether a condition is true, as IAM's reference has it for the operators that these policies use."""
+    """Whether a condition is true, by IAM's reference, for the operators in these policies."""
     return all(
         _one_holds(operator, context.get(key), listed(expected))
         for operator, keys in condition.items()
@@ -46,7 +46,7 @@ def listed(value: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """The day an object is deleted, and the day and class of each move. `deleted_day` is None for never."""
+    """The day of an object's deletion, and the day and class of each transition. `deleted_day` is None for never."""
 
     deleted_day: int | None
     moves: tuple[tuple[int, str], ...]
@@ -71,7 +71,7 @@ def _matches(rule: dict[str, Any], key: str, size_bytes: int) -> bool:
     )
 
 
-# Text of a template with its intrinsic functions resolved, as CloudFormation would for a region.
+# Text of a template with its intrinsic functions resolved, as CloudFormation would do in a region.
 
 PSEUDO = {
     "AWS::Region": "eu-west-1",
@@ -89,7 +89,7 @@ class Place:
     pseudo: dict[str, str] = field(default_factory=lambda: dict(PSEUDO))
 
     def text(self, value: Any) -> str:
-        """The string that a value of a template becomes; a reference to a resource becomes its logical id."""
+        """The string that a template value resolves to; a reference to a resource becomes its logical id."""
         if isinstance(value, str):
             return value
         [(function, argument)] = value.items()

@@ -17,8 +17,8 @@ class MemoryRanges(Ranges):
 
     Args:
         size_bytes: Size of the opened version.
-        read: Gives the content of that version, or raises an error if the object was deleted or replaced.
-        end: What was read when the stream was opened: its first position, and the whole content.
+        read: Returns the content of that version, or raises an error if the object was deleted or replaced.
+        end: The part read when the stream was opened: its first position, and the whole content.
     """
 
     def __init__(self, size_bytes: int, read: Callable[[], bytes], *, end: tuple[int, bytes] | None = None) -> None:

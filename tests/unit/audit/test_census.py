@@ -125,7 +125,7 @@ def test_items_that_cancel_out_are_no_hour_of_their_own(world: World, deep: bool
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_hour_in_which_a_run_books_while_it_is_read_is_doubted(world: World, deep: bool) -> None:
-    """That run is not over: its rows are in no list yet (P37)."""
+    """That run is unfinished: its rows are in no list yet (P37)."""
     entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == HOUR)
     run = Update(table=Table.USAGE, key=entry.item_key, add={"v": 1}, set={"n0": max(entry.runs.values()) + 1})
     world.items.update(run)

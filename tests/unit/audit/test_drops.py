@@ -59,7 +59,7 @@ class World(WatchedRegion):
         return self
 
     def registered(self) -> Self:
-        """A stage that refuses whoever is not registered."""
+        """A stage that refuses unregistered senders."""
         told = refused_sender_item("AROA:other", self.clock.now_ms() // 1_000)
         self.items.put(Put(table=Table.LEDGER, item=told))
         return self

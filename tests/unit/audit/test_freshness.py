@@ -86,7 +86,7 @@ def test_the_age_of_the_oldest_message_says_more_where_it_is_known(setup: Setup)
 
 
 def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_message_was_sent(setup: Setup) -> None:
-    """P27: reports do not hold it yet, in whatever hour it counts."""
+    """P27: reports do not contain it yet, in any hour."""
     setup.waiting(NOW_S - 500)
     setup.waiting(NOW_S - 300, commit_id="d")
     assert setup.through_s() == NOW_S - 500

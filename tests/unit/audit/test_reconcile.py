@@ -209,7 +209,7 @@ def test_numbers_may_come_in_any_order_and_again() -> None:
     assert plus(seen, dict.fromkeys((0, 2, 4, 5, 6), 90), 9) == SeenSequences(last=7, last_ms=70)
 
 
-# Looks at one hour and at the hours of a day: equal, different, too large, too old, or in motion.
+# Looks at one hour and at the hours of a day: equal, different, too large, too old, or changing.
 
 OTHER = "210987654321"
 DAY = [HOUR - 2 * HOUR_S, HOUR - HOUR_S, HOUR]

@@ -258,7 +258,7 @@ def test_giving_the_same_ruling_again_makes_no_second_item(setup: Setup) -> None
 
 
 def test_silence_is_judged_when_everything_was_read_and_not_between(setup: Setup) -> None:
-    """A source that sends each hour is never silent, however seldom all is read; one that stopped is."""
+    """A source that sends each hour is never silent, however rare complete passes are; one that stopped is."""
     setup.decide("stopped", 0)
     for day in range(4):
         setup.decide("hourly", *range(day * 24, day * 24 + 24))

@@ -44,7 +44,7 @@ class Depth:
 
 
 class Region(WatchedRegion):
-    """Two queues as SQS describes them: from the third receive on a message is left out of the age."""
+    """Two queues as SQS describes them: from the third receive on, a message is left out of the age."""
 
     def __init__(self, *, has_age: bool = True) -> None:
         super().__init__(now_s=NOW_S)
@@ -167,7 +167,7 @@ def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_n
 
 
 def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive(region: Region) -> None:
-    """It is visible again behind all that was sent meanwhile; the oldest that the queue tells of is younger."""
+    """It becomes visible again behind all later messages; the oldest age that the queue reports is younger."""
     message = region.send()
     backlog: list[Message] = []
     for _ in range(3):

@@ -648,7 +648,7 @@ def test_the_oldest_message_is_noted_first() -> None:
     assert [HeldMessage.from_item(item).message_id for item in world.stored(HELD_PK)] == ["old"]
 
 
-# The tally: nothing is acknowledged by being left out.
+# The tally: no message is acknowledged by omission.
 
 ONE, TWO = delivery(batch(1)), delivery(batch(2), batch(3))
 

@@ -373,7 +373,7 @@ def test_gzip_of_the_standard_library_is_read_too() -> None:
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
 
 
-# The table of formats is complete, and knowing a format's name needs none of its libraries.
+# The table of formats is complete, and a format's name is known without its libraries.
 
 _RECORD = record(start=SENT_AT_S - 60, end=SENT_AT_S)
 _BODIES = {"ndjson": ndjson([_RECORD]), "parquet": parquet(pa.Table.from_pylist([_RECORD]))}

@@ -297,7 +297,7 @@ def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:
 
 
 def leave(world: World, number: int, date: str = "2026-11-24") -> str:
-    """An object of a commit that was never made."""
+    """Leave an object of a commit that was never made."""
     key = f"staging/{date}/{number:032x}.parquet"
     world.objects.put(key, b"left behind", if_absent=True)
     return key
@@ -309,7 +309,7 @@ def passes(world: World) -> OrphanPasses:
 
 
 def judged(world: World, *, whole: bool = False, seconds: int = 900) -> int:
-    """Commits that a call reads."""
+    """Number of commits that a call reads."""
     calls: list[str] = []
     world.items.on_call = calls.append
     world.jobs.orphans.run(world.deadline(seconds), whole=whole)
@@ -450,7 +450,7 @@ def test_a_commit_that_cannot_be_read_is_told_at_each_call_and_hinders_no_other(
     assert len(world.objects.keys("staging/")) == 2
 
 
-# Plans: what is due, how it is cut into files, and which commits are taken for the last time.
+# Plans: due rows, their division into files, and the commits that are taken for the last time.
 
 
 NOW_S = 1_795_527_000

@@ -218,7 +218,7 @@ def test_a_late_pair_costs_the_end_of_its_object_and_its_own_rows(rows: int) -> 
     assert "objects.get" not in calls
 
 
-# Row groups are read by the calling thread, in few reads, and give what Arrow gives.
+# Row groups are read by the calling thread, in few reads, and equal Arrow's result.
 
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
 # Modules that open our own Parquet files; third-party files are opened by their packages, in the calling thread, too.
@@ -226,7 +226,7 @@ _READS = {"read", "read_row_group", "read_row_groups", "iter_batches"}
 
 
 class _Watched(io.BytesIO):
-    """Remembers who read, and from where to where."""
+    """Records the reading threads and ranges."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -327,7 +327,7 @@ def test_such_a_call_would_be_seen(call: str) -> None:
     assert _threaded(call) == [1]
 
 
-# Large files are read one at a time, small ones side by side, and each comes with its own result.
+# Large files are read one at a time, small ones in parallel, and each comes with its own result.
 
 LARGE = 12_000_000
 
@@ -362,7 +362,7 @@ def test_every_file_is_read_once_whatever_its_size() -> None:
     assert list(read_each(lambda file: file.key, [], threads=2)) == []
 
 
-# Sums of many parts: exact, and no dearer the more groups there are.
+# Sums of many parts: exact, and not more expensive with more groups.
 
 
 def part(first: int, count: int) -> pa.Table:
@@ -404,7 +404,7 @@ def test_a_part_without_rows_adds_nothing() -> None:
     assert made.totals() == {("b3",): Total(2**32 + 1, 1)}
 
 
-# Scratch folders: leftovers of dead processes go, those of living ones stay.
+# Scratch folders: those of dead processes are removed, those of living ones stay.
 
 _HOLD = """
 import sys, time

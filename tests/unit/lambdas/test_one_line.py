@@ -1,4 +1,4 @@
-"""Each function logs one info line per unit of work. MiniStack waits 50 ms for one that never comes."""
+"""Each function logs one info line per unit of work. MiniStack waits 50 ms for a line that never comes."""
 
 import importlib
 import io

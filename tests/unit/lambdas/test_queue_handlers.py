@@ -61,10 +61,10 @@ class _Facts:
 
 
 class _Hiding(MemoryQueue):
-    """A queue that takes note of what it is to hide.
+    """A queue that records what it should hide.
 
     Args:
-        trouble: Whether it gives no answer.
+        trouble: Whether it does not answer.
     """
 
     def __init__(self, *, trouble: bool = False) -> None:
@@ -265,7 +265,7 @@ def test_a_message_with_several_files_comes_back_whole_if_one_must_wait() -> Non
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
 
 
-# The log-context function: a context if one is due, and a look at what is missing whatever became of it.
+# The log-context function: a context if due, and a search for missing files even after a failure.
 
 
 class Look:

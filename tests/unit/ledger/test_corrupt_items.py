@@ -145,7 +145,7 @@ def test_a_figure_that_cannot_be_read_leaves_out_the_heartbeat_and_no_other_figu
     assert Figure.SOURCE_GAPS.value in region.published
 
 
-# A glance at a marker says what the whole marker says, or refuses it with the same words.
+# A glance at a marker equals the whole marker, or refuses it with the same message.
 
 
 ITEM: dict[str, Any] = marker_of(
@@ -166,7 +166,7 @@ def of_whole(item: Item) -> MarkerGlance:
 
 
 def said(read: Callable[[Item], MarkerGlance], item: Item) -> MarkerGlance | str:
-    """What was read, or why not."""
+    """The read value, or the reason of its refusal."""
     try:
         return read(item)
     except LedgerCorruptError as error:
@@ -204,7 +204,7 @@ def test_hours_that_cannot_be_read_are_refused_too(hours: dict[str, Any]) -> Non
     assert said(MarkerGlance.of_item, item) == said(of_whole, item)
 
 
-# What verification takes from the ledger: markers and conflicts of its batches; notes of retries are neither.
+# Verification's reads of the ledger: markers and conflicts of its batches; notes of retries are neither.
 
 CONFLICT = conflict_of("b2")
 
@@ -220,7 +220,7 @@ def test_the_note_of_a_retry_is_no_conflict() -> None:
 
 
 class _Watched(MemoryItemStore):
-    """Nobody may scan it, and it notes the partitions that are queried."""
+    """It must not be scanned, and it records the queried partitions."""
 
     def __init__(self) -> None:
         super().__init__()

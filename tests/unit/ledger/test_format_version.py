@@ -159,7 +159,7 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
     assert [path for path, text in opening.items() if not any(ask in text for ask in asks)] == []
 
 
-# Ledger and usage table that do not go together are noticed before a number is given twice.
+# A mismatch of ledger and usage table is noticed before a number is given twice.
 
 
 def run(shard: int, number: int) -> Put:

@@ -114,7 +114,7 @@ class SmallRegion(MemoryRegion):
         return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
 
 
-# Interrupts a process of the roll-up at one of its calls: it dies, its reply is lost, or others work meanwhile.
+# Interrupts a roll-up process at one of its calls: it dies, its reply is lost, or others work meanwhile.
 
 
 class KilledError(Exception):
@@ -122,9 +122,9 @@ class KilledError(Exception):
 
 
 class AtCall:
-    """In its context, does something at call number `number` (from 0) of a region's stores, once.
+    """Within its context, runs an action at call number `number` (from 0) of a region's stores, once.
 
-    What it does may call the stores itself: those calls are not counted. `done` says whether there was such a call.
+    The action may call the stores itself: those calls are not counted. `done` says whether there was such a call.
     """
 
     def __init__(self, region: SmallRegion, number: int, do: Callable[[], object], *, reply: bool = False) -> None:

@@ -231,7 +231,7 @@ def test_an_entry_that_cannot_be_read_does_not_keep_a_call_for_what_waits(region
     assert not region.items.get(Table.LEDGER, waiting_key(0, "c2"))
 
 
-# A tick of the roll-up function goes on until the next one begins.
+# A tick of the roll-up function continues until the next one begins.
 
 
 def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> RollupTick:
@@ -240,7 +240,7 @@ def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> Ro
 
 
 def _busy(region: SmallRegion) -> None:
-    """Let a commit come while each other one is placed."""
+    """Let a commit arrive while each other one is placed."""
     new = iter(range(100))
 
     def came(call: str) -> None:
@@ -304,7 +304,7 @@ def test_the_end_of_the_process_comes_before_that_of_the_tick(region: SmallRegio
 
 @dataclass(frozen=True, slots=True)
 class WrongClock:
-    """The clock of a process: it is ahead of the true one."""
+    """A process's clock that is ahead of the true time."""
 
     true: Clock
     ahead_ms: int
@@ -317,7 +317,7 @@ class WrongClock:
 
 
 def _waited_ms(region: SmallRegion, *, minutes: int) -> int:
-    """How long a commit waits that comes just now, with a tick each minute; or all these minutes."""
+    """Waiting time of a commit that arrives now, with a tick each minute; or all these minutes."""
     began_ms = region.clock.now_ms()
     region.commit("now", [row(1)])
     for minute in range(minutes):

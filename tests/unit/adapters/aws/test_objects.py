@@ -72,7 +72,7 @@ def test_a_put_sends_its_body_without_asking_first() -> None:
 
 @pytest.mark.parametrize("code", ["403", "AccessDenied"])
 def test_a_denied_read_is_never_taken_for_a_missing_object(objects: S3ObjectStore, s3: Stubbed, code: str) -> None:
-    """S3 says 403 for a missing key, too, to a role that may not list: nobody can tell, so nothing is refused."""
+    """S3 also says 403 for a missing key to a role that may not list, so the batch is not refused."""
     s3[1].add_client_error("get_object", code, "no", 403)
     with pytest.raises(UnavailableError):
         objects.get("k")
@@ -86,7 +86,7 @@ def test_a_denied_read_is_never_taken_for_a_missing_object(objects: S3ObjectStor
 
 @pytest.mark.parametrize("code", ["InvalidRequest", "KMS.DisabledException", "KMS.KMSInvalidStateException"])
 def test_an_object_that_s3_will_not_hand_out_is_unreadable(objects: S3ObjectStore, s3: Stubbed, code: str) -> None:
-    """A HEAD of an object with a key of its sender's own is answered with a bare 400."""
+    """A HEAD of an object encrypted with its sender's own key is answered with a bare 400."""
     s3[1].add_client_error("head_object", "400", "Bad Request", 400)
     s3[1].add_client_error("get_object", code, "no", 400)
     with pytest.raises(ObjectUnreadableError, match=code):
@@ -206,7 +206,7 @@ def test_an_upload_whose_completion_was_lost_may_be_complete(objects: S3ObjectSt
 
 
 def test_parts_come_with_the_checksum_that_was_announced(objects: S3ObjectStore, s3: Stubbed, large: Path) -> None:
-    """Otherwise S3 answers InvalidPart at the end, and so does LocalStack; MiniStack and moto mind nothing."""
+    """Otherwise S3 answers InvalidPart at the end, and so does LocalStack; MiniStack and moto do not check."""
     named = {"Bucket": "bucket", "Key": "k"}
     s3[1].add_response("create_multipart_upload", {"UploadId": "u"}, {**named, "ChecksumAlgorithm": "CRC32"})
     parts = []
@@ -306,7 +306,7 @@ def test_a_bucket_that_does_not_exist_is_said_in_words(store: LogStore, s3: Stub
 
 
 def test_an_object_of_a_bucket_that_does_not_exist_is_missing(store: LogStore, s3: Stubbed) -> None:
-    """An answer to HEAD has no body, so nobody can tell which of the two is missing."""
+    """A HEAD response has no body, so it does not tell which of the two is missing."""
     s3[1].add_client_error("head_object", "404", "Not Found", 404)
     with pytest.raises(ObjectMissingError):
         store.open("k")

@@ -243,7 +243,7 @@ def test_temporary_credentials_do_not_show_in_texts() -> None:
     assert "secret-token" not in repr(access)
 
 
-# `complete_through` over the AWS adapters: an emulator measures no age, and says how it delivers again.
+# `complete_through` over the AWS adapters: an emulator measures no age, and reports its redelivery settings.
 
 VISIBILITY_S = 1
 MAX_RECEIVES = 3

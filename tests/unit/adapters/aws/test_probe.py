@@ -101,7 +101,7 @@ def test_an_endpoint_of_the_api_is_asked_if_there_is_to_be_one() -> None:
 
 
 def test_the_types_that_an_emulator_lists_are_not_all_that_it_deploys() -> None:
-    """LocalStack lists no alarm and no rule, and deploys both."""
+    """LocalStack lists neither alarms nor rules, but deploys both."""
     region: Any = Region(200)
     listed = [{"TypeSummaries": [{"TypeName": "AWS::SQS::Queue"}]}]
     region.cloudformation.get_paginator = lambda _: SimpleNamespace(paginate=lambda **_: listed)

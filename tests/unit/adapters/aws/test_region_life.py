@@ -402,7 +402,7 @@ def test_outputs_say_which_usage_table_it_is_and_those_of_release_0_1_0_do_not()
     assert stack_outputs(deployed.clients, "local").usage_generation == 1
 
 
-# A call that an emulator lacks counts as absent, never as a failure, and one place decides which answers say so.
+# A call that an emulator lacks counts as absent, never as a failure, and one function recognises such answers.
 
 ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
 # LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.
@@ -413,7 +413,7 @@ Answer = tuple[str, str, int]
 
 
 def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], object], *before: Any) -> object:
-    """What comes of a call that is answered like this; a failure in its own words."""
+    """Result of a call with this answer; a failure's own message."""
     client, stubber = next(stubbed(service))
     with stubber:
         for name, given in before:

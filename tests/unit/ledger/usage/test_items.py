@@ -132,7 +132,7 @@ def test_hours_of_a_range_are_the_items_between_two_keys() -> None:
     assert usage_partition(ACCOUNT, "2026-11") == PK
 
 
-# Adding up usage items while they are read says what their totals say one by one.
+# Summing usage items while they are read equals their totals one by one.
 
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")

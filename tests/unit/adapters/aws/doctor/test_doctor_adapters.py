@@ -74,7 +74,7 @@ def page(*keys: str, token: str = "") -> dict[str, object]:
 
 
 def test_pages_of_a_listing_are_counted_with_the_empty_ones(s3: Stubbed) -> None:
-    """An empty page that is not the last one comes from deleted objects, and no emulator makes one."""
+    """An empty page before the last one results from deleted objects, and no emulator returns one."""
     for answer in (page(token="1"), page("a", token="2"), page(token="3"), page("b")):
         s3[1].add_response("list_objects_v2", answer)
     found = facts_of(SimpleNamespace(s3=s3[0])).pages("p/", most=10)
