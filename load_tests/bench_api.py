@@ -145,7 +145,7 @@ class Times:
 
 
 def reported(region: RegionConnection) -> Counter[str]:
-    """What `metering report usage --account … --from … --to … --group-by usage_type` does after its start-up."""
+    """Do the work of `metering report usage --account … --from … --to … --group-by usage_type`."""
     now_s = int(time.time())
     asked = UsageParameters(filters={"account": [_ACCOUNT]}, start="2026-11", end="2026-12", group_by="usage_type")
     query = asked.query(now_s=now_s)

@@ -104,7 +104,7 @@ BEFORE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a README allows.
+    """Size that a README allows.
 
     Attributes:
         lines: With the additions.

@@ -83,7 +83,7 @@ class Issue:
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a run found. Mutable.
+    """Findings of a run. Mutable.
 
     Attributes:
         issues: One issue of each kind per operation.

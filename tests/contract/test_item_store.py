@@ -1,4 +1,4 @@
-"""What every `ItemStore` does: DynamoDB's semantics, as far as the protocol depends on them."""
+"""Behaviour of every `ItemStore`: DynamoDB's semantics, as far as the protocol depends on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every `ObjectStore` does: S3's semantics, as far as the protocol depends on them."""
+"""Behaviour of every `ObjectStore`: S3's semantics, as far as the protocol depends on them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _ONLY = {"ministack": Kind.MINISTACK}
 
 
 def kind_of(endpoint: str) -> Kind:
-    """What is at `endpoint`. MiniStack also answers LocalStack's health check, so its own is tried first.
+    """Kind of the service at `endpoint`. MiniStack also answers LocalStack's health check, so its own is tried first.
 
     Raises:
         ConnectionError: Nothing answers there.

@@ -110,7 +110,7 @@ class _Region(WatchedRegion):
                 remember_format(self.by(role), written_by="0.1.0", usage_generation=2)
 
     def look(self) -> None:
-        """The watch looks twice: it remembers."""
+        """The watch measures twice, because it compares with its last measurement."""
         freshness = replace(self.freshness, items=self.by("Watch"))
         for _ in range(2):
             assert replace(self.watch, items=self.by("Watch"), freshness=freshness).run()

@@ -66,13 +66,13 @@ class Bench(NamedTuple):
     wire: Wire
 
     def calls_of(self, work: Callable[[], object]) -> list[str]:
-        """Every call that some work makes when nothing goes wrong."""
+        """Every call of some work without faults."""
         self.wire.begin_again()
         work()
         return list(self.wire.calls)
 
     def befall(self, call: int, trouble: Trouble, work: Callable[[], object]) -> bool:
-        """Work with a trouble at a call; whether it came to that call."""
+        """Work with a fault at a call; returns whether that call was reached."""
         self.wire.begin_again((call, trouble))
         with suppress(Killed, UnavailableError):
             work()
@@ -82,7 +82,7 @@ class Bench(NamedTuple):
 
 
 def wrong_after(calls: Sequence[str], trouble: Trouble, suffer: Callable[[int], str]) -> dict[tuple[int, str], str]:
-    """What is wrong after a trouble at each call that is worth trying."""
+    """Problems after a fault at each call that is worth trying."""
     found = {(number, calls[number]): suffer(number) for number in worth_trying(calls, trouble)}
     return {call: problem for call, problem in found.items() if problem}
 
@@ -92,9 +92,9 @@ class Matrix:
     """Jobs over a prepared region.
 
     Attributes:
-        at_the_end: What is wrong after the jobs, in words.
-        at_any_time: What is wrong even if not all is done.
-        again: Runs the jobs once more after a trouble, and lets arrive what is on its way.
+        at_the_end: Problems after the jobs, in words.
+        at_any_time: Problems that must not exist even before all is done.
+        again: Runs the jobs once more after a fault, and applies calls in flight.
     """
 
     prepare: Callable[[Bench, Region], Scenario]
@@ -127,7 +127,7 @@ class Matrix:
         return "; ".join([*wrong, *self.at_the_end(region, made)])
 
     def wrong(self, bench: Bench, trouble: Trouble, *, very_late: bool) -> dict[tuple[int, str], str]:
-        """What is wrong after a trouble at each call, each in a fresh region."""
+        """Problems after a fault at each call, each in a new region."""
         return wrong_after(
             self.calls(bench),
             trouble,

@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
 
 class _Heard:
-    """A store over another one, whose calls are noted by name and arguments."""
+    """A store that wraps another and records its calls by name and arguments."""
 
     def __init__(self, store: object, note: Callable[..., None]) -> None:
         self._store, self._note = store, note

@@ -1,4 +1,4 @@
-"""Small models of what AWS makes of a template: conditions of policies, lifecycle rules, intrinsic functions."""
+"""Small models of AWS's evaluation of a template: policy conditions, lifecycle rules, intrinsic functions."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -35,7 +35,7 @@ def _one_holds(operator: str, actual: str | None, expected: list[str]) -> bool:
 
 
 def listed(value: Any) -> list[Any]:
-    """The values of an element that may be one or a list of them."""
+    """The values of an element that may be a single value or a list."""
     return value if isinstance(value, list) else [value]
 
 

@@ -25,7 +25,7 @@ _SURELY_MARKED_S = 45 * DAY_S
 
 
 class MarkerLoss:
-    """What one history loses.
+    """Losses of one history.
 
     Args:
         seed: Belongs to a history, with a random stream of its own, so that no other part of the history shifts.

@@ -135,7 +135,7 @@ class Senders:
         return traffic.contents.setdefault(name, forged)
 
     def stated(self, sending: Sending, content: SentContent) -> str:
-        """What a sender states. Some senders state the owner although they are not operators."""
+        """A sender's statement. Some senders state the owner although they are not operators."""
         if not self.judged:
             return ""
         if content.retries is not None:

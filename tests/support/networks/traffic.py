@@ -35,7 +35,7 @@ _PERCENT = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlan:
-    """What traffic to make. The same plan makes the same files on every machine.
+    """The traffic to make. The same plan makes the same files on every machine.
 
     Attributes:
         mix: Weight of each journey, by bytes. Other journeys do not occur.

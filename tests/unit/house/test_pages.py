@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 def told(verdict: str) -> Outcome:
-    """What the page says."""
+    """Text of the page."""
     counts = {name: int(number) for number, name in re.findall(r"(\d+) (metered|refused)", verdict)}
     named = re.findall(r"`([^`]+)`", verdict)
     return Outcome(named[0], counts.get("metered", 0), counts.get("refused", 0), frozenset(named[1:]))

@@ -1,4 +1,4 @@
-"""What functions get: parts, a context, and events as an HTTP API and the URL of a function send them (format 2.0)."""
+"""Input of functions: parts, a context, and events of an HTTP API or a function URL (payload format 2.0)."""
 
 import base64
 import gzip
@@ -14,7 +14,7 @@ W = TypeVar("W")
 
 
 class Context:
-    """The context of an invocation with so much time left."""
+    """The context of an invocation with this much remaining time."""
 
     def __init__(self, left_ms: int = 50_000) -> None:
         self._left_ms = left_ms

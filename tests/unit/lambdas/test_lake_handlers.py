@@ -287,7 +287,7 @@ def test_the_aggregator_makes_the_format_of_a_new_region_known(ledger: FormatLed
 
 
 def message(name: str) -> SqsRecord:
-    """A batch, as the event source mapping hands it over."""
+    """A batch as the event source mapping delivers it."""
     attributes = {"SentTimestamp": "1", "ApproximateReceiveCount": "1", "SenderId": "a"}
     return {"messageId": name, "receiptHandle": name, "body": delivery(batch(1)).body, "attributes": attributes}
 

@@ -349,7 +349,7 @@ def test_two_senders_of_one_body_have_a_place_each_in_quarantine(world: SendersW
 
 
 def in_one_invocation(world: SendersWorld, body: str, *senders: str) -> dict[str, int]:
-    """How many of the same body of several senders got each verdict."""
+    """Number of verdicts of each kind for one body sent by several senders."""
     deliveries = [
         Delivery(message_id=sender, body=body, sent_at_ms=world.clock.now_ms(), receive_count=1, sender_id=sender)
         for sender in senders

@@ -109,7 +109,7 @@ class Setup:
         change(self.items, entry, total.bytes, total.records)
 
     def account(self) -> None:
-        """What both do."""
+        """Do both jobs: accept the batch and book its usage."""
         self.accept()
         self.book()
 

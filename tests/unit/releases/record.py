@@ -94,7 +94,7 @@ def october(region: World) -> None:
 
 
 def november(region: World) -> None:
-    """What is not finished."""
+    """Unfinished work."""
     region.clock.sleep_ms(9 * DAY_S * 1000)
     traffic(region, 20_000)
     good = record(4_321, start_s=region.clock.now_ms() // 1000)

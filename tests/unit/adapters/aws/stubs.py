@@ -16,7 +16,7 @@ OUTPUTS = (
 _ONE_ATTEMPT = Config(region_name="us-east-1", retries={"mode": "standard", "total_max_attempts": 1})
 
 
-# A client, and what answers in the place of AWS.
+# A client, and its stub for AWS's answers.
 Stubbed = tuple[Any, Stubber]
 
 

@@ -40,7 +40,7 @@ from tests.unit.adapters.aws.test_stage_settings import Deployed
 
 
 def clients_of(**clients: Any) -> Any:
-    """All that a test asks of a region."""
+    """All clients that a test needs of a region."""
     return SimpleNamespace(**clients)
 
 

@@ -57,7 +57,7 @@ class Logs:
 
 @dataclass(kw_only=True)
 class World:
-    """What the doctor finds. Mutable: a test changes the part under test.
+    """The doctor's findings. Mutable: a test changes the part under test.
 
     Attributes:
         takes_drops: Objects below `drop/` become batches.
