@@ -14,19 +14,8 @@ from metering.audit.sequences import SeenSequences
 from metering.hours import hour_label, parse_hour
 from metering.ledger.markers import Marker, is_marker
 from metering.units import HOUR_S
+from tests.integration import processes
 from tests.integration.bench import problems
-from tests.integration.processes import (
-    MESSAGES,
-    VISIBILITY_S,
-    Crew,
-    Site,
-    aggregate,
-    compact,
-    overlapping,
-    queue_of,
-    region_of,
-    works,
-)
 from tests.integration.producing import KEYS, SOURCE, records_of
 from tests.integration.region import Line, Region, Scenario, added, body, delivery, record
 from tests.support.emulated import clients_of, make_resources
@@ -42,17 +31,18 @@ LIMIT_S = 120
 
 
 @pytest.fixture
-def site(ministack: str, tmp_path: Path) -> Site:
+def site(ministack: str, tmp_path: Path) -> processes.Site:
     clients = clients_of(ministack)
     queue_url = clients.sqs.create_queue(
-        QueueName=f"q-{tmp_path.name[:60]}-{time.time_ns()}", Attributes={"VisibilityTimeout": str(VISIBILITY_S)}
+        QueueName=f"q-{tmp_path.name[:60]}-{time.time_ns()}",
+        Attributes={"VisibilityTimeout": str(processes.VISIBILITY_S)},
     )["QueueUrl"]
-    return Site(endpoint=ministack, resources=make_resources(clients), queue_url=queue_url, log_dir=tmp_path)
+    return processes.Site(endpoint=ministack, resources=make_resources(clients), queue_url=queue_url, log_dir=tmp_path)
 
 
 @pytest.fixture
-def crew(site: Site) -> Iterator[Crew]:
-    made = Crew(site, [*[aggregate] * AGGREGATORS, *[compact] * COMPACTORS])
+def crew(site: processes.Site) -> Iterator[processes.Crew]:
+    made = processes.Crew(site, [*[processes.aggregate] * AGGREGATORS, *[processes.compact] * COMPACTORS])
     yield made
     made.stop()
 
@@ -99,13 +89,13 @@ def settled(region: Region) -> bool:
     return not any(str(item["pk"]).startswith(("P#", "U#")) for item in region.ledger())
 
 
-def test_processes_that_are_killed_at_random_count_everything_once(site: Site, crew: Crew) -> None:
+def test_processes_that_are_killed_at_random_count_everything_once(site: processes.Site, crew: processes.Crew) -> None:
     bodies, made = traffic()
-    queue, region = queue_of(site), region_of(site)
+    queue, region = processes.queue_of(site), processes.region_of(site)
     watch = Watch(region, made)
     chance = random.Random(1)
     # The messages of an invocation, and the same once more: two workers process both at once.
-    blocks = [bodies[start : start + MESSAGES] for start in range(0, BATCHES, MESSAGES)]
+    blocks = [bodies[start : start + processes.MESSAGES] for start in range(0, BATCHES, processes.MESSAGES)]
     assert queue.send_many([text for block in blocks for text in (*block, *block)]) == []
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
@@ -121,7 +111,9 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: Site, c
     assert settled(region), "commits are left uncompacted"
     assert problems(region, made) == []
     assert crew.kills >= AT_LEAST_KILLS
-    assert overlapping(works(site.log_dir)) > 0, "no two processes ever had the same batch at the same time"
+    assert processes.overlapping(processes.works(site.log_dir)) > 0, (
+        "no two processes ever had the same batch at the same time"
+    )
 
 
 # A producer that is killed repeatedly sends to a real queue and bucket, and each record is metered once.

@@ -6,20 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from botocore.exceptions import (
-    ClientError,
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    FlexibleChecksumError,
-    IncompleteReadError,
-    InvalidRetryModeError,
-    NoCredentialsError,
-    ParamValidationError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-    SSLError,
-)
+from botocore import exceptions
 from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 from hypothesis import given
@@ -308,7 +295,7 @@ def test_what_is_too_large_is_an_error_of_its_own(store: DynamoDbItemStore, dyna
 
 def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dynamodb: Stubbed) -> None:
     dynamodb[1].add_client_error("put_item", "ValidationException", "The table does not have the specified index", 400)
-    with pytest.raises(ClientError):
+    with pytest.raises(exceptions.ClientError):
         store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))
 
 
@@ -317,12 +304,12 @@ def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dyna
 URL = "https://dynamodb.us-east-1.amazonaws.com"
 
 
-def failure(code: str, status: int, *, retries: int = 0) -> ClientError:
+def failure(code: str, status: int, *, retries: int = 0) -> exceptions.ClientError:
     answer: Any = {
         "Error": {"Code": code, "Message": "why"},
         "ResponseMetadata": {"HTTPStatusCode": status, "RetryAttempts": retries},
     }
-    return ClientError(answer, "TransactWriteItems")
+    return exceptions.ClientError(answer, "TransactWriteItems")
 
 
 def translation(error: Exception) -> UnavailableError:
@@ -358,13 +345,13 @@ def test_the_outcome_of_a_server_error_is_unknown(code: str, status: int) -> Non
 
 
 @pytest.mark.parametrize("error", [
-    ReadTimeoutError(endpoint_url=URL),
-    ConnectTimeoutError(endpoint_url=URL),
-    ConnectionClosedError(endpoint_url=URL),
-    EndpointConnectionError(endpoint_url=URL),
-    ResponseStreamingError(error="reset"),
-    IncompleteReadError(actual_bytes=1, expected_bytes=2),
-    FlexibleChecksumError(error_msg="differs"),
+    exceptions.ReadTimeoutError(endpoint_url=URL),
+    exceptions.ConnectTimeoutError(endpoint_url=URL),
+    exceptions.ConnectionClosedError(endpoint_url=URL),
+    exceptions.EndpointConnectionError(endpoint_url=URL),
+    exceptions.ResponseStreamingError(error="reset"),
+    exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+    exceptions.FlexibleChecksumError(error_msg="differs"),
 ], ids=lambda error: type(error).__name__)  # fmt: skip
 def test_the_outcome_of_a_broken_connection_is_unknown(error: Exception) -> None:
     assert translation(error).may_have_applied is True
@@ -375,9 +362,9 @@ def test_the_outcome_of_a_broken_connection_is_unknown(error: Exception) -> None
     failure("AccessDeniedException", 400),
     failure("ResourceNotFoundException", 400),
     failure("ExpiredTokenException", 400),
-    SSLError(endpoint_url=URL, error=OSError("certificate verify failed")),
-    NoCredentialsError(),
-    ParamValidationError(report="wrong"),
+    exceptions.SSLError(endpoint_url=URL, error=OSError("certificate verify failed")),
+    exceptions.NoCredentialsError(),
+    exceptions.ParamValidationError(report="wrong"),
     KeyError("a bug"),
 ], ids=str)  # fmt: skip
 def test_what_is_not_known_to_be_transient_passes_through_as_it_is(error: Exception) -> None:
@@ -403,7 +390,9 @@ def test_a_refused_connection_is_unavailable(closed_port: int) -> None:
         store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))
 
 
-@pytest.mark.parametrize("error", [failure("AccessDeniedException", 400), failure("403", 403), NoCredentialsError()])
+@pytest.mark.parametrize(
+    "error", [failure("AccessDeniedException", 400), failure("403", 403), exceptions.NoCredentialsError()]
+)
 def test_what_the_caller_may_not_do_is_said_to_people_in_a_sentence(error: Exception) -> None:
     with pytest.raises(OperationFailedError, match=r"was refused|does not know") as raised, refusals_explained():
         raise error
@@ -426,7 +415,7 @@ def test_credentials_that_have_expired_are_told_as_such(code: str) -> None:
 
 def test_any_other_setting_of_the_sdk_that_is_wrong_is_one_line() -> None:
     with pytest.raises(OperationFailedError, match=r"asked like this: .*often") as raised, refusals_explained():
-        raise InvalidRetryModeError(provided_retry_mode="often", valid_modes=["standard"])
+        raise exceptions.InvalidRetryModeError(provided_retry_mode="often", valid_modes=["standard"])
     assert "\n" not in str(raised.value)
 
 
