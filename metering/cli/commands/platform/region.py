@@ -271,7 +271,7 @@ def add(
     outside_rules: stages.OutsideRulesOption = False,
     verbose: stages.VerboseOption = False,
 ) -> None:
-    """Bring a region to ready: opt in, bootstrap, preflight, deploy, canary, bake.
+    """Build a region until it is ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
     It continues where an earlier run stopped. A region that the account API does not list is built, too. A region that
     the stage's rules exclude needs --outside-rules.
