@@ -67,8 +67,7 @@ class Asked:
         """Refuse a question whose answer would exceed its budget, before any read; charge it to the token.
 
         Raises:
-            InvalidParametersError: ProblemError: 422, it would cost more than `budget`, by default the budget of the
-                limits.
+            InvalidParametersError: It would cost more than `budget`, by default the limits' budget.
             ProblemError: 429, the token reads too much.
             UnavailableError: A ledger gives no answer.
         """
@@ -99,8 +98,7 @@ class Reply:
     """Reply of a resource.
 
     Attributes:
-        answer: The command line's answer. `as_of` and `complete_through` of the answer's `meta` are also sent as
-            headers.
+        answer: The command line's answer. `as_of` and `complete_through` of its `meta` become headers too.
         next: Cursor of the next page; None if there is none, or the answer has no pages.
         paged: Whether the answer is a page, so that its JSON has `next`.
         kept_s: How long the client may cache the answer; 0: not at all.

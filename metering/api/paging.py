@@ -113,7 +113,7 @@ def refuse_pages_of_ranked(asked: Asked) -> None:
     """Refuse pages of rows sorted by figures, because a changed figure moves its row to another page.
 
     Raises:
-        InvalidParametersError: ProblemError: 422, a page is requested together with `sort` or `top`.
+        InvalidParametersError: A page is requested together with `sort` or `top`.
     """
     given = asked.given
     ranked = [name for name in ("sort", "top") if given.text(name) is not None]

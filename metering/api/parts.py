@@ -314,12 +314,9 @@ class ApiParts:
 
     Attributes:
         regions: The regions whose usage is answered, merged if there are several; a function has only its own.
-        everywhere: Whether these are all regions of the stage, which answers then name; None if one region answers for
-            itself.
-        large: Knows which large requests are running: those of this process, unless several processes answer for a
-            region.
-        billing: Finds the regions that are rated together, anew for each request; None if costs cannot be answered
-            here.
+        everywhere: Whether these are all regions of the stage, which answers then name; None for one region alone.
+        large: Knows the running large requests: this process's, unless several processes answer for a region.
+        billing: Finds the regions rated together, anew for each request; None if costs cannot be answered.
     """
 
     regions: Sequence[ReadableRegion]

@@ -73,7 +73,7 @@ def time_text(parameter: str, given: Time) -> str | None:
     """A time as text.
 
     Raises:
-        InvalidParametersError: ValueError: a datetime has no zone. The machine's zone is not assumed.
+        InvalidParametersError: A datetime has no zone. The machine's zone is not assumed.
     """
     if given is None or isinstance(given, str):
         return given

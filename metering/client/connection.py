@@ -72,14 +72,12 @@ class Connection:
     or `polars.from_arrow(table)`. `Connection.about(table)` returns how complete its figures are.
 
     A filter takes one value, several separated by commas, or a list. Times are strings as on the command line
-    (`2026-11`, `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with their zone; `from_` is inclusive and `to`
-    exclusive.
+    (`2026-11`, `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with a zone; `to` is exclusive.
 
     Each method raises:
         InvalidParametersError: The question is invalid; the error lists every problem.
         UnavailableError: A store or the API did not answer; the same call may succeed later.
-        OperationFailedError: The question cannot be answered, or AWS or the API refuses the caller; `advice` says what
-            to do.
+        OperationFailedError: No answer is possible, or AWS or the API refuses the caller; `advice` says what to do.
     """
 
     def __init__(self, answers: Answers) -> None:
@@ -111,8 +109,7 @@ class Connection:
                 `hour`, `corrects`, `region`.
             detail: Further columns that only the lake has: `resource_id`, `direction`, `batch_id`.
             with_corrections: Also include usage booked later for the range, with a column `corrects`.
-            now: Exact as of now, including usage that is not rolled up yet, which is a matter of seconds. It takes
-                longer.
+            now: Exact as of now, including the last seconds' usage that is not rolled up yet. It takes longer.
             tz: Time zone of days and months, such as `Europe/Berlin`.
             sort: A column; with `:desc` the largest first.
             top: Maximum number of rows, by bytes; the last row is the sum of all others.
@@ -246,10 +243,9 @@ def connect(
     Args:
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
         region: One region, or `all`. Default: the environment's region, or the home region of the deployed stage.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the endpoint of `metering local up` for stage `local`, else
-            AWS.
-        home: Home region, which has the price books and the list of regions for `all`. Default: the home region of the
-            deployed stage, which is looked up.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, that of `metering local up` for stage `local`, else AWS.
+        home: Home region, with the price books and the list of regions for `all`. Default: the deployed stage's, looked
+            up.
         url: The HTTP API instead: output `ApiUrl`, or the link that `metering serve` prints, with its token.
         token: Token of the API. Default: the fragment after `#` of the URL, or `METERING_TOKEN`.
 

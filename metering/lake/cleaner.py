@@ -209,8 +209,7 @@ class _Pass:
 def quarantine_age_s(commit_life_s: int) -> int:
     """Maximum age of an orphan's quarantine object: safely below the age of a commit whose item has expired.
 
-    The item of a cleaned commit lives `commit_life_s`. If the item is missing before four fifths of that, it never
-    existed.
+    The item of a cleaned commit lives `commit_life_s`. If missing before four fifths of that, it never existed.
     """
     return commit_life_s * 4 // 5
 
@@ -220,8 +219,7 @@ class OrphanCleaner:
     """Fences commits that left objects but no commit item, and deletes these objects.
 
     Attributes:
-        age_s: Younger objects are skipped, because their commit is probably on its way. Safety does not depend on this
-            limit.
+        age_s: Younger objects are skipped: their commit is probably on its way. Safety does not need this.
         quarantine_age_s: Older quarantine objects are never deleted, because the item of their commit may have expired.
         every_s: Time between two passes over new objects.
         whole_every_s: Time between two passes over all objects.
@@ -246,8 +244,7 @@ class OrphanCleaner:
 
         Raises:
             UnavailableError: A listing or read got no answer; the next call does the rest.
-            LedgerCorruptError: Commits cannot be read. Objects of unreadable commits were kept, and all others were
-                checked.
+            LedgerCorruptError: Commits cannot be read. Their objects were kept, and all others were checked.
         """
         now_s = self.clock.now_ms() // 1000
         known = self._passes()

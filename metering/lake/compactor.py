@@ -289,8 +289,7 @@ class Compactor:
             shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
 
         Raises:
-            LedgerCorruptError: The ledger contradicts the protocol. All work that does not depend on the contradiction
-                was done.
+            LedgerCorruptError: The ledger contradicts the protocol. All work not depending on it was done.
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, closing=closing)

@@ -111,8 +111,7 @@ class Backlog:
 
     Args:
         pending: Entries of pending commits. Only the hours in their `hours` may be planned.
-        waiting: Ids of commits that are left out, because they still wait for the roll-up (P24). Taken after the
-            entries.
+        waiting: Ids of commits to leave out: they still wait for the roll-up (P24). Taken after the entries.
     """
 
     def __init__(self, pending: Iterable[Pending], waiting: Callable[[], Collection[str]] = frozenset) -> None:

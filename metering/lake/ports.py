@@ -155,8 +155,7 @@ class LakeWriter(Protocol):
         Args:
             hour_s: Start of the hour.
             staging_keys: Keys of the objects.
-            in_part: Keys of objects with few rows of the hour, and perhaps many others, which need not be read
-                completely.
+            in_part: Keys of objects with few rows of the hour, which need not be read completely.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -179,8 +178,7 @@ class StagedUsage(Protocol):
 class UsageRows(Protocol):
     """Usage of an hour: each usage key once, in the order of files and digests (`usage_digest.row_place`).
 
-    Only a few rows at a time are Python objects, so an hour of millions of keys takes little more memory than its
-    columns.
+    Few rows at a time are Python objects, so an hour of millions of keys needs little more memory than its columns.
     """
 
     def __len__(self) -> int: ...
@@ -395,8 +393,7 @@ Place = tuple[str, UsageType, Service, str, str, int, int]
 def row_place(key: UsageKey) -> Place:
     """Sort key of a row among the rows of a month: account, usage type, service, from, to, `corrects`, hour.
 
-    Rows that are not corrections come before corrections. Strings sort by code point, which is the order of their
-    UTF-8.
+    Rows that are not corrections come before corrections. Strings sort by code point, as UTF-8 does.
     """
     corrects_s = -1 if key.corrects_s is None else key.corrects_s
     return key.account_id, key.usage_type, key.service, key.from_location, key.to_location, corrects_s, key.hour_s

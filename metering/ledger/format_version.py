@@ -39,8 +39,7 @@ class LedgerFormat(StoredItem):
     Attributes:
         number: From 1.
         written_by: Version of metering that first wrote it.
-        usage_generation: Generation of the usage table that belongs to the ledger; 1 if another format does not state
-            one.
+        usage_generation: Generation of the ledger's usage table; 1 if another format states none.
     """
 
     key: ClassVar[Key] = FORMAT_KEY

@@ -144,8 +144,7 @@ _PROBLEMS_TOLD = 20
 class NotSentError(UnavailableError):
     """The queue or the bucket did not take everything in time. Nothing is lost, and the same call is safe to repeat.
 
-    With a journal the records are stored, and the next call sends them. Without a journal the caller sends its key
-    again.
+    With a journal the records are stored, and the next call sends them. Without one the caller sends its key again.
 
     Attributes:
         unsent: Number of batches that are not known to have been taken. Even these may have arrived.

@@ -105,8 +105,7 @@ class Journal:
 
         Args:
             key: A key that `find` does not know.
-            packed: Its batches, created while they are written. An error while creating them leaves the journal
-                unchanged.
+            packed: Its batches, created while they are written. An error there leaves the journal unchanged.
             digest: Digest of the lines, complete once `packed` ends.
             now_s: The time now, epoch seconds.
         """

@@ -74,10 +74,8 @@ class Producer:
         bucket: The data bucket.
         stage: The stage, instead of both. Default: `METERING_STAGE`, or `local`.
         region: Default: the region in the queue's URL, or the AWS SDK's.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, the endpoint of `metering local up` for stage `local`, else
-            AWS.
-        patience_s: How long a call keeps trying, in seconds; None for no limit. Each attempt has the SDK's own four
-            attempts.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, that of `metering local up` for stage `local`, else AWS.
+        patience_s: How long a call keeps trying, in seconds; None for no limit. Each has the SDK's four attempts.
         first_sequence: Number of the first batch of a new journal, for a source that was sent with other tools before.
         outlet: Destination of batches instead, for tests.
 

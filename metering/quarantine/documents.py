@@ -5,10 +5,9 @@
 | refused records of an accepted batch | `quarantine/<date>/<commit_id>.ndjson` | one line a record |
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
-Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
-named by identity alone. A second delivery writes the same object, and an id and a hash suffice to find it. A batch that
-its sender may not send is named by sender, claimed id and body. Everything is ASCII JSON, because refused content can
-hold any text.
+Objects of the first kind belong to their commit, and are deleted with an orphan commit. Those of the second kind are
+named by identity alone. A second delivery writes the same object, and id and hash suffice to find it. A batch that its
+sender may not send is named by sender, claimed id and body. All is ASCII JSON: refused content can hold any text.
 """
 
 from __future__ import annotations

@@ -77,8 +77,7 @@ class ItemStore(Protocol):
             TransactionCanceledError: Not applied; one reason per action, with the item found (ALL_OLD).
             ItemTooLargeError: An item is too large, or all of them together; nothing was written.
             LedgerCorruptError: An action adds to a value that is not a number; nothing was written.
-            UnavailableError: Throttled, or the outcome is unknown: the transaction may have been applied, or may be
-                applied later.
+            UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
         """
 
 

@@ -56,7 +56,7 @@ _PARTITIONS = (
 
 
 class Location(NamedTuple):
-    """One side of a transfer. `region` is empty if the side is not a region, `zone` if none was given."""
+    """One side of a transfer. `region` is empty unless the side is a region, `zone` unless a zone was given."""
 
     name: str
     region: str

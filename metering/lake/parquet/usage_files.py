@@ -355,8 +355,7 @@ def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = N
 
     Args:
         source: The open file, or its content.
-        accounts: Only their rows are wanted, so row groups without them are left out of a file with an index by
-            account.
+        accounts: Only their rows are wanted; an index by account leaves out other row groups.
     """
     if accounts is None or isinstance(source, bytes):
         return RowGroups(source, NAMES)

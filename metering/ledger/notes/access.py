@@ -205,9 +205,8 @@ class StoredToken(StoredItem):
         label: Label for people; may be empty.
         made_by: ARN of its creator.
         expires_s: From this time on it is refused, epoch seconds.
-        costs: Whether its holder may see costs at tiers that its accounts share with others. Without this right, the
-            holder sees only costs of payers all of whose accounts it sees. Tokens created before this right existed
-            keep it until they expire.
+        costs: Whether its holder may see costs at tiers that its accounts share with others. Without it, the holder
+            sees costs only of payers all of whose accounts it sees. Older tokens keep it until they expire.
         revoked_by: ARN of the person who revoked it; empty if not revoked.
         revoked_s: Time of the revocation; 0 if not revoked.
     """

@@ -74,8 +74,8 @@ class LogSourceState(StoredItem):
     """State of one source of logs: a flow log, a distribution, a bucket whose requests are logged.
 
     Attributes:
-        kind, source: Kind of log, and the resource that writes the files. `source` may be empty, if the files' names do
-            not state it.
+        kind, source: Kind of log, and the resource that writes the files. `source` is empty if file names do not state
+            it.
         account_id, region: Account of its newest file; empty if no file states it.
         place: Location of its newest file, `s3://bucket/key`; for a flow log without files, its destination.
         named: Name of the stage's log source to which it belongs; empty if it belongs to none. Only sources of the

@@ -49,10 +49,8 @@ class Reconciliation(StoredItem):
     Attributes:
         finished_s: Time when a pass had compared everything on its list, epoch seconds.
         differences: Number of hours in which two passes showed the same difference.
-        scan_due_s: Time by which the next scan of everything is due, epoch seconds; None before the first scan has
-            ended.
-        gaps_since_s: Earliest time when a missing batch can have been produced, epoch seconds; None if nothing is
-            missing.
+        scan_due_s: Time by which the next full scan is due, epoch seconds; None before the first has ended.
+        gaps_since_s: Earliest time when a missing batch can have been made, epoch seconds; None if none is.
     """
 
     key: ClassVar[Key] = RECONCILIATION_KEY

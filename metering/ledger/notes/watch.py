@@ -73,8 +73,7 @@ class Hold:
 
     Attributes:
         holder: A `Holder`, or a later version's word for a cause that this version does not know.
-        since_s: Time before which everything sent is counted as far as this cause is concerned, epoch seconds. 0: not
-            known.
+        since_s: Time before which this cause leaves everything sent counted, epoch seconds. 0: not known.
         count: Number of messages, commits or sources; 0 if unknown.
         name: Name of the first of them, if it has one.
         place: Where to find the missing files, `s3://bucket/prefix`; empty if nowhere.
@@ -92,8 +91,7 @@ class Completeness(StoredItem):
     """Completeness of the count, as the watch last measured it.
 
     Attributes:
-        through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so a late read does no
-            harm.
+        through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so it may be read late.
         held_by: All causes that held it back, the earliest first. Empty if nothing did.
         measured_s: Time of the measurement, epoch seconds; None if an earlier version measured it without a time.
     """
@@ -178,8 +176,7 @@ class QueueLook:
     Attributes:
         left_s: All messages sent before this time have left the ingest queue, except those missing from its age metric.
         empty: The ingest queue held no message, hidden ones included.
-        ended_s: End of the look at the dead-letter queue. Messages that have left the dead-letter queue had been put
-            back by then.
+        ended_s: End of the look at the dead-letter queue. Messages that have left it had been put back by then.
         held_s: SentTimestamp of the oldest noted message that may still be in the queue; None if there is none.
         unseen: Whether there are messages of unknown SentTimestamp: dead letters, or too many notes to read.
     """

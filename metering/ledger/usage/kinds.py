@@ -159,8 +159,8 @@ class _Dictionary(NamedTuple):
 class KindNames:
     """Kinds of each account by number. An unknown number is read again before it raises an error.
 
-    This is a plain class, because it caches the dictionaries of some accounts. Dictionaries only grow, so a cached one
-    is never wrong.
+    This is a plain class, because it caches the dictionaries of some accounts. They only grow, so a cached one is never
+    wrong.
     """
 
     def __init__(self, items: ItemStore, *, accounts_kept: int = _ACCOUNTS_KEPT) -> None:
