@@ -16,8 +16,8 @@ DAY_S = 86_400
 
 INT64_MAX = 2**63 - 1
 
-# AWS uses KB, MB, GB for powers of 1,024 bytes, and so does this project. Its bills count GB of 2^30 bytes; all 536 AWS
-# rows of the FOCUS sample data agree (metering/replay/samples/aws-bill-lines/README.md).
+# AWS uses KB, MB, GB for powers of 1,024 bytes, and so does this project. AWS's bills count GB of 2^30 bytes; all 536
+# AWS rows of the FOCUS sample data agree (metering/replay/samples/aws-bill-lines/README.md).
 _SIZE_UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 SIZE_BASE = "1 KB is 2^10 bytes, 1 MB 2^20, 1 GB 2^30, and so on."
 """What people need to know to read a `size_text`."""

@@ -63,7 +63,7 @@ def _billing(parts: ReaderParts) -> BillingRegions:
 
 
 def _serving(parts: ReaderParts, _metrics: object) -> Serving:
-    # Its info lines contain the path, and a path may contain something pasted by mistake.
+    # Mangum's info lines contain the path, and a path may contain a secret pasted by mistake.
     logging.getLogger("mangum").setLevel(logging.WARNING)
     app = build(
         ApiParts(

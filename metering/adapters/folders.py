@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Names of one folder are sorted in portions of this size.
 PAGE_NAMES = 10_000
 _READ_AHEAD_BYTES = MIB
-# Prefix of files that are still being written. Such files do not count as objects yet.
+# Prefix of files that are still being written. Unfinished files are not objects yet.
 _UNFINISHED = ".metering-"
 # Sorts after every character that may follow in a key.
 _LAST = chr(0x10FFFF)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Requests for another host are refused, whatever their path.
 #
 # A page of another site may resolve a name of its own to 127.0.0.1 (DNS rebinding), and the browser on this machine
-# then sends its requests here. Such requests carry that name in `Host`.
+# then sends its requests here. Those requests have the foreign name in `Host`.
 
 
 LOOPBACK = "127.0.0.1"

@@ -97,7 +97,7 @@ def complete_of(known: Completeness, *, now_s: int, region: str, stage: str) -> 
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
     found = [_told(hold, place, now_s) for hold in known.held_by]
     if known.measured_s is None:
-        # Such a watch is of an earlier version.
+        # A watch that stored no time of measurement is of an earlier version.
         what = "a watch of an earlier version, which does not say why or when it measured"
         found.append(HeldBack(what=what, since_s=known.through_s or None, cure=redeploy))
     elif now_s - known.measured_s > STALE_S:

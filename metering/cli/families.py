@@ -104,7 +104,7 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
          "Print the script that lets a shell complete commands, options and values."),
     ),
 }  # fmt: skip
-# These commands need a checkout of the project, which an installed package lacks.
+# Commands that need a checkout of the project, which an installed package lacks.
 _OF_A_CHECKOUT = frozenset({"demo", "local"})
 
 

@@ -177,7 +177,7 @@ def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked 
 
 def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
     """The home region of the deployed stage; None if the stage is nowhere, or is one that only emulators run."""
-    # These imports are slow, and help needs neither.
+    # Slow imports, which help does not need.
     from metering.adapters.aws.homes import published_home
     from metering.fleet.stage import RolloutRules
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.stores.queues import Delivery
 
 
-# Notes of messages that were received three or more times. They are written before the messages are processed.
+# Notes of messages that were received three or more times. The notes are written before the messages are processed.
 #
 # The queue's age metric ignores such a message, so without a note its age would be unknown. Healthy traffic writes no
 # such notes.

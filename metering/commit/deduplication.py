@@ -184,7 +184,7 @@ def _readable(item: Item) -> Marker | None:
 
 # Originals: the batches whose id a retry under another id names.
 #
-# An operator resends the content of a genuine conflict under an id of its own. Its message names the original id
+# An operator resends the content of a genuine conflict under an id of its own. The retry names the original id
 # (`retry_of`), and the worker decides by that id's marker. Any producer can write such a message, and a copy under the
 # first id can come before it, with it or weeks after it (docs/protocol.md, retries).
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _DRAIN_LIMIT_S = 15 * MINUTE_S
-# These batches are accepted, and the roll-up books them by itself.
+# Waiting commits are accepted, and the roll-up books them by itself.
 _ROLLING_UP = "waiting_commits"
 _POLL_MS = 1_000
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from metering.fleet.ports import RegionStates
     from metering.fleet.steps import FleetPorts
 
-# These steps stay done when a ready region is deployed again.
+# Steps that stay done when a ready region is deployed again.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
 
 

@@ -27,7 +27,7 @@ OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
     "tracing": ("endpoint xray",),
-    # Only this stack is independent of all others.
+    # No other stack depends on the API's stack.
     "api": (
         "type AWS::ApiGatewayV2::",
         "type AWS::CertificateManager::",

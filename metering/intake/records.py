@@ -216,9 +216,9 @@ def _moment(value: JsonValue) -> int | Text:
 
 # Content identity: a versioned hash over all records of a batch, in order, as decoded values.
 #
-# The hash covers decoded values only, so inline, NDJSON and Parquet forms of the same records have one hash. It does
-# not depend on clock, settings or rules, so a copy that arrives weeks later has the same hash. Version 1, all integers
-# little-endian:
+# The hash covers decoded values only, so inline, NDJSON and Parquet forms of the same records have one hash. The hash
+# is independent of clock, settings and rules, so a copy that arrives weeks later has the same hash. Version 1, all
+# integers little-endian:
 #
 #     hash    = SHA-256( "metering.content/1\n" . u64 number of records . SHA-256 of each stream below, in order )
 #     value   = u8 kind . u32 length . text     kind 0: none (missing or null, no text), 1: decoded (its UTF-8),

@@ -171,7 +171,7 @@ class Cleaner:
 # Orphans: objects of commits that never became durable (P32).
 #
 # Age alone proves nothing: a transaction of unknown outcome may still succeed. So the commit of an orphan is first
-# fenced as `aborted`. Its objects are deleted only when the fence has surely been written. `cleaner` deletes the
+# fenced as `aborted`. An orphan's objects are deleted only when the fence is surely written. `cleaner` deletes the
 # objects of all other commits.
 #
 # Each object is examined once when it is old enough, and all remaining objects are examined again once a day: a PUT

@@ -295,7 +295,7 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
     }
 }
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
-# These figures are hidden at 0.
+# Figures that are hidden at 0.
 _SILENT_AT_0 = frozenset({
     Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.ACCOUNTS_BEYOND_CAP, Figure.OLDEST_PENDING_AGE,
     Figure.PLANNED_RUN_AGE, Figure.CLEANING_OVERDUE_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE,

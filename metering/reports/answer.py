@@ -254,7 +254,7 @@ def _of(region: str, row: Mapping[str, Cell]) -> dict[str, Cell]:
 
 def _beside(part: Answer) -> dict[str, Json]:
     whole = part.meta if part.document is None else part.document
-    # Only a list counts as rows: in an hour, `rows` is a sum.
+    # Only a list counts as rows, because `rows` of an hour is a sum.
     return {name: value for name, value in whole.items() if name != _ROWS or not isinstance(value, list)}
 
 

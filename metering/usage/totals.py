@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
-# Usage is keyed by strings, in one order here and in another in billing. Their distinct types let mypy notice a swap.
+# Usage is keyed by strings, in one order here and in another in billing. Distinct types let mypy notice a swap.
 UsageType = NewType("UsageType", str)
 Service = NewType("Service", str)
 

@@ -163,7 +163,7 @@ def _unknown(*regions: str) -> frozenset[str]:
 
 # Usage types of a region that AWS bills beside the transfer itself: processing, and peering between zones.
 #
-# Their prices are in the offers AmazonVPC and AmazonEC2, not in AWSDataTransfer.
+# The prices are in the offers AmazonVPC and AmazonEC2, not in AWSDataTransfer.
 
 
 TRAFFIC = frozenset({

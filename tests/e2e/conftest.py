@@ -43,7 +43,7 @@ _PORT = 4680
 _LAST_POLL_S = 2.5
 _ENDPOINT = "METERING_E2E_ENDPOINT"
 _OTHER_REGION = "ap-southeast-2"
-# The oldest day that is admitted. Its month ended more than 72 hours ago, whatever today's date is.
+# The oldest day that is admitted. The month of that day ended more than 72 hours ago, whatever today's date is.
 LATE_S = hour_of(int(time.time()) - 34 * DAY_S)
 MONTH = month_of(LATE_S)
 # A bucket with log files that the service meters; `test_log_sources` creates it.

@@ -108,7 +108,7 @@ def test_an_object_in_a_log_bucket_is_in_the_report_without_a_command(logs: Logs
     assert counted == {"C3DataTransfer-Out-Bytes": 1_230}
     assert time.monotonic() - began_s < 120
 
-    # It arrives again: the same event, the same file under another prefix, and the same lines as other bytes.
+    # The file arrives again: the same event, the same file under another prefix, and the same lines as other bytes.
     logs.put(key_of(name), body)
     logs.put(f"{LOG_PREFIX}copies/{name}", gzip.compress(gzip.decompress(body), 1))
     answer = logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)

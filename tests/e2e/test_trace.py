@@ -34,7 +34,7 @@ def test_every_line_of_a_replayed_account_comes_down_to_what_the_manifest_sent(
     assert {each["batch_id"]: int(each["bytes"]) for each in whole["batches"] if each["batch_id"] in sent[who]} == (
         sent[who]
     )
-    # Only replays use this account, and all of its batches have their names.
+    # Only replays use this account, and all of its batches are named after replays.
     names = {batch_id.rpartition("-")[0] for batch_id in sent[who]}
     assert {each["batch_id"] for each in whole["batches"] if each["batch_id"].rpartition("-")[0] in names} == {
         *sent[who]

@@ -48,7 +48,7 @@ FEW_ACTIONS = ActionLimits(transaction=14)
 _KINDS_BEFORE = BUCKET_KINDS - 2
 SUBJECT = "subject"
 _ATTEMPTS = 8
-# These batches are sent in a later step.
+# Batches that are sent in a later step.
 _SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
 # Conflicting content of b2, under an id of its own.
 _RETRY = "retry:b2.1"
@@ -322,7 +322,7 @@ class Scenario:
             raise ViolationError(f"the quick pass found {result.different}, and left {result.left}")
 
     def _look_at_runs(self) -> None:
-        # It changes only its own list, which no other job reads.
+        # The quick pass changes only its own list, which no other job reads.
         if self._job == "quick pass":
             self._until_done("quick pass", self._check_runs)
 

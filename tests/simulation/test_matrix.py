@@ -8,8 +8,8 @@ from tests.simulation.region.faults import Fault, ScriptedFaults
 from tests.simulation.scenario import NOW_MS, SUBJECT, Scenario
 
 _KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
-# These jobs make the most calls. The test runs one in this many cells; `make matrix` runs all. The cells of a call are
-# its two kills or its 3 to 8 other faults, in a fixed order. These strides reach each fault.
+# Jobs with the most calls. The test runs one in this many cells; `make matrix` runs all. The cells of a call are its
+# two kills or its 3 to 8 other faults, in a fixed order. With these strides, each fault has its turn.
 _STRIDES = {
     "rebuild": 29,
     "rollup": 5,

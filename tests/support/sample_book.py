@@ -36,7 +36,7 @@ US_EAST_1 = (
 )
 # Both prices that the bill lines show. AWS has more tiers; the lines do not show their prices.
 US_WEST_2 = (("10240", "0.09", "Q3Z75P77EN"), (None, "0.085", "VF6T3GAUKQ"))
-# The bill lines of these regions are free. Their first price comes from other lines of the same bills.
+# The bill lines of these regions are free. The first price of these regions comes from other lines of the same bills.
 FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-Bytes": "0.12"}
 TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
 

@@ -67,7 +67,7 @@ class DeployedRegions:
             with translated("events.EnableRule"):
                 clients.events.enable_rule(Name=rule.rpartition("|")[2])
         shards = self._shards(region)
-        # A region of an older version may lack one of them.
+        # A region of an older version may lack one of these functions.
         reserved = {
             name: executions_of(construct.lower(), shards=shards) for construct, name in self._functions(region).items()
         }

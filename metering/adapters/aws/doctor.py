@@ -211,7 +211,7 @@ class AwsFacts:
         with asking():
             described = self._clients.dynamodb.describe_table(TableName=self._tables[table])["Table"]
         units = described.get("WarmThroughput", {}).get("WriteUnitsPerSecond")
-        # An emulator may list the metric without data points.
+        # An emulator may return `WarmThroughput` without a figure.
         if not units:
             raise CannotAskError("this endpoint does not say what a table takes at once")
         return units

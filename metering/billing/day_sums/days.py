@@ -40,7 +40,7 @@ _SCHEMA = "metering.rated-day/1"
 _LEVEL = 6
 ACCOUNT_ID = slice(2, 14)
 HOURS = 24
-# Columns of a usage kind in a stored file. Their order is not the order of the class's fields.
+# Columns of a usage kind in a stored file. The stored order is not that of the class's fields.
 _KIND = ("service", "usage_type", "from_location", "to_location")
 
 

@@ -348,7 +348,7 @@ def _own_changes(billed: _Priced, right: _Priced) -> Iterator[RatedLine]:
             yield from map(_taken_back, before)
             yield from now
     for line in old.lines():
-        # These lines now belong to another payer.
+        # Lines of accounts that another payer pays for now.
         if not new.pays_for(line.account_id, line.hour_s):
             yield from map(_taken_back, old_rater.rate(line))
 

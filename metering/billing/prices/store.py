@@ -66,7 +66,7 @@ def sample_book(version: int = max(_FILES)) -> PriceBook:
     """
     path = resources.files("metering.billing.prices").joinpath("sample", _FILES[version])
     book = read_book(path.read_bytes(), SAMPLE)
-    # The file has a line for each value, so that people can read it. Its digest pins the canonical document.
+    # The file has a line for each value, so that people can read it. The digest pins the canonical document.
     return replace(book, sha256=hashlib.sha256(canonical(book_value(book))).hexdigest())
 
 

@@ -209,7 +209,7 @@ class RegionSettings:
 
     def _unreadable(self, region: str, error: SettingsError) -> Before:
         if (given := self.deployed.given(region)) is not None:
-            # Only the policy belongs to another version, and the next deployment replaces it.
+            # Only the policy is another version's, and the next deployment replaces it.
             return Before(given=given)
         rest, known = self._subscribed(region), "the file and --set"
         if rest is not None:

@@ -264,7 +264,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
 
 
 def _check_depth(array: bytes, records: int) -> None:
-    # Each record opens one bracket, and the array opens another. Only deep nesting opens many more.
+    # Each record opens one bracket, and the array opens another. Only deep nesting opens many more brackets.
     if opening_brackets(array) - records < MAX_DEPTH - 1:
         return
     try:

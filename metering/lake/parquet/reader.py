@@ -180,8 +180,8 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
 
 # Totals of lake files, in objects beside them: the compactor counts them while it merges, and readers use them.
 #
-# The content follows from the rows alone, so every writer writes the same. They are optional: where they are missing or
-# do not add up, the rows are counted.
+# The content follows from the rows alone, so every writer writes the same. The totals are optional: where they are
+# missing or do not add up, the rows are counted.
 
 
 _GROUP_ROWS = 64 * 1024

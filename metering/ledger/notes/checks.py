@@ -75,7 +75,7 @@ def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Val
 # Canary batches: known batches of a reserved account that are sent twice and must be counted once.
 #
 # Each canary has a slot (a minute) of its own, and each minute of an hour has its own usage type. So the total of a
-# booked hour and usage type tells whether one batch was counted once, twice or not yet. They stay at as many usage
+# booked hour and usage type tells whether one batch was counted once, twice or not yet. The canary has as many usage
 # kinds as an hour has minutes, because kinds keep their numbers (P45). Reports omit the reserved account unless they
 # ask for it.
 

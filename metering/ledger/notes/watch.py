@@ -125,8 +125,8 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
 
 # Memory of the queues: the time before which all messages have left both queues.
 #
-# SQS reports the age of the oldest message that was received fewer than three times. It reports no age of messages that
-# were received more often, or that are dead letters. So the watch remembers what it knew before a message became
+# SQS reports the age of the oldest message that was received fewer than three times. SQS reports no age of messages
+# that were received more often, or that are dead letters. So the watch remembers what it knew before a message became
 # invisible to that metric. That holds until the message can have become visible again.
 #
 # | item                | pk            | sk                              | written by   |

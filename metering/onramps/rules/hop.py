@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # AWS writes this for interfaces that it created itself.
 _UNTOLD = "unknown"
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
-# The id of an Availability Zone. Those of Local Zones and Wavelength name a place as well: `usw2-lax1-az1`.
+# The id of an Availability Zone. Zone ids of Local Zones and Wavelength also name a place: `usw2-lax1-az1`.
 _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 

@@ -329,7 +329,7 @@ def judged(hop: Hop) -> Classified:
 
 
 def _without_direction(own: OwnSide) -> Classified:
-    # A record has a direction, but this usage type has none. Both are intended: the bytes are counted, and not rated.
+    # A record has a direction, but this usage type has none. This is intended: the bytes are counted, and not rated.
     usage_type = usage_type_of(own.region, "Unclassified-Regional-Bytes").usage_type
     return Classified(_traffic(own, UNKNOWN, usage_type, out=True), DIRECTION_UNKNOWN, DIRECTION_UNKNOWN)
 

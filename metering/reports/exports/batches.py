@@ -88,7 +88,7 @@ def as_money(units: pa.Array) -> pa.Array:
 def as_doubles(units: pa.Array) -> pa.Array:
     """Whole numbers of 1e-10 as the doubles nearest to them. Arrow's cast of a decimal is up to one unit off."""
     if _small(units, _MOST_IN_DOUBLE):
-        # Both operands are exact, so the quotient is rounded only once.
+        # Dividend and divisor are exact, so the quotient is rounded only once.
         return pc.divide(units.cast(pa.float64()), float(UNITS_A_USD))
     return as_money(units).cast(pa.string()).cast(pa.float64())
 

@@ -420,7 +420,7 @@ def test_lost_markers_come_back_with_all_hours_of_their_batches(at_once: int, th
     result = rebuilt(world, at_once=at_once, threads=threads)
     assert (result.batches, result.rebuilt) == (BATCHES, len(lost))
     assert [figures(marker_of(world, number)) for number in range(BATCHES)] == before
-    # Only rebuilt markers do not know their content.
+    # Only rebuilt markers lack a content hash.
     items = {number: world.items.peek(Table.LEDGER, marker_key(f"batch-{number}")) or {} for number in range(BATCHES)}
     assert [number for number, item in items.items() if "hash" not in item] == [*lost]
     assert world.metrics.counts["MarkersRebuilt"] == len(lost)

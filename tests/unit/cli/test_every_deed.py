@@ -30,7 +30,7 @@ READING = {
     "region plan", "region status", "report usage", "runbook", "serve", "settings diff", "settings fields",
     "settings show", "settings validate", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
-# These commands change something without a question.
+# Commands that change something without a question.
 UNASKED = {
     "compact": "the schedule does the same within minutes",
     "reconcile": "the schedule does the same within minutes",
@@ -45,7 +45,7 @@ THIS_MACHINE = {
     "demo", "local down", "local env", "local outputs", "local reset", "local status", "local up", "settings fields",
     "settings validate",
 }  # fmt: skip
-# These commands explain the command line, and ask no region.
+# Commands that explain the command line, and ask no region.
 NOWHERE = {"help", "completion", "runbook", "logs format"}
 # Typed values for the arguments, by their metavar.
 WORDS = {

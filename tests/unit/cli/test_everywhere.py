@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from metering.reports.answer import Answer
 
 
-# These commands read every region, and give their rows the column `region`.
+# Commands that read every region, and give their rows the column `region`.
 MERGING = {
     "accounts", "alerts list", "audit", "batch show", "compare", "dlq list", "drops list", "errors", "logs list",
     "period list", "period show", "period verify", "producers list", "quarantine list", "quarantine show", "query",
     "reconcile",
     "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
-# These commands concern the fleet, and read its regions themselves.
+# Commands about the fleet, which read its regions themselves.
 OF_THE_FLEET = {
     "anomalies", "budget check", "budget forecast", "budget list", "budget remove", "budget set", "budget update",
     "cost", "cost explain", "deploy", "export cur", "export focus", "invoice credit", "invoice draft",

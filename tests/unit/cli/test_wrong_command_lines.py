@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 TIMES = ("0127-07-08", "2026-13", "2026-02-30", "2026-11-24T13:00:00", "long ago", "9999-12-31", "")
 ENDPOINTS = ("127.0.0.1:4566", "localhost", "http://", "ftp://127.0.0.1", "http://127.0.0.1:port")
-# These start an emulator of their own, whatever endpoint they are given.
+# Commands that start an emulator of their own, whatever endpoint they are given.
 STARTS_AN_EMULATOR = {("demo",), ("local", "up"), ("local", "reset")}
-# These commands need no region.
+# Commands that need no region.
 OFFLINE = {("logs", "format"), ("runbook",), ("settings", "fields"), ("settings", "validate")}
 LEAVES = leaves()
 
@@ -207,7 +207,7 @@ query 'SELECT 1' --from gestern
 verify --from 2090-01
 reconcile --from 1969-12-31
 """
-# These inputs are read before they are found wrong, and exit with 1.
+# Inputs that are read before they are found wrong, so that the command exits with 1.
 OF_A_FILE = ("replay --input /nowhere/at/all.ndjson", "replay --input /", f"replay --input {__file__}",
              f"verify --manifest {__file__}")  # fmt: skip
 # Possible environment variables of a user, with a command that then cannot work.

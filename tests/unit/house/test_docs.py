@@ -92,7 +92,7 @@ _PATH = re.compile(r"(?:^|[`\s])((?:metering|lambdas|infra|tests|load_tests|docs
 @with_each(PAGES, name)
 def test_paths_in_sentences_exist(page: Path) -> None:
     text = page.read_text()
-    # Its paths have their own test.
+    # The code map's paths have their own test.
     text = text.split("\n## Code map\n")[0]
     assert missing([path.rstrip(".") for path in _PATH.findall(text)]) == []
 

@@ -339,7 +339,7 @@ def test_two_senders_of_one_body_have_a_place_each_in_quarantine(world: SendersW
     for sender in ("AROAFORGER:x", "AROAOWNER:x", "AROAFORGER:y"):
         world.deliver(body, sender)
     assert {entry.sender_id.partition(":")[0] for entry in world.entries()} == {"AROAFORGER", "AROAOWNER"}
-    # The owner is registered afterwards. Its entry is retried, and the forger's stays refused.
+    # The owner is registered afterwards. The owner's entry is retried, and the forger's stays refused.
     world.register(registered_producer("c", "AROAOWNER", A_ACCOUNT))
     for entry in world.entries():
         world.quarantine.retry(entry)

@@ -294,7 +294,7 @@ def test_memory_of_what_a_job_has_written_is_taken_out_and_that_of_its_work_is_n
     kept |= {number: bytes(1_000) for number in range(60_000)}
     assert deep_bytes(kept) == pytest.approx(60_000 * 1_100, rel=0.1)
     time.sleep(0.5)
-    # Its first work needed the most memory, although the process is larger now.
+    # The first work needed the most memory, although the process is larger now.
     work_bytes = 150 * MIB
     time.sleep(0.5)
     assert watch.most_mib(kept) == pytest.approx(200, abs=5)

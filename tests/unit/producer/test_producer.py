@@ -422,7 +422,7 @@ def test_threads_share_a_producer_and_leave_no_gap(tmp_path: Path) -> None:
 def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path) -> None:
     producer = Meter().producer(tmp_path)
     assert producer._journal is not None
-    # As in a forked child: it has the object, but not the lock.
+    # As in a forked child, which has the object, but not the lock.
     producer._journal.close()
     producer._process = -1
     with pytest.raises(OperationFailedError, match="made in another process"):

@@ -48,7 +48,7 @@ def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names(r
     region.objects.put(lost_race, b"{}", if_absent=True)
     region.clock.sleep_ms(DAY_S * 1000)
     _run(region, 4)
-    # Its number is not taken yet: the process that put it may still announce it.
+    # The plan's number is not taken yet: the process that put it may still announce it.
     not_taken = "runs/U0/000000000005-early.json"
     region.objects.put(not_taken, b"{}", if_absent=True)
     cleaned = _cleaner(region).run(region.deadline())

@@ -202,7 +202,7 @@ def _tell(session: Session, ran: Ran, told: _Told) -> None:
     if unclassified := hint(totals, with_context=told.with_context, dry_run=told.dry_run):
         say(unclassified)
     if not totals.balance.holds:
-        # Only a defect can cause this: a reader and the rules count the same lines.
+        # An unequal balance is a defect: a reader and the rules count the same lines.
         raise CommandFailedError("The balance of these files does not hold: lines or bytes are missing in it.")
     if not told.dry_run and totals.files["metered"]:
         say("To wait until it is in the totals: metering verify --wait 10m")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
-# Every header contains this field name. Its letter is rare in all other lines.
+# Every header contains this field name. The letter `y` is rare in all other lines.
 _SIGN, _SIGN_LETTER = b"bytes", b"y"
 _HEADER = TakenLine("", "", "")
 

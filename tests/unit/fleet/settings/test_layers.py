@@ -54,9 +54,9 @@ def test_an_option_wins_now_and_is_kept_for_later() -> None:
 
 def test_a_file_is_the_truth_of_what_it_names_and_of_what_an_earlier_file_named() -> None:
     found = planned(Asked(stage="prod", table=table(max_concurrency=6)), EARLIER)
-    # The file names it, so it takes precedence over an earlier --set.
+    # The file has this setting, so it takes precedence over an earlier --set.
     assert found.config.max_concurrency == 6
-    # Only the earlier file names it, so it is dropped.
+    # Only the earlier file has this setting, so it is dropped.
     assert found.config.batch_size == BATCH_SIZE
     # Given by --set, and not in the file, so it is kept.
     assert len(found.config.subscriptions) == 1

@@ -50,7 +50,7 @@ def test_organization_stands_for_the_accounts_of_the_context() -> None:
     (source,) = config.log_sources
     assert source.plain().accounts is None
     assert source.plain().bills(["111111111111"]) == Bills.listed(["111111111111"])
-    # It is shown as it was given, so that a remembered setting can be given again.
+    # A setting is shown as it was given, so that a remembered one can be given again.
     rows = config.effective()["log_sources"]
     assert rows == [{**SOURCE, "accounts": "organization", **_DEFAULTS}]
     assert StageConfig.load("prod", {"log_sources": rows}) == config

@@ -49,7 +49,7 @@ def test_everything_that_judges_lines_is_taken() -> None:
     one, two = context.interfaces
     assert one.addresses == ("10.0.0.5", "10.0.0.6", "2600:1f14:abc::5")
     assert (one.kind, one.public) == ("interface", True)
-    # Its address is known only from the list of elastic addresses.
+    # The gateway's address is known only from the list of elastic addresses.
     assert (two.kind, two.public) == ("nat_gateway", True)
     assert [each.address for each in context.public_addresses] == ["52.34.0.1", "52.34.0.9"]
     assert context.transit_vpcs == ("vpc-1",)

@@ -152,7 +152,7 @@ def test_a_file_that_comes_again_under_another_rule_becomes_the_same_batches(bef
     stage = Stage()
     first = stage.take(bills=Bills(billed_as=BilledAs(before)))
     sent = stage.sent()
-    # Its records are deleted, and the file's replica is another object: it is read, judged and written again.
+    # The records are deleted, and the file's replica is another object: it is read, judged and written again.
     for info in list(stage.objects.list("ingest/")):
         stage.objects.remove(info.key)
     again = stage.take(f"replica/{NAME}", bills=Bills(billed_as=BilledAs(after)))

@@ -134,7 +134,7 @@ def test_without_a_direction_the_own_address_tells() -> None:
         ("eni-private", "10.0.1.4", "10.0.1.5"),
         ("eni-private", "", ""),
         ("eni-new", "10.0.1.4", "10.0.1.5"),
-        # Both may be addresses of a VPC.
+        # Both addresses may be a VPC's.
         ("eni-new", "10.0.1.4", "10.1.1.4"),
         ("eni-new", "10.0.1.4", "192.168.4.4"),
     ],
