@@ -156,7 +156,7 @@ class Deployer:
         self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
 
     def _drop_api(self) -> None:
-        """Delete the stack of an API that the settings no longer include. Its alarms were deleted by the deployment.
+        """Delete the stack of an API that the settings no longer include. The deployment deleted its alarms.
 
         Raises:
             OperationFailedError: The stack could not be deleted.

@@ -1,8 +1,8 @@
 """Benchmark of compaction on one core: rows per second, peak memory, and the ratio to plain pyarrow.
 
 Each measurement runs in its own process, pinned to one core, because peak memory is measured per process. The baseline
-reads the same staging objects into one table, sorts it and writes it. That takes three lines of code, and memory for
-the whole hour.
+reads the same staging objects into one table, sorts it and writes it. The baseline takes three lines of code, and
+memory for the whole hour.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Benchmark of SQL over the lake: `metering query` for top talkers in ten million rows, without its start-up.
 
 The compactor's writer makes an hour's file, and `LakeQuery` reads it through the ledger, like the command. The baseline
-is DuckDB's own reader over the same file on disk. It does not read staging or the ledger, and does not restrict the
-query.
+is DuckDB's own reader over the same file on disk. The baseline reads neither staging nor the ledger, and does not
+restrict the query.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The service is deployed on MiniStack. The usage table holds 720 hours of 20 usage types for one account, and a day of
 other accounts. Each report does the work of `metering report usage --account` after its start-up: it reads the time of
 completeness, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's paginator
-and sums them. It runs in turns with our reports, so the emulator's time is in both figures.
+and sums them. The baseline runs in turns with our reports, so the emulator's time is in both figures.
 
 The same report then runs on a closed month, for two numbers of accounts in the month.
 """

@@ -1,8 +1,8 @@
 """Cost of a batch on AWS at list prices, from the calls of the production aggregator and roll-up.
 
 An invocation gets as many messages as the event source mapping of `prod` delivers (the emulator delivers 10), and the
-roll-up runs once per 15 seconds of the target load. Both use memory stores; item sizes follow AWS's billing rules.
-`load_tests.wire.as_on_aws` counts the same, and everything else, on an emulator.
+roll-up runs once per 15 seconds of the target load. Aggregator and roll-up use memory stores; item sizes follow AWS's
+billing rules. `load_tests.wire.as_on_aws` counts the same, and everything else, on an emulator.
 """
 
 from __future__ import annotations

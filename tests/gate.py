@@ -109,7 +109,7 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """Its problem in words; empty if it passed within its share."""
+        """The part's problem in words; empty if it passed within its share."""
         failed = f"FAILED with exit {self.code}" if self.code else ""
         late = "TOO LATE: took twice its share" if self.took_s >= TOO_LATE * self.share_s else "over its share"
         return ", ".join(filter(None, (failed, late if self.took_s > self.share_s else "")))

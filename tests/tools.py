@@ -35,8 +35,8 @@ class Tool:
         name: Prefix of its folder.
         python: Its Python version. A machine may lack it; then the tool is skipped with a message.
         lock: Files that define its content.
-        requirements: Those of them that are installed, one after the other: each a list of versions with hashes. None
-            if the tool is the project itself, by `uv.lock`.
+        requirements: Requirement files to install, one after the other: each a list of versions with hashes. None if
+            the tool is the project itself, by `uv.lock`.
         sources: Packages in them that are published without a wheel, and are built with the packages installed before.
     """
 

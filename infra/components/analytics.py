@@ -30,8 +30,7 @@ _TYPES = {"bytes": "bigint", "start_time": "timestamp", "end_time": "timestamp"}
 COLUMNS = {name: _TYPES.get(name, "string") for name in LAKE_COLUMNS}
 PARTITIONS = {"dt": "string", "hour": "string"}
 TABLE = "transfers"
-# The totals beside the lake files need some 300 times less scanning. The column `hour` of the totals is the partition's
-# hour.
+# The totals beside the lake files need some 300 times less scanning. Column `hour` is the partition's hour.
 TOTALS = "totals"
 TOTALS_COLUMNS = {
     **dict.fromkeys(USAGE_COLUMNS[:-1], "string"),

@@ -39,7 +39,7 @@ _SCRATCH_DAYS = 1
 class DataBucket(Construct):
     """An encrypted, private, TLS-only bucket.
 
-    Its lifecycle never expires current objects of `staging/`, `runs/`, `closed/`, `prices/`, `organization/` and
+    The lifecycle never expires current objects of `staging/`, `runs/`, `closed/`, `prices/`, `organization/` and
     `invoices/`.
     """
 

@@ -119,7 +119,7 @@ def on_call_rows(
 
 
 def _money(stage: str) -> cloudwatch.IWidget:
-    """Progress of the biller, and its alerts. Its alarms explain the problem in words."""
+    """Progress of the biller, and its alerts. The biller's alerts explain the problem in words."""
     return graph(
         "Money: biller, months that cannot be invoiced, alerts of budgets",
         [figure(stage, Figure.BILLER_AGE, "counted", unit=HOURS)],

@@ -44,7 +44,7 @@ _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Archit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
-    """Properties of a function. Its code is `handler` in `lambdas/<name>/handler.py`.
+    """Properties of a function. The code is `handler` in `lambdas/<name>/handler.py`.
 
     Attributes:
         name: Folder below `lambdas/`, in kebab case if the name has several words.

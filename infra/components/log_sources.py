@@ -100,7 +100,7 @@ class LogSources(Construct):
             CfnOutput(Stack.of(self), name, value=value)
 
     def _alarms(self, config: StageConfig, topics: AlertTopics) -> None:
-        """Alarms on metrics of these resources. They lie here, because an import would keep the resources alive."""
+        """Alarms on metrics of these resources. They are here, because imports keep resources alive."""
         sqs = {"onramp_queue": self.queue.queue, "onramp_dead_letters": self.queue.dead_letters}
         places = {
             **{

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OnrampQueue(Construct):
     """Events of new log files: a standard queue with SSE-SQS, TLS only, and a dead-letter queue.
 
-    The queue is in the functions' stack and is deleted with it. Its events are only hints: log files stay in their
-    buckets, and `metering ingest` meters missed ones.
+    The queue is in the functions' stack and is deleted with it. Events are only hints: log files stay in their buckets,
+    and `metering ingest` meters missed ones.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:

@@ -115,7 +115,7 @@ class MeteringTable(Construct):
 
 
 def usage_table(scope: Construct, config: StageConfig, generation: int) -> MeteringTable:
-    """Make the usage table of a generation. Each has an id of its own, so the next one is a new table beside it."""
+    """Make the usage table of a generation. Each has its own id, so the next one is a new table."""
     warm = config.usage_warm_writes_per_s if generation > 1 else 0
     return MeteringTable(
         scope, "Usage" if generation == 1 else f"Usage{generation}", config=config, warm_writes_per_s=warm

@@ -1,7 +1,7 @@
 """API stack: the function that answers requests, and its entry point.
 
-It is separate from the pipeline: the internet-facing part can be deployed, rolled back and removed without touching the
-metering.
+The API is separate from the pipeline: the internet-facing part can be deployed, rolled back and removed without
+touching the metering.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ READABLE = (
 
 
 class ApiStack(Stack):
-    """HTTP API of a region. Its function can only read, and write its log."""
+    """HTTP API of a region. The function can only read, and write its log."""
 
     def __init__(
         self,

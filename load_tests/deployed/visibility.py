@@ -29,7 +29,7 @@ class Booked:
     Attributes:
         sent_at_ms: Time at which its first message was sent.
         created_at_ms: When it was committed.
-        visible_at_ms: End of the run that booked it. Its usage became visible just before.
+        visible_at_ms: End of the run that booked it. Usage became visible just before.
     """
 
     sent_at_ms: int
@@ -93,7 +93,7 @@ class Visibility:
 
     Attributes:
         steady: Commits since the function first found work.
-        before: Those before. It ends when no commit waits, and begins once a minute: they also waited for its start.
+        before: Those before. The function ends when no commit waits, and starts once a minute.
     """
 
     steady: tuple[Booked, ...]

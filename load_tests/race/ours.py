@@ -48,7 +48,7 @@ class Ours:
         return set(self._aggregator.handle([each.delivery for each in received], self.deadline()).retry)
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> None:
-        """Assign the numbers of all accounts' kinds. It happens once in an account's life."""
+        """Assign the numbers of all accounts' kinds. Numbers are assigned once in an account's life."""
         accounts: dict[str, set[UsageKind]] = {}
         for usage in usages:
             for key in usage:

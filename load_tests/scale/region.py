@@ -173,7 +173,7 @@ class Region:
 
     @cached_property
     def _round_total(self) -> Total:
-        """Total of a round, including late rows. Each published file uses it."""
+        """Total of a round, including late rows. Every published file uses this total."""
         return sum_totals(map(self.batch_total, range(self.blocks)))
 
     @cached_property

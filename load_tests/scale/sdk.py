@@ -1,6 +1,6 @@
 """CPU time that the SDK takes for calls and items: measured with the production adapters and no network.
 
-A job over a computed region makes no call to AWS, so this is added to its own CPU time. It does not include sockets.
+A job over a computed region makes no call to AWS, so this is added to its own CPU time. Socket time is not included.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Files of a region: those of one hour are written once, and become any other hour's by changing a few bytes.
 
-A file contains its hour in its times and in its batch ids. These columns are uncompressed, so one hour's bytes can
-replace another's of the same length.
+A file contains its hour in its times and in its batch ids. Times and ids are uncompressed columns, so one hour's bytes
+can replace another's of the same length.
 """
 
 from __future__ import annotations

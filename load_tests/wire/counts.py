@@ -56,7 +56,7 @@ class WireCounts:
 
 
 class Sums(dict[str, float]):
-    """Sums by name. They can be added and subtracted; zeros are left out."""
+    """Sums by name. Sums can be added and subtracted; zeros are left out."""
 
     def __add__(self, other: Mapping[str, float]) -> Sums:
         return self._with(other, 1)

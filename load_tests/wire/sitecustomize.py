@@ -1,8 +1,8 @@
 """Counts, inside MiniStack, the requests to its services. Python imports a module of this name at its start.
 
-It acts only if `load_tests.wire.counts` set it up: the process must be MiniStack, and the environment must name the
-file of the counts. Counting happens at the items, because a write is billed by the item's size before and after, which
-a client cannot see. It changes no response except for DynamoDB's `ConsumedCapacity`, which the SDK may always get.
+The module acts only if `load_tests.wire.counts` set it up: the process must be MiniStack, and the environment must name
+the file of the counts. Counting happens at the items, because a write is billed by the item's size before and after,
+which a client cannot see. No response changes except for DynamoDB's `ConsumedCapacity`, which the SDK may always get.
 """
 
 from __future__ import annotations

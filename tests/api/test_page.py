@@ -222,7 +222,7 @@ def test_code_of_others_is_as_it_was_published() -> None:
 
 
 def test_the_modules_of_the_page_count_exactly_in_any_zone(tmp_path: Path) -> None:
-    """Its figures, ranges, addresses and layers, each without a browser."""
+    """Figures, ranges, addresses and layers of the page, each without a browser."""
     static = shutil.copytree(STATIC, tmp_path / STATIC.relative_to(ROOT))
     (static / FILTERS_MODULE).write_bytes(filters_module())
     copied = shutil.copytree(MODULES, tmp_path / MODULES.relative_to(ROOT))

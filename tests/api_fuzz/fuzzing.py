@@ -107,7 +107,7 @@ def in_process(app: ASGIApp, *, token: str, examples: int, paths: str = "", phas
     """Findings of schemathesis about an application, called in process.
 
     Args:
-        app: The application. It serves its document at `/openapi.json`.
+        app: The application. The application serves its document at `/openapi.json`.
         token: Token of the requests.
         examples: Number of random requests per operation.
         paths: A regular expression for paths; empty for all.

@@ -1,4 +1,4 @@
-"""A browser for tests of the page. Without one they are skipped with the reason; with `CI` set they fail."""
+"""A browser for tests of the page. Without a browser they are skipped with the reason; with `CI` set they fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watched tab: its console messages, requests and violations. None of them goes unnoticed."""
+"""A watched tab: its console messages, requests and violations. No such event goes unnoticed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An in-memory region with a week of traffic like a small company's, behind the real API; and its address.
 
-Its clock stands at `NOW_S`. The browser gives the page the same clock, so that its ranges match the traffic.
+The region's clock stands at `NOW_S`. The browser gives the page the same clock, so that its ranges match the traffic.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The previous release, in a separate checkout, and both command lines against one emulator.
 
-Its commit is the last older one in the table of docs/releasing.md.
+The previous release's commit is the last older one in the table of docs/releasing.md.
 """
 
 from __future__ import annotations

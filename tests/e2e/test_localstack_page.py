@@ -1,6 +1,6 @@
 """docs/localstack.md, typed as written: on MiniStack in the gate, and on LocalStack if that is at the endpoint.
 
-It uses a separate region, so it does not affect the other tests' stage.
+The page uses a separate region, so it does not affect the other tests' stage.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_a_producer_is_on_board_with_one_command_and_can_write_what_is_its_own_a
 @pytest.mark.last
 @pytest.mark.drill
 def test_a_stage_that_judges_is_deployed_and_refuses_whom_it_does_not_know(service: Service) -> None:
-    """Its aggregator knows the roles of the service. An emulator's SenderId is the account, so all are unknown."""
+    """The aggregator knows the roles of the service. An emulator's SenderId is the account, so all are unknown."""
     bundle = service.environ.get("AWS_CA_BUNDLE")
     clients = Clients(
         Access(region=ELSEWHERE, endpoint_url=service.endpoint, ca_bundle=bundle, access_key=("test", "test"))

@@ -1,7 +1,7 @@
 """The previous release is deployed with traffic, upgraded, rolled back by its own checkout, and upgraded again.
 
-Its totals, its closed month and its invoice stay equal. A clone without the release's commit skips the drill; where CI
-is set it fails, because nobody would read the reason.
+Totals, the closed month and its invoice stay equal. A clone without the release's commit skips the drill; where CI is
+set it fails, because nobody would read the reason.
 """
 
 from __future__ import annotations

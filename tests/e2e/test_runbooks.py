@@ -559,7 +559,7 @@ def told(service: Service, pager: str, name: str) -> Page:
 
 
 def will_clear(name: str) -> None:
-    """Note an alarm whose cause is removed. It clears a minute after its last bad data point."""
+    """Note an alarm whose cause is removed. Alarms clear a minute after the last bad data point."""
     _RAISED.append(name)
 
 

@@ -3,7 +3,7 @@
     answers.py --requests FILE          writes the requests that its API is asked, a line each
     answers.py --answers FILE FOLDER    asks them, types its recorded command lines, and keeps all of it
 
-It imports only test kits, by names that both revisions have, because a release has its own modules at their old places.
+This module imports only test kits, by names that both revisions have, because a release has its modules elsewhere.
 """
 
 from __future__ import annotations

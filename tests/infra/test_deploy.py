@@ -319,7 +319,7 @@ class Stacks(CloudFormationStacks):
     """CloudFormation with the stack of an API. Mutable.
 
     Attributes:
-        states: Its status at each look; it is deleted when none is left.
+        states: The stack's status at each look; it is deleted when none is left.
         deleted: Stacks that were deleted.
     """
 

@@ -1,6 +1,6 @@
 """Aggregator and compactor as separate processes, which can be killed at any moment.
 
-Each logs the start, end and messages of its work, so that a test can show that two had the same batch at the same time.
+Each process logs the start, end and messages of its work, so that a test can show two with the same batch at once.
 """
 
 import json

@@ -29,7 +29,7 @@ WORKER_CALLS, COMPACTOR_CALLS = 15, 250
 
 
 class Process(Region):
-    """One process over the stores; each thread has its own. It is killed at the call that `trouble` names."""
+    """One process over the stores; each thread has its own. The process is killed at the call that `trouble` names."""
 
     def __init__(self, endpoint: str, resources: Resources, *, trouble: tuple[int, Trouble] | None = None) -> None:
         clients = clients_of(endpoint)

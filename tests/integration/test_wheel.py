@@ -1,6 +1,6 @@
 """The shipped release: the wheel built from the sdist, installed in an empty environment, without the sources.
 
-It installs packages from the package index, or from uv's cache of `make install`.
+Packages come from the package index, or from uv's cache of `make install`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The public contract as a state machine: for any actions of people and producers, in any order, each byte counts once.
 
 Production code down to Parquet, over the in-memory ports. The model knows the sent messages and their records' totals;
-it has its own code for both. It runs until it has reached every outcome in this list, and fails if it does not.
+it has its own code for both. The test runs until it has reached every outcome in this list, and fails if it does not.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def freeze(
     objects: ObjectStore, files: FrozenFiles, month: str, hours: Mapping[int, Mapping[UsageKey, Total]]
 ) -> FrozenMonth:
-    """Put the objects of a closed month with this usage by hour. Its lake files exist only as names."""
+    """Put the objects of a closed month with this usage by hour. The month's lake files exist only as names."""
 
     def put(key: str, file: UsageFile) -> FrozenRows:
         assert objects.put(key, file.content, if_absent=True)

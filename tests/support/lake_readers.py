@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TotalsAlone:
-    """`LakeReader` of a class that has `totals`. It must not be asked for batches."""
+    """`LakeReader` of a class that has `totals`. Batches must not be read."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise NotImplementedError

@@ -124,7 +124,7 @@ def used(
 
 @dataclass
 class ListedUsage:
-    """A payer's usage in a list. It merges lines of one key and hour, and records which days were read.
+    """A payer's usage in a list. The list merges lines of one key and hour, and records which days were read.
 
     Attributes:
         read: Reads by the hour: the product, and the day.

@@ -112,7 +112,7 @@ class MemoryStores:
         self.alerts = MemoryAlerts()
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Contents of the usage table, by name. It contains only rolled-up usage."""
+        """Contents of the usage table, by name. The table contains only rolled-up usage."""
         totals: dict[UsageKey, Total] = {}
         for entry in usage_of(self.items):
             add_totals(totals, {entry.key: entry.total})

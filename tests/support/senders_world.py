@@ -120,7 +120,7 @@ class SendersWorld(MemoryRegion):
         self.items.put(Put(table=Table.LEDGER, item=producer.to_item()))
 
     def deliver(self, body: str, sender_id: str, *, stated: str = "") -> None:
-        """Run one invocation with one message. It must be acknowledged; accepted usage is rolled up."""
+        """Run one invocation with one message. The message must be acknowledged; accepted usage is rolled up."""
         self._sent += 1
         attribute = {"metering-original-sender": {"stringValue": stated, "dataType": "String"}} if stated else {}
         event: SqsEvent = {

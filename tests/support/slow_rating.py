@@ -1,6 +1,7 @@
 """A second rating, from the rules alone: slow, in decimals, with all lines in memory and without cuts.
 
-It shares nothing with `metering/billing/rating` except for the input values. Both must give the same results.
+This code shares nothing with `metering/billing/rating` except for the input values. Both ratings must give the same
+results.
 """
 
 from __future__ import annotations

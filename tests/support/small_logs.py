@@ -1,9 +1,9 @@
 """A small kind of log, for tests of behaviour that all kinds share.
 
-A file `small_…` has an AWS-style name, and `….txt` has none. It has a header line, and lines of `subject bytes start
-end`. Subjects are judged by their first characters: `x…` is refused by the rules, `s…` is shadowed by the flow log
-`fl-broad`, `u…` is not metered, `?…` is unclassified, `z:…` goes to a zone that the context names, and all others go
-out to the internet. An account can follow: `i-1@222222222222`.
+A file `small_…` has an AWS-style name, and `….txt` has none. Files have a header line, and lines of `subject bytes
+start end`. Subjects are judged by their first characters: `x…` is refused by the rules, `s…` is shadowed by the flow
+log `fl-broad`, `u…` is not metered, `?…` is unclassified, `z:…` goes to a zone that the context names, and all others
+go out to the internet. An account can follow: `i-1@222222222222`.
 """
 
 from __future__ import annotations

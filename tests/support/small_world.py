@@ -138,7 +138,7 @@ class SmallWorld(MemoryRegion):
             yield (pointer.hour_s, pointer.staging_key), Total(pointer.bytes, pointer.rows)
 
     def _roll_up(self) -> None:
-        """Run the later roll-up. Its calls are not the worker's: none is counted, and none fails."""
+        """Run the later roll-up. Calls of the roll-up are not the worker's: they are not counted, and never fail."""
         calls = self.items.on_call, self.items.on_reply, self.objects.on_call, self.objects.on_reply
         self.items.on_call = self.items.on_reply = self.objects.on_call = self.objects.on_reply = lambda _: None
         try:

@@ -25,7 +25,7 @@ class TwoRegions:
     """A home region and another one. Mutable.
 
     Attributes:
-        regions: Each has its own world.
+        regions: Each region has its own world.
         states: Both are ready.
         silent: Unreachable regions, with the error.
     """

@@ -44,7 +44,7 @@ class QueueFacts:
 
 
 class WatchedRegion(MemoryRegion, QueueFacts):
-    """A region of two shards. It is its own queue service, CloudWatch and SNS.
+    """A region of two shards. The region is its own queue service, CloudWatch and SNS.
 
     Attributes:
         published: The watch's last published figures.

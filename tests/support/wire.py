@@ -1,7 +1,7 @@
 """The wire between the SDK and the service, with faults: calls get lost, late or refused, and processes die.
 
-It is in the SDK's event system, below its retries and above the network, so the adapters and the SDK run unchanged. It
-also records every call, so that a matrix covers the operations that the code really uses.
+The wire is in the SDK's event system, below its retries and above the network, so the adapters and the SDK run
+unchanged. The wire also records every call, so that a matrix covers the operations that the code really uses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The product's exports, judged by third-party validators: `make validate-exports`, ROWS=1000.
 
 The official validator of FOCUS 1.2 must find exactly its one known rule, and focus-data-toolkit nothing in the three
-files of FOCUS 1.4. Then deliberately wrong exports are judged: each must be found. It runs without a network, in its
-own environment; if the machine cannot have that, it is skipped, which is a failure where `CI` is set.
+files of FOCUS 1.4. Then deliberately wrong exports are judged: each must be found. The validation runs without a
+network, in its own environment; if the machine cannot have that, it is skipped, which is a failure where `CI` is set.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python offline.py bundle COSTS INVOICES PERIODS
                                               the checks of focus-data-toolkit on the three files of FOCUS 1.4, as JSON
 
-It imports nothing from the project, whose packages are missing there.
+This module imports nothing from the project, whose packages are missing there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def close_the_network(event: str, _arguments: tuple[object, ...]) -> None:
 
 
 def official(arguments: list[str]) -> int:
-    """The command of focus-validator. It ends with 0, whatever it found."""
+    """The command of focus-validator. The command exits with 0, whatever it found."""
     from focus_validator.main import main
 
     sys.argv = ["focus-validator", *arguments]

@@ -42,8 +42,7 @@ _PRIVATE_PREFIXES = ("AWS_", "METERING_", "LOCALSTACK_")
 _PRIVATE_NAMES = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 
 
-# Popen warns if it is garbage-collected while its process runs. Started processes live until `stop`, or longer than
-# this one.
+# Popen warns if it is garbage-collected while its process runs. Emulators live until `stop`, or longer than this one.
 _started: list[subprocess.Popen[bytes]] = []
 
 

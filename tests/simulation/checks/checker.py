@@ -1,4 +1,4 @@
-"""The checker at rest. It knows the sent batches, and a reader's view of the finished region."""
+"""The checker at rest. The checker knows the sent batches, and a reader's view of the finished region."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def check_trace(world: World, *, shards: int) -> None:
     The tracer uses threads, which simulated processes lack: it reads the stores directly.
 
     Raises:
-        ViolationError: Its sums differ, or the hour does not agree.
+        ViolationError: The trace's sums differ, or the hour does not agree.
     """
     view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
     reading = UsageReading(world.items)

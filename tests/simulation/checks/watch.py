@@ -53,7 +53,7 @@ class Watch:
         booked: Rows of commits in the order of commitment: the time, and the rows.
         markers_lost: Batches whose marker was lost.
         decided: Contents and senders with an acknowledged message, so that a verdict exists.
-        rebuilt: Those of them that have a marker again, without a hash.
+        rebuilt: Lost batches that have a marker again, without a hash.
     """
 
     def __init__(self, world: World) -> None:

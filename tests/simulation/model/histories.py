@@ -140,7 +140,7 @@ class History:
             self.damaged[place[1], place[2]] = self.world.steps
 
     def spoil(self) -> None:
-        """A manual write adds to a usage item, or removes an attribute. It never changes the revision."""
+        """A manual write adds to a usage item, or removes an attribute. The manual write never changes the revision."""
         places = sorted(place for place in self.world.items if place[0] == "usage")
         if not places:
             return

@@ -269,7 +269,7 @@ def get(table: str, pk: str, sk: str) -> Steps[Item | None]:
 
 
 def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]]:
-    """Items of a partition in order. Each is a separate read (P2)."""
+    """Items of a partition in order. Each item is a separate read (P2)."""
     found: list[tuple[str, Item]] = []
     last = ""
 

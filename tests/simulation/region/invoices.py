@@ -140,7 +140,7 @@ class Billing:
         """At rest: everything is invoiced, every document is right to the byte, and each byte is billed once.
 
         Raises:
-            ViolationError: One of these does not hold.
+            ViolationError: One of these conditions does not hold.
         """
         if not self.happens:
             return

@@ -1,6 +1,6 @@
 """LocalStack's functions as local processes with the project's Python: `LAMBDA_RUNTIME_EXECUTOR=process`.
 
-It runs inside LocalStack, in LocalStack's own environment. `FUNCTIONS_PYTHON` is the functions' interpreter.
+This module runs inside LocalStack, in LocalStack's own environment. `FUNCTIONS_PYTHON` is the functions' interpreter.
 """
 
 from __future__ import annotations

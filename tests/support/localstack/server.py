@@ -61,7 +61,7 @@ def start(port: int) -> Running:
     """Start it on 127.0.0.1, and wait until it answers. It must be installed.
 
     Raises:
-        RuntimeError: It exited, or does not answer.
+        RuntimeError: LocalStack exited, or does not answer.
     """
     run = RUNS / str(port)
     (run / "tmp").mkdir(parents=True, exist_ok=True)

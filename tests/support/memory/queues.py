@@ -127,7 +127,7 @@ class MemoryQueue:
     def put_dead(
         self, message_id: str, body: str, sent_at_ms: int, receives: int, sender_id: str, stated_sender: str = ""
     ) -> None:
-        """Take a dead letter from another queue. It keeps its id, its age and its attribute."""
+        """Take a dead letter from another queue. The message keeps its id, its age and its attribute."""
         self._messages[message_id] = _Message(
             message_id=message_id,
             body=body,

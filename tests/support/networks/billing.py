@@ -1,7 +1,7 @@
 """The truth of one side of a hop: who is charged for it, and as what. An independent table, based on AWS's price pages.
 
-It shares nothing with the rules of the service (`metering/onramps/rules`, `metering/usage/usage_types.py`), so their
-agreement is evidence. Change it from the price pages and the contract, and not from those modules.
+The table shares nothing with the rules of the service (`metering/onramps/rules`, `metering/usage/usage_types.py`), so
+their agreement is evidence. Change it from the price pages and the contract, and not from those modules.
 """
 
 from __future__ import annotations

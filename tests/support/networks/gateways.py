@@ -1,9 +1,9 @@
 """Transit gateways of a network: their attachments, their logs, and their charges by account.
 
-A gateway in each region, peered, and both of one owner. That of the west has a metering policy with the traps of real
-ones: rules in order, by attachment, type, addresses and ports; one that begins and one that ends at a full hour while
-traffic flows; and a middlebox. An independent table, based on AWS's pages, decides the payer here, and shares nothing
-with the rules of the service.
+A gateway in each region, peered, and both of one owner. The western gateway has a metering policy with the traps of
+real ones: rules in order, by attachment, type, addresses and ports; one that begins and one that ends at a full hour
+while traffic flows; and a middlebox. An independent table, based on AWS's pages, decides the payer here, and shares
+nothing with the rules of the service.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Interface(NamedTuple):
     """A network interface, or a zone's part of a regional NAT gateway, which has no interface.
 
     Attributes:
-        account_id: Its owner, not always the owner of the VPC.
+        account_id: The interface's owner, not always the owner of the VPC.
         resource_id: Gateway without an interface; empty for all others.
         pods: Block of its pods' addresses; empty without one (prefix delegation).
         told_account_id: The account in logs: AWS reports `unknown` for some interfaces that it created itself.

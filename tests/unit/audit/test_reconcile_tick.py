@@ -249,7 +249,7 @@ def test_the_newest_hour_is_compared_first_and_nothing_waits_for_ever() -> None:
 
 
 def test_an_hour_that_is_not_over_comes_last() -> None:
-    """It is booked in continuously, so comparing it is useless yet."""
+    """The current hour is booked in continuously, so comparing it is useless yet."""
     world = published(HOUR, OLD_HOUR)
     newest, _ = world.jobs.reconcile_tick.checker._days({HOUR: 1, HOUR - 2 * HOUR_S: 1, OLD_HOUR: 1})
     assert newest == [(HOUR - 2 * HOUR_S,), (OLD_HOUR,), (HOUR,)]

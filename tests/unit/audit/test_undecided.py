@@ -167,7 +167,7 @@ def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_n
 
 
 def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive(region: Region) -> None:
-    """It becomes visible again behind all later messages; the oldest age that the queue reports is younger."""
+    """A noted message becomes visible behind all later ones; the oldest age that the queue reports is younger."""
     message = region.send()
     backlog: list[Message] = []
     for _ in range(3):

@@ -127,7 +127,7 @@ def test_an_id_that_nobody_sent_is_looked_for_in_no_object(capsys: pytest.Captur
 def test_a_refused_number_is_told_as_it_was_sent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It said: not of its type: '125e-1'."""
+    """The message once said: not of its type: '125e-1'."""
     monkeypatch.setenv("COLUMNS", "400")
     world = World()
     deliver(world, batch(12.5))

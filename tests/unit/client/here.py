@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Readable(WorldRegion):
-    """The part of a connection that answers use. Its queues are not read where the watch has measured."""
+    """The part of a connection that answers use. Queues are not read where the watch has measured."""
 
     ingest: None = None
     dead_letters: None = None

@@ -41,7 +41,7 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
 
     Args:
         line: Begins with `metering`.
-        whole: It must have all required arguments.
+        whole: A whole line must have all required arguments.
 
     Raises:
         KeyError: The command does not exist. typer's UsageError: The option does not exist, or a value is wrong, or

@@ -117,7 +117,7 @@ _ORDER = re.compile(r"read(?:ing)? order|read in this order|read first", re.IGNO
 def lost_paths(room: Path, text: str) -> list[str]:
     """Broken paths in a room's README.
 
-    They may be relative to the room, to any folder in it, to the package or to the project, and lack the suffix of a
+    Paths may be relative to the room, to any folder in it, to the package or to the project, and lack the suffix of a
     module. In the README's reading list, each name is one.
     """
     text = _FENCED.sub("", text)

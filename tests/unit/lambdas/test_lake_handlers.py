@@ -316,7 +316,7 @@ def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
 
 
 def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
-    """It raises, so the mapping deletes no message; and only the format was read from the ledger."""
+    """The function raises, so the mapping deletes no message; and only the format was read from the ledger."""
     ledger.item = NEWER.to_item()
     with pytest.raises(FormatTooNewError):
         aggregate({"Records": [message("m")]}, Context())

@@ -220,7 +220,7 @@ def test_the_note_of_a_retry_is_no_conflict() -> None:
 
 
 class _Watched(MemoryItemStore):
-    """It must not be scanned, and it records the queried partitions."""
+    """A store that must not be scanned, and that records the queried partitions."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -177,7 +177,7 @@ def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
 
 @pytest.mark.parametrize("call", ["sqs.SendMessageBatch", "s3.PutObject"])
 def test_an_object_that_is_gone_once_it_was_read_is_taken_again(call: str) -> None:
-    """Its plan may be put and its parts stored, and then the next delivery sends them without the file."""
+    """The plan may be put and its parts stored, and then the next delivery sends them without the file."""
     world = World(says=UnavailableError(call, "no answer"), context=a_context())
     world.objects.delete([KEY])
     with pytest.raises(UnavailableError, match="no answer"):

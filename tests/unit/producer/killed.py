@@ -1,9 +1,9 @@
 """A caller and its producer, killed at any line of the producer's code. Run as a program: it forks, and has no threads.
 
 `python -m tests.unit.producer.killed FOLDER KILLS` gives each world a folder of its own. A caller sends all its keys.
-It is killed (SIGKILL) at a line, restarts with all its keys, is killed again in every second world, and then completes.
-The lines are spread over the whole run, so that 200 kills hit 200 different places. The queue is a file to which
-messages are appended, and the bucket is a folder.
+The caller is killed (SIGKILL) at a line, restarts with all its keys, is killed again in every second world, and
+completes. The lines are spread over the whole run, so that 200 kills hit 200 different places. The queue is a file to
+which messages are appended, and the bucket is a folder.
 """
 
 from __future__ import annotations

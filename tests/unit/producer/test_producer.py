@@ -68,7 +68,7 @@ def test_a_key_with_other_records_is_refused_and_sends_nothing(tmp_path: Path) -
 
 
 def test_the_batch_ids_of_a_key_are_the_same_in_every_release() -> None:
-    """They are public: a key that is sent before an upgrade and again after it must not be counted twice."""
+    """Batch ids are public: a key that is sent before an upgrade and again after it must not be counted twice."""
     meter = Meter()
     sent = meter.producer(None).send(records_of(1, 1), key="flows.log:4096")
     assert sent.batch_ids == ("edge-7f3a/18a89c111fefd5830acfc989d3ef6833741d1a85-0",)
@@ -387,7 +387,7 @@ def test_a_journal_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_keys_are_forgotten_when_they_are_of_no_use_any_more(tmp_path: Path) -> None:
-    """Their records are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
+    """Old keys' records are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
     meter = Meter()
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1), key="old")

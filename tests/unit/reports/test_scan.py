@@ -134,7 +134,7 @@ def test_the_canarys_rows_are_only_there_for_who_asks(compacted: bool) -> None:
 
 
 def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() -> None:
-    """Its account sorts first, so a row group without it costs the same as before."""
+    """The canary's account sorts first, so a row group without it costs the same as before."""
     for account, may in ((ACCOUNT, False), (CANARY, True)):
         world = World()
         world.send([record(1, account=account)])

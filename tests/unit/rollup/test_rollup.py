@@ -186,7 +186,7 @@ def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_wait
 
 
 def test_a_run_that_has_placed_what_waited_is_brought_to_its_end() -> None:
-    """Its items count as settled only then (P37): a following comparison would wait for them."""
+    """A run's items count as settled only then (P37): a following comparison would wait for them."""
     for number in count():
         region = SmallRegion()
         region.commit("c1", [row(1)])

@@ -111,7 +111,7 @@ def test_functions_of_another_policy_stop_a_command_whatever_was_given(deployed:
 
 
 def test_version_0_1_0_reads_a_document_with_what_was_given() -> None:
-    """Its model had these sections and ignored others; its hash covered the whole text."""
+    """The model of 0.1.0 had these sections and ignored others; its hash covered the whole text."""
 
     class Old(BaseModel):
         model_config = ConfigDict(frozen=True, extra="ignore")

@@ -226,7 +226,7 @@ def test_a_budget_in_bytes_needs_no_prices() -> None:
 
 
 def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
-    """Both used 60 GB: 20 GB are beyond the 100 free ones, and belong to the later account."""
+    """Both accounts used 60 GB: 20 GB are beyond the 100 free ones, and belong to the later account."""
     members = tuple(Membership(account, 0, None) for account in (ACCOUNT, OTHER))
     payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=members)
     world = BudgetWorld(organization=Organization(version=1, payers=(payer,), sha256="ab"))

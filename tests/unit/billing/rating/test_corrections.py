@@ -36,7 +36,7 @@ PRICES = PayerPrices(book([US, SAO_PAULO], allowance("100", "US", "SA")), PAYER)
 
 
 def correction(prices: PayerPrices, old: list[UsageLine], *late: UsageLine) -> list[RatedLine]:
-    """The lines of a correction. Their cost equals the increase of the whole month's cost."""
+    """The lines of a correction. The lines' cost equals the increase of the whole month's cost."""
     found = list(corrected(prices, ListedUsage(old), late))
     after, before = exact_total(prices, ListedUsage([*old, *late])), exact_total(prices, ListedUsage(old))
     assert sum(each.exact for each in found) == after - before

@@ -248,7 +248,7 @@ def test_an_account_with_its_own_prices_stands_in_the_tiers_of_its_payer() -> No
 
 
 def test_more_bytes_may_cost_less_where_prices_change_within_the_month() -> None:
-    """They push later bytes, at the new prices, over a boundary."""
+    """Further bytes push later ones, at the new prices, over a boundary."""
     new = (("10", "0.09"), (None, "0.01"))
     prices = PayerPrices(book([product("US", OUT.usage_type, [(None, "0.01")], (BEGIN_S + DAY_S, new))]), PAYER)
     later = used(gb("10"), 24)

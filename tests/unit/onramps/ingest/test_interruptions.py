@@ -37,7 +37,7 @@ def named(region: LogRegion, calls: Calls) -> None:
 
 
 def refused(region: LogRegion, calls: Calls) -> None:
-    """None of its lines is metered, so no part shows an earlier process's progress."""
+    """No line of the file is metered, so no part shows an earlier process's progress."""
     region.put(NAMED, "broken line", "another one")
     region.take_until_done(NAMED, calls)
 
