@@ -1,7 +1,6 @@
 """A second rating, from the rules alone: slow, in decimals, with all lines in memory and without cuts.
 
-This code shares nothing with `metering/billing/rating` except for the input values. Both ratings must give the same
-results.
+This code shares only input values with `metering/billing/rating`. Both ratings must give the same results.
 """
 
 from __future__ import annotations

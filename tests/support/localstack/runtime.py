@@ -2,9 +2,8 @@
 
     python runtime.py LISTEN_FD ALIVE_FD ready|again
 
-The process implements the protocol of LocalStack's executor endpoint. The process posts `status/ID/ready` (or `error`),
-gets `/invoke` on LISTEN_FD, and posts `invocations/ID/logs`, then `response` or `error`. The process ends when ALIVE_FD
-is closed.
+Protocol of LocalStack's executor endpoint: the process posts `status/ID/ready` (or `error`), gets `/invoke` on
+LISTEN_FD, and posts `invocations/ID/logs`, then `response` or `error`. It ends when ALIVE_FD is closed.
 """
 
 from __future__ import annotations
