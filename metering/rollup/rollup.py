@@ -135,7 +135,7 @@ class Rollup:
             shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
             every_s: Minimum time between the starts of two runs of a chain. A chain that is behind does not wait.
             only_waiting: End when everything that waited when the call began is in runs that are done. Later commits do
-                not keep the call: under traffic the list may never be empty.
+                not prolong the call, because under traffic the list may never be empty.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.

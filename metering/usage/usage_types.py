@@ -1,8 +1,7 @@
 """AWS usage types of data transfer, by the table in docs/contract.md (usage type).
 
-`metering/replay/records.py` states the same table a second time, and `metering/replay/records.py` writes its results
-out: both are independent of this module, so that their agreement proves something. To add a usage type, follow
-`metering/usage/README.md`.
+`metering/replay/records.py` states the same table a second time, and has literal results copied from AWS's pages. Both
+are independent of this module, so their agreement is evidence. To add a usage type, follow `metering/usage/README.md`.
 """
 
 from __future__ import annotations
