@@ -53,7 +53,7 @@ FINANCE = (
         ("a bill's prefix of us-east-1 makes a usage type of its own",
          "    return bare if bare in TRAFFIC else usage_type", "    return usage_type"),
     ),
-    *seeded("metering/billing/rating/corrections.py", ("tests/unit/billing/rating/test_corrections.py",),
+    *seeded("metering/billing/rating/corrections.py", ("tests/unit/billing/rating/test_positions.py",),
         ("late usage comes last over all products of an allowance by time",
          "    given = given_to(prices, old.month, sales, in_time)",
          "    alone = {sku: stretches_of(prices, old, each) for sku, each in old_sales.items()}\n"

@@ -121,6 +121,12 @@ class BillingWorld:
         """Set the clock to four days after the end of a month."""
         self.clock.advance_s(month_bounds_s(month)[1] + 4 * 86_400 - self.clock.now_ms() // 1000)
 
+    def issue_next(self, month: str = NEXT) -> None:
+        """Close a month that has ended, and issue its invoices."""
+        self.close(month)
+        self.pass_month(month)
+        self.issue(Asked(month=month))
+
     @property
     def issuer(self) -> Issuer:
         """The issuer of a new process that has loaded nothing yet."""

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from metering.billing.money import price_of
+from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import (
     Allowance,
     AllowanceOrder,
@@ -81,6 +82,10 @@ def product(
     )
 
 
+def sold(usage_type: str, service: str = "AmazonEC2") -> Sold:
+    return Sold(Service(service), UsageType(usage_type))
+
+
 def allowance(size_gb: str, *skus: str, order: AllowanceOrder = "dearest-first", name: str = "free") -> Allowance:
     """An allowance without an end."""
     codes = {sku: f"{sku}.A429C66SYZ.FREE" for sku in skus}
@@ -97,6 +102,12 @@ def book(products: Iterable[Product], *allowances: Allowance, not_sold: tuple[No
         not_sold=not_sold,
         sha256="5e",
     )
+
+
+def paid_by(payer_id: str, accounts: Iterable[str]) -> Organization:
+    """An organization of one payer, to which these accounts have belonged from the first hour on."""
+    members = tuple(Membership(account, 0, None) for account in accounts)
+    return Organization(payers=(Payer(payer_id=payer_id, name="Example", issuer="Metering", members=members),))
 
 
 def exact_total(prices: PayerPrices, usage: PayerUsage) -> int:

@@ -37,16 +37,10 @@ class October:
         self.world = World(now_s=AFTER_S - HOUR_S)
         self.ingest, self.dead = MemoryQueue(self.world.clock), MemoryQueue(self.world.clock)
         self.freshness = Freshness(
-            items=self.world.items,
-            ingest=self.ingest,
-            dead=self.dead,
-            queue_facts=QueueFacts(),
-            clock=self.world.clock,
-            region="eu-west-1",
-            stage="prod",
-            shards=self.world.settings.shards,
+            items=self.world.items, ingest=self.ingest, dead=self.dead, queue_facts=QueueFacts(),
+            clock=self.world.clock, region="eu-west-1", stage="prod", shards=self.world.settings.shards,
             window_s=35 * DAY_S,
-        )
+        )  # fmt: skip
         self.world.send([record(5, start_s=FIRST_S), record(7, start_s=AFTER_S - 2 * HOUR_S)])
         self.world.clock.advance_s(4 * DAY_S)
         now_s = self.now_s
@@ -60,16 +54,10 @@ class October:
     @property
     def close(self) -> CheckedClose:
         return CheckedClose(
-            closer=self.world.jobs.closer,
-            items=self.world.items,
-            ingest=self.ingest,
-            dead=self.dead,
-            quarantine=quarantine_of(self.world, self.ingest),
-            freshness=self.freshness,
-            clock=self.world.clock,
-            region="eu-west-1",
-            stage="prod",
-        )
+            closer=self.world.jobs.closer, items=self.world.items, ingest=self.ingest, dead=self.dead,
+            quarantine=quarantine_of(self.world, self.ingest), freshness=self.freshness, clock=self.world.clock,
+            region="eu-west-1", stage="prod",
+        )  # fmt: skip
 
     def put(self, *values: CanaryRun | Reconciliation | WatchState) -> None:
         for value in values:
@@ -106,31 +94,22 @@ def states(checklist: Checklist) -> dict[str, CheckState]:
 
 def test_a_month_of_a_region_that_is_well_is_closed_without_a_word() -> None:
     october = October()
+    before = list(october.world.items.everything(Table.LEDGER))
     checklist = october.look()
     assert states(checklist) == {}
     assert not any(check.todo for check in checklist.checks)
-    closed = october.close.close(checklist, october.world.deadline())
-    assert closed.total == Total(12, 2)
-
-
-def test_a_look_changes_nothing() -> None:
-    october = October()
-    before = list(october.world.items.everything(Table.LEDGER))
-    october.look()
+    # A look changes nothing.
     assert list(october.world.items.everything(Table.LEDGER)) == before
     assert october.close.closer.show(MONTH) is None
+    assert october.close.close(checklist, october.world.deadline()).total == Total(12, 2)
 
 
-@pytest.mark.parametrize(
-    ("happens", "blocks", "cure"),
-    [
-        (October.message_of_october_waits, {"freshness", "queue"}, "metering verify --wait 5m"),
-        (October.dead_letter, {"dead-letters"}, "metering dlq redrive"),
-        (October.gap_in_october, {"freshness", "gaps"}, "metering sources --gaps"),
-        (October.difference, {"differences"}, "metering reconcile"),
-    ],
-    ids=["message", "dead-letter", "gap", "difference"],
-)
+@pytest.mark.parametrize(("happens", "blocks", "cure"), [
+    (October.message_of_october_waits, {"freshness", "queue"}, "metering verify --wait 5m"),
+    (October.dead_letter, {"dead-letters"}, "metering dlq redrive"),
+    (October.gap_in_october, {"freshness", "gaps"}, "metering sources --gaps"),
+    (October.difference, {"differences"}, "metering reconcile"),
+], ids=["message", "dead-letter", "gap", "difference"])  # fmt: skip
 def test_what_may_be_missing_from_the_month_blocks_its_close_until_it_is_accepted_by_name(
     happens: Callable[[October], None], blocks: set[str], cure: str
 ) -> None:
@@ -171,14 +150,11 @@ def test_72_hours_cannot_be_accepted_away() -> None:
     assert "--accept" not in str(refused.value)
 
 
-def test_messages_that_were_sent_after_the_month_do_not_block_it() -> None:
+def test_messages_and_gaps_of_a_later_month_ask_for_attention_only() -> None:
     october = October()
     october.put(WatchState(first_s=0, queue_empty_s=october.now_s - HOUR_S))
     october.ingest.send_many(["x"])
     assert states(october.look()) == {"queue": CheckState.ATTENTION}
-
-
-def test_a_gap_of_a_later_month_asks_for_attention_only() -> None:
     october = October()
     october.put(Reconciliation(finished_s=october.now_s, hours=1, differences=0, gaps_since_s=AFTER_S + HOUR_S))
     assert states(october.look()) == {"gaps": CheckState.ATTENTION}
@@ -215,11 +191,8 @@ def test_an_earlier_month_that_is_still_open_is_named() -> None:
 
 def test_a_reconciler_that_is_late_or_behind_and_a_canary_that_is_late_ask_for_attention() -> None:
     october = October()
-    october.put(
-        Reconciliation(
-            finished_s=october.now_s, hours=1, differences=0, backlog=Backlog(waiting=2, since_s=october.now_s)
-        )
-    )
+    backlog = Backlog(waiting=2, since_s=october.now_s)
+    october.put(Reconciliation(finished_s=october.now_s, hours=1, differences=0, backlog=backlog))
     assert states(october.look()) == {"reconciler": CheckState.ATTENTION}
     october.world.clock.advance_s(4 * HOUR_S)
     assert states(october.look()) == {"reconciler": CheckState.ATTENTION, "canary": CheckState.ATTENTION}
@@ -246,10 +219,8 @@ def test_every_todo_begins_with_a_command_or_a_runbook_that_exists() -> None:
 def test_the_list_of_months_has_frozen_totals_and_the_time_of_each_close() -> None:
     october = October()
     closer = october.close.closer
-    assert [(month.month, month.state, month.total) for month in closer.months()] == [
-        ("2026-11", "open", None),
-        ("2026-10", "open", None),
-    ]
+    months = [(month.month, month.state, month.total) for month in closer.months()]
+    assert months == [("2026-11", "open", None), ("2026-10", "open", None)]
     closer.close(MONTH, october.world.deadline())
     [_, closed] = closer.months()
     assert (closed.state, closed.total, closed.closed_s) == ("closed", Total(12, 2), october.now_s)

@@ -25,7 +25,9 @@ from tests.support.lake_world import World, dying, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from metering.billing.closer import PeriodCloser
     from metering.ledger.booked_hours import RowSource
 
 MONTH = "2026-10"
@@ -51,6 +53,16 @@ def close(world: World) -> FrozenMonth:
     return world.jobs.closer.close(MONTH, world.deadline())
 
 
+def closed_bodies(world: World) -> dict[str, bytes]:
+    return {key: world.objects.get(key) for key in world.objects.keys("closed/")}
+
+
+def with_a_byte_more(world: World) -> bytes | Path:
+    """A file of the first hour, with another total than that of the region."""
+    usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
+    return world.jobs.frozen_files.hour_file(in_order(usage)).content
+
+
 def stopped(world: World) -> PeriodNotClosableError:
     """The refusal of a close that does not find what it wrote."""
     with pytest.raises(PeriodNotClosableError) as refused:
@@ -65,13 +77,10 @@ def stopped(world: World) -> PeriodNotClosableError:
 def test_a_closed_month_is_its_hours_itself_by_account_and_by_day_and_a_manifest() -> None:
     world = world_with_october()
     closed = close(world)
-    keys = world.objects.keys("closed/")
-    assert set(keys) == {
-        closed_month_key(MONTH),
-        closed_hour_key(MONTH, FIRST_S),
+    assert set(world.objects.keys("closed/")) == {
+        *OBJECTS,
         closed_hour_key(MONTH, AFTER_S - HOUR_S),
-        closed_accounts_key(MONTH),
-        closed_days_key(MONTH),
+        closed_month_key(MONTH),
     }
     assert world.frozen_usage(MONTH) == october(world)
     # More bytes than an int64 holds, in one hour of one key.
@@ -101,20 +110,17 @@ def test_the_manifest_is_put_after_everything_that_it_names_and_before_the_month
 def test_a_close_that_died_at_any_call_and_goes_on_gives_the_same_bytes() -> None:
     world = world_with_october()
     close(world)
-    whole = {key.partition("/")[2]: world.objects.peek(key) for key in world.objects.keys("closed/")}
+    whole = closed_bodies(world)
     for world in dying(world_with_october, close, least=90, step=3):
         # Another process goes on. Files are named after their runs, which are the same in each of these worlds.
         world.make_jobs().closer.close(MONTH, world.deadline())
-        assert {key.partition("/")[2]: world.objects.peek(key) for key in world.objects.keys("closed/")} == whole
+        assert closed_bodies(world) == whole
         assert world.jobs.closer.verify(MONTH) == []
 
 
 def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> None:
     world = world_with_october()
-    other = world.jobs.frozen_files.hour_file(
-        in_order({key: Total(1, 1) for key in october(world) if key.hour_s == FIRST_S})
-    )
-    world.objects.put(closed_hour_key(MONTH, FIRST_S), other.content, if_absent=True)
+    world.objects.put(closed_hour_key(MONTH, FIRST_S), with_a_byte_more(world), if_absent=True)
     assert "other rows than the lake has now" in str(stopped(world))
     assert not world.objects.keys(closed_month_key(MONTH))
     world.objects.remove(closed_hour_key(MONTH, FIRST_S))
@@ -136,12 +142,18 @@ class Shifted(TotalsAlone):
         return found
 
 
+def shifted_closer(world: World) -> tuple[PeriodCloser, PeriodCloser]:
+    """Closers that compare with a shifted reader; the second one freezes with it, too."""
+    closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
+    figures = replace(closer.reconciler.figures, totals=CountedTotals(shifted))
+    compared = replace(closer, reconciler=replace(closer.reconciler, figures=figures))
+    return compared, replace(compared, reader=shifted)
+
+
 def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_its_rows() -> None:
     world = world_with_october()
-    closer = world.jobs.closer
-    shifted = CountedTotals(Shifted(world.jobs.view.reader))
-    figures = replace(closer.reconciler.figures, totals=shifted)
-    frozen = replace(closer, reconciler=replace(closer.reconciler, figures=figures)).close(MONTH, world.deadline())
+    compared, _ = shifted_closer(world)
+    frozen = compared.close(MONTH, world.deadline())
     other = world_with_october()
     assert frozen == close(other)
     assert world.objects.keys("closed/") == other.objects.keys("closed/")
@@ -166,10 +178,7 @@ def test_an_hour_that_was_compared_and_is_not_listed_stops_the_close() -> None:
 
 def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen() -> None:
     world = world_with_october()
-    closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
-    totals = CountedTotals(shifted)
-    figures = replace(closer.reconciler.figures, totals=totals)
-    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, figures=figures))
+    _, closer = shifted_closer(world)
     with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
         closer.close(MONTH, world.deadline())
     assert world.alerts.sent[-1].severity == "page"
@@ -177,17 +186,13 @@ def test_rows_that_change_between_the_comparison_and_the_freezing_are_not_frozen
     assert close(world).total == Total(5 + 7 + 2**63, 4)
 
 
-@pytest.mark.parametrize("key", OBJECTS)
-def test_an_object_that_is_there_and_cannot_be_read_stops_the_close(key: str) -> None:
+@pytest.mark.parametrize(("key", "body", "told"), [
+    *((key, b"PAR1 and nothing else", key) for key in OBJECTS), (closed_month_key(MONTH), b"{}", "says something else"),
+])  # fmt: skip
+def test_an_object_that_is_there_and_cannot_be_read_stops_the_close(key: str, body: bytes, told: str) -> None:
     world = world_with_october()
-    world.objects.put(key, b"PAR1 and nothing else", if_absent=True)
-    assert key in str(stopped(world))
-
-
-def test_a_manifest_that_says_something_else_stops_the_close() -> None:
-    world = world_with_october()
-    world.objects.put(closed_month_key(MONTH), b"{}", if_absent=True)
-    assert "says something else" in str(stopped(world))
+    world.objects.put(key, body, if_absent=True)
+    assert told in str(stopped(world))
 
 
 @pytest.mark.long
@@ -199,31 +204,23 @@ def test_an_hour_of_a_died_close_that_was_changed_since_stops_the_next_one() -> 
         world = world_with_october()
         assert world.dies_after(calls, partial(world.jobs.closer.close, MONTH, world.deadline()))
         calls += 1
-    usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
-    world.objects.put(key, world.jobs.frozen_files.hour_file(in_order(usage)).content, if_absent=False)
+    world.objects.put(key, with_a_byte_more(world), if_absent=False)
     assert key in str(stopped(world))
 
 
 @pytest.mark.parametrize("key", OBJECTS)
-def test_verify_names_an_object_that_is_gone(key: str) -> None:
+def test_verify_names_an_object_with_other_rows_a_damaged_one_and_one_that_is_gone(key: str) -> None:
     world = world_with_october()
     close(world)
-    world.objects.remove(key)
-    [found] = world.jobs.closer.verify(MONTH)
-    assert found.endswith(f"there is no object {key}")
-
-
-@pytest.mark.parametrize("key", OBJECTS)
-def test_verify_names_an_object_with_other_rows_and_a_damaged_one(key: str) -> None:
-    world = world_with_october()
-    close(world)
-    usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
-    world.objects.put(key, world.jobs.frozen_files.hour_file(in_order(usage)).content, if_absent=False)
+    world.objects.put(key, with_a_byte_more(world), if_absent=False)
     [found] = world.jobs.closer.verify(MONTH)
     assert found.endswith(f"{key} has other rows than those that were frozen")
     world.objects.put(key, b"x" * 100, if_absent=False)
     [found] = world.jobs.closer.verify(MONTH)
     assert f"{key} is damaged" in found
+    world.objects.remove(key)
+    [found] = world.jobs.closer.verify(MONTH)
+    assert found.endswith(f"there is no object {key}")
 
 
 def test_the_digest_is_of_rows_and_not_of_bytes_of_a_file() -> None:
@@ -238,18 +235,14 @@ def test_the_digest_is_of_rows_and_not_of_bytes_of_a_file() -> None:
     assert world.jobs.closer.frozen(MONTH) == closed
 
 
-def test_verify_names_an_object_that_was_added() -> None:
-    world = world_with_october()
-    close(world)
-    world.objects.put(f"closed/{MONTH}/2026-10-02T00.parquet", b"", if_absent=True)
-    [found] = world.jobs.closer.verify(MONTH)
-    assert found == f"closed/{MONTH}/2026-10-02T00.parquet is not an object of the closed month"
-
-
-def test_verify_names_a_file_of_which_the_frozen_hour_is_gone_too() -> None:
+def test_verify_names_an_object_that_was_added_and_a_file_of_which_the_frozen_hour_is_gone_too() -> None:
     world = world_with_october()
     [hour, _] = close(world).hours
     [file] = hour.files
+    added = f"closed/{MONTH}/2026-10-02T00.parquet"
+    world.objects.put(added, b"", if_absent=True)
+    assert world.jobs.closer.verify(MONTH) == [f"{added} is not an object of the closed month"]
+    world.objects.remove(added)
     other = world_with_october()
     other.send([record(8, start_s=FIRST_S)])
     other.compact_all()

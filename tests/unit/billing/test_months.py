@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import pytest
 from metering.audit.census_state import CensusState, census_bytes, census_of
 from metering.billing.freezing import PeriodNotClosableError
 from metering.hours import month_bounds_s
-from metering.lake.ports import CountedTotals
 from metering.ledger.commits import waiting_commits
 from metering.ledger.shards import SHARDS_KEY
 from metering.ledger.usage.items import newest_run_of
@@ -22,7 +20,6 @@ from metering.usage.totals import Total
 from tests.support.lake_world import World, dying, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.billing import test_freezing
-from tests.unit.billing.test_freezing import Shifted
 
 if TYPE_CHECKING:
     from metering.audit.census_state import HourStep
@@ -37,6 +34,15 @@ def world_with_october() -> World:
     world.clock.advance_s(4 * DAY_S)
     world.send([record(11, start_s=AFTER_S - 60), record(13, start_s=AFTER_S + 60)])
     return world
+
+
+def state(world: World) -> str:
+    period = world.jobs.closer.show(MONTH)
+    return "" if period is None else period.state
+
+
+def close(world: World) -> Total:
+    return world.jobs.closer.close(MONTH, world.deadline()).total
 
 
 def test_a_month_is_closed_with_its_exact_totals() -> None:
@@ -59,8 +65,7 @@ def test_a_late_batch_is_a_correction_and_the_closed_month_is_unchanged() -> Non
     assert world.jobs.closer.verify(MONTH) == []
     october = {key: total for key, total in world.usage().items() if key.hour_s < AFTER_S}
     assert october == world.frozen_usage(MONTH)
-    corrections = {key: total for key, total in world.usage().items() if key.corrects_s is not None}
-    [(key, total)] = corrections.items()
+    [(key, total)] = [(key, total) for key, total in world.usage().items() if key.corrects_s is not None]
     assert (key.corrects_s, total) == (FIRST_S, Total(17, 1))
     assert key.hour_s >= AFTER_S
     assert world.visible() == world.usage()
@@ -82,9 +87,7 @@ def test_a_month_whose_totals_differ_is_not_closed_and_pages() -> None:
     with pytest.raises(PeriodNotClosableError, match="differ"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert world.alerts.sent[-1].severity == "page"
-    period = world.jobs.closer.show(MONTH)
-    assert period is not None
-    assert period.state == "closing"
+    assert state(world) == "closing"
     change(world.items, entry, -1)
     assert world.jobs.closer.close(MONTH, world.deadline()).total.records == 4
 
@@ -106,14 +109,10 @@ def as_one_shard(world: World) -> World:
     return world
 
 
-def test_a_month_of_several_shards_is_frozen_whole() -> None:
-    world = world_of_four_shards()
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(8_028, 8)
-
-
-def test_a_month_is_frozen_whole_after_its_shards_were_lowered() -> None:
+def test_a_month_of_several_shards_is_frozen_whole_also_after_they_were_lowered() -> None:
+    assert close(world_of_four_shards()) == Total(8_028, 8)
     world = as_one_shard(world_of_four_shards())
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == Total(8_028, 8)
+    assert close(world) == Total(8_028, 8)
     assert world.jobs.closer.verify(MONTH) == []
 
 
@@ -125,15 +124,10 @@ def test_hours_that_only_usage_and_markers_know_stop_the_close() -> None:
     with pytest.raises(PeriodNotClosableError, match="6 hours did not settle"):
         world.jobs.closer.close(MONTH, world.deadline())
     assert not world.objects.keys("closed/")
-    period = world.jobs.closer.show(MONTH)
-    assert period is not None
-    assert period.state == "closing"
+    assert state(world) == "closing"
 
 
 def test_closing_goes_on_after_it_died_at_any_call() -> None:
-    def close(world: World) -> Total:
-        return world.jobs.closer.close(MONTH, world.deadline()).total
-
     for world in dying(world_with_october, close, least=50, step=7):
         assert close(world) == Total(5 + 7 + 2**62 + 11, 4)
         assert world.jobs.closer.verify(MONTH) == []
@@ -167,8 +161,6 @@ def test_verify_goes_on_after_a_damaged_file_and_names_it() -> None:
 
 
 # A close concurrent with everything else: waiting commits, races and resumption (docs/protocol.md, P33 to P36).
-
-
 MORE = Total(5 + 7 + 2**62 + 11 + 103, 6)
 
 
@@ -183,7 +175,7 @@ def test_a_close_rolls_up_and_compacts_what_waits() -> None:
     world.compact_all()
     with_waiting(world)
     assert list(waiting_commits(world.items, 1))
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
+    assert close(world) == MORE
     assert not list(waiting_commits(world.items, 1))
 
 
@@ -201,7 +193,7 @@ def test_a_close_is_exact_while_another_process_rolls_up_and_compacts_at_any_of_
                 other.compactor_of(other.policy.everything()).run(world.deadline())  # noqa: B023
 
         world.items.on_call = at
-        assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE, number
+        assert close(world) == MORE, number
         assert world.jobs.closer.verify(MONTH) == []
         if calls <= number:
             break
@@ -209,7 +201,7 @@ def test_a_close_is_exact_while_another_process_rolls_up_and_compacts_at_any_of_
 
 def test_a_close_beside_a_run_of_the_roll_up_that_died_at_any_call_freezes_everything_once() -> None:
     for world in dying(lambda: with_waiting(world_with_october()), World.roll_up, step=3):
-        assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
+        assert close(world) == MORE
 
 
 def test_two_closes_that_race_freeze_the_same() -> None:
@@ -240,7 +232,7 @@ def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
             busy = 0
 
     world.items.on_call = come
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
+    assert close(world) == MORE
     assert 0 < came < 10
     assert list(waiting_commits(world.items, 1))
 
@@ -297,10 +289,7 @@ def test_rows_that_changed_after_another_process_counted_them_are_not_frozen() -
     world = test_freezing.world_with_october()
     counted = counted_in(world)
     world.objects.delete(world.objects.keys("closed/"))
-    closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
-    totals = CountedTotals(shifted)
-    figures = replace(closer.reconciler.figures, totals=totals)
-    closer = replace(closer, reader=shifted, reconciler=replace(closer.reconciler, figures=figures))
+    _, closer = test_freezing.shifted_closer(world)
     with pytest.raises(PeriodNotClosableError, match="not those that usage and markers were compared with"):
         closer.close(MONTH, world.deadline(), counted=counted)
     assert world.alerts.sent[-1].severity == "page"
@@ -313,4 +302,4 @@ def test_a_close_that_may_not_roll_up_in_time_freezes_nothing() -> None:
         world.jobs.closer.close(MONTH, world.deadline(5))
     assert not world.objects.keys("closed/")
     assert list(waiting_commits(world.items, 1))
-    assert world.jobs.closer.close(MONTH, world.deadline()).total == MORE
+    assert close(world) == MORE

@@ -25,7 +25,6 @@ from metering.billing.budgets.forecasts import (
 from metering.billing.budgets.open_months import read_positions
 from metering.billing.day_sums.index import DayIndexes
 from metering.billing.money import EXACT_A_USD
-from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.store import sample_book
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.months import Sold
@@ -39,7 +38,7 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.budget_world import GB, BudgetWorld, CalledAlerts
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
-from tests.support.priced import book, product
+from tests.support.priced import book, paid_by, product
 from tests.support.small_world import Calls, KilledError
 from tests.unit.billing.budgets.test_budgets import keep
 
@@ -73,14 +72,10 @@ def test_a_message_says_up_to_when_it_counted_and_what_it_does_not_have() -> Non
     said = world.topic.sent[0].fields
     assert said.get("not_counted") == "374,735,896,576 bytes = 349 GB"
     assert said["counted_through"] == rfc3339(NOW_S + 60)
-
-
-def test_where_everything_is_counted_a_message_says_up_to_when_and_no_more() -> None:
     world = crossing()
     world.bill()
     said = world.topic.sent[0].fields
-    assert said["counted_through"] == rfc3339(NOW_S)
-    assert "not_counted" not in said
+    assert (said["counted_through"], "not_counted" in said) == (rfc3339(NOW_S), False)
 
 
 def test_a_crossed_threshold_makes_one_alert_and_one_message() -> None:
@@ -105,12 +100,13 @@ def test_a_crossed_threshold_makes_one_alert_and_one_message() -> None:
 def test_below_every_threshold_nobody_hears_anything() -> None:
     world = BudgetWorld()
     world.use(108 * GB)
-    world.set(thresholds=["actual 80%"])
+    world.set(thresholds=["actual 80%"], severity="page")
     assert world.bill().budgets == 1
     assert not world.topic.sent
 
     world.use(GB)
     assert world.bill().made == 1
+    assert [alert.severity for alert in world.topic.sent] == ["page"], "the severity chooses the topic"
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -131,19 +127,23 @@ def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_it
     calls.names.clear()
     world.bill()
 
-    made = world.alerts_made()
-    assert len(made) == 2
-    assert {alert.state for alert in made} == {"sent"}
-    assert {alert.fields["id"] for alert in topic.sent} == {alert.id for alert in made}
+    check_sent(world, topic, f"seed {seed}")
     assert 2 <= len(topic.sent) <= 2 + deaths_after_a_message
+
+
+def check_sent(world: BudgetWorld, topic: CalledAlerts, where: str) -> None:
+    """Both alerts were made, and are sent under their ids."""
+    made = world.alerts_made()
+    assert [alert.state for alert in made] == ["sent", "sent"], where
+    assert {alert.fields["id"] for alert in topic.sent} == {alert.id for alert in made}, where
 
 
 def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
     """A region with something to report, and the calls of its next process."""
     world, calls = crossing(), Calls()
     topic = CalledAlerts(calls.on_call, calls.on_reply)
-    world.items.on_call = world.objects.on_call = calls.on_call
-    world.items.on_reply = world.objects.on_reply = calls.on_reply
+    for store in (world.items, world.objects):
+        store.on_call, store.on_reply = calls.on_call, calls.on_reply
     world.topic = topic
     return world, calls, topic
 
@@ -170,10 +170,7 @@ def test_every_call_of_the_job_may_be_its_last() -> None:
             world.bill()
 
             where = f"{'after' if after else 'before'} call {place}, {names[place]}"
-            made = world.alerts_made()
-            assert len(made) == 2, where
-            assert {alert.state for alert in made} == {"sent"}, where
-            assert {alert.fields["id"] for alert in topic.sent} == {alert.id for alert in made}, where
+            check_sent(world, topic, where)
             assert len(topic.sent) == (3 if (place, after) in between else 2), where
 
 
@@ -207,14 +204,6 @@ def test_another_month_begins_anew_and_a_changed_budget_is_another_one() -> None
     assert [alert.fields["period"] for alert in world.topic.sent] == ["2026-11"] * 3 + ["2026-12"]
 
 
-def test_severity_chooses_the_topic() -> None:
-    world = BudgetWorld()
-    world.use(200 * GB)
-    world.set(severity="page")
-    world.bill()
-    assert [alert.severity for alert in world.topic.sent] == ["page"]
-
-
 def test_a_budget_in_bytes_needs_no_prices() -> None:
     world = BudgetWorld()
     world.book = None
@@ -227,9 +216,7 @@ def test_a_budget_in_bytes_needs_no_prices() -> None:
 
 def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
     """Both accounts used 60 GB: 20 GB are beyond the 100 free ones, and belong to the later account."""
-    members = tuple(Membership(account, 0, None) for account in (ACCOUNT, OTHER))
-    payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=members)
-    world = BudgetWorld(organization=Organization(version=1, payers=(payer,), sha256="ab"))
+    world = BudgetWorld(organization=replace(paid_by(PAYER, (ACCOUNT, OTHER)), version=1))
     world.use(60 * GB, start_s=NOW_S - 3_600)
     world.use(60 * GB, account=OTHER)
     world.set("first", scope=Scope(account=ACCOUNT), amount="0.0000000001 USD")
@@ -248,24 +235,19 @@ def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
     assert kept.positions.skus
 
 
-def test_usage_that_the_book_does_not_know_is_counted_and_costs_nothing() -> None:
-    world = BudgetWorld()
-    world.use(5 * GB, to="ap-southeast-9")
-    world.set(amount="0.01 USD")
-    world.bill()
-    assert (figures(world).unpriced_bytes, figures(world).unpriced_types) == (5 * GB, 1)
-    assert not world.topic.sent
-
-
-def test_usage_before_the_first_price_of_its_product_is_counted_as_unpriced() -> None:
-    tiers = ((None, "0.09"),)
-    later = replace(product("OUT", "DataTransfer-Out-Bytes", tiers), versions=())
-    version = replace(product("OUT", "DataTransfer-Out-Bytes", tiers).versions[0], from_s=HOUR)
-    world = BudgetWorld(book=replace(book((replace(later, versions=(version,)),)), name="aws-list"))
-    world.use(GB)
-    world.use(5 * GB, start_s=NOW_S - 2 * HOUR_S)
-    world.bill()
-    assert (figures(world).unpriced_bytes, figures(world).unpriced_types) == (5 * GB, 1)
+def test_usage_that_the_book_does_not_know_or_has_no_price_for_yet_is_counted_and_costs_nothing() -> None:
+    unknown = BudgetWorld()
+    unknown.use(5 * GB, to="ap-southeast-9")
+    unknown.set(amount="0.01 USD")
+    out = product("OUT", "DataTransfer-Out-Bytes", ((None, "0.09"),))
+    since = replace(out, versions=(replace(out.versions[0], from_s=HOUR),))
+    early = BudgetWorld(book=replace(book((since,)), name="aws-list"))
+    early.use(GB)
+    early.use(5 * GB, start_s=NOW_S - 2 * HOUR_S)
+    for world in (unknown, early):
+        world.bill()
+        assert (figures(world).unpriced_bytes, figures(world).unpriced_types) == (5 * GB, 1)
+        assert not world.topic.sent
 
 
 def test_a_region_that_is_not_home_keeps_sums_and_judges_nothing() -> None:
@@ -312,8 +294,6 @@ def test_a_month_that_is_closed_in_every_region_is_not_judged() -> None:
 
 
 # Forecasts: bytes by weekday, passed through the tiers, with an interval.
-
-
 OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
 FIRST, AFTER = month_bounds_s("2026-11")
 PRICES = PayerPrices(sample_book(), ACCOUNT)
@@ -327,10 +307,15 @@ def forecaster(through_s: int) -> Forecaster:
     return Forecaster(month="2026-11", from_s=FIRST, to_s=AFTER, through_s=through_s, shares=HourShares())
 
 
+def usage_of(gb_a_day: int, through_s: int, others: DayBytes | None = None) -> PeriodUsage:
+    """40 days of steady usage of an account."""
+    mine = steady(gb_a_day, days=40, until_s=through_s)
+    return PeriodUsage(mine=mine, others=others or {}, account_id=ACCOUNT)
+
+
 def test_steady_usage_is_expected_to_go_on() -> None:
     through_s = FIRST + 15 * DAY_S
-    usage = PeriodUsage(mine=steady(10, days=40, until_s=through_s), others={}, account_id=ACCOUNT)
-    made = forecaster(through_s).bytes_of(usage)
+    made = forecaster(through_s).bytes_of(usage_of(10, through_s))
     assert made.method is Method.WEEKDAYS
     assert (made.value, made.low, made.high) == (300 * GB, 300 * GB, 300 * GB)
 
@@ -338,22 +323,16 @@ def test_steady_usage_is_expected_to_go_on() -> None:
 def test_expected_bytes_run_through_the_allowance_and_the_tiers() -> None:
     """50 GB by the 15th cost nothing yet. A forecast linear in cost would predict that for the month, too."""
     through_s = FIRST + 10 * DAY_S
-    usage = PeriodUsage(mine=steady(5, days=40, until_s=through_s), others={}, account_id=ACCOUNT)
-    made = forecaster(through_s).exact_of(usage, PRICES)
+    made = forecaster(through_s).exact_of(usage_of(5, through_s), PRICES)
     assert made.value == 50 * 9 * EXACT_A_USD // 100
 
-    large = PeriodUsage(mine=steady(1_000, days=40, until_s=through_s), others={}, account_id=ACCOUNT)
-    dear = forecaster(through_s).exact_of(large, PRICES)
+    large = usage_of(1_000, through_s)
     # 30,000 GB: 100 free, 10,240 at 0.09, the rest at 0.085.
-    assert dear.value == (10_240 * 900 + 19_660 * 850) * EXACT_A_USD // 10_000
-
-
-def test_the_rest_of_a_payer_takes_the_allowance_and_the_tiers_along() -> None:
-    through_s = FIRST + 10 * DAY_S
-    mine, others = steady(5, days=40, until_s=through_s), steady(1_000, days=40, until_s=through_s)
-    alone = forecaster(through_s).exact_of(PeriodUsage(mine=mine, others={}, account_id=ACCOUNT), PRICES)
-    beside = forecaster(through_s).exact_of(PeriodUsage(mine=mine, others=others, account_id=ACCOUNT), PRICES)
-    assert beside.value > 2 * alone.value
+    dear = (10_240 * 900 + 19_660 * 850) * EXACT_A_USD // 10_000
+    assert forecaster(through_s).exact_of(large, PRICES).value == dear
+    # The rest of a payer takes the allowance and the tiers along.
+    beside = forecaster(through_s).exact_of(usage_of(5, through_s, large.mine), PRICES)
+    assert beside.value > 2 * made.value
 
 
 @pytest.mark.parametrize(
@@ -366,10 +345,8 @@ def test_little_history_says_less(days: int, method: Method) -> None:
 
 
 def test_days_of_the_week_are_told_apart_and_older_weeks_forgotten() -> None:
-    history = {
-        FIRST - back * DAY_S: {OUT: (7 if weekday(FIRST - back * DAY_S) == 6 else 1) * GB}
-        for back in range(1, HISTORY_DAYS + 1)
-    }
+    days = [FIRST - back * DAY_S for back in range(1, HISTORY_DAYS + 1)]
+    history = {day_s: {OUT: (7 if weekday(day_s) == 6 else 1) * GB} for day_s in days}
     history |= {FIRST - back * DAY_S: {OUT: 1_000 * GB} for back in range(HISTORY_DAYS + 1, 60)}
     profile = profile_of(history, FIRST)
     sunday = next(FIRST + day * DAY_S for day in range(7) if weekday(FIRST + day * DAY_S) == 6)
@@ -394,11 +371,11 @@ def test_days_that_differ_make_the_interval_wide_and_more_days_make_it_narrow() 
 def test_the_rest_of_a_day_is_expected_by_its_hours() -> None:
     """All bytes arrive before noon, so at noon no more are expected for the day."""
     world = BudgetWorld()
-    for week in (7, 14, 21):
-        world.use(24 * GB, start_s=NOW_S - NOW_S % DAY_S - week * DAY_S + 9 * HOUR_S)
-    world.keep()
-    shares = world.months().shares(NOW_S - NOW_S % DAY_S)
     today_s = NOW_S - NOW_S % DAY_S
+    for week in (7, 14, 21):
+        world.use(24 * GB, start_s=today_s - week * DAY_S + 9 * HOUR_S)
+    world.keep()
+    shares = world.months().shares(today_s)
     assert shares.rest(OUT, today_s, today_s + 12 * HOUR_S) == 0
     assert shares.rest(OUT, today_s, today_s + 9 * HOUR_S) == 1
     assert shares.rest(OUT, today_s + DAY_S, today_s + DAY_S + 12 * HOUR_S) == pytest.approx(0.5)
@@ -421,9 +398,8 @@ def test_a_forecast_is_never_less_than_what_is_counted_while_the_watch_is_behind
     world.use(400 * GB, start_s=today_s)
     budget = world.set(amount="250 GB", thresholds=["forecast 100%"])
     world.bill()
-    found = Evaluation(months=world.months(budget), through_s=today_s - DAY_S).standing(
-        budget, period_at(budget, NOW_S), forecast=True
-    )
+    evaluation = Evaluation(months=world.months(budget), through_s=today_s - DAY_S)
+    found = evaluation.standing(budget, period_at(budget, NOW_S), forecast=True)
     assert found.actual == 420 * GB
     assert found.forecast is not None
     assert min(found.forecast.value, found.forecast.low, found.forecast.high) >= found.actual

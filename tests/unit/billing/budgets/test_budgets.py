@@ -55,56 +55,29 @@ def problems(**fields: object) -> tuple[str, ...]:
     return refused.value.problems
 
 
-@pytest.mark.parametrize(
-    ("text", "unit", "value", "said"),
-    [
-        ("500 USD", "USD", 500 * EXACT_A_USD, "500 USD"),
-        ("0.0000000001 usd", "USD", EXACT_A_USD // 10**10, "0.0000000001 USD"),
-        ("0010.50 USD", "USD", 21 * EXACT_A_USD // 2, "10.5 USD"),
-        ("10 TB", "bytes", 10 * 2**40, "10 TB"),
-        ("4096 bytes", "bytes", 4096, "4096 bytes"),
-        ("99999999999999999999 bytes", "bytes", 10**20 - 1, "99999999999999999999 bytes"),
-    ],
-)
+@pytest.mark.parametrize(("text", "unit", "value", "said"), [
+    ("500 USD", "USD", 500 * EXACT_A_USD, "500 USD"),
+    ("0.0000000001 usd", "USD", EXACT_A_USD // 10**10, "0.0000000001 USD"),
+    ("0010.50 USD", "USD", 21 * EXACT_A_USD // 2, "10.5 USD"),
+    ("10 TB", "bytes", 10 * 2**40, "10 TB"),
+    ("4096 bytes", "bytes", 4096, "4096 bytes"),
+    ("99999999999999999999 bytes", "bytes", 10**20 - 1, "99999999999999999999 bytes"),
+])  # fmt: skip
 def test_an_amount_has_one_spelling(text: str, unit: str, value: int, said: str) -> None:
     amount = amount_of(text)
     assert (amount.unit, amount.value, amount.text) == (unit, value, said)
     assert amount_of(amount.text) == amount
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("0 USD", "is 0"),
-        ("0.00 USD", "is 0"),
-        ("-5 USD", "below 0"),
-        ("-1 TB", "below 0"),
-        ("0 TB", "is 0"),
-        ("1e400 USD", "not a price"),
-        ("NaN USD", "not a price"),
-        ("1.00000000001 USD", "not a price"),
-        ("5 EUR", "not an amount"),
-        ("five", "not an amount"),
-        ("", "not an amount"),
-        ("5", "not an amount"),
-    ],
-)
-def test_an_amount_that_is_none_is_refused(text: str, why: str) -> None:
-    assert why in problems(amount=text)[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("actual 80%", "actual 80%"),
-        (" forecast  100% ", "forecast 100%"),
-        ("actual 99.50%", "actual 99.5%"),
-        ("actual 0.001%", "actual 0.001%"),
-        ("actual 250%", "actual 250%"),
-        ("actual 5 USD", "actual 5 USD"),
-        ("forecast 10 GB", "forecast 10 GB"),
-    ],
-)
+@pytest.mark.parametrize(("text", "said"), [
+    ("actual 80%", "actual 80%"),
+    (" forecast  100% ", "forecast 100%"),
+    ("actual 99.50%", "actual 99.5%"),
+    ("actual 0.001%", "actual 0.001%"),
+    ("actual 250%", "actual 250%"),
+    ("actual 5 USD", "actual 5 USD"),
+    ("forecast 10 GB", "forecast 10 GB"),
+])  # fmt: skip
 def test_a_threshold_has_one_spelling(text: str, said: str) -> None:
     threshold = threshold_of(text)
     assert threshold.text == said
@@ -120,52 +93,39 @@ def test_a_threshold_that_is_none_is_refused(text: str) -> None:
 
 def test_a_threshold_is_reached_by_the_very_amount_and_not_by_less() -> None:
     """90 % of 1 USD, to the last digit of an exact cost."""
-    threshold, amount = threshold_of("actual 90%"), EXACT_A_USD
-    assert threshold.crossed(9 * EXACT_A_USD // 10, amount)
-    assert not threshold.crossed(9 * EXACT_A_USD // 10 - 1, amount)
-    absolute = threshold_of("actual 0.9 USD")
-    assert absolute.crossed(9 * EXACT_A_USD // 10, amount)
-    assert not absolute.crossed(9 * EXACT_A_USD // 10 - 1, amount)
-
-
-def test_a_threshold_that_is_given_twice_is_refused_however_it_is_written() -> None:
-    assert problems(thresholds=["actual 80%", "actual 80.0%"]) == ("the threshold 'actual 80%' is given twice",)
+    for threshold in map(threshold_of, ("actual 90%", "actual 0.9 USD")):
+        assert threshold.crossed(9 * EXACT_A_USD // 10, EXACT_A_USD)
+        assert not threshold.crossed(9 * EXACT_A_USD // 10 - 1, EXACT_A_USD)
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
-    said = problems(
-        name="No Name",
-        amount="0 USD",
-        thresholds=["actual 5 TB", "soon"],
-        scope=Scope(payer="1234", account="12345678901x"),
-        period="year",
-        severity="loud",
-    )
+    scope = Scope(payer="1234", account="12345678901x")
+    texts = {"name": "No Name", "amount": "0 USD", "period": "year", "severity": "loud"}
+    said = problems(**texts, scope=scope, thresholds=["actual 5 TB", "soon"])
     assert len(said) == 7
     assert "the payer '1234' is not an account id of 12 digits" in said
 
 
-def test_a_budget_about_nothing_or_without_thresholds_is_refused() -> None:
-    assert "it is about nothing" in problems(scope=Scope())[0]
-    assert "nobody would hear" in problems(thresholds=[])[0]
-    many = [f"actual {percent}%" for percent in range(1, MOST_THRESHOLDS + 2)]
-    assert "at most" in problems(thresholds=many)[0]
-
-
-def test_a_threshold_in_another_unit_is_refused() -> None:
-    assert "is in bytes, and the budget in USD" in problems(thresholds=["actual 5 TB"])[0]
+@pytest.mark.parametrize(("fields", "why"), [
+    ({"scope": Scope()}, "it is about nothing"),
+    ({"thresholds": []}, "nobody would hear"),
+    ({"thresholds": [f"actual {percent}%" for percent in range(1, MOST_THRESHOLDS + 2)]}, "at most"),
+    ({"thresholds": ["actual 80%", "actual 80.0%"]}, "the threshold 'actual 80%' is given twice"),
+    ({"thresholds": ["actual 5 TB"]}, "is in bytes, and the budget in USD"),
+    *(({"amount": f"{size} {unit}"}, "is 0") for size, unit in (("0", "USD"), ("0.00", "USD"), ("0", "TB"))),
+    *(({"amount": amount}, "below 0") for amount in ("-5 USD", "-1 TB")),
+    *(({"amount": f"{size} USD"}, "not a price") for size in ("1e400", "NaN", "1.00000000001")),
+    *(({"amount": amount}, "not an amount") for amount in ("5 EUR", "five", "", "5")),
+])  # fmt: skip
+def test_a_budget_that_makes_no_sense_is_refused(fields: dict[str, object], why: str) -> None:
+    assert why in problems(**fields)[0]
 
 
 def test_a_budget_comes_back_as_it_was_set_until_it_is_removed() -> None:
     world = BudgetWorld()
-    made = budget_of(
-        "egress",
-        amount="12.5 USD",
-        thresholds=["actual 80%", "forecast 9 USD"],
-        scope=Scope(payer="123456789012", region="us-east-1", usage_type="DataTransfer-Out-Bytes"),
-        period="day",
-        severity="page",
-    )
+    scope = Scope(payer="123456789012", region="us-east-1", usage_type="DataTransfer-Out-Bytes")
+    thresholds = ["actual 80%", "forecast 9 USD"]
+    made = budget_of("egress", amount="12.5 USD", thresholds=thresholds, scope=scope, period="day", severity="page")
     store = world.budgets()
     store.set(made)
     assert (store.list(), store.get("egress")) == ([made], made)
@@ -182,8 +142,6 @@ def test_a_stored_budget_that_makes_no_sense_is_named() -> None:
 
 
 # Costs from day sums equal those of the lines, to the last digit, wherever tiers and allowances end.
-
-
 PAYER = "999999999999"
 ACCOUNTS = ("111111111111", "222222222222", "333333333333")
 TODAY = NOW_S - NOW_S % DAY_S
@@ -198,9 +156,8 @@ class Priced:
         out = product("OUT", "DataTransfer-Out-Bytes", TIERS)
         pair = product("PAIR", "USE1-EU-AWS-Out-Bytes", ((None, "0.02"),))
         prices = replace(book((out, pair), allowance("3", "OUT")), name="aws-list")
-        members = [Membership(account, 0, None) for account in ACCOUNTS[1:]]
-        members.append(Membership(ACCOUNTS[0], moves_s or 0, None))
-        payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=tuple(members))
+        members = tuple(Membership(each, (moves_s or 0) * (each == ACCOUNTS[0]), None) for each in ACCOUNTS)
+        payer = Payer(payer_id=PAYER, name="Payer", issuer="metering", members=members)
         organization = Organization(version=1, payers=(payer,), sha256="x")
         world = BudgetWorld(book=prices, organization=organization)
         world.overrides = Overrides(overrides=overrides)
@@ -229,18 +186,13 @@ class Priced:
         self.prices = PayerPrices.of(prices, organization, PAYER, overrides)
 
 
-CASES = [
-    pytest.param((), None, id="plain"),
-    pytest.param(
-        (Override(account=ACCOUNTS[1], price=500_000_000, from_s=TODAY - 3 * DAY_S + 5 * HOUR_S),), None, id="override"
-    ),
-    pytest.param((Override(payer=PAYER, percent_off=10_000, from_s=TODAY - 2 * DAY_S),), None, id="payer"),
-    pytest.param((Override(payer=PAYER, percent_off=10_000, from_s=TODAY - 2 * DAY_S + 7 * HOUR_S),), None, id="hour"),
-    pytest.param((), TODAY - 2 * DAY_S + 7 * HOUR_S, id="moves"),
-]
-
-
-@pytest.mark.parametrize(("overrides", "moves_s"), CASES)
+@pytest.mark.parametrize(("overrides", "moves_s"), [
+    ((), None),
+    ((Override(account=ACCOUNTS[1], price=500_000_000, from_s=TODAY - 3 * DAY_S + 5 * HOUR_S),), None),
+    ((Override(payer=PAYER, percent_off=10_000, from_s=TODAY - 2 * DAY_S),), None),
+    ((Override(payer=PAYER, percent_off=10_000, from_s=TODAY - 2 * DAY_S + 7 * HOUR_S),), None),
+    ((), TODAY - 2 * DAY_S + 7 * HOUR_S),
+], ids=["plain", "override", "payer", "hour", "moves"])  # fmt: skip
 @pytest.mark.parametrize("seed", range(6))
 def test_costs_from_sums_are_those_of_the_lines(
     seed: int, overrides: tuple[Override, ...], moves_s: int | None
@@ -310,33 +262,25 @@ class _Counting:
 
 
 # Unusual days: bytes far above the median of earlier weeks, and expensive enough to report.
-
-
 YESTERDAY = TODAY - DAY_S
 NOISE = [90, 110, 100, 95, 105, 100, 98, 102]
 
 
-@pytest.mark.parametrize(
-    ("size", "before", "unusual"),
-    [
-        (1_000, NOISE, True),
-        (124, NOISE, False),
-        (126, NOISE, True),
-        (10, NOISE, False),
-        (100, [100] * 8, False),
-        (125, [100] * 8, False),
-        (126, [100] * 8, True),
-        (5, [0] * 8, True),
-        (0, [0] * 8, False),
-        (1_000, [1, 900, 1, 1_100, 1, 1_000, 1, 950], False),
-    ],
-)
+@pytest.mark.parametrize(("size", "before", "unusual"), [
+    (1_000, NOISE, True),
+    (124, NOISE, False),
+    (126, NOISE, True),
+    (10, NOISE, False),
+    (100, [100] * 8, False),
+    (125, [100] * 8, False),
+    (126, [100] * 8, True),
+    (5, [0] * 8, True),
+    (0, [0] * 8, False),
+    (1_000, [1, 900, 1, 1_100, 1, 1_000, 1, 950], False),
+    (1_000, [*NOISE[:-1], 1_000_000], True),  # one outlier in the past hides nothing
+])  # fmt: skip
 def test_a_day_is_unusual_if_it_is_far_above_the_median(size: int, before: list[int], unusual: bool) -> None:
     assert is_unusual(size, before) is unusual
-
-
-def test_one_outlier_in_the_past_hides_nothing() -> None:
-    assert is_unusual(1_000, [*NOISE[:-1], 1_000_000])
 
 
 def keep(world: BudgetWorld, days: Mapping[int, Mapping[str, int]], *, through_s: int = TODAY) -> SummedMonth:
@@ -371,48 +315,42 @@ def test_an_unusual_day_is_found_with_what_is_usual_and_what_it_costs() -> None:
     assert (found.weeks, found.kind.to_location) == (8, "internet")
 
 
-def test_what_is_cheap_is_left_out_by_the_floor() -> None:
+def test_what_is_cheap_is_left_out_by_the_floor_and_of_few_weeks_nothing_is_said() -> None:
     month = keep(BudgetWorld(), weeks(200))
     assert anomalies_of(month, YESTERDAY, sample_book()) == []
     assert anomalies_of(month, YESTERDAY, sample_book(), AnomalyRules(floor=8 * EXACT_A_USD))
-
-
-def test_of_few_weeks_nothing_is_said() -> None:
-    month = keep(BudgetWorld(), weeks(5_000, count=2))
-    assert anomalies_of(month, YESTERDAY, sample_book()) == []
+    assert anomalies_of(keep(BudgetWorld(), weeks(5_000, count=2)), YESTERDAY, sample_book()) == []
 
 
 def test_a_new_account_is_unusual_if_it_is_dear() -> None:
-    days = weeks(100)
-    days[YESTERDAY] = {ACCOUNT: 100, "999999999999": 5_000}
+    days = weeks(100) | {YESTERDAY: {ACCOUNT: 100, "999999999999": 5_000}}
     [found] = anomalies_of(keep(BudgetWorld(), days), YESTERDAY, sample_book())
     assert (found.series.account_id, found.expected) == ("999999999999", 0)
 
 
-def test_one_message_for_a_series_and_day_however_often_the_job_runs() -> None:
+def billed(days: Mapping[int, Mapping[str, int]], *, runs: int = 1) -> BudgetWorld:
+    """A region whose biller has looked at yesterday so often."""
     world = BudgetWorld()
-    keep(world, weeks(1_100))
-    world.complete_through(TODAY)
-    world.clock.sleep_ms(4 * HOUR_S * 1000)
-    for _ in range(3):
-        world.bill()
-    [alert] = world.topic.sent
-    assert alert.subject == f"unusual usage: account {ACCOUNT}, DataTransfer-Out-Bytes on 2026-11-23"
-    assert alert.fields["usual"] == "107,374,182,400 bytes = 100 GB (median of the same day of 8 weeks)"
-    assert "metering query --from 2026-11-23 --to 2026-11-24 --stage local --region us-east-1" in str(
-        alert.fields["look"]
-    )
-    assert "LIMIT 3" in str(alert.fields["look"])
-
-
-def test_many_unusual_series_are_told_in_one_more_message() -> None:
-    world = BudgetWorld()
-    days = weeks(100)
-    days[YESTERDAY] = {f"{number:012d}": 5_000 for number in range(1, MOST_MESSAGES + 6)}
     keep(world, days)
     world.complete_through(TODAY)
     world.clock.sleep_ms(4 * HOUR_S * 1000)
-    world.bill()
+    for _ in range(runs):
+        world.bill()
+    return world
+
+
+def test_one_message_for_a_series_and_day_however_often_the_job_runs() -> None:
+    world = billed(weeks(1_100), runs=3)
+    [alert] = world.topic.sent
+    assert alert.subject == f"unusual usage: account {ACCOUNT}, DataTransfer-Out-Bytes on 2026-11-23"
+    assert alert.fields["usual"] == "107,374,182,400 bytes = 100 GB (median of the same day of 8 weeks)"
+    look = str(alert.fields["look"])
+    assert "metering query --from 2026-11-23 --to 2026-11-24 --stage local --region us-east-1" in look
+    assert "LIMIT 3" in look
+
+
+def test_many_unusual_series_are_told_in_one_more_message() -> None:
+    world = billed(weeks(100) | {YESTERDAY: {f"{number:012d}": 5_000 for number in range(1, MOST_MESSAGES + 6)}})
     assert len(world.topic.sent) == MOST_MESSAGES + 1
     assert sum(alert.fields.get("count") == "5" for alert in world.topic.sent) == 1
 

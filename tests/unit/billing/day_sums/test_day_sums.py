@@ -31,16 +31,20 @@ from tests.support.budget_world import REGION, BudgetWorld
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from metering.billing.usage.months import UsageLine
 
-MONTH, OCTOBER = "2026-11", "2026-10"
+MONTH = "2026-11"
 CANARY = "000000000000"
 
 
+def newest(world: BudgetWorld) -> DayIndex:
+    return DayIndexes(objects=world.objects).newest()
+
+
 def kept(world: BudgetWorld, month: str = MONTH) -> list[AccountSum]:
-    found = DayIndexes(objects=world.objects).newest().accounts_of(month)
+    found = newest(world).accounts_of(month)
     assert found is not None
     return list(AccountsReader(world.objects.get(found.key), found.key).accounts())
 
@@ -93,12 +97,6 @@ def test_they_are_the_sums_of_the_lake_with_the_canary_and_with_late_usage() -> 
     assert differences(world) == []
 
 
-def test_one_account_has_its_first_and_last_hour() -> None:
-    world = kept_world(7, 8)
-
-    assert kept(world) == [AccountSum(ACCOUNT, 15, 2, HOUR - DAY_S, HOUR)]
-
-
 def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> None:
     world = BudgetWorld()
     for day in range(5):
@@ -109,9 +107,8 @@ def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> N
 
     short = world.keeper(most_files=2)
     short.keep(world.deadline(1))
-    index = DayIndexes(objects=world.objects).newest()
-    assert index.accounts_of(MONTH) is None
-    assert 0 < len(index.accounts[MONTH].days) < 5
+    assert newest(world).accounts_of(MONTH) is None
+    assert 0 < len(newest(world).accounts[MONTH].days) < 5
     short.keep(world.deadline())
 
     assert kept(world) == of_lake(world)
@@ -121,29 +118,30 @@ def test_an_index_of_an_earlier_release_is_filled_in_a_few_days_at_a_time() -> N
 def test_sums_of_days_that_are_gone_keep_nothing_from_being_filled_in() -> None:
     world = kept_world(7, 8)
     _forget_accounts(world)
-    first, _ = sorted(DayIndexes(objects=world.objects).newest().days.values())
-    world.objects.delete([first])
+    world.objects.delete([min(newest(world).days.values())])
     world.keep()
 
-    index = DayIndexes(objects=world.objects).newest()
-    assert index.accounts_of(MONTH) is None
-    assert len(index.accounts[MONTH].days) == 1
+    assert newest(world).accounts_of(MONTH) is None
+    assert len(newest(world).accounts[MONTH].days) == 1
 
 
 def _forget_accounts(world: BudgetWorld) -> None:
-    number = DayIndexes(objects=world.objects).newest().number
+    number = newest(world).number
     document = json.loads(world.objects.get(rated_index_key(number)))
     del document["accounts"]
     world.objects.put(rated_index_key(number), json.dumps(document).encode(), if_absent=False)
 
 
-def test_whoever_deletes_them_has_them_made_anew() -> None:
+def test_whoever_deletes_them_has_them_made_anew_and_until_then_they_are_a_difference() -> None:
     world = kept_world(7, 8)
     before = kept(world)
-    world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
-    world.keep()
+    assert before == of_lake(world) == [AccountSum(ACCOUNT, 15, 2, HOUR - DAY_S, HOUR)]
+    world.objects.delete([newest(world).accounts[MONTH].key])
 
-    assert kept(world) == before == of_lake(world)
+    assert differences(world) == [("hour", 8), ("hour", 7)]
+    world.keep()
+    assert kept(world) == before
+    assert differences(world) == []
 
 
 def test_another_content_than_its_name_says_is_damaged() -> None:
@@ -186,8 +184,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
 def test_a_file_that_is_counted_and_not_in_them_is_found_and_told_of() -> None:
     world = kept_world(7)
     put_instead(world, [], hours={})
-    jobs = world.make_jobs()
-    result = jobs.reconciler.run(from_s=0, to_s=NOW_S + DAY_S)
+    result = world.make_jobs().reconciler.run(from_s=0, to_s=NOW_S + DAY_S)
 
     assert [(each.between, each.found.bytes) for each in result.derived] == [("accounts/rows", 7)]
     assert not result.different
@@ -203,27 +200,16 @@ def test_what_is_published_and_not_counted_yet_is_no_difference() -> None:
     assert differences(world) == []
 
 
-def test_accounts_that_are_gone_are_a_difference_until_they_are_made_anew() -> None:
-    world = kept_world(7)
-    world.objects.delete([DayIndexes(objects=world.objects).newest().accounts[MONTH].key])
-
-    assert differences(world) == [("hour", 7)]
-    world.keep()
-    assert differences(world) == []
-
-
 # Each lake file is counted once in the sums of its day, wherever a process dies in between.
-
-
 DAY = NOW_S - NOW_S % DAY_S
 
 
 def month_of(world: BudgetWorld) -> SummedMonth:
-    index = DayIndexes(objects=world.objects).newest()
-    return SummedMonth(region=REGION, month=MONTH, index=index, objects=world.objects, totals=world.make_jobs().totals)
+    totals = world.make_jobs().totals
+    return SummedMonth(region=REGION, month=MONTH, index=newest(world), objects=world.objects, totals=totals)
 
 
-def by_account(lines: list[UsageLine]) -> Counter[tuple[int, str]]:
+def by_account(lines: Iterable[UsageLine]) -> Counter[tuple[int, str]]:
     sums: Counter[tuple[int, str]] = Counter()
     for line in lines:
         sums[line.hour_s, line.account_id] += line.bytes
@@ -233,22 +219,15 @@ def by_account(lines: list[UsageLine]) -> Counter[tuple[int, str]]:
 def test_sums_of_days_and_hours_are_those_of_the_lake() -> None:
     world = BudgetWorld()
     for number in range(3):
-        world.send(
-            [record(10**number, start_s=NOW_S - number * DAY_S), record(5, account="210987654321", to="eu-west-1")]
-        )
+        of_day = record(10**number, start_s=NOW_S - number * DAY_S)
+        world.send([of_day, record(5, account="210987654321", to="eu-west-1")])
         world.compact_all()
         world.keep()
 
     month = month_of(world)
     lake = world.visible()
-    assert by_account(list(month.day_lines())) == Counter(
-        {
-            (DAY, "123456789012"): 1,
-            (DAY, "210987654321"): 15,
-            (DAY - DAY_S, "123456789012"): 10,
-            (DAY - 2 * DAY_S, "123456789012"): 100,
-        }
-    )
+    of_days = {(DAY - number * DAY_S, ACCOUNT): 10**number for number in range(3)}
+    assert by_account(month.day_lines()) == {**of_days, (DAY, "210987654321"): 15}
     hours = {(line.hour_s, line.account_id, line.usage_type): line.bytes for line in month.hour_lines()}
     assert hours == {(key.hour_s, key.account_id, key.usage_type): total.bytes for key, total in lake.items()}
     assert list(month.accounts()) == ["123456789012", "210987654321"]
@@ -259,12 +238,12 @@ def test_sums_of_days_and_hours_are_those_of_the_lake() -> None:
 
 
 def test_only_the_hours_of_the_day_that_is_asked_for_are_read() -> None:
-    world = kept_world(7, 8)
-    lines = list(month_of(world).hour_lines(frozenset(["123456789012"]), day_s=DAY))
+    month = month_of(kept_world(7, 8))
+    lines = list(month.hour_lines(frozenset([ACCOUNT]), day_s=DAY))
 
     assert [(line.hour_s, line.bytes) for line in lines] == [(HOUR, 7)]
-    assert not list(month_of(world).hour_lines(frozenset(["000000000001"]), day_s=DAY))
-    assert not list(month_of(world).hour_lines(day_s=DAY + DAY_S))
+    assert not list(month.hour_lines(frozenset(["000000000001"]), day_s=DAY))
+    assert not list(month.hour_lines(day_s=DAY + DAY_S))
 
 
 def test_a_second_run_reads_nothing_that_the_first_one_counted() -> None:
@@ -294,22 +273,16 @@ def test_many_files_are_counted_in_turns_and_time_may_end_between_them() -> None
     assert sum(line.bytes for line in month_of(world).day_lines()) == 4
 
 
-def test_corrections_and_the_canary_are_in_no_sum() -> None:
+def test_the_canary_is_in_no_sum_and_totals_that_are_missing_are_made_from_the_rows() -> None:
     world = BudgetWorld()
-    world.send([record(9, account="000000000000")], [record(4)])
+    world.send([record(9, account=CANARY)], [record(4)])
     world.compact_all()
     world.keep()
-
     assert [line.bytes for line in month_of(world).day_lines()] == [4]
-
-
-def test_totals_that_are_missing_are_made_from_the_rows() -> None:
-    world = BudgetWorld()
     world.use(7)
     world.objects.delete([info.key for info in world.objects.list(SUMMARIES_PREFIX)])
     world.keep()
-
-    assert [line.bytes for line in month_of(world).day_lines()] == [7]
+    assert [line.bytes for line in month_of(world).day_lines()] == [11]
 
 
 def test_wherever_it_dies_each_file_is_counted_once() -> None:
@@ -321,9 +294,8 @@ def test_wherever_it_dies_each_file_is_counted_once() -> None:
         died = world.dies_after(calls, world.keep)
         world.keep()
 
-        assert by_account(list(month_of(world).day_lines())) == Counter(
-            {(DAY, "123456789012"): 107, (DAY - DAY_S, "123456789012"): 1_000}
-        ), f"after call {calls}"
+        found = by_account(month_of(world).day_lines())
+        assert found == {(DAY, ACCOUNT): 107, (DAY - DAY_S, ACCOUNT): 1_000}, f"after call {calls}"
         assert kept(world) == of_lake(world), f"after call {calls}"
         calls += 1
     assert calls > 15
@@ -363,12 +335,9 @@ def test_what_was_replaced_is_deleted_and_nothing_else() -> None:
     assert kept(world) == of_lake(world)
 
 
-def test_what_is_no_day_is_named() -> None:
+def test_what_is_no_day_or_no_index_is_named() -> None:
     with pytest.raises(ObjectDamagedError, match="rated/x"):
         DayReader(b"nothing", "rated/x")
-
-
-def test_what_is_no_index_is_named() -> None:
     world = BudgetWorld()
     world.objects.put("rated/index/00000001.json", b"{}", if_absent=True)
     with pytest.raises(LedgerCorruptError, match=r"rated/index/00000001\.json"):
@@ -376,8 +345,6 @@ def test_what_is_no_index_is_named() -> None:
 
 
 # Accepted usage is either in the sums or reported as uncounted: once, at any progress of roll-up, compactor and biller.
-
-
 # Bytes of each batch -> its acceptance, in seconds after the first one. No two of them have a bit in common.
 BATCHES = {1: 0, 2: 60, 4 + 8: 120, 16: 180}
 
@@ -395,7 +362,7 @@ def waiting_world() -> BudgetWorld:
 
 
 def counted(world: BudgetWorld) -> Total:
-    if MONTH not in DayIndexes(objects=world.objects).newest().accounts:
+    if MONTH not in newest(world).accounts:
         return ZERO
     sums = kept(world)
     return Total(sum(each.bytes for each in sums), sum(each.records for each in sums))
@@ -440,7 +407,7 @@ def test_counted_and_not_counted_are_all_that_was_accepted_at_every_step() -> No
 def test_the_index_says_how_far_it_goes_and_what_it_lacked() -> None:
     world = waiting_world()
     world.keep()
-    index = DayIndexes(objects=world.objects).newest()
+    index = newest(world)
     assert index.reach == Reach(through_s=NOW_S + 120, left=Uncounted(total=Total(4 + 8 + 16, 3)))
     assert DayIndex.from_json(index.to_json(), "key") == index
 

@@ -11,12 +11,11 @@ import pytest
 from metering.billing.invoices.composing import charges
 from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import exact_text
-from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import Override
 from metering.errors import UnavailableError
 from metering.ledger.notes.money import issued_in
 from tests.support.billing_world import MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list
-from tests.support.priced import gb, product, used
+from tests.support.priced import gb, paid_by, product, used
 from tests.support.small_world import Calls, KilledError
 
 ID = f"{PAYER}-{MONTH}-1"
@@ -34,10 +33,11 @@ def invoiced(*sizes: str) -> BillingWorld:
     return world
 
 
-def issue_next(world: BillingWorld, month: str = NEXT) -> None:
-    world.close(month)
-    world.pass_month(month)
-    world.issue(Asked(month=month))
+def cheaper() -> BillingWorld:
+    """November is invoiced at a price that was too high."""
+    world = invoiced("200")
+    world.books.put(aws_list("0.08"))
+    return world
 
 
 def test_late_rows_are_the_continuation_of_their_own_month_and_do_not_move_the_month_that_books_them() -> None:
@@ -45,7 +45,7 @@ def test_late_rows_are_the_continuation_of_their_own_month_and_do_not_move_the_m
     before = world.store.stored(ID).body
     world.come_late(used(gb("100"), 700, account=PAYER))
     world.use(used(gb("50"), 800), month=NEXT)
-    issue_next(world)
+    world.issue_next()
     invoice = world.store.get(f"{PAYER}-{NEXT}-1")
     assert [(each.month, each.rate_code, each.bytes, each.cents) for each in invoice.corrections] == [
         (MONTH, "OUTUSE1.JRTCKXETXF.RATE0", gb("40"), 360),
@@ -61,7 +61,7 @@ def test_late_rows_are_the_continuation_of_their_own_month_and_do_not_move_the_m
 def test_late_rows_that_take_the_allowance_of_another_region_cost_what_all_together_would_have_cost() -> None:
     world = invoiced("100")
     world.come_late(used(gb("100"), 9, usage_type=SAO_PAULO), region="sa-east-1")
-    issue_next(world)
+    world.issue_next()
     invoice = world.store.get(f"{PAYER}-{NEXT}-1")
     assert [(each.region, each.rate_code, each.bytes, each.cents) for each in invoice.corrections] == [
         ("sa-east-1", "OUTSAE1.A429C66SYZ.FREE", gb("100"), 0),
@@ -78,9 +78,9 @@ def test_late_rows_that_take_the_allowance_of_another_region_cost_what_all_toget
 def test_a_second_correction_continues_after_the_first() -> None:
     world = invoiced("10300")
     world.come_late(used(gb("40"), 10))
-    issue_next(world)
+    world.issue_next()
     world.come_late(used(gb("10"), 3), booked=THIRD)
-    issue_next(world, THIRD)
+    world.issue_next(THIRD)
     invoice = world.store.get(f"{PAYER}-{THIRD}-1")
     assert [(each.rate_code, each.cents) for each in invoice.corrections] == [("OUTUSE1.JRTCKXETXF.RATE1", 85)]
     assert sorted(invoice.inputs.closed) == [MONTH, NEXT, THIRD]
@@ -90,43 +90,34 @@ def test_a_second_correction_continues_after_the_first() -> None:
 def test_a_correction_has_the_prices_of_its_own_month() -> None:
     world = invoiced("200")
     world.books.put(aws_list("0.05"))
-    world.come_late(used(gb("100"), 10))
+    world.come_late(used(gb("100"), 10), used(gb("150"), 10, account=OTHER))
     world.use(used(gb("200"), 800), month=NEXT)
-    issue_next(world)
+    world.issue_next()
     invoice = world.store.get(f"{PAYER}-{NEXT}-1")
     assert [each.cents for each in invoice.corrections] == [900]
     assert [each.cents for each in invoice.lines] == [0, 500]
+    # A payer with late rows alone gets an invoice.
+    assert world.store.get(f"{OTHER}-{NEXT}-1").cents == 450
 
 
 def test_late_usage_that_the_prices_of_its_month_do_not_know_has_those_of_the_month_that_books_it() -> None:
     world = invoiced("200")
     world.come_late(used(gb("1"), 10, usage_type="NatGateway-Bytes"))
-    world.close(NEXT)
-    world.pass_month(NEXT)
     with pytest.raises(IssueRefusedError, match=r"NatGateway-Bytes has no price in aws-list .* which came late"):
-        world.issue(Asked(month=NEXT))
+        world.issue_next()
     assert world.store.inputs(NEXT) is None
     more = product("NATUSE1", "NatGateway-Bytes", ((None, "0.09"),))
     world.books.put(replace(aws_list(), products=(*aws_list().products, more)))
-    issue_next(world)
+    world.issue_next()
     assert [each.cents for each in world.store.get(f"{PAYER}-{NEXT}-1").corrections] == [9]
 
 
 def test_a_month_between_that_is_open_keeps_its_correction_from_being_invoiced() -> None:
     world = invoiced("200")
     world.come_late(used(gb("1"), 10), booked=THIRD)
-    world.close(THIRD)
-    world.pass_month(THIRD)
     with pytest.raises(IssueRefusedError, match="region sa-east-1 has not closed 2026-12"):
-        world.issue(Asked(month=THIRD))
+        world.issue_next(THIRD)
     assert world.store.inputs(THIRD) is None
-
-
-def test_a_payer_with_late_rows_alone_gets_an_invoice() -> None:
-    world = invoiced("200")
-    world.come_late(used(gb("150"), 10, account=OTHER))
-    issue_next(world)
-    assert world.store.get(f"{OTHER}-{NEXT}-1").cents == 450
 
 
 def test_a_credit_note_is_the_difference_line_by_line_and_names_its_invoice() -> None:
@@ -182,8 +173,7 @@ def test_overrides_and_payers_that_were_wrong_are_credited_too() -> None:
     world.use(used(gb("200")), used(gb("200"), 1, account=OTHER))
     world.close(MONTH)
     world.issue(Asked(month=MONTH))
-    members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
-    world.organizations.put(Organization(payers=(Payer(payer_id=PAYER, name="P", issuer="I", members=members),)))
+    world.organizations.put(paid_by(PAYER, (PAYER, OTHER)))
     world.overrides.append(lambda _: (Override(payer=PAYER, percent_off=50_000, why="contract"),))
     ours = world.crediting.credit(ID, "one payer").invoice
     theirs = world.crediting.credit(f"{OTHER}-{MONTH}-1", "one payer").invoice
@@ -197,7 +187,7 @@ def test_overrides_and_payers_that_were_wrong_are_credited_too() -> None:
 def test_a_credit_note_of_an_invoice_with_corrections_rates_them_again_too() -> None:
     world = invoiced("200")
     world.come_late(used(gb("100"), 10))
-    issue_next(world)
+    world.issue_next()
     world.books.put(aws_list("0.08"))
     world.crediting.credit(ID, "November was wrong")
     december = f"{PAYER}-{NEXT}-1"
@@ -216,8 +206,7 @@ def test_a_credit_note_of_an_invoice_with_corrections_rates_them_again_too() -> 
     (SECOND, "again", f"Name the invoice that it corrects: {ID}"),
 ])  # fmt: skip
 def test_a_credit_note_without_words_or_to_a_credit_note_is_refused(invoice_id: str, because: str, why: str) -> None:
-    world = invoiced("200")
-    world.books.put(aws_list("0.08"))
+    world = cheaper()
     world.crediting.credit(ID, "once")
     with pytest.raises(IssueRefusedError) as error:
         world.crediting.credit(invoice_id, because)
@@ -226,8 +215,7 @@ def test_a_credit_note_without_words_or_to_a_credit_note_is_refused(invoice_id: 
 
 def test_a_credit_note_with_a_book_that_lacks_a_price_is_refused() -> None:
     world = invoiced("200")
-    few = aws_list().products[1:]
-    world.books.put(replace(aws_list(), products=few, allowances=()))
+    world.books.put(replace(aws_list(), products=aws_list().products[1:], allowances=()))
     with pytest.raises(IssueRefusedError, match="has no price"):
         world.crediting.credit(ID, "wrong book")
 
@@ -235,8 +223,7 @@ def test_a_credit_note_with_a_book_that_lacks_a_price_is_refused() -> None:
 @pytest.mark.parametrize("lost", ["before", "after"])
 def test_a_kill_at_any_call_of_credit_leaves_one_credit_note(lost: str) -> None:
     def world_to_credit() -> BillingWorld:
-        made = invoiced("200")
-        made.books.put(aws_list("0.08"))
+        made = cheaper()
         made.calls = Calls()
         return made
 
@@ -259,8 +246,7 @@ def test_a_kill_at_any_call_of_credit_leaves_one_credit_note(lost: str) -> None:
 
 
 def test_two_who_credit_at_once_credit_one_difference() -> None:
-    world = invoiced("200")
-    world.books.put(aws_list("0.08"))
+    world = cheaper()
     one, two = world.crediting, world.crediting
     billed = one.billed(world.store.get(ID))
     note = one._note(billed, "one", "")
@@ -280,7 +266,7 @@ def test_two_who_credit_at_once_credit_one_difference() -> None:
 def test_one_byte_of_an_input_that_changed_is_named(change: str, named: str) -> None:
     world = BillingWorld()
     world.overrides.append(lambda _: (Override(payer=PAYER, percent_off=1_000, why="contract"),))
-    world.organizations.put(Organization(payers=(Payer(payer_id=PAYER, name="P", issuer="I"),)))
+    world.organizations.put(paid_by(PAYER, ()))
     world.use(used(gb("200")))
     world.close(MONTH)
     world.issue(Asked(month=MONTH))
@@ -312,15 +298,14 @@ def test_usage_that_differs_although_every_input_looks_the_same_is_noticed() -> 
 
 def test_bytes_that_late_rows_move_from_one_account_to_another_are_shares_of_a_line_of_nothing() -> None:
     world = BillingWorld()
-    members = (Membership(PAYER, 0, None), Membership(OTHER, 0, None))
-    world.organizations.put(Organization(payers=(Payer(payer_id=PAYER, name="P", issuer="M", members=members),)))
+    world.organizations.put(paid_by(PAYER, (PAYER, OTHER)))
     # With an override of its own for the product, late usage is rated at its place in time.
     world.overrides.append(lambda _: (Override(account=OTHER, no_allowance=True, from_s=0),))
     world.use(used(gb("10000"), 1, account=PAYER), used(gb("1000"), 9, account=OTHER))
     world.close(MONTH)
     world.issue(Asked(month=MONTH))
     world.come_late(used(gb("2000"), 5, account=PAYER))
-    issue_next(world)
+    world.issue_next()
     invoice = world.store.get(f"{PAYER}-{NEXT}-1")
     by_account: Counter[str] = Counter()
     for each in charges(invoice, world.issuer.composer, world.store):

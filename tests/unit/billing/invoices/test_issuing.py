@@ -14,25 +14,25 @@ import pytest
 from metering.billing.budgets.summaries import DaySummaries, Group, Grouping, PayerMonth
 from metering.billing.invoices.composing import charges, region_of
 from metering.billing.invoices.document import InvoiceMissingError, invoice_bytes, read_invoice
+from metering.billing.invoices.inputs import Loaded
 from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import exact_text
 from metering.billing.organization import Membership, Organization, Payer, read_organization
 from metering.billing.prices.book import NotSold, Override, PriceBook
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.usage.months import Sold
 from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError
 from metering.ledger.notes.money import issued_in
 from metering.units import DAY_S
-from metering.usage.totals import Service, UsageType
 from tests.support.billing_world import MONTH, OUT, PAYER, SAO_PAULO, BillingWorld, aws_list
 from tests.support.memory.clock import ManualClock
-from tests.support.priced import BEGIN_S, gb, product, used
+from tests.support.priced import BEGIN_S, gb, paid_by, product, sold, used
 from tests.support.small_world import Calls, KilledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from metering.billing.day_sums.days import SummedMonth
+    from metering.billing.usage.months import Sold
     from metering.stores.objects import ObjectStore
 
 ID = f"{PAYER}-{MONTH}-1"
@@ -44,9 +44,7 @@ ALL = Asked(month=MONTH)
 def closed_world() -> BillingWorld:
     """A payer with two accounts, over a tier and with usage of two regions, and a self-paying account."""
     world = BillingWorld()
-    members = tuple(Membership(account, 0, None) for account in (PAYER, OTHER))
-    payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
-    world.organizations.put(Organization(payers=(payer,)))
+    world.organizations.put(paid_by(PAYER, (PAYER, OTHER)))
     world.use(used(gb("6000"), 0, account=PAYER), used(gb("6000"), 30, account=OTHER), used(gb("1"), 40, account=THIRD))
     world.use(used(gb("60"), 50, account=OTHER, usage_type=SAO_PAULO), region="sa-east-1")
     world.close(MONTH)
@@ -73,9 +71,8 @@ def test_cents_are_those_of_lines_and_the_difference_to_the_exact_sum_is_said() 
     world = BillingWorld()
     # 0.045 and 0.025 USD are rounded to 0.05 + 0.03, and not summed to 0.07.
     world.use(used(gb("0.5"), 0), used(gb("0.03125"), 1, usage_type="X"))
-    world.books.put(
-        replace(aws_list(), allowances=(), products=(*aws_list().products[:1], product("XSKU", "X", ((None, "0.8"),))))
-    )
+    products = (*aws_list().products[:1], product("XSKU", "X", ((None, "0.8"),)))
+    world.books.put(replace(aws_list(), allowances=(), products=products))
     world.close(MONTH)
     invoice = world.issue(ALL)[0].invoice
     assert [each.cents for each in invoice.lines] == [5, 3]
@@ -99,15 +96,11 @@ def test_the_document_is_read_as_it_was_written_and_any_other_byte_is_noticed() 
         assert other != world.store.get(ID)
 
 
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        (("lines", 0, "prices", 0, 0), "prices[0]: price_usd"),
-        (("lines", 0, "prices", 0, 1), "prices[0]: list_price_usd"),
-        (("accounts", 0, "lines", 0, 2), "lines[0]: exact_usd"),
-    ],
-    ids=lambda each: each if isinstance(each, str) else None,
-)
+@pytest.mark.parametrize(("place", "name"), [
+    (("lines", 0, "prices", 0, 0), "prices[0]: price_usd"),
+    (("lines", 0, "prices", 0, 1), "prices[0]: list_price_usd"),
+    (("accounts", 0, "lines", 0, 2), "lines[0]: exact_usd"),
+], ids=lambda each: each if isinstance(each, str) else None)  # fmt: skip
 def test_damage_in_a_row_of_a_document_names_the_column_of_the_contract(
     place: tuple[str | int, ...], name: str
 ) -> None:
@@ -155,6 +148,7 @@ def test_an_invoice_is_refused_with_the_reason_and_the_cure_and_nothing_is_writt
 
 
 NAT = product("NATUSE1", "NatGateway-Bytes", ((None, "0.045"),))
+WITH_NAT = replace(aws_list(), products=(*aws_list().products, NAT))
 
 
 def blocked_world() -> BillingWorld:
@@ -162,6 +156,11 @@ def blocked_world() -> BillingWorld:
     world = closed_world()
     world.use(used(gb("2"), 6, account=THIRD, usage_type="NatGateway-Bytes"))
     return world
+
+
+def issue_what_can_be(world: BillingWorld) -> None:
+    with suppress(IssueRefusedError):
+        world.issue(ALL)
 
 
 def issued_ids(world: BillingWorld) -> list[str]:
@@ -183,17 +182,15 @@ def test_usage_without_a_price_blocks_only_the_payer_that_has_it_and_the_message
 
 def test_a_blocked_payer_is_invoiced_once_its_price_is_imported_and_what_was_issued_stays() -> None:
     world = blocked_world()
-    with suppress(IssueRefusedError):
-        world.issue(ALL)
+    issue_what_can_be(world)
     before = world.store.stored(ID).body
-    world.books.put(replace(aws_list(), products=(*aws_list().products, NAT)))
+    world.books.put(WITH_NAT)
     draft = world.issuer.draft(THIRD, MONTH)
     first, third = world.issue(replace(ALL, drafted=""))
     assert (first.new, first.stored.body, third.new) == (False, before, True)
     assert [(each.sku, each.cents) for each in third.invoice.lines] == [("NATUSE1", 9), ("OUTUSE1", 0)]
     assert draft.inputs == third.invoice.inputs
-    assert not world.verify(ID)
-    assert not world.verify(third.invoice.id)
+    assert not [*world.verify(ID), *world.verify(third.invoice.id)]
     # Costs and later documents use one price book for all payers of the month.
     assert world.store.inputs(MONTH) == third.invoice.inputs
     assert [each.new for each in world.issue(ALL)] == [False, False]
@@ -204,21 +201,15 @@ FREE = product("FREEUSE1", "Free-Bytes", ((None, "0.01"),))
 KNOWN = replace(aws_list(), products=(*USED, GONE), not_sold=(NotSold(pattern="Free-Bytes", why="Not sold."),))
 
 
-@pytest.mark.parametrize(
-    "book",
-    [
-        replace(KNOWN, products=(*aws_list("0.08").products, GONE, NAT)),
-        replace(KNOWN, products=(*USED, GONE, NAT), allowances=()),
-        replace(KNOWN, products=(*USED, NAT)),
-        replace(KNOWN, products=(*USED, GONE, NAT, FREE)),
-    ],
-    ids=["another price", "no allowance", "a product is gone", "sold, and was not"],
-)
+@pytest.mark.parametrize("book", [
+    replace(KNOWN, products=(*aws_list("0.08").products, GONE, NAT)),
+    replace(KNOWN, products=(*USED, GONE, NAT), allowances=()), replace(KNOWN, products=(*USED, NAT)),
+    replace(KNOWN, products=(*USED, GONE, NAT, FREE)),
+], ids=["another price", "no allowance", "a product is gone", "sold, and was not"])  # fmt: skip
 def test_a_later_book_that_says_something_else_of_what_was_issued_is_not_taken_for_the_month(book: PriceBook) -> None:
     world = blocked_world()
     world.books.put(KNOWN)
-    with suppress(IssueRefusedError):
-        world.issue(ALL)
+    issue_what_can_be(world)
     world.books.put(book)
     with pytest.raises(IssueRefusedError, match="NatGateway-Bytes has no price in aws-list version 2"):
         world.issue(ALL)
@@ -227,8 +218,7 @@ def test_a_later_book_that_says_something_else_of_what_was_issued_is_not_taken_f
 
 def test_a_rule_that_says_that_it_is_not_sold_lets_the_payer_be_invoiced_too() -> None:
     world = blocked_world()
-    with suppress(IssueRefusedError):
-        world.issue(ALL)
+    issue_what_can_be(world)
     rule = NotSold(pattern="NatGateway-Bytes", why="Our NAT gateways are our own.")
     world.books.put(replace(aws_list(), not_sold=(*aws_list().not_sold, rule)))
     _, third = world.issue(ALL)
@@ -256,9 +246,8 @@ def issued_with_losses(make: Callable[[], BillingWorld], lost: str, error: BaseE
 def test_a_kill_at_any_call_leaves_a_blocked_payer_one_document_once_it_has_its_price(lost: str) -> None:
     def world_with_price() -> BillingWorld:
         world = blocked_world()
-        with suppress(IssueRefusedError):
-            world.issue(ALL)
-        world.books.put(replace(aws_list(), products=(*aws_list().products, NAT)))
+        issue_what_can_be(world)
+        world.books.put(WITH_NAT)
         return world
 
     for world in issued_with_losses(world_with_price, lost, KilledError()):
@@ -304,9 +293,7 @@ def test_months_with_documents_are_listed_without_reading_them() -> None:
     assert list(world.store.months()) == []
     world.issue(ALL)
     world.use(used(gb("1"), 800), month="2026-12")
-    world.close("2026-12")
-    world.pass_month("2026-12")
-    world.issue(Asked(month="2026-12"))
+    world.issue_next()
     assert list(world.store.months()) == [MONTH, "2026-12"]
 
 
@@ -316,17 +303,13 @@ def test_a_draft_says_what_it_is_without_and_is_never_final() -> None:
     world.usage.digests.pop((MONTH, "us-east-1"))
     world.usage.left_out = {"sa-east-1": "no answer"}
     draft = world.issuer.draft(PAYER, MONTH)
-    assert draft.draft
-    assert draft.id == ID
+    assert (draft.draft, draft.id) == (True, ID)
     assert [each.region for each in draft.left_out] == ["sa-east-1", "us-east-1"]
     assert [(each.usage_type, each.bytes) for each in draft.unpriced] == [("NatGateway-Bytes", 7)]
     with pytest.raises(ValueError, match="is a draft"):
         world.store.put(draft)
-
-
-def test_a_month_that_has_not_begun_has_no_draft() -> None:
     with pytest.raises(OperationFailedError, match="2027-03 has not begun"):
-        BillingWorld().issuer.draft(PAYER, "2027-03")
+        world.issuer.draft(PAYER, "2027-03")
 
 
 def test_a_book_that_changed_between_draft_and_issue_is_noticed() -> None:
@@ -431,18 +414,14 @@ def test_usage_that_is_not_sold_is_shown_and_no_obstacle() -> None:
     world.books.put(replace(aws_list(), not_sold=(NotSold(pattern="Unclassified-Out-Bytes", why="nobody knows"),)))
     world.use(used(gb("7"), 3, usage_type="Unclassified-Out-Bytes"), used(gb("7"), 3, usage_type=OUT))
     world.close(MONTH)
-    invoice = world.issue(ALL)[0].invoice
-    assert [(each.usage_type, each.region, each.bytes) for each in invoice.unrated] == [
-        ("Unclassified-Out-Bytes", "us-east-1", gb("7"))
-    ]
+    [unrated] = world.issue(ALL)[0].invoice.unrated
+    assert (unrated.usage_type, unrated.region, unrated.bytes) == ("Unclassified-Out-Bytes", "us-east-1", gb("7"))
 
 
 # Functions of payers and accounts must take linear time: each has a limit of CPU time that quadratic code exceeds.
-
-
 MANY = 16_000
 PAYERS = [f"{number:012d}" for number in range(1, MANY + 1)]
-SOLD = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
+SOLD = sold("DataTransfer-Out-Bytes")
 
 
 @contextmanager
@@ -452,26 +431,16 @@ def at_most(seconds: float) -> Iterator[None]:
     assert (took := time.process_time() - begun) < seconds, f"{took:.1f} s of CPU for {MANY:,} payers"
 
 
-def document() -> bytes:
-    return json.dumps(
-        {
-            "payers": [{"id": each, "name": each, "issuer": "me"} for each in PAYERS],
-            "accounts": [{"id": each, "payer": each, "from": "2026-01-01T00:00:00Z"} for each in PAYERS],
-        }
-    ).encode()
-
-
 @pytest.fixture(scope="module")
 def organization() -> Organization:
-    return read_organization(document(), "it")
-
-
-def test_an_organization_of_many_payers_is_read_in_one_pass() -> None:
-    """X6: all members were filtered for each payer."""
-    body = document()
+    """It is read in one pass. X6: all members were filtered for each payer."""
+    payers = [{"id": each, "name": each, "issuer": "me"} for each in PAYERS]
+    accounts = [{"id": each, "payer": each, "from": "2026-01-01T00:00:00Z"} for each in PAYERS]
+    body = json.dumps({"payers": payers, "accounts": accounts}).encode()
     with at_most(1.5):
         read = read_organization(body, "it")
     assert [each.members[0].account_id for each in read.payers] == PAYERS
+    return read
 
 
 def test_each_payer_and_its_accounts_are_found_without_a_look_at_the_others(organization: Organization) -> None:
@@ -483,11 +452,9 @@ def test_each_payer_and_its_accounts_are_found_without_a_look_at_the_others(orga
 
 def test_prices_of_each_payer_are_found_without_a_look_at_the_overrides_of_others(organization: Organization) -> None:
     """X6, with the maximum of 10,000 overrides."""
-    from metering.billing.invoices.inputs import Loaded
-
-    overrides = tuple(Override(payer=each, percent_off=10_000, from_s=0) for each in PAYERS[:5_000]) + tuple(
-        Override(account=each, percent_off=5_000, from_s=0) for each in PAYERS[2_500:7_500]
-    )
+    of_payers = (Override(payer=each, percent_off=10_000, from_s=0) for each in PAYERS[:5_000])
+    of_accounts = (Override(account=each, percent_off=5_000, from_s=0) for each in PAYERS[2_500:7_500])
+    overrides = (*of_payers, *of_accounts)
     loaded = Loaded(book=cast("PriceBook", None), overrides=overrides, organization=organization)
     with at_most(1.5):
         own = [loaded.prices(each).overrides for each in PAYERS]
@@ -512,13 +479,9 @@ def test_the_usage_of_each_payer_for_budgets_is_found_without_a_look_at_that_of_
     """X6: a budget about all payers asks this for each of them."""
     grouping = Grouping(organization=organization, payers=None, apart=frozenset())
     summaries = KeptDay(objects=cast("ObjectStore", None), grouping=grouping)
-    region = cast("SummedMonth", None)
+    month = PayerMonth(
+        payer_id="", month=MONTH, regions=[cast("SummedMonth", None)], summaries=summaries, organization=organization
+    )
     with at_most(1.5):
-        found = [
-            size
-            for each in PAYERS
-            for *_, size in PayerMonth(
-                payer_id=each, month="2026-11", regions=[region], summaries=summaries, organization=organization
-            ).parts([DAY_S])
-        ]
+        found = [size for each in PAYERS for *_, size in replace(month, payer_id=each).parts([DAY_S])]
     assert found == list(range(MANY))

@@ -8,26 +8,24 @@ import pytest
 
 from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.usage.columns import Spool, table_of
-from metering.billing.usage.months import Correction, MonthUsage, Sold, TableMonth, UsageLine, merged
+from metering.billing.usage.months import Correction, MonthUsage, TableMonth, UsageLine, merged
 from metering.billing.usage.stored_months import ClosedMonth, LakeMonth
 from metering.hours import month_bounds_s
 from metering.lake.parquet.reader import ParquetTotals
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Service, UsageType
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
 from tests.support.month_usage import MemoryMonth
+from tests.support.priced import sold, used
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"
 NOVEMBER_S, _ = month_bounds_s("2026-11")
-OUT = Sold(Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes"))
+OUT = sold("DataTransfer-Out-Bytes")
 
 
 def line(hour: int, account: str, size: int, *, service: str = "AmazonEC2") -> UsageLine:
-    return UsageLine(
-        NOVEMBER_S + hour * HOUR_S, account, Service(service), OUT.usage_type, "us-east-1", "internet", size
-    )
+    return used(size, hour, account=account, service=service)
 
 
 def month(*regions: MemoryMonth, payers: tuple[Payer, ...] = ()) -> MonthUsage:
@@ -39,10 +37,15 @@ def payer(payer_id: str, *members: tuple[str, int, int | None]) -> Payer:
     return Payer(payer_id=payer_id, name="Example", issuer="Metering", members=memberships)
 
 
-def test_an_open_month_has_the_same_lines_from_the_lake_and_from_the_usage_table() -> None:
+def world_with_traffic() -> World:
     world = World()
     world.send([record(5), record(7, account=OTHER), record(9, start_s=NOW_S - 3 * DAY_S)])
     world.compact_all()
+    return world
+
+
+def test_an_open_month_has_the_same_lines_from_the_lake_and_from_the_usage_table() -> None:
+    world = world_with_traffic()
     world.send([record(2**62), record(2**62 + 1), record(11, account=CANARY_ACCOUNT_ID)])
     table = TableMonth.read(world.items, region="us-east-1", month="2026-11", accounts=[ACCOUNT, OTHER])
     with closing(LakeMonth.read(world.jobs.view, region="us-east-1", month="2026-11")) as lake:
@@ -53,14 +56,12 @@ def test_an_open_month_has_the_same_lines_from_the_lake_and_from_the_usage_table
         day_s = NOW_S - NOW_S % DAY_S
         for read in (lake, table):
             assert sum(each.bytes for each in read.hour_lines(frozenset([OTHER]), day_s=day_s)) == 7
-            assert not list(read.hour_lines(day_s=day_s, sold=frozenset([Sold(Service("AmazonS3"), OUT.usage_type)])))
+            assert not list(read.hour_lines(day_s=day_s, sold=frozenset([sold(OUT.usage_type, "AmazonS3")])))
             assert [each.bytes for each in read.hour_lines(day_s=day_s - 3 * DAY_S)] == [9]
 
 
 def test_totals_beside_lake_files_say_what_their_rows_say() -> None:
-    world = World()
-    world.send([record(5), record(7, account=OTHER), record(9, start_s=NOW_S - 3 * DAY_S)])
-    world.compact_all()
+    world = world_with_traffic()
     world.send([record(2**62), record(2**62 + 1)])
     totals = ParquetTotals(world.objects, world.jobs.view.reader)
     for accounts in (frozenset[str](), frozenset([ACCOUNT])):
