@@ -33,7 +33,7 @@ _BUDGETS = ("tests/unit/billing/budgets",)
 _SENDERS = ("tests/unit/lambdas/test_senders.py",)
 _INVOICES = ("tests/unit/billing/invoices", "tests/property/test_invoices_add_up.py")
 _EXPORTS = ("tests/unit/reports/exports",)
-_WHOLE_MONTHS = ("tests/unit/reports/costs/test_whole_months.py",)
+_WHOLE_MONTHS = ("tests/unit/reports/test_column_costs.py",)
 _COSTS = ("tests/property/test_costs_agree.py", "tests/unit/cli/test_cost.py")
 _ACCOUNTS = ("tests/unit/billing/day_sums/test_day_sums.py",)
 _PAGE = ("tests/api/test_page.py",)
@@ -928,7 +928,7 @@ MUTANTS = (
         ("the API answers a mistyped name with the names of others",
          "_own_missing(query, seen) if only_own else missing_names(", "missing_names("),
     ),
-    *seeded("metering/reports/costs/column_costs.py", ("tests/unit/reports/test_locations.py",),
+    *seeded("metering/reports/costs/column_costs.py", ("tests/unit/reports/test_column_costs.py",),
         ("costs to a place are those to all places",
          "        return self.query.usage.takes_only(PLACES, line)", "        return True"),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,10 @@ def summed_by(rows: list[UsageRow], columns: int = 1) -> dict[tuple[str, ...], T
     return sums
 
 
-@pytest.mark.parametrize("details", DETAILS)
-@pytest.mark.parametrize("accounts", ACCOUNTS)
+on_every_path = pytest.mark.parametrize(("accounts", "details"), [*itertools.product(ACCOUNTS, DETAILS)])
+
+
+@on_every_path
 @pytest.mark.parametrize(("group_by", "from_s", "to_s", "expected"), [
     (("account_id",), OCTOBER, NOVEMBER, {(ACCOUNT,): Total(12, 2), (OTHER,): Total(2**62, 1)}),
     (("hour",), OCTOBER + 1, NOVEMBER, {(rfc3339(NOVEMBER - HOUR_S),): Total(7, 1)}),
@@ -84,15 +87,12 @@ def test_a_closed_month_answers_as_it_was_frozen_on_every_path(
     accounts: frozenset[str],
     details: tuple[DetailColumn, ...],
 ) -> None:
-    rows = report(
-        region(), from_s=from_s, to_s=to_s, accounts=accounts, details=details,
-        group_by=group_by, with_corrections="corrects" in group_by,
-    )  # fmt: skip
+    asked = {"from_s": from_s, "to_s": to_s, "accounts": accounts, "details": details, "group_by": group_by}
+    rows = report(region(), **asked, with_corrections="corrects" in group_by)  # type: ignore[arg-type]  # as named
     assert summed_by(rows, len(group_by)) == expected
 
 
-@pytest.mark.parametrize("details", DETAILS)
-@pytest.mark.parametrize("accounts", ACCOUNTS)
+@on_every_path
 def test_corrections_are_frozen_with_the_month_that_they_are_booked_in(
     accounts: frozenset[str], details: tuple[DetailColumn, ...]
 ) -> None:
@@ -101,15 +101,12 @@ def test_corrections_are_frozen_with_the_month_that_they_are_booked_in(
     world.jobs.closer.close("2026-11", world.deadline())
     for entry in usage_of(world.items):
         change(world.items, entry, 1_000)
-    rows = report(
-        world, from_s=OCTOBER, to_s=NOVEMBER, accounts=accounts, details=details,
-        group_by=("corrects",), with_corrections=True,
-    )  # fmt: skip
+    asked = {"from_s": OCTOBER, "to_s": NOVEMBER, "accounts": accounts, "details": details}
+    rows = report(world, **asked, group_by=("corrects",), with_corrections=True)  # type: ignore[arg-type]  # as named
     assert summed_by(rows) == {("",): Total(12 + 2**62, 3), (rfc3339(OCTOBER),): Total(17, 1)}
 
 
-@pytest.mark.parametrize("details", DETAILS)
-@pytest.mark.parametrize("accounts", ACCOUNTS)
+@on_every_path
 def test_a_report_on_all_regions_is_right_where_only_one_has_closed_the_month(
     accounts: frozenset[str], details: tuple[DetailColumn, ...]
 ) -> None:
@@ -181,8 +178,5 @@ def test_resources_are_told_apart_and_other_accounts_left_out() -> None:
         from_s=NOW_S - DAY_S, to_s=NOW_S + DAY_S, group_by=("account_id",), details=("resource_id",),
         accounts=frozenset([ACCOUNT]),
     )  # fmt: skip
-    rows = report_rows([world.source()], query, now_s=NOW_S)
-    assert [(row.values, row.total) for row in rows] == [
-        ((ACCOUNT, "i-1"), Total(16, 2)),
-        ((ACCOUNT, "i-2"), Total(7, 1)),
-    ]
+    found = {row.values: row.total for row in report_rows([world.source()], query, now_s=NOW_S)}
+    assert found == {(ACCOUNT, "i-1"): Total(16, 2), (ACCOUNT, "i-2"): Total(7, 1)}

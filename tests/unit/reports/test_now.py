@@ -97,9 +97,7 @@ def test_where_much_waits_a_report_reads_none_of_it_and_says_that_it_does_not_kn
     world.objects.on_call = world.items.on_call = calls.append
     [booked], lacks = with_waiting(world, of_accounts(QUESTIONS[0], now=False))
     world.objects.on_call = world.items.on_call = lambda _call: None
-    assert booked.total.bytes == 23
-    assert lacks.total is None
-    assert lacks.since_s == NOW_S
+    assert (booked.total.bytes, lacks.total, lacks.since_s) == (23, None, NOW_S)
     [plain] = rows(world, of_accounts(QUESTIONS[0], now=False))
     assert plain == booked
     assert not [call for call in calls if "get" in call and "objects" in call]
@@ -148,12 +146,8 @@ def test_more_than_an_answer_may_read_is_refused_and_never_cut() -> None:
     assert [total.bytes for key, total in one if yesterday.matches(key)] == [19]
 
 
-def test_a_table_that_does_not_know_what_waits_is_not_asked() -> None:
+def test_a_table_that_does_not_know_what_waits_is_not_asked_and_a_question_says_that_it_is_as_of_now() -> None:
     with pytest.raises(TypeError, match="as of now"):
         list(UsageTable(items=World().items).usage(of_accounts(QUESTIONS[0]), now_s=NOW_S))
-
-
-def test_the_question_says_that_it_is_as_of_now() -> None:
-    asked = UsageParameters(filters={"account": [ACCOUNT]}, now=True).query(now_s=NOW_S)
-    assert query_document(asked)["now"] is True
-    assert "now" not in query_document(UsageParameters(filters={"account": [ACCOUNT]}).query(now_s=NOW_S))
+    plain, now = (UsageParameters(filters={"account": [ACCOUNT]}, now=now).query(now_s=NOW_S) for now in (False, True))
+    assert ("now" in query_document(plain), query_document(now)["now"]) == (False, True)

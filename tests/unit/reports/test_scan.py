@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,30 +84,29 @@ def test_any_sql_may_scan_the_views_as_often_as_it_likes(world: World, sql: str,
 
 def test_every_column_has_its_own_values(world: World) -> None:
     [row] = world.ask("SELECT * FROM transfers WHERE bytes = 4")
-    assert row[:8] == (
-        ACCOUNT,
-        "AmazonEC2",
-        "i-0abc",
-        "out",
-        "us-east-1/use1-az2",
-        "internet",
-        "DataTransfer-Out-Bytes",
-        4,
-    )
+    names = (ACCOUNT, "AmazonEC2", "i-0abc", "out", "us-east-1/use1-az2", "internet", "DataTransfer-Out-Bytes")
+    assert row[:8] == (*names, 4)
     assert len(row) == len(QUERY_SCHEMA.names)
 
 
-def test_row_groups_that_cannot_match_are_not_read(world: World) -> None:
-    opened: list[str] = []
-    world.objects.on_call = opened.append
+@contextmanager
+def opened(world: World) -> Iterator[list[str]]:
+    """Calls to the objects meanwhile."""
+    calls: list[str] = []
+    world.objects.on_call = calls.append
     try:
-        world.ask("SELECT sum(bytes) FROM transfers")
-        all_of_it = opened.count("objects.open")
-        opened.clear()
-        assert world.ask("SELECT sum(bytes) FROM transfers WHERE account_id = '9'") == [(None,)]
+        yield calls
     finally:
         world.objects.on_call = lambda _call: None
-    assert opened.count("objects.open") < all_of_it
+
+
+def test_row_groups_that_cannot_match_are_not_read(world: World) -> None:
+    with opened(world) as calls:
+        world.ask("SELECT sum(bytes) FROM transfers")
+        all_of_it = calls.count("objects.open")
+        calls.clear()
+        assert world.ask("SELECT sum(bytes) FROM transfers WHERE account_id = '9'") == [(None,)]
+    assert calls.count("objects.open") < all_of_it
 
 
 CANARY = "000000000000"
@@ -115,9 +115,8 @@ CANARY = "000000000000"
 @pytest.mark.parametrize("compacted", [False, True])
 def test_the_canarys_rows_are_only_there_for_who_asks(compacted: bool) -> None:
     world = World()
-    world.send(
-        [record(1), record(100, account=CANARY), record(2, account=CANARY[:-1] + "1")], [record(7, account=CANARY)]
-    )
+    others = [record(1), record(100, account=CANARY), record(2, account=CANARY[:-1] + "1")]
+    world.send(others, [record(7, account=CANARY)])
     if compacted:
         world.compact_all()
     for sql, plain, with_canary in (
@@ -141,10 +140,8 @@ def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() ->
         world.compact_all()
         [key] = world.objects.keys("lake/")
         metadata = pq.ParquetFile(io.BytesIO(world.objects.get(key))).metadata
-        group = scan._Group(
-            part=Part(region="us-east-1", objects=world.objects, key=key, hour_s=HOUR), metadata=metadata, number=0
-        )
-        assert group.may_have_canary is may
+        part = Part(region="us-east-1", objects=world.objects, key=key, hour_s=HOUR)
+        assert scan._Group(part=part, metadata=metadata, number=0).may_have_canary is may
 
 
 @settings(max_examples=30, deadline=None)
@@ -257,10 +254,9 @@ def test_a_process_whose_read_blocks_for_ever_ends_all_the_same() -> None:
 
 def test_a_query_that_computes_too_long_is_stopped() -> None:
     began = time.monotonic()
+    sql = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11"
     with pytest.raises(QueryStoppedError):
-        World().ask(
-            "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 11", timeout_s=0.3
-        )
+        World().ask(sql, timeout_s=0.3)
     assert time.monotonic() - began < 10
 
 
@@ -345,12 +341,10 @@ def test_usage_is_read_beside_lake_files_and_counted_from_rows_where_that_is_mis
     world.send([record(9, start_s=HOUR)])
     by_account = "SELECT account_id, bytes, records FROM usage ORDER BY account_id"
     expected = [("123456789012", 14, 2), ("999999999999", 7, 1)]
-    opened: list[str] = []
-    world.objects.on_call = opened.append
-    assert world.ask(by_account) == expected
+    with opened(world) as calls:
+        assert world.ask(by_account) == expected
     # The staging object and the file's totals are read; the file itself is not opened.
-    assert "objects.open" not in opened
-    world.objects.on_call = lambda _call: None
+    assert "objects.open" not in calls
     [file] = world.files(HOUR)
     body = world.objects.get(summary_key(file.key))
     world.objects.remove(summary_key(file.key))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OTHER = "210987654321"
 OUT = "DataTransfer-Out-Bytes"
+DAY = {"start": "2026-11-24", "end": "2026-11-25"}
 
 
 def line(*, now_s: int = NOW_S, **texts: str) -> UsageQuery:
@@ -38,8 +39,8 @@ def line(*, now_s: int = NOW_S, **texts: str) -> UsageQuery:
 
 
 def traced(world: World, query: UsageQuery, *, now_s: int = NOW_S, most: int = 1_000) -> Trace:
-    tracer = Tracer(source=world.source(), marker_life_s=world.settings.marker_life_s, most=most)
-    return tracer.trace(query, now_s=now_s)
+    life_s = world.settings.marker_life_s
+    return Tracer(source=world.source(), marker_life_s=life_s, most=most).trace(query, now_s=now_s)
 
 
 def world_with_traffic() -> World:
@@ -134,15 +135,13 @@ def test_a_marker_that_can_have_expired_is_told_as_expired_and_the_rows_remain()
         world.items.remove(Table.LEDGER, marker_key(f"batch-{number}"))
     life_s = world.settings.marker_life_s
     last_s = HOUR - HOUR_S + life_s
-    range_ = {"start": "2026-11-24", "end": "2026-11-25"}
-    trace = traced(world, line(now_s=last_s, **range_), now_s=last_s)
+    trace = traced(world, line(now_s=last_s, **DAY), now_s=last_s)
     assert trace.equal
     assert trace.markers is None
     assert {each.vouching for each in trace.batches} == {Vouching.EXPIRED}
     assert trace.usage == trace.rows == Total(46, 4)
     # One second earlier, the marker of the later hour cannot have expired yet.
-    trace = traced(world, line(now_s=last_s - 1, **range_), now_s=last_s - 1)
-    assert not trace.equal
+    assert not traced(world, line(now_s=last_s - 1, **DAY), now_s=last_s - 1).equal
 
 
 @pytest.mark.parametrize("later", ["copy", "content"])
@@ -155,9 +154,8 @@ def test_what_comes_under_an_id_after_its_marker_has_expired_says_nothing_of_the
         of_later = {"hours": totals_value({HOUR + 60 * DAY_S: Total(11, 1)})}
     world.items.put(Put(table=Table.LEDGER, item={**item, "hours": totals_value({}), **of_later}))  # type: ignore[dict-item]  # plain values
     expired_s = HOUR - 2 * HOUR_S + world.settings.marker_life_s
-    range_ = {"start": "2026-11-24", "end": "2026-11-25"}
     for now_s, vouching in ((expired_s, Vouching.EXPIRED), (expired_s - 1, Vouching.DIFFERS)):
-        trace = traced(world, line(now_s=now_s, **range_), now_s=now_s)
+        trace = traced(world, line(now_s=now_s, **DAY), now_s=now_s)
         [batch] = [each for each in trace.batches if each.batch_id == "batch-1"]
         assert batch.vouching is vouching
         assert trace.equal is (vouching is Vouching.EXPIRED)
@@ -168,7 +166,7 @@ def test_a_marker_lives_as_long_as_that_of_the_newest_hour_of_its_batch() -> Non
     world.send([record(5), record(7, start_s=NOW_S - 2 * HOUR_S)])
     world.items.remove(Table.LEDGER, marker_key("batch-0"))
     now_s = HOUR - 3 * HOUR_S + world.settings.marker_life_s
-    trace = traced(world, line(now_s=now_s, start="2026-11-24", end="2026-11-25"), now_s=now_s)
+    trace = traced(world, line(now_s=now_s, **DAY), now_s=now_s)
     assert [each.vouching for each in trace.batches] == [Vouching.MISSING]
 
 
@@ -193,10 +191,7 @@ def test_an_hour_of_a_closed_month_is_read_alone() -> None:
     world = world_with_october()
     world.jobs.closer.close(MONTH, world.deadline())
     now_s = AFTER_S + 4 * DAY_S
-    read: list[str] = []
-    world.objects.on_call = read.append
     trace = traced(world, line(hour=rfc3339(FIRST_S), now_s=now_s), now_s=now_s)
-    world.objects.on_call = lambda _call: None
     assert trace.usage == trace.rows == Total(7 + 2**62, 2)
     files = {file.key for hour in trace.hours for file in hour.files}
     assert all("hour=00" in key for key in files)
@@ -252,8 +247,7 @@ def test_an_hour_that_never_stands_still_is_told_as_unsettled() -> None:
     world.objects.on_call = deliver
     trace = tracer.trace(line(hour=rfc3339(HOUR)), now_s=NOW_S)
     world.objects.on_call = lambda _call: None
-    assert not trace.equal
-    assert trace.unsettled == (HOUR,)
+    assert (trace.equal, trace.unsettled) == (False, (HOUR,))
     assert traced(world, line(hour=rfc3339(HOUR))).equal
 
 
@@ -264,13 +258,9 @@ def problems(**texts: str) -> list[tuple[str, str]]:
     return [(each.parameter, each.problem) for each in raised.value.problems]
 
 
-def test_an_hour_is_one_hour_and_nothing_more() -> None:
+def test_an_hour_is_one_hour_and_nothing_more_and_without_a_range_the_line_is_of_this_month() -> None:
     query = TraceParameters(account=ACCOUNT, hour="2026-11-24T14:00:00+01:00").query(now_s=NOW_S)
-    assert (query.from_s, query.to_s) == (HOUR, HOUR + HOUR_S)
-    assert query.accounts == {ACCOUNT}
-
-
-def test_without_a_range_the_line_is_of_this_month() -> None:
+    assert (query.from_s, query.to_s, set(query.accounts)) == (HOUR, HOUR + HOUR_S, {ACCOUNT})
     query = TraceParameters(account=ACCOUNT, filters={"usage_type": "NAT", "service": "AmazonEC2"}).query(now_s=NOW_S)
     assert query.to_s == HOUR + HOUR_S
     assert (set(query.usage_types), set(query.services)) == ({"NAT"}, {"AmazonEC2"})
@@ -281,19 +271,16 @@ def test_no_account_and_several_accounts_are_refused() -> None:
     assert ("account", "names several accounts.") in problems(account=f"{ACCOUNT},210987654321")
 
 
-@pytest.mark.parametrize(
-    ("hour", "problem"),
-    [
-        ("2026-11-24", "is not an hour with its time zone."),
-        ("soon", "is not an hour."),
-        ("", "is not an hour."),
-        ("2026-11-24T13:30:00Z", "is not on the hour."),
-        ("2026-11-24T13:00:00.5Z", "is not on the hour."),
-        ("0001-01-01T00:00:00+05:00", "lies outside the years that a report can be about."),
-        ("9999-12-31T23:00:00-05:00", "lies outside the years that a report can be about."),
-        ("2026-12-24T13:00:00Z", "lies in the future: nothing is booked there yet."),
-    ],
-)
+_YEARS = "lies outside the years that a report can be about."
+
+
+@pytest.mark.parametrize(("hour", "problem"), [
+    ("2026-11-24", "is not an hour with its time zone."),
+    ("soon", "is not an hour."), ("", "is not an hour."),
+    ("2026-11-24T13:30:00Z", "is not on the hour."), ("2026-11-24T13:00:00.5Z", "is not on the hour."),
+    ("0001-01-01T00:00:00+05:00", _YEARS), ("9999-12-31T23:00:00-05:00", _YEARS),
+    ("2026-12-24T13:00:00Z", "lies in the future: nothing is booked there yet."),
+])  # fmt: skip
 def test_what_is_no_hour_is_refused_under_its_own_name(hour: str, problem: str) -> None:
     assert problems(account=ACCOUNT, hour=hour) == [("hour", problem)]
 
@@ -330,14 +317,9 @@ def _batches_of_lines(world: World, account: str) -> Mapping[str, Total]:
             for each in usage_of(world.items) if each.key.account_id == account}  # fmt: skip
     assert keys
     for usage_type, service, from_location, to_location in sorted(keys):
-        asked = line(
-            account=account,
-            usage_type=usage_type,
-            service=service,
-            from_location=from_location,
-            to_location=to_location,
-        )
-        trace = traced(world, asked, most=10_000)
+        query = line(account=account, usage_type=usage_type, service=service, from_location=from_location,
+                     to_location=to_location)  # fmt: skip
+        trace = traced(world, query, most=10_000)
         assert trace.equal
         assert trace.usage == trace.rows == trace.markers
         for batch in trace.batches:
@@ -366,13 +348,10 @@ def test_the_document_has_the_line_its_hours_its_batches_and_three_sums() -> Non
     }  # fmt: skip
     assert found["sums"] == {"usage": "46", "rows": "46", "markers": "46"}
     assert found["sums_records"] == {"usage": 4, "rows": 4, "markers": 4}
-    assert found["equal"] is True
-    assert found["next"] is None
+    assert (found["equal"], found["next"]) == (True, None)
     assert [each["batch_id"] for each in found["batches"]] == ["batch-0", "batch-1", "batch-2"]
-    assert [(each["hour"], each["bytes"], each["rows_bytes"]) for each in found["hours"]] == [
-        ("2026-11-24T12:00:00Z", "11", "11"),
-        (rfc3339(HOUR), "35", "35"),
-    ]
+    hours = [(each["hour"], each["bytes"], each["rows_bytes"]) for each in found["hours"]]
+    assert hours == [("2026-11-24T12:00:00Z", "11", "11"), (rfc3339(HOUR), "35", "35")]
 
 
 def test_a_page_has_some_of_the_batches_and_the_sums_of_the_whole_line() -> None:
@@ -402,9 +381,7 @@ def test_what_differs_is_told_in_words_with_all_figures_and_the_command_that_loo
     change(world.items, next(each for each in usage_of(world.items) if each.key.account_id == ACCOUNT), 2**70)
     found = answer(world)
     text = "\n".join(found.footer)
-    assert "NOT equal" in text
-    assert f"{2**70 + 46:,} bytes" in text
-    assert "46 bytes" in text
+    assert all(said in text for said in ("NOT equal", f"{2**70 + 46:,} bytes", "46 bytes"))
     assert "metering reconcile --deep" in found.footer[-1]
     assert document(found)["sums"]["usage"] == str(2**70 + 46)
     [difference] = document(found)["differences"]

@@ -1,11 +1,13 @@
-"""Usage answers: ranked rows, missing names, completeness."""
+"""Usage answers: ranked rows, missing names, completeness. Answers about producers and quarantine."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,12 @@ import pytest
 from metering.audit.freshness import Complete, HeldBack
 from metering.cli.printing.output import Format, encoded
 from metering.hours import month_bounds_s, rfc3339
+from metering.ledger.notes.deeds import Consent, Deed, DeedState
+from metering.ledger.notes.reconciliation import Backlog, Reconciliation, SourceFigures, SourceState
 from metering.reports.answer import encoded_bytes
+from metering.reports.operators.producers_answer import deeds_answer
+from metering.reports.operators.quarantine_answer import entries_answer, entry_answer
+from metering.reports.operators.sources_answer import sources_answer
 from metering.reports.query import UsageParameters, UsageQuery
 from metering.reports.source import report_periods, report_rows
 from metering.reports.time_range import InvalidParametersError
@@ -21,15 +28,22 @@ from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import UsageRow, in_order
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.support.lake_world import ACCOUNT
+from tests.support.lake_world import ACCOUNT, NOW_S, World, record
+from tests.support.memory.queues import MemoryQueue
+from tests.support.region import quarantine_of
 from tests.unit.reports.test_closed_reports import OTHER, region
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from metering.reports.answer import Answer
+
 ANSWERS = Path(__file__).with_name("answers")
-NOW_S = month_bounds_s("2026-11")[0] + 4 * DAY_S
+ASKED_S = month_bounds_s("2026-11")[0] + 4 * DAY_S
 COMPLETE = Complete(
-    through_s=NOW_S - HOUR_S,
+    through_s=ASKED_S - HOUR_S,
     held_back_by=(
-        HeldBack(what="2 dead letters", since_s=NOW_S - HOUR_S, cure="metering dlq redrive --stage x"),
+        HeldBack(what="2 dead letters", since_s=ASKED_S - HOUR_S, cure="metering dlq redrive --stage x"),
         HeldBack(what="numbers that a source misses", since_s=None, cure="metering sources --gaps"),
     ),
 )
@@ -46,31 +60,36 @@ QUESTIONS = {
 }  # fmt: skip
 
 
+def check(answer: Answer, name: str, *encodings: str) -> None:
+    """It is byte for byte what is kept."""
+    for encoding in encodings or ("json", "csv"):
+        assert encoded_bytes(answer, encoding) == (ANSWERS / f"{name}.{encoding}").read_bytes()
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_the_documents_are_what_they_were(name: str) -> None:
     world = region()
     source = world.source()
-    query = QUESTIONS[name].query(now_s=NOW_S)
+    query = QUESTIONS[name].query(now_s=ASKED_S)
     several = name == "resources"
     answer = usage_answer(
-        query, report_rows([source], query, now_s=NOW_S), as_of_s=NOW_S, complete=COMPLETE,
-        periods=report_periods([source], query, now_s=NOW_S),
+        query, report_rows([source], query, now_s=ASKED_S), as_of_s=ASKED_S, complete=COMPLETE,
+        periods=report_periods([source], query, now_s=ASKED_S),
         regions=("eu-west-1", "us-east-1") if several else (), left_out={"eu-west-1": ["zones"]} if several else {},
     )  # fmt: skip
-    for encoding in ("json", "ndjson", "csv"):
-        assert encoded_bytes(answer, encoding) == (ANSWERS / f"{name}.{encoding}").read_bytes()
+    check(answer, name, "json", "ndjson", "csv")
 
 
 def lines(complete: Complete, periods: dict[str, str], *, with_corrections: bool = False) -> list[str]:
     """Text below a table's total."""
-    query = UsageParameters(start="2026-10", end="2026-11-03", with_corrections=with_corrections).query(now_s=NOW_S)
-    return list(usage_answer(query, [], as_of_s=NOW_S, complete=complete, periods=periods).footer[1:])
+    query = UsageParameters(start="2026-10", end="2026-11-03", with_corrections=with_corrections).query(now_s=ASKED_S)
+    return list(usage_answer(query, [], as_of_s=ASKED_S, complete=complete, periods=periods).footer[1:])
 
 
 def test_a_table_says_by_what_it_is_held_back_since_when_and_what_cures_it() -> None:
-    hour_ago = rfc3339(NOW_S - HOUR_S)
+    hour_ago = rfc3339(ASKED_S - HOUR_S)
     assert lines(COMPLETE, {"2026-11": "open"}) == [
-        f"As of {rfc3339(NOW_S)}, complete through {hour_ago}.",
+        f"As of {rfc3339(ASKED_S)}, complete through {hour_ago}.",
         f"Held back by 2 dead letters, since {hour_ago}.",
         "Cure: metering dlq redrive --stage x",
         "Also by numbers that a source misses. To see all: metering status",
@@ -78,13 +97,13 @@ def test_a_table_says_by_what_it_is_held_back_since_when_and_what_cures_it() -> 
 
 
 def test_where_nothing_holds_it_back_a_table_says_one_line() -> None:
-    assert lines(Complete(through_s=NOW_S), {}) == [f"As of {rfc3339(NOW_S)}, complete through {rfc3339(NOW_S)}."]
+    assert lines(Complete(through_s=ASKED_S), {}) == [f"As of {rfc3339(ASKED_S)}, complete through {rfc3339(ASKED_S)}."]
 
 
 def test_what_is_not_known_is_not_told_as_a_time_of_1970() -> None:
     unknown = HeldBack(what="1 message in the ingest queue", since_s=None, cure="metering verify --wait 5m")
     assert lines(Complete(through_s=0, held_back_by=(unknown,)), {}) == [
-        f"As of {rfc3339(NOW_S)}, and it is not known yet how complete.",
+        f"As of {rfc3339(ASKED_S)}, and it is not known yet how complete.",
         "Held back by 1 message in the ingest queue, for a time that is not known.",
         "Cure: metering verify --wait 5m",
     ]
@@ -92,7 +111,7 @@ def test_what_is_not_known_is_not_told_as_a_time_of_1970() -> None:
 
 def test_figures_of_closed_months_alone_are_final_and_nothing_holds_them_back() -> None:
     [line] = lines(COMPLETE, {"2026-10": "closed"})
-    assert line.startswith(f"As of {rfc3339(NOW_S)}. 2026-10 is closed: its figures are final.")
+    assert line.startswith(f"As of {rfc3339(ASKED_S)}. 2026-10 is closed: its figures are final.")
     [line] = lines(COMPLETE, {"2026-09": "closed", "2026-10": "closed"})
     assert "2026-09, 2026-10 are closed: their figures are final." in line
 
@@ -111,7 +130,11 @@ ROWS = [UsageRow(values=(account,), total=Total(size, 2)) for account, size in S
 
 
 def asked(**more: object) -> UsageQuery:
-    return UsageParameters(**{"group_by": "account_id", **more}).query(now_s=NOW_S)  # type: ignore[arg-type]  # its texts
+    return UsageParameters(**{"group_by": "account_id", **more}).query(now_s=ASKED_S)  # type: ignore[arg-type]  # its texts
+
+
+def answer_of(query: UsageQuery, rows: Sequence[UsageRow] = ()) -> Answer:
+    return usage_answer(query, in_order(rows, query), as_of_s=ASKED_S, complete=Complete(through_s=ASKED_S))
 
 
 def accounts(query: UsageQuery) -> list[str]:
@@ -139,8 +162,7 @@ def test_an_order_that_is_none_is_refused(more: dict[str, object], said: str) ->
 
 
 def test_every_encoding_of_the_first_rows_adds_up_to_the_whole() -> None:
-    query = asked(top=2)
-    answer = usage_answer(query, in_order(ROWS, query), as_of_s=NOW_S, complete=Complete(through_s=NOW_S))
+    answer = answer_of(asked(top=2), ROWS)
     total, records = sum(SIZES.values()), 2 * len(SIZES)
     document = json.loads(encoded(answer, Format.JSON))
     assert (document["rows_total"], len(document["rows"])) == (4, 2)
@@ -162,16 +184,14 @@ def test_every_encoding_of_the_first_rows_adds_up_to_the_whole() -> None:
 
 
 def test_the_others_of_a_report_by_hour_alone_have_no_label_and_all_bytes() -> None:
-    query = asked(group_by="hour", top=1)
     rows = [UsageRow(values=(f"2026-11-24T1{n}:00:00Z",), total=Total(n, 1)) for n in range(3)]
-    answer = usage_answer(query, in_order(rows, query), as_of_s=NOW_S, complete=Complete(through_s=NOW_S))
+    answer = answer_of(asked(group_by="hour", top=1), rows)
     table = pq.read_table(io.BytesIO(encoded(answer, Format.PARQUET))).to_pylist()
     assert [(row["hour"] is None, int(row["bytes"])) for row in table] == [(False, 2), (True, 1)]
 
 
 def test_without_a_rest_there_are_no_others() -> None:
-    query = asked(top=4)
-    answer = usage_answer(query, in_order(ROWS, query), as_of_s=NOW_S, complete=Complete(through_s=NOW_S))
+    answer = answer_of(asked(top=4), ROWS)
     document = json.loads(encoded(answer, Format.JSON))
     assert (document["rows_total"], document["others"], len(document["rows"])) == (4, None, 4)
     assert "others" not in encoded(answer, Format.CSV).decode()
@@ -193,5 +213,46 @@ def test_the_heading_says_the_range_its_zone_and_whether_it_is_over() -> None:
             "Usage from 2026-10-01T00:00:00+02:00 to 2026-11-01T00:00:00+01:00, by UTC hours in Europe/Berlin",
         ),
     ):
-        answer = usage_answer(asked(**more), [], as_of_s=NOW_S, complete=Complete(through_s=NOW_S))
-        assert answer.title == title
+        assert answer_of(asked(**more)).title == title
+
+
+def test_sources_with_their_gaps_and_the_state_of_the_reconciler() -> None:
+    states = [
+        SourceState(source_id="edge-1", last_sequence=9, last_seen_s=NOW_S, gaps=((3, 4), (7, 7)), unlisted_gaps=1,
+                    unlisted_numbers=2),
+        SourceState(source_id="edge-2", last_sequence=0, last_seen_s=NOW_S - 2 * DAY_S, incredible=1,
+                    incredible_first=9_999),
+    ]  # fmt: skip
+    figures = SourceFigures(scanned_ms=NOW_S * 1000, unkept=1, names=("edge-3",))
+    backlog = Backlog(waiting=2, since_s=NOW_S - HOUR_S)
+    compared = Reconciliation(finished_s=NOW_S, hours=4, differences=0, backlog=backlog)
+    check(sources_answer(states, figures, compared, silent_s=NOW_S - DAY_S), "sources")
+
+
+def test_before_the_first_scan_nothing_is_claimed() -> None:
+    answer = sources_answer([], SourceFigures(), None, silent_s=NOW_S)
+    assert answer.document == {"as_of": None, "unkept": 0, "unkept_names": [], "reconciliation": None, "rows": []}
+
+
+def test_entries_of_quarantine_in_a_list_and_whole() -> None:
+    world = World()
+    refused = {**record(5), "account_id": "x"}
+    world.send([record(3), refused])
+    world.send([refused])
+    quarantine = quarantine_of(world, MemoryQueue(world.clock))
+    entries = tuple(quarantine.entries(from_s=0, to_s=NOW_S + DAY_S))
+    check(entries_answer(entries), "quarantine-list")
+    check(entry_answer(entries), "quarantine-show")
+
+
+def test_deeds_in_every_encoding() -> None:
+    begun = Deed(
+        deed_id="d1", at_ms=NOW_S * 1000 + 123, what="period close", subject="2026-10",
+        consequence="The totals of 2026-10 are frozen for good.", stage="prod", region="eu-west-1", version="0.1.0",
+        who="arn:aws:sts::123456789012:assumed-role/Operator/ada", consent=Consent.TYPED,
+    )  # fmt: skip
+    closed = "closed: 5 bytes in 1 records, 1 hours"
+    ended = replace(begun, state=DeedState.OK, ended_ms=begun.at_ms + 2_000, result=closed)
+    answer = deeds_answer([ended, begun])
+    check(answer, "audit")
+    assert encoded_bytes(answer, "parquet")

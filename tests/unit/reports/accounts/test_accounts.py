@@ -42,19 +42,18 @@ def world() -> BudgetWorld:
         made.send([record(2**40 + 1, start_s=start_s), record(5, start_s=start_s, account=OTHER)])
         made.send([record(9, start_s=start_s, account=CANARY)])
     made.compact_all()
-    made.keeper().keep(made.deadline())
+    made.keep()
     made.jobs.closer.close("2026-10", made.deadline())
     # Late usage of October is booked in November.
     made.send([record(700, start_s=OCTOBER_S, account="000000000700")])
     made.compact_all()
-    made.keeper().keep(made.deadline())
+    made.keep()
     return made
 
 
 def source(world: BudgetWorld) -> AccountsSource:
-    return AccountsSource(
-        region=REGION, items=world.items, objects=world.objects, frozen=ParquetFrozenFiles(world.objects)
-    )
+    frozen = ParquetFrozenFiles(world.objects)
+    return AccountsSource(region=REGION, items=world.items, objects=world.objects, frozen=frozen)
 
 
 def totals(world: BudgetWorld, query: AccountsQuery) -> dict[str, Total]:
@@ -136,11 +135,8 @@ def test_a_month_that_is_not_summed_whole_is_refused_in_words(world: BudgetWorld
     assert "metering report usage --from 2026-11" in refused.value.advice
 
 
-def test_a_month_without_usage_has_no_accounts(world: BudgetWorld) -> None:
+def test_a_month_without_usage_has_no_accounts_and_what_is_no_index_is_an_error(world: BudgetWorld) -> None:
     assert totals(world, AccountsQuery(month="2026-09")) == {}
-
-
-def test_what_is_no_index_is_an_error(world: BudgetWorld) -> None:
     world.objects.put(rated_index_key(99), b"{}", if_absent=False)
     with pytest.raises(LedgerCorruptError):
         source(world).month(NOVEMBER)
@@ -175,15 +171,19 @@ def test_several_regions_are_one_list() -> None:
     assert merged[4] == SUMS[4]
 
 
-@pytest.mark.parametrize(
-    ("given", "parameter"),
-    [
-        ({"month": "2026-13"}, "month"), ({"month": "2026-9"}, "month"), ({"month": "0000-01"}, "month"),
-        ({"month": "2026-12"}, "month"), ({"month": "2019-12"}, "month"), ({"accounts": ["12"]}, "account"),
-        ({"prefix": "12a"}, "prefix"), ({"prefix": "1234567890123"}, "prefix"), ({"sort": "hour"}, "sort"),
-        ({"sort": "bytes:down"}, "sort"), ({"top": 0}, "top"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("given", "parameter"), [
+    ({"month": "2026-13"}, "month"),
+    ({"month": "2026-9"}, "month"),
+    ({"month": "0000-01"}, "month"),
+    ({"month": "2026-12"}, "month"),
+    ({"month": "2019-12"}, "month"),
+    ({"accounts": ["12"]}, "account"),
+    ({"prefix": "12a"}, "prefix"),
+    ({"prefix": "1234567890123"}, "prefix"),
+    ({"sort": "hour"}, "sort"),
+    ({"sort": "bytes:down"}, "sort"),
+    ({"top": 0}, "top"),
+])  # fmt: skip
 def test_a_question_without_sense_is_refused(given: dict[str, object], parameter: str) -> None:
     with pytest.raises(InvalidParametersError) as refused:
         AccountsParameters(**given).query(now_s=NOW_S)  # type: ignore[arg-type]  # fields of it

@@ -9,20 +9,32 @@ from typing import TYPE_CHECKING, cast
 import pyarrow.parquet as pq
 import pytest
 
+from metering.billing.invoices.issuing import Asked
 from metering.billing.money import exact_text
 from metering.billing.prices.book import NotSold, Override
 from metering.billing.usage.months import UsageLine
 from metering.errors import UnavailableError
 from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import UNFINISHED, Destination, DestinationTakenError
-from metering.reports.exports.exporting import ExportSource, blended_rates, export
+from metering.reports.exports.exporting import (
+    Exported,
+    ExportSource,
+    blended_rates,
+    documents_of,
+    export,
+    export_answer,
+    export_notes,
+)
+from metering.reports.exports.exporting import source_of as source_of_documents
 from metering.units import HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.exports.make import asked, destination, exported, manifest, request_of, source_of
-from tests.support.charged import PAYER, billed
+from tests.support.billing_world import MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list
+from tests.support.charged import PAYER as CHARGED
+from tests.support.charged import billed
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
-from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, usd, used
+from tests.support.priced import BEGIN_S, US_TIERS, allowance, book, gb, product, usd, used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,16 +42,10 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.composing import Charge
     from metering.reports.exports.datasets.columns import FileFormat
-    from metering.reports.exports.exporting import ExportSource
     from metering.reports.exports.grains import Grain
 
-
 BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))
-_SUMS = {
-    "focus": "SELECT count(*), sum(BilledCost::DECIMAL(38, 10)) FROM {}",
-    "cur": "SELECT count(*), sum(line_item_unblended_cost::DECIMAL(38, 10)) FROM {}",
-}
-
+_COSTS = {"focus": "BilledCost", "cur": "line_item_unblended_cost"}
 FORMS: tuple[FileFormat, ...] = ("parquet", "csv")
 
 
@@ -59,7 +65,7 @@ def test_duckdb_reads_the_sums_of_the_charges(
     tmp_path: Path, source: ExportSource, kind: str, form: FileFormat
 ) -> None:
     exported(tmp_path, source, request_of(kind, form=form))
-    ((rows, total),) = asked(tmp_path, _SUMS[kind])
+    ((rows, total),) = asked(tmp_path, f"SELECT count(*), sum({_COSTS[kind]}::DECIMAL(38, 10)) FROM {{}}")  # noqa: S608 - of ours
     charges = _charges(source)
     assert rows == len(charges)
     assert total == Decimal(sum(charge.rated.cost for charge in charges)).scaleb(-10)
@@ -102,9 +108,8 @@ def test_a_charge_that_is_missing_is_found_although_focus_would_let_it_pass(tmp_
 
 
 def test_an_empty_export_of_an_invoice_is_wrong(tmp_path: Path) -> None:
-    whole = billed(BOOK, [used(gb("101"))], MONTH)
     with pytest.raises(ExportWrongError):
-        exported(tmp_path, replace(whole, charges=[]), request_of(month=MONTH))
+        exported(tmp_path, replace(billed(BOOK, [used(gb("101"))], MONTH), charges=[]), request_of(month=MONTH))
 
 
 def test_a_charge_too_many_or_of_another_document_is_found(tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_a_month_without_usage_is_a_file_with_columns_and_no_rows(tmp_path: Path
 
 
 def test_a_contract_price_is_billed_and_the_list_price_is_beside_it(tmp_path: Path) -> None:
-    override = Override(payer=PAYER.payer_id, price=usd("0.05"))
+    override = Override(payer=CHARGED.payer_id, price=usd("0.05"))
     exported(tmp_path, billed(BOOK, [used(gb("101"))], MONTH, overrides=(override,)), request_of(month=MONTH))
     row = asked(tmp_path, "SELECT BilledCost, ContractedUnitPrice, ListCost, ListUnitPrice FROM {} WHERE ListCost > 0")
     assert row == [tuple(map(Decimal, ("0.0500000000", "0.0500000000", "0.0900000000", "0.0900000000")))]
@@ -170,17 +175,11 @@ def test_texts_that_a_spreadsheet_would_run_are_harmless_in_csv_and_untouched_in
 
 def test_negative_digits_of_csv_stay_digits(tmp_path: Path) -> None:
     # Late usage of the expensive product takes the allowance: bytes of the other product move to its price.
-    prices = book(
-        [
-            product("OUT", "DataTransfer-Out-Bytes", US_TIERS),
-            product("SAE", "SAE1-DataTransfer-Out-Bytes", [(None, "0.15")]),
-        ],
-        allowance("100", "OUT", "SAE"),
-    )
-    before = [used(gb("100"))]
-    late = [used(gb("100"), 3, usage_type="SAE1-DataTransfer-Out-Bytes")]
-    source = billed(prices, [], "2026-12", earlier=(MONTH, before, late))
-    exported(tmp_path, source, request_of(form="csv", month="2026-12"))
+    dear = product("SAE", SAO_PAULO, [(None, "0.15")])
+    prices = book([*BOOK.products, dear], allowance("100", "OUT", "SAE"))
+    late = [used(gb("100"), 3, usage_type=SAO_PAULO)]
+    source = billed(prices, [], NEXT, earlier=(MONTH, [used(gb("100"))], late))
+    exported(tmp_path, source, request_of(form="csv", month=NEXT))
     sums = asked(tmp_path, "SELECT x_Bytes, BilledCost FROM {} WHERE x_Bytes LIKE '%-%'")
     assert sums == [(str(-gb("100")), "0E-10")]
     assert asked(tmp_path, "SELECT sum(BilledCost::DECIMAL(38, 10)) FROM {}") == [(Decimal("9.0000000000"),)]
@@ -188,11 +187,9 @@ def test_negative_digits_of_csv_stay_digits(tmp_path: Path) -> None:
 
 def test_files_end_at_a_size_and_together_have_every_row(tmp_path: Path, source: ExportSource) -> None:
     charges = list(source.charges)
-    once = exported(tmp_path / "one", source, request_of(form="csv"))
+    assert exported(tmp_path / "one", source, request_of(form="csv")).written
     many = replace(source, charges=charges)
-    split = export(request_of(), many, destination(tmp_path / "many"), file_bytes=1)
-    assert split.written
-    assert once.written
+    assert export(request_of(), many, destination(tmp_path / "many"), file_bytes=1).written
     (dataset,) = cast("list[dict[str, list[dict[str, int]]]]", manifest(tmp_path / "many")["datasets"])
     # A batch has more rows than this: it becomes one file, however small files should be.
     assert sum(file["rows"] for file in dataset["files"]) == len(charges)
@@ -209,12 +206,10 @@ def test_the_same_export_again_changes_nothing(tmp_path: Path, source: ExportSou
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, source: ExportSource) -> None:
     for form in FORMS:
-        chosen = request_of(form=form)
-        for name in ("one", "two"):
-            exported(tmp_path / form / name, source, chosen)
-        one, two = (
-            {file.name: file.read_bytes() for file in (tmp_path / form / name).iterdir()} for name in ("one", "two")
-        )
+        folders = [tmp_path / form / name for name in ("one", "two")]
+        for folder in folders:
+            exported(folder, source, request_of(form=form))
+        one, two = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
         assert one == two
 
 
@@ -307,9 +302,117 @@ def test_objects_of_a_prefix_are_the_export_and_others_stay() -> None:
         Destination(objects=objects, prefix="bills/2026-11/", name="s3"),
     )
     assert export(request_of(month=MONTH), usage, place).written
-    assert [info.key for info in objects.list("bills/")] == [
-        "bills/2026-11/CostAndUsage-00000.parquet",
-        "bills/2026-11/manifest.json",
-        "bills/2026-110",
-    ]
+    written = ("bills/2026-11/CostAndUsage-00000.parquet", "bills/2026-11/manifest.json")
+    assert objects.keys("bills/") == (*written, "bills/2026-110")
     assert not export(request_of(month=MONTH), usage, place).written
+
+
+OTHER = "222222222222"
+ID = f"{PAYER}-{MONTH}-1"
+
+
+def _invoiced(*, payer_id: str = "") -> BillingWorld:
+    world = BillingWorld()
+    world.use(used(gb("10300")), used(gb("200"), 2, account=OTHER))
+    world.close(MONTH)
+    world.issue(Asked(month=MONTH, payer_id=payer_id))
+    return world
+
+
+def _export(
+    world: BillingWorld, folder: Path, month: str, *, kind: str = "focus", grain: Grain = "hour", payer_id: str = ""
+) -> Exported:
+    issuer = world.issuer
+    documents = list(documents_of(issuer, month, payer_id=payer_id))
+    request = request_of(kind, "1.4", month=month, grain=grain, as_of_s=world.clock.now_ms() // 1000)
+    return exported(folder, source_of_documents(issuer, documents), request)
+
+
+@pytest.mark.parametrize("grain", ["hour", "day", "month"])
+@pytest.mark.parametrize("kind", ["focus", "cur"])
+def test_a_month_of_invoices_is_exported_for_all_payers(tmp_path: Path, kind: str, grain: Grain) -> None:
+    world = _invoiced()
+    _export(world, tmp_path, MONTH, kind=kind, grain=grain)
+    ties = cast("list[dict[str, object]]", manifest(tmp_path)["tie_out"])
+    stored = {each.id: exact_text(each.exact) for each in world.store.list(MONTH)}
+    assert {tie["document"]: tie["exact_usd"] for tie in ties} == stored
+    assert len(stored) == 2
+    assert [tie["provisional"] for tie in ties] == [False, False]
+
+
+def test_one_payer_alone_is_one_document(tmp_path: Path) -> None:
+    _export(_invoiced(), tmp_path, MONTH, payer_id=OTHER)
+    assert asked(tmp_path, "SELECT DISTINCT InvoiceId, SubAccountId FROM {}") == [(f"{OTHER}-{MONTH}-1", OTHER)]
+
+
+def test_a_month_that_is_not_issued_is_exported_as_a_draft_and_says_so(tmp_path: Path) -> None:
+    world = BillingWorld()
+    world.use(used(gb("10300")), used(7, usage_type="Nothing-Bytes"))
+    done = _export(world, tmp_path, MONTH)
+    assert asked(tmp_path, "SELECT DISTINCT InvoiceId FROM {}") == [(ID,)]
+    notes = list(export_notes(done))
+    assert notes[0].startswith("It is a draft: invoice ids are provisional")
+    assert "us-east-1: 2026-11 is not closed there: its figures are as of now." in notes
+    assert "Not in the export, for it has no price: 7 bytes of Nothing-Bytes (AmazonEC2)." in notes
+    answer = export_answer(done, str(tmp_path))
+    assert answer.meta["state"] == "draft"
+    assert [row["dataset"] for row in answer.rows] == ["CostAndUsage", "InvoiceDetail", "BillingPeriod"]
+
+
+def test_payers_without_an_invoice_of_an_issued_month_are_drafts_beside_the_invoices(tmp_path: Path) -> None:
+    _export(_invoiced(payer_id=OTHER), tmp_path, MONTH)
+    status = asked(tmp_path, "SELECT DISTINCT InvoiceId, InvoiceIssueStatus FROM {} ORDER BY 1", "InvoiceDetail")
+    assert status == [(ID, "Open"), (f"{OTHER}-{MONTH}-1", "Issued")]
+
+
+def test_corrections_are_in_the_month_that_books_them(tmp_path: Path) -> None:
+    world = _invoiced()
+    # The expensive region takes the allowance that us-east-1 had: 100 GB move to its price.
+    world.come_late(used(gb("100"), 700, usage_type=SAO_PAULO))
+    world.issue_next(NEXT)
+    _export(world, tmp_path, NEXT)
+    rows = asked(tmp_path, "SELECT ChargeClass, sum(BilledCost), count(*) FROM {} GROUP BY 1")
+    (invoice,) = world.store.list(NEXT, PAYER)
+    ((kind, cost, _),) = rows
+    assert kind == "Correction"
+    assert cost == Decimal(exact_text(sum(each.exact for each in world.store.list(NEXT))))
+    assert invoice.corrections
+
+
+@pytest.mark.parametrize("kind", ["focus", "cur"])
+def test_a_credit_note_is_in_the_month_that_books_it_and_names_its_invoice(tmp_path: Path, kind: str) -> None:
+    world = _invoiced()
+    world.books.put(aws_list("0.08"))
+    world.crediting.credit(ID, "the price was wrong")
+    world.use(used(gb("50"), 800), month=NEXT)
+    _export(world, tmp_path, NEXT, kind=kind)
+    if kind == "cur":
+        kinds = asked(tmp_path, "SELECT DISTINCT line_item_line_item_type, bill_invoice_id FROM {} ORDER BY 1")
+        assert kinds == [("Credit", f"{PAYER}-{MONTH}-2"), ("Usage", None)]
+        return
+    columns = "ChargeCategory, ChargeClass, x_CreditOf, ConsumedQuantity IS NULL, sum(BilledCost)"
+    credited, used_later = asked(tmp_path, f"SELECT {columns} FROM {{}} GROUP BY ALL ORDER BY 1")  # noqa: S608 - of ours
+    assert credited == ("Adjustment", "Correction", ID, True, Decimal("-102.0000000000"))
+    assert used_later == ("Usage", None, None, False, Decimal(0))
+    details = asked(tmp_path, "SELECT DISTINCT InvoiceId, ReferenceInvoiceId FROM {} ORDER BY 1", "InvoiceDetail")
+    assert details == [(f"{PAYER}-{MONTH}-2", ID), (f"{PAYER}-{NEXT}-1", f"{PAYER}-{NEXT}-1")]
+
+
+def test_a_credit_note_of_the_same_month_ties_out_too(tmp_path: Path) -> None:
+    world = _invoiced()
+    world.books.put(aws_list("0.08"))
+    # The process that credits has a clock within the month itself.
+    note = world.crediting.credit(ID, "the price was wrong").invoice
+    assert note.billing_month == NEXT
+    _export(world, tmp_path, NEXT)
+    ((rows, details),) = asked(tmp_path, "SELECT count(*), count(DISTINCT InvoiceDetailId) FROM {}")
+    assert (rows, details) == (2, 1)
+
+
+def test_every_detail_id_of_a_line_has_its_row(tmp_path: Path) -> None:
+    world = _invoiced()
+    world.come_late(used(gb("1"), 5, account=OTHER))
+    world.issue_next(NEXT)
+    _export(world, tmp_path, NEXT)
+    lines = set(asked(tmp_path, "SELECT DISTINCT InvoiceDetailId FROM {}"))
+    assert lines == set(asked(tmp_path, "SELECT InvoiceDetailId FROM {}", "InvoiceDetail"))

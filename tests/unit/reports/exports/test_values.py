@@ -1,11 +1,13 @@
-"""FOCUS and CUR columns state the charges, also by resource, with amounts by the line rule."""
+"""FOCUS and CUR columns state the charges, also by resource. Each check of an export finds its fault."""
 
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +16,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metering.billing.money import line_cost, quantity_of
+from metering.billing.rating.lines import PriceState, RatedLine
 from metering.billing.usage.months import UsageLine
 from metering.errors import OperationFailedError
-from metering.hours import hour_of, month_of
-from metering.reports.exports.batches import as_doubles, as_money, costs, quantities, whole_numbers
+from metering.hours import hour_of, month_of, rfc3339
+from metering.reports.exports.batches import Collector, as_doubles, as_money, costs, quantities, whole_numbers
+from metering.reports.exports.checks import CUR_AMOUNTS, FOCUS_AMOUNTS, ExportWrongError, LineChecks
 from metering.reports.exports.datasets.columns import (
+    FileFormat,
+    Layout,
     array_of,
     cur_names,
     location_name,
@@ -28,29 +34,28 @@ from metering.reports.exports.datasets.columns import (
     service_category,
     zone_of,
 )
+from metering.reports.exports.datasets.cur import CurTerms, cur_columns, time_text
+from metering.reports.exports.datasets.focus import focus_columns
 from metering.reports.exports.exporting import ExportSource
-from metering.reports.exports.grains import Key, LakeResources, by_resource
-from metering.units import GIB, HOUR_S
-from metering.usage.totals import Service, UsageType
+from metering.reports.exports.grains import Key, LakeResources, by_resource, summed
+from metering.units import GIB
 from tests.exports.make import asked, exported, request_of
 from tests.support.charged import billed
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, used
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from metering.billing.invoices.composing import Charge
-
 
 OUT = product("OUT", "DataTransfer-Out-Bytes", US_TIERS)
 BOOK = book([OUT], allowance("100", "OUT"))
 
 
-def _line(hour: int, size: int, account: str = "000000000012", begin_s: int = BEGIN_S) -> UsageLine:
-    what = Service("AmazonEC2"), UsageType("DataTransfer-Out-Bytes")
-    return UsageLine(begin_s + hour * HOUR_S, account, *what, "us-east-1/use1-az2", "internet", size)
+def _line(hour: int, size: int, account: str = "000000000012") -> UsageLine:
+    return used(size, hour, account=account)._replace(from_location="us-east-1/use1-az2")
 
 
 def _source() -> ExportSource:
@@ -58,9 +63,17 @@ def _source() -> ExportSource:
     return billed(BOOK, [_line(0, gb("10339")), _line(5, gb("2"), "000000000034")], MONTH)
 
 
+def _names(folder: Path) -> list[str]:
+    return list(pq.read_schema(folder / "CostAndUsage-00000.parquet").names)
+
+
+def _rows(folder: Path, dataset: str = "CostAndUsage") -> list[dict[str, Any]]:
+    return list(pq.read_table(folder / f"{dataset}-00000.parquet").to_pylist(maps_as_pydicts="strict"))
+
+
 def test_focus_1_2_has_its_57_columns_in_order_and_ours_after_them(tmp_path: Path) -> None:
     exported(tmp_path, _source(), request_of(month=MONTH))
-    names = pq.read_schema(tmp_path / "CostAndUsage-00000.parquet").names
+    names = _names(tmp_path)
     own = [name for name in names if name.startswith("x_")]
     assert len(names) - len(own) == 57
     assert names == [*sorted(set(names) - set(own)), *own]
@@ -69,7 +82,7 @@ def test_focus_1_2_has_its_57_columns_in_order_and_ours_after_them(tmp_path: Pat
 
 def test_focus_1_4_has_65_columns_and_other_providers(tmp_path: Path) -> None:
     exported(tmp_path, _source(), request_of(version="1.4", month=MONTH))
-    names = [name for name in pq.read_schema(tmp_path / "CostAndUsage-00000.parquet").names if name[:2] != "x_"]
+    names = [name for name in _names(tmp_path) if name[:2] != "x_"]
     assert len(names) == 65
     assert {"HostProviderName", "ServiceProviderName", "InvoiceDetailId"} < set(names)
     assert not {"ProviderName", "PublisherName"} & set(names)
@@ -77,7 +90,7 @@ def test_focus_1_4_has_65_columns_and_other_providers(tmp_path: Path) -> None:
 
 def test_a_line_of_focus_says_what_it_is(tmp_path: Path) -> None:
     exported(tmp_path, _source(), request_of(month=MONTH))
-    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist()
+    rows = _rows(tmp_path)
     second = next(row for row in rows if row["SkuPriceId"] == "OUT.JRTCKXETXF.RATE1")
     begins, ends = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
     wanted = {
@@ -96,12 +109,8 @@ def test_a_line_of_focus_says_what_it_is(tmp_path: Path) -> None:
         "x_CorrectsHour": None,
     }  # fmt: skip
     assert {name: second[name] for name in wanted} == wanted
-    details = json.loads(second["SkuPriceDetails"])
-    assert details == {
-        "x_UsageType": "DataTransfer-Out-Bytes",
-        "x_TierFrom": str(gb("10240")),
-        "x_TierTo": str(gb("51200")),
-    }
+    details = {"x_TierFrom": str(gb("10240")), "x_TierTo": str(gb("51200")), "x_UsageType": "DataTransfer-Out-Bytes"}
+    assert json.loads(second["SkuPriceDetails"]) == details
     assert sorted((row["BilledCost"], row["x_Bytes"]) for row in rows)[0] == (Decimal(0), str(gb("100")))
 
 
@@ -115,28 +124,22 @@ def test_texts_of_parquet_are_texts_for_every_reader(tmp_path: Path) -> None:
 
 
 def test_a_correction_has_the_period_of_its_own_hour_and_the_month_that_books_it(tmp_path: Path) -> None:
-    december = BEGIN_S + 30 * 24 * HOUR_S
-    source = billed(
-        BOOK,
-        [_line(0, gb("5"), begin_s=december)],
-        "2026-12",
-        earlier=(MONTH, [_line(3, gb("200"))], [_line(7, gb("1"))]),
-    )
+    of_december = [_line(30 * 24, gb("5"))]
+    source = billed(BOOK, of_december, "2026-12", earlier=(MONTH, [_line(3, gb("200"))], [_line(7, gb("1"))]))
     exported(tmp_path, source, request_of(version="1.4", month="2026-12"))
-    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist()
-    (late,) = [row for row in rows if row["ChargeClass"] == "Correction"]
+    (late,) = [row for row in _rows(tmp_path) if row["ChargeClass"] == "Correction"]
     assert late["ChargePeriodStart"] == late["x_CorrectsHour"] == datetime(2026, 11, 1, 7, tzinfo=UTC)
     assert late["BillingPeriodStart"] == datetime(2026, 12, 1, tzinfo=UTC)
     assert late["BilledCost"] == Decimal("0.0900000000")
     assert late["InvoiceDetailId"] == "123456789012-2026-12-1:us-east-1:OUT.JRTCKXETXF.RATE0:2026-11"
-    details = pq.read_table(tmp_path / "InvoiceDetail-00000.parquet").to_pylist()
+    details = _rows(tmp_path, "InvoiceDetail")
     assert {row["InvoiceDetailId"]: row["BilledCost"] for row in details}[late["InvoiceDetailId"]] == Decimal("0.09")
 
 
 def test_cur_has_awss_113_columns_in_awss_order(tmp_path: Path) -> None:
     exported(tmp_path / "parquet", _source(), request_of("cur", month=MONTH))
     exported(tmp_path / "csv", _source(), request_of("cur", month=MONTH, form="csv"))
-    names = pq.read_schema(tmp_path / "parquet" / "CostAndUsage-00000.parquet").names
+    names = _names(tmp_path / "parquet")
     assert names == list(cur_names())
     assert (len(names), names[0], names[-1]) == (113, "bill_bill_type", "savings_plan_used_commitment")
     assert [row[0] for row in asked(tmp_path / "csv", "SELECT column_name FROM (DESCRIBE SELECT * FROM {})")] == names
@@ -144,7 +147,7 @@ def test_cur_has_awss_113_columns_in_awss_order(tmp_path: Path) -> None:
 
 def test_a_line_of_cur_says_what_it_is_in_awss_types(tmp_path: Path) -> None:
     exported(tmp_path, _source(), request_of("cur", month=MONTH))
-    rows = pq.read_table(tmp_path / "CostAndUsage-00000.parquet").to_pylist(maps_as_pydicts="strict")
+    rows = _rows(tmp_path)
     second = next(row for row in rows if row["pricing_rate_code"] == "OUT.JRTCKXETXF.RATE1")
     begins = datetime(2026, 11, 1, tzinfo=UTC)
     wanted = {
@@ -260,11 +263,8 @@ def test_lines_that_cross_tiers_are_cut_into_resources_in_their_order() -> None:
     resources = [("i-1", gb("50")), ("i-2", gb("10290")), ("i-3", gb("1"))]
     found = list(by_resource(_charges(billed(BOOK, [line], MONTH)), Listed({line.hour_s: {line[1:6]: resources}})))
     assert [(charge.rated.line.bytes, charge.rated.price, resource_id) for charge, resource_id in found] == [
-        (gb("50"), 0, "i-1"),
-        (gb("50"), 0, "i-2"),
-        (gb("10240"), 900_000_000, "i-2"),
-        (gb("1"), 850_000_000, "i-3"),
-    ]
+        (gb("50"), 0, "i-1"), (gb("50"), 0, "i-2"), (gb("10240"), 900_000_000, "i-2"), (gb("1"), 850_000_000, "i-3"),
+    ]  # fmt: skip
 
 
 @given(st.lists(st.lists(st.integers(0, 2**44), min_size=1, max_size=4), min_size=1, max_size=6))
@@ -324,3 +324,127 @@ def test_what_a_resource_is_follows_from_its_id() -> None:
     arn = "arn:aws:ec2:us-east-1:123456789012:instance/i-1"
     names = (resource_type(name) for name in ("", "i-1", "app/edge", arn, "bucket"))
     assert list(names) == [None, "Instance", "Load Balancer", "Resource", "Resource"]
+
+
+def _two_tiers() -> list[Charge]:
+    return _charges(billed(BOOK, [used(gb("10339")), used(gb("2"), 5)], MONTH))
+
+
+def _looked_at(
+    charges: Iterable[Charge],
+    damage: Callable[[pa.Table], pa.Table] = lambda table: table,
+    *,
+    kind: str = "focus",
+    form: FileFormat = "parquet",
+) -> None:
+    focus = kind == "focus"
+    columns = focus_columns("1.2", "hour", {}) if focus else cur_columns(CurTerms(grain="hour"))
+    layout = Layout(columns=columns, form=form, time_text=rfc3339 if focus else time_text)
+    checks = LineChecks(books=[BOOK], grain="hour", amounts=FOCUS_AMOUNTS if focus else CUR_AMOUNTS)
+    for batch in Collector().batches((charge, "") for charge in charges):
+        checks.look(batch, damage(layout.table(batch)))
+
+
+def _changed(name: str, more: str) -> Callable[[pa.Table], pa.Table]:
+    def damage(table: pa.Table) -> pa.Table:
+        place, column = table.schema.get_field_index(name), table.column(name)
+        values = column.to_pylist()
+        values[-1] += float(more) if pa.types.is_floating(column.type) else Decimal(more)
+        return table.set_column(place, table.schema.field(place), pa.array(values, column.type))
+
+    return damage
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", ["focus", "cur"])
+def test_a_right_export_passes(kind: str, form: FileFormat) -> None:
+    _looked_at(_two_tiers(), kind=kind, form=form)
+
+
+@pytest.mark.parametrize(("kind", "name", "more"), [
+    *(("focus", name, "0.0000000100") for name in ("PricingQuantity", "ListCost", "ContractedUnitPrice")),
+    *(("cur", name, "0.0000000001") for name in ("line_item_unblended_cost", "pricing_public_on_demand_cost")),
+    ("focus", "BilledCost", "0.0000000001"),
+])  # fmt: skip
+def test_a_value_that_is_off_by_its_last_digit_is_found(kind: str, name: str, more: str) -> None:
+    with pytest.raises(ExportWrongError, match=f"{name}.*rounded half up"):
+        _looked_at(_two_tiers(), _changed(name, more), kind=kind)
+
+
+@pytest.mark.parametrize("size", ["700000.3", "41612161.2345678912"])
+def test_a_line_of_more_than_half_a_pb_is_no_error_of_its_doubles(size: str) -> None:
+    for more in range(40):
+        _looked_at(_charges(billed(BOOK, [used(gb(size) + more)], MONTH)), kind="cur")
+    large = _charges(billed(BOOK, [used(gb(size))], MONTH))
+    with pytest.raises(ExportWrongError, match="rounded half up"):
+        _looked_at(large, _changed("line_item_unblended_cost", "0.00001"), kind="cur")
+
+
+def test_a_row_less_is_found() -> None:
+    with pytest.raises(ExportWrongError, match="4 lines became 3 rows"):
+        _looked_at(_two_tiers(), lambda table: table.slice(1))
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"billing_month": "2026-12"}, "usage is outside 2026-12, and no correction"),
+    ({"corrects": True}, "a correction of 2026-11 is of that month itself"),
+    ({"invoice_id": ""}, "no invoice id"),
+    ({"billing_month": "2026-12", "corrects": True}, ""),
+])  # fmt: skip
+def test_a_charge_of_another_month_or_without_invoice_is_found(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ExportWrongError, match=told) if told else nullcontext():
+        _looked_at([charge._replace(**change) for charge in _two_tiers()])
+
+
+def test_a_rate_code_that_the_book_does_not_have_is_found() -> None:
+    charge = _two_tiers()[0]
+    other = charge._replace(rated=charge.rated._replace(rate_code="OUT.JRTCKXETXF.NONE"))
+    with pytest.raises(ExportWrongError, match=r"rate code 'OUT.JRTCKXETXF.NONE' is not in the price book"):
+        _looked_at([other])
+
+
+def test_more_lines_of_a_key_and_hour_than_it_has_tiers_are_found() -> None:
+    charge = _two_tiers()[0]
+    copies = [charge._replace(rated=charge.rated._replace(price=price)) for price in range(5)]
+    _looked_at(copies)
+    with pytest.raises(ExportWrongError, match="a key has 6 lines in one hour"):
+        _looked_at([*copies, charge])
+
+
+def test_unpriced_lines_are_no_rows_and_are_summed() -> None:
+    collector = Collector()
+    charge = _two_tiers()[0]
+    line = RatedLine(charge.rated.line, PriceState.UNPRICED)
+    assert not list(collector.batches([(charge._replace(rated=line), "")] * 3))
+    assert sum(collector.unbilled.values()) == 3 * charge.rated.line.bytes
+
+
+@pytest.mark.parametrize("most_keys", [1, 3, 100])
+def test_sums_by_day_are_the_same_however_little_memory_they_have(most_keys: int) -> None:
+    usage = [used(gb("1") + hour, hour, account=f"{account:012d}") for hour in range(60) for account in range(3)]
+    source = billed(BOOK, usage, MONTH)
+    found = list(summed(source.charges, "day", most_keys=most_keys))
+    assert found == list(summed(source.charges, "day"))
+    assert sum(charge.rated.line.bytes for charge, _ in found) == sum(line.bytes for line in usage)
+    assert len({charge.rated.line.hour_s for charge, _ in found}) == 3
+
+
+def test_corrections_are_summed_by_the_hour_and_what_cancels_out_is_gone() -> None:
+    charge = _two_tiers()[0]._replace(corrects=True)
+    back = charge._replace(rated=charge.rated._replace(line=charge.rated.line._replace(bytes=-charge.rated.line.bytes)))
+    assert not list(summed([(charge, ""), (back, "")], "hour"))
+    (twice,) = summed([(charge, ""), (charge, "")], "hour")
+    assert twice[0] == charge._replace(
+        rated=charge.rated._replace(line=charge.rated.line._replace(bytes=2 * charge.rated.line.bytes))
+    )
+
+
+def test_parts_that_are_forgotten_are_learned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metering.reports.exports.batches._MOST_PARTS", 2)
+    charges = _two_tiers() * 3
+    layout = Layout(columns=focus_columns("1.4", "hour", {}), form="parquet", time_text=rfc3339)
+    tables = [layout.table(batch) for batch in Collector(rows=2).batches((charge, "") for charge in charges)]
+    whole = Layout(columns=focus_columns("1.4", "hour", {}), form="parquet", time_text=rfc3339)
+    (at_once,) = [whole.table(batch) for batch in Collector(rows=100).batches((charge, "") for charge in charges)]
+    assert [row for table in tables for row in table.to_pylist()] == at_once.to_pylist()
+    assert replace(charges[0].payer) == charges[0].payer
