@@ -66,16 +66,11 @@ def measured(
 
 def records(result: Measured) -> list[Row]:
     return sorted(
-        Row(
-            traffic.account_id,
-            traffic.resource_id,
-            traffic.direction,
-            traffic.from_location,
-            traffic.to_location,
-            traffic.usage_type,
-            total.bytes,
-        )
-        for (traffic, _), total in result.totals.items()
+        Row(account, resource, direction, from_location, to_location, usage_type, total.bytes)
+        for (
+            (account, _, resource, direction, from_location, to_location, usage_type),
+            _,
+        ), total in result.totals.items()
     )
 
 

@@ -52,11 +52,8 @@ _FORMATS = {
     "ndjson": "",
 }
 # Repeated content of a file: empty lines are counted, and anything else is not a log.
-_FULL_OF = {
-    "line ends": (b"\n", ""),
-    "blanks": (b" \n", "too_many_bad_lines"),
-    "letters": (b"a\n", "too_many_bad_lines"),
-}
+_NO_LOG = "too_many_bad_lines"
+_FULL_OF = {"line ends": (b"\n", ""), "blanks": (b" \n", _NO_LOG), "letters": (b"a\n", _NO_LOG)}
 _MEMBER_BYTES = 8_000
 
 
@@ -144,17 +141,10 @@ def test_lines_that_can_be_read_and_not_metered_do_not_refuse_the_file() -> None
 _LOG = text(*[line(bytes=str(number), dstport=str(number)) for number in range(5_000)])
 
 
-@pytest.mark.parametrize(
-    "stored",
-    [
-        _LOG,
-        gzip.compress(_LOG, mtime=0),
-        zstandard.compress(_LOG),
-        members(_LOG, [1, 2, 3]),
-        gzip.compress(_LOG, mtime=0) + bytes(512),
-    ],
-    ids=["plain", "gzip", "zstd", "members", "padded"],
-)
+@pytest.mark.parametrize("stored", [
+    _LOG, gzip.compress(_LOG, mtime=0), zstandard.compress(_LOG), members(_LOG, [1, 2, 3]),
+    gzip.compress(_LOG, mtime=0) + bytes(512),
+], ids=["plain", "gzip", "zstd", "members", "padded"])  # fmt: skip
 def test_content_is_the_same_however_it_is_packed(stored: bytes) -> None:
     found = read(stored)
     assert found.content == _LOG
@@ -183,11 +173,13 @@ def test_damage_refuses_the_whole_file(stored: bytes, reason: str) -> None:
     assert caught.value.detail.isprintable()
 
 
-def test_a_bomb_ends_early() -> None:
+def test_a_bomb_ends_early_and_more_text_than_the_limit_is_refused() -> None:
     bomb = gzip.compress(text() + b"0" * 64 * MIB)
     with pytest.raises(LogFileRefusedError, match=r"expands_too_far: .* a file may grow 250 times"):
         read(bomb)
     assert read(bomb, settings=ReadSettings(max_expansion=1_100)).reasons == {"line_too_long": (1, 0)}
+    with pytest.raises(LogFileRefusedError, match="expands_too_far: more than 1000 bytes"):
+        read(gzip.compress(_LOG), settings=ReadSettings(max_text_bytes=1_000))
 
 
 def test_a_small_log_of_equal_lines_may_grow_far() -> None:
@@ -195,11 +187,6 @@ def test_a_small_log_of_equal_lines_may_grow_far() -> None:
     stored = gzip.compress(content)
     assert len(content) > 250 * len(stored)
     assert read(stored).balance.metered == 100_000
-
-
-def test_more_text_than_the_limit_is_refused() -> None:
-    with pytest.raises(LogFileRefusedError, match="expands_too_far: more than 1000 bytes"):
-        read(gzip.compress(_LOG), settings=ReadSettings(max_text_bytes=1_000))
 
 
 class _Endless(io.RawIOBase):

@@ -1,6 +1,9 @@
-"""Names of log files: each kind is recognised by its names, and metered or refused with advice."""
+"""Names of log files: each kind is metered, or refused with advice. Third-party sample lines."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -10,7 +13,7 @@ from metering.onramps.ingest.outcomes import ADVICE, advice_of
 from metering.onramps.kinds import KINDS, recognised, why_refused
 from metering.onramps.reading import MAX_IDENTITY_CHARS, flow_log_name
 from metering.onramps.rules.hop_judge import hop_rules
-from tests.unit.onramps.readers import log_of
+from tests.unit.onramps.readers import log_of, measured, reasons
 
 _BASE = "012345678901_vpcflowlogs_us-east-1_fl-0123456789abcdef0_20261124T1305Z_a1b2c3d4"
 _PLAIN = "acme/AWSLogs/012345678901/vpcflowlogs/us-east-1/2026/11/24/"
@@ -28,32 +31,21 @@ def test_a_flow_log_is_known_by_its_name_wherever_it_lies(folder: str, suffix: s
     assert (name.slot_s, name.parquet) == (_SLOT_S, suffix == ".log.parquet")
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "x.log.gz",
-        _BASE,
-        f"{_BASE}.log.gz/",
-        f"{_BASE}.log.bz2",
-        f"x{_BASE}.log.gz",
-        f"{_BASE}.log.gz.tmp",
-        _BASE.replace("20261124T1305Z", "20261324T1305Z") + ".log.gz",
-        _BASE.replace("vpcflowlogs", "elasticloadbalancing") + ".log.gz",
-    ],
-)
+@pytest.mark.parametrize("key", [
+    "", "x.log.gz", _BASE, f"{_BASE}.log.gz/", f"{_BASE}.log.bz2", f"x{_BASE}.log.gz", f"{_BASE}.log.gz.tmp",
+    _BASE.replace("20261124T1305Z", "20261324T1305Z") + ".log.gz",
+    _BASE.replace("vpcflowlogs", "elasticloadbalancing") + ".log.gz",
+])  # fmt: skip
 def test_other_names_say_nothing(key: str) -> None:
     assert flow_log_name(key) is None
     assert recognised(key) is None
 
 
 def test_a_long_name_becomes_its_hash() -> None:
-    name = flow_log_name(f"{_BASE}{'0' * 60}.log.gz")
-    assert name is not None
-    assert len(name.identity) == len("flow:") + 64 <= MAX_IDENTITY_CHARS
-    other = flow_log_name(f"{_BASE}{'0' * 59}1.log.gz")
-    assert other is not None
-    assert name.identity != other.identity
+    names = [flow_log_name(f"{_BASE}{'0' * 59}{end}.log.gz") for end in "01"]
+    identities = {name.identity for name in names if name is not None}
+    assert len(identities) == 2
+    assert {len(identity) for identity in identities} == {len("flow:") + 64} <= {*range(MAX_IDENTITY_CHARS + 1)}
 
 
 def test_the_registry_knows_each_kind_by_its_name() -> None:
@@ -91,26 +83,20 @@ def test_a_file_of_a_kind_that_is_never_metered_is_refused_with_the_sentence_why
     assert why is not None
     assert what in why
     assert ":" in why
+    assert recognised(key) is None, "no kind that is metered recognises it"
     with pytest.raises(LogFileRefusedError) as caught:
         kind_and_name(KINDS, key, None)
     assert (caught.value.reason, caught.value.detail) == ("not_metered_kind", why)
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        f"{DAY}/{ACCOUNT}_vpcflowlogs_us-east-1_fl-0a1b_20261124T1305Z_ab12.log.gz",
-        "logs/2026-11-24-13-05-00-0123456789ABCDEF",
-        "EMLARXS9EXAMPLE.2026-11-24-12.a1b2c3d4.gz",
-        "anything.csv",
-    ],
-)
+@pytest.mark.parametrize("key", [
+    f"{DAY}/{ACCOUNT}_vpcflowlogs_us-east-1_fl-0a1b_20261124T1305Z_ab12.log.gz",
+    "logs/2026-11-24-13-05-00-0123456789ABCDEF",
+    "EMLARXS9EXAMPLE.2026-11-24-12.a1b2c3d4.gz",
+    "anything.csv",
+])  # fmt: skip
 def test_no_other_file_is_taken_for_one(key: str) -> None:
     assert why_refused(key) is None
-
-
-def test_no_kind_that_is_metered_recognises_a_file_of_one_that_is_not() -> None:
-    assert not [key for keys in KEYS.values() for key in keys if recognised(key) is not None]
 
 
 OWN = {
@@ -122,7 +108,70 @@ OWN = {
 def test_the_reasons_of_all_kinds_have_words() -> None:
     hops = {rule.reason for rule in hop_rules().rules if rule.reason}
     assert not (hops | OWN) - set(ADVICE)
-
-
-def test_a_reason_without_words_gets_general_ones() -> None:
     assert advice_of("new_reason").why == "the log does not say more"
+
+
+SAMPLES = Path(__file__).parent / "samples"
+FILES = sorted(path for folder in ("flows", "s3") for path in (SAMPLES / folder).iterdir())
+S3_PREFIX = "logs/123456789012/us-west-1/amzn-s3-demo-bucket1/2019/02/06/"
+
+
+class Sum(NamedTuple):
+    """Lines and bytes of a file, by outcome."""
+
+    lines: int
+    metered: int
+    metered_bytes: int
+    rejected: int
+    rejected_bytes: int
+    silent: int
+
+
+def flows_by_hand(text: str) -> Sum:
+    """Every field by its column in the header; missing facts count as usual traffic."""
+    header, *lines = text.splitlines()
+    names = header.split(" ")
+    fitting = [dict(zip(names, line.split(" "), strict=True)) for line in lines if line.count(" ") + 1 == len(names)]
+    moved = [row for row in fitting if row["bytes"] != "-"]
+    kept = [row for row in moved if row.get("action") != "REJECT"]
+    size = sum(int(row["bytes"]) for row in kept)
+    dropped = [int(row["bytes"]) for row in moved if row not in kept]
+    return Sum(len(lines) + 1, len(kept), size, len(dropped), sum(dropped), len(fitting) - len(moved))
+
+
+def s3_by_hand(text: str) -> Sum:
+    """Sent bytes follow the status and the error code."""
+    sizes = []
+    for line in text.splitlines():
+        after = line.partition('" ')[2].split(" ")
+        if len(after) > 4 and after[2].isdigit():
+            sizes.append(int(after[2]))
+    return Sum(len(text.splitlines()), len(sizes), sum(sizes), 0, 0, 0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_is_metered_as_a_sum_by_hand_says(path: Path) -> None:
+    text = path.read_text()
+    flows = path.parent.name == "flows"
+    result = measured(text, path.name if flows else S3_PREFIX + path.name)
+    by_hand = (flows_by_hand if flows else s3_by_hand)(text)
+    it = result.balance
+    found = Sum(it.lines, it.metered, it.metered_bytes, it.rejected, it.rejected_bytes, it.nodata + it.skipdata)
+    assert found == by_hand
+    assert sum(total.bytes for total in result.totals.values()) == by_hand.metered_bytes
+
+
+def test_every_misfit_of_the_samples_has_its_reason() -> None:
+    found: dict[str, dict[str, int]] = {}
+    for path in FILES:
+        key = path.name if path.parent.name == "flows" else S3_PREFIX + path.name
+        if refused := reasons(measured(path.read_text(), key)):
+            found[path.name[-8:]] = refused
+    assert found == {"0003.log": {"field_count": 2}, "00000002": {"field_count": 1}}
+
+
+def test_every_sample_is_named_in_the_notice() -> None:
+    notice = (SAMPLES / "NOTICE.md").read_text()
+    assert all(path.stem[-4:] in notice for path in FILES if path.parent.name == "s3")
+    assert "Apache License, Version 2.0" in notice
+    assert "Elastic" not in notice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -23,36 +24,25 @@ from tests.support.describing import described, place
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from metering.onramps.reading import Block
 
 
 OWNER, SENDER = "111111111111", "222222222222"
-KEY = (
-    f"AWSLogs/{OWNER}/vpcflowlogs/us-west-2/2026/11/24/{OWNER}_vpcflowlogs_us-west-2_fl-0a1b_20261124T1305Z_ab12.log.gz"
-)
-FIELDS = [
-    *("version", "resource-type", "account-id", "tgw-id", "tgw-attachment-id", "tgw-src-vpc-account-id", "bytes"),
-    *("start", "end", "log-status", "packets-lost-no-route", "region", "flow-direction"),
-]
+KEY = f"AWSLogs/{OWNER}/vpcflowlogs/{OWNER}_vpcflowlogs_us-west-2_fl-0a1b_20261124T1305Z_ab12.log.gz"
 VALUES = {
-    "version": "6",
-    "resource-type": "TransitGateway",
-    "account-id": OWNER,
-    "tgw-id": "tgw-1",
-    "tgw-attachment-id": "tgw-attach-1",
-    "tgw-src-vpc-account-id": SENDER,
-    "bytes": "1000",
-    "start": "1795525140",
-    "end": "1795525200",
-    "log-status": "OK",
-    "packets-lost-no-route": "3",
-    "region": "us-west-2",
+    "version": "6", "resource-type": "TransitGateway", "account-id": OWNER, "tgw-id": "tgw-1",
+    "tgw-attachment-id": "tgw-attach-1", "tgw-src-vpc-account-id": SENDER, "bytes": "1000", "start": "1795525140",
+    "end": "1795525200", "log-status": "OK", "packets-lost-no-route": "3", "region": "us-west-2",
     "flow-direction": "ingress",
-}
-
-
+}  # fmt: skip
+FLOW = {
+    "tgw-pair-attachment-id": "-", "tgw-dst-vpc-account-id": "-", "srcaddr": "10.2.0.5", "dstaddr": "10.6.0.9",
+    "srcport": "40000", "dstport": "443", "protocol": "6",
+}  # fmt: skip
+"""What a log can have as well: the other attachment, and the flow."""
+FIELDS, WIDE = list(VALUES), [*VALUES, *FLOW]
 WEST, EAST = "us-west-2", "us-east-1"
 KNOWN = Context(
     sha256="1" * 64,
@@ -72,32 +62,20 @@ KNOWN = Context(
 PROCESSED = Row(SENDER, "tgw-attach-1", "out", WEST, WEST, "USW2-TransitGateway-Bytes", 1000)
 
 
-def line(**changes: str) -> str:
-    values = VALUES | {name.replace("_", "-"): value for name, value in changes.items()}
-    return " ".join(values[name] for name in FIELDS)
+def line(*, names: Sequence[str] = FIELDS, **changes: str) -> str:
+    values = VALUES | FLOW | {name.replace("_", "-"): value for name, value in changes.items()}
+    return " ".join(values[name] for name in names)
 
 
-def text(*lines: str) -> str:
-    return "\n".join([" ".join(FIELDS), *lines]) + "\n"
+line_of = partial(line, names=WIDE)
 
 
-WIDE = [
-    *(*FIELDS, "tgw-pair-attachment-id", "tgw-dst-vpc-account-id"),
-    *("srcaddr", "dstaddr", "srcport", "dstport", "protocol"),
-]
+def text(*lines: str, names: Sequence[str] = FIELDS) -> str:
+    return "\n".join([" ".join(names), *lines]) + "\n"
+
+
+wide = partial(text, names=WIDE)
 LEAVING = {"tgw_attachment_id": "tgw-attach-peer", "flow_direction": "egress", "tgw_pair_attachment_id": "tgw-attach-1"}
-
-
-def line_of(**changes: str) -> str:
-    """A line of a log that also has the other attachment and the flow."""
-    flow = {"srcaddr": "10.2.0.5", "dstaddr": "10.6.0.9", "srcport": "40000", "dstport": "443", "protocol": "6"}
-    values = dict.fromkeys(WIDE, "-") | VALUES | flow
-    values |= {name.replace("_", "-"): value for name, value in changes.items()}
-    return " ".join(values[name] for name in WIDE)
-
-
-def wide(*lines: str) -> str:
-    return "\n".join([" ".join(WIDE), *lines]) + "\n"
 
 
 def test_what_enters_is_processed_for_the_sender_and_what_leaves_is_not_metered() -> None:
@@ -146,10 +124,9 @@ def test_what_leaves_for_a_gateway_of_the_same_region_is_free() -> None:
 
 
 def test_a_peering_to_an_unknown_region_is_unclassified_with_a_reason_of_its_own() -> None:
-    result = measured(text(line(tgw_attachment_id="tgw-attach-lost", flow_direction="egress")), KEY, context=KNOWN)
-    assert records(result) == [
-        Row(OWNER, "tgw-attach-lost", "out", WEST, "unknown", "USW2-Unclassified-Out-Bytes", 1000)
-    ]
+    lost = "tgw-attach-lost"
+    result = measured(text(line(tgw_attachment_id=lost, flow_direction="egress")), KEY, context=KNOWN)
+    assert records(result) == [Row(OWNER, lost, "out", WEST, "unknown", "USW2-Unclassified-Out-Bytes", 1000)]
     assert {share.reason for share in result.shares} == {"peer_region_unknown"}
 
 
@@ -168,9 +145,7 @@ def test_where_gateway_and_attachment_are_logged_the_gateways_log_counts() -> No
         id_: FlowLog(id_, resource, kind, 0, (), "ALL", "arn:aws:s3:::logs", "s3", OWNER, "us-west-2")
         for id_, resource, kind in (("fl-wide", "tgw-1", "tgw"), ("fl-0a1b", "tgw-attach-1", "tgw-attach"))
     }
-    alone, both = (
-        replace(KNOWN, flow_logs={each.id: each for each in chosen}) for chosen in ([logs["fl-0a1b"]], logs.values())
-    )
+    alone, both = (replace(KNOWN, flow_logs=chosen) for chosen in ({"fl-0a1b": logs["fl-0a1b"]}, logs))
     assert measured(text(line()), KEY, context=alone).balance.metered_bytes == 1000
     assert measured(text(line()), KEY, context=both).shadowed == (("fl-wide", 1, 1000),)
 
@@ -190,12 +165,9 @@ def test_text_and_parquet_say_the_same_packed_or_not() -> None:
     assert {(each.balance.metered, each.balance.rejected, each.balance.nodata) for each in found} == {(1, 1, 1)}
 
 
-@pytest.mark.parametrize("sender", ["-", "unknown", SENDER])
-def test_without_a_sender_the_account_is_that_of_the_attachment(sender: str) -> None:
-    assert records(measured(text(line(tgw_src_vpc_account_id=sender)), KEY, context=KNOWN)) == [PROCESSED]
-
-
-def test_a_sender_that_the_context_contradicts_is_not_known() -> None:
+def test_without_a_sender_the_account_is_that_of_the_attachment_and_one_that_the_context_contradicts_is_none() -> None:
+    for sender in ("-", "unknown", SENDER):
+        assert records(measured(text(line(tgw_src_vpc_account_id=sender)), KEY, context=KNOWN)) == [PROCESSED]
     result = measured(text(line(tgw_src_vpc_account_id="333333333333")), KEY, context=KNOWN)
     assert {share.reason for share in result.shares} == {"payer_unknown"}
 
@@ -205,27 +177,19 @@ def test_lost_records_and_minutes_without_traffic_are_counted_apart() -> None:
     assert (result.balance.nodata, result.balance.skipdata, result.balance.metered) == (1, 1, 0)
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"bytes": "-"}, "invalid_number"),
-        ({"bytes": "-5"}, "invalid_number"),
-        ({"bytes": "99999999999999999999"}, "invalid_number"),
-        ({"start": "x"}, "invalid_time"),
-        ({"end": "1795525000"}, "invalid_time"),
-        ({"end": "1795529000"}, "spans_over_an_hour"),
-        ({"flow_direction": "-"}, "invalid_value"),
-        ({"tgw_src_vpc_account_id": "22222222222"}, "invalid_account"),
-        ({"region": "us-west-2 x"}, "field_count"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"bytes": "-"}, "invalid_number"),
+    ({"bytes": "-5"}, "invalid_number"),
+    ({"bytes": "99999999999999999999"}, "invalid_number"),
+    ({"start": "x"}, "invalid_time"),
+    ({"end": "1795525000"}, "invalid_time"),
+    ({"end": "1795529000"}, "spans_over_an_hour"),
+    ({"flow_direction": "-"}, "invalid_value"),
+    ({"tgw_src_vpc_account_id": "22222222222"}, "invalid_account"),
+    ({"region": "us-west-2 x"}, "field_count"),
+])  # fmt: skip
 def test_a_line_that_cannot_be_metered_is_refused_with_the_reason(changes: dict[str, str], reason: str) -> None:
     assert reasons(measured(text(line(**changes), line()), KEY)) == {reason: 1}
-
-
-def test_times_in_milliseconds_are_times() -> None:
-    result = measured(text(line(start="1795525140000", end="1795525200000")), KEY)
-    assert [(total.start_s, total.end_s) for total in result.totals.values()] == [(1795525140, 1795525200)]
 
 
 def test_a_log_that_does_not_say_which_way_is_refused_as_a_whole() -> None:
@@ -234,9 +198,10 @@ def test_a_log_that_does_not_say_which_way_is_refused_as_a_whole() -> None:
         measured(" ".join(fields) + "\n", KEY)
 
 
-def test_headers_that_repeat_are_headers() -> None:
-    result = measured(gzipped(text(line())) + gzipped(text(line())), KEY)
+def test_headers_that_repeat_are_headers_and_times_in_milliseconds_are_times() -> None:
+    result = measured(gzipped(text(line())) + gzipped(text(line(start="1795525140000", end="1795525200000"))), KEY)
     assert (result.balance.header, result.balance.metered_bytes) == (2, 2000)
+    assert [(total.start_s, total.end_s) for total in result.totals.values()] == [(1795525140, 1795525200)]
 
 
 def test_a_vpc_flow_log_of_the_same_name_is_still_one() -> None:
@@ -291,24 +256,21 @@ def payer(context: Context, **changes: str) -> str:
 ANY = rule(90, DESTINATION)
 
 
-@pytest.mark.parametrize(
-    ("asked", "fits"),
-    [
-        ({}, True),
-        ({"source_id": "tgw-attach-1"}, True),
-        ({"source_id": "tgw-attach-2"}, False),
-        ({"source_kind": "vpc", "destination_kind": "vpc"}, True),
-        ({"destination_kind": "vpn"}, False),
-        ({"source_cidr": "10.2.0.0/16", "destination_cidr": "10.6.0.0/24"}, True),
-        ({"source_cidr": "10.3.0.0/16"}, False),
-        ({"source_cidr": "2600:1f14::/36"}, False),
-        ({"destination_ports": "443"}, True),
-        ({"destination_ports": "400-500", "protocol": "6"}, True),
-        ({"destination_ports": "444-500"}, False),
-        ({"source_ports": "0-39999"}, False),
-        ({"protocol": "17"}, False),
-    ],
-)
+@pytest.mark.parametrize(("asked", "fits"), [
+    ({}, True),
+    ({"source_id": "tgw-attach-1"}, True),
+    ({"source_id": "tgw-attach-2"}, False),
+    ({"source_kind": "vpc", "destination_kind": "vpc"}, True),
+    ({"destination_kind": "vpn"}, False),
+    ({"source_cidr": "10.2.0.0/16", "destination_cidr": "10.6.0.0/24"}, True),
+    ({"source_cidr": "10.3.0.0/16"}, False),
+    ({"source_cidr": "2600:1f14::/36"}, False),
+    ({"destination_ports": "443"}, True),
+    ({"destination_ports": "400-500", "protocol": "6"}, True),
+    ({"destination_ports": "444-500"}, False),
+    ({"source_ports": "0-39999"}, False),
+    ({"protocol": "17"}, False),
+])  # fmt: skip
 def test_the_first_rule_that_fits_a_flow_says_who_pays(asked: dict[str, str], fits: bool) -> None:
     context = knowing(policy(rule(10, GATEWAY, asked), ANY))
     assert payer(context) == (OWNER if fits else RECEIVER)
@@ -336,14 +298,11 @@ def test_the_lowest_number_counts_and_without_a_rule_that_fits_the_sender_pays()
     assert payer(knowing(policy())) == payer(knowing()) == SENDER
 
 
-@pytest.mark.parametrize(
-    ("changes", "missing"),
-    [
-        ({"destination_ports": "443"}, "dstport"),
-        ({"source_cidr": "10.2.0.0/16"}, "srcaddr"),
-        ({"protocol": "6"}, "protocol"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "missing"), [
+    ({"destination_ports": "443"}, "dstport"),
+    ({"source_cidr": "10.2.0.0/16"}, "srcaddr"),
+    ({"protocol": "6"}, "protocol"),
+])  # fmt: skip
 def test_what_the_log_does_not_say_may_fit_so_the_payer_is_not_known(changes: dict[str, str], missing: str) -> None:
     context = knowing(policy(rule(10, GATEWAY, changes)))
     assert payer(context, **{missing: "-"}) == UNKNOWN
@@ -352,45 +311,25 @@ def test_what_the_log_does_not_say_may_fit_so_the_payer_is_not_known(changes: di
 
 
 def test_a_rule_that_cannot_be_read_may_fit() -> None:
-    for odd in ({"source_cidr": "everything"}, {"source_ports": "any"}):
-        assert payer(knowing(policy(rule(10, GATEWAY, odd)))) == UNKNOWN
-    assert payer(knowing(policy(rule(10, "the-moon")))) == UNKNOWN
+    odd = rule(10, GATEWAY, {"source_cidr": "everything"}), rule(10, GATEWAY, {"source_ports": "any"})
+    assert {payer(knowing(policy(each))) for each in (*odd, rule(10, "the-moon"))} == {UNKNOWN}
 
 
-@pytest.mark.parametrize(
-    ("effective_s", "removed", "account"),
-    [
-        (H, False, OWNER),
-        (H + HOUR_S, False, SENDER),
-        (H + 60, False, UNKNOWN),
-        (H, True, SENDER),
-        (H + HOUR_S, True, OWNER),
-        (H + 60, True, UNKNOWN),
-    ],
-)
+@pytest.mark.parametrize(("effective_s", "removed", "account"), [
+    (H, False, OWNER), (H + HOUR_S, False, SENDER), (H + 60, False, UNKNOWN), (H, True, SENDER),
+    (H + HOUR_S, True, OWNER), (H + 60, True, UNKNOWN),
+])  # fmt: skip
 def test_a_rule_is_in_force_by_the_hour_in_which_it_takes_effect(effective_s: int, removed: bool, account: str) -> None:
     changed = rule(10, GATEWAY, effective_s=effective_s, removed=removed)
     assert payer(knowing(policy(changed))) == account
 
 
-@pytest.mark.parametrize(
-    ("state", "effective_s", "account"),
-    [
-        ("available", H, OWNER),
-        ("available", 0, OWNER),
-        ("available", H + HOUR_S, UNKNOWN),
-        ("modifying", H, OWNER),
-        ("modifying", H + HOUR_S, UNKNOWN),
-        ("modifying", 0, UNKNOWN),
-        ("pending", H, OWNER),
-        ("pending", H + HOUR_S, SENDER),
-        ("pending", 0, UNKNOWN),
-        ("deleting", H + HOUR_S, OWNER),
-        ("deleted", H, SENDER),
-        ("deleted", 0, UNKNOWN),
-        ("of the future", H, UNKNOWN),
-    ],
-)
+@pytest.mark.parametrize(("state", "effective_s", "account"), [
+    ("available", H, OWNER), ("available", 0, OWNER), ("available", H + HOUR_S, UNKNOWN),
+    ("modifying", H, OWNER), ("modifying", H + HOUR_S, UNKNOWN), ("modifying", 0, UNKNOWN),
+    ("pending", H, OWNER), ("pending", H + HOUR_S, SENDER), ("pending", 0, UNKNOWN),
+    ("deleting", H + HOUR_S, OWNER), ("deleted", H, SENDER), ("deleted", 0, UNKNOWN), ("of the future", H, UNKNOWN),
+])  # fmt: skip
 def test_a_policy_holds_by_its_state_and_the_hour_and_is_unknown_where_it_may_have_been_another(
     state: str, effective_s: int, account: str
 ) -> None:
@@ -426,22 +365,16 @@ def test_a_policy_says_as_well_who_pays_between_regions() -> None:
 
 
 def test_a_description_has_policies_and_attachments_as_aws_tells_them() -> None:
+    entry = {
+        "PolicyRuleNumber": "10", "MeteredAccount": DESTINATION, "State": "deleted",
+        "UpdateEffectiveAt": "2026-11-24T15:00:00Z",
+        "MeteringPolicyRule": {"SourceTransitGatewayAttachmentType": "tgw-peering", "Protocol": "6"},
+    }  # fmt: skip
     one = {
-        "TransitGatewayMeteringPolicyId": "tgw-mp-1",
-        "TransitGatewayId": "tgw-1",
-        "MiddleboxAttachmentIds": ["tgw-attach-9", "tgw-attach-8"],
-        "State": "available",
-        "UpdateEffectiveAt": "2026-11-24T13:00:00Z",
-        "TransitGatewayMeteringPolicyEntries": [
-            {
-                "PolicyRuleNumber": "10",
-                "MeteredAccount": DESTINATION,
-                "State": "deleted",
-                "UpdateEffectiveAt": "2026-11-24T15:00:00Z",
-                "MeteringPolicyRule": {"SourceTransitGatewayAttachmentType": "tgw-peering", "Protocol": "6"},
-            }
-        ],
-    }
+        "TransitGatewayMeteringPolicyId": "tgw-mp-1", "TransitGatewayId": "tgw-1", "State": "available",
+        "MiddleboxAttachmentIds": ["tgw-attach-9", "tgw-attach-8"], "UpdateEffectiveAt": "2026-11-24T13:00:00Z",
+        "TransitGatewayMeteringPolicyEntries": [entry],
+    }  # fmt: skip
     sides = {
         "TransitGatewayAttachmentId": "tgw-attach-peer",
         "RequesterTgwInfo": {"TransitGatewayId": "tgw-1", "OwnerId": OWNER, "Region": WEST},
@@ -450,22 +383,17 @@ def test_a_description_has_policies_and_attachments_as_aws_tells_them() -> None:
     its_id = {"TransitGatewayAttachmentId": "tgw-attach-1", "TransitGatewayId": "tgw-1"}
     vpc_side = its_id | {"VpcId": "vpc-1", "VpcOwnerId": SENDER}
     listed = its_id | {
-        "TransitGatewayOwnerId": OWNER,
-        "ResourceOwnerId": SENDER,
-        "ResourceType": "vpc",
-        "ResourceId": "vpc-1",
+        "TransitGatewayOwnerId": OWNER, "ResourceOwnerId": SENDER, "ResourceType": "vpc", "ResourceId": "vpc-1",
         "State": "available",
-    }
+    }  # fmt: skip
+    peer = listed | {"TransitGatewayAttachmentId": "tgw-attach-peer", "ResourceType": "tgw-peering"}
     context = context_of(
         described(
             place(
                 TransitGatewayMeteringPolicies=[one],
                 TransitGatewayPeeringAttachments=[sides],
                 TransitGatewayVpcAttachments=[vpc_side],
-                TransitGatewayAttachments=[
-                    listed,
-                    listed | {"TransitGatewayAttachmentId": "tgw-attach-peer", "ResourceType": "tgw-peering"},
-                ],
+                TransitGatewayAttachments=[listed, peer],
             )
         ),
         H,
@@ -475,23 +403,11 @@ def test_a_description_has_policies_and_attachments_as_aws_tells_them() -> None:
         Attachment("tgw-attach-peer", "tgw-1", "peering", "", OWNER, "us-east-1"),
         Attachment("tgw-attach-peer", "tgw-2", "peering", "", SENDER, WEST),
     )
+    sent = {"source_kind": "peering", "protocol": "6"}
+    removed = rule(10, DESTINATION, sent, effective_s=1_795_532_400, removed=True)
+    middleboxes = ("tgw-attach-8", "tgw-attach-9")
     assert context.metering_policies == (
-        MeteringPolicy(
-            "tgw-mp-1",
-            "tgw-1",
-            "available",
-            1_795_525_200,
-            ("tgw-attach-8", "tgw-attach-9"),
-            (
-                rule(
-                    10,
-                    DESTINATION,
-                    {"source_kind": "peering", "protocol": "6"},
-                    effective_s=1_795_532_400,
-                    removed=True,
-                ),
-            ),
-        ),
+        MeteringPolicy("tgw-mp-1", "tgw-1", "available", 1_795_525_200, middleboxes, (removed,)),
     )
     assert context.transit_vpcs == ("vpc-1",)
     assert type(context).decode(context.encode()).named().sha256 == context.sha256

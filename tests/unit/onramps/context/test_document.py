@@ -44,27 +44,17 @@ def test_a_context_comes_back_from_its_bytes() -> None:
     assert again.sha256 == CONTEXT.sha256 == hashlib.sha256(body).hexdigest()
     assert again.says_the_same(CONTEXT)
     assert again.flow_logs == CONTEXT.flow_logs
-
-
-def test_what_a_context_says_is_told_apart_from_when_it_holds() -> None:
+    # What a context says is told apart from when it holds.
     later = context_of(SMALL, EFFECTIVE_S + HOUR_S)
     assert later.sha256 != CONTEXT.sha256
     assert later.says_the_same(CONTEXT)
     assert not context_of(described(), EFFECTIVE_S).says_the_same(CONTEXT)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b"\xff",
-        b"[" * 100_000,
-        CONTEXT.encode()[:-1],
-        CONTEXT.encode().replace(b"context/1", b"context/9"),
-    ],
-)
+@pytest.mark.parametrize("body", [
+    b"", b"{}", b"[]", b"\xff", b"[" * 100_000, CONTEXT.encode()[:-1],
+    CONTEXT.encode().replace(b"context/1", b"context/9"),
+])  # fmt: skip
 def test_what_is_no_context_is_named_so(body: bytes) -> None:
     with pytest.raises(ContextUnreadableError):
         Context.decode(body)
@@ -96,14 +86,11 @@ def test_a_kept_context_is_one_object_that_is_never_written_again() -> None:
     assert setup.store.get(EFFECTIVE_S, CONTEXT.sha256) is setup.store.get(EFFECTIVE_S, CONTEXT.sha256)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b"no gzip", "cannot be decompressed"),
-        (gzip.compress(CONTEXT.encode(), mtime=0)[:-9], "cannot be decompressed"),
-        (gzip.compress(b"{}", mtime=0), "other content than its name says"),
-    ],
-)
+@pytest.mark.parametrize(("body", "words"), [
+    (b"no gzip", "cannot be decompressed"),
+    (gzip.compress(CONTEXT.encode(), mtime=0)[:-9], "cannot be decompressed"),
+    (gzip.compress(b"{}", mtime=0), "other content than its name says"),
+])  # fmt: skip
 def test_a_stored_context_is_what_its_name_says(body: bytes, words: str) -> None:
     setup = Setup()
     setup.objects.put(context_key(EFFECTIVE_S, CONTEXT.sha256), body, if_absent=True)
@@ -130,10 +117,8 @@ def test_the_newest_context_that_holds_judges_an_hour() -> None:
     first, second, last = (context.effective_s for context in contexts)
     # Hours before the first context are judged by the first.
     assert effective == {-3: first, 0: first, 1: second, 4: second, 5: last, 99: last}
-    assert timeline.pins([EFFECTIVE_S, EFFECTIVE_S + 4 * HOUR_S]) == {
-        first: contexts[0].sha256,
-        second: contexts[1].sha256,
-    }
+    pins = timeline.pins([EFFECTIVE_S, EFFECTIVE_S + 4 * HOUR_S])
+    assert pins == {first: contexts[0].sha256, second: contexts[1].sha256}
 
 
 def test_a_timeline_reads_only_what_it_needs() -> None:
@@ -159,10 +144,7 @@ def test_the_contexts_of_a_plan_judge_as_they_did_whatever_was_kept_since() -> N
     judged = setup.store.pinned(pins).at(EFFECTIVE_S + 9 * HOUR_S)
     assert judged is not None
     assert judged.sha256 == CONTEXT.sha256
-
-
-def test_a_pinned_context_that_is_gone_is_missed_and_never_replaced() -> None:
-    setup = Setup()
+    # One that is gone is missed and never replaced.
     with pytest.raises(ObjectMissingError):
         setup.store.pinned({EFFECTIVE_S: "0" * 64}).at(EFFECTIVE_S)
 
@@ -191,16 +173,12 @@ def test_of_two_contexts_of_one_hour_all_take_the_same() -> None:
     assert judged.sha256 == min(CONTEXT.sha256, other.sha256)
 
 
-def test_without_contexts_nothing_judges() -> None:
-    assert Setup().store.newest() is None
-    assert Setup().store.timeline().at(EFFECTIVE_S) is None
-    assert Timeline().pins([EFFECTIVE_S]) == {}
-
-
-def test_foreign_objects_among_contexts_are_not_read() -> None:
+def test_without_contexts_nothing_judges_and_foreign_objects_among_them_are_not_read() -> None:
     setup = Setup()
     setup.objects.put("context/2026-11-24T12-note.txt", b"hello", if_absent=True)
     assert list(setup.store.names()) == []
+    assert setup.store.newest() is setup.store.timeline().at(EFFECTIVE_S) is None
+    assert Timeline().pins([EFFECTIVE_S]) == {}
 
 
 def test_a_capture_holds_from_the_next_full_hour_and_the_same_is_kept_once() -> None:
@@ -214,19 +192,13 @@ def test_a_capture_holds_from_the_next_full_hour_and_the_same_is_kept_once() -> 
     assert len(setup.keys()) == 1
 
 
-def test_a_context_in_use_is_kept_again_each_day_so_that_it_outlives_its_plans() -> None:
+def test_what_has_changed_is_kept_beside_what_was_and_what_is_in_use_again_each_day_to_outlive_its_plans() -> None:
     setup = Setup()
     setup.capture(EFFECTIVE_S)
     assert setup.capture(EFFECTIVE_S + DAY_S).kept
-    assert len(setup.keys()) == 2
-
-
-def test_what_has_changed_is_kept_beside_what_was() -> None:
-    setup = Setup()
-    setup.capture(EFFECTIVE_S)
     setup.description = described(accounts=["111122223333"])
-    assert setup.capture(EFFECTIVE_S + HOUR_S).kept
-    assert len(setup.keys()) == 2
+    assert setup.capture(EFFECTIVE_S + DAY_S + HOUR_S).kept
+    assert len(setup.keys()) == 3
 
 
 T10 = parse_hour("2026-11-24T10")
@@ -306,26 +278,18 @@ OWNERS: dict[str, object] = {
 def test_owners_come_into_the_context_and_through_its_json() -> None:
     context = Context.decode(context_of(BASE | OWNERS, 0).encode())
     assert dict(context.bucket_owners) == {"acme": ACCOUNT}
-    assert dict(context.distributions) == {
-        "E1": Distribution("E1", ACCOUNT, "v2"),
-        "E2": Distribution("E2", ACCOUNT, ""),
-    }
+    versions = {"E1": "v2", "E2": ""}
+    assert dict(context.distributions) == {name: Distribution(name, ACCOUNT, log) for name, log in versions.items()}
+    # Without owners it has the bytes that it had before there were any.
+    assert not any(word in context_of(BASE, 0).encode() for word in (b"owner", b"distributions"))
 
 
-def test_a_context_without_owners_has_the_bytes_that_it_had_before_there_were_any() -> None:
-    assert b"owner" not in context_of(BASE, 0).encode()
-    assert b"distributions" not in context_of(BASE, 0).encode()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"bucket_owners": {"acme": "79a59df9"}},
-        {"distributions": {"E1": {"account_id": "1"}}},
-        {"distributions": {"E1": {"account_id": ACCOUNT, "log": "both"}}},
-        {"distributions": {"E1": {}}},
-    ],
-)
+@pytest.mark.parametrize("wrong", [
+    {"bucket_owners": {"acme": "79a59df9"}},
+    {"distributions": {"E1": {"account_id": "1"}}},
+    {"distributions": {"E1": {"account_id": ACCOUNT, "log": "both"}}},
+    {"distributions": {"E1": {}}},
+])  # fmt: skip
 def test_owners_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(DescriptionError):
         context_of(BASE | wrong, 0)
@@ -351,12 +315,9 @@ def over(*logs: dict[str, object], hour_s: int = EFFECTIVE_S) -> str:
     return log.id if log is not None else ""
 
 
-def test_the_broadest_log_counts_however_poor() -> None:
+def test_the_broadest_log_counts_however_poor_and_of_one_breadth_the_richer() -> None:
     narrow = [flow_log("fl-1", "eni-1", **_RICH), flow_log("fl-2", "subnet-1", **_RICH)]
     assert over(*narrow, flow_log("fl-3", "vpc-1")) == "fl-3"
-
-
-def test_of_two_logs_of_one_breadth_the_richer_counts() -> None:
     assert over(flow_log("fl-1", "vpc-1"), flow_log("fl-2", "vpc-1", **_RICH)) == "fl-2"
 
 
@@ -366,14 +327,11 @@ def test_of_two_equal_logs_the_older_counts_and_then_the_lesser_id() -> None:
     assert over(flow_log("fl-2", "vpc-1"), flow_log("fl-1", "vpc-1")) == "fl-1"
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"LogDestinationType": "cloud-watch-logs", "LogGroupName": "flow"},
-        {"TrafficType": "REJECT"},
-        {"FlowLogStatus": "DELETED"},
-    ],
-)
+@pytest.mark.parametrize("other", [
+    {"LogDestinationType": "cloud-watch-logs", "LogGroupName": "flow"},
+    {"TrafficType": "REJECT"},
+    {"FlowLogStatus": "DELETED"},
+])  # fmt: skip
 def test_a_log_that_cannot_be_metered_has_no_authority(other: dict[str, str]) -> None:
     assert over(flow_log("fl-1", "vpc-1", **other), flow_log("fl-2", "eni-1")) == "fl-2"
 
@@ -384,15 +342,9 @@ def test_the_authority_switches_at_a_full_hour_and_never_inside_one() -> None:
     assert over(old, new, hour_s=EFFECTIVE_S + HOUR_S) == "fl-new"
 
 
-def test_a_log_that_was_made_within_the_hour_counts_if_none_was_there_before() -> None:
-    assert over(flow_log("fl-new", "vpc-1", **_NOW), hour_s=EFFECTIVE_S) == "fl-new"
-
-
-def test_a_log_has_no_authority_over_hours_before_it_was_made() -> None:
-    assert over(flow_log("fl-new", "vpc-1", **_NOW), hour_s=EFFECTIVE_S - HOUR_S) == ""
-
-
-def test_without_a_log_there_is_no_authority() -> None:
+def test_a_log_counts_within_the_hour_in_which_it_was_made_if_none_was_there_before_and_never_earlier() -> None:
+    new = flow_log("fl-new", "vpc-1", **_NOW)
+    assert [over(new, hour_s=hour_s) for hour_s in (EFFECTIVE_S, EFFECTIVE_S - HOUR_S)] == ["fl-new", ""]
     assert over() == ""
 
 
@@ -404,10 +356,6 @@ def test_a_regional_nat_gateway_has_a_log_of_its_own() -> None:
 
 
 def test_overlaps_name_what_is_hidden_if_the_authority_is_not_ingested() -> None:
-    known = authorities(
-        flow_log("fl-vpc", "vpc-1"),
-        flow_log("fl-subnet", "subnet-1"),
-        flow_log("fl-eni", "eni-1"),
-        flow_log("fl-2", "vpc-2"),
-    )
+    logs = {"fl-vpc": "vpc-1", "fl-subnet": "subnet-1", "fl-eni": "eni-1", "fl-2": "vpc-2"}
+    known = authorities(*(flow_log(log, resource) for log, resource in logs.items()))
     assert known.overlaps(EFFECTIVE_S) == (Overlap("fl-vpc", ("fl-eni", "fl-subnet")),)

@@ -172,9 +172,8 @@ def test_a_context_that_did_not_look_into_the_account_and_region_ends_nothing() 
     setup.put_slots(HOUR - 6 * HOUR_S, HOUR)
     setup.run(HOUR)
     setup.context = replace(listed(effective_s=HOUR + 2 * HOUR_S), places=())
-    figures = setup.run(HOUR + 3 * HOUR_S)
+    assert setup.run(HOUR + 3 * HOUR_S).missing_slots == 31
     assert setup.state().ended_s == 0
-    assert figures.missing_slots == 31
 
 
 def test_a_flow_log_that_never_delivered_is_silent_after_an_hour_and_holds_back() -> None:
@@ -187,12 +186,8 @@ def test_a_flow_log_that_never_delivered_is_silent_after_an_hour_and_holds_back(
     assert (state.came, state.status) == (False, "FAILED: Access error")
 
 
-def test_a_flow_log_to_a_bucket_that_is_no_log_source_is_not_expected() -> None:
-    setup = Setup(context=listed(OTHER, bucket="of-somebody-else"))
-    assert setup.run(HOUR).sources == 0
-
-
-def test_a_source_that_is_not_of_the_settings_is_known_and_holds_nothing_back() -> None:
+def test_a_source_that_is_not_of_the_settings_is_not_expected_but_known_and_holds_nothing_back() -> None:
+    assert Setup(context=listed(OTHER, bucket="of-somebody-else")).run(HOUR).sources == 0
     setup = Setup(log_sources=())
     setup.put_slots(HOUR - 6 * HOUR_S, HOUR - 3 * HOUR_S)
     figures = setup.run(HOUR)
@@ -318,26 +313,18 @@ def test_refused_lines_and_unclassified_bytes_above_what_is_allowed_are_counted_
     bad = plan(HOUR - HOUR_S)
     bad = replace(bad, balance=replace(bad.balance, lines=11, refused=1), refusals=(("field_count", 1, 0),))
     unknown = bad.shares[1]._replace(bytes=300)
-    setup.put(replace(bad, shares=(bad.shares[0]._replace(bytes=300), unknown)))
+    setup.put(replace(bad, shares=(bad.shares[0]._replace(bytes=300), unknown), shadowed=((OTHER, 3, 900),)))
     figures = setup.run(HOUR)
     assert (figures.refusing, figures.unclassified, figures.unclassified_permille) == (1, 1, 500)
+    # The logs that shadow others are named by source, too.
+    assert (setup.state().shadowed_by, summed(setup).shadowed) == ((OTHER,), {OTHER: 900})
     assert summed(setup).refusals == {"field_count": 1}
-
-
-def test_the_logs_that_shadow_others_are_named_by_source() -> None:
-    setup = Setup()
-    setup.put(plan(HOUR - HOUR_S, shadowed=((OTHER, 3, 900),)))
-    setup.run(HOUR)
-    assert setup.state().shadowed_by == (OTHER,)
-    assert summed(setup).shadowed == {OTHER: 900}
 
 
 @pytest.mark.long
 def test_ten_thousand_sources_are_looked_at_within_half_an_hour_in_a_bounded_number_of_calls() -> None:
     setup = Setup()
-    logs = [f"fl-{number:017x}" for number in range(10_000)]
-    for log in logs:
-        setup.put(plan(HOUR - SLOT_S, log=log))
+    setup.put(*(plan(HOUR - SLOT_S, log=f"fl-{number:017x}") for number in range(10_000)))
     setup.run(HOUR, whole=True)
     assert setup.run(HOUR).sources == 10_000
     setup.calls.clear()
@@ -372,11 +359,10 @@ def test_more_plans_than_an_item_can_name_are_in_no_sum_and_break_nothing(monkey
 def test_logs_with_authority_that_are_too_many_to_name_keep_their_bytes() -> None:
     shadowed = {f"fl-{number:03}": number for number in range(50)}
     kept = looking.few(shadowed)
-    assert len(kept) == 20
-    assert sum(kept.values()) == sum(shadowed.values())
-    assert looking.few({**kept, "fl-x": 1})[looking.OTHERS] == kept[looking.OTHERS] + min(
-        size for log, size in {**kept, "fl-x": 1}.items() if log != looking.OTHERS
-    )
+    assert (len(kept), sum(kept.values())) == (20, sum(shadowed.values()))
+    more = {**kept, "fl-x": 1}
+    least = min(size for log, size in more.items() if log != looking.OTHERS)
+    assert looking.few(more)[looking.OTHERS] == kept[looking.OTHERS] + least
 
 
 def test_notes_on_files_that_grow_are_no_source() -> None:

@@ -33,17 +33,9 @@ STAGE = LogSource(
 def plan(slot_s: int | None, *, log: str = LOG, number: int = 0, kind: str = "vpc-flow", **changes: object) -> Plan:
     """A plan of a file of 10 lines: 6 metered with 600 bytes, of which 60 are unclassified."""
     values: dict[str, object] = {
-        "identity": f"flow:{log}_{slot_s}_{number}",
-        "kind": kind,
-        "source": log,
-        "account_id": ACCOUNT,
-        "region": "us-west-2",
-        "slot_s": slot_s,
+        "identity": f"flow:{log}_{slot_s}_{number}", "kind": kind, "source": log, "account_id": ACCOUNT,
+        "region": "us-west-2", "slot_s": slot_s, "etag": "e", "content_sha256": "0" * 64, "contexts": {}, "rules": "1",
         "place": f"s3://acme-logs/AWSLogs/{ACCOUNT}/vpcflowlogs/us-west-2/2026/11/24/{log}_{slot_s}_{number}.log.gz",
-        "etag": "e",
-        "content_sha256": "0" * 64,
-        "contexts": {},
-        "rules": "1",
         "parts": (Part(batch_id=f"flow:{log}_{slot_s}_{number}/0", records=2, bytes=600),),
         "balance": Balance(
             lines=10, header=1, metered=6, rejected=1, nodata=1, skipdata=1, stated_bytes=640, metered_bytes=600,
@@ -53,9 +45,7 @@ def plan(slot_s: int | None, *, log: str = LOG, number: int = 0, kind: str = "vp
             Share(usage_type="USW2-DataTransfer-Out-Bytes", rule="internet", reason="", bytes=540, lines=5),
             Share(usage_type="USW2-Unclassified-Out-Bytes", rule="unknown", reason="on_premises", bytes=60, lines=1),
         ),
-        "shadowed": (),
-        "refusals": (),
-        "planned_s": (slot_s or HOUR) + 15 * 60,
+        "shadowed": (), "refusals": (), "planned_s": (slot_s or HOUR) + 15 * 60,
     }  # fmt: skip
     return Plan(**{**values, **changes})  # type: ignore[arg-type]  # the fields of a plan
 
@@ -99,17 +89,10 @@ class Setup:
     @property
     def job(self) -> CoverageJob:
         return CoverageJob(
-            items=self.items,
-            objects=self.objects,
-            clock=self.clock,
-            kinds={"vpc-flow": None, "cloudfront": DAY_S},
-            log_sources=self.log_sources,
-            newest_context=lambda: self.context,
-            read_plan=self.read,
-            window_s=35 * DAY_S,
-            keep_s=65 * DAY_S,
-            unclassified_permille=200,
-        )
+            items=self.items, objects=self.objects, clock=self.clock, kinds={"vpc-flow": None, "cloudfront": DAY_S},
+            log_sources=self.log_sources, newest_context=lambda: self.context, read_plan=self.read, window_s=35 * DAY_S,
+            keep_s=65 * DAY_S, unclassified_permille=200,
+        )  # fmt: skip
 
     def run(self, now_s: int, *, whole: bool = False) -> LogFigures:
         self.clock.advance_s(max(now_s - self.clock.now_ms() // 1000, 0))
@@ -121,20 +104,6 @@ class Setup:
 
 def listed(*logs: str, effective_s: int = HOUR, status: str = "", bucket: str = "acme-logs") -> Context:
     """A context that lists these flow logs."""
-    found = {
-        log: FlowLog(
-            id=log,
-            resource_id="vpc-1",
-            resource_type="vpc",
-            created_s=HOUR - HOUR_S,
-            fields=(),
-            traffic_type="ALL",
-            destination=f"arn:aws:s3:::{bucket}",
-            destination_type="s3",
-            account_id=ACCOUNT,
-            region="us-west-2",
-            delivery_status=status,
-        )
-        for log in logs
-    }
+    what = ("vpc-1", "vpc", HOUR - HOUR_S, (), "ALL", f"arn:aws:s3:::{bucket}", "s3", ACCOUNT, "us-west-2", status)
+    found = {log: FlowLog(log, *what) for log in logs}
     return Context(sha256="", effective_s=effective_s, places=((ACCOUNT, "us-west-2"),), flow_logs=found)

@@ -51,27 +51,19 @@ def test_lines_of_an_hour_become_one_total_across_blocks() -> None:
         (internet("i-1"), T + 3600): HourTotal(5, 1, T + 3600, T + 3700),
     }
     assert found.hours == {T, T + 3600}
+    line = ("i-1", 1, T, T + 1)
+    assert measured(line).content_sha256 == hashlib.sha256(small_file(line)).hexdigest()
 
 
 def test_every_line_and_byte_is_in_the_balance_once() -> None:
-    found = measured(
-        ("i-1", 100, T, T + 1),
-        ("x-1", 7, T, T + 1),
-        ("s-1", 8, T, T + 1),
-        ("u-1", 9, T, T + 1),
-        "nodata",
-        "broken line",
-    )
+    lines = (("i-1", 100), ("x-1", 7), ("s-1", 8), ("u-1", 9))
+    found = measured(*((name, size, T, T + 1) for name, size in lines), "nodata", "broken line")
     balance = found.balance
     assert balance.holds
     assert (balance.lines, balance.header, balance.nodata) == (7, 1, 1)
     assert (balance.metered, balance.shadowed, balance.rejected, balance.refused) == (1, 1, 1, 2)
-    assert (balance.metered_bytes, balance.shadowed_bytes, balance.rejected_bytes, balance.refused_bytes) == (
-        100,
-        8,
-        9,
-        7,
-    )
+    assert (balance.metered_bytes, balance.shadowed_bytes) == (100, 8)
+    assert (balance.rejected_bytes, balance.refused_bytes) == (9, 7)
     assert found.shadowed == (("fl-broad", 1, 8),)
     assert found.refusals == (("field_count", 1, 0), ("invalid_value", 1, 7))
 
@@ -84,14 +76,11 @@ def test_the_usage_type_of_a_share_is_that_of_the_contract_unless_the_rule_names
     ]
 
 
-def test_a_line_of_another_account_is_refused_and_counted() -> None:
+def test_a_line_of_another_account_and_what_the_service_would_refuse_are_refused_and_counted() -> None:
     found = measured(("i-1", 100, T, T + 1), ("i-2@222222222222", 7, T, T + 1), bills=Bills.listed([ACCOUNT]))
     assert found.refusals == (("account_not_allowed", 1, 7),)
     assert (found.balance.metered_bytes, found.balance.refused_bytes, found.balance.holds) == (100, 7, True)
     assert "222222222222" in found.refused[0].detail
-
-
-def test_what_the_service_would_refuse_is_refused_here() -> None:
     found = measured(("i-1@12345678901", 7, T, T + 1), ("i" * 600, 8, T, T + 1))
     assert found.refusals == (("invalid_account", 1, 7), ("invalid_value", 1, 8))
     assert not found.totals
@@ -102,12 +91,6 @@ def test_too_many_distinct_records_refuse_the_file() -> None:
     assert len(measured(*lines[:10], max_records=10).totals) == 10
     with pytest.raises(LogFileRefusedError, match="too_diverse: it would become more than 10 records"):
         measured(*lines, max_records=10)
-
-
-def test_the_hash_is_that_of_the_decompressed_content() -> None:
-    found = measured(("i-1", 1, T, T + 1))
-    content = small_file(("i-1", 1, T, T + 1))
-    assert found.content_sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_each_distinct_subject_of_an_hour_is_judged_once() -> None:
@@ -157,22 +140,16 @@ def test_the_order_of_the_totals_does_not_matter() -> None:
 def test_more_records_than_a_batch_may_have_become_several_parts() -> None:
     totals = {(_traffic(f"i-{n:06}"), T): HourTotal(n, 1, T, T + 1) for n in range(2 * MAX_RECORDS + 1)}
     found = list(parts_of("small:a", totals))
-    assert [(part.batch_id, part.records) for part, _ in found] == [
-        ("small:a/0", MAX_RECORDS),
-        ("small:a/1", MAX_RECORDS),
-        ("small:a/2", 1),
-    ]
+    assert [part.batch_id for part, _ in found] == ["small:a/0", "small:a/1", "small:a/2"]
+    assert [part.records for part, _ in found] == [MAX_RECORDS, MAX_RECORDS, 1]
     assert sum(part.bytes for part, _ in found) == sum(total.bytes for total in totals.values())
     assert len({part.sha256 for part, _ in found}) == 3
     assert all(one < other for one, other in pairwise(record for part in found for record in part.records))
 
 
 def test_an_explicit_usage_type_stands_in_the_file_and_no_other() -> None:
-    totals = {
-        (_traffic("i-1", "NatGateway-Bytes"), T): HourTotal(1, 1, T, T),
-        (_traffic("i-2"), T): HourTotal(2, 1, T, T),
-    }
-    (part,) = parts_of("small:a", totals)
+    traffic = _traffic("i-1", "NatGateway-Bytes"), _traffic("i-2")
+    (part,) = parts_of("small:a", {(each, T): HourTotal(1, 1, T, T) for each in traffic})
     rows = pq.read_table(io.BytesIO(parquet_of(part.records))).to_pylist()
     assert [row["usage_type"] for row in rows] == ["NatGateway-Bytes", None]
 
@@ -180,13 +157,9 @@ def test_an_explicit_usage_type_stands_in_the_file_and_no_other() -> None:
 OUT = Share(usage_type="DataTransfer-Out-Bytes", rule="internet", reason="", bytes=60, lines=2)
 UNKNOWN = Share(usage_type="Unclassified-Out-Bytes", rule="nothing", reason="zone_unknown", bytes=40, lines=1)
 ONE = FileOutcome(
-    place="s3://acme-logs/one",
-    verdict="metered",
-    identity="flow:one",
-    content_sha256="a",
+    place="s3://acme-logs/one", verdict="metered", identity="flow:one", content_sha256="a", shares=(OUT, UNKNOWN),
     balance=Balance(lines=4, header=1, metered=3, stated_bytes=100, metered_bytes=100),
-    shares=(OUT, UNKNOWN),
-)
+)  # fmt: skip
 
 
 def test_a_replica_adds_nothing_and_other_content_of_its_name_is_a_conflict() -> None:
@@ -197,17 +170,10 @@ def test_a_replica_adds_nothing_and_other_content_of_its_name_is_a_conflict() ->
     assert totals.failed
 
 
-@pytest.mark.parametrize(
-    ("part", "whole", "text"),
-    [
-        (0, 0, ""),
-        (0, 7, "0.0 %"),
-        (1, 10**12, "<0.1 %"),
-        (10**12 - 1, 10**12, ">99.9 %"),
-        (1, 3, "33.3 %"),
-        (7, 7, "100.0 %"),
-    ],
-)
+@pytest.mark.parametrize(("part", "whole", "text"), [
+    (0, 0, ""), (0, 7, "0.0 %"), (1, 10**12, "<0.1 %"), (10**12 - 1, 10**12, ">99.9 %"), (1, 3, "33.3 %"),
+    (7, 7, "100.0 %"),
+])  # fmt: skip
 def test_a_share_is_never_rounded_to_nothing_or_to_all(part: int, whole: int, text: str) -> None:
     assert percent(part, whole) == text
 
@@ -249,21 +215,14 @@ def test_everything_that_is_left_out_stands_below_the_table() -> None:
         assert said in text
 
 
-def _files(number: int) -> list[Chosen]:
-    store = LogBucket(ManualClock(0))
-    return [
-        Chosen(store=store, info=ObjectInfo(key=f"{n}", size_bytes=1, etag="", modified_s=0)) for n in range(number)
-    ]
-
-
 def test_outcomes_come_in_the_order_of_the_files_and_no_listing_is_held() -> None:
-    pulled = 0
+    pulled, store = 0, LogBucket(ManualClock(0))
 
     def files() -> Iterator[Chosen]:
         nonlocal pulled
-        for each in _files(50):
+        for number in range(50):
             pulled += 1
-            yield each
+            yield Chosen(store=store, info=ObjectInfo(key=str(number), size_bytes=1, etag="", modified_s=0))
 
     ended = []
     for outcome in outcomes(files(), lambda each: FileOutcome(place=each.info.key, verdict="empty"), jobs=3):

@@ -6,12 +6,14 @@ import copy
 import io
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.hours import hour_of
 from metering.intake.record_rules import traffic_of
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import StoredContext, Timeline
@@ -35,11 +37,15 @@ from tests.unit.onramps.rules.world import NAME, WORLD, entering, judged, leavin
 if TYPE_CHECKING:
     from metering.onramps.context.document import Context
     from metering.onramps.kinds import LogKind
-    from metering.onramps.reasons import Classifier, Outcome
     from tests.support.networks.files import LogFile
 
 
 V2 = {"vpc_id": "", "region": "", "flow_direction": ""}
+
+
+def of_log(source: str) -> FileName:
+    """The name of a file of another log."""
+    return replace(NAME, identity=f"flow:{source}", source=source)
 
 
 def classified(outcome: Outcome) -> Classified:
@@ -88,11 +94,8 @@ def test_a_line_without_account_region_or_resource_is_refused_with_words() -> No
 def test_a_version_2_line_is_placed_by_its_interface() -> None:
     hop = line("eni-private", **V2, source="10.0.1.4", destination="10.0.2.4")
     traffic = classified(judged(hop)).traffic
-    assert (traffic.direction, traffic.from_location, traffic.to_location) == (
-        "out",
-        "us-west-2/usw2-az1",
-        "us-west-2/usw2-az2",
-    )
+    assert traffic.direction == "out"
+    assert (traffic.from_location, traffic.to_location) == ("us-west-2/usw2-az1", "us-west-2/usw2-az2")
 
 
 def test_the_resource_is_the_instance_then_the_gateway_then_the_interface() -> None:
@@ -104,8 +107,7 @@ def test_the_resource_is_the_instance_then_the_gateway_then_the_interface() -> N
 
 
 def test_a_regional_nat_gateway_is_known_by_the_resource_of_its_log() -> None:
-    name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-nat")
-    outcome = classified(judged(entering("", "81.2.0.1"), name=name))
+    outcome = classified(judged(entering("", "81.2.0.1"), name=of_log("fl-nat")))
     assert outcome.traffic.resource_id == "nat-1"
     assert (outcome.rule, outcome.traffic.from_location) == ("internet", "internet")
 
@@ -121,24 +123,25 @@ def test_load_balancers_are_of_their_own_service(interface_id: str, service: str
 # Which way bytes went
 
 
-def test_without_a_direction_the_own_address_tells() -> None:
-    out = line("eni-private", **V2, source="10.0.1.5", destination="81.2.0.1")
-    into = line("eni-private", **V2, source="81.2.0.1", destination="10.0.1.4")
-    assert [classified(judged(hop)).traffic.direction for hop in (out, into)] == ["out", "in"]
+def test_without_a_direction_the_own_address_tells_and_for_a_new_interface_the_side_in_its_vpc() -> None:
+    hops = (
+        line("eni-private", **V2, source="10.0.1.5", destination="81.2.0.1"),
+        line("eni-private", **V2, source="81.2.0.1", destination="10.0.1.4"),
+        line("eni-new", flow_direction="", source="10.0.1.77", destination="81.2.0.1"),
+        line("eni-new", flow_direction="", source="81.2.0.1", destination="10.0.1.77"),
+    )
+    assert [classified(judged(hop)).traffic.direction for hop in hops] == ["out", "in", "out", "in"]
 
 
-@pytest.mark.parametrize(
-    ("interface_id", "source", "destination"),
-    [
-        ("eni-private", "10.9.0.1", "10.9.0.2"),
-        ("eni-private", "10.0.1.4", "10.0.1.5"),
-        ("eni-private", "", ""),
-        ("eni-new", "10.0.1.4", "10.0.1.5"),
-        # Both addresses may be a VPC's.
-        ("eni-new", "10.0.1.4", "10.1.1.4"),
-        ("eni-new", "10.0.1.4", "192.168.4.4"),
-    ],
-)
+@pytest.mark.parametrize(("interface_id", "source", "destination"), [
+    ("eni-private", "10.9.0.1", "10.9.0.2"),
+    ("eni-private", "10.0.1.4", "10.0.1.5"),
+    ("eni-private", "", ""),
+    ("eni-new", "10.0.1.4", "10.0.1.5"),
+    # Both addresses may be a VPC's.
+    ("eni-new", "10.0.1.4", "10.1.1.4"),
+    ("eni-new", "10.0.1.4", "192.168.4.4"),
+])  # fmt: skip
 def test_where_no_address_tells_the_direction_is_unknown(interface_id: str, source: str, destination: str) -> None:
     hop = line(interface_id, flow_direction="", source=source, destination=destination)
     outcome = classified(judged(hop))
@@ -146,53 +149,38 @@ def test_where_no_address_tells_the_direction_is_unknown(interface_id: str, sour
     assert outcome.traffic.usage_type == "USW2-Unclassified-Regional-Bytes"
 
 
-def test_a_new_interface_of_a_known_vpc_is_the_side_in_the_vpc() -> None:
-    out = line("eni-new", flow_direction="", source="10.0.1.77", destination="81.2.0.1")
-    into = line("eni-new", flow_direction="", source="81.2.0.1", destination="10.0.1.77")
-    assert [classified(judged(hop)).traffic.direction for hop in (out, into)] == ["out", "in"]
-
-
 # Who counts
 
 
 def test_lines_of_a_log_without_authority_are_shadowed_by_the_one_that_has_it() -> None:
-    name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-eni")
-    assert judged(leaving("eni-private", "10.0.1.20", "1"), name=name) == Shadowed("fl-main")
-    # The inventory gives the same result where lines do not name their VPC.
-    hop = line("eni-private", **V2, source="10.0.1.4", destination="10.0.1.20")
-    assert judged(hop, name=name) == Shadowed("fl-main")
+    # The second is told by the inventory, where lines do not name their VPC.
+    by_inventory = line("eni-private", **V2, source="10.0.1.4", destination="10.0.1.20")
+    for hop in (leaving("eni-private", "10.0.1.20", "1"), by_inventory):
+        assert judged(hop, name=of_log("fl-eni")) == Shadowed("fl-main")
 
 
 def test_a_log_that_the_context_does_not_list_is_shadowed_where_another_sees_the_same() -> None:
-    name = FileName(kind="vpc-flow", identity="flow:b", account_id=ACCOUNT, region=REGION, source="fl-new")
-    assert judged(leaving("eni-private", "10.0.1.20", "1"), name=name) == Shadowed("fl-main")
+    assert judged(leaving("eni-private", "10.0.1.20", "1"), name=of_log("fl-new")) == Shadowed("fl-main")
     elsewhere = leaving("eni-c", "100.64.1.9", "1", vpc_id="vpc-carrier")
-    assert isinstance(judged(elsewhere, name=name), Classified)
+    assert isinstance(judged(elsewhere, name=of_log("fl-new")), Classified)
+    # A file whose name says no log is never shadowed.
+    assert isinstance(judged(leaving("eni-private", "10.0.1.20", "1"), name=of_log("")), Classified)
 
 
 def test_an_interface_that_is_not_known_yet_is_counted_by_one_of_two_logs() -> None:
     world = changed(FlowLogs=[flow_log("fl-subnet", "subnet-1")])
     new = line("eni-new", **V2, source="10.0.1.70", destination="81.2.0.1")
-    narrow = FileName(kind="vpc-flow", identity="flow:s", account_id=ACCOUNT, region=REGION, source="fl-subnet")
     assert isinstance(judged(new, world), Classified)
-    assert judged(new, world, name=narrow) == Shadowed("fl-main")
+    assert judged(new, world, name=of_log("fl-subnet")) == Shadowed("fl-main")
 
 
 def test_the_authority_switches_at_the_full_hour() -> None:
-    rich = flow_log(
-        "fl-rich",
-        "vpc-main",
-        CreationTime="2026-11-24T12:20:00Z",
-        LogFormat="${version} ${interface-id} ${az-id} ${flow-direction}",
-    )
+    fields = "${version} ${interface-id} ${az-id} ${flow-direction}"
+    rich = flow_log("fl-rich", "vpc-main", CreationTime="2026-11-24T12:20:00Z", LogFormat=fields)
     world = changed(FlowLogs=[rich])
     hop = leaving("eni-private", "10.0.1.20", "1")
-    new = FileName(kind="vpc-flow", identity="flow:n", account_id=ACCOUNT, region=REGION, source="fl-rich")
-    outcomes = [
-        judged(hop, world, name=name, hour_s=hour_s)
-        for hour_s in (EFFECTIVE_S, EFFECTIVE_S + HOUR_S)
-        for name in (NAME, new)
-    ]
+    asked = product((EFFECTIVE_S, EFFECTIVE_S + HOUR_S), (NAME, of_log("fl-rich")))
+    outcomes = [judged(hop, world, name=name, hour_s=hour_s) for hour_s, name in asked]
     assert [getattr(each, "by", "") for each in outcomes] == ["", "fl-main", "fl-rich", ""]
 
 
@@ -200,26 +188,18 @@ def test_history_of_a_log_that_was_replaced_counts_up_to_the_hour_of_its_replace
     """A format cannot be edited, so people create a new flow log and delete the old one, which contexts then omit."""
     world = changed(FlowLogs=[])
     world["regions"][0]["FlowLogs"] = [flow_log("fl-after", "vpc-main", CreationTime="2026-11-24T12:20:00Z")]
-    old = FileName(kind="vpc-flow", identity="flow:o", account_id=ACCOUNT, region=REGION, source="fl-gone")
     hop = leaving("eni-private", "10.0.1.20", "1")
-    outcomes = [judged(hop, world, name=old, hour_s=EFFECTIVE_S + hours * HOUR_S) for hours in (-24, -1, 0, 1)]
+    outcomes = [
+        judged(hop, world, name=of_log("fl-gone"), hour_s=EFFECTIVE_S + hours * HOUR_S) for hours in (-24, -1, 0, 1)
+    ]
     assert [getattr(each, "by", "") for each in outcomes] == ["", "", "fl-after", "fl-after"]
-
-
-def test_a_file_whose_name_says_no_log_is_never_shadowed() -> None:
-    name = FileName(kind="vpc-flow", identity="sha256:1", account_id=ACCOUNT, region=REGION)
-    assert isinstance(judged(leaving("eni-private", "10.0.1.20", "1"), name=name), Classified)
 
 
 def test_each_hour_is_judged_by_the_context_that_holds_then() -> None:
     without_ranges = {name: value for name, value in WORLD.items() if name != "ip_ranges"}
-    timeline = Timeline(
-        (
-            (EFFECTIVE_S, context_of(without_ranges, EFFECTIVE_S)),
-            (EFFECTIVE_S + HOUR_S, context_of(WORLD, EFFECTIVE_S + HOUR_S)),
-        )
-    )
-    judge = FlowClassifier(NAME, timeline)
+    next_s = EFFECTIVE_S + HOUR_S
+    versions = (EFFECTIVE_S, context_of(without_ranges, EFFECTIVE_S)), (next_s, context_of(WORLD, next_s))
+    judge = FlowClassifier(NAME, Timeline(versions))
     hop = leaving("eni-public", "81.2.0.1", "8")
     outcomes = [classified(judge.outcome(hop, EFFECTIVE_S + hours * HOUR_S)) for hours in (0, 1, 0)]
     assert [each.rule for each in outcomes] == ["ranges_unknown", "internet", "ranges_unknown"]
@@ -265,9 +245,8 @@ def test_a_private_nat_gateway_stands_between_instances_and_other_vpcs() -> None
 
 
 def test_a_public_load_balancer_may_keep_the_address_of_the_client() -> None:
-    balancer = interface(
-        "eni-nlb2", "subnet-1", "10.0.1.98", public="52.34.0.98", InterfaceType="network_load_balancer"
-    )
+    kind = "network_load_balancer"
+    balancer = interface("eni-nlb2", "subnet-1", "10.0.1.98", public="52.34.0.98", InterfaceType=kind)
     world = changed(NetworkInterfaces=[balancer])
     assert classified(judged(entering("eni-public", "81.2.0.1"), world)).reason
     assert classified(judged(entering("eni-nlb2", "81.2.0.1"), world)).rule == "internet"
@@ -325,25 +304,12 @@ def test_knowledge_that_is_taken_away_never_makes_another_answer(
 
 
 # Judging is fast, bounded, and always returns.
-
 _TEXTS = st.sampled_from(
     [
         *("", "-", "10.0.1.4", "10.0.2.4", "10.0.2.5", "10.1.1.4", "10.2.1.4", "10.3.1.4", "81.2.0.1", "52.34.9.9"),
         *("2600:1f14:a:1::4", "2a0b::1", "eni-private", "eni-far", "vpc-main", "vpc-peer", "usw2-az1", "usw2-az2"),
-        *(
-            "use1-az1",
-            "usw2-lax1-az1",
-            "nat_gateway",
-            "transit_gateway",
-            "ingress",
-            "egress",
-            "S3",
-            "EC2",
-            "1",
-            "8",
-            "4",
-        ),
-        *("unknown", ACCOUNT, REGION, "subnet-1", "x" * 200),
+        *("use1-az1", "usw2-lax1-az1", "nat_gateway", "transit_gateway", "ingress", "egress", "S3", "EC2"),
+        *("1", "8", "4", "unknown", ACCOUNT, REGION, "subnet-1", "x" * 200),
     ]
 )
 
@@ -382,9 +348,7 @@ def test_lines_of_many_hours_in_any_order_ask_for_each_context_once() -> None:
         asked.append(hour_s)
         return context_of(WORLD, hour_s)
 
-    kept = [
-        (hour_s, StoredContext(effective_s=hour_s, sha256=str(hour_s), read=partial(read, hour_s))) for hour_s in hours
-    ]
+    stored = (StoredContext(effective_s=hour_s, sha256=str(hour_s), read=partial(read, hour_s)) for hour_s in hours)
     fields = "account-id interface-id vpc-id srcaddr dstaddr bytes start end flow-direction traffic-path region az-id\n"
     lines = [
         f"{ACCOUNT} eni-public vpc-main 10.0.1.9 81.2.0.{number} 1 {hour_s} {hour_s} egress 8 {REGION} usw2-az1\n"
@@ -392,7 +356,12 @@ def test_lines_of_many_hours_in_any_order_ask_for_each_context_once() -> None:
         for hour_s in hours
     ]
     nameless = FileName(kind="vpc-flow", identity="")
-    found = measure(io.BytesIO("".join([fields, *lines]).encode()), VPC_FLOW, nameless, Timeline(tuple(kept)))
+    found = measure(
+        io.BytesIO("".join([fields, *lines]).encode()),
+        VPC_FLOW,
+        nameless,
+        Timeline(tuple(zip(hours, stored, strict=True))),
+    )
     assert found.balance.metered == len(lines)
     assert asked == hours
 
@@ -403,15 +372,8 @@ _FIRST_S = 1_795_617_000
 class _Unfolded:
     """A judge that groups no addresses."""
 
-    def __init__(self, judge: Classifier[FlowHop]) -> None:
-        self._judge = judge
-
-    def outcome(self, subject: FlowHop, hour_s: int) -> Outcome:
-        return self._judge.outcome(subject, hour_s)
-
-
-def _unfolded(name: FileName, timeline: Timeline) -> _Unfolded:
-    return _Unfolded(WithTransit(name, timeline))
+    def __init__(self, name: FileName, timeline: Timeline) -> None:
+        self.outcome = WithTransit(name, timeline).outcome
 
 
 def _measured(kind: LogKind, name: FileName, file: LogFile, timeline: Timeline) -> tuple[Measured, int]:
@@ -429,15 +391,13 @@ def _measured(kind: LogKind, name: FileName, file: LogFile, timeline: Timeline) 
 def test_a_file_is_metered_the_same_with_and_without_folding(style: str, known: int) -> None:
     network = Network(NetworkPlan(first_s=_FIRST_S, lines=6_000, slots=3, variety=20, style=style))
     files = list(network.files())
-    contexts = [
-        (hour_s, context_of(description(network.inventory, network.flow_logs, hour_s), hour_s))
-        for hour_s in (_FIRST_S - _FIRST_S % HOUR_S, _FIRST_S - _FIRST_S % HOUR_S + HOUR_S)
-    ]
+    hours = (hour_of(_FIRST_S), hour_of(_FIRST_S) + HOUR_S)
+    contexts = [(at_s, context_of(description(network.inventory, network.flow_logs, at_s), at_s)) for at_s in hours]
     timeline = Timeline(tuple(contexts[:known]))
     folded_count = plain_count = 0
     for file in files:
         kind, name = log_of(file.key)
-        plain_kind = replace(kind, classifier=_unfolded)
+        plain_kind = replace(kind, classifier=_Unfolded)
         folded, observations = _measured(kind, name, file, timeline)
         plain, all_observations = _measured(plain_kind, name, file, timeline)
         # The details of a refusal may name an address, and grouped lines share one.
@@ -451,7 +411,7 @@ def test_the_judge_of_flow_logs_folds() -> None:
     found = log_of("012345678901_vpcflowlogs_us-west-2_fl-0a_20261124T1305Z_a.log.gz")
     assert isinstance(found[0].classifier(found[1], Timeline()), Folding)
     assert isinstance(FlowClassifier(found[1], Timeline()), Folding)
-    assert not isinstance(_Unfolded(found[0].classifier(found[1], Timeline())), Folding)
+    assert not isinstance(_Unfolded(found[1], Timeline()), Folding)
 
 
 def test_addresses_of_the_internet_are_alike_and_private_ones_are_others() -> None:

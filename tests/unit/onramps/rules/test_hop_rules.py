@@ -27,7 +27,11 @@ UNKNOWN_IN = "USW2-Unclassified-In-Bytes"
 ZONE_1 = "us-west-2/usw2-az1"
 ZONE_2 = "us-west-2/usw2-az2"
 APRIL_2025_S = 1_743_465_600
+MARCH_2025_S = APRIL_2025_S - HOUR_S
+NO_ZONE, NO_PLACE = next_hop(kind="nat_gateway"), next_hop(kind="interface")
 NAT = next_hop("usw2-az2", "vpc-main", "nat_gateway", "eni-nat")
+AMAZON = {"destination_service": "AMAZON"}
+UNDIRECTED = {"flow_direction": "", "source": "10.9.0.1", "destination": "10.9.0.2"}
 TO_TGW = next_hop("usw2-az2", "vpc-main", "transit_gateway", "eni-tgw")
 STRANGE = next_hop("usw2-az2", "vpc-peer")
 
@@ -67,29 +71,13 @@ CASES = (
     Case("peered_same_zone", entering("eni-private", "10.1.1.4"), ZONE_1, FREE_IN),
     Case("peered_other_zone", leaving("eni-private", "10.1.2.4", "4"), ZONE_2, "USW2-VpcPeering-Out-Bytes"),
     Case("peered_other_zone", entering("eni-private", "10.1.2.4", **STRANGE), ZONE_2, "USW2-VpcPeering-In-Bytes"),
-    Case(
-        "peered_other_zone_before_2025_04",
-        leaving("eni-private", "10.1.2.4", "4"),
-        ZONE_2,
-        REGIONAL,
-        APRIL_2025_S - HOUR_S,
-    ),
+    Case("peered_other_zone_before_2025_04", leaving("eni-private", "10.1.2.4", "4"), ZONE_2, REGIONAL, MARCH_2025_S),
     Case("peered_without_zone", leaving("eni-private", "10.8.0.4", "4"), "us-west-2", UNKNOWN_INSIDE),
     Case("peered_without_region", leaving("eni-private", "10.99.0.4", "5"), "unknown", UNKNOWN_OUT),
     Case("transit_gateway", leaving("eni-private", "10.2.1.4", "1"), "us-west-2", FREE_OUT),
-    Case(
-        "next_hop_without_zone",
-        leaving("eni-private", "81.2.0.1", "1", **next_hop(kind="nat_gateway")),
-        "us-west-2",
-        UNKNOWN_INSIDE,
-    ),
+    Case("next_hop_without_zone", leaving("eni-private", "81.2.0.1", "1", **NO_ZONE), "us-west-2", UNKNOWN_INSIDE),
     Case("next_hop_unknown", leaving("eni-private", "81.2.0.1", "1"), "us-west-2", UNKNOWN_INSIDE),
-    Case(
-        "next_hop_without_place",
-        entering("eni-private", "81.2.0.1", **next_hop(kind="interface")),
-        "unknown",
-        UNKNOWN_IN,
-    ),
+    Case("next_hop_without_place", entering("eni-private", "81.2.0.1", **NO_PLACE), "unknown", UNKNOWN_IN),
     Case("on_premises", leaving("eni-private", "192.168.4.4", "3"), "unknown", UNKNOWN_OUT),
     Case("local_gateway", leaving("eni-private", "192.168.4.4", "6"), "unknown", UNKNOWN_OUT),
     Case("gateway_endpoint", leaving("eni-private", "52.218.0.4", "7"), "us-west-2", FREE_OUT),
@@ -108,9 +96,7 @@ CASES = (
     Case("internet", leaving("eni-nat", "81.2.0.1", "8"), "internet", "USW2-DataTransfer-Out-Bytes"),
     Case("internet", entering("eni-nat", "81.2.0.1"), "internet", "USW2-DataTransfer-In-Bytes"),
     Case("internet", entering("eni-private", "2a0b:4140::1"), "internet", "USW2-DataTransfer-In-Bytes"),
-    Case(
-        "ranges_unknown", leaving("eni-public", "81.2.0.1", "8", destination_service="AMAZON"), "unknown", UNKNOWN_OUT
-    ),
+    Case("ranges_unknown", leaving("eni-public", "81.2.0.1", "8", **AMAZON), "unknown", UNKNOWN_OUT),
     # Peering or a transit gateway: a line cannot tell which of them joins the two VPCs.
     Case("other_vpc_in_region", entering("eni-private", "10.2.1.4"), "us-west-2", UNKNOWN_INSIDE),
     Case("other_vpc", entering("eni-c", "10.3.1.4", vpc_id="vpc-carrier"), "unknown", UNKNOWN_IN),
@@ -121,12 +107,7 @@ CASES = (
     Case("perhaps_handed_on", entering("eni-i", "81.2.0.1", vpc_id="vpc-inspected"), "unknown", UNKNOWN_IN),
     Case("public_peer", entering("eni-new", "81.2.0.1"), "unknown", UNKNOWN_IN),
     Case("nothing_known", line("eni-private"), "unknown", UNKNOWN_OUT),
-    Case(
-        DIRECTION_UNKNOWN,
-        line("eni-private", flow_direction="", source="10.9.0.1", destination="10.9.0.2"),
-        "unknown",
-        UNKNOWN_INSIDE,
-    ),
+    Case(DIRECTION_UNKNOWN, line("eni-private", **UNDIRECTED), "unknown", UNKNOWN_INSIDE),
 )
 
 
@@ -146,26 +127,21 @@ def test_a_line_is_decided_by_its_rule(case: Case) -> None:
     outcome = judged(case.hop, hour_s=case.hour_s)
     assert isinstance(outcome, Classified)
     traffic = outcome.traffic
-    near, far = (
-        (traffic.from_location, traffic.to_location)
-        if traffic.direction == "out"
-        else (traffic.to_location, traffic.from_location)
-    )
+    near, far = (traffic.from_location, traffic.to_location)[:: 1 if traffic.direction == "out" else -1]
     assert (outcome.rule, far, booked(outcome)) == (case.rule, case.peer, case.usage_type)
     assert near.startswith("us-west-2")
     assert bool(outcome.reason) is ("Unclassified-" in case.usage_type)
 
 
-def _booked_over_peering(peer: str, hour_s: int) -> tuple[str, str]:
-    """Usage type and service of traffic to an address of a peered VPC in an hour."""
-    outcome = judged(leaving("eni-private", peer, "4"), hour_s=hour_s)
+@pytest.mark.parametrize(("hour_s", "usage_type", "service"), [
+    (APRIL_2025_S, "USW2-VpcPeering-Out-Bytes", "AmazonVPC"), (MARCH_2025_S, REGIONAL, "AmazonEC2"),
+])  # fmt: skip
+def test_peering_between_zones_has_usage_types_of_its_own_from_april_2025_on(
+    hour_s: int, usage_type: str, service: str
+) -> None:
+    outcome = judged(leaving("eni-private", "10.1.2.4", "4"), hour_s=hour_s)
     assert isinstance(outcome, Classified)
-    return booked(outcome), outcome.traffic.service
-
-
-def test_peering_between_zones_has_usage_types_of_its_own_from_april_2025_on() -> None:
-    assert _booked_over_peering("10.1.2.4", APRIL_2025_S) == ("USW2-VpcPeering-Out-Bytes", "AmazonVPC")
-    assert _booked_over_peering("10.1.2.4", APRIL_2025_S - HOUR_S) == (REGIONAL, "AmazonEC2")
+    assert (booked(outcome), outcome.traffic.service) == (usage_type, service)
 
 
 def test_ipv6_over_a_peering_in_one_zone_is_unclassified_because_aws_contradicts_itself() -> None:
@@ -177,16 +153,13 @@ def test_ipv6_over_a_peering_in_one_zone_is_unclassified_because_aws_contradicts
     assert "Demystifying Amazon VPC peering charges" in source
 
 
-@pytest.mark.parametrize(
-    ("own", "peer", "expected"),
-    [
-        ("us-west-2", "us-gov-west-1", "USW2-UGW1-AWS-Out-Bytes"),
-        ("us-gov-west-1", "us-east-1", "UGW1-USE1-AWS-Out-Bytes"),
-        ("us-west-2", "cn-north-1", "USW2-DataTransfer-Out-Bytes"),
-        ("cn-north-1", "cn-northwest-1", "CNN1-CNW1-AWS-Out-Bytes"),
-        ("cn-northwest-1", "us-gov-west-1", "CNW1-DataTransfer-Out-Bytes"),
-    ],
-)
+@pytest.mark.parametrize(("own", "peer", "expected"), [
+    ("us-west-2", "us-gov-west-1", "USW2-UGW1-AWS-Out-Bytes"),
+    ("us-gov-west-1", "us-east-1", "UGW1-USE1-AWS-Out-Bytes"),
+    ("us-west-2", "cn-north-1", "USW2-DataTransfer-Out-Bytes"),
+    ("cn-north-1", "cn-northwest-1", "CNN1-CNW1-AWS-Out-Bytes"),
+    ("cn-northwest-1", "us-gov-west-1", "CNW1-DataTransfer-Out-Bytes"),
+])  # fmt: skip
 def test_a_peer_of_another_partition_is_the_internet_but_for_govcloud_and_the_commercial_one(
     own: str, peer: str, expected: str
 ) -> None:
@@ -196,16 +169,13 @@ def test_a_peer_of_another_partition_is_the_internet_but_for_govcloud_and_the_co
     assert (outcome.rule, booked(outcome)) == ("other_region", expected)
 
 
-def test_every_rule_has_a_case() -> None:
-    assert {case.rule for case in CASES} == {rule.name for rule in hop_rules().rules} | {DIRECTION_UNKNOWN}
-
-
 _PEERS = {"zone", "zone_or_region", "region", "peer_region", "internet", "cloudfront", "unknown"}
 
 
 def test_the_rule_file_is_sound() -> None:
     rules = hop_rules().rules
     assert len({rule.name for rule in rules}) == len(rules)
+    assert {case.rule for case in CASES} == {rule.name for rule in rules} | {DIRECTION_UNKNOWN}, "each has a case"
     for rule in rules:
         assert set(rule.when) <= set(CONDITIONS), rule.name
         assert rule.peer in _PEERS, rule.name
@@ -215,12 +185,9 @@ def test_the_rule_file_is_sound() -> None:
         assert rule.usage == "" or rule.usage.format(way="Out").endswith("-Bytes"), rule.name
 
 
-def test_the_last_rule_always_holds_and_no_other_does() -> None:
+def test_the_last_rule_always_holds_no_other_does_and_every_condition_is_used() -> None:
     assert [rule.name for rule in hop_rules().rules if not rule.when] == ["nothing_known"]
     assert not hop_rules().rules[-1].when
-
-
-def test_every_condition_is_used() -> None:
     assert {name for rule in hop_rules().rules for name in rule.when} == set(CONDITIONS)
 
 

@@ -94,16 +94,13 @@ _EAST = place(
     ],
 )
 _RANGES = ranges(
-    ("52.32.0.0/11", REGION, "EC2"),
+    *((prefix, REGION, "EC2") for prefix in ("52.32.0.0/11", "52.218.0.0/17", "2600:1f14::/36")),
+    *((prefix, REGION, "S3") for prefix in ("52.218.0.0/17", "2600:1fa0::/36")),
     ("52.32.0.0/11", REGION, "AMAZON"),
     ("52.40.16.0/20", "us-east-1", "EC2"),
-    ("52.218.0.0/17", REGION, "S3"),
-    ("52.218.0.0/17", REGION, "EC2"),
     ("44.242.0.0/24", REGION, "API_GATEWAY"),
     ("64.252.64.0/18", "GLOBAL", "CLOUDFRONT"),
     ("13.248.0.0/19", "GLOBAL", "GLOBALACCELERATOR"),
-    ("2600:1f14::/36", REGION, "EC2"),
-    ("2600:1fa0::/36", REGION, "S3"),
 )
 WORLD = described(MAIN, _PEER, _EAST, ip_ranges=_RANGES)
 
@@ -127,14 +124,8 @@ def judged(
 
 def line(interface_id: str = "eni-private", **fields: str) -> FlowHop:
     """A line of version 5 or later of an interface in VPC `main`."""
-    told = {
-        "account_id": ACCOUNT,
-        "interface_id": interface_id,
-        "vpc_id": "vpc-main",
-        "region": REGION,
-        "flow_direction": "egress",
-    }
-    return FlowHop(**(told | fields))
+    told = {"account_id": ACCOUNT, "vpc_id": "vpc-main", "region": REGION, "flow_direction": "egress"}
+    return FlowHop(interface_id=interface_id, **(told | fields))
 
 
 def leaving(interface_id: str, peer: str, path: str = "", **fields: str) -> FlowHop:
