@@ -59,9 +59,8 @@ class _Connected(WorldRegion):
 def command_line(words: list[str], form: str, folder: Path) -> bytes:
     """Output of a command in a format."""
     target = folder / f"answer.{form}"
-    result = CliRunner().invoke(
-        app, ["--endpoint", "http://127.0.0.1:9", *words, "--format", form, "--output", str(target)]
-    )
+    line = ["--endpoint", "http://127.0.0.1:9", *words, "--format", form, "--output", str(target)]
+    result = CliRunner().invoke(app, line)
     assert result.exit_code == 0, (words, result.output)
     return target.read_bytes()
 
@@ -76,11 +75,8 @@ def asked(count: int, seed: int) -> Iterator[dict[str, str]]:
             given["last"] = chance.choice(["24h", "3d", "1w", "2m", "5h"])
         elif times:
             begin = chance.choice(["2026-10-25", "2026-10-01", "2026-11-22T11:00:00Z"])
-            given |= {
-                "month": {"from": "2026-11"},
-                "day": {"from": "2026-11-23"},
-                "range": {"from": begin, "to": "2026-11-24"},
-            }[times]
+            ranges = {"month": {"from": "2026-11"}, "day": {"from": "2026-11-23"}}
+            given |= ranges.get(times, {"from": begin, "to": "2026-11-24"})
         some = chance.sample([name for name in GROUP_COLUMNS if name != "corrects"], chance.randint(1, 5))
         pools = {
             "group_by": [",".join(some)] * 3,

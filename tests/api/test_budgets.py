@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +14,7 @@ from metering.reports.time_range import InvalidParametersError
 from metering.reports.usage_rows import summed
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
-from tests.api.world import FIRST, SECOND, THIRD, ApiWorld
+from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, read_cursor, written_cursor
 from tests.api.world import at_rest as world
 from tests.support.lake_world import NOW_S
 
@@ -31,30 +29,22 @@ if TYPE_CHECKING:
 @pytest.fixture
 def calls() -> Iterator[list[str]]:
     """Calls to the stores during the test."""
-    made: list[str] = []
-    stores = (world().world.items, world().world.objects)
-    for store in stores:
-        store.on_call = made.append
-    yield made
-    for store in stores:
-        store.on_call = lambda _call: None
+    with world().calls() as made:
+        yield made
 
 
-@pytest.mark.parametrize(
-    ("asked", "parameter"),
-    [
-        ("/v1/usage?from=1970-01-01", "from"),
-        ("/v1/usage?from=2019-12-31", "from"),
-        ("/v1/usage?from=1970-01-01&to=2200-01-01&account=123456789012", "from"),
-        ("/v1/usage?from=2026-01&to=2199-01-01", "to"),
-        ("/v1/usage?from=2026-01&to=9998-01-01&tz=Asia/Tokyo&group_by=day", "to"),
-        ("/v1/usage?from=2025-10&to=2026-11-02", "from"),
-        ("/v1/cost?from=1970-01-01&to=2026-11-01", "from"),
-        ("/v1/cost?from=2025-01&to=2026-11-01", "from"),
-        (f"/v1/usage?from=2025-11&to=2026-11-02&account={','.join(f'{n:012}' for n in range(16))}", "account"),
-        (f"/v1/cost?from=2025-11&to=2026-11-02&account={','.join(f'{n:012}' for n in range(16))}", "account"),
-    ],
-)
+@pytest.mark.parametrize(("asked", "parameter"), [
+    ("/v1/usage?from=1970-01-01", "from"),
+    ("/v1/usage?from=2019-12-31", "from"),
+    ("/v1/usage?from=1970-01-01&to=2200-01-01&account=123456789012", "from"),
+    ("/v1/usage?from=2026-01&to=2199-01-01", "to"),
+    ("/v1/usage?from=2026-01&to=9998-01-01&tz=Asia/Tokyo&group_by=day", "to"),
+    ("/v1/usage?from=2025-10&to=2026-11-02", "from"),
+    ("/v1/cost?from=1970-01-01&to=2026-11-01", "from"),
+    ("/v1/cost?from=2025-01&to=2026-11-01", "from"),
+    (f"/v1/usage?from=2025-11&to=2026-11-02&account={','.join(f'{n:012}' for n in range(16))}", "account"),
+    (f"/v1/cost?from=2025-11&to=2026-11-02&account={','.join(f'{n:012}' for n in range(16))}", "account"),
+])  # fmt: skip
 def test_too_much_is_refused_before_a_single_call(calls: list[str], asked: str, parameter: str) -> None:
     began_s = time.process_time()
     answer = world().get(asked)
@@ -90,11 +80,13 @@ def test_hours_with_rows_are_counted_and_those_of_closed_months_are_not() -> Non
             answer = limited.get(f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z{asked}")
             assert answer.status_code == status, answer.text
     assert f"{hours} hours that have to be read from the lake, and {hours - 1} are the most" in answer.text
-    detailed = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&detail=resource_id"
-    assert world().limited(hours=5).get(detailed).status_code == 200
-    assert world().limited(hours=4).get(detailed).status_code == 422
-    named = f"/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z&account={FIRST}"
-    assert world().limited(hours=0).get(named).status_code == 200
+    whole = "/v1/usage?from=2026-10-01&to=2026-11-24T14:00:00Z"
+    for hours, asked, status in (
+        (5, "detail=resource_id", 200),
+        (4, "detail=resource_id", 422),
+        (0, f"account={FIRST}", 200),
+    ):
+        assert world().limited(hours=hours).get(f"{whole}&{asked}").status_code == status
 
 
 def test_what_a_request_cost_is_told_to_the_log() -> None:
@@ -113,35 +105,21 @@ def test_what_a_request_cost_is_told_to_the_log() -> None:
 def test_a_made_up_cursor_buys_nothing(calls: list[str]) -> None:
     asked = "/v1/usage?from=2026-11&group_by=account_id,day"
     first = world().json(f"{asked}&limit=1")
-    question, after, (from_s, to_s) = _read(first["next"])
+    question, after, (from_s, to_s) = read_cursor(first["next"])
     calls.clear()
-    wrong: list[Any] = [
-        [question, after, [0, to_s]],
-        [question, after, [from_s, 2**37]],
-        [question, after, [from_s, 10**30]],
-        [question, after, [from_s]],
-        [question, after, [to_s, from_s]],
-        [question, after, [from_s + 1, to_s]],
-        [question, after, [from_s, to_s, 1]],
-        [question, after, ["1", to_s]],
-        [question, after, [True, to_s]],
-        [question, after, None],
-        [question, ["x"], [from_s, to_s]],
-        [question, [1, 2], [from_s, to_s]],
-        ["0" * 16, after, [from_s, to_s]],
-        [question],
-        {},
-        7,
-    ]
-    for made in wrong:
-        answer = world().get(f"{asked}&cursor={_written(made)}")
+    no_ranges = [
+        [0, to_s], [from_s, 2**37], [from_s, 10**30], [from_s], [to_s, from_s], [from_s + 1, to_s], [from_s, to_s, 1],
+        ["1", to_s], [True, to_s], None,
+    ]  # fmt: skip
+    others = [[question, ["x"], [from_s, to_s]], [question, [1, 2], [from_s, to_s]], ["0" * 16, after, [from_s, to_s]]]
+    for made in (*([question, after, fixed] for fixed in no_ranges), *others, [question], {}, 7):
+        answer = world().get(f"{asked}&cursor={written_cursor(made)}")
         assert answer.status_code in {400, 422}, (made, answer.text)
     assert world().get(f"{asked}&cursor=!!!").status_code == 400
     assert world().get(f"{asked}&cursor=AAAA").status_code == 422
     # The cursor is refused for another query, and for another token.
-    for other in (f"{asked},to&cursor={first['next']}", f"{asked}&account={FIRST}&cursor={first['next']}"):
-        assert world().get(other).status_code == 422
-    assert world().get(f"{asked}&cursor={first['next']}", "first").status_code == 422
+    for other, who in ((f"{asked},to", "analyst"), (f"{asked}&account={FIRST}", "analyst"), (asked, "first")):
+        assert world().get(f"{other}&cursor={first['next']}", who).status_code == 422
 
 
 def test_pages_keep_the_range_of_the_first_one_when_time_goes_on() -> None:
@@ -190,14 +168,6 @@ def test_a_budget_counts_what_the_question_says() -> None:
     assert [each.parameter for each in budget.of_range(in_2020 - 1, in_2020 + HOUR_S, now_s=NOW_S)] == ["from"]
 
 
-def _read(cursor: str) -> Any:
-    return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-
-
-def _written(made: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(made).encode()).decode().rstrip("=")
-
-
 def test_rows_are_counted_while_they_are_summed() -> None:
     columns = "group_by=account_id,to,day"
     rows = len(world().json(f"/v1/usage?from=2026-11&{columns}")["rows"])
@@ -234,8 +204,6 @@ def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
 
 
 # An unknown name costs no more than a known one: the budget of a request applies to any name.
-
-
 NOTHING = "&service=AmazonNone&usage_type=None-Bytes&from_location=eu-west-9&to_location=eu-west-9"
 ASKED = {
     "by hour of the lake": "/v1/usage?last=3d&detail=resource_id",
@@ -244,29 +212,15 @@ ASKED = {
 }
 
 
-@pytest.fixture
-def calls_for() -> Iterator[list[str]]:
-    """Calls to the stores during the test."""
-    made: list[str] = []
-    stores = (world().world.items, world().world.objects)
-    for store in stores:
-        store.on_call = made.append
-    yield made
-    for store in stores:
-        store.on_call = lambda _call: None
-
-
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
-def test_filters_that_match_nothing_read_nothing_again(calls_for: list[str], asked: str) -> None:
+def test_filters_that_match_nothing_read_nothing_again(calls: list[str], asked: str) -> None:
     world().json(asked, "first")
-    calls_for.clear()
+    calls.clear()
     assert world().json(asked, "first")["rows"]
-    plain = len(calls_for)
-    calls_for.clear()
+    plain = len(calls)
+    calls.clear()
     assert world().json(asked + NOTHING, "first")["rows"] == []
-    assert len(calls_for) <= 1.1 * plain, (
-        f"four filters that match nothing made {len(calls_for)} calls_for in place of {plain}"
-    )
+    assert len(calls) <= 1.1 * plain, f"four filters that match nothing made {len(calls)} calls in place of {plain}"
 
 
 def test_a_customer_is_told_which_of_its_names_its_usage_lacks() -> None:
@@ -277,10 +231,8 @@ def test_a_customer_is_told_which_of_its_names_its_usage_lacks() -> None:
 
     # The account has both values, but not in one row.
     assert unknown("service=AmazonEC2&to_location=eu-west-1") == {}
-    assert unknown("service=AmazonEC2,AmazonNone&to_location=eu-west-9") == {
-        "service": "AmazonNone",
-        "to_location": "eu-west-9",
-    }
+    both = {"service": "AmazonNone", "to_location": "eu-west-9"}
+    assert unknown("service=AmazonEC2,AmazonNone&to_location=eu-west-9") == both
     assert unknown("service=AmazonNone&usage_type=DataTransfer-Out-Bytes") == {"service": "AmazonNone"}
 
 

@@ -24,8 +24,7 @@ from tests.api.world import FIRST, TOKENS, ApiWorld
 from tests.api.world import at_rest as world
 from tests.api_fuzz.__main__ import told as fuzz_told
 from tests.api_fuzz.faults import FAULTS
-from tests.api_fuzz.fuzzing import Findings, Issue, in_process
-from tests.api_fuzz.runs import Outcome, judged
+from tests.api_fuzz.fuzzing import Findings, Issue, Outcome, in_process, judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,11 +77,8 @@ def test_the_document_is_the_reviewed_one() -> None:
     assert masked(document()) == SNAPSHOT.read_text(), "review it, then: python -m tests.api.test_document"
 
 
-def test_every_value_is_bounded() -> None:
+def test_every_value_is_bounded_and_one_without_a_bound_is_found() -> None:
     assert list(unbounded(document())) == []
-
-
-def test_a_value_without_a_bound_is_found() -> None:
     for schema in ({"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "array", "items": {}}):
         assert list(unbounded({"a": [schema]})) == ["/a/0"]
 
@@ -92,9 +88,7 @@ def test_all_but_three_need_a_token() -> None:
     for path in document()["paths"]:
         if path not in PUBLIC:
             assert world().get(example(path), None).status_code == 401
-
-
-def test_a_path_that_anyone_may_ask_is_found() -> None:
+    # A path that anyone may ask is found.
     opened = deepcopy(document())
     opened["paths"]["/v1/usage"]["get"]["security"] = []
     assert insecure(opened) == {*PUBLIC, "/v1/usage"}
@@ -159,8 +153,6 @@ if __name__ == "__main__":
 
 
 # Documentation of the API: its requests work as written, and its numbers equal those of the program.
-
-
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 _REQUEST = re.compile(
     r'^curl -s(?P<held>H "Authorization: Bearer \$METERING_TOKEN")? "\$METERING_URL(?P<path>/[^"]+)"$', re.MULTILINE
@@ -206,14 +198,11 @@ def test_the_limits_are_those_of_the_program() -> None:
 
 def test_the_problem_that_is_shown_is_the_one_that_is_told() -> None:
     told = world().get("/v1/usage?acount=123456789012").json()
-    assert f'"type": "{told["type"]}"' in PAGE
-    assert f'"title": "{told["title"]}"' in PAGE
+    assert all(f'"{name}": "{told[name]}"' in PAGE for name in ("type", "title"))
     assert told["detail"].startswith("There is no parameter acount. Nearest: account. There are: ")
 
 
 # `make api-fuzz` fails on any finding, on an undetected seeded fault, and if no request was answered with data.
-
-
 ISSUE = Issue(operation="GET /v1/usage", kind="ignored_auth", told="It answers anybody.", code="curl …")
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until, give_prices
+from tests.api.world import documented as documented_of
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
@@ -61,11 +62,8 @@ def world() -> ApiWorld:
 def _records(account: str, name: str, start_s: int) -> list[dict[str, str | int]]:
     size = 10 ** (3 * list(NAMES).index(account))
     return [
-        {
-            **record(size, start_s=start_s, account=account, resource=f"i-{name}", to=place),
-            "service": f"Amazon{name}",
-            "usage_type": f"{name}-{kind}",
-        }
+        record(size, start_s=start_s, account=account, resource=f"i-{name}", to=place)
+        | {"service": f"Amazon{name}", "usage_type": f"{name}-{kind}"}
         for kind, place in (("Out", "internet"), ("Peer", f"{name.lower()}-west-1"))
     ]
 
@@ -73,13 +71,8 @@ def _records(account: str, name: str, start_s: int) -> list[dict[str, str | int]
 @cache
 def batches() -> dict[str, set[str]]:
     """Accounts by batch, with the world's batch numbers."""
-    accounts: dict[str, set[str]] = {}
-    number = 0
-    for _ in range(4):
-        for account in NAMES:
-            accounts[f"batch-{number}"] = {account}
-            number += 1
-    return accounts | {f"batch-{number}": set(NAMES)}
+    senders = [*([account] for _ in range(4) for account in NAMES), NAMES]
+    return {f"batch-{number}": set(accounts) for number, accounts in enumerate(senders)}
 
 
 def foreign_names(who: str) -> set[str]:
@@ -93,8 +86,7 @@ def foreign_names(who: str) -> set[str]:
 
 @cache
 def documented() -> dict[str, list[dict[str, Any]]]:
-    paths = world().get("/openapi.json", None).json()["paths"]
-    return {path: told["get"]["parameters"] for path, told in paths.items() if path.startswith("/v1/")}
+    return {path: parameters for path, parameters in documented_of(world()).items() if path.startswith("/v1/")}
 
 
 @cache
@@ -117,14 +109,8 @@ def values() -> dict[str, list[str]]:
         "hour": ["2026-11-24T12", "2026-11-24T12:00:00Z", "2026-11-24T13:00:00Z"],
         "month": ["2026-10", "2026-11", "2025-01"],
         "group_by": [
-            "account_id",
-            "account_id,usage_type",
-            "day,service",
-            "payer",
-            "to,tier",
-            "tier",
-            "hour,tier",
-            "from,to,region",
+            *("account_id", "account_id,usage_type", "day,service", "payer"),
+            *("to,tier", "tier", "hour,tier", "from,to,region"),
         ],
         "detail": ["resource_id", "batch_id,resource_id", "direction"],
         "sort": ["bytes:desc", "account_id", "cost_usd"],
@@ -217,18 +203,14 @@ def test_every_path_that_names_an_account_refuses_a_foreign_one_before_it_looks(
     ]
     assert {path for path, _ in named} >= {"/v1/usage", "/v1/cost", "/v1/accounts", "/v1/trace"}
     for path, parameter in named:
-        calls: list[str] = []
-        world().world.items.on_call = world().world.objects.on_call = calls.append
-        try:
-            texts = []
+        texts = []
+        with world().calls() as calls:
             for account in (THIRD, "999999999999"):
                 answer = world().get(f"{path}?{parameter}={account}&last=2h", who)
                 if answer.status_code == 400:
                     answer = world().get(f"{path}?{parameter}={account}", who)
                 assert answer.status_code == 403, (path, answer.text)
                 texts.append(answer.text.replace(account, "ACCOUNT"))
-        finally:
-            world().world.items.on_call = world().world.objects.on_call = lambda _call: None
         assert texts[0] == texts[1]
         assert calls == []
 

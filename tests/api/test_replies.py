@@ -1,16 +1,20 @@
-"""Responses: validators, compression, sizes, common headers, and problems instead of unexplained errors."""
+"""Responses: validators, compression, sizes, common headers, and problems for any request."""
 
 from __future__ import annotations
 
 import random
+import string
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
+from metering.api.parameters import Parameter, ProblemError, given_values
 from metering.api.resources import usage
 from metering.errors import FormatTooNewError, LedgerCorruptError, OperationFailedError, UnavailableError
-from tests.api.world import FIRST, ApiWorld, complete_until
+from tests.api.world import FIRST, ApiWorld, complete_until, documented
 from tests.api.world import at_rest as world
 from tests.support.lake_world import HOUR, record
 
@@ -44,10 +48,8 @@ def test_a_closed_month_is_known_again_by_its_ledger_alone() -> None:
     fresh = ApiWorld()
     first = fresh.get(CLOSED)
     assert first.headers["cache-control"] == "private, max-age=86400"
-    calls: list[str] = []
-    fresh.world.items.on_call = fresh.world.objects.on_call = calls.append
-    again = fresh.get(CLOSED, if_none_match=first.headers["etag"])
-    assert again.status_code == 304
+    with fresh.calls() as calls:
+        assert fresh.get(CLOSED, if_none_match=first.headers["etag"]).status_code == 304
     assert len(calls) == 1
     # A day later the data is the same, and a token that sees less gets no such reply.
     complete_until(fresh.world, HOUR + 60)
@@ -95,12 +97,11 @@ def test_bytes_that_a_function_cannot_hand_over_are_refused() -> None:
     asked = "/v1/usage?from=2026-11&group_by=account_id,day,to,service"
     size = len(world().get(asked, accept_encoding="identity").content)
     # A Lambda response is a string within JSON, where quotation marks and line ends take two bytes.
-    assert world().limited(answer_bytes=size).get(asked, accept_encoding="identity").status_code == 422
-    assert world().limited(answer_bytes=2 * size).get(asked, accept_encoding="identity").status_code == 200
-    assert world().limited(answer_bytes=size).get(asked, accept_encoding="gzip").status_code == 200
-    binary = world().get(f"{asked}&format=parquet").content
-    assert world().limited(answer_bytes=len(binary)).get(f"{asked}&format=parquet").status_code == 422
-    assert world().limited(answer_bytes=len(binary) * 3 // 2).get(f"{asked}&format=parquet").status_code == 200
+    for most, encoding, status in ((size, "identity", 422), (2 * size, "identity", 200), (size, "gzip", 200)):
+        assert world().limited(answer_bytes=most).get(asked, accept_encoding=encoding).status_code == status
+    binary = len(world().get(f"{asked}&format=parquet").content)
+    for most, status in ((binary, 422), (binary * 3 // 2, 200)):
+        assert world().limited(answer_bytes=most).get(f"{asked}&format=parquet").status_code == status
 
 
 def test_csv_and_parquet_say_in_headers_what_they_have_no_place_for() -> None:
@@ -115,20 +116,17 @@ def test_csv_and_parquet_say_in_headers_what_they_have_no_place_for() -> None:
     assert following.text.splitlines()[1].split(",")[0] == "210987654321"
 
 
-@pytest.mark.parametrize(
-    ("path", "who", "status"),
-    [
-        (OPEN, "operator", 200),
-        ("/v1/health", None, 200),
-        ("/openapi.json", None, 200),
-        (OPEN, None, 401),
-        (f"/v1/usage?account={FIRST}", "second", 403),
-        ("/v1/nothing", "operator", 404),
-        ("/v1/usage/", "operator", 404),
-        ("/v1/usage?x=1", "operator", 400),
-        ("/v1/usage?from=2019-01", "operator", 422),
-    ],
-)
+@pytest.mark.parametrize(("path", "who", "status"), [
+    (OPEN, "operator", 200),
+    ("/v1/health", None, 200),
+    ("/openapi.json", None, 200),
+    (OPEN, None, 401),
+    (f"/v1/usage?account={FIRST}", "second", 403),
+    ("/v1/nothing", "operator", 404),
+    ("/v1/usage/", "operator", 404),
+    ("/v1/usage?x=1", "operator", 400),
+    ("/v1/usage?from=2019-01", "operator", 422),
+])  # fmt: skip
 def test_every_response_has_the_headers_that_keep_it_harmless(path: str, who: str | None, status: int) -> None:
     answer = world().get(path, who)
     assert answer.status_code == status
@@ -153,17 +151,14 @@ def test_the_api_only_reads(method: str) -> None:
     assert answer.headers["allow"] == "GET"
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "kind"),
-    [
-        (UnavailableError("dynamodb.Query", "secret-table is throttled"), 503, "unavailable"),
-        (OperationFailedError("It was refused.", "Do this."), 422, "refused"),
-        (LedgerCorruptError("secret"), 500, "fault"),
-        (FormatTooNewError(found=9, known=1, needed="9.0"), 500, "fault"),
-        (ValueError("secret"), 500, "fault"),
-        (AssertionError("secret"), 500, "fault"),
-    ],
-)
+@pytest.mark.parametrize(("error", "status", "kind"), [
+    (UnavailableError("dynamodb.Query", "secret-table is throttled"), 503, "unavailable"),
+    (OperationFailedError("It was refused.", "Do this."), 422, "refused"),
+    (LedgerCorruptError("secret"), 500, "fault"),
+    (FormatTooNewError(found=9, known=1, needed="9.0"), 500, "fault"),
+    (ValueError("secret"), 500, "fault"),
+    (AssertionError("secret"), 500, "fault"),
+])  # fmt: skip
 def test_whatever_fails_is_a_problem_without_its_insides(
     error: Exception, status: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,23 +229,126 @@ def test_formulas_are_made_harmless_in_csv() -> None:
     assert any("'=1+1" in line for line in lines)
 
 
-# The API's explanation of a refused request helps its sender, and repeats nothing.
-
-
-@pytest.mark.parametrize(
-    ("asked", "who", "detail"),
-    [
-        ("/v1/trace?last=2h", "analyst", "account has to be given. The account of the line: exactly one."),
-        (
-            "/v1/cost?month=2026-11&from=2026-11",
-            "analyst",
-            "2026-11 cannot stand beside a beginning, an end or a span. Leave either out.",
-        ),
-        ("/v1/cost?month=2026", "analyst", "2026 is not a month: write it as 2026-11."),
-        ("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
-        # In ASCII: JSON would escape any other character, and a person at a terminal could not paste that.
-        ("/v1/usage", None, "Send a token that is valid: Authorization: Bearer mtr_... "),
-    ],
-)
+@pytest.mark.parametrize(("asked", "who", "detail"), [
+    ("/v1/trace?last=2h", "analyst", "account has to be given. The account of the line: exactly one."),
+    ("/v1/cost?month=2026-11&from=2026-11", "analyst", "2026-11 cannot stand beside a beginning, an end or a span."),
+    ("/v1/cost?month=2026", "analyst", "2026 is not a month: write it as 2026-11."),
+    ("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
+    # In ASCII: JSON would escape any other character, and a person at a terminal could not paste that.
+    ("/v1/usage", None, "Send a token that is valid: Authorization: Bearer mtr_... "),
+])  # fmt: skip
 def test_the_detail_says_what_to_do(asked: str, who: str | None, detail: str) -> None:
     assert ApiWorld().get(asked, who).json()["detail"].startswith(detail)
+
+
+_ODD = [
+    "", "0", "-1", "1e3", "١٢٣", "999999999999999999999999", "null", "true", "TRUE", "[]", "{}", "'", '"', "\\", "\x00",
+    "\n", "\r\nX-Header: 1", "a,b", ",", ",,", "a,", "%", "%25", "../../etc/passwd", "<script>", "=1+1", "a" * 5_000,
+    "🙂", "\ud7ff", "0001-01-01", "0127-07-08", "9999-12-31", "10000-01-01", "2026-02-30", "2026-13",
+    "2026-11-24T24:00:00Z", "2026-W48", "2026-11-24T13:00:00+01:00", "2026-11-24T13:00:00.5Z", "2026-11-24 13:00:00Z",
+    "20261124", "1764000000", "now", "0h", "9999m", "000000000000", f"{FIRST},{FIRST}", "USE1-#-x", "K#tokens",
+    "day,day,day", "bytes:DESC", "hour", "corrects,corrects", "Europe/../UTC", "Etc/GMT+12", "us-east-1/", "mtr_x_y",
+    "eyJ", "WzEsMiwzXQ", "W10", "bnVsbA", "////", "2026-11-24T13",
+]  # fmt: skip
+
+
+def quoted(text: str, *, safe: str = ",:/") -> str:
+    return quote(text.encode("utf-8", "surrogatepass"), safe=safe)
+
+
+def check(path: str, who: str | None = "operator") -> int:
+    """Send a request, and check the rules of every response."""
+    began_s = time.process_time()
+    answer = world().get(path, who)
+    assert time.process_time() - began_s < 2, path
+    assert answer.status_code < 500 or answer.status_code == 503, (path, answer.text)
+    if answer.status_code >= 400:
+        told = answer.json()
+        assert told["detail"], path
+        assert len(answer.content) < 60_000
+        assert "\n" not in told["detail"].replace("\\n", "")
+        assert all(each["parameter"] and each["detail"] for each in told.get("errors", []))
+    return answer.status_code
+
+
+def test_each_odd_value_of_each_parameter_is_an_answer_or_a_problem() -> None:
+    chance = random.Random(3)
+    for path, parameters in documented(world()).items():
+        for each in parameters:
+            for text in chance.sample(_ODD, 9):
+                given = {other["name"]: other["example"] for other in parameters if other["required"]}
+                given[each["name"]] = quoted(text, safe="" if each["in"] == "path" else ",:/")
+                inside = {other["name"]: given.pop(other["name"]) for other in parameters if other["in"] == "path"}
+                query = "&".join(f"{name}={value}" for name, value in given.items())
+                check(f"{path.format(**inside)}?{query}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(6))
+def test_many_odd_requests(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(700):
+        path = chance.choice(list(documented(world())))
+        parts = []
+        for _ in range(chance.randint(0, 5)):
+            names = [each["name"] for each in documented(world())[path]] or ["x"]
+            name = chance.choice([*names, *names, "x", "", "account[]", chance.choice(string.printable)])
+            text = chance.choice([*_ODD, "".join(chance.choices(string.printable, k=chance.randint(1, 30)))])
+            parts.append(f"{quote(name)}={quoted(text)}")
+        check(f"{path.replace('{hour}', quote(chance.choice(_ODD) or 'x', safe=''))}?{'&'.join(parts)}")
+
+
+@pytest.mark.parametrize("query", [
+    "from=%ff", "%ff=1", "from=%", "from=%zz", "from", "=", "&&&", "from=2026-11&from=2026-10", "account[]=1",
+    "account=1&account=2", "a=1;b=2", "x" * 9_000, "&".join(f"p{n}=1" for n in range(200)), "group_by=day&Group_By=day",
+    "from=2026-11-24T13:00:00+01:00", "from=2026-11-24T13%3A00%3A00%2B01%3A30", "from=2026-11-24T13%3A30%3A00Z",
+])  # fmt: skip
+def test_odd_queries_are_problems_and_none_is_taken_for_a_smaller_question(query: str) -> None:
+    assert check(f"/v1/usage?{query}") in ({400, 422} if query != "&&&" else {200})
+
+
+def test_a_query_says_every_problem_at_once_in_the_words_of_the_command_line() -> None:
+    answer = world().get("/v1/usage?account=123&acount=1&to=&limit=0&group_by=1&group_by=day")
+    assert answer.status_code == 400
+    told = {each["parameter"]: each["detail"] for each in answer.json()["errors"]}
+    assert told["account"] == "123 is not an account: an account has 12 digits."
+    assert told["acount"].startswith("There is no parameter acount. Nearest: account.")
+    assert told["to"] == "to is empty. Leave it out, or give it a value."
+    assert told["limit"] == "0 is not a whole number from 1 to 20000."
+    assert "is given twice" in told["group_by"] or "column" in told["group_by"]
+    plus = world().get("/v1/usage?from=2026-11-24T13:00:00+01:00").json()["errors"][0]["detail"]
+    assert plus.endswith("Write + as %2B in a URL.")
+
+
+@pytest.mark.parametrize("path", [
+    "/v1", "/v1/", "/V1/usage", "//v1/usage", "/v1//usage", "/v1/usage%2F", "/v1/usage/../usage/x", "/v2/usage", "/%00",
+    "/v1/hours/", "/v1/hours/%2e%2e", "/v1/hours/2026-11-24T13%2Fx", "/docs", "/redoc", "/openapi.yaml",
+    "/v1/%F0%9F%99%82",
+])  # fmt: skip
+def test_other_paths_are_nothing(path: str) -> None:
+    assert check(path) in {400, 404}
+
+
+@pytest.mark.parametrize("headers", [
+    {"If-None-Match": "*"}, {"If-None-Match": 'W/"' + "x" * 5_000}, {"If-None-Match": "\xff,,,"},
+    {"Accept-Encoding": "gzip;q=nan, *;q=1e400"},
+    {"Accept": "text/csv;q=inf"},
+    {"Range": "bytes=0-1"}, {"X-HTTP-Method-Override": "DELETE"}, {"X-Forwarded-Host": "evil.example"},
+    {"Content-Length": "-1"}, {"Content-Type": "a/b"},
+])  # fmt: skip
+def test_odd_headers_change_nothing(headers: dict[str, str]) -> None:
+    answer = world().send("GET", "/v1/usage?from=2026-11", {"Authorization": "Bearer operator", **headers})
+    assert answer.status_code in {200, 304}
+    assert "evil.example" not in str(answer.headers)
+
+
+def test_given_values_are_as_they_are_declared_or_none_at_all() -> None:
+    declared = (
+        Parameter(name="one", about="One.", pattern="[a-c]{1,3}", most_chars=3, most_values=2),
+        Parameter(name="number", about="A number.", kind="integer", minimum=2, maximum=30),
+    )
+    assert given_values(declared, b"one=a,bc&number=030").number("number") == 30
+    for query in ("one=a,b,c", "one=abcd", "one=a,", "one=a\n", "number=1", "number=31", "number=+3", "number=3.0"):
+        with pytest.raises(ProblemError) as caught:
+            given_values(declared, query.encode())
+        assert caught.value.status == 400

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.api.authentication import Limits
+from metering.api.parameters import ProblemError
+from metering.api.parts import LedgerLarge, Shares
 from tests.api.world import FIRST, ApiWorld, at_rest, traffic
 from tests.support.lake_world import NOW_S, World
 from tests.support.memory.clock import ManualClock
@@ -17,8 +19,6 @@ from tests.support.memory.items import MemoryItemStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.api.parts import Shares
 
 LARGE = "/v1/usage?last=3d&detail=resource_id"
 # 15 accounts in 12 months: 180 partitions.
@@ -139,74 +139,74 @@ def test_what_was_not_foreseen_counts_as_large_once_it_is() -> None:
     assert api.get(asked).status_code == 200
 
 
-class TestLargeRequestsOfSeveralProcesses:
-    """The limit holds over all executions of the function: they share an item of the ledger."""
+# The bound holds over all executions of the function: they share an item of the ledger.
+Ledger = tuple[MemoryItemStore, ManualClock]
 
-    @staticmethod
-    def process(items: MemoryItemStore, clock: ManualClock) -> Shares:
-        from metering.api.parts import LedgerLarge, Shares
 
-        return Shares.of(LedgerLarge(items=lambda: items), Limits(), clock)
+def process(items: MemoryItemStore, clock: ManualClock) -> Shares:
+    return Shares.of(LedgerLarge(items=lambda: items), Limits(), clock)
 
-    def test_each_counts_those_of_the_others(self) -> None:
-        from metering.api.parameters import ProblemError
 
-        items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
-        one, other = self.process(items, clock), self.process(items, clock)
-        names = [one.begin("a"), other.begin("a")]
-        for each in (one, other):
-            with pytest.raises(ProblemError):
-                each.begin("a")
-        other.end(names[0])
-        names[0] = one.begin("a")
-        names += [one.begin("b"), other.begin("c")]
-        with pytest.raises(ProblemError):
-            one.begin("d")
-        for name in names:
-            other.end(name)
-            other.end(name)
-        assert one.begin("d")
+@pytest.fixture
+def ledger() -> Ledger:
+    return MemoryItemStore(), ManualClock(1000 * NOW_S)
 
-    def test_one_whose_process_has_ended_counts_for_less_than_a_minute(self) -> None:
-        from metering.api.parameters import ProblemError
 
-        items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
-        one = self.process(items, clock)
-        one.begin("a")
-        one.begin("a")
-        clock.advance_s(25)
-        with pytest.raises(ProblemError):
-            one.begin("a")
-        clock.advance_s(11)
-        assert one.begin("a")
+def refused(shares: Shares, who: str) -> None:
+    with pytest.raises(ProblemError):
+        shares.begin(who)
 
-    def test_one_that_begins_while_another_does_is_seen(self) -> None:
-        from metering.api.parameters import ProblemError
 
-        items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
-        one, other = self.process(items, clock), self.process(items, clock)
+def test_each_process_counts_those_of_the_others(ledger: Ledger) -> None:
+    items, clock = ledger
+    one, other = process(items, clock), process(items, clock)
+    names = [one.begin("a"), other.begin("a")]
+    for each in (one, other):
+        refused(each, "a")
+    other.end(names[0])
+    names[0] = one.begin("a")
+    names += [one.begin("b"), other.begin("c")]
+    refused(one, "d")
+    for name in names:
+        other.end(name)
+        other.end(name)
+    assert one.begin("d")
 
-        def meanwhile(call: str) -> None:
-            if call == "items.put":
-                items.on_call = lambda _call: None
-                assert other.begin("a")
-                assert other.begin("a")
 
-        items.on_call = meanwhile
-        # The store has read that the entry is missing, and the same write is refused.
-        with pytest.raises(ProblemError):
-            one.begin("a")
+def test_a_large_request_whose_process_has_ended_counts_for_less_than_a_minute(ledger: Ledger) -> None:
+    items, clock = ledger
+    one = process(items, clock)
+    one.begin("a")
+    one.begin("a")
+    clock.advance_s(25)
+    refused(one, "a")
+    clock.advance_s(11)
+    assert one.begin("a")
 
-    def test_of_many_at_one_moment_as_many_begin_as_may(self) -> None:
-        from metering.api.parameters import ProblemError
 
-        items, clock = MemoryItemStore(), ManualClock(1000 * NOW_S)
+def test_a_large_request_that_begins_while_another_does_is_seen(ledger: Ledger) -> None:
+    items, clock = ledger
+    one, other = process(items, clock), process(items, clock)
 
-        def begun(_number: int) -> bool:
-            try:
-                return bool(self.process(items, clock).begin("a"))
-            except ProblemError:
-                return False
+    def meanwhile(call: str) -> None:
+        if call == "items.put":
+            items.on_call = lambda _call: None
+            assert other.begin("a")
+            assert other.begin("a")
 
-        with ThreadPoolExecutor(18) as many:
-            assert sum(many.map(begun, range(18))) == 2
+    items.on_call = meanwhile
+    # The store has read that the entry is missing, and the same write is refused.
+    refused(one, "a")
+
+
+def test_of_many_large_requests_at_one_moment_as_many_begin_as_may(ledger: Ledger) -> None:
+    items, clock = ledger
+
+    def begun(_number: int) -> bool:
+        try:
+            return bool(process(items, clock).begin("a"))
+        except ProblemError:
+            return False
+
+    with ThreadPoolExecutor(18) as many:
+        assert sum(many.map(begun, range(18))) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -22,7 +21,7 @@ from metering.reports.answer import encoded_bytes
 from metering.stores.writes import Put, Table
 from metering.wiring.answers.accounts import accounts_of
 from metering.wiring.answers.costs import own_billing
-from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion, traffic
+from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion, read_cursor, traffic, written_cursor
 from tests.api.world import at_rest as world
 from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
@@ -32,9 +31,13 @@ def test_an_analyst_sees_every_account_and_a_customer_its_own() -> None:
     asked = "/v1/usage?from=2026-11&group_by=account_id"
     everything = world().json(asked)
     assert [row["account_id"] for row in everything["rows"]] == [FIRST, SECOND, THIRD]
+    check_own(asked, everything["rows"])
+
+
+def check_own(asked: str, everything: list[Any]) -> None:
+    """Each customer sees the rows of its own account."""
     for token, account in (("first", FIRST), ("second", SECOND)):
-        own = world().json(asked, token)
-        assert own["rows"] == [row for row in everything["rows"] if row["account_id"] == account]
+        assert world().json(asked, token)["rows"] == [row for row in everything if row["account_id"] == account]
 
 
 def test_an_account_that_is_not_granted_is_refused_whether_it_exists_or_not() -> None:
@@ -59,9 +62,7 @@ def test_a_mistyped_parameter_is_refused_with_its_name() -> None:
     assert set(told) == {"acount", "from", "group_by", "limit"}
     assert "Nearest: account." in told["acount"]
     assert told["group_by"].startswith("group_by foo is not one of the columns. The columns are: account_id, ")
-
-
-def test_what_the_document_allows_and_makes_no_sense_is_unprocessable() -> None:
+    # What the document allows and makes no sense is unprocessable.
     answer = world().get("/v1/usage?sort=foo&from=2026-13&service=AmazonEC2")
     assert answer.status_code == 422
     assert {each["parameter"] for each in answer.json()["errors"]} == {"sort", "from"}
@@ -71,17 +72,9 @@ def test_pages_together_are_the_whole() -> None:
     asked = "/v1/usage?from=2026-11&group_by=account_id,day,to,service"
     whole = world().json(asked)["rows"]
     for limit in (1, 5, 10_000):
-        rows, cursor, pages = [], "", 0
-        while True:
-            page = world().json(f"{asked}&limit={limit}{cursor}")
-            rows += page["rows"]
-            pages += 1
-            assert pages <= len(whole)
-            if page["next"] is None:
-                break
-            cursor = f"&cursor={page['next']}"
-        assert rows == whole
-        assert pages == -(-len(whole) // limit)
+        pages = list(world().pages(f"{asked}&limit={limit}"))
+        assert [row for page in pages for row in page["rows"]] == whole
+        assert len(pages) == -(-len(whole) // limit)
 
 
 def test_as_of_now_what_waits_is_counted_and_the_answer_is_kept_by_nobody() -> None:
@@ -99,30 +92,22 @@ def test_as_of_now_what_waits_is_counted_and_the_answer_is_kept_by_nobody() -> N
     assert api.json(asked, "first")["rows"] == [row]
 
 
-def test_every_form_is_told_by_its_name_and_by_its_media_type() -> None:
+@pytest.mark.parametrize(("form", "media_type"), [
+    ("ndjson", "application/x-ndjson"), ("csv", "text/csv; charset=utf-8"), ("json", "application/json"),
+    ("parquet", "application/vnd.apache.parquet"),
+])  # fmt: skip
+def test_every_form_is_told_by_its_name_and_by_its_media_type(form: str, media_type: str) -> None:
     asked = "/v1/usage?from=2026-11&group_by=account_id"
-    forms = {
-        "ndjson": "application/x-ndjson",
-        "csv": "text/csv; charset=utf-8",
-        "parquet": "application/vnd.apache.parquet",
-        "json": "application/json",
-    }
-    for form, media_type in forms.items():
-        named = world().get(f"{asked}&format={form}")
-        accepted = world().get(asked, accept=media_type.partition(";")[0])
-        assert (named.status_code, named.content) == (200, accepted.content)
-        assert named.headers["content-type"] == accepted.headers["content-type"] == media_type
+    named = world().get(f"{asked}&format={form}")
+    accepted = world().get(asked, accept=media_type.partition(";")[0])
+    assert (named.status_code, named.content) == (200, accepted.content)
+    assert named.headers["content-type"] == accepted.headers["content-type"] == media_type
 
 
 def test_health_is_told_to_anyone_from_a_cache() -> None:
-    calls: list[str] = []
     fresh = ApiWorld(world().world)
-    items = world().world.items
-    items.on_call = calls.append
-    try:
+    with fresh.calls() as calls:
         answers = [fresh.get("/v1/health", None) for _ in range(5)]
-    finally:
-        items.on_call = lambda _call: None
     assert [each.json() for each in answers] == [{"status": "ok"}] * 5
     assert len(calls) == 1
 
@@ -137,16 +122,11 @@ def test_what_waits_of_its_own_accounts_is_told_to_a_customer_and_nothing_of_oth
     assert "waiting" not in api.json(f"{asked}&now=true", "first")
 
 
-# `/v1/cost` and `/v1/freshness`: which token sees what, and where differences must not be visible.
-
-
 def test_a_customer_sees_the_cost_of_its_accounts_at_the_positions_of_who_pays_for_it() -> None:
     asked = "/v1/cost?month=2026-11&group_by=account_id"
     everything = world().json(asked)
     assert [row["account_id"] for row in everything["rows"]] == [FIRST, SECOND, THIRD]
-    for token, account in (("first", FIRST), ("second", SECOND)):
-        own = world().json(asked, token)
-        assert own["rows"] == [row for row in everything["rows"] if row["account_id"] == account]
+    check_own(asked, everything["rows"])
     # Each row's cost is rounded, but the total is exact.
     assert abs(sum(Decimal(row["cost_usd"]) for row in everything["rows"]) - Decimal(everything["total_usd"])) < 1e-9
     assert everything["price_book"] == {"name": "aws-list", "version": 1}
@@ -172,14 +152,9 @@ def test_pages_of_costs_are_the_whole_also_beside_closed_months() -> None:
     asked = "/v1/cost?from=2026-10&to=2026-11-25&group_by=account_id,day,tier,to"
     whole = world().json(asked)
     assert whole["periods"] == {"2026-10": "draft", "2026-11": "draft"}
-    rows, cursor = [], ""
-    while cursor is not None:
-        page = world().json(f"{asked}&limit=7{cursor and '&cursor='}{cursor}")
-        rows += page["rows"]
-        assert len(rows) <= len(whole["rows"])
-        assert page["total_usd"] == whole["total_usd"]
-        cursor = page["next"]
-    assert rows == whole["rows"]
+    pages = list(world().pages(f"{asked}&limit=7"))
+    assert [row for page in pages for row in page["rows"]] == whole["rows"]
+    assert {page["total_usd"] for page in pages} == {whole["total_usd"]}
 
 
 def test_what_a_price_book_does_not_have_is_said_and_no_book_is_a_problem() -> None:
@@ -191,21 +166,19 @@ def test_what_a_price_book_does_not_have_is_said_and_no_book_is_a_problem() -> N
 
 
 def test_costs_are_refused_where_not_all_regions_are_read() -> None:
-    apart = ApiWorld(world().world)
-    apart.parts = replace(apart.parts, billing=None)
-    assert apart.get("/v1/cost").status_code == 422
+    away = WorldRegion(world().world)
+    for billing in (None, lambda: own_billing(away, home="eu-west-1")):
+        apart = ApiWorld(world().world)
+        apart.parts = replace(apart.parts, billing=billing)
+        assert apart.get("/v1/cost").status_code == 422
     region = WorldRegion(ApiWorld().world)
     states = LedgerRegionStates(lambda: region.items)
     states.save(RegionState(region=region.region, phase=Phase.READY, deployments=1))
     assert own_billing(region).names == ["us-east-1"]
     states.save(RegionState(region="eu-west-1", phase=Phase.READY, deployments=1))
-    apart = ApiWorld(region.world)
-    answer = apart.get("/v1/cost")
+    answer = ApiWorld(region.world).get("/v1/cost")
     assert answer.status_code == 422
     assert "tiers count over all regions" in answer.json()["detail"]
-    away = ApiWorld(world().world)
-    away.parts = replace(away.parts, billing=lambda: own_billing(WorldRegion(world().world), home="eu-west-1"))
-    assert away.get("/v1/cost").status_code == 422
 
 
 def test_freshness_says_what_was_proved_to_staff_and_since_when_to_customers() -> None:
@@ -254,17 +227,19 @@ def test_a_cursor_of_usage_is_none_of_costs() -> None:
     assert answer.json()["type"] == "urn:metering:problem:invalid-cursor"
 
 
-# `/v1/accounts`: which token sees which accounts, and pages in every order.
-
-
 @cache
 def many_accounts() -> ApiWorld:
     """A region with several further accounts, which no test of this module changes."""
     made = traffic(World())
     made.send([record(10 ** (number % 4), account=f"4444{number:08d}") for number in range(20)])
-    made.compact_all()
-    keep_day_sums(made)
-    return ApiWorld(made)
+    return summed(made)
+
+
+def summed(world: World) -> ApiWorld:
+    """The region, after the biller has counted all."""
+    world.compact_all()
+    keep_day_sums(world)
+    return ApiWorld(world)
 
 
 def test_it_is_the_answer_of_the_command_line() -> None:
@@ -279,10 +254,9 @@ def test_it_is_the_answer_of_the_command_line() -> None:
 def test_answers_have_the_form_that_the_document_says() -> None:
     for asked in ("", "?top=2", "?limit=2", "?month=2026-10&sort=bytes:desc", f"?account={FIRST}&prefix=1"):
         jsonschema.validate(many_accounts().json(f"/v1/accounts{asked}"), dict(ACCOUNTS.schema))
+    wrong = {**many_accounts().json("/v1/accounts"), "rows": [{"account_id": FIRST}]}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(
-            {**many_accounts().json("/v1/accounts"), "rows": [{"account_id": FIRST}]}, dict(ACCOUNTS.schema)
-        )
+        jsonschema.validate(wrong, dict(ACCOUNTS.schema))
 
 
 def test_a_customer_sees_its_own_account_alone() -> None:
@@ -302,20 +276,12 @@ def test_a_customer_sees_its_own_account_alone() -> None:
 @pytest.mark.parametrize("direction", ["asc", "desc"])
 def test_pages_of_accounts_together_are_the_whole(column: str, direction: str) -> None:
     asked = f"/v1/accounts?sort={column}:{direction}"
-    rows: list[Any] = []
-    cursor = ""
-    while True:
-        page = many_accounts().json(f"{asked}&limit=7{cursor}")
-        rows += page["rows"]
-        if page["next"] is None:
-            break
-        cursor = f"&cursor={page['next']}"
+    rows = [row for page in many_accounts().pages(f"{asked}&limit=7") for row in page["rows"]]
     assert rows == many_accounts().json(asked)["rows"]
 
 
 def test_pages_that_are_begun_in_a_month_stay_in_it() -> None:
-    own = ApiWorld(traffic(World()))
-    keep_day_sums(own.world)
+    own = summed(traffic(World()))
     page = own.json("/v1/accounts?limit=1")
     own.world.clock.advance_s(10 * 86_400)
 
@@ -325,13 +291,11 @@ def test_pages_that_are_begun_in_a_month_stay_in_it() -> None:
 
 
 def test_pages_by_figures_end_when_the_figures_move_and_no_account_is_left_out() -> None:
-    own = ApiWorld(traffic(World()))
-    keep_day_sums(own.world)
+    own = summed(traffic(World()))
     asked = "/v1/accounts?sort=bytes:desc&limit=1"
     page = own.json(asked)
     own.world.send([record(10**16, start_s=NOW_S, account=FIRST)])
-    own.world.compact_all()
-    keep_day_sums(own.world)
+    summed(own.world)
 
     # The smallest account has become the largest, and would be on no page.
     answer = own.get(f"{asked}&cursor={page['next']}")
@@ -339,17 +303,16 @@ def test_pages_by_figures_end_when_the_figures_move_and_no_account_is_left_out()
     assert "have changed since the first page" in answer.json()["detail"]
     by_id = own.json("/v1/accounts?limit=1")["next"]
     own.world.send([record(1, start_s=NOW_S, account=THIRD)])
-    own.world.compact_all()
-    keep_day_sums(own.world)
+    summed(own.world)
     assert own.get(f"/v1/accounts?limit=1&cursor={by_id}").status_code == 200
 
 
 @pytest.mark.parametrize("fixed", [[], [0], [202611, 5], [-5, 0], [10**40, 0], [202713, 0], [1, 2, 3]])
 def test_a_cursor_that_was_made_up_is_no_fault_of_ours(fixed: list[int]) -> None:
     cursor = many_accounts().json("/v1/accounts?limit=1")["next"]
-    question, after, _ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    question, after, _ = read_cursor(cursor)
     for names in (after, ["x"], ["9", "9"], [""]):
-        made = base64.urlsafe_b64encode(json.dumps([question, names, fixed]).encode()).decode().rstrip("=")
+        made = written_cursor([question, names, fixed])
         answer = many_accounts().get(f"/v1/accounts?limit=1&cursor={made}")
         assert answer.status_code in {200, 422}, answer.text
 
@@ -380,11 +343,8 @@ def test_a_mistyped_question_is_refused() -> None:
 
 def test_a_customer_is_told_up_to_when_it_is_counted_and_nothing_of_what_others_have_waiting() -> None:
     """H-F2 over HTTP: waiting usage is known only over all accounts, so only a token for all accounts learns it."""
-    made = traffic(World())
-    made.compact_all()
-    keep_day_sums(made)
-    made.send([record(7, account=FIRST), record(1_000, account=SECOND)])
-    api = ApiWorld(made)
+    api = summed(traffic(World()))
+    api.world.send([record(7, account=FIRST), record(1_000, account=SECOND)])
     asked = "/v1/accounts?month=2026-11"
     everything = api.json(asked, "analyst")
     assert everything.get("not_counted") == {"bytes": "1007", "records": 2, "at_least": False}

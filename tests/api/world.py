@@ -6,6 +6,10 @@ files, the newest in staging. `Third` has usage but no token: only operators may
 
 from __future__ import annotations
 
+import base64
+import itertools
+import json
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +20,7 @@ import httpx
 from metering.api.app import build
 from metering.api.authentication import Grant, Limits
 from metering.api.parts import ApiParts, RequestFigures, RequestLog
-from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
+from metering.billing.organization import OrganizationStore
 from metering.billing.prices.store import PriceStore
 from metering.ledger.notes.access import Role
 from metering.ledger.notes.watch import Completeness
@@ -25,10 +29,10 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.answers.costs import own_billing
 from tests.support.lake_world import HOUR, NOW_S, World, record
-from tests.support.priced import US_TIERS, allowance, book, product
+from tests.support.priced import US_TIERS, allowance, book, paid_by, product
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fastapi import FastAPI
 
@@ -160,6 +164,42 @@ class ApiWorld:
         assert response.status_code == 200, response.text
         return response.json()
 
+    @contextmanager
+    def calls(self) -> Iterator[list[str]]:
+        """Calls to the stores meanwhile."""
+        made: list[str] = []
+        self.world.items.on_call = self.world.objects.on_call = made.append
+        try:
+            yield made
+        finally:
+            self.world.items.on_call = self.world.objects.on_call = lambda _call: None
+
+    def pages(self, path: str, who: str | None = "analyst") -> Iterator[Any]:
+        """All pages of an answer, the first one at this path."""
+        page = self.json(path, who)
+        yield page
+        for _ in range(1_000):
+            if page["next"] is None:
+                return
+            page = self.json(f"{path}&cursor={page['next']}", who)
+            yield page
+        raise AssertionError("the pages have no end")
+
+
+def read_cursor(cursor: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+
+
+def written_cursor(made: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(made).encode()).decode().rstrip("=")
+
+
+@cache
+def documented(api: ApiWorld) -> dict[str, list[dict[str, Any]]]:
+    """Parameters of each path, as the document has them."""
+    paths = api.get("/openapi.json", None).json()["paths"]
+    return {path: told["get"]["parameters"] for path, told in paths.items()}
+
 
 @cache
 def at_rest() -> ApiWorld:
@@ -184,9 +224,7 @@ def traffic(world: World) -> World:
 def give_prices(world: World) -> None:
     """Store a price book, and the payers."""
     PriceStore(world.objects).put(prices())
-    members = tuple(Membership(account, 0, None) for account in (FIRST, THIRD))
-    payer = Payer(payer_id=PAYER, name="Example", issuer="Metering", members=members)
-    OrganizationStore(world.objects).put(Organization(payers=(payer,)))
+    OrganizationStore(world.objects).put(paid_by(PAYER, (FIRST, THIRD)))
 
 
 def prices() -> PriceBook:
@@ -207,13 +245,11 @@ def complete_until(world: World, through_s: int) -> None:
 
 def _batches(start_s: int, resources: Sequence[str]) -> list[list[dict[str, str | int]]]:
     """Batches with records of several accounts each."""
-    batches: list[list[dict[str, str | int]]] = []
-    for number, resource in enumerate(resources):
-        batch: list[dict[str, str | int]] = []
-        for account_number, account in enumerate((FIRST, SECOND, THIRD)):
-            for place_number, place in enumerate(PLACES):
-                size = 10 ** (5 * account_number) * (1 + 7 * place_number + 100 * number)
-                made = record(size, start_s=start_s + 60 * number, account=account, resource=resource, to=place)
-                batch.append({**made, "service": SERVICES[(place_number + account_number) % len(SERVICES)]})
-        batches.append(batch)
+    batches: list[list[dict[str, str | int]]] = [[] for _ in resources]
+    for (number, resource), (of_account, account), (of_place, place) in itertools.product(
+        enumerate(resources), enumerate((FIRST, SECOND, THIRD)), enumerate(PLACES)
+    ):
+        size = 10 ** (5 * of_account) * (1 + 7 * of_place + 100 * number)
+        made = record(size, start_s=start_s + 60 * number, account=account, resource=resource, to=place)
+        batches[number].append({**made, "service": SERVICES[(of_place + of_account) % len(SERVICES)]})
     return batches

@@ -14,7 +14,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.api_fuzz.faults import FAULTS
-from tests.api_fuzz.runs import TOKENS, Outcome, faulty, fuzzed
+from tests.api_fuzz.fuzzing import TOKENS, Outcome, faulty, fuzzed
 
 EXAMPLES = 12
 
