@@ -13,8 +13,17 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from metering.onramps.context.store import Timeline
-from tests.networks.exam import ATTRIBUTES, Marks, exam, reference_plan
-from tests.networks.knowledge import LISTS, context_timeline, lacking_one, layers, without
+from tests.networks.exam import (
+    ATTRIBUTES,
+    LISTS,
+    Marks,
+    context_timeline,
+    exam,
+    lacking_one,
+    layers,
+    reference_plan,
+    without,
+)
 from tests.networks.world import NetworkWorld, differences, shadowed_of, tally_of
 from tests.support.networks.files import replica
 from tests.support.networks.traffic import Network

@@ -1,4 +1,4 @@
-"""The exam of a classifier: each line of a network is judged, and its truth is known.
+"""The exam of a classifier: each line of a network is judged with some knowledge beside it, and its truth is known.
 
 Each file of an exam contains lines of one kind of movement. So the outcome of such a line can be compared with the
 truth exactly, and not only by totals.
@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.hours import hour_of
+from metering.onramps.context.inventory import context_of
+from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import Judge
 from metering.onramps.kinds import LogKind, recognised
 from metering.onramps.reading import FileName, FlowHop, Observation, ReadSettings
@@ -20,13 +23,13 @@ from metering.onramps.reasons import Classified, Outcome, Refused, Traffic, Unme
 from metering.onramps.sources import ANY, Billable
 from tests.support.flow_verdicts import ATTRIBUTES as OF_FIELDS
 from tests.support.networks.description import description
+from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
 from tests.support.networks.journeys import JOURNEYS
 from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.onramps.context.store import Timeline
     from tests.support.networks.billing import Movement
 
 FIRST_S = 1_795_617_000
@@ -43,11 +46,8 @@ def reference_plan(style: str, **changes: object) -> NetworkPlan:
 
 
 # Readers' names for the optional fields of a log.
-ATTRIBUTES = {
-    name: attribute
-    for name, attribute in OF_FIELDS.items()
-    if name not in ("account-id", "interface-id", "srcaddr", "dstaddr")
-}
+_NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr")
+ATTRIBUTES = {name: attribute for name, attribute in OF_FIELDS.items() if name not in _NEEDED}
 
 
 class Question(NamedTuple):
@@ -75,16 +75,14 @@ class Exam:
     def forgetting(self, *names: str) -> Exam:
         """The same lines in logs without some fields, which a reader returns as empty."""
         gone = dict.fromkeys((ATTRIBUTES[name] for name in names), "")
-        return Exam(
-            self.network,
-            tuple(
-                question._replace(
-                    fields=tuple(name for name in question.fields if name not in names),
-                    observations=tuple(_without(each, gone) for each in question.observations),
-                )
-                for question in self.questions
-            ),
+        less = (
+            question._replace(
+                fields=tuple(name for name in question.fields if name not in names),
+                observations=tuple(_without(each, gone) for each in question.observations),
+            )
+            for question in self.questions
         )
+        return Exam(self.network, tuple(less))
 
     def marks(self, timeline: Timeline) -> Marks:
         """Judge every line with some knowledge, and compare with the truth."""
@@ -173,21 +171,10 @@ def exam(
     journeys: Iterable[str] = JOURNEYS,
 ) -> Exam:
     """An exam over journeys, all by default, with logs of one format that do not overlap."""
-    plan = NetworkPlan(
-        seed=seed,
-        first_s=first_s,
-        mix=dict.fromkeys(journeys, 1),
-        style=style,
-        fields=fields,
-        lines=lines,
-        slots=1,
-        variety=variety,
-        overlaps=False,
-        apart=True,
-        rejected=0,
-        edge_requests=lines // 10,
-    )
-    network = Network(plan)
+    network = Network(NetworkPlan(
+        seed=seed, first_s=first_s, mix=dict.fromkeys(journeys, 1), style=style, fields=fields, lines=lines, slots=1,
+        variety=variety, overlaps=False, apart=True, rejected=0, edge_requests=lines // 10,
+    ))  # fmt: skip
     return Exam(network, tuple(_questions(network)))
 
 
@@ -247,3 +234,69 @@ def _is_or_holds(said: str, true: str) -> bool:
 
 def _shown(traffic: Traffic, usage_type: str) -> str:
     return f"{traffic.account_id} {traffic.direction} {traffic.from_location} -> {traffic.to_location} {usage_type}"
+
+
+def context_timeline(described: Mapping[str, object], effective_s: int = hour_of(FIRST_S)) -> Timeline:
+    return Timeline(((effective_s, context_of(described, effective_s)),))
+
+
+def without(described: Mapping[str, object], *names: str, account: str = "", region: str = "") -> dict[str, object]:
+    """A description without some of its lists, or without an account or a region."""
+    places = described["regions"]
+    assert isinstance(places, list)
+    kept = [place for place in places if place["account_id"] != account and place["region"] != region]
+    lessened = {name: value for name, value in described.items() if name not in names}
+    lessened["regions"] = [{name: value for name, value in place.items() if name not in names} for place in kept]
+    return lessened
+
+
+LISTS = (
+    "NetworkInterfaces", "VpcPeeringConnections", "Addresses", "TransitGatewayVpcAttachments",
+    "TransitGatewayAttachments", "TransitGatewayPeeringAttachments", "TransitGatewayMeteringPolicies", "FlowLogs",
+    "ip_ranges", "buckets",
+)  # fmt: skip
+
+
+def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
+    """Complete knowledge beyond the logs, then none, then all except each single piece."""
+    yield "all known", context_timeline(described)
+    yield "nothing known", Timeline()
+    for name in LISTS:
+        yield f"without {name}", context_timeline(without(described, name))
+    in_subnets = ("Subnets", "NetworkInterfaces", "TransitGatewayVpcAttachments")
+    yield "without Subnets and what lies in them", context_timeline(without(described, *in_subnets))
+    for account in (OWNER, PARTNER):
+        yield f"without account {account}", context_timeline(without(described, account=account))
+    for region in (WEST, EAST):
+        yield f"without region {region}", context_timeline(without(described, region=region))
+
+
+def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
+    """An inventory without one non-instance interface, or without one subnet: they were created after the capture."""
+    described = exam_of.description
+    for each in exam_of.network.inventory.interfaces:
+        if not each.instance_id and each.id != "-":
+            yield f"without one {each.kind}", context_timeline(_lacking(described, "NetworkInterfaceId", each.id))
+    for vpc in exam_of.network.inventory.vpcs.values():
+        for subnet in vpc.subnets:
+            lessened = _lacking(described, "SubnetId", subnet.id)
+            yield f"without the subnet {subnet.cidr} of {vpc.name}", context_timeline(lessened)
+
+
+def _lacking(described: Mapping[str, object], name: str, value: str) -> dict[str, object]:
+    """A description without the items that have a given value under a name."""
+    places = described["regions"]
+    assert isinstance(places, list)
+    kept = [{list_name: _items(items, name, value) for list_name, items in place.items()} for place in places]
+    return {**described, "regions": kept}
+
+
+def _items(items: object, name: str, value: str) -> object:
+    if not isinstance(items, list):
+        return items
+    return [_without_subnet(item, value) for item in items if value not in (item.get(name), item.get("ResourceId"))]
+
+
+def _without_subnet(item: dict[str, object], value: str) -> dict[str, object]:
+    ids = item.get("SubnetIds")
+    return {**item, "SubnetIds": [each for each in ids if each != value]} if isinstance(ids, list) else item

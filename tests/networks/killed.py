@@ -25,13 +25,9 @@ def take(site: LogSite) -> None:
     """Take all log files in a random order, repeatedly until killed. Each completed pass is logged."""
     region, store = region_of(site), S3LogStore(clients_of(site.endpoint).s3, site.log_bucket)
     ingest = LogIngest(
-        objects=region.objects,
-        bucket=site.resources.bucket,
-        queue=queue_of(site),
+        objects=region.objects, bucket=site.resources.bucket, queue=queue_of(site), clock=region.clock, window_s=None,
         contexts=ContextStore(region.objects),
-        clock=region.clock,
-        window_s=None,
-    )
+    )  # fmt: skip
     chance = random.Random(os.getpid())
     keys = [info.key for info in store.list("")]
     while True:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import random
+from collections import Counter
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.ledger.markers import CONFLICT_PK, conflict_of
+from metering.onramps.reasons import Classified, Classifier, Outcome
 from metering.operations.alarms import ALARMS, Figure
 from metering.stores.objects import LOG_PARTS_PREFIX, QUARANTINE_PREFIX
 from metering.stores.writes import Table
@@ -25,11 +28,16 @@ from tests.networks.world import (
     tally_of,
     unclassified_bytes,
 )
+from tests.support.flow_logs import VPC_FLOW
 from tests.support.memory.queues import MemoryQueue
 from tests.support.networks.description import description
 from tests.support.networks.files import LogFile, replica
 from tests.support.networks.flow_logs import MIXED
 from tests.support.networks.traffic import Network, NetworkPlan
+
+if TYPE_CHECKING:
+    from metering.onramps.context.store import Timeline
+    from metering.onramps.reading import FileName, FlowHop
 
 _PERCENT = 100
 # Eight slots cross the start of an hour.
@@ -101,9 +109,7 @@ def test_other_address_ranges_and_another_inventory_change_nothing_of_what_was_m
     network, files = made()
     world = metered(network, files)
     before = world.report()
-    described = description(network.inventory, network.flow_logs, NOW_S)
-    _move_a_prefix(described)
-    _drop_a_subnet(described)
+    described = _changed(network)
     world.know(described, FIRST_S - FIRST_S % HOUR_S)
     world.know(described, FIRST_S - FIRST_S % HOUR_S + HOUR_S)
     # Parts are objects that messages point to. If they are deleted when a file arrives again, the plan makes them anew.
@@ -124,10 +130,7 @@ def test_a_file_that_was_planned_and_never_sent_is_judged_by_the_contexts_of_its
     # Nothing was booked: the messages are lost, and the parts with them.
     world.queue = MemoryQueue(world.clock)
     world.objects.delete([info.key for info in world.objects.list(LOG_PARTS_PREFIX)])
-    described = description(network.inventory, network.flow_logs, NOW_S)
-    _move_a_prefix(described)
-    _drop_a_subnet(described)
-    world.know(described, FIRST_S - FIRST_S % HOUR_S)
+    world.know(_changed(network), FIRST_S - FIRST_S % HOUR_S)
     assert set(world.take_all(places)) <= {"repeated", "empty"}
     world.work()
     assert world.report() == metered(network, some).report()
@@ -176,10 +179,9 @@ def test_the_reference_network_leaves_little_unclassified_and_every_byte_of_it_h
     rows = world.rows()
     assert not differences(network, rows)
     shares = [share for plan in world.plans() for share in plan.shares]
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     for share in shares:
-        if share.reason:
-            reasons[share.reason] = reasons.get(share.reason, 0) + share.bytes
+        reasons[share.reason] += share.bytes if share.reason else 0
     unclassified = unclassified_bytes(rows)
     assert sum(reasons.values()) == unclassified
     assert sum(share.bytes for share in shares) == network.truth.metered_bytes
@@ -208,20 +210,76 @@ def _without_flow_log(described: dict[str, object], log_id: str) -> dict[str, ob
     return {**described, "regions": lessened}
 
 
-def _move_a_prefix(described: dict[str, object]) -> None:
+def _changed(network: Network) -> dict[str, object]:
+    """The network's description with other address ranges, and without a subnet and what lies in it."""
+    described = description(network.inventory, network.flow_logs, NOW_S)
     ranges = described["ip_ranges"]
     assert isinstance(ranges, dict)
-    ranges["prefixes"] = [
-        {**each, "region": "eu-west-1"} if each["ip_prefix"].startswith("52.218.") else each
-        for each in ranges["prefixes"]
-        if not each["ip_prefix"].startswith("64.252.")
-    ]
+    kept = (each for each in ranges["prefixes"] if not each["ip_prefix"].startswith("64.252."))
+    moved = {"region": "eu-west-1"}
+    ranges["prefixes"] = [each | (moved if each["ip_prefix"].startswith("52.218.") else {}) for each in kept]
 
-
-def _drop_a_subnet(described: dict[str, object]) -> None:
     places = described["regions"]
     assert isinstance(places, list)
     gone = places[0]["Subnets"].pop(0)["SubnetId"]
     for place in places:
         for name in ("NetworkInterfaces", "FlowLogs"):
             place[name] = [each for each in place[name] if gone not in (each.get("SubnetId"), each.get("ResourceId"))]
+    return described
+
+
+class _Before:
+    """The rules before `hops/2`: peering between zones is regional transfer in every month."""
+
+    def __init__(self, now: Classifier[FlowHop]) -> None:
+        self._now = now
+
+    def outcome(self, subject: FlowHop, hour_s: int) -> Outcome:
+        outcome = self._now.outcome(subject, hour_s)
+        if isinstance(outcome, Classified) and outcome.rule == "peered_other_zone":
+            return outcome._replace(traffic=outcome.traffic._replace(service="AmazonEC2", usage_type=""))
+        return outcome
+
+
+def _classifier_before(name: FileName, timeline: Timeline) -> _Before:
+    return _Before(VPC_FLOW.classifier(name, timeline))
+
+
+def _peering() -> tuple[Network, NetworkWorld]:
+    network, world = Network(NetworkPlan(first_s=FIRST_S, mix={"peering": 1}, lines=300, variety=6)), NetworkWorld()
+    world.know_all(network)
+    return network, world
+
+
+def _metered_by_the_rules_before() -> tuple[NetworkWorld, Network]:
+    network, world = _peering()
+    world.kinds = (replace(VPC_FLOW, classifier=_classifier_before, rules="hops/1"),)
+    files = list(network.files())
+    world.take_all(world.put(files))
+    world.work()
+    world.kinds = ()
+    world.put(replica(file) for file in files)
+    return world, network
+
+
+@pytest.mark.parametrize("parts", ["stored", "deleted"])
+def test_a_file_that_older_rules_metered_is_not_counted_twice_under_another_usage_type(parts: str) -> None:
+    world, network = _metered_by_the_rules_before()
+    before = world.report()
+    assert b"DataTransfer-Regional-Bytes" in before
+    assert b"VpcPeering-" not in before
+    assert differences(network, world.rows())
+    if parts == "deleted":
+        world.objects.delete([info.key for info in world.objects.list(LOG_PARTS_PREFIX)])
+    places = [(bucket, key) for bucket in world.buckets for key in world.buckets[bucket].keys("")]
+    assert set(world.take_all(places)) <= {"repeated", "empty"}
+    world.work()
+    assert world.report() == before
+
+
+def test_a_file_that_comes_first_under_the_new_rules_has_the_new_usage_type() -> None:
+    network, world = _peering()
+    world.take_all(world.put(network.files()))
+    world.work()
+    assert not differences(network, world.rows())
+    assert b"VpcPeering-Out-Bytes" in world.report()

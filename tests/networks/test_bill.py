@@ -38,14 +38,9 @@ UNSEEN = ("USW2-NatGateway-Hours", "USW2-VpcEndpoint-Hours", "USW2-TransitGatewa
 IN_VIRGINIA = {"TransitGateway-Bytes": "USE1-TransitGateway-Bytes"}
 # Peering, regions behind peered gateways, and processing by gateways according to their policies.
 HARD = {
-    "USW2-VpcPeering-In-Bytes",
-    "USW2-VpcPeering-Out-Bytes",
-    "USW2-USE1-AWS-Out-Bytes",
-    "USE1-USW2-AWS-Out-Bytes",
-    "USW2-TransitGateway-Bytes",
-    "TransitGateway-Bytes",
-    "USW2-DataTransfer-Regional-Bytes",
-}
+    "USW2-VpcPeering-In-Bytes", "USW2-VpcPeering-Out-Bytes", "USW2-USE1-AWS-Out-Bytes", "USE1-USW2-AWS-Out-Bytes",
+    "USW2-TransitGateway-Bytes", "TransitGateway-Bytes", "USW2-DataTransfer-Regional-Bytes",
+}  # fmt: skip
 
 
 @cache
@@ -89,9 +84,8 @@ def processed(kind: Kind, usage_type: str) -> Counter[tuple[str, str, int]]:
 
 
 def bill() -> list[Line]:
-    sums = (
-        moved()[0] + processed(Kind.NAT, "USW2-NatGateway-Bytes") + processed(Kind.ENDPOINT, "USW2-VpcEndpoint-Bytes")
-    )
+    beside = processed(Kind.NAT, "USW2-NatGateway-Bytes") + processed(Kind.ENDPOINT, "USW2-VpcEndpoint-Bytes")
+    sums = moved()[0] + beside
     lines = [
         Line(account, IN_VIRGINIA.get(kind, kind), hour_s, quantity_of(size))
         for (account, kind, hour_s), size in sorted(sums.items())
@@ -135,9 +129,10 @@ def test_the_bill_of_a_network_differs_in_no_row_and_what_one_side_alone_has_sta
 @pytest.mark.parametrize("by", ["day", "month"])
 def test_three_planted_differences_are_found_and_no_other(tmp_path: Path, by: str) -> None:
     lines = bill()
-    peering = next(each for each in lines if each.usage_type == "USW2-VpcPeering-Out-Bytes")
-    regional = next(each for each in lines if each.usage_type == "USW2-DataTransfer-Regional-Bytes")
-    internet = next(each for each in lines if each.usage_type == "USW2-DataTransfer-Out-Bytes")
+    peering, regional, internet = (
+        next(each for each in lines if each.usage_type == f"USW2-{name}-Bytes")
+        for name in ("VpcPeering-Out", "DataTransfer-Regional", "DataTransfer-Out")
+    )
     missing = [each for each in lines if each[:2] == peering[:2]]
     wrong = regional._replace(usage_type="DataTransfer-Regional-Bytes")
     planted = [each for each in lines if each not in (*missing, regional)]

@@ -26,17 +26,10 @@ def demo() -> Iterator[Demo]:
     now_s = int(time.time())
     world, ended = NetworkWorld(now_s - 3 * HOUR_S), threading.Event()
     region = SimpleNamespace(
-        objects=world.objects,
-        items=world.items,
-        ingest=world.queue,
-        dead_letters=MemoryQueue(world.clock),
-        clock=SystemClock(),
-        names=SimpleNamespace(data_bucket="data"),
-        settings=world.settings,
-        view=world.jobs.view,
-        onramp=None,
-        emulated=False,
-    )
+        objects=world.objects, items=world.items, ingest=world.queue, dead_letters=MemoryQueue(world.clock),
+        clock=SystemClock(), names=SimpleNamespace(data_bucket="data"), settings=world.settings, view=world.jobs.view,
+        onramp=None, emulated=False,
+    )  # fmt: skip
 
     def work() -> None:
         while not ended.wait(0.05):

@@ -37,11 +37,10 @@ def made(
 def rows(file: LogFile) -> list[dict[str, str]]:
     """The lines of a file by field, parsed by the test itself."""
     if file.log.parquet:
-        table = pq.read_table(io.BytesIO(file.body))
-        names = [name.replace("_", "-") for name in table.column_names]
+        table = pq.read_table(io.BytesIO(file.body)).to_pylist()
         return [
-            {name: "-" if value is None else str(value) for name, value in zip(names, row.values(), strict=True)}
-            for row in table.to_pylist()
+            {name.replace("_", "-"): "-" if value is None else str(value) for name, value in row.items()}
+            for row in table
         ]
     header, *lines = gzip.decompress(file.body).decode().splitlines()
     return [dict(zip(header.split(" "), line.split(" "), strict=True)) for line in lines]
@@ -147,18 +146,13 @@ def test_file_names_are_unique_and_a_replica_keeps_name_and_content() -> None:
 def test_the_description_is_json_and_names_every_interface_of_the_logs() -> None:
     network, files = made()
     described = json.loads(json.dumps(description(network.inventory, network.flow_logs, FIRST_S)))
-    known = {each["NetworkInterfaceId"] for region in described["regions"] for each in region["NetworkInterfaces"]}
-    known |= {
-        each["TransitGatewayAttachmentId"]
-        for region in described["regions"]
-        for each in region["TransitGatewayAttachments"]
-    }
+    ids = {"NetworkInterfaces": "NetworkInterfaceId", "TransitGatewayAttachments": "TransitGatewayAttachmentId"}
+    known = {each[id_] for region in described["regions"] for name, id_ in ids.items() for each in region[name]}
     logs = {each["FlowLogId"]: each for region in described["regions"] for each in region["FlowLogs"]}
     for file in files:
         assert logs[file.log.id]["LogFormat"].count("$") == len(file.log.fields)
         assert {row.get("interface-id") or row["tgw-attachment-id"] for row in rows(file)} <= known | {"-"}
-    assert len({region["account_id"] for region in described["regions"]}) == 2
-    assert len({region["region"] for region in described["regions"]}) == 2
+    assert [len({region[name] for region in described["regions"]}) for name in ("account_id", "region")] == [2, 2]
 
 
 def test_addresses_lie_in_their_subnets_and_no_two_interfaces_of_a_vpc_share_one() -> None:

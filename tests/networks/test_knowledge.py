@@ -12,8 +12,7 @@ import pytest
 from metering.onramps.context.store import Timeline
 from metering.onramps.reasons import Classified, Traffic
 from metering.units import HOUR_S, MINUTE_S
-from tests.networks.exam import ATTRIBUTES, Exam, Marks, Question, exam
-from tests.networks.knowledge import context_timeline, lacking_one, layers
+from tests.networks.exam import ATTRIBUTES, Exam, Marks, Question, context_timeline, exam, lacking_one, layers
 from tests.support.networks.billing import PEERING_APART_FROM_S
 from tests.support.networks.layouts import RECOMMENDED
 
@@ -71,10 +70,8 @@ def test_a_log_without_a_field_is_judged_like_one_whose_field_is_forgotten() -> 
 
 def test_peering_between_zones_is_booked_as_aws_bills_it_before_and_after_april_2025() -> None:
     crossing = exam("v11", first_s=PEERING_APART_FROM_S - MINUTE_S, journeys=("peering", "peering ipv6"), variety=20)
-    assert {each.hour_s for question in crossing.questions for each in question.observations} == {
-        PEERING_APART_FROM_S - HOUR_S,
-        PEERING_APART_FROM_S,
-    }
+    hours = {each.hour_s for question in crossing.questions for each in question.observations}
+    assert hours == {PEERING_APART_FROM_S - HOUR_S, PEERING_APART_FROM_S}
     marks = checked("peering around April 2025", crossing.marks(context_timeline(crossing.description)))
     assert marks.classified
 
@@ -84,16 +81,13 @@ def test_every_field_that_a_log_can_do_without_is_taken_away() -> None:
     assert set(ATTRIBUTES) == set(RECOMMENDED) - needed - {"log-status"}
 
 
-@pytest.mark.parametrize(
-    ("fault", "changes"),
-    [
-        ("account", {"account_id": "999999999999"}),
-        ("direction", {"direction": "in"}),
-        ("usage type", {"usage_type": "USW2-DataTransfer-Out-Bytes"}),
-        ("other side", {"to_location": "internet"}),
-        ("own side", {"from_location": "us-west-2/usw2-az9"}),
-    ],
-)
+@pytest.mark.parametrize(("fault", "changes"), [
+    ("account", {"account_id": "999999999999"}),
+    ("direction", {"direction": "in"}),
+    ("usage type", {"usage_type": "USW2-DataTransfer-Out-Bytes"}),
+    ("other side", {"to_location": "internet"}),
+    ("own side", {"from_location": "us-west-2/usw2-az9"}),
+])  # fmt: skip
 def test_the_exam_notices_every_kind_of_wrong_verdict(fault: str, changes: dict[str, str]) -> None:
     question = next(each for each in asked("v11").questions if each.movement.leg.startswith("service across zones"))
     assert not _marked(question, {}).faults
@@ -113,17 +107,8 @@ def test_the_exam_notices_a_guess_a_missing_reason_and_a_line_that_is_not_metere
 
 def _marked(question: Question, changes: dict[str, str]) -> Marks:
     """The marks of a line that is judged as its truth, except for some changes."""
-    movement = question.movement
-    right = Traffic(
-        account_id=movement.account_id,
-        service=movement.service,
-        resource_id="i-1",
-        direction=movement.direction,
-        from_location=movement.from_location,
-        to_location=movement.to_location,
-        usage_type=movement.usage_type,
-    )
-    traffic = right._replace(**changes)
+    truth = {name: getattr(question.movement, name) for name in Traffic._fields} | {"resource_id": "i-1"}
+    traffic = Traffic(**truth | changes)
     marks = Marks()
     marks.add(question, 1, Classified(traffic, "a rule"), traffic.usage_type)
     return marks

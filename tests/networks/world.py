@@ -44,15 +44,8 @@ if TYPE_CHECKING:
 NOW_S = FIRST_S + 3 * HOUR_S
 _MESSAGES = 10
 _COLUMNS = (
-    "account_id",
-    "service",
-    "resource_id",
-    "direction",
-    "from_location",
-    "to_location",
-    "usage_type",
-    "own_hour",
-)
+    "account_id", "service", "resource_id", "direction", "from_location", "to_location", "usage_type", "own_hour",
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -95,15 +88,10 @@ class NetworkWorld(World):
     def take(self, place: tuple[str, str]) -> Taken:
         """Take one log file, in a newly started process."""
         ingest = LogIngest(
-            objects=self.objects,
-            bucket="data",
-            queue=self.queue,
-            contexts=ContextStore(self.objects),
-            clock=self.clock,
-            window_s=None,
-            kinds=self.kinds,
+            objects=self.objects, bucket="data", queue=self.queue, contexts=ContextStore(self.objects),
+            clock=self.clock, window_s=None, kinds=self.kinds,
             is_booked=lambda batch_id: self.items.get(Table.LEDGER, marker_key(batch_id)) is not None,
-        )
+        )  # fmt: skip
         bucket, key = place
         return ingest.take(self.buckets[bucket], key, bills=SHARED_SUBNETS)
 
@@ -128,15 +116,10 @@ class NetworkWorld(World):
     def verified(self) -> bool:
         """Whether markers, usage and lake agree, and nothing is in flight (I1, I2)."""
         verifier = Verifier(
-            items=self.items,
-            objects=self.objects,
-            view=self.jobs.view,
-            ingest=self.queue,
-            dead_letters=MemoryQueue(self.clock),
-            clock=self.clock,
-            bucket="data",
+            items=self.items, objects=self.objects, view=self.jobs.view, ingest=self.queue,
+            dead_letters=MemoryQueue(self.clock), clock=self.clock, bucket="data",
             marker_life_s=self.settings.marker_life_s,
-        )
+        )  # fmt: skip
         return verifier.verify(from_s=self.first_s - DAY_S, to_s=self.first_s + DAY_S).passed
 
     def report(self) -> bytes:
@@ -163,11 +146,8 @@ def rows_of(view: LakeView) -> dict[Row, int]:
 def report_of(items: ItemStore, first_s: int) -> bytes:
     """The complete report on a network's traffic, as a file; its time is always the same."""
     asked_s = first_s + DAY_S
-    query = UsageQuery(
-        from_s=hour_of(first_s - DAY_S),
-        to_s=hour_of(first_s + DAY_S),
-        group_by=("account_id", "service", "usage_type", "from", "to", "hour"),
-    )
+    query = UsageQuery(from_s=hour_of(first_s - DAY_S), to_s=hour_of(asked_s),
+                       group_by=("account_id", "service", "usage_type", "from", "to", "hour"))  # fmt: skip
     rows = grouped(UsageTable(items=items).usage(query, now_s=asked_s), query)
     answer = usage_answer(query, rows, as_of_s=asked_s, complete=Complete(through_s=asked_s, held_back_by=()))
     return encoded(answer, Format.JSON)

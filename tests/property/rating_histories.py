@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook
 from metering.billing.usage.months import UsageLine
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
-from tests.support.priced import BEGIN_S, END_S
+from tests.support.priced import BEGIN_S, END_S, book, product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +37,7 @@ _sizes = st.integers(0, 12)
 _changes = st.sampled_from(_CHANGES)
 _prices = st.integers(0, 9) | st.integers(0, 2 * 10**9)
 _skus = st.sets(st.sampled_from([sku for sku, _, _ in _SOLD]), max_size=3)
-_lines = st.tuples(
-    st.sampled_from(_HOURS),
-    st.sampled_from(ACCOUNTS),
-    st.sampled_from(_SERVICES),
-    st.sampled_from(_USAGE_TYPES),
-    _sizes,
-)
+_lines = st.tuples(*map(st.sampled_from, (_HOURS, ACCOUNTS, _SERVICES, _USAGE_TYPES)), _sizes)
 _versions = st.lists(
     st.tuples(_changes, st.sets(st.sampled_from((5, 8, 20)), max_size=2), st.lists(_prices, min_size=3, max_size=3)),
     min_size=1,
@@ -84,16 +79,11 @@ def histories(draw: st.DrawFn, *, overrides: bool = True, changes: bool = True) 
         versions = draw(_versions) if changes else [(-24, {5}, draw(st.lists(_prices, min_size=3, max_size=3)))]
         products.append(_product(sku, usage_type, services, sorted(versions, key=lambda version: version[0]), unit))
     own = draw(st.lists(_own, max_size=3)) if overrides else []
+    allowances = (_allowance(*each, unit) for each in enumerate(draw(st.lists(_given, max_size=2))))
+    unknown = NotSold(pattern="Unclassified-.*", why="nobody knows what it is")
     return History(
         unit=unit,
-        book=PriceBook(
-            name="random",
-            version=1,
-            currency="USD",
-            products=tuple(products),
-            allowances=tuple(_allowance(*each, unit) for each in enumerate(draw(st.lists(_given, max_size=2)))),
-            not_sold=(NotSold(pattern="Unclassified-.*", why="nobody knows what it is"),),
-        ),
+        book=replace(book(products, *allowances, not_sold=(unknown,)), name="random", sha256=""),
         overrides=_apart([_override(each, unit) for each in own]),
         usage=_usage(draw(st.lists(_lines, max_size=12)), unit),
         late=_usage(draw(st.lists(_lines, max_size=4)), unit),
@@ -103,64 +93,43 @@ def histories(draw: st.DrawFn, *, overrides: bool = True, changes: bool = True) 
 def _product(
     sku: str, usage_type: str, services: Services, versions: Sequence[tuple[int, set[int], list[int]]], unit: int
 ) -> Product:
-    return Product(
-        sku=sku,
-        usage_type=usage_type,
-        services=services,
-        transfer="AWS Outbound",
-        from_location="",
-        to_location="",
-        versions=tuple(
-            PriceVersion(from_s=_at(hour), tiers=_tiers(f"{sku}.V{number}", sorted(bounds), prices, unit))
-            for number, (hour, bounds, prices) in enumerate(versions)
-        ),
+    made = (
+        PriceVersion(from_s=_at(hour), tiers=_tiers(f"{sku}.V{number}", sorted(bounds), prices, unit))
+        for number, (hour, bounds, prices) in enumerate(versions)
     )
+    return replace(product(sku, usage_type, (), services=services), versions=tuple(made))
 
 
 def _tiers(name: str, bounds: Sequence[int], prices: Sequence[int], unit: int) -> tuple[Tier, ...]:
     begins, ends = (0, *bounds), (*bounds, None)
+    steps = [(begin * unit, None if end is None else end * unit) for begin, end in zip(begins, ends, strict=True)]
     return tuple(
-        Tier(
-            from_bytes=begin * unit,
-            to_bytes=None if end is None else end * unit,
-            price=prices[number],
-            rate_code=f"{name}.T{number}",
-        )
-        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        Tier(from_bytes=begin, to_bytes=end, price=price, rate_code=f"{name}.T{number}")
+        for number, ((begin, end), price) in enumerate(zip(steps, prices, strict=False))
     )
 
 
 def _allowance(number: int, given: tuple[set[str], int, bool, int], unit: int) -> Allowance:
     skus, size, in_time, hour = given
+    codes = {sku: f"{sku}.FREE{number}" for sku in skus}
     return Allowance(
-        id=f"free{number}",
-        bytes=size * unit,
-        skus=tuple(sorted(skus)),
+        id=f"free{number}", bytes=size * unit, skus=tuple(sorted(skus)), from_s=_at(hour), to_s=None, rate_codes=codes,
         order="chronological" if in_time else "dearest-first",
-        from_s=_at(hour),
-        to_s=None,
-        rate_codes={sku: f"{sku}.FREE{number}" for sku in skus},
-    )
+    )  # fmt: skip
 
 
 def _override(own: tuple[str, set[str], int, int | None, str, int], unit: int) -> Override:
     owner, skus, from_hour, to_hour, kind, number = own
     payer = {"payer": PAYER, "another payer": "000000000000"}.get(owner, "")
+    own_kind: dict[str, Any] = {kind: kind == "no_allowance" or number}
     return Override(
-        payer=payer,
-        account="" if payer else owner,
-        skus=frozenset(skus),
-        from_s=_at(from_hour),
-        to_s=None if to_hour is None else _at(to_hour),
-        price=number if kind == "price" else None,
-        percent_off=number if kind == "percent_off" else None,
-        no_allowance=kind == "no_allowance",
-        why=f"random, unit {unit}",
-    )
+        payer=payer, account="" if payer else owner, skus=frozenset(skus), from_s=_at(from_hour),
+        to_s=None if to_hour is None else _at(to_hour), why=f"random, unit {unit}", **own_kind,
+    )  # fmt: skip
 
 
 def _apart(overrides: Sequence[Override]) -> tuple[Override, ...]:
-    """Overrides without those that a document would refuse: without hours, or two of one rank at one hour."""
+    """Valid overrides: each has hours, and no hour has two of one rank."""
     kept: list[Override] = []
     for each in overrides:
         end = END_S if each.to_s is None else each.to_s

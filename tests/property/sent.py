@@ -55,17 +55,14 @@ def _message(batch_id: str, count: int, **content: object) -> str:
 
 
 def _records(rows: tuple[tuple[int, int], ...]) -> list[dict[str, object]]:
+    same = {
+        "account_id": "123456789012",
+        "service": "AmazonEC2",
+        "direction": "out",
+        "from": "us-west-2",
+        "to": "internet",
+    }
     return [
-        {
-            "account_id": "123456789012",
-            "service": "AmazonEC2",
-            "resource_id": f"i-{position}",
-            "direction": "out",
-            "from": "us-west-2",
-            "to": "internet",
-            "bytes": size,
-            "start": start_s,
-            "end": start_s,
-        }
+        {**same, "resource_id": f"i-{position}", "bytes": size, "start": start_s, "end": start_s}
         for position, (start_s, size) in enumerate(rows)
     ]

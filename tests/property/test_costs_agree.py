@@ -92,16 +92,12 @@ def by_lines(history: History, usage: MonthUsage, query: CostQuery) -> Iterable[
 
 
 def by_columns(history: History, usage: MonthUsage, query: CostQuery) -> CostRows:
-    return rows_of(
-        ColumnCosts(
-            query=query,
-            usage=usage,
-            book=history.book,
-            prices_of=lambda payer_id: PayerPrices(history.book, payer_id, history.overrides),
-            payers=query.payers,
-            own_prices=frozenset(each.account for each in history.overrides if each.account),
-        ).entries()
-    )
+    costs = ColumnCosts(
+        query=query, usage=usage, book=history.book, payers=query.payers,
+        prices_of=lambda payer_id: PayerPrices(history.book, payer_id, history.overrides),
+        own_prices=frozenset(each.account for each in history.overrides if each.account),
+    )  # fmt: skip
+    return rows_of(costs.entries())
 
 
 _UNTIMED = ("account_id", "usage_type", "service", "from", "month", "tier", "payer", "region")

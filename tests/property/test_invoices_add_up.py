@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 
 from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import cents_of
-from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.rating.corrections import LateUsage, Together
 from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.units import HOUR_S
 from tests.support.billing_world import OUT, PAYER, REGIONS, SAO_PAULO, BillingWorld, aws_list
-from tests.support.priced import exact_total, gb, used
+from tests.support.priced import exact_total, gb, paid_by, used
 from tests.support.small_world import Calls, KilledError
 
 if TYPE_CHECKING:
@@ -70,9 +69,7 @@ class History:
 
     def __init__(self, uses: list[Use], troubles: list[Trouble]) -> None:
         self.world = BillingWorld()
-        members = tuple(Membership(account, 0, None) for account in ACCOUNTS[:2])
-        payers = (Payer(payer_id=PAYER, name="P", issuer="I", members=members),)
-        self.world.organizations.put(Organization(payers=payers))
+        self.world.organizations.put(paid_by(PAYER, ACCOUNTS[:2]))
         self._troubles = troubles
         for each in uses:
             self._use(each)
@@ -101,8 +98,22 @@ class History:
         with suppress(IssueRefusedError):
             job()
 
+    def issue(self, month: str) -> None:
+        self.world.close(month)
+        self.world.pass_month(month)
+        self.run(partial(self.world.issue, Asked(month=month)))
+
     def documents(self) -> list[Invoice]:
         return [each for month in MONTHS for each in self.world.store.list(month)]
+
+    def add_up(self) -> list[Invoice]:
+        """All documents, after each was verified, and each month and payer compared with one rating of everything."""
+        documents = self.documents()
+        for month in MONTHS:
+            for payer_id in (PAYER, ACCOUNTS[2]):
+                assert billed(documents, month, payer_id) == self.exact_of(month, payer_id)
+        assert [problem for each in documents for problem in self.world.verify(each.id)] == []
+        return documents
 
     def exact_of(self, month: str, payer_id: str) -> int:
         """Exact cost of all usage of a month that has arrived so far, at the prices in force."""
@@ -136,17 +147,10 @@ def test_invoices_with_their_corrections_add_up_to_one_rating_of_everything(
     uses: list[Use], troubles: list[Trouble]
 ) -> None:
     history = History(uses, troubles)
-    world = history.world
     for month in MONTHS:
-        world.close(month)
-        world.pass_month(month)
-        history.run(partial(world.issue, Asked(month=month)))
-    documents = history.documents()
-    for month in MONTHS:
-        for payer_id in (PAYER, ACCOUNTS[2]):
-            assert billed(documents, month, payer_id) == history.exact_of(month, payer_id)
+        history.issue(month)
+    documents = history.add_up()
     assert all(line.cents == cents_of(line.exact) for each in documents for line in each.all_lines)
-    assert [problem for each in documents for problem in world.verify(each.id)] == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -157,9 +161,7 @@ def test_credit_notes_bring_all_documents_to_the_pricesin_force(
     history = History(uses, troubles)
     world = history.world
     for number, month in enumerate(MONTHS):
-        world.close(month)
-        world.pass_month(month)
-        history.run(partial(world.issue, Asked(month=month)))
+        history.issue(month)
         if number < len(prices):
             world.books.put(aws_list(prices[number]))
     invoices = [each for each in history.documents() if each.kind == "invoice"]
@@ -168,23 +170,15 @@ def test_credit_notes_bring_all_documents_to_the_pricesin_force(
         # The second pass has nothing left to credit.
         for each in invoices:
             history.run(partial(world.crediting.credit, each.id, "prices changed"))
-    documents = history.documents()
+    documents = history.add_up()
     assert all(world.store.stored(name).body == body for name, body in before.items())
     assert len(documents) <= 2 * len(invoices)
-    for month in MONTHS:
-        for payer_id in (PAYER, ACCOUNTS[2]):
-            assert billed(documents, month, payer_id) == history.exact_of(month, payer_id)
-    assert [problem for each in documents for problem in world.verify(each.id)] == []
 
 
 def test_a_history_bills_each_payer_what_the_law_compares() -> None:
     history = History([Use(0, 0, 3, PAYER, OUT, gb("5000")), Use(0, 1, 4, ACCOUNTS[2], OUT, gb("60"))], [])
     for month in MONTHS[:2]:
-        history.world.close(month)
-        history.world.pass_month(month)
-        history.world.issue(Asked(month=month))
-    assert [(each.payer_id, each.month) for each in history.documents()] == [
-        (PAYER, MONTHS[0]),
-        (ACCOUNTS[2], MONTHS[1]),
-    ]
+        history.world.issue_next(month)
+    assert [each.payer_id for each in history.documents()] == [PAYER, ACCOUNTS[2]]
+    assert [each.month for each in history.documents()] == [*MONTHS[:2]]
     assert billed(history.documents(), MONTHS[0], PAYER) == 4900 * 9 * 10**8 * 2**30

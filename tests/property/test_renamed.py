@@ -16,19 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SPACE = st.sampled_from(("", " ", "\n", "\t \r\n"))
-_NUMBERS = st.sampled_from(
-    (
-        "9007199254740993.0",
-        "123456789012345678e0",
-        "1e400",
-        "-1e-400",
-        "1E+2",
-        "0.1",
-        "-0",
-        "NaN",
-        "1e999999999999999999",
-    )
-)
+_NUMBERS = st.sampled_from((
+    "9007199254740993.0", "123456789012345678e0", "1e400", "-1e-400", "1E+2", "0.1", "-0", "NaN",
+    "1e999999999999999999",
+))  # fmt: skip
 _STRINGS = st.text(max_size=8).map(json.dumps) | st.sampled_from(
     (r'"\u0062atch_id"', r'"\ud800"', '"\\\\"', r'"\""', '"}"', '"[{,:"', '"batch_id"', '"retry_of"', '"é😀"')
 )
@@ -50,9 +41,9 @@ def _object(fields: Sequence[tuple[str, str, str]]) -> str:
 @given(fields=_FIELDS, before=_SPACE)
 def test_the_spans_of_an_object_are_its_fields(fields: list[tuple[str, str, str]], before: str) -> None:
     text = before + _object(fields)
-    assert [(span.name, text[span.start : span.end]) for span in field_spans(text)] == [
-        (json.loads(name), value) for name, value, _ in fields
-    ]
+    expected = [(json.loads(name), value) for name, value, _ in fields]
+    assert [(span.name, text[span.start : span.end]) for span in field_spans(text)] == expected
+    assert replaced(" {}", {"a": "1"}) == ' {"a":1}', "a field of an empty object stands alone"
 
 
 @given(fields=_FIELDS, place=st.integers(0, 5), again=st.booleans())
@@ -96,7 +87,3 @@ def test_the_content_of_a_message_is_the_same_under_another_id(sizes: list[tuple
         assert (two.batch_id, two.retry_of) == ("retry:1", "b")
         assert (one.content_hash, one.hash_version, one.records) == (two.content_hash, two.hash_version, two.records)
         assert getattr(one, "usage", None) == getattr(two, "usage", None)
-
-
-def test_a_field_of_an_empty_object_stands_alone() -> None:
-    assert replaced(" {}", {"a": "1"}) == ' {"a":1}'

@@ -50,17 +50,12 @@ _LATE_H = 24 * 36
 # Younger markers have not expired, and are rebuilt.
 _SURELY_MARKED_S = 45 * _DAY_S
 _YEAR_S = 366 * _DAY_S
+# Two shards and few numbered kinds: most roll-up runs book kinds of both forms. All rows are compacted, and
+# cleaned soon after.
 _SETTINGS = stage_settings(
-    # Two shards and few numbered kinds: most roll-up runs book kinds of both forms.
-    shards=2,
-    kinds_per_account=2,
-    reserve_ms=0,
-    attempts=1,
-    # All rows are compacted, and cleaned soon after.
-    compact_wait_today_s=0,
-    compact_wait_older_s=0,
+    shards=2, kinds_per_account=2, reserve_ms=0, attempts=1, compact_wait_today_s=0, compact_wait_older_s=0,
     clean_wait_s=_HOUR_S,
-)
+)  # fmt: skip
 # A record's age in hours when it is sent: this hour, yesterday, some weeks, or too late.
 _AGES_H = st.sampled_from((0, 0, 1, 26, 24 * 20, 24 * 33, _LATE_H))
 _SIZES = st.one_of(st.integers(0, 10**6), st.just(2**63 - 1))
@@ -71,32 +66,14 @@ _MONTH_ENDS_S = {
 _BY_BATCH = RowQuery(columns=("batch_id", "own_hour"))
 # Coverage of the run: a rule that is never applied proves nothing.
 OUTCOMES = (
-    "BatchesAccepted",
-    "BatchesDuplicate",
-    "BatchesConflict",
-    "BatchesRejected",
-    "DuplicatesUnverified",
-    "late record refused",
-    "late batch refused",
-    "all dead",
-    "redriven",
-    "refused batch retried and accepted",
-    "refused records retried",
-    "conflict retried under another id and accepted",
-    "copy under the first id of a retried conflict",
-    "rolled up",
-    "compacted",
-    "cleaned",
-    "reconciled, all equal",
-    "reconciled, lost usage found",
-    "reconciled, lost marker found",
-    "month closed",
-    "correction booked in an open month",
-    "usage rebuilt",
-    "marker rebuilt",
-    "copy of a rebuilt batch is a duplicate",
+    "BatchesAccepted", "BatchesDuplicate", "BatchesConflict", "BatchesRejected", "DuplicatesUnverified",
+    "late record refused", "late batch refused", "all dead", "redriven", "refused batch retried and accepted",
+    "refused records retried", "conflict retried under another id and accepted",
+    "copy under the first id of a retried conflict", "rolled up", "compacted", "cleaned", "reconciled, all equal",
+    "reconciled, lost usage found", "reconciled, lost marker found", "month closed",
+    "correction booked in an open month", "usage rebuilt", "marker rebuilt", "copy of a rebuilt batch is a duplicate",
     "something was there to be queried",
-)
+)  # fmt: skip
 
 
 class Contract(RuleBasedStateMachine):
@@ -377,9 +354,8 @@ class Contract(RuleBasedStateMachine):
 
     def _accepted(self) -> list[Marker]:
         """Accepted markers, in the order of their ids."""
-        items = (
-            self.items.peek(Table.LEDGER, marker_key(one)) for one in sorted({c.batch_id for c, _ in self.messages})
-        )
+        ids = sorted({content.batch_id for content, _ in self.messages})
+        items = (self.items.peek(Table.LEDGER, marker_key(one)) for one in ids)
         return [Marker.from_item(item) for item in items if item is not None and item["verdict"] == "accepted"]
 
     def _restore_markers(self) -> None:
@@ -442,10 +418,5 @@ def test_each_byte_counts_once_whatever_happens_in_whatever_order() -> None:
 # A round is the same each time while the code is unchanged: Hypothesis also draws from the constants that it finds in
 # the code. Two rounds usually suffice.
 _MOST_ROUNDS = 10
-_ROUND = settings(
-    max_examples=12,
-    stateful_step_count=40,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+_SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+_ROUND = settings(max_examples=12, stateful_step_count=40, deadline=None, database=None, suppress_health_check=_SLOW)

@@ -70,11 +70,8 @@ def focus_1_4(files: Path) -> Judged:
     found = _bundle(files)
     codes = ", ".join(f"{name} exit {code}" for name, code in found.codes.items())
     complaints = "; ".join(found.found[:5])
-    return Judged(
-        name="FOCUS 1.4, three datasets",
-        right=found.is_valid,
-        found=f"{codes}, reconciled; {complaints or 'nothing found'}",
-    )
+    said = f"{codes}, reconciled; {complaints or 'nothing found'}"
+    return Judged(name="FOCUS 1.4, three datasets", right=found.is_valid, found=said)
 
 
 def wrong_costs(mutant: WrongCosts, costs: Path, folder: Path) -> Judged:

@@ -100,33 +100,18 @@ def _without_a_used_line(rows: Rows) -> Rows:
 
 
 WRONG_COSTS = (
-    WrongCosts(
-        name="issuer is not the provider",
-        rule="BilledCost-C-005-C",
-        change=lambda table: _all(table, "InvoiceIssuerName", "Somebody else"),
-    ),
-    WrongCosts(
-        name="price details are no JSON",
-        rule="SkuPriceDetails",
-        change=lambda table: _all(table, "SkuPriceDetails", "first tier"),
-    ),
+    WrongCosts(name="issuer is not the provider", rule="BilledCost-C-005-C",
+               change=lambda table: _all(table, "InvoiceIssuerName", "Somebody else")),
+    WrongCosts(name="price details are no JSON", rule="SkuPriceDetails",
+               change=lambda table: _all(table, "SkuPriceDetails", "first tier")),
     WrongCosts(name="a column less", rule="ServiceName", change=lambda table: table.drop_columns(["ServiceName"])),
     WrongCosts(name="some rows without an invoice", rule="InvoiceId-C-000", change=_half_without_invoice),
-)
+)  # fmt: skip
 WRONG_BUNDLES = (
-    WrongBundle(
-        name="list cost one cent more",
-        complaint="cost_not_unit_price_times_quantity",
-        file="CostAndUsage.csv",
-        change=_added("ListCost", "0.01"),
-    ),
-    WrongBundle(
-        name="invoice line two cents more",
-        complaint="FDT-CROSS-030",
-        file="InvoiceDetail.csv",
-        change=_added("BilledCost", "0.02"),
-    ),
-    WrongBundle(
-        name="invoice line missing", complaint="FDT-CROSS-014", file="InvoiceDetail.csv", change=_without_a_used_line
-    ),
-)
+    WrongBundle(name="list cost one cent more", complaint="cost_not_unit_price_times_quantity",
+                file="CostAndUsage.csv", change=_added("ListCost", "0.01")),
+    WrongBundle(name="invoice line two cents more", complaint="FDT-CROSS-030",
+                file="InvoiceDetail.csv", change=_added("BilledCost", "0.02")),
+    WrongBundle(name="invoice line missing", complaint="FDT-CROSS-014",
+                file="InvoiceDetail.csv", change=_without_a_used_line),
+)  # fmt: skip

@@ -35,15 +35,8 @@ def real_bill() -> ExportSource:
         # Two lines with the same key and hour differ only in their resource, and are one charge.
         if known is not None:
             usage = usage._replace(bytes=usage.bytes + known.line.bytes)
-        rated[usage[:6]] = RatedLine(
-            usage,
-            PriceState.PRICED,
-            line.sku,
-            line.rate_code,
-            line.price,
-            line.price,
-            allowance=_allowance(line.rate_code),
-        )
+        terms = (line.sku, line.rate_code, line.price, line.price)
+        rated[usage[:6]] = RatedLine(usage, PriceState.PRICED, *terms, allowance=_allowance(line.rate_code))
     of_month = [(_MONTH, list(rated.values()))]
     document = document_of(of_month, _MONTH, book)
     charges = [(charge, "") for charge in charges_of(of_month, document)]
