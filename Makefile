@@ -166,12 +166,12 @@ browser-fronts: $(STAMP) ## The page over every front of a deployed service: HTT
 localstack: $(STAMP) ## The main job and the API against LocalStack, installed by its lock (Python 3.13)
 	@bash tests/e2e/localstack.sh --deselect=tests/e2e/test_lake.py --deselect=tests/e2e/test_money.py \
 	  --deselect=tests/e2e/test_budgets.py --deselect=tests/e2e/test_alerts.py --deselect=tests/e2e/test_readme.py \
-	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py --deselect=tests/e2e/test_trace.py \
+	  --deselect=tests/e2e/test_runbooks.py --deselect=tests/e2e/test_settings.py \
 	  --deselect=tests/e2e/test_producers.py --deselect=tests/e2e/test_log_sources.py \
 	  --deselect=tests/e2e/test_doctor.py --deselect=tests/e2e/test_localstack_page.py
 
 localstack-rest: $(STAMP) ## The rest against LocalStack: its page, lake, money, logs, alerts
-	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_trace or test_producers or test_log_sources or test_doctor or test_localstack_page"
+	@bash tests/e2e/localstack.sh -k "test_lake or test_money or test_budgets or test_alerts or test_readme or test_runbooks or test_settings or test_producers or test_log_sources or test_doctor or test_localstack_page"
 
 fuzz: $(STAMP) ## Damaged messages and objects: ROUNDS=300000
 	@FUZZ_ROUNDS=$(ROUNDS) $(PYTEST) -q -n $(JOBS) tests/fuzz

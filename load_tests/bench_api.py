@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from load_tests.bench_report import fill
+from load_tests.deployed.sampler import local_stage
+from load_tests.stage import judged
 from metering.adapters.aws.stacks import read_outputs
 from metering.adapters.emulator.reaching import ApiAddress, api_address
 from metering.api.app import build
@@ -32,8 +34,6 @@ from metering.api.parts import ApiParts
 from metering.audit.freshness import merged
 from metering.billing.day_sums.accounts import AccountSum, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
-from metering.cli.commands.developer.local import start_local, stop_leftovers
-from metering.cli.connecting import connect
 from metering.fleet.ports import RegionStacks
 from metering.hours import month_bounds_s
 from metering.ledger.notes.access import Role
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 
     from metering.wiring.connection import RegionConnection
 
-_STATE = "bench-api"
-_REGION, _STAGE = "us-east-1", "local"
 _ACCOUNT = "123456789012"
 _USAGE = f"/v1/usage?account={_ACCOUNT}&from=2026-11&to=2026-12&group_by=usage_type"
 _ACCOUNTS_MONTH, _ACCOUNTS, _PAGE = "2026-10", 10_000, 1_000
@@ -67,21 +65,13 @@ _OK = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Rotates tokens, so that each stays within its rate.
-
-    Attributes:
-        send: Sends a path with a token; returns the status and the body.
-    """
+    """Rotates tokens, so that each stays within its rate."""
 
     send: Callable[[str, str], tuple[int, bytes]]
     tokens: Iterator[str]
 
     def get(self, path: str) -> bytes:
-        """The body of an answer.
-
-        Raises:
-            AssertionError: It is not 200.
-        """
+        """The body of an answer."""
         status, body = self.send(path, next(self.tokens))
         if status != _OK:
             raise AssertionError(f"{path} is answered with {status}: {body[:500]!r}")
@@ -155,11 +145,7 @@ def reported(region: RegionConnection) -> Counter[str]:
 
 
 def in_turns(sides: Mapping[str, Callable[[], object]], expected: object, requests: int) -> list[Times]:
-    """Time the sides in turns, again and again.
-
-    Raises:
-        AssertionError: A side returns another answer.
-    """
+    """Time the sides in turns, again and again."""
     times = [Times(name=name) for name in sides]
     for number in range(-_WARM_UP, requests):
         for each, ask in zip(times, sides.values(), strict=True):
@@ -206,7 +192,7 @@ def measure(region: RegionConnection, endpoint: str, requests: int) -> int:
         regions=[own], tokens=LedgerTokens(items=own.items, clock=own.clock), limits=limits, clock=own.clock
     )
     inside = InProcess(build(parts))
-    put_out = read_outputs(region.clients, RegionStacks.of(_STAGE).api)["ApiUrl"]
+    put_out = read_outputs(region.clients, RegionStacks.of("local").api)["ApiUrl"]
     app = Client(send=inside.send, tokens=itertools.repeat(tokens[0]))
     gateway = Client(send=Gateway(address=api_address(put_out, endpoint)).send, tokens=itertools.cycle(tokens))
     try:
@@ -220,10 +206,10 @@ def measure(region: RegionConnection, endpoint: str, requests: int) -> int:
         [health] = in_turns({"health through the gateway": lambda: gateway.get("/v1/health")}, None, requests)
     finally:
         inside.close()
-    return judge(usage, accounts, health)
+    return judge_all(usage, accounts, health)
 
 
-def judge(usage: Sequence[Times], accounts: Times, health: Times) -> int:
+def judge_all(usage: Sequence[Times], accounts: Times, health: Times) -> int:
     """Print the figures, and return 1 if a target is missed."""
     report, app, gateway = usage
     missed = []
@@ -237,9 +223,7 @@ def judge(usage: Sequence[Times], accounts: Times, health: Times) -> int:
     print(f"{accounts}\n{health}")
     if accounts.p95_ms > _MOST_LIST_MS:
         missed.append(f"{accounts.name}: over {_MOST_LIST_MS} ms at p95")
-    for each_missed in missed:
-        print(f"MISSED: {each_missed}")
-    return 1 if missed else 0
+    return judged(missed)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -248,16 +232,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--requests", type=int, default=_REQUESTS, help="of each side; the targets are for the default")
     parser.add_argument("--endpoint", help="endpoint where the stage `local` is deployed already")
     options = parser.parse_args(arguments)
-    if options.endpoint:
-        region = connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE)
-        return measure(region, options.endpoint, options.requests)
-    stop_leftovers(_STATE)
-    state = start_local(_REGION, _STAGE, name=_STATE)
-    try:
-        region = connect(endpoint=state.endpoint, region=_REGION, stage=_STAGE)
-        return measure(region, state.endpoint, options.requests)
-    finally:
-        stop_leftovers(_STATE)
+    with local_stage("bench-api", options.endpoint) as local:
+        return measure(local.region, local.endpoint, options.requests)
 
 
 if __name__ == "__main__":

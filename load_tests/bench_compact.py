@@ -195,8 +195,7 @@ def in_own_process(what: str, root: Path, rows: int) -> Measured:
         "--rows",
         str(rows),
     ]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
-    return Measured(**json.loads(answer.stdout))
+    return Measured(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def best(what: str, root: Path, rows: int, times: int) -> Measured:

@@ -119,8 +119,7 @@ def _request(kind: str, form: FileFormat) -> ExportRequest:
 
 def _export(source: ExportSource, request: ExportRequest) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        place = Destination(objects=FolderLogStore(Path(folder)), prefix="", name=folder)
-        export(request, source, place)
+        export(request, source, Destination(objects=FolderLogStore(Path(folder)), prefix="", name=folder))
 
 
 def _table(source: ExportSource, request: ExportRequest) -> pa.Table:
@@ -176,8 +175,7 @@ def _turns(ours: Callable[[], None], plain: Callable[[], None]) -> tuple[float, 
 
 def _memory(count: int, form: FileFormat) -> bool:
     command = [sys.executable, "-m", "load_tests.bench_exports", "--alone", str(count), "--form", form]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    peak_mb = int(done.stdout)
+    peak_mb = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     met = peak_mb <= _MEMORY_TARGET_MB
     print(
         f"{count:>12,} lines as {form:<8} peak {peak_mb} MB   <= {_MEMORY_TARGET_MB} MB  {'met' if met else 'MISSED'}"

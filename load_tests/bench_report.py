@@ -19,17 +19,25 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from load_tests.booked_usage import dictionary_of, updates_of
-from load_tests.scale.closed_month import freeze_month, hour_usage
+from load_tests.deployed.sampler import local_stage
+from load_tests.stage import judged
 from metering.adapters.aws.session import Clients
-from metering.cli.commands.developer.local import start_local, stop_leftovers
-from metering.cli.connecting import connect
+from metering.billing.freezing import MonthFreezer
 from metering.hours import month_bounds_s
+from metering.lake.parquet.frozen_months import ParquetFrozenFiles
+from metering.lake.ports import in_order, usage_digest
+from metering.ledger.booked_hours import LakeFile
+from metering.ledger.periods import FrozenMonth, Period
 from metering.ledger.usage.items import usage_partition
 from metering.ledger.usage.kinds import partition_of_kinds
 from metering.reports.query import UsageParameters
 from metering.reports.source import report_rows
 from metering.reports.usage_answer import usage_answer
+from metering.stores.clock import Retrier
+from metering.stores.objects import closed_month_key, lake_file_key
+from metering.stores.writes import Put, Table, Update
 from metering.units import HOUR_S
+from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
 from metering.wiring.reports import build_freshness, report_source
 
 if TYPE_CHECKING:
@@ -38,12 +46,49 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-    from metering.stores.writes import Put, Update
-    from metering.usage.totals import Total, UsageKey
     from metering.wiring.connection import RegionConnection
 
-_STATE = "bench-report"
-_REGION, _STAGE = "us-east-1", "local"
+
+def hour_usage(accounts: Sequence[str], hour_s: int, number: int, usage_types: int) -> Iterator[tuple[UsageKey, Total]]:
+    """Usage of some accounts in an hour. It depends only on the arguments."""
+    for account_id in accounts:
+        for kind in range(usage_types):
+            key = UsageKey(
+                hour_s,
+                account_id,
+                UsageType(f"USW2-Type{kind:02d}-Out-Bytes"),
+                Service(("AmazonEC2", "AmazonS3")[kind % 2]),
+                "us-west-2/usw2-az1",
+                ("internet", "us-east-1", "us-west-2/usw2-az2")[kind % 3],
+            )
+            yield key, Total(11_700_000_000 * (number + 1) + kind, 100 + number)
+
+
+def freeze_month(
+    region: RegionConnection, month: str, accounts: Sequence[str], *, hours: int, usage_types: int
+) -> FrozenMonth:
+    """Freeze a month as a close does after its checks, and mark it closed. Its lake files exist only as names."""
+    first_s, _ = month_bounds_s(month)
+    freezer = MonthFreezer(
+        objects=region.objects,
+        files=ParquetFrozenFiles(region.objects),
+        retrier=Retrier(clock=region.clock, entropy=region.entropy, attempts=4),
+        alerts=region.alerts,
+    )
+    frozen = []
+    for number in range(hours):
+        hour_s = first_s + number * HOUR_S
+        rows = in_order(dict(hour_usage(accounts, hour_s, number, usage_types)))
+        total = sum_totals(usage for _, usage in rows)
+        file = LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes)
+        compared = usage_digest(rows)
+        frozen.append(freezer.hour(month, hour_s, files=(file,), kept=rows, counted=rows.copy, compared=compared))
+    closed = freezer.month(month, frozen)
+    period = Period(month=month, state="closed", frozen_key=closed_month_key(month))
+    region.items.put(Put(table=Table.LEDGER, item=period.to_item()))
+    return closed
+
+
 _MONTH = "2026-11"
 _ACCOUNT = "123456789012"
 _HOURS, _USAGE_TYPES = 720, 20
@@ -74,8 +119,7 @@ def fill(region: RegionConnection) -> Counter[str]:
     """Write the month to the usage table. Returns the account's bytes by usage type."""
     expected: Counter[str] = Counter()
     actions: list[Put | Update] = []
-    accounts = [(_ACCOUNT, _HOURS), *((f"{number:012d}", 24) for number in range(_OTHER_ACCOUNTS))]
-    for account_id, hours in accounts:
+    for account_id, hours in [(_ACCOUNT, _HOURS), *((f"{number:012d}", 24) for number in range(_OTHER_ACCOUNTS))]:
         usage = dict(usage_of(account_id, hours))
         actions += [*dictionary_of(usage), *updates_of(usage)]
         if account_id == _ACCOUNT:
@@ -138,11 +182,7 @@ class Took(NamedTuple):
 
 
 def measure(region: RegionConnection, reports: int) -> tuple[list[Took], list[Took]]:
-    """Measure our reports and the baseline, which runs after every tenth of ours.
-
-    Raises:
-        AssertionError: A report differs from the written usage.
-    """
+    """Measure our reports and the baseline, which runs after every tenth of ours."""
     expected = fill(region)
     # A new client without this project's decoder: the SDK decodes its replies.
     client, names = Clients(region.clients.access).dynamodb, region.names
@@ -212,19 +252,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--accounts", type=int, default=_CLOSED_ACCOUNTS, help="accounts of a closed month")
     parser.add_argument("--endpoint", help="endpoint where the stage `local` is deployed already")
     options = parser.parse_args(arguments)
-    if options.endpoint:
-        return _run(connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE), options)
-    stop_leftovers(_STATE)
-    state = start_local(_REGION, _STAGE, name=_STATE)
-    try:
-        return _run(connect(endpoint=state.endpoint, region=_REGION, stage=_STAGE), options)
-    finally:
-        stop_leftovers(_STATE)
-
-
-def _run(region: RegionConnection, options: argparse.Namespace) -> int:
-    missed = _judge(*measure(region, options.reports))
-    return missed if measure_closed(region, options.accounts, _CLOSED_REPORTS) else 1
+    with local_stage("bench-report", options.endpoint) as local:
+        missed = _judge(*measure(local.region, options.reports))
+        return missed if measure_closed(local.region, options.accounts, _CLOSED_REPORTS) else 1
 
 
 def _judge(own: list[Took], plainly: list[Took]) -> int:
@@ -242,9 +272,7 @@ def _judge(own: list[Took], plainly: list[Took]) -> int:
         missed.append(f"{p95_ms:.0f} ms at p95 is not under {_MOST_P95_MS} ms")
     if cpu_ms > _MOST_CPU_MS:
         missed.append(f"{cpu_ms:.1f} ms of our CPU a report is more than {_MOST_CPU_MS} ms")
-    for each in missed:
-        print(f"MISSED: {each}")
-    return 1 if missed else 0
+    return judged(missed)
 
 
 if __name__ == "__main__":

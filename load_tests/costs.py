@@ -26,20 +26,18 @@ from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S, KIB
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.clock import DeadlineAt, ManualClock, MemoryAlerts, MemoryMetrics
 from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.metrics import MemoryMetrics
 from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from metering.ledger.usage.kinds import KindNumbers
     from metering.settings import Settings
     from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
-    from metering.usage.totals import UsageKind
+    from metering.usage.totals import UsageKey, UsageKind
 
 TARGET_BATCHES_PER_DAY = 12_000_000
 # Scenarios with 1, 5 and 16 usage keys per batch.
@@ -196,18 +194,23 @@ def measure(scenario: str, batches: int = RUN_BATCHES) -> BatchCost:
         if min(first + MESSAGES, batches) - rolled_up >= min(RUN_BATCHES, batches - rolled_up):
             rolled_up = first + MESSAGES
             rollup.run(region.deadline())
-    cpu_s = Decimal(str(time.process_time() - began))
-    return _cost(scenario, region, shipments, cpu_s, claims)
+    return _cost(scenario, region, shipments, Decimal(str(time.process_time() - began)), claims)
+
+
+def claim(numbers: KindNumbers, usages: Iterable[Iterable[UsageKey]]) -> dict[str, set[UsageKind]]:
+    """Give the kinds of all accounts their numbers: that is done once in an account's life. Returns the kinds."""
+    kinds: dict[str, set[UsageKind]] = {}
+    for usage in usages:
+        for key in usage:
+            kinds.setdefault(key.account_id, set()).add(key.kind)
+    for account_id, of_account in kinds.items():
+        numbers.claim(account_id, of_account)
+    return kinds
 
 
 def _claim(numbers: KindNumbers, shipments: Sequence[Shipment], items: MeteredItemStore) -> int:
     """Claim the kinds of all accounts; returns the used write units, and resets their count."""
-    kinds: dict[str, set[UsageKind]] = {}
-    for shipment in shipments:
-        for key in shipment.sent.totals:
-            kinds.setdefault(key.account_id, set()).add(key.kind)
-    for account_id, of_account in kinds.items():
-        numbers.claim(account_id, of_account)
+    claim(numbers, (shipment.sent.totals for shipment in shipments))
     claims, items.write_units, items.read_units, items.transactions = items.write_units, 0, 0, 0
     return claims
 

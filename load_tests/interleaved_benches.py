@@ -35,11 +35,7 @@ _ROUNDS = 3
 
 
 def cpu_s_of(folder: Path, command: Sequence[str], log: Path) -> float:
-    """Seconds of CPU time of a benchmark in a checkout; one that misses its own limits has done its work, too.
-
-    Raises:
-        RuntimeError: The benchmark ended with another kind of error.
-    """
+    """Seconds of CPU time of a benchmark in a checkout; one that misses its own limits has done its work, too."""
     before = os.times()
     with log.open("a") as told:
         done = subprocess.run(

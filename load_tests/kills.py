@@ -4,12 +4,13 @@ The stage is `killtest` (15 s timeout, 20 s visibility). Dead letters are redriv
 end every batch must have one verdict, and every total must be exact.
 
 With `--poison` no process is killed. Valid batches are mixed with objects that are hard to read
-(`load_tests/poison.py`).
+(`tests/support/heavy.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -17,20 +18,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from load_tests.deployed.sampler import Processes
-from load_tests.poison import run_poison
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.commands.operator.verify import explain, read_manifest, wait_until_settled
 from metering.cli.connecting import connect
+from metering.hours import rfc3339
+from metering.ledger.markers import Marker, marker_key
 from metering.replay.given import synthetic_traffic
 from metering.replay.scenarios import SCENARIOS
-from metering.units import DAY_S
+from metering.stores.writes import Table
+from metering.units import DAY_S, HOUR_S
 from metering.wiring.reports import build_verifier
+from tests.support.heavy import HEAVY
+from tests.support.reading import message, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +45,103 @@ if TYPE_CHECKING:
     from metering.audit.verifier import Verifier
     from metering.wiring.connection import RegionConnection
 
+_GOOD = 48
+_RECORDS = 100
+_LONGEST_S = 900
+_LIST_S = 5.0
+# Hard objects of the tests, by a word for their batches.
+_KINDS = {
+    "empty-members": "gzip of empty members",
+    "line-ends": "128 MiB of line ends",
+    "hard-numbers": "lines of 1 MB with a NaN",
+    "brackets": "lines of brackets",
+    "long-texts": "texts of 10,000 characters, one emoji each",
+    "dictionary": "Parquet: a resource id of 10 kB in a dictionary of 50",
+}
+_UNNUMBERED: dict[str, Any] = {"source_id": ..., "sequence": ...}
 _STATE = "kills"
 _STAGE = "killtest"
-
 _REDRIVES = 10
 _DEAD_ENOUGH = 20
 _CALM = 50
+
+
+def run_poison(state: LocalState, seed: int) -> int:
+    """Send the batches, wait, and check them. Returns 0 only if every check passes."""
+    region = connect(endpoint=state.endpoint, region=state.region, stage=state.stage)
+    start_s = int(time.time()) // HOUR_S * HOUR_S - HOUR_S
+    good = {f"good-{seed}-{number}": _message(f"good-{seed}-{number}", start_s, number) for number in range(_GOOD)}
+    poison: dict[str, str] = {}
+    for kind, name in _KINDS.items():
+        heavy = HEAVY[name]
+        body = heavy.make()
+        for copy in range(2):
+            batch_id = f"poison-{seed}-{kind}-{copy}"
+            region.objects.put(f"ingest/{batch_id}", body, if_absent=False)
+            location = {"bucket": region.names.data_bucket, "key": f"ingest/{batch_id}"}
+            location |= {"format": heavy.format, "compression": heavy.compression}
+            poison[batch_id] = json.dumps(
+                message(batch_id=batch_id, record_count=heavy.count, location=location, **_UNNUMBERED)
+            )
+    bodies = [*good.values(), *poison.values()]
+    random.Random(seed).shuffle(bodies)  # Not security-relevant: it only shuffles the messages.
+    began_s = time.monotonic()
+    unsent = region.ingest.send_many(bodies)
+    settled_s = _wait(region, [*good]) - began_s
+    _wait(region, [*good, *poison])
+    ended_s = time.monotonic() - began_s
+    dead, list_s = _dead_letters(state)
+    markers = {batch_id: _marker(region, batch_id) for batch_id in (*good, *poison)}
+    metered = sum(marker.metered for batch_id, marker in markers.items() if batch_id in good and marker is not None)
+    kinds: Counter[str] = Counter()
+    for batch_id in poison:
+        marker = markers[batch_id]
+        kinds["no verdict" if marker is None else marker.reason or marker.verdict] += 1
+    lost = [batch_id for batch_id, marker in markers.items() if marker is None and batch_id not in dead]
+    print(f"good batches metered in {settled_s:.0f} s: {metered:,} of {_GOOD * _RECORDS:,} records")
+    print(
+        f"hard objects after {ended_s:.0f} s: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
+    )
+    print(
+        f"dead letters: {len(dead)}; listed in {list_s:.1f} s; without a verdict and not dead: {lost}; unsent: {unsent}"
+    )
+    for letter in dead.values():
+        print(f"  {letter['batch_id']}: {letter['why']}")
+    right = metered == _GOOD * _RECORDS and not lost and not unsent and list_s <= _LIST_S
+    return 0 if right and all(letter["why"] for letter in dead.values()) else 1
+
+
+def _wait(region: RegionConnection, batch_ids: list[str]) -> float:
+    """Wait until the batches have their verdicts or the queue is empty. Returns the end time."""
+    until_s = time.monotonic() + _LONGEST_S
+    while time.monotonic() < until_s:
+        if all(_marker(region, batch_id) is not None for batch_id in batch_ids):
+            break
+        if region.ingest.depth().total == 0:
+            break
+        time.sleep(1)
+    return time.monotonic()
+
+
+def _marker(region: RegionConnection, batch_id: str) -> Marker | None:
+    item = region.items.get(Table.LEDGER, marker_key(batch_id))
+    return None if item is None else Marker.from_item(item)
+
+
+def _dead_letters(state: LocalState) -> tuple[dict[str, dict[str, str]], float]:
+    """Run `metering dlq list`. Returns the rows by batch id, and the seconds including the command's start."""
+    command = [str(Path(sys.executable).with_name("metering")), "dlq", "list", "--format", "json"]
+    where = ["--endpoint", state.endpoint, "--stage", state.stage, "--region", state.region]
+    began_s = time.monotonic()
+    done = subprocess.run([*command, *where], check=True, capture_output=True, text=True)  # the installed command
+    rows = json.loads(done.stdout)["rows"]
+    return {row["batch_id"]: row for row in rows}, time.monotonic() - began_s
+
+
+def _message(batch_id: str, start_s: int, number: int) -> str:
+    times = {"start": rfc3339(start_s), "end": rfc3339(start_s + 60)}
+    records = [record(bytes=1_000, resource_id=f"i-{number}-{place}", **times) for place in range(_RECORDS)]
+    return json.dumps(message(records, batch_id=batch_id, **_UNNUMBERED))
 
 
 class Killer(threading.Thread):

@@ -24,14 +24,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from load_tests.costs import SCENARIO_NAMES, TARGET_BATCHES_PER_DAY, measure, print_costs
-from load_tests.deployed.sampler import CountedManifest, Progress, Sampler
-from load_tests.deployed.visibility import BookedRun, Visibility, booked_runs, caught_up_ms
+from load_tests.deployed.sampler import (
+    BookedRun,
+    CountedManifest,
+    Progress,
+    Sampler,
+    Visibility,
+    booked_runs,
+    caught_up_ms,
+    local_stage,
+)
+from load_tests.stage import judged
 from load_tests.wire import as_on_aws
 from metering.audit.verification import SentBatches, read_header, read_sent
-from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.commands.operator.verify import explain, wait_until_settled
-from metering.cli.connecting import connect
 from metering.replay.given import synthetic_traffic
 from metering.replay.scenarios import SCENARIOS
 from metering.settings import GivenSettings
@@ -43,7 +50,6 @@ if TYPE_CHECKING:
 
     from metering.wiring.connection import RegionConnection
 
-_STATE = "load"
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
 # Limit of CPU time per batch at the end, as a multiple of that at the start; wall-clock time is too noisy here.
 _FLAT = 1.15
@@ -83,20 +89,12 @@ def main(arguments: Sequence[str]) -> int:
         # In a complete load test, this is the number of batches at full speed.
         batches = (options.batches if options.rate else None) or int(rate * _PACED_S)
         problems += _deployed(options.endpoint, batches, rate)
-    for problem in problems:
-        print(f"MISSED: {problem}")
-    return 1 if problems else 0
+    return judged(problems)
 
 
 def _deployed(endpoint: str | None, batches: int, rate: float | None = None) -> list[str]:
-    if endpoint:
-        return _run(connect(endpoint=endpoint, region="us-east-1", stage="local"), 0, batches, rate)
-    stop_leftovers(_STATE)
-    state = start_local("us-east-1", "local", given=_SETTINGS, name=_STATE)
-    try:
-        return _run(connect(endpoint=state.endpoint, region="us-east-1", stage="local"), state.pid or 0, batches, rate)
-    finally:
-        stop_leftovers(_STATE)
+    with local_stage("load", endpoint, given=_SETTINGS) as local:
+        return _run(local.region, local.pid, batches, rate)
 
 
 def _run(region: RegionConnection, emulator_pid: int, batches: int, rate: float | None) -> list[str]:

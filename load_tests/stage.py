@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from metering.fleet.stage import StageConfig
 from metering.intake.admission import Admission
 from metering.intake.work import ReadLimits
 from metering.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 POLICY = StageConfig.load("prod").policy()
 ADMISSION = Admission.of(POLICY)
 LIMITS = ReadLimits(object_bytes=POLICY.object_bytes)
+
+
+def judged(problems: Sequence[str]) -> int:
+    """Print the bars that were missed; returns 1 if there are any."""
+    for problem in problems:
+        print(f"MISSED: {problem}")
+    return 1 if problems else 0
 
 
 def settings(*, ledger_table: str, usage_table: str, data_bucket: str) -> Settings:

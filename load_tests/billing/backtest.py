@@ -34,12 +34,7 @@ _KNOWN_DAYS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A forecast that was tested.
-
-    Attributes:
-        counted_days: Number of the month's days that it knew.
-        actual: Total of the month, at the same prices.
-    """
+    """A forecast that was tested."""
 
     month: str
     counted_days: int

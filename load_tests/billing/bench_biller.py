@@ -36,8 +36,7 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.budget_world import OwnSums
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
+from tests.support.memory.clock import DeadlineAt, ManualClock, MemoryAlerts
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 
@@ -145,8 +144,7 @@ def _kinds() -> list[tuple[str, str, str]]:
         ("USE1-USW2-AWS-Out-Bytes", "us-west-2"),
         ("CloudFront-Out-Bytes", "cloudfront"),
     )
-    kinds = [(usage_type, service, place) for service in services for usage_type, place in ways]
-    return kinds[:_KINDS]
+    return [(usage_type, service, place) for service in services for usage_type, place in ways][:_KINDS]
 
 
 def measured(accounts: int) -> Figure:

@@ -24,11 +24,9 @@ from typing import TYPE_CHECKING, cast
 from load_tests.bench_report import _ACCOUNT as ACCOUNT
 from load_tests.bench_report import _MONTH as OPEN_MONTH
 from load_tests.bench_report import fill, ours
-from load_tests.billing.measured import rated
-from load_tests.billing.month import RatingMonth
+from load_tests.billing.month import RatingMonth, rated
+from load_tests.deployed.sampler import local_stage
 from metering.billing.prices.store import PriceStore, sample_book
-from metering.cli.commands.developer.local import start_local, stop_leftovers
-from metering.cli.connecting import connect
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 from metering.reports.costs.rows import CostParameters
 from metering.reports.costs.source import BookName, CostPlanner, CostSource, cost_answer
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from metering.stores.objects import ObjectStore
     from metering.wiring.connection import RegionConnection
 
-_STATE, _REGION, _STAGE = "bench-rating", "us-east-1", "local"
 _PAYER = "999999999999"
 _ACCOUNTS, _WALKED_PAYERS = 10_000, 500
 _MOST_S, _MOST_MB, _MOST_TIMES = 15, 400, 2
@@ -74,7 +71,7 @@ class _Noting(ParquetFrozenFiles):
 
 
 def _measured(month: RatingMonth, what: str, *, alone: bool = False) -> dict[str, float]:
-    command = [sys.executable, "-m", "load_tests.billing.measured", what, str(month.folder), str(month.accounts)]
+    command = [sys.executable, "-m", "load_tests.billing.month", what, str(month.folder), str(month.accounts)]
     command += ["--alone"] if alone else []
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return cast("dict[str, float]", json.loads(done.stdout))
@@ -153,8 +150,7 @@ def cost_of_account(region: RegionConnection) -> None:
         plans = finder.plans(OPEN_MONTH)
     with StageUsage([region], accounts=finder.accounts(plans)) as usage:
         source = CostSource(query=query, book=book, planner=build_planner(region, usage, shelf), now_s=now_s)
-        costs = source.costs(plans)
-        cost_answer(query, costs, as_of_s=now_s, complete=complete, regions=[_REGION])
+        cost_answer(query, source.costs(plans), as_of_s=now_s, complete=complete, regions=["us-east-1"])
 
 
 def measure_account(region: RegionConnection, rounds: int) -> bool:
@@ -192,16 +188,8 @@ def main(arguments: Sequence[str]) -> int:
         fine = measure_columns(Path(name), options.accounts)
     with tempfile.TemporaryDirectory() as name:
         fine = measure_self_payers(Path(name), options.accounts) and fine
-    if options.endpoint:
-        region = connect(endpoint=options.endpoint, region=_REGION, stage=_STAGE)
-        return 0 if measure_account(region, options.rounds) and fine else 1
-    stop_leftovers(_STATE)
-    state = start_local(_REGION, _STAGE, name=_STATE)
-    try:
-        region = connect(endpoint=state.endpoint, region=_REGION, stage=_STAGE)
-        return 0 if measure_account(region, options.rounds) and fine else 1
-    finally:
-        stop_leftovers(_STATE)
+    with local_stage("bench-rating", options.endpoint) as local:
+        return 0 if measure_account(local.region, options.rounds) and fine else 1
 
 
 if __name__ == "__main__":

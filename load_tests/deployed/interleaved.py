@@ -26,11 +26,7 @@ _BAR = 1.6
 
 
 def rate_of(folder: Path, batches: int) -> int:
-    """Batches/s of one turn of the revision in `folder`.
-
-    Raises:
-        RuntimeError: The turn failed, or its verification did.
-    """
+    """Batches/s of one turn of the revision in `folder`."""
     flags = ["--only-rate"] if "--only-rate" in (folder / "load_tests/load.py").read_text() else []
     done = subprocess.run(
         [python_of(folder), "-m", "load_tests.load", "--batches", str(batches), *flags],

@@ -1,21 +1,32 @@
-"""Samples a stage under load: verdicts, CPU time and memory of its processes."""
+"""A loaded stage sampled from outside: queue, processes, and when the usage of each commit was visible."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.adapters.emulator.state import descendants
+from metering.cli.commands.developer.local import start_local, stop_leftovers
+from metering.cli.connecting import connect
+from metering.ledger.runs import newest_first, rollup_chain
+from metering.ledger.shards import known_shards
+from metering.rollup.plan import RollupPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from metering.replay.synthesis import Shipment
+    from metering.settings import GivenSettings
+    from metering.stores.items import ItemStore
+    from metering.stores.objects import ObjectStore
     from metering.wiring.connection import RegionConnection
 
 _SAMPLE_S = 0.5
@@ -26,15 +37,32 @@ _UNDER_WAY = 1_000
 _PAUSE_S = 0.05
 
 
+class LocalStage(NamedTuple):
+    """A stage on an emulator; without its processes, `pid` is 0."""
+
+    region: RegionConnection
+    endpoint: str
+    pid: int
+
+
+@contextmanager
+def local_stage(name: str, endpoint: str | None, *, given: GivenSettings | None = None) -> Iterator[LocalStage]:
+    """The stage `local` at an endpoint, else on an emulator of this name that ends with the block."""
+    if endpoint:
+        yield LocalStage(connect(endpoint=endpoint, region="us-east-1", stage="local"), endpoint, 0)
+        return
+    stop_leftovers(name)
+    state = start_local("us-east-1", "local", given=given, name=name)
+    try:
+        region = connect(endpoint=state.endpoint, region="us-east-1", stage="local")
+        yield LocalStage(region, state.endpoint, state.pid or 0)
+    finally:
+        stop_leftovers(name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One look.
-
-    Attributes:
-        at_s: Time since the first message.
-        done: Number of batches with a verdict.
-        cpu_s: CPU time of the emulator and of all functions so far.
-    """
+    """One look."""
 
     at_s: float
     done: int
@@ -76,11 +104,7 @@ class Progress:
 
 
 class CountedManifest(io.StringIO):
-    """Manifest in memory. Counts sent batches: each is one line, and one write has several lines.
-
-    Attributes:
-        sent: Number of lines after the header.
-    """
+    """Manifest in memory. Counts sent batches: each is one line, and one write has several lines."""
 
     sent = 0
 
@@ -110,8 +134,7 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
-            sent = self._manifest.sent
-            done = sent - self._region.ingest.depth().total
+            done = self._manifest.sent - self._region.ingest.depth().total
             self._processes.look()
             if not self.progress.samples or done > self._done():
                 self.progress.samples.append(
@@ -137,11 +160,7 @@ class Sampler(threading.Thread):
 
 
 class Processes:
-    """CPU time and memory of an emulator and all its functions.
-
-    Attributes:
-        peak_kib: Peak resident memory of each aggregator process, by its pid.
-    """
+    """CPU time and memory of an emulator and all its functions."""
 
     def __init__(self, emulator_pid: int) -> None:
         self._pid = emulator_pid
@@ -172,3 +191,121 @@ class Processes:
         for line in (folder / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 self.peak_kib[pid] = max(int(line.split()[1]), self.peak_kib.get(pid, 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booked:
+    """A commit whose usage is visible; epoch milliseconds."""
+
+    sent_at_ms: int
+    created_at_ms: int
+    visible_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookedRun:
+    """A roll-up run and its commits.
+
+    Attributes:
+        full: Whether it took the maximum number of commits: the chain lagged behind.
+    """
+
+    planned_at_ms: int
+    done_at_ms: int
+    full: bool
+    commits: tuple[Booked, ...]
+
+
+def booked_runs(
+    items: ItemStore, objects: ObjectStore, *, shards: int, most_commits: int, since_ms: int
+) -> list[BookedRun]:
+    """All done runs that were planned since `since_ms`, ordered by the times of their plans.
+
+    Raises:
+        ObjectMissingError: A plan was already cleaned.
+    """
+    found = []
+    for shard in known_shards(items, shards):
+        for run in newest_first(items, rollup_chain(shard)):
+            if run.planned_at_ms < since_ms:
+                break
+            if run.done_at_ms is None or not run.plan_key:
+                continue
+            plan = RollupPlan.from_json(objects.get(run.plan_key), run.plan_key)
+            commits = tuple(
+                Booked(sent_at_ms=each.sent_at_ms, created_at_ms=each.created_at_ms, visible_at_ms=run.done_at_ms)
+                for each in plan.commits
+            )
+            found.append(
+                BookedRun(
+                    planned_at_ms=run.planned_at_ms,
+                    done_at_ms=run.done_at_ms,
+                    full=len(commits) >= most_commits,
+                    commits=commits,
+                )
+            )
+    return sorted(found, key=lambda run: run.planned_at_ms)
+
+
+def caught_up_ms(runs: Sequence[BookedRun]) -> int | None:
+    """Time at which the backlog before the first run was booked; None if it never was."""
+    return next((run.done_at_ms for run in runs if not run.full), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visibility:
+    """Times of commits, in seconds.
+
+    Attributes:
+        steady: Commits since the function first found work.
+        before: Those before. The function ends when no commit waits, and starts once a minute.
+    """
+
+    steady: tuple[Booked, ...]
+    before: tuple[Booked, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[BookedRun]) -> Visibility:
+        """Times of the commits of runs."""
+        began_ms = runs[0].planned_at_ms if runs else 0
+        commits = [each for run in runs for each in run.commits]
+        return cls(
+            steady=tuple(each for each in commits if each.created_at_ms >= began_ms),
+            before=tuple(each for each in commits if each.created_at_ms < began_ms),
+        )
+
+    @property
+    def p99_s(self) -> float:
+        """Time from sending to visible usage, for 99 % of the steady commits."""
+        return p99(_whole(self.steady))
+
+    def lines(self) -> list[str]:
+        """Lines of the printed summary."""
+        if not self.steady:
+            return []
+        committed = [(each.created_at_ms - each.sent_at_ms) / 1_000 for each in self.steady]
+        booked = [(each.visible_at_ms - each.created_at_ms) / 1_000 for each in self.steady]
+        told = [
+            f"{title}: median {median(times):.0f} s, p99 {p99(times):.0f} s, of {len(times):,} commits"
+            for title, times in (
+                ("from the sending of a commit's first message until it is committed", committed),
+                ("from the commit until it is in usage", booked),
+                ("from the sending until it is in usage", _whole(self.steady)),
+            )
+        ]
+        if self.before:
+            told.append(
+                f"{len(self.before):,} commits that came while the function was not running, for nothing had waited: "
+                f"at most {max(_whole(self.before)):.0f} s"
+            )
+        return told
+
+
+def p99(times: Iterable[float]) -> float:
+    """The 99th percentile; 0 of an empty list."""
+    ordered = sorted(times)
+    return ordered[math.ceil(len(ordered) * 0.99) - 1] if ordered else 0.0
+
+
+def _whole(commits: Iterable[Booked]) -> list[float]:
+    return [(each.visible_at_ms - each.sent_at_ms) / 1_000 for each in commits]

@@ -19,14 +19,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES
-from load_tests.race.crew import WORKERS
-from load_tests.race.running import COPIES, KILL_EVERY_S, LOST_REPLIES, OURS, Race, Result
+from load_tests.race.running import COPIES, KILL_EVERY_S, LOST_REPLIES, OURS, WORKERS, Race, Result
+from load_tests.stage import judged
 from load_tests.wire.counts import counting_emulator
-from metering.adapters.emulator import ministack as emulator
 from metering.hours import hour_of
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Shipment, Synthesis
 from metering.units import HOUR_S
+from tests.support.emulated import running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,8 +138,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     names = NAMES if options.trouble_of is None else (options.trouble_of,)
     levels: list[Level] = []
-    with TemporaryDirectory() as folder, counting_emulator(Path(folder) / "counts.json") as counts:
-        running = emulator.start(emulator.free_port(4_650), region="us-east-1")
+    with (
+        TemporaryDirectory() as folder,
+        counting_emulator(Path(folder) / "counts.json") as counts,
+        running_emulator(4_650) as running,
+    ):
 
         def run(name: str, shipments: Sequence[Shipment], *, trouble: bool) -> Result:
             result = Race(
@@ -157,26 +160,20 @@ def main(arguments: Sequence[str]) -> int:
             )
             return result
 
-        try:
-            without = LEVELS if options.keys is None else [options.keys]
-            for keys in without if options.trouble_of is None else []:
-                results = []
-                for round_ in range(options.rounds):
-                    shipments = shipments_of(keys, options.batches, round_)
-                    order = NAMES[round_ % len(NAMES) :] + NAMES[: round_ % len(NAMES)]
-                    results += [run(name, shipments, trouble=False) for name in order]
-                levels.append(level_of(keys, results))
-            shipments = shipments_of(5, options.troubled, 99)
-            troubled = [run(name, shipments, trouble=True) for name in names] if options.troubled else []
-        finally:
-            emulator.stop(running.pid)
+        without = LEVELS if options.keys is None else [options.keys]
+        for keys in without if options.trouble_of is None else []:
+            results = []
+            for round_ in range(options.rounds):
+                shipments = shipments_of(keys, options.batches, round_)
+                order = NAMES[round_ % len(NAMES) :] + NAMES[: round_ % len(NAMES)]
+                results += [run(name, shipments, trouble=False) for name in order]
+            levels.append(level_of(keys, results))
+        shipments = shipments_of(5, options.troubled, 99)
+        troubled = [run(name, shipments, trouble=True) for name in names] if options.troubled else []
     if levels:
         print_levels(levels)
     print_troubled(troubled, options.kill_every)
-    problems = problems_of(levels, troubled)
-    for problem in problems:
-        print(f"MISSED: {problem}")
-    return 1 if problems else 0
+    return judged(problems_of(levels, troubled))
 
 
 if __name__ == "__main__":

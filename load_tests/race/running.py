@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +13,66 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES
-from load_tests.race.crew import WORKERS, Crew
-from load_tests.race.ours import Ours
-from load_tests.race.site import fill, make_site, naive_totals, wrong_accounts
-from load_tests.wire.counts import total
+from load_tests.race.site import Ours, Site, fill, make_site, naive_totals, wrong_accounts
+from load_tests.wire.counts import WireCounts, total
 from metering.adapters.aws.queues import queue_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from load_tests.race.site import Site
-    from load_tests.wire.counts import WireCounts
     from metering.replay.synthesis import Shipment
+
+WORKERS = 3
+
+
+class Crew:
+    """Workers that are ready, and begin on a signal."""
+
+    def __init__(self, name: str, site: Site, *, lost: float, feeds: Sequence[Path] = ()) -> None:
+        self._command = [sys.executable, "-m", "load_tests.race.worker", name, json.dumps(site.fields()), str(lost)]
+        self._running = [self._start(str(feeds[number]) if feeds else "") for number in range(WORKERS)]
+        self.kills = 0
+
+    def go(self) -> None:
+        """Let all begin."""
+        for process in self._running:
+            _tell(process)
+
+    def kill_one(self, number: int) -> None:
+        """SIGKILL one worker, and start another in its place."""
+        self._running[number].kill()
+        self._running[number].communicate()
+        self._running[number] = self._start("")
+        _tell(self._running[number])
+        self.kills += 1
+
+    @property
+    def working(self) -> bool:
+        """Whether any worker still runs."""
+        return any(process.poll() is None for process in self._running)
+
+    def end(self) -> float:
+        """Stop all; returns the CPU time of the remaining workers."""
+        for process in self._running:
+            if process.poll() is None:
+                process.terminate()
+        told = [process.communicate(timeout=120)[0] for process in self._running]
+        # A worker that was killed before it started reports nothing.
+        return float(sum(json.loads(text)["cpu_s"] for text in told if text))
+
+    def _start(self, feed: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen([*self._command, feed], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            raise RuntimeError("a worker does not start")
+        return process
+
+
+def _tell(process: subprocess.Popen[str]) -> None:
+    if process.stdin is None:
+        raise RuntimeError("a worker cannot be told to begin")
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
 
 OURS = "ours"
 COPIES = 0.05
@@ -63,12 +114,7 @@ class Result:
 
 @dataclass(kw_only=True)
 class Race:
-    """One run.
-
-    Attributes:
-        trouble: Send some batches twice, lose some replies, and kill workers.
-        kill_every_s: Seconds between two kills.
-    """
+    """One run."""
 
     name: str
     shipments: Sequence[Shipment]
@@ -79,11 +125,7 @@ class Race:
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     def run(self) -> Result:
-        """Complete the run.
-
-        Raises:
-            RuntimeError: The run does not end in time.
-        """
+        """Complete the run."""
         site = make_site(self.endpoint, sort_key=self.name == OURS)
         ours = Ours(site.clients(), site) if self.name == OURS else None
         if ours is not None:

@@ -19,8 +19,7 @@ from botocore.httpsession import URLLib3Session
 
 from load_tests.costs import MESSAGES
 from load_tests.race.naive import Contender, Powertools, Transact
-from load_tests.race.ours import Ours
-from load_tests.race.site import Site
+from load_tests.race.site import Ours, Site
 from metering.adapters.aws.queues import queue_at
 from metering.stores.queues import Delivery, ReceivedMessage
 

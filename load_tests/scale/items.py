@@ -7,9 +7,9 @@ from collections import Counter
 from heapq import merge
 from typing import TYPE_CHECKING
 
-from load_tests.scale.memory import Kept
+from load_tests.scale.meter import Kept, Meter
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
-from load_tests.scale.staging import KEPT, Staging
+from load_tests.scale.templates import KEPT, Staging, batch_id
 from metering.audit.sequences import SeenSequences
 from metering.audit.source_keeping import SourceMemory
 from metering.hours import hour_label, month_bounds_s, parse_hour
@@ -29,8 +29,6 @@ from metering.usage.totals import UsageKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from load_tests.scale.meter import Meter
-
 _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
@@ -41,25 +39,13 @@ _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
 _OURS = partitions.BATCH + "s-"
 
 
-def batch_id(hour_s: int, round_: int, block: int) -> str:
-    """Id of a batch. All ids have the same length, so that an hour's file can be patched into that of another hour."""
-    return f"s-{hour_s // HOUR_S:08d}-{round_:02d}-{block:08d}"
-
-
 def source_id(number: int) -> str:
     """Id of a source."""
     return f"edge-{number:08d}"
 
 
 class ComputedItems:
-    """`ItemStore` of a region.
-
-    Args:
-        region: Computes the content of the tables.
-        meter: Counts the calls.
-        staging: Commits that are not compacted yet.
-        marker_days: Number of history days that have markers.
-    """
+    """`ItemStore` of a region."""
 
     def __init__(self, region: Region, meter: Meter, *, staging: Staging | None = None, marker_days: int = 50) -> None:
         self._region = region
@@ -238,8 +224,7 @@ class ComputedItems:
         seen = SeenSequences(last=numbers - 1, last_ms=self._scanned_s * 1_000)
         memory = SourceMemory(seen=seen, last_seen_s=self._scanned_s)
         for number in range(-(-self._region.blocks // BLOCKS_A_SOURCE)):
-            state = memory.state(source_id(number), noticed_by_ms=0)
-            yield memory.to_item(state, life_s=60 * DAY_S)
+            yield memory.to_item(memory.state(source_id(number), noticed_by_ms=0), life_s=60 * DAY_S)
 
     def _hour(self, hour_s: int) -> Iterator[Item]:
         region = self._region
@@ -263,8 +248,7 @@ class ComputedItems:
             return
         lake = chain == lake_chain(0)
         last = self._region.newest_run if lake else _ROLLUP_RUN
-        first = 1 if lake else _ROLLUP_RUN
-        numbers = range(first, last + 1)
+        numbers = range(1 if lake else _ROLLUP_RUN, last + 1)
         for number in reversed(numbers) if descending else numbers:
             if not sk_from <= f"{number:012d}" < sk_to:
                 continue
@@ -290,8 +274,7 @@ class ComputedItems:
         """Marker of a batch."""
         self.computed["marker"] += 1
         total = self._batch_totals[block]
-        late_s = self._region.late_days(round_, block) * DAY_S
-        decided_s = hour_s + late_s + 1_800
+        decided_s = hour_s + (self._region.late_days(round_, block) * DAY_S) + 1_800
         item: dict[str, Value] = {
             **marker_key(batch_id(hour_s, round_, block))._asdict(),
             "verdict": "accepted",
@@ -335,8 +318,7 @@ class ComputedItems:
         self.computed["usage"] += 1
         region = self._region
         days = region.days_there(hour_s)
-        key = usage_item_key(UsageKey(hour_s, account_id(account), *_ANY_KIND), 0)
-        item: dict[str, Value] = {**key._asdict()}
+        item: dict[str, Value] = {**usage_item_key(UsageKey(hour_s, account_id(account), *_ANY_KIND), 0)._asdict()}
         for number in range(KINDS):
             total = region.kind_total(account, number, days)
             item[f"b{number}"] = total.bytes

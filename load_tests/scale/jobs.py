@@ -3,24 +3,265 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from load_tests.scale import audit_jobs
 from load_tests.scale.bench import Bench, Result, expect
-from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, TARGET_ACCOUNTS, Region, account_id
-from load_tests.scale.small_jobs import canary_of, fill_notes, watch_of
-from load_tests.scale.staging import Staging
-from load_tests.scale.templates import Templates
+from load_tests.scale.items import BLOCKS_A_SOURCE, source_id
+from load_tests.scale.region import LATE_DAYS, MARKER_DAYS, ROUNDS, TARGET_ACCOUNTS, Region, account_id
+from load_tests.scale.templates import Staging, Templates
 from metering.audit.census_state import SHARE_OF_CELLS
+from metering.audit.freshness import Freshness
+from metering.audit.sequences import SourceSightings
+from metering.audit.verifier import Verifier
 from metering.fleet.stage import TUNABLES, StageConfig
-from metering.hours import month_bounds_s
-from metering.ledger.commits import waiting_in
+from metering.hours import hour_of, month_bounds_s
+from metering.ledger.commits import CommitRecord, waiting_in
+from metering.ledger.markers import Marker, conflict_seen_item
+from metering.ledger.notes.checks import CANARY_BYTES, CanaryRun, CanaryVerdict, canary_batch_id, slot_of
 from metering.ledger.notes.lake import lake_figures
-from metering.units import DAY_S, HOUR_S
+from metering.ledger.notes.reconciliation import WorkList
+from metering.ledger.usage.reading import UsageReading
+from metering.operations.canary import Canary
+from metering.operations.watch import Watch
+from metering.stores.clock import CALLS_AT_ONCE
+from metering.stores.objects import staging_key
+from metering.stores.queues import Redelivery
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
+from metering.usage.totals import Total
+from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+# The watch reads at most this many notes of a kind.
+_NOTES = 2_000
+_CANARY_EVERY_S = 5 * MINUTE_S
+
+
+class QueueFigures:
+    """`QueueFacts` of a queue that is never empty."""
+
+    def oldest_age_s(self) -> int | None:
+        return 30
+
+    def longest_retention_s(self) -> int:
+        return 14 * DAY_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=420, max_receives=7)
+
+
+class NoGauges:
+    """`Gauges` that nobody reads."""
+
+    def publish(self, figures: Mapping[str, int]) -> None:
+        del figures
+
+
+def fill_notes(bench: Bench) -> None:
+    """Write the notes that other jobs and bad producers leave for the watch."""
+    now_s = bench.clock.now_ms() // 1_000
+    for number in range(_NOTES):
+        bench.items.put(Put(table=Table.LEDGER, item=conflict_seen_item(f"{number:032d}", "0" * 64, now_s - number)))
+    for run in _canary_runs(now_s):
+        bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
+
+
+def freshness_of(bench: Bench) -> Freshness:
+    """Time up to which a region's reports are complete; its queue is not empty."""
+    ingest = MemoryQueue(bench.clock)
+    ingest.send_many(["{}"])
+    return Freshness(
+        items=bench.items,
+        ingest=ingest,
+        dead=MemoryQueue(bench.clock),
+        queue_facts=QueueFigures(),
+        clock=bench.clock,
+        region="us-east-1",
+        stage="prod",
+        shards=bench.settings.shards,
+        window_s=bench.settings.window_s,
+    )
+
+
+def watch_of(bench: Bench) -> Watch:
+    """The watch of a region."""
+    freshness = freshness_of(bench)
+    return Watch(
+        items=bench.items,
+        ingest=freshness.ingest,
+        dead=freshness.dead,
+        queue_facts=QueueFigures(),
+        gauges=NoGauges(),
+        clock=bench.clock,
+        freshness=freshness,
+        shards=bench.settings.shards,
+        window_s=bench.settings.window_s,
+        marker_life_s=bench.settings.marker_life_s,
+    )
+
+
+def canary_of(bench: Bench) -> Canary:
+    """The canary of a region, with the runs of the last two hours and the outcome of their batches."""
+    now_s = bench.clock.now_ms() // 1_000
+    for run in _canary_runs(now_s):
+        bench.items.put(Put(table=Table.LEDGER, item=run.to_item()))
+        hour_s = hour_of(run.slot_s)
+        commit_id = f"canary{run.slot_s:026d}"
+        commit = CommitRecord(
+            commit_id=commit_id,
+            state="committed",
+            hours=(hour_s,),
+            staging_key=staging_key(commit_id, hour_s),
+            rows=1,
+            bytes=CANARY_BYTES,
+        )
+        marker = Marker(
+            batch_id=canary_batch_id(run.slot_s),
+            verdict="accepted",
+            content_hash="0" * 64,
+            hash_version=1,
+            commit_id=commit_id,
+            source_id="",
+            sequence=None,
+            sender_id="",
+            records=1,
+            metered=1,
+            refused=0,
+            hours={hour_s: Total(CANARY_BYTES, 1)},
+            decided_at_ms=now_s * 1_000,
+            expires_at_s=now_s + 50 * DAY_S,
+        )
+        bench.items.put(Put(table=Table.LEDGER, item=marker.to_item()))
+        bench.items.put(Put(table=Table.LEDGER, item=commit.to_item()))
+    view = bench.jobs.view
+    return Canary(
+        items=bench.items,
+        usage=UsageReading(bench.items),
+        queue=MemoryQueue(bench.clock),
+        view=view,
+        clock=bench.clock,
+        region="us-east-1",
+        rollup_every_s=bench.settings.rollup_every_s,
+    )
+
+
+def _canary_runs(now_s: int) -> list[CanaryRun]:
+    """Successful runs of the last two hours; their pointers are cleaned, so each look reads its hour's files."""
+    slots = [slot_of(now_s - ago_s) for ago_s in range(_CANARY_EVERY_S, 2 * HOUR_S, _CANARY_EVERY_S)]
+    return [
+        CanaryRun(slot_s=slot_s, sent_s=slot_s, verdict=CanaryVerdict.GOOD, settled_s=slot_s + MINUTE_S)
+        for slot_s in slots
+    ]
+
+
+# A prime larger than the number of a source's sequence numbers in a day.
+_SPREAD = 7_919
+
+
+def prepare_files(region: Region, folder: Path) -> None:
+    """Write an hour's files, and their totals."""
+    Templates(folder).write(region, rows=True, totals=True)
+
+
+def prepare_totals(region: Region, folder: Path) -> None:
+    """Write the totals of an hour's files, for a job that reads no rows."""
+    Templates(folder).write(region, rows=False, totals=True)
+
+
+def quick_pass(region: Region, folder: Path) -> Result:
+    """Compare the result of one compactor run: an hour, and late files of earlier days."""
+    bench = Bench(region, folder)
+    checker = bench.jobs.reconcile_tick.checker
+    checker.keep(replace(WorkList(), runs={0: region.newest_run - 1}, scanned_s=bench.clock.now_ms() // 1_000))
+    found: list[object] = []
+
+    def work() -> None:
+        result = checker.run(bench.deadline())
+        expect(all_compared=result.left == 0, nothing_differs=not result.different, hours=result.hours > 0)
+        found.append(result)
+
+    return bench.result("quick-pass", run=bench.step(work))
+
+
+def quick_pass_of_usage(region: Region, folder: Path) -> Result:
+    """Compare the usage of all hours of a region whose files were already compared."""
+    bench = Bench(region, folder)
+    checker = bench.jobs.reconcile_tick.checker
+    now_s = bench.clock.now_ms() // 1_000
+    hours = dict.fromkeys(range(region.begin_s, region.end_s, HOUR_S), now_s)
+    checker.keep(replace(WorkList(), runs={0: region.newest_run}, hours=hours, scanned_s=now_s))
+
+    def work() -> None:
+        result = checker.run(bench.deadline())
+        expect(all_compared=result.left == 0, nothing_differs=not result.different, hours=result.hours == len(hours))
+
+    return bench.result("quick-pass", run=bench.step(work))
+
+
+def scan(region: Region, folder: Path) -> Result:
+    """Compare all hours of the window with both tables."""
+    bench = Bench(region, folder)
+    reconciler, now_s = bench.jobs.reconciler, bench.clock.now_ms() // 1_000
+
+    def work() -> None:
+        result = reconciler.run(from_s=now_s - bench.settings.window_s - DAY_S, to_s=now_s + DAY_S)
+        expect(nothing_differs=not result.different, stable=not result.unstable, hours=len(result.checks) > 0)
+
+    return bench.result("scan", run=bench.step(work))
+
+
+def scan_after_a_day(region: Region, folder: Path) -> Result:
+    """The same, with one day of batches' numbers in memory: a scan keeps the numbers of a day."""
+    numbers = {source_id(source): SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
+    per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
+    for sightings in numbers.values():
+        for number in range(per_source):
+            # The order is scrambled, as in a table scan.
+            sightings.add(number * _SPREAD % per_source, region.begin_s * 1_000 + number)
+    found = scan(region, folder)
+    expect(kept=sum(map(len, numbers.values())) == per_source * len(numbers))
+    return found
+
+
+def verify(region: Region, folder: Path) -> Result:
+    """Prove everything that has markers: each batch against its rows, each key against its usage."""
+    bench = Bench(region, folder)
+    verifier = Verifier(
+        items=bench.items,
+        objects=bench.objects,
+        view=bench.jobs.view,
+        ingest=MemoryQueue(bench.clock),
+        dead_letters=MemoryQueue(bench.clock),
+        clock=bench.clock,
+        bucket="data",
+        marker_life_s=bench.settings.marker_life_s,
+        threads=CALLS_AT_ONCE,
+        memory_bytes=bench.settings.scan_memory_mb * MIB,
+    )
+
+    def work() -> None:
+        found = verifier.verify(from_s=region.begin_s, to_s=region.end_s)
+        expect(settled=found.stable, none_lost=not found.lost, none_doubled=not found.doubled, sent=found.sent > 0)
+
+    return bench.result("verify", run=bench.step(work))
+
+
+def close(region: Region, folder: Path) -> Result:
+    """Close a month (that of `_END_S`) that is placed and published."""
+    bench = Bench(region, folder, after_s=4 * DAY_S)
+    closer = bench.jobs.closer
+
+    def work() -> None:
+        frozen = closer.close("2026-09", bench.deadline())
+        expect(hours=len(frozen.hours) > 0, total=frozen.total.records > 0)
+
+    return bench.result("close", run=bench.step(work))
+
+
+T = TypeVar("T")
 
 _PROD = StageConfig.load("prod")
 _END_S = month_bounds_s("2026-09")[1]
@@ -181,22 +422,19 @@ def _orphans(size: Size, folder: Path) -> Result:
     bench = Bench(region, folder, staging=staging, kept=kept)
     orphans = bench.jobs.orphans
     whole = bench.step(lambda: orphans.run(bench.deadline()))
-    idle = bench.step(lambda: orphans.run(bench.deadline()))
-    return bench.result("orphans", whole=whole, idle=idle)
+    return bench.result("orphans", whole=whole, idle=bench.step(lambda: orphans.run(bench.deadline())))
 
 
 # Watch: one minute, with the messages and commits that wait at that moment.
 
 
 def _watch(size: Size, folder: Path) -> Result:
-    commits = max(1, round(_recent(size).commits_an_hour / 60))
-    staging = _hour_staged(size, waiting=True, commits=commits)
+    staging = _hour_staged(size, waiting=True, commits=max(1, round(_recent(size).commits_an_hour / 60)))
     bench = Bench(staging.region, folder, staging=staging)
     fill_notes(bench)
     watch = watch_of(bench)
     first = bench.step(watch.run)
-    run = bench.step(watch.run)
-    return bench.result("watch", run=run, first=first)
+    return bench.result("watch", run=bench.step(watch.run), first=first)
 
 
 # Canary: a run whose batch waits, and the runs of two hours that are checked again.
@@ -210,8 +448,7 @@ def _canary(size: Size, folder: Path) -> Result:
     staging = _hour_staged(size, waiting=True, commits=1)
     bench = Bench(staging.region, folder, staging=staging, after_s=HOUR_S // 2)
     canary = canary_of(bench)
-    run = bench.step(lambda: canary.run(bench.deadline()))
-    return bench.result("canary", run=run)
+    return bench.result("canary", run=bench.step(lambda: canary.run(bench.deadline())))
 
 
 # Jobs that read whole tables, and jobs that compare an hour.
@@ -221,20 +458,9 @@ def _whole(size: Size) -> Region:
     return Region(size.accounts, _END_S - size.hours * HOUR_S, _END_S)
 
 
-def _prepare_files(size: Size, folder: Path) -> None:
-    audit_jobs.prepare_files(_whole(size), folder)
-
-
-def _prepare_totals(size: Size, folder: Path) -> None:
-    audit_jobs.prepare_totals(_whole(size), folder)
-
-
-def _verify(size: Size, folder: Path) -> Result:
-    return audit_jobs.verify(_whole(size), folder)
-
-
-def _close(size: Size, folder: Path) -> Result:
-    return audit_jobs.close(_whole(size), "2026-09", folder)
+def _in(region: Callable[[Size], Region], work: Callable[[Region, Path], T]) -> Callable[[Size, Path], T]:
+    """Work in a region of a size."""
+    return lambda size, folder: work(region(size), folder)
 
 
 JOBS: dict[str, Job] = {
@@ -290,8 +516,8 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             name="quick-pass",
-            prepare=lambda size, folder: audit_jobs.prepare_files(_recent(size), folder),
-            run=lambda size, folder: audit_jobs.quick_pass(_recent(size), folder),
+            prepare=_in(_recent, prepare_files),
+            run=_in(_recent, quick_pass),
             a_day={"run": 24},
             within_s=96 * 720,
             says="a day's runs, in a day's ticks",
@@ -299,15 +525,15 @@ JOBS: dict[str, Job] = {
             sizes=FULL_FILES,
             part=Part(
                 says="usage of four hours",
-                prepare=_prepare_totals,
-                run=lambda size, folder: audit_jobs.quick_pass_of_usage(_whole(size), folder),
+                prepare=_in(_whole, prepare_totals),
+                run=_in(_whole, quick_pass_of_usage),
                 sizes=AS_NEEDED,
             ),
         ),
         Job(
             name="scan",
-            prepare=_prepare_totals,
-            run=lambda size, folder: audit_jobs.scan(_whole(size), folder),
+            prepare=_in(_whole, prepare_totals),
+            run=_in(_whole, scan),
             a_day={"run": 1},
             within_s=96 * 420,
             says="a day's scan, in half of a day's ticks",
@@ -315,36 +541,44 @@ JOBS: dict[str, Job] = {
             sizes=WHOLE,
             part=Part(
                 says="four hours, and a day's numbers of batches",
-                prepare=_prepare_totals,
-                run=lambda size, folder: audit_jobs.scan_after_a_day(_whole(size), folder),
+                prepare=_in(_whole, prepare_totals),
+                run=_in(_whole, scan_after_a_day),
                 sizes=AS_NEEDED,
                 besides_mib=CELLS_MIB,
             ),
         ),
         Job(
             name="verify",
-            prepare=_prepare_files,
-            run=_verify,
+            prepare=_in(_whole, prepare_files),
+            run=_in(_whole, verify),
             a_day={"run": 1},
             within_s=DAY_S,
             says="50 days of batches, in a day",
             memory_mb=None,
             sizes=WHOLE,
             part=Part(
-                says="four hours", prepare=_prepare_files, run=_verify, sizes=HOUR_OF_FULL_FILES, besides_mib=CELLS_MIB
+                says="four hours",
+                prepare=_in(_whole, prepare_files),
+                run=_in(_whole, verify),
+                sizes=HOUR_OF_FULL_FILES,
+                besides_mib=CELLS_MIB,
             ),
         ),
         Job(
             name="close",
-            prepare=_prepare_files,
-            run=_close,
+            prepare=_in(_whole, prepare_files),
+            run=_in(_whole, close),
             a_day={"run": 1},
             within_s=DAY_S,
             says="a month, in a day",
             memory_mb=None,
             sizes=WHOLE,
             part=Part(
-                says="four hours", prepare=_prepare_files, run=_close, sizes=HOUR_OF_FULL_FILES, besides_mib=CELLS_MIB
+                says="four hours",
+                prepare=_in(_whole, prepare_files),
+                run=_in(_whole, close),
+                sizes=HOUR_OF_FULL_FILES,
+                besides_mib=CELLS_MIB,
             ),
         ),
     )

@@ -8,26 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from load_tests.scale.region import LATE_DAYS, Region
-from load_tests.scale.staging import KEPT, Staging
-from load_tests.scale.templates import FileRanges, Templates
+from load_tests.scale.templates import KEPT, FileRanges, Staging, Templates
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label
 from metering.lake.plan import Plan, PlanFile, PlanHour
-from metering.stores.objects import (
-    LAKE_PREFIX,
-    RUNS_PREFIX,
-    STAGING_PREFIX,
-    SUMMARIES_PREFIX,
-    ObjectInfo,
-    Ranges,
-    hour_of_lake_key,
-    lake_file_key,
-    lake_prefix,
-    number_of_plan,
-    staging_key,
-)
+from metering.stores import objects
 from metering.units import DAY_S, HOUR_S
-from tests.support.memory.ranges import MemoryRanges
+from tests.support.memory.objects import MemoryRanges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,16 +25,7 @@ _PAGE_KEYS = 1_000
 
 
 class ComputedObjects:
-    """`ObjectStore` of a region.
-
-    Args:
-        region: Computes which files exist.
-        meter: Counts the calls.
-        templates: Their contents.
-        written: Folder for the job's objects.
-        staging: Commits that are not compacted yet.
-        kept: Staging objects of commits that a run has taken and the cleaner has not cleaned yet: listed, never read.
-    """
+    """`ObjectStore` of a region."""
 
     def __init__(
         self,
@@ -102,14 +80,13 @@ class ComputedObjects:
         self._meter.call("s3.get", size_bytes=last_bytes, items=1)
         return cast("BinaryIO", stream)
 
-    def head(self, key: str) -> ObjectInfo | None:
+    def head(self, key: str) -> objects.ObjectInfo | None:
         self._meter.call("s3.head", items=1)
         return self._info(key)
 
-    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[objects.ObjectInfo]:
         listed = 0
-        written = [key for key in sorted(self._written) if key.startswith(prefix)]
-        for key in chain(written, self._keys(prefix, after)):
+        for key in chain([key for key in sorted(self._written) if key.startswith(prefix)], self._keys(prefix, after)):
             if key <= after or not key.startswith(prefix) or key in self._deleted:
                 continue
             yield self._listed(key)
@@ -124,9 +101,9 @@ class ComputedObjects:
             self._written.pop(key, None)
             self._deleted.add(key)
 
-    def _stream(self, key: str, *, last_bytes: int = 0) -> Ranges:
+    def _stream(self, key: str, *, last_bytes: int = 0) -> objects.Ranges:
         place = None if key in self._written or key in self._deleted else self._place(key)
-        if place is not None and key.startswith(LAKE_PREFIX):
+        if place is not None and key.startswith(objects.LAKE_PREFIX):
             end = self._templates.size_bytes(*place[1:]) - last_bytes
             return self._templates.open_rows(*place, read=lambda first, size: self._ranged(first, size, end=end))
         if key in self._written:
@@ -158,16 +135,16 @@ class ComputedObjects:
             raise ObjectMissingError(key)
         if key in self._staged:
             return self._templates.staging(self._staged[key])
-        if key.startswith(RUNS_PREFIX) and (number := number_of_plan(key)) is not None:
+        if key.startswith(objects.RUNS_PREFIX) and (number := objects.number_of_plan(key)) is not None:
             return self._plan(number).to_json()
         if (place := self._place(key)) is None:
             raise ObjectMissingError(key)
-        return self._templates.rows(*place) if key.startswith(LAKE_PREFIX) else self._templates.totals(*place)
+        return self._templates.rows(*place) if key.startswith(objects.LAKE_PREFIX) else self._templates.totals(*place)
 
     def _place(self, key: str) -> tuple[int, int, int] | None:
         """Hour, days of lateness and number of a region's file."""
-        lake_key = LAKE_PREFIX + key.removeprefix(SUMMARIES_PREFIX).removeprefix(LAKE_PREFIX)
-        hour_s = hour_of_lake_key(lake_key)
+        lake_key = objects.LAKE_PREFIX + key.removeprefix(objects.SUMMARIES_PREFIX).removeprefix(objects.LAKE_PREFIX)
+        hour_s = objects.hour_of_lake_key(lake_key)
         if hour_s is None or not self._region.begin_s <= hour_s < self._region.end_s:
             return None
         _, run, number = map(int, lake_key.rpartition("/")[2].removesuffix(".parquet").split("-"))
@@ -175,32 +152,35 @@ class ComputedObjects:
         there = rest == 0 and days in self._region.file_days(hour_s) and number < self._region.files_of(days)
         return (hour_s, days, number) if there else None
 
-    def _info(self, key: str) -> ObjectInfo | None:
+    def _info(self, key: str) -> objects.ObjectInfo | None:
         if key in self._written or key in self._staged or self._place(key) is not None:
             return self._listed(key)
         return None
 
-    def _listed(self, key: str) -> ObjectInfo:
+    def _listed(self, key: str) -> objects.ObjectInfo:
         size = self._written.get(key, 1_000)
-        modified_s = self._region.end_s
-        return ObjectInfo(key=key, size_bytes=size, etag='"e"', modified_s=modified_s)
+        return objects.ObjectInfo(key=key, size_bytes=size, etag='"e"', modified_s=self._region.end_s)
 
     def _keys(self, prefix: str, after: str) -> Iterable[str]:
-        if prefix.startswith(LAKE_PREFIX):
+        if prefix.startswith(objects.LAKE_PREFIX):
             return self._lake_keys(prefix, after)
-        if prefix == STAGING_PREFIX:
-            kept = (staging_key(f"{KEPT}{number:031d}", self._region.end_s) for number in range(self._kept))
+        if prefix == objects.STAGING_PREFIX:
+            kept = (objects.staging_key(f"{KEPT}{number:031d}", self._region.end_s) for number in range(self._kept))
             return chain(sorted(self._staged), kept)
         return ()
 
     def _lake_keys(self, prefix: str, after: str) -> Iterator[str]:
         region = self._region
         for hour_s in range(region.begin_s, region.end_s, HOUR_S):
-            folder = lake_prefix(hour_s)
-            if lake_prefix(hour_s + HOUR_S) > after and (folder.startswith(prefix) or prefix.startswith(folder)):
+            folder = objects.lake_prefix(hour_s)
+            if objects.lake_prefix(hour_s + HOUR_S) > after and (
+                folder.startswith(prefix) or prefix.startswith(folder)
+            ):
                 for days in region.file_days(hour_s):
                     run = region.run_of(hour_s, days)
-                    yield from (lake_file_key(hour_s, 0, run, number) for number in range(region.files_of(days)))
+                    yield from (
+                        objects.lake_file_key(hour_s, 0, run, number) for number in range(region.files_of(days))
+                    )
 
     def _plan(self, number: int) -> Plan:
         """Plan of a run, with as many commits as it took."""

@@ -129,8 +129,7 @@ class Region:
 
     def rounds_of(self, account: int, number: int, days_there: int) -> int:
         """Number of batches that contain an account's kind in an hour."""
-        block = (account * KINDS + number) % self.blocks
-        return ROUNDS - (self.late_days(_LATE_ROUND, block) > days_there)
+        return ROUNDS - (self.late_days(_LATE_ROUND, (account * KINDS + number) % self.blocks) > days_there)
 
     def kind_total(self, account: int, number: int, days_there: int) -> Total:
         """Usage of a kind of an account in an hour."""
@@ -180,8 +179,7 @@ class Region:
     def _file_totals(self) -> dict[int, Total]:
         late = {d: sum_totals(map(self.batch_total, blocks)) for d, blocks in self.late_blocks.items()}
         one = self._round_total
-        whole = Total(ROUNDS * one.bytes, ROUNDS * one.records)
-        return {0: whole.minus(sum_totals(late.values())), **late}
+        return {0: Total(ROUNDS * one.bytes, ROUNDS * one.records).minus(sum_totals(late.values())), **late}
 
     def hour_total(self, hour_s: int) -> Total:
         """Total of an hour, as of now."""

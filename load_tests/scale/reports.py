@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from load_tests.scale.bench import Bench, expect
+from load_tests.scale.jobs import freshness_of
 from load_tests.scale.region import KINDS, RECORDS_OF_A_KIND, ROUNDS, Region, account_id, kind
-from load_tests.scale.small_jobs import freshness_of
 from metering.hours import month_bounds_s
 from metering.intake.admission import SECOND_US
 from metering.lake.parquet.frozen_months import DAY_GROUP_ROWS, GROUP_ROWS, account_groups
@@ -21,13 +21,7 @@ from metering.ledger.booked_hours import LakeFile
 from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows, Period
 from metering.reports.query import UsageParameters
 from metering.reports.source import ReportSource, report_rows
-from metering.stores.objects import (
-    closed_accounts_key,
-    closed_days_key,
-    closed_hour_key,
-    closed_month_key,
-    lake_file_key,
-)
+from metering.stores import objects
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 
@@ -67,23 +61,25 @@ def prepare(accounts: int, folder: Path) -> None:
     first_s, end_s = month_bounds_s(CLOSED)
     hours = range(first_s, end_s, HOUR_S)
     written = folder / "written"
-    (written / closed_accounts_key(CLOSED)).parent.mkdir(parents=True, exist_ok=True)
-    _write(region, written / closed_accounts_key(CLOSED), hours, rounds=ROUNDS, group_rows=GROUP_ROWS)
+    (written / objects.closed_accounts_key(CLOSED)).parent.mkdir(parents=True, exist_ok=True)
+    _write(region, written / objects.closed_accounts_key(CLOSED), hours, rounds=ROUNDS, group_rows=GROUP_ROWS)
     days = range(first_s, end_s, DAY_S)
-    _write(region, written / closed_days_key(CLOSED), days, rounds=ROUNDS * 24, group_rows=DAY_GROUP_ROWS)
+    _write(region, written / objects.closed_days_key(CLOSED), days, rounds=ROUNDS * 24, group_rows=DAY_GROUP_ROWS)
     frozen = FrozenMonth(
         month=CLOSED,
         hours=tuple(_hour(region, hour_s) for hour_s in hours),
-        accounts=FrozenRows(key=closed_accounts_key(CLOSED), rows=accounts * KINDS * len(hours), digest=_NOWHERE),
-        days=FrozenRows(key=closed_days_key(CLOSED), rows=accounts * KINDS * len(hours) // 24, digest=_NOWHERE),
+        accounts=FrozenRows(
+            key=objects.closed_accounts_key(CLOSED), rows=accounts * KINDS * len(hours), digest=_NOWHERE
+        ),
+        days=FrozenRows(key=objects.closed_days_key(CLOSED), rows=accounts * KINDS * len(hours) // 24, digest=_NOWHERE),
     )
-    (written / closed_month_key(CLOSED)).write_bytes(frozen.to_json())
+    (written / objects.closed_month_key(CLOSED)).write_bytes(frozen.to_json())
 
 
 def run(accounts: int, folder: Path) -> list[Reports]:
     """Measure reports of some accounts."""
     bench = Bench(region_of(accounts), folder)
-    period = Period(month=CLOSED, state="closed", frozen_key=closed_month_key(CLOSED))
+    period = Period(month=CLOSED, state="closed", frozen_key=objects.closed_month_key(CLOSED))
     bench.items.put(Put(table=Table.LEDGER, item=period.to_item()))
     jobs = bench.jobs
     source = ReportSource(
@@ -115,8 +111,8 @@ def run(accounts: int, folder: Path) -> list[Reports]:
 
 def _hour(region: Region, hour_s: int) -> FrozenHour:
     total = region.file_total(0)
-    file = LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes)
-    rows = FrozenRows(key=closed_hour_key(CLOSED, hour_s), rows=region.accounts * KINDS, digest=_NOWHERE)
+    file = LakeFile(key=objects.lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes)
+    rows = FrozenRows(key=objects.closed_hour_key(CLOSED, hour_s), rows=region.accounts * KINDS, digest=_NOWHERE)
     return FrozenHour(hour_s=hour_s, files=(file,), frozen=rows)
 
 

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES, RUN_BATCHES
-from load_tests.wire.counts import Sums, WireCounts, counting_emulator, total
+from load_tests.stage import judged
+from load_tests.wire.counts import PARTS, Sums, WireCounts, WireRun, counting_emulator, total
 from load_tests.wire.day_costs import day_costs, print_day
-from load_tests.wire.region import SEED, Load, WireRegion, clients_of, deliveries_of
-from load_tests.wire.runs import PARTS, WireRun
-from metering.adapters.emulator import ministack as emulator
+from load_tests.wire.region import SEED, Load, WireRegion, deliveries_of
 from metering.replay.synthesis import account_id
+from tests.support.emulated import clients_of, running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,12 +118,12 @@ def problems_of(runs: Sequence[WireRun]) -> list[str]:
 
 def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
     """Run loads one after the other in one emulator."""
-    with TemporaryDirectory() as folder, counting_emulator(Path(folder) / "counts.json") as counts:
-        running = emulator.start(emulator.free_port(4_640), region="us-east-1")
-        try:
-            return [run(load, batches, running.endpoint, counts) for load in loads]
-        finally:
-            emulator.stop(running.pid)
+    with (
+        TemporaryDirectory() as folder,
+        counting_emulator(Path(folder) / "counts.json") as counts,
+        running_emulator(4_640) as running,
+    ):
+        return [run(load, batches, running.endpoint, counts) for load in loads]
 
 
 def _of_kinds(kinds: int, accounts: int) -> tuple[Load, ...]:
@@ -147,10 +147,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kinds", type=int, default=0, help="16 keys only, and again in a region of so many kinds")
     parser.add_argument("--accounts", type=int, default=LOADS[2].accounts, help="accounts that have these kinds")
     given = parser.parse_args(arguments)
-    problems = report(given.batches, kinds=given.kinds, accounts=given.accounts)
-    for problem in problems:
-        print(f"MISSED: {problem}")
-    return 1 if problems else 0
+    return judged(report(given.batches, kinds=given.kinds, accounts=given.accounts))
 
 
 if __name__ == "__main__":

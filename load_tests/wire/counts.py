@@ -6,6 +6,7 @@ import json
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from load_tests.wire.sitecustomize import COUNTS_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from load_tests.wire.region import Kinds, Load, Stored
     from metering.adapters.aws.session import Clients
 
 # The emulator writes its counts a few times a second, during a call.
@@ -22,11 +24,7 @@ _SETTLE_S = 0.5
 
 @contextmanager
 def counting_emulator(path: Path) -> Iterator[WireCounts]:
-    """Make an emulator that is started within this block count its requests.
-
-    Args:
-        path: File of the counts.
-    """
+    """Make an emulator that is started within this block count its requests."""
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", COUNTS_FILE)}
     path.unlink(missing_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), before["PYTHONPATH"])))
@@ -73,3 +71,51 @@ class Sums(dict[str, float]):
 def total(counts: Mapping[str, float], prefix: str) -> float:
     """Sum of all counts whose names begin with `prefix`."""
     return sum(number for name, number in counts.items() if name.startswith(prefix))
+
+
+# Write operations of each part, by operation and kind of the first item.
+PARTS = {
+    "accept": ("TransactWriteItems C#", "PutItem S#"),
+    "roll up": ("TransactWriteItems U#", "TransactWriteItems D#", "UpdateItem A#", "UpdateItem S#", "DeleteItem U#"),
+    "compact": ("UpdateItem H#", "PutItem H#", "UpdateItem P#", "DeleteItem P#", "PutItem R#", "UpdateItem R#"),
+    "clean": ("DeleteItem H#", "UpdateItem C#", "PutItem W#"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRun:
+    """Counts of one load.
+
+    Attributes:
+        counts: Units from the first message to the last cleaning, without the claims of kind numbers.
+        body_bytes: Size of all messages.
+        claims: Units of the claims of kind numbers. An account's kind is claimed once in its life.
+        cpu_s: CPU time of our code by part.
+        stored: Content of the tables before their cleaning.
+        dictionaries: Units of reading each account's dictionary once; empty in a region of few kinds.
+        equal: Whether usage, rows and markers were equal at the end.
+    """
+
+    load: Load
+    batches: int
+    body_bytes: int
+    counts: Mapping[str, float]
+    claims: Mapping[str, float]
+    cpu_s: Mapping[str, float]
+    kinds: Kinds
+    stored: Stored
+    equal: bool
+    dictionaries: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def units(self) -> dict[str, float]:
+        """Write units per batch by part."""
+        return {
+            part: sum(self.counts.get(f"write {name}", 0) for name in names) / self.batches
+            for part, names in PARTS.items()
+        }
+
+    @property
+    def units_a_batch(self) -> float:
+        """All write units per batch."""
+        return total(self.counts, "write ") / self.batches

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES, TARGET_BATCHES_PER_DAY
 from load_tests.stage import POLICY
-from load_tests.wire.counts import total
+from load_tests.wire.counts import WireRun, total
 from metering.fleet.stage import StageConfig
 from metering.ledger import partitions
 from metering.ledger.usage.items import ACCOUNT_PREFIX
@@ -21,8 +21,6 @@ from metering.units import DAY_S, GIB, KIB, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from load_tests.wire.runs import WireRun
 
 _PROD = StageConfig.load("prod")
 _MONTH_DAYS = 30
@@ -93,8 +91,7 @@ def _requests(run: WireRun) -> float:
 def _aggregator(run: WireRun) -> float:
     invocations = TARGET_BATCHES_PER_DAY / MESSAGES
     commits = run.counts.get("calls TransactWriteItems C#", 0) / run.batches * TARGET_BATCHES_PER_DAY
-    cpu_s = run.cpu_s["aggregator"] / run.batches * TARGET_BATCHES_PER_DAY
-    busy_s = cpu_s + commits * (_TRANSACTION_S + _OBJECT_S)
+    busy_s = (run.cpu_s["aggregator"] / run.batches * TARGET_BATCHES_PER_DAY) + commits * (_TRANSACTION_S + _OBJECT_S)
     return busy_s * _PROD.aggregator_memory_mb / KIB * _LAMBDA_S + invocations * float(PROCESSING_USD["Lambda request"])
 
 
@@ -134,8 +131,7 @@ def _scan_usd(run: WireRun) -> float:
 def _reconciler_usd(run: WireRun) -> float:
     ticks = _runs_a_day(_PROD.reconciler_every_min)
     item_bytes = run.stored.bytes.get(ACCOUNT_PREFIX, 0) / max(run.stored.items.get(ACCOUNT_PREFIX, 1), 1)
-    units = math.ceil(item_bytes * _HOURS / _READ_UNIT_BYTES)
-    return ticks * run.kinds.accounts * _DAYS_LOOKED_AT * units * _READ
+    return ticks * run.kinds.accounts * _DAYS_LOOKED_AT * math.ceil(item_bytes * _HOURS / _READ_UNIT_BYTES) * _READ
 
 
 def _quick_pass_markers_usd(run: WireRun) -> float:
@@ -147,8 +143,7 @@ def _quick_pass_markers_usd(run: WireRun) -> float:
 def _reconciler_busy_usd() -> float:
     every_days = max(POLICY.scan_every_s / DAY_S, 1)
     took_s = SECONDS_AT_TARGET
-    busy_s = took_s["quick-pass"] + took_s["scan"] / every_days + took_s["orphans"]
-    return _lambda_usd(busy_s, _PROD.job_memory_mb)
+    return _lambda_usd(took_s["quick-pass"] + took_s["scan"] / every_days + took_s["orphans"], _PROD.job_memory_mb)
 
 
 def _watch_usd() -> float:

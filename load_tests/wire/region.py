@@ -7,40 +7,98 @@ any machine.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from load_tests.costs import MESSAGES
+from load_tests.costs import MESSAGES, claim
 from load_tests.stage import settings
-from load_tests.wire.many_kinds import ManyKinds
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.runtime import SystemEntropy
-from metering.adapters.aws.session import Access, Clients
 from metering.hours import hour_of
 from metering.ledger.usage.kinds import KindNames
+from metering.replay.records import FLOWS
 from metering.replay.scenarios import SCENARIOS
-from metering.replay.synthesis import Shipment, Synthesis
+from metering.replay.synthesis import Shipment, Synthesis, account_id
 from metering.settings import Settings
 from metering.stores.items import item_bytes
 from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import lake_jobs
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
-from tests.support.memory.metrics import MemoryMetrics
+from tests.support.emulated import make_tables
+from tests.support.memory.clock import DeadlineAt, ManualClock, MemoryAlerts, MemoryMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
+    from metering.adapters.aws.session import Clients
 
-    from metering.usage.totals import Total, UsageKey, UsageKind
+
+# No other service may have its edge as the metered side, so this service keeps its name.
+_FIXED = "AmazonCloudFront"
+_RENAMED = [flow for flow in FLOWS if flow.service != _FIXED]
+_RECORD = re.compile(r'"account_id":"(\d{12})","service":"(\w+)"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManyKinds:
+    """Kinds of a region, by account."""
+
+    kinds: int
+    accounts: int
+
+    def of_batch(self, shipment: Shipment, number: int) -> Shipment:
+        """Put its accounts' services into a batch of inline records."""
+        body = _RECORD.sub(
+            lambda found: f'"account_id":"{found[1]}","service":"{self._named(found[2], found[1], number)}"',
+            shipment.body,
+        )
+        totals = {
+            key._replace(service=self._named(key.service, key.account_id, number)): total
+            for key, total in shipment.sent.totals.items()
+        }
+        return replace(shipment, body=body, sent=replace(shipment.sent, totals=totals))
+
+    def all(self, seed: int) -> Mapping[UsageKey, Total]:
+        """Every kind of every account of a seed, as zero usage."""
+        ids = [account_id(seed, number) for number in range(self.accounts)]
+        return {
+            UsageKey(
+                0,
+                each,
+                UsageType(flow.usage_type),
+                self._named(flow.service, each, way),
+                flow.from_location,
+                flow.to_location,
+            ): ZERO
+            for each in ids
+            for way in range(self._ways)
+            for flow in FLOWS
+        }
+
+    @property
+    def _names(self) -> int:
+        """Number of names that a service has in the region."""
+        return -(-self.kinds // len(_RENAMED))
+
+    @property
+    def _ways(self) -> int:
+        """Number of names that it has in an account."""
+        return -(-self._names // self.accounts)
+
+    def _named(self, service: str, account: str, number: int) -> Service:
+        if service == _FIXED:
+            return Service(service)
+        # The last eight digits of an invented account id are its number.
+        return Service(f"{service}x{(int(account[-8:]) * self._ways + number % self._ways) % self._names}")
+
 
 REGION = "us-east-1"
 SEED = 1
@@ -48,15 +106,7 @@ SEED = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Traffic of one run.
-
-    Attributes:
-        scenario: Name of the replay scenario.
-        accounts: Number of its accounts.
-        most_units: Limit of write units per batch.
-        most_usd: Bar: Limit of USD a day; None for no limit.
-        kinds: Distinct usage kinds in the region; 0 for those that every account of the scenario has.
-    """
+    """Traffic of one run."""
 
     scenario: str
     accounts: int
@@ -95,11 +145,6 @@ class Load:
         return shipments
 
 
-def clients_of(endpoint: str) -> Clients:
-    """Clients of an emulator."""
-    return Clients(Access(region=REGION, endpoint_url=endpoint, access_key=("test", "test")))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kinds:
     """Usage kinds in a load: the number of accounts, of distinct kinds, and of kinds summed over accounts."""
@@ -119,11 +164,7 @@ class Stored:
 
 @dataclass
 class WireRegion:
-    """Own tables and an own bucket in an emulator, with the production parts over them.
-
-    Attributes:
-        cpu_s: CPU time of this process by part: `aggregator`, `roll-up`, `jobs`.
-    """
+    """Own tables and an own bucket in an emulator, with the production parts over them."""
 
     clients: Clients
     policy: Mapping[str, int] = field(default_factory=dict)
@@ -145,11 +186,7 @@ class WireRegion:
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + 900_000)
 
     def invoke(self, deliveries: Sequence[Delivery]) -> None:
-        """Run one invocation of the aggregator.
-
-        Raises:
-            RuntimeError: A message went back.
-        """
+        """Run one invocation of the aggregator."""
         with self._timed("aggregator"):
             result = self.aggregator.handle(deliveries, self.deadline())
         if result.retry:
@@ -176,13 +213,8 @@ class WireRegion:
 
     def claim(self, usages: Iterable[Mapping[UsageKey, Total]]) -> Kinds:
         """Assign numbers to all kinds of some usage, as after the first hours of an account's life."""
-        accounts: dict[str, set[UsageKind]] = {}
-        for usage in usages:
-            for key in usage:
-                accounts.setdefault(key.account_id, set()).add(key.kind)
         with self._timed("jobs"):
-            for account_id, kinds in accounts.items():
-                self.jobs.rollup.numbers.claim(account_id, kinds)
+            accounts = claim(self.jobs.rollup.numbers, usages)
         return Kinds(
             accounts=len(accounts),
             distinct=len(set().union(*accounts.values())),
@@ -230,25 +262,6 @@ def deliveries_of(bodies: Sequence[str], now_ms: int) -> Iterator[list[Delivery]
             Delivery(message_id=str(start + place), body=body, sent_at_ms=now_ms, receive_count=1, sender_id="load")
             for place, body in enumerate(bodies[start : start + MESSAGES])
         ]
-
-
-def make_tables(clients: Clients, tables: Iterable[str], *, bucket: str) -> None:
-    """Make tables with the keys `pk` and `sk`, and a bucket."""
-    for table in tables:
-        clients.dynamodb.create_table(
-            TableName=table,
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[_key("pk", "HASH"), _key("sk", "RANGE")],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
-    clients.s3.create_bucket(Bucket=bucket)
-
-
-def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
-    return {"AttributeName": name, "KeyType": kind}
 
 
 def _settings(tables: Mapping[Table, str], bucket: str, changes: Mapping[str, int]) -> Settings:

@@ -17,7 +17,7 @@ import pytest
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_until, give_prices
 from tests.api.world import documented as documented_of
-from tests.support.day_sums import keep_day_sums
+from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from tests.api.world import FIRST, ApiWorld
-from tests.support.here import HereSession
+from tests.support.command_line import HereSession
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.support.usage_items import change, usage_of
 

@@ -31,7 +31,7 @@ from tests.api.world import (
     give_prices,
     traffic,
 )
-from tests.support.day_sums import keep_day_sums
+from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:

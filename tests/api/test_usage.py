@@ -23,7 +23,7 @@ from metering.wiring.answers.accounts import accounts_of
 from metering.wiring.answers.costs import own_billing
 from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, WorldRegion, read_cursor, traffic, written_cursor
 from tests.api.world import at_rest as world
-from tests.support.day_sums import keep_day_sums
+from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import NOW_S, World, record
 
 

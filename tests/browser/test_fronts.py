@@ -21,7 +21,7 @@ from metering.ledger.notes.access import Role
 from metering.operations.access import TokenBook
 from metering.units import DAY_S
 from metering.wiring.region import RegionPorts
-from tests.browser.watched import NARROW, WIDE, watched
+from tests.browser.watched import NARROW, WIDE, Scheme, watched
 from tests.e2e.conftest import Service, deployed, own_emulator, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-    from tests.browser.watched import Scheme
 
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
 FRONTS = ("http", "url", "serve")
@@ -51,7 +50,7 @@ def who(service: Service) -> str:
     """An account with usage."""
     found = account()
     body = message(f"page-{found}", [record(found, size=size) for size in SIZES])
-    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.send(body)
     service.wait_for_rest()
     return found
 

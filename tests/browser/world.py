@@ -22,7 +22,7 @@ from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.api.world import FIRST, SECOND, THIRD, ApiWorld, complete_until
-from tests.support.day_sums import keep_day_sums
+from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 if TYPE_CHECKING:

@@ -21,10 +21,9 @@ from metering.stores.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.onramps import build_coverage
 from tests.support.lake_world import NOW_S, World, record
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.bucket_events import MemoryBucketEvents
-from tests.support.memory.producer_roles import MemoryProducerRoles
-from tests.support.memory.queues import MemoryQueue
+from tests.support.memory.clock import MemoryAlerts
+from tests.support.memory.queues import MemoryBucketEvents, MemoryQueue
+from tests.support.memory.regions import MemoryProducerRoles
 from tests.unit.onramps.coverage.world import ACCOUNT, plan
 
 if TYPE_CHECKING:

@@ -48,8 +48,8 @@ from tests.cli.tree import command_of, read_commands
 from tests.support import offer_files
 from tests.support.bills import BILL
 from tests.support.lake_world import NOW_S, record
-from tests.support.network_logs import network_logs
 from tests.support.priced import US_TIERS, allowance, book, product
+from tests.support.small_logs import network_logs
 from tests.support.usage_items import change, usage_of
 from tests.unit.onramps.rules.world import WORLD
 from tests.unit.operations.doctor.bench import World as DoctorWorld

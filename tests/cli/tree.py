@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tests.support.command_tree import tree
+from tests.support.command_line import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 from metering.adapters.aws.log_buckets import S3BucketEvents
 from metering.errors import OperationFailedError
 from tests.contract.conftest import BOTH
-from tests.support.memory.bucket_events import MemoryBucketEvents
+from tests.support.memory.queues import MemoryBucketEvents
 
 if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients

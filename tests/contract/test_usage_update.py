@@ -24,8 +24,7 @@ from metering.stores.items import ItemStore, item_bytes
 from metering.stores.writes import AllOf, AnyOf, Condition, Exists, Foreign, Item, Key, Put, Table, Update, Value
 from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 from metering.usage.usage_types import MAX_REGION_CHARS
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import ManualClock, SeededEntropy
 from tests.support.memory.objects import MemoryObjectStore
 
 _HOUR_S = 1_795_651_200

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from metering.units import DAY_S, GIB
 from tests import ROOT
 from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.e2e.oncall import mapping, until
+from tests.support.emulated import running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,14 +88,14 @@ class Service:
 
     def run(self, role: str, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
         """Run the command line under a role."""
-        return _ran(["--stage", self.stage, *arguments], self.roles[role], timeout_s)
+        return ran(["--stage", self.stage, *arguments], self.roles[role], timeout_s)
 
     def type(self, role: str, line: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a whole line under a role. The line must say everything, because this shell is set to another region."""
         program, *arguments = shlex.split(line)
         assert program == "metering"
         elsewhere = {"AWS_REGION": _OTHER_REGION, "AWS_DEFAULT_REGION": _OTHER_REGION}
-        return _ran(arguments, {**self.roles[role], **elsewhere}, timeout_s)
+        return ran(arguments, {**self.roles[role], **elsewhere}, timeout_s)
 
     def ask(self, role: str, *arguments: str, timeout_s: float = 150) -> Any:
         """A command's answer as JSON; fails the test with its messages if it fails."""
@@ -117,14 +118,30 @@ class Service:
             verify=keys.get("AWS_CA_BUNDLE", True),
         )
 
+    def send(self, body: str) -> None:
+        """Send a message as the producer."""
+        self.client("producer", "sqs").send_message(QueueUrl=self.outputs["IngestQueueUrl"], MessageBody=body)
+
     @property
     def tables(self) -> Any:
         """A plain DynamoDB client. The client in `clients` decodes queries with our own code, once a store uses it."""
         return Clients(self.clients.access).dynamodb
 
     def pipeline_outputs(self) -> dict[str, str]:
-        """Outputs of the pipeline stack."""
         return stack_outputs_of(self.clients, self.stage, "pipeline")
+
+    def add_by_hand(self, who: str, size: int) -> None:
+        """A forbidden manual write: change a usage item outside of the protocol's transactions."""
+        table = self.outputs["UsageTableName"]
+        pages = self.tables.get_paginator("scan").paginate(TableName=table)
+        [item] = [each for page in pages for each in page["Items"] if each["pk"]["S"].startswith(f"A#{who}#")]
+        self.clients.dynamodb.update_item(
+            TableName=table,
+            Key={"pk": item["pk"], "sk": item["sk"]},
+            UpdateExpression="ADD #b :size",
+            ExpressionAttributeNames={"#b": next(name for name in item if name.startswith("b"))},
+            ExpressionAttributeValues={":size": {"N": str(size)}},
+        )
 
     def wait_for_rest(self, limit_s: float = 90) -> None:
         """Wait until the ingest queue is empty and everything is rolled up, or fail the test."""
@@ -176,7 +193,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """This process's environment without variables of AWS or a stage."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
 
@@ -224,26 +241,14 @@ def _given_at(endpoint: str) -> GivenSettings:
     return _WITH_LOGS.model_copy(update={"by_option": {**_WITH_LOGS.by_option, "api_front": front}})
 
 
-@contextmanager
-def own_emulator() -> Iterator[emulator.Emulator]:
+def own_emulator() -> AbstractContextManager[emulator.Emulator]:
     """A MiniStack of this test run, with IAM and TLS enforced."""
-    # Each xdist worker searches from its own port: two workers could find the same free port.
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    running = emulator.start(emulator.free_port(_PORT + worker), region=REGION, auth=True, tls=True)
-    try:
-        yield running
-    finally:
-        emulator.stop(running.pid)
+    return running_emulator(_PORT, auth=True, tls=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonth:
-    """A closed month of the service.
-
-    Attributes:
-        who: An account with 1,000 bytes in it.
-        spenders: Accounts with `spent_gb` together, enough to cross a tier.
-    """
+    """A closed month of the service."""
 
     month: str
     who: str
@@ -262,8 +267,7 @@ def closed_month(service: Service) -> ClosedMonth:
         one = {**record(account_id, size=size, start=start, end=start)}
         if account_id in spenders:
             one |= {"from": "us-east-1"}
-        body = message(f"{account_id}-{size}", [one])
-        service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+        service.send(message(f"{account_id}-{size}", [one]))
     service.wait_for_rest()
     # Other tests leave dead letters, gaps and messages, which block the close of a month that they may belong to.
     even_so = tuple(word for name in ACCEPTABLE for word in ("--accept", name))
@@ -365,16 +369,18 @@ def deployed(
 
 
 def stack_outputs_of(clients: Clients, stage: str, part: str) -> dict[str, str]:
-    """Outputs of a stack of a stage."""
     stacks = clients.cloudformation.describe_stacks(StackName=f"metering-{stage}-{part}")["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
 
-def _ran(arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+def ran(
+    arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float = 400, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """The command line in an environment that names no other AWS or stage."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("metering")), *arguments],
-        cwd=ROOT,
-        env={**_plain_environment(), **environ},
+        cwd=cwd,
+        env={**plain_environment(), **environ},
         text=True,
         capture_output=True,
         timeout=timeout_s,

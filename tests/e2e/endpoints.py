@@ -1,14 +1,21 @@
-"""The kind of endpoint, and which tests fit only another one."""
+"""What answers at an endpoint, which tests only fit another one, and the AWS CLI in an environment of its own."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import urllib.error
 import urllib.request
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from tests import ROOT
+from tests.tools import Tool, install
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 # LocalStack loads a service at its first request: 2 s on an idle machine, and more than 10 s were seen on a busy one.
@@ -28,11 +35,7 @@ _ONLY = {"ministack": Kind.MINISTACK}
 
 
 def kind_of(endpoint: str) -> Kind:
-    """Kind of the service at `endpoint`. MiniStack also answers LocalStack's health check, so its own is tried first.
-
-    Raises:
-        ConnectionError: Nothing answers there.
-    """
+    """Kind of the service at `endpoint`. MiniStack also answers LocalStack's health check, so its own comes first."""
     if _health(endpoint, "_ministack") is not None:
         return Kind.MINISTACK
     return Kind.LOCALSTACK if _health(endpoint, "_localstack") is not None else Kind.OTHER
@@ -56,3 +59,23 @@ def _health(endpoint: str, path: str) -> dict[str, Any] | None:
     except (OSError, urllib.error.URLError) as error:
         raise ConnectionError(f"nothing answers at {endpoint}: {error}") from error
     return answer if isinstance(answer, dict) and "services" in answer else None
+
+
+_LOCK = ROOT / "tests" / "support" / "lock" / "aws_cli.txt"
+AWS_CLI = Tool(name="aws-cli", python="3.13", lock=(_LOCK,), requirements=(_LOCK,))
+
+
+def why_no_cli(*, installing: bool = False) -> str:
+    """Reason why the CLI is missing; empty if it is installed."""
+    if installing and not install(AWS_CLI):
+        return f"this machine has no Python {AWS_CLI.python}"
+    return "" if AWS_CLI.is_installed() else "it is not installed (make check-long installs it)"
+
+
+def version_of(program: Path) -> int:
+    """Major version of an AWS CLI; 0 if there is none."""
+    if not program.is_file():
+        return 0
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.match(r"aws-cli/(\d+)", said)
+    return int(found[1]) if found else 0

@@ -27,6 +27,7 @@ UNDRILLED = {
     "rollout-failed": "No emulator runs CodeBuild, so that neither its project nor its alarm is deployed there.",
     "unkept-sources": "More than 20,000 sources would each have to send a batch, which takes an emulator an hour.",
 }
+SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
 # LocalStack reads a queue's metric once a minute, and evaluates alarms as often.
 _PATIENCE_S = 200
 
@@ -80,14 +81,7 @@ def runbook_of(service: Service, alert: dict[str, Any]) -> Page:
 
 
 def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
-    """Type the commands of one part, in order; returns their exit codes. Commands on regions have their own role.
-
-    Args:
-        service: The stage of the alert.
-        page: The runbook.
-        part: Heading of the part.
-        filled: Values for the reader to fill in, by the word in capitals.
-    """
+    """Type the commands of one part, in order; returns their exit codes. Commands on regions have their own role."""
     lines = [line for heading, line in commands_by_part(page.text) if heading == part]
     assert lines, f"{page.name} has no command under {part}"
     codes = []
@@ -101,6 +95,26 @@ def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
         assert "AccessDenied" not in done.stderr, f"{line}: {done.stderr}"
         codes.append(done.returncode)
     return codes
+
+
+def heard(service: Service, pager: str, name: str) -> Page:
+    """The runbook of an alarm on a watch figure, as its alert names it."""
+    page = runbook_of(service, hear(service, pager, {name}))
+    assert page.name == name
+    return page
+
+
+def told(service: Service, pager: str, name: str) -> Page:
+    """The same for an alarm that no watch figure raises: the watch is not invoked."""
+    while alert := next_alert(service, pager, 60):
+        if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) == name:
+            return runbook_of(service, alert)
+    pytest.fail(f"nobody was paged for {name}")
+
+
+def cured(service: Service, page: Page, **filled: str) -> tuple[list[int], ...]:
+    """Type all of a runbook, part by part."""
+    return tuple(follow(service, page, part, **filled) for part in (SEE, MITIGATE, CHECK))
 
 
 def figures(service: Service) -> dict[str, int]:

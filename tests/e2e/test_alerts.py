@@ -25,13 +25,10 @@ def test_a_batch_that_dies_pages_somebody_and_comes_back_exactly_once(
     who = account()
     batch_id = f"poison-{who}"
     queue, dead = service.outputs["IngestQueueUrl"], service.outputs["DeadLetterQueueUrl"]
-    service.client("producer", "sqs").send_message(
-        QueueUrl=queue, MessageBody=message(batch_id, [record(who, size=4711)])
-    )
+    service.send(message(batch_id, [record(who, size=4711)]))
     _let_it_die(service, queue, dead)
 
-    alert = hear(service, pager, {"dead-letters", "dead-letter-queue"})
-    assert runbook_of(service, alert).name == "dead-letters"
+    assert runbook_of(service, hear(service, pager, {"dead-letters", "dead-letter-queue"})).name == "dead-letters"
 
     [known] = [row for row in service.ask("operator", "dlq", "list")["rows"] if row["batch_id"] == batch_id]
     assert known["redrive"] == "unknown"
@@ -45,8 +42,7 @@ def test_a_batch_that_dies_pages_somebody_and_comes_back_exactly_once(
     until(lambda: report(service, who) != {}, 90)
     service.wait_for_rest()
     assert list(report(service, who).values()) == [4711]
-    again = service.ask("operator", "dlq", "redrive")
-    assert again["moved"] == 0
+    assert service.ask("operator", "dlq", "redrive")["moved"] == 0
 
 
 def test_a_test_alert_reaches_who_is_on_call_and_says_that_it_is_a_test(service: Service, pager: str) -> None:

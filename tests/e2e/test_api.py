@@ -89,8 +89,7 @@ def book(service: Service) -> TokenBook:
 def who(service: Service) -> str:
     """An account with usage, which is in staging and in the usage table."""
     found = account()
-    body = message(f"api-{found}", [record(found, size=41_943_040), record(found, size=2**63 - 1)])
-    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.send(message(f"api-{found}", [record(found, size=41_943_040), record(found, size=2**63 - 1)]))
     service.wait_for_rest()
     return found
 
@@ -196,8 +195,7 @@ def test_every_route_is_answered_under_the_role_of_the_function(
             if answer.status_code != 200:
                 wrong.append(f"{path} {parameters}: {answer.status_code} {answer.text}")
     assert wrong == []
-    traced = front.json("/v1/trace", operator, **questions["/v1/trace"][0])
-    assert traced["equal"] is True
+    assert front.json("/v1/trace", operator, **questions["/v1/trace"][0])["equal"] is True
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.reaching import api_address
 from metering.fleet.ports import RegionStacks
 from tests.e2e.test_regions import HOME, World, record
+from tests.support.emulated import running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +25,8 @@ ACCOUNT = "123456789012"
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    running = emulator.start(emulator.free_port(4690), region=HOME)
-    try:
+    with running_emulator(4690) as running:
         yield World(endpoint=running.endpoint)
-    finally:
-        emulator.stop(running.pid)
 
 
 def outputs(world: World, stack: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.reaching import api_address
 from metering.api.authentication import Limits
 from metering.fleet.ports import RegionStacks
@@ -20,6 +19,7 @@ from metering.hours import hour_of
 from metering.units import HOUR_S
 from tests.e2e.test_api_drill import outputs
 from tests.e2e.test_regions import HOME, World, record
+from tests.support.emulated import running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +37,7 @@ _BATCHES, _HOURS = 4, 167
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Asks with one token.
-
-    Attributes:
-        answers: Status and seconds of each response.
-    """
+    """Asks with one token."""
 
     base: str
     token: str
@@ -60,11 +56,8 @@ class Asker:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    running = emulator.start(emulator.free_port(4720), region=HOME)
-    try:
+    with running_emulator(4720) as running:
         yield World(endpoint=running.endpoint)
-    finally:
-        emulator.stop(running.pid)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +81,7 @@ def base(world: World) -> str:
 
 
 def asker(world: World, base: str, account: str) -> Asker:
-    made = world.ask("token", "create", "--role", "customer", "--account", account)
-    return Asker(base=base, token=made["token"])
+    return Asker(base=base, token=world.ask("token", "create", "--role", "customer", "--account", account)["token"])
 
 
 def ask_lightly(light: Asker, number: int) -> None:

@@ -1,4 +1,4 @@
-"""All maximally difficult objects, each in a process of its own. Needs no emulator."""
+"""Objects as hard to read as they may be, each in its own process; SQL over slow reads. Needs no emulator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.heavy import HEAVY, assert_bounded
+from tests.support.lake_world import ask_again_and_again, slow_lake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,3 +18,7 @@ pytestmark = pytest.mark.drill
 @pytest.mark.parametrize("name", HEAVY)
 def test_the_hardest_objects_are_read_in_bounded_memory_and_time(name: str, tmp_path: Path) -> None:
     assert_bounded(name, tmp_path)
+
+
+def test_three_hundred_queries_over_slow_reads_all_end() -> None:
+    ask_again_and_again(slow_lake(hours=30, files=2), times=300, read_s=0.001)

@@ -1,10 +1,12 @@
-"""The lake's commands as an operator types them: compact, close a month, verify, query, rebuild, costs."""
+"""The lake's commands as an operator types them: compact, close a month, verify, ask, rebuild, trace, see its cost."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
-from typing import Any
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +15,10 @@ from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
 from metering.units import DAY_S
 from tests.e2e.conftest import LATE_S, MONTH, ClosedMonth, Service
 from tests.e2e.test_main_job import account, message, record, report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 OUT = "USW2-DataTransfer-Out-Bytes"
 # Other tests leave dead letters, gaps and messages, which block the close of a month that they may belong to.
@@ -27,8 +33,7 @@ def who(closed_month: ClosedMonth) -> str:
 
 def send(service: Service, account_id: str, size: int, start_s: int) -> None:
     start = rfc3339(start_s)
-    body = message(f"{account_id}-{size}", [record(account_id, size=size, start=start, end=start)])
-    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.send(message(f"{account_id}-{size}", [record(account_id, size=size, start=start, end=start)]))
     service.wait_for_rest()
 
 
@@ -156,5 +161,119 @@ def test_a_month_is_looked_at_before_it_is_closed_and_a_closed_one_is_final(serv
     assert (listed[MONTH]["state"], listed[MONTH]["closed_by"] is not None) == ("closed", True)
     by_account = service.ask("reader", "period", "show", MONTH, "--group-by", "account_id")["rows"]
     assert {"account_id": who, "bytes": "1000"} in by_account
-    answer = service.ask("reader", "report", "usage", "--from", MONTH)
-    assert answer["periods"] == {MONTH: "closed"}
+    assert service.ask("reader", "report", "usage", "--from", MONTH)["periods"] == {MONTH: "closed"}
+
+
+@pytest.mark.drill
+def test_every_line_of_a_replayed_account_comes_down_to_what_the_manifest_sent(
+    service: Service, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifest.ndjson"
+    service.ask(
+        "producer", "replay", "--scenario", "clean", "--batches", "60", "--records-per-batch", "20",
+        "--seed", str(int(time.time())), "--manifest", str(manifest),
+    )  # fmt: skip
+    service.wait_for_rest()
+    sent = sent_by_account(manifest)
+    who = max(sent, key=lambda name: sum(sent[name].values()))
+    whole = service.ask("reader", "trace", "--account", who, "--last", "24h")
+    assert whole["equal"] is True
+    assert {each["batch_id"]: int(each["bytes"]) for each in whole["batches"] if each["batch_id"] in sent[who]} == (
+        sent[who]
+    )
+    # Only replays use this account, and all of its batches are named after replays.
+    names = {batch_id.rpartition("-")[0] for batch_id in sent[who]}
+    assert {each["batch_id"] for each in whole["batches"] if each["batch_id"].rpartition("-")[0] in names} == {
+        *sent[who]
+    }
+    lines = service.ask("reader", "report", "usage", "--account", who, "--last", "24h", "--group-by", "usage_type")
+    for each in lines["rows"]:
+        line = service.ask("reader", "trace", "--account", who, "--last", "24h", "--usage-type", each["usage_type"])
+        assert line["equal"] is True
+        assert line["sums"] == dict.fromkeys(("usage", "rows", "markers"), each["bytes"])
+        assert sum(int(batch["bytes"]) for batch in line["batches"]) == int(each["bytes"])
+    story = service.ask("reader", "batch", "show", whole["batches"][0]["batch_id"])
+    assert (story["verdict"], story["proof"]["equal"]) == ("accepted", True)
+
+
+def test_a_byte_added_by_hand_is_told_with_both_figures(service: Service) -> None:
+    who = account()
+    service.send(message(f"traced-{who}", [record(who, size=9)]))
+    service.wait_for_rest()
+    whole = service.ask("reader", "trace", "--account", who, "--last", "24h")
+    assert [each["batch_id"] for each in whole["batches"]] == [f"traced-{who}"]
+    try:
+        service.add_by_hand(who, 1)
+        done = service.run("reader", "trace", "--account", who, "--last", "24h", "--format", "json")
+        assert done.returncode == 1, done.stdout + done.stderr
+        answer = json.loads(done.stdout)
+        assert (answer["equal"], answer["sums"]) == (False, {"usage": "10", "rows": "9", "markers": "9"})
+        assert "not what the rows say" in done.stderr
+    finally:
+        # Other tests compare the whole table, so the change is undone.
+        service.add_by_hand(who, -1)
+    assert service.ask("reader", "trace", "--account", who, "--last", "24h")["equal"] is True
+
+
+def sent_by_account(manifest: Path) -> dict[str, dict[str, int]]:
+    """Bytes of each accepted batch, by account and batch id, as counted by the sender."""
+    sent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for text in manifest.read_text().splitlines()[1:]:
+        each = json.loads(text)
+        if each["expect"] == "accepted":
+            for _hour, account_id, _type, _service, _from, _to, size, _records in each["totals"]:
+                sent[account_id][each["batch_id"]] += int(size)
+    return {name: dict(batches) for name, batches in sent.items()}
+
+
+_VERIFICATIONS = 20
+_EVERY_S = 0.3
+_CANARY_EVERY_S = 5.0
+
+
+class _Traffic:
+    """A batch now and then, and the canary more often than scheduled."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._over = threading.Event()
+        self.sent = 0
+        self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._canary)]
+
+    def __enter__(self) -> _Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self) -> None:
+        name = account()
+        while not self._over.wait(_EVERY_S):
+            self._service.send(message(f"steady-{name}-{self.sent}", [record(name, size=1_000)]))
+            self.sent += 1
+
+    def _canary(self) -> None:
+        client = self._service.clients.lambda_
+        name = next(f["FunctionName"] for f in client.list_functions()["Functions"] if "anary" in f["FunctionName"])
+        while not self._over.wait(_CANARY_EVERY_S):
+            client.invoke(FunctionName=name, InvocationType="Event")
+
+
+@pytest.mark.drill
+@pytest.mark.emulator
+def test_twenty_verifications_beside_steady_traffic_and_the_canary_raise_no_false_alarm(service: Service) -> None:
+    settled = 0
+    with _Traffic(service) as traffic:
+        time.sleep(2)
+        for number in range(_VERIFICATIONS):
+            found = json.loads(service.run("operator", "verify", "--format", "json").stdout)
+            assert (found["lost"], found["doubled"], found["differences"]) == ([], [], []), (number, found)
+            settled += found["settled"]
+        assert traffic.sent > _VERIFICATIONS
+    print(f"{settled} of {_VERIFICATIONS} verifications beside {traffic.sent} batches were settled")
+    service.wait_for_rest()
+    assert service.ask("operator", "verify", "--wait", "2m")["passed"]

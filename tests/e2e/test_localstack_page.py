@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.reaching import is_emulator
 from tests import ROOT
-from tests.support.aws_cli import AWS_CLI, version_of, why_no_cli
+from tests.e2e.conftest import plain_environment
+from tests.e2e.endpoints import AWS_CLI, version_of, why_no_cli
+from tests.support.emulated import running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,12 +48,8 @@ def endpoint() -> Iterator[str]:
     if named:
         yield named
         return
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    running = emulator.start(emulator.free_port(_PORT + worker), region="us-east-1")
-    try:
+    with running_emulator(_PORT) as running:
         yield running.endpoint
-    finally:
-        emulator.stop(running.pid)
 
 
 @pytest.fixture
@@ -65,12 +62,11 @@ def folder(tmp_path: Path) -> Path:
 
 def shell(script: str, folder: Path, path: str = "") -> str:
     """Output of a shell that types a script and stops at the first failing line."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
     env: Mapping[str, str] = {
-        **plain,
+        **plain_environment(),
         "AWS_REGION": REGION,
         "METERING_LOCAL_DIR": str(folder / "local"),
-        "PATH": os.pathsep.join(filter(None, (path, plain["PATH"]))),
+        "PATH": os.pathsep.join(filter(None, (path, os.environ["PATH"]))),
     }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-x"],
@@ -132,8 +128,7 @@ def test_the_whole_page_works_with_the_cdk_by_hand(endpoint: str, folder: Path) 
 
 
 def test_version_2_of_the_aws_cli_sends_by_the_line_of_the_page(endpoint: str, folder: Path) -> None:
-    program = Path("/usr/bin/aws")
-    if version_of(program) != 2:
+    if version_of(Path("/usr/bin/aws")) != 2:
         pytest.skip("Debian's AWS CLI 2 (apt-get install awscli) is not installed")
     keys = f"export AWS_ENDPOINT_URL={endpoint} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n"
     made = f"aws sqs create-queue --queue-name cli-{time.time_ns()} --output json\n"

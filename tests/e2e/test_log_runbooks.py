@@ -21,22 +21,17 @@ from metering.settings import GivenSettings
 from metering.stores.writes import Delete, Key, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.e2e.conftest import Service, deployed, own_emulator
-from tests.e2e.oncall import figures, follow, follows, function, until
+from tests.e2e.oncall import CHECK, MITIGATE, SEE, cured, figures, follow, follows, function, heard, told, until
 from tests.e2e.test_runbooks import (
-    CHECK,
     CLEARED_S,
-    MITIGATE,
-    SEE,
     changed_by_hand,
     forget_errors,
-    heard,
     here,
     item_of,
     ledger,
     put,
     put_figure,
     state_of,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -157,9 +152,7 @@ def test_files_that_did_not_come_raise_log_slots_missing_and_its_runbook_sends_o
     assert figures(service)["LogSlotsMissing"] == 2
     slots_text = datetime.fromtimestamp(never_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     filled = {"PLACE": PLACE, "SOURCE": network.flow_log, "SLOTS": slots_text}
-    assert follow(service, page, SEE, **filled) == [0, 0, 0]
-    assert follow(service, page, MITIGATE, **filled) == [0, 0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert cured(service, page, **filled) == ([0, 0, 0], [0, 0], [0, 0])
     assert figures(service)["LogSlotsMissing"] == 0
     _RAISED.append("log-slots-missing")
 
@@ -176,12 +169,9 @@ def test_a_flow_log_that_never_delivered_raises_log_source_silent_and_is_forgott
 
     page = heard(service, pager, "log-source-silent")
     filled = {"PLACE": PLACE, "SOURCE": network.mute}
-    assert follow(service, page, SEE) == [0, 0, 0]
-    assert follow(service, page, MITIGATE, **filled) == [0, 0, 0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert cured(service, page, **filled) == ([0, 0, 0], [0, 0, 0], [0, 0])
     assert figures(service)["LogSourceSilent"] == 0
-    configuration = service.clients.s3.get_bucket_notification_configuration(Bucket=BUCKET)
-    assert "EventBridgeConfiguration" in configuration
+    assert "EventBridgeConfiguration" in service.clients.s3.get_bucket_notification_configuration(Bucket=BUCKET)
     _RAISED.append("log-source-silent")
 
 
@@ -194,8 +184,7 @@ def test_lines_that_nobody_can_meter_or_classify_raise_their_alarm_and_better_fi
     service: Service, pager: str, network: Network, name: str, peer: str, bad: int
 ) -> None:
     network.forget_files()
-    slot_s = int(time.time()) // SLOT_S * SLOT_S - SLOT_S
-    network.deliver(slot_s, peer=peer, bad=bad)
+    network.deliver(int(time.time()) // SLOT_S * SLOT_S - SLOT_S, peer=peer, bad=bad)
     network.ingest()
     network.look()
 

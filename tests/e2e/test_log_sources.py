@@ -111,8 +111,7 @@ def test_an_object_in_a_log_bucket_is_in_the_report_without_a_command(logs: Logs
     # The file arrives again: the same event, the same file under another prefix, and the same lines as other bytes.
     logs.put(key_of(name), body)
     logs.put(f"{LOG_PREFIX}copies/{name}", gzip.compress(gzip.decompress(body), 1))
-    answer = logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)
-    assert answer["settled"]
+    assert logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)["settled"]
     assert logs.counted(account_id) == counted
     assert account_id not in json.dumps(logs.service.ask("reader", "quarantine", "list"))
 
@@ -123,8 +122,7 @@ def test_verify_waits_for_log_files_and_their_batches(logs: Logs) -> None:
     for size in (5, 7):
         name, body = logs.file(account_id, size)
         logs.put(key_of(name), body)
-    answer = logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)
-    assert answer["settled"]
+    assert logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)["settled"]
     assert logs.counted(account_id) == {"C3DataTransfer-Out-Bytes": 12}
     assert time.monotonic() - began_s < 60
 

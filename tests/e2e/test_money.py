@@ -71,8 +71,7 @@ def test_a_closed_month_becomes_a_cost_an_invoice_and_an_export_and_all_are_one_
     again = service.ask("operator", "invoice", "issue", *of_month, "--payer", payers, "--yes")
     assert [row["state"] for row in again["rows"]] == ["issued before"]
     assert service.run("operator", "invoice", "verify", invoice_id).returncode == 0
-    document = service.ask("reader", "invoice", "show", invoice_id)
-    assert json.dumps(document).count("1062.70") >= 1
+    assert json.dumps(service.ask("reader", "invoice", "show", invoice_id)).count("1062.70") >= 1
 
     bucket = f"acme-bills-{uuid.uuid4().hex[:8]}"
     service.clients.s3.create_bucket(Bucket=bucket)

@@ -17,7 +17,7 @@ from metering.stores.writes import Put, Table
 from metering.units import HOUR_S
 from metering.wiring.region import RegionPorts
 from tests.e2e.conftest import Service, deployed, own_emulator
-from tests.e2e.oncall import Page, figures, follow, follows, hear, runbook_of
+from tests.e2e.oncall import CHECK, MITIGATE, SEE, cured, figures, follow, follows, heard
 from tests.e2e.test_budgets import GB, bill, send
 from tests.e2e.test_main_job import account
 from tests.support.offer_files import every_region
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put"), pytest.mark.drill]
 
-SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
 STAGE, HOME = "killtest", "us-east-1"
 
 
@@ -50,10 +49,7 @@ def test_a_crossed_budget_raises_budget_crossed_and_its_runbook_shows_what_was_t
     assert service.run("operator", "budget", "set", name, *arguments).returncode == 0
     bill(service)
 
-    page = heard(service, pager, "budget-crossed")
-    assert follow(service, page, SEE) == [0, 0, 0]
-    assert follow(service, page, MITIGATE, BUDGET=name) == [0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert cured(service, heard(service, pager, "budget-crossed"), BUDGET=name) == ([0, 0, 0], [0], [0, 0])
 
 
 @follows("unpriced-usage")
@@ -67,10 +63,7 @@ def test_usage_without_a_price_raises_unpriced_usage_and_an_import_cures_it(
     assert figures(service)["UnpricedBytes"] > 0
 
     page = heard(service, pager, "unpriced-usage")
-    offers = every_region(tmp_path)
-    assert follow(service, page, SEE) == [1, 0]
-    assert follow(service, page, MITIGATE, OFFER=" ".join(map(str, offers))) == [0, 0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert cured(service, page, OFFER=" ".join(map(str, every_region(tmp_path)))) == ([1, 0], [0, 0], [0, 0])
     assert figures(service)["UnpricedBytes"] == 0
 
 
@@ -79,13 +72,9 @@ def test_a_biller_that_counts_nothing_raises_biller_behind_and_a_run_by_hand_cur
     service: Service, pager: str
 ) -> None:
     bill(service)
-    known = kept(service)
-    keep(service, replace(known, counted_s=int(time.time()) - 5 * HOUR_S))
+    keep(service, replace(kept(service), counted_s=int(time.time()) - 5 * HOUR_S))
 
-    page = heard(service, pager, "biller-behind")
-    assert follow(service, page, SEE) == [0, 0]
-    assert follow(service, page, MITIGATE) == [0, 0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert cured(service, heard(service, pager, "biller-behind")) == ([0, 0], [0, 0], [0, 0])
     assert figures(service)["BillerAge"] < HOUR_S
 
 
@@ -99,12 +88,6 @@ def test_a_month_that_cannot_be_invoiced_raises_invoice_blocked(service: Service
     assert follow(service, page, MITIGATE, MONTH="2026-08") == [0]
     assert follow(service, page, CHECK) == [0, 0]
     assert figures(service)["InvoicesBlocked"] == 0
-
-
-def heard(service: Service, pager: str, name: str) -> Page:
-    page = runbook_of(service, hear(service, pager, {name}))
-    assert page.name == name
-    return page
 
 
 def ports(service: Service) -> RegionPorts:

@@ -86,8 +86,7 @@ def test_a_stage_that_judges_is_deployed_and_refuses_whom_it_does_not_know(servi
         given=GivenSettings(like=service.stage, by_option={"producers": "registered"}),
         progress=lambda _: None,
     )
-    pipeline = stack_outputs_of(clients, service.stage, "pipeline")
-    services = decode_services(pipeline["ServiceSenders"])
+    services = decode_services(stack_outputs_of(clients, service.stage, "pipeline")["ServiceSenders"])
     assert services.canary.startswith("AROA")
     assert all(each.startswith("AROA") for each in services.operators)
     outputs = stack_outputs_of(clients, service.stage, "data")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import pytest
 
 from metering.adapters.emulator.reaching import api_address
 from tests import ROOT
-from tests.e2e.conftest import Service, stack_outputs_of
+from tests.e2e.conftest import Service, plain_environment, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 from tests.unit.client.notebook import is_connecting, read
 
@@ -70,12 +69,11 @@ print(json.dumps([[str(row["bytes"]), row["records"]], equal, refused]))
 
 
 def _run(service: Service, role: str, program: str, *given: object) -> subprocess.CompletedProcess[str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_", "LOCALST"))}
     return subprocess.run(
         [sys.executable, "-c", program],
         input=json.dumps(given),
         cwd=ROOT,
-        env={**plain, **service.roles[role], "METERING_STAGE": service.stage},
+        env={**plain_environment(), **service.roles[role], "METERING_STAGE": service.stage},
         text=True,
         capture_output=True,
         timeout=120,
@@ -116,8 +114,7 @@ def test_the_same_over_http_with_a_token(service: Service) -> None:
     if found.host:
         pytest.skip("this emulator tells functions apart by the header Host, which a URL cannot name")
     who = account()
-    body = message(f"http-{who}", [record(who, size=41_943_040)])
-    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.send(message(f"http-{who}", [record(who, size=41_943_040)]))
     service.wait_for_rest()
     token = service.ask("operator", "token", "create", "--role", "customer", "--account", who, "--days", "1")["token"]
     assert _ask(service, "reader", _OVER_HTTP, found.base, token, who) == [

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from tests import ROOT
-from tests.support.network_logs import network_logs
+from tests.support.small_logs import network_logs
 from tests.unit.house.command_lines import whole_lines
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def test_the_commands_of_the_readme_work(service: Service, tmp_path: Path) -> No
     places = {_MANIFEST: str(tmp_path / _MANIFEST), _LOGS: str(tmp_path / "logs")}
     for line in lines:
         arguments = [places.get(word, word) for word in shlex.split(line)[1:]]
-        role = "producer" if arguments[0] == "replay" else "reader"
-        done = service.run(role, *arguments, timeout_s=300)
+        done = service.run("producer" if arguments[0] == "replay" else "reader", *arguments, timeout_s=300)
         # The region's status depends on the tests before this one.
         well = {0, 1} if arguments[0] == "status" else {0}
         assert done.returncode in well, f"{line}: {done.stdout}{done.stderr}"

@@ -22,11 +22,12 @@ import pytest
 
 import metering
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.emulator import ministack as emulator
 from metering.operations.runbooks import commands_by_part
 from metering.version import package_version
 from tests import ROOT
+from tests.e2e.conftest import plain_environment
 from tests.e2e.oncall import UNDRILLED
+from tests.support.emulated import running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ class World:
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("metering")), *arguments, "--endpoint", self.endpoint],
             cwd=ROOT,
-            env={n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "METERING_", "LOCALST"))},
+            env=plain_environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,11 +82,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    running = emulator.start(emulator.free_port(4660), region=HOME)
-    try:
+    with running_emulator(4660) as running:
         yield World(endpoint=running.endpoint)
-    finally:
-        emulator.stop(running.pid)
 
 
 def is_busy() -> bool:

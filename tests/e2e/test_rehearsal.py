@@ -1,9 +1,10 @@
-"""Stage prod on an emulator, beside the stage of `metering local up`, from bootstrap to uninstall."""
+"""Stage prod whole on an emulator beside `metering local up`, and settings that outlive every redeployment."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator.ministack import client_environment
 from tests import ROOT
+from tests.e2e.conftest import plain_environment, ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 
@@ -29,16 +32,12 @@ class Machine:
     """A user's machine on which `metering local up` runs."""
 
     def __init__(self, folder: Path) -> None:
-        plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "METERING_", "LOCALST"))}
-        self.env = {**plain, "METERING_LOCAL_DIR": str(folder)}
-        self.endpoint = ""
+        self.env = {"METERING_LOCAL_DIR": str(folder)}
+        self.cwd, self.endpoint = ROOT, ""
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         place = ("--endpoint", self.endpoint) if self.endpoint and arguments[0] != "local" else ()
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("metering")), *arguments, *place],
-            cwd=ROOT, env=self.env, text=True, capture_output=True, timeout=400, check=False,
-        )  # fmt: skip
+        done = ran([*arguments, *place], self.env, cwd=self.cwd)
         assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -53,7 +52,7 @@ class Machine:
         return subprocess.run(
             [str(Path(sys.executable).with_name("cdk")), *arguments],
             cwd=ROOT / "infra",
-            env={**self.env, **client_environment(self.endpoint, None, region=HOME)},
+            env={**plain_environment(), **self.env, **client_environment(self.endpoint, None, region=HOME)},
             text=True,
             capture_output=True,
             timeout=200,
@@ -134,3 +133,80 @@ def test_a_failed_deployment_says_one_sentence_and_the_next_run_goes_on_and_noth
     assert machine.ask("uninstall", "--stage", "dev", "--delete-data")["rows"] == []
     stacks = clients.cloudformation.list_stacks(StackStatusFilter=["CREATE_COMPLETE", "UPDATE_COMPLETE"])
     assert not [each for each in stacks["StackSummaries"] if "-dev-" in each["StackName"]]
+
+
+# As runbooks have it.
+RUNBOOK = ("region", "add", "us-east-1", "--redeploy", "--no-pager")
+
+
+class Laptop(Machine):
+    """`metering local` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "local")
+        self.cwd = folder
+
+    def settings(self) -> dict[str, tuple[str, str]]:
+        """Value and source of each deployed setting."""
+        rows = csv.DictReader(io.StringIO(self.run("settings", "show", "--all", "--format", "csv").stdout))
+        return {row["setting"]: (row["value"], row["by"]) for row in rows}
+
+    def concurrency(self) -> tuple[str, str]:
+        return self.settings()["max_concurrency"]
+
+    def file(self, text: str) -> None:
+        (self.cwd / "metering.toml").write_text(text)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    made = Laptop(tmp_path)
+    yield made
+    made.run("local", "down")
+
+
+def test_settings_and_the_pager_outlive_redeployments_until_they_are_taken_back(laptop: Laptop) -> None:
+    laptop.run("local", "up", "--set", f"subscriptions={PAGER}", "--set", "max_concurrency=8")
+    assert laptop.concurrency() == ("8", "set")
+
+    refused = laptop.run("local", "up", "--set", "max_concurrency=16", code=1)
+    assert "with other settings: max_concurrency 8 -> 16" in refused.stderr
+    laptop.run("local", "up", "--set", "max_concurrency=8")
+    assert "Nothing differs" in laptop.run("settings", "diff").stderr
+
+    done = laptop.run(*RUNBOOK)
+    assert "us-east-1: settings: nothing changes" in done.stderr
+    assert laptop.concurrency() == ("8", "set")
+    assert "oncall@example.com" in laptop.run("alerts", "test", "--format", "csv").stdout
+
+    # The region is ready by now: without a deployment, no setting would change.
+    assert "Add --redeploy" in laptop.run("region", "add", "us-east-1", "--set", "batch_size=5", code=2).stderr
+
+    # The file takes precedence for the settings that it names; the others are kept.
+    laptop.file("[stage.local]\nmax_concurrency = 6\n")
+    assert "us-east-1,max_concurrency,8,6,file" in laptop.run("settings", "diff", "--format", "csv").stdout
+    laptop.run("settings", "diff", "--check", code=1)
+    done = laptop.run(*RUNBOOK, "--unset", "subscriptions")
+    assert "max_concurrency 8 -> 6; 1 subscription removed (page email oncall@example.com)" in done.stderr
+    assert "alarms page no one" in done.stderr
+    found = laptop.settings()
+    assert found["max_concurrency"] == ("6", "file")
+    assert found["subscriptions"] == ("[]", "default")
+    laptop.run("alerts", "test", code=1)
+
+
+def test_a_reset_keeps_the_settings_it_was_started_with(laptop: Laptop) -> None:
+    laptop.run("local", "up", "--set", "max_concurrency=8")
+    laptop.run("local", "reset")
+    assert laptop.concurrency() == ("8", "set")
+    assert laptop.run("settings", "show", "--as-set").stdout == "--set max_concurrency=8\n"
+    laptop.file(laptop.run("settings", "show", "--toml").stdout)
+    assert "local,local,1" in laptop.run("settings", "validate", "--format", "csv").stdout
+
+
+def test_a_new_region_of_a_stage_has_the_settings_of_its_home_region(laptop: Laptop) -> None:
+    laptop.run("local", "up", "--set", "max_concurrency=8", "--set", f"subscriptions={PAGER}")
+    laptop.run("region", "add", "eu-west-1")
+    rows = laptop.run("settings", "show", "--region", "all", "--format", "csv").stdout.splitlines()
+    assert "eu-west-1,max_concurrency,8,set" in rows
+    assert "us-east-1,max_concurrency,8,set" in rows

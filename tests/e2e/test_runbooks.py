@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.stacks import stack_outputs
 from metering.ledger import partitions
 from metering.ledger.booked_hours import Pending, pending_in
@@ -29,35 +30,90 @@ from metering.ledger.runs import lake_chain, newest_first
 from metering.ledger.usage.kinds import KindsBeyondCap
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.settings import GivenSettings
-from metering.stores.writes import Delete, Key, Put, Table
+from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.wiring.connection import RegionConnection
 from metering.wiring.region import RegionPorts
+from tests.e2e import oncall
 from tests.e2e.conftest import Service, deployed, own_emulator
-from tests.e2e.dying import parts_dying_after
-from tests.e2e.oncall import (
-    Page,
-    alarm_of,
-    figures,
-    follow,
-    follows,
-    function,
-    hear,
-    mapping,
-    next_alert,
-    runbook_of,
-    until,
-)
+from tests.e2e.oncall import follows
 from tests.e2e.test_main_job import account, message, record, report
+from tests.support.memory.clock import MemoryAlerts, MemoryMetrics
+from tests.support.region import Parts
 from tests.support.small_world import KilledError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from metering.stores.items import ItemStore
 
+
+class DyingItems:
+    """The tables, up to the put of an item in a partition: the process is dead before any later write."""
+
+    def __init__(self, items: ItemStore, partition: str) -> None:
+        self._items = items
+        self._partition = partition
+        self._dead = False
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        return self._items.get(table, key)
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        return self._items.get_many(table, keys)
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        return self._items.query(table, pk, sk_from=sk_from, sk_to=sk_to, descending=descending)
+
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        return self._items.scan(table, part=part, parts=parts)
+
+    def put(self, action: Put) -> None:
+        self._live()
+        self._items.put(action)
+        self._note([action])
+
+    def update(self, action: Update) -> Item:
+        self._live()
+        return self._items.update(action)
+
+    def delete(self, action: Delete) -> None:
+        self._live()
+        self._items.delete(action)
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        self._live()
+        self._items.transact(actions)
+        self._note(actions)
+
+    def _live(self) -> None:
+        if self._dead:
+            raise KilledError
+
+    def _note(self, actions: Sequence[Action]) -> None:
+        self._dead |= any(
+            isinstance(action, Put) and str(action.item["pk"]).startswith(self._partition) for action in actions
+        )
+
+
+def parts_dying_after(service: Service, partition: str) -> Parts:
+    """Production parts over the deployed region that die after their first item of a partition."""
+    region = RegionConnection(clients=service.clients, names=stack_outputs(service.clients, service.stage))
+    return Parts(
+        items=DyingItems(region.items, partition),
+        objects=region.objects,
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        metrics=MemoryMetrics(),
+        alerts=MemoryAlerts(),
+        settings=region.settings,
+    )
+
+
 pytestmark = pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put")
 
-SEE, MITIGATE, CHECK = "How to see", "How to mitigate", "How to check"
 STAGE, HOME, REGION = "killtest", "us-east-1", "eu-central-1"
 # Three data points of a minute each, and the time between two measurements of the watch.
 CLEARED_S = 240
@@ -92,20 +148,20 @@ def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
 ) -> None:
     """The drills also wait for the alarm to clear, which takes minutes."""
     who = account()
-    send(service, message(f"batch-{who}", [record(who, size=815)]))
+    service.send(message(f"batch-{who}", [record(who, size=815)]))
     let_pass(service, 16 * MINUTE_S)
 
-    alert = hear(service, pager, {"oldest-batch"})
-    page = runbook_of(service, alert)
-    assert page.name == alarm_of(service, alert)
-    assert follow(service, page, SEE) == [0, 0]
+    alert = oncall.hear(service, pager, {"oldest-batch"})
+    page = oncall.runbook_of(service, alert)
+    assert page.name == oncall.alarm_of(service, alert)
+    assert oncall.follow(service, page, oncall.SEE) == [0, 0]
     assert report(service, who) == {}
 
-    assert follow(service, page, MITIGATE) == [0]
-    assert follow(service, page, CHECK) == [0, 0]
-    assert service.clients.lambda_.get_event_source_mapping(UUID=mapping(service))["State"] == "Enabled"
+    assert oncall.follow(service, page, oncall.MITIGATE) == [0]
+    assert oncall.follow(service, page, oncall.CHECK) == [0, 0]
+    assert service.clients.lambda_.get_event_source_mapping(UUID=oncall.mapping(service))["State"] == "Enabled"
     assert list(report(service, who).values()) == [815]
-    assert figures(service)["OldestBatchAge"] == 0
+    assert oncall.figures(service)["OldestBatchAge"] == 0
     will_clear("oldest-batch")
 
 
@@ -114,15 +170,12 @@ def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
 def test_a_stopped_canary_raises_canary_late_and_its_runbook_starts_it(service: Service, pager: str) -> None:
     with stopped(service, "Canary") as rule:
         # A run that began earlier ends now, not 21 minutes ago.
-        until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
+        oncall.until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
         let_pass(service, 21 * MINUTE_S)
 
-        page = heard(service, pager, "canary-late")
-        assert follow(service, page, SEE) == [0, 0, 0, 0]
-        assert follow(service, page, MITIGATE) == [0]
-        assert follow(service, page, CHECK) == [0, 0]
+        assert oncall.cured(service, oncall.heard(service, pager, "canary-late")) == ([0, 0, 0, 0], [0], [0, 0])
         assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
-    assert figures(service)["CanaryAge"] < MINUTE_S
+    assert oncall.figures(service)["CanaryAge"] < MINUTE_S
     will_clear("canary-late")
 
 
@@ -133,11 +186,11 @@ def test_a_stopped_watch_raises_watch_silent_and_its_runbook_starts_it(service: 
         # CloudWatch treats a missing heartbeat as breaching; MiniStack evaluates only the data points that are put.
         stopped_s = time.time()
         put_figure(service, WATCH_NAMESPACE, "Heartbeat", -1_000, at_s=stopped_s)
-        page = told(service, pager, "watch-silent")
-        assert follow(service, page, SEE) == [0, 0]
-        assert follow(service, page, MITIGATE) == [0, 0, 0]
+        page = oncall.told(service, pager, "watch-silent")
+        assert oncall.follow(service, page, oncall.SEE) == [0, 0]
+        assert oncall.follow(service, page, oncall.MITIGATE) == [0, 0, 0]
         assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
-        assert follow(service, page, CHECK) == [0, 0]
+        assert oncall.follow(service, page, oncall.CHECK) == [0, 0]
     put_figure(service, WATCH_NAMESPACE, "Heartbeat", 1_000, at_s=stopped_s)
     assert state_of(service, "watch-silent") == "OK"
 
@@ -151,12 +204,9 @@ def test_a_batch_that_died_raises_dead_letters_and_its_runbook_meters_it(
     body = message(f"dies-{who}", [record(who, size=4_711)])
     # SQS moves a message there after five receives.
     service.clients.sqs.send_message(QueueUrl=service.outputs["DeadLetterQueueUrl"], MessageBody=body)
-    service.clients.lambda_.update_event_source_mapping(UUID=mapping(service), Enabled=True)
+    service.clients.lambda_.update_event_source_mapping(UUID=oncall.mapping(service), Enabled=True)
 
-    page = heard(service, pager, "dead-letters")
-    assert follow(service, page, SEE) == [0, 0, 0]
-    assert follow(service, page, MITIGATE) == [0, 0, 0]
-    assert follow(service, page, CHECK) == [0, 0, 0]
+    assert oncall.cured(service, oncall.heard(service, pager, "dead-letters")) == ([0, 0, 0], [0, 0, 0], [0, 0, 0])
     assert list(report(service, who).values()) == [4_711]
     will_clear("dead-letters")
 
@@ -169,15 +219,15 @@ def test_ids_that_were_used_twice_raise_conflicts_and_only_the_named_source_is_m
     right, wrong = account(), account()
     for who, size in ((right, 10), (wrong, 20), (right, 1_000), (wrong, 2_000)):
         numbered = {"source_id": f"source-{who}", "sequence": 0}
-        send(service, message(f"reused-{who}", [record(who, size=size)], **numbered))
+        service.send(message(f"reused-{who}", [record(who, size=size)], **numbered))
         service.wait_for_rest()
 
-    page = heard(service, pager, "conflicts")
+    page = oncall.heard(service, pager, "conflicts")
     filled = {"SOURCE": f"source-{right}", "BATCH": f"reused-{right}"}
-    assert follow(service, page, SEE, **filled) == [0, 0]
-    assert follow(service, page, MITIGATE, **filled) == [0, 0]
+    assert oncall.follow(service, page, oncall.SEE, **filled) == [0, 0]
+    assert oncall.follow(service, page, oncall.MITIGATE, **filled) == [0, 0]
     service.wait_for_rest()
-    assert follow(service, page, CHECK, **filled) == [0, 0, 0]
+    assert oncall.follow(service, page, oncall.CHECK, **filled) == [0, 0, 0]
     assert list(report(service, right).values()) == [1_010]
     assert list(report(service, wrong).values()) == [20]
     forget_time_of_conflicts(service)
@@ -188,16 +238,13 @@ def test_ids_that_were_used_twice_raise_conflicts_and_only_the_named_source_is_m
 @pytest.mark.drill
 def test_an_account_with_more_kinds_than_numbers_raises_kinds_beyond_cap(service: Service, pager: str) -> None:
     who = account()
-    send(service, message(f"kinds-{who}", [record(who, size=10)]))
+    service.send(message(f"kinds-{who}", [record(who, size=10)]))
     service.wait_for_rest()
     # Written as the roll-up writes it; four thousand kinds would take minutes here.
     note = KindsBeyondCap(account_id=who, kinds=3, example="T#AmazonEC2#us-east-1#internet", seen_s=int(time.time()))
     put(service, note.to_item())
 
-    page = heard(service, pager, "kinds-beyond-cap")
-    assert follow(service, page, SEE, ACCOUNT=who) == [0, 0]
-    assert follow(service, page, MITIGATE) == [0]
-    assert follow(service, page, CHECK) == [0]
+    assert oncall.cured(service, oncall.heard(service, pager, "kinds-beyond-cap"), ACCOUNT=who) == ([0, 0], [0], [0])
     # Two hours later.
     put(service, replace(note, seen_s=note.seen_s - 3 * HOUR_S).to_item())
     will_clear("kinds-beyond-cap")
@@ -214,14 +261,16 @@ def test_an_object_that_was_not_announced_raises_lost_drops_and_its_runbook_anno
     now_s = int(time.time())
     put(service, DroppedObjects(lost=(lost,), began_s=now_s, finished_s=now_s, seen_to_s=now_s).to_item())
 
-    page = heard(service, pager, "lost-drops")
-    assert follow(service, page, SEE) == [0, 0, 0]
+    page = oncall.heard(service, pager, "lost-drops")
+    assert oncall.follow(service, page, oncall.SEE) == [0, 0, 0]
     assert report(service, who) == {}
-    assert follow(service, page, MITIGATE) == [0]
+    assert oncall.follow(service, page, oncall.MITIGATE) == [0]
     service.wait_for_rest()
-    assert follow(service, page, CHECK) == [0, 0]
+    assert oncall.follow(service, page, oncall.CHECK) == [0, 0]
     assert list(report(service, who).values()) == [4_711]
-    service.clients.lambda_.invoke(FunctionName=function(service, "Reconciler"), InvocationType="Event", Payload=b"{}")
+    service.clients.lambda_.invoke(
+        FunctionName=oncall.function(service, "Reconciler"), InvocationType="Event", Payload=b"{}"
+    )
     will_clear("lost-drops")
 
 
@@ -248,12 +297,10 @@ def test_numbers_that_never_came_raise_source_gaps_and_an_accepted_gap_holds_not
     age_gaps(service, source, 16 * MINUTE_S)
     assert service.type("operator", here(service, "reconcile")).returncode == 0
 
-    page = heard(service, pager, "source-gaps")
+    page = oncall.heard(service, pager, "source-gaps")
     filled = {"SOURCE": source, "NUMBERS": "1-2"}
-    assert follow(service, page, SEE, **filled) == [0, 0, 0]
-    assert follow(service, page, MITIGATE, **filled) == [0, 0, 0]
-    assert follow(service, page, CHECK, **filled) == [0, 0, 0]
-    assert figures(service)["SourceGaps"] == 0
+    assert oncall.cured(service, page, **filled) == ([0, 0, 0], [0, 0, 0], [0, 0, 0])
+    assert oncall.figures(service)["SourceGaps"] == 0
     will_clear("source-gaps")
 
 
@@ -265,10 +312,11 @@ def test_a_number_beyond_belief_raises_incredible_sources_and_a_forgotten_source
     source = sent_by_source(service, 0, 9_000_000)
     assert service.type("operator", here(service, "reconcile")).returncode == 0
 
-    page = heard(service, pager, "incredible-sources")
-    assert follow(service, page, SEE) == [0]
-    assert follow(service, page, MITIGATE, SOURCE=source) == [0, 0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert oncall.cured(service, oncall.heard(service, pager, "incredible-sources"), SOURCE=source) == (
+        [0],
+        [0, 0],
+        [0, 0],
+    )
     will_clear("incredible-sources")
 
 
@@ -281,10 +329,8 @@ def test_a_source_that_went_silent_raises_silent_sources_and_is_forgotten(servic
     ledger(service).delete(Delete(table=Table.LEDGER, key=Key(SOURCE_PK, source)))
     assert service.type("operator", here(service, "reconcile")).returncode == 0
 
-    page = heard(service, pager, "silent-sources")
-    assert follow(service, page, SEE) == [0]
-    assert follow(service, page, MITIGATE, SOURCE=source) == [0, 0, 0, 0]
-    assert follow(service, page, CHECK) == [0, 0, 0]
+    page = oncall.heard(service, pager, "silent-sources")
+    assert oncall.cured(service, page, SOURCE=source) == ([0], [0, 0, 0, 0], [0, 0, 0])
     will_clear("silent-sources")
 
 
@@ -293,7 +339,7 @@ def test_a_source_that_went_silent_raises_silent_sources_and_is_forgotten(servic
 def test_a_commit_that_waits_raises_unpublished_hours_and_is_compacted(service: Service, pager: str) -> None:
     who = account()
     with stopped(service, "Compactor"):
-        send(service, message(f"waits-{who}", [record(who, size=1)]))
+        service.send(message(f"waits-{who}", [record(who, size=1)]))
         service.wait_for_rest()
         for item in list(pending_in(ledger(service), 0)):
             pending = Pending.from_item(item)
@@ -301,10 +347,10 @@ def test_a_commit_that_waits_raises_unpublished_hours_and_is_compacted(service: 
         # The compactor stopped before that commit arrived.
         put(service, LakeFigures(shard=0, listed_s=int(time.time()) - 27 * HOUR_S).to_item())
 
-        page = heard(service, pager, "unpublished-hours")
-        assert follow(service, page, SEE)[1:] == [0, 0]
-        assert follow(service, page, MITIGATE) == [0]
-        assert follow(service, page, CHECK) == [0, 0]
+        page = oncall.heard(service, pager, "unpublished-hours")
+        assert oncall.follow(service, page, oncall.SEE)[1:] == [0, 0]
+        assert oncall.follow(service, page, oncall.MITIGATE) == [0]
+        assert oncall.follow(service, page, oncall.CHECK) == [0, 0]
         assert list(report(service, who).values()) == [1]
         will_clear("unpublished-hours")
 
@@ -314,7 +360,7 @@ def test_a_commit_that_waits_raises_unpublished_hours_and_is_compacted(service: 
 def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_it(service: Service, pager: str) -> None:
     who = account()
     with stopped(service, "Compactor"):
-        send(service, message(f"planned-{who}", [record(who, size=2)]))
+        service.send(message(f"planned-{who}", [record(who, size=2)]))
         service.wait_for_rest()
         for item in list(pending_in(ledger(service), 0)):
             pending = Pending.from_item(item)
@@ -326,10 +372,10 @@ def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_i
         assert run.state == "planned"
         put(service, replace(run, planned_at_ms=run.planned_at_ms - 31 * MINUTE_S * 1000).to_item())
 
-        page = heard(service, pager, "compaction-stalled")
-        assert follow(service, page, SEE)[1:] == [0, 0]
-        assert follow(service, page, MITIGATE) == [0]
-        assert follow(service, page, CHECK) == [0, 0]
+        page = oncall.heard(service, pager, "compaction-stalled")
+        assert oncall.follow(service, page, oncall.SEE)[1:] == [0, 0]
+        assert oncall.follow(service, page, oncall.MITIGATE) == [0]
+        assert oncall.follow(service, page, oncall.CHECK) == [0, 0]
         assert next(newest_first(ledger(service), lake_chain(0))).state == "done"
         will_clear("compaction-stalled")
 
@@ -339,13 +385,9 @@ def test_a_run_that_nobody_ends_raises_compaction_stalled_and_its_runbook_ends_i
 def test_what_nobody_cleans_raises_cleaning_behind_and_its_runbook_cleans_it(service: Service, pager: str) -> None:
     with stopped(service, "Compactor"):
         now_s = int(time.time())
-        due_ms = (now_s - 25 * HOUR_S) * 1000
-        put(service, Cleaning(chain=lake_chain(0), looked_s=now_s, due_ms=due_ms).to_item())
+        put(service, Cleaning(chain=lake_chain(0), looked_s=now_s, due_ms=(now_s - 25 * HOUR_S) * 1000).to_item())
 
-        page = heard(service, pager, "cleaning-behind")
-        assert follow(service, page, SEE) == [0, 0, 0]
-        assert follow(service, page, MITIGATE) == [0, 0]
-        assert follow(service, page, CHECK) == [0, 0]
+        assert oncall.cured(service, oncall.heard(service, pager, "cleaning-behind")) == ([0, 0, 0], [0, 0], [0, 0])
         will_clear("cleaning-behind")
 
 
@@ -354,17 +396,17 @@ def test_what_nobody_cleans_raises_cleaning_behind_and_its_runbook_cleans_it(ser
 def test_a_stopped_roll_up_raises_usage_waiting_and_its_runbook_books_what_waits(service: Service, pager: str) -> None:
     who = account()
     with stopped(service, "Rollup"):
-        send(service, message(f"waiting-{who}", [record(who, size=100)]))
-        until(lambda: waiting_of(service), 120)
+        service.send(message(f"waiting-{who}", [record(who, size=100)]))
+        oncall.until(lambda: waiting_of(service), 120)
         for entry in waiting_of(service):
             put(service, replace(entry, created_at_ms=entry.created_at_ms - 16 * MINUTE_S * 1000).to_item())
         assert list(report(service, who).values()) == []
 
-        page = heard(service, pager, "usage-waiting")
-        follow(service, page, SEE)
-        assert follow(service, page, MITIGATE) == [0]
+        page = oncall.heard(service, pager, "usage-waiting")
+        oncall.follow(service, page, oncall.SEE)
+        assert oncall.follow(service, page, oncall.MITIGATE) == [0]
         assert waiting_of(service) == []
-        until(lambda: follow(service, page, CHECK) == [0, 0, 0], 150)
+        oncall.until(lambda: oncall.follow(service, page, oncall.CHECK) == [0, 0, 0], 150)
         assert list(report(service, who).values()) == [100]
         will_clear("usage-waiting")
 
@@ -384,10 +426,7 @@ def test_a_stopped_reconciler_raises_reconciliation_stalled_and_its_runbook_star
         put(service, WatchState(first_s=past_s, queue_empty_s=past_s).to_item())
         put(service, replace(reconciled(service), finished_s=past_s).to_item())
 
-        page = heard(service, pager, "reconciliation-stalled")
-        assert follow(service, page, SEE) == [0, 0]
-        assert follow(service, page, MITIGATE) == [0, 0]
-        assert follow(service, page, CHECK) == [0, 0]
+        assert oncall.cured(service, oncall.heard(service, pager, "reconciliation-stalled")) == ([0, 0], [0, 0], [0, 0])
         assert service.clients.events.describe_rule(Name=rule)["State"] == "ENABLED"
     will_clear("reconciliation-stalled")
 
@@ -398,18 +437,15 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
     service: Service, pager: str
 ) -> None:
     who = account()
-    send(service, message(f"compared-{who}", [record(who, size=77)]))
-    until(lambda: list(report(service, who).values()) == [77], 150)
+    service.send(message(f"compared-{who}", [record(who, size=77)]))
+    oncall.until(lambda: list(report(service, who).values()) == [77], 150)
     with stopped(service, "Reconciler"), listed_for_a_day(service):
         with seconds_of(service, "Reconciler", 60):
             # The time is less than the reconciler's reserve: it begins nothing, and says what waits.
             invoke(service, "Reconciler")
         assert reconciled(service).backlog.waiting
 
-        page = heard(service, pager, "reconciliation-backlog")
-        assert follow(service, page, SEE) == [0, 0]
-        assert follow(service, page, MITIGATE) == [0, 0]
-        assert follow(service, page, CHECK) == [0, 0]
+        assert oncall.cured(service, oncall.heard(service, pager, "reconciliation-backlog")) == ([0, 0], [0, 0], [0, 0])
         # Invoked as the schedule would within a quarter of an hour: only the function knows its list.
         invoke(service, "Reconciler")
         assert reconciled(service).backlog == Backlog()
@@ -420,8 +456,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
 def listed_for_a_day(service: Service) -> Iterator[None]:
     """The region's usage of this hour has waited 25 hours for a comparison, and no scan is due."""
     now_s = int(time.time())
-    listed = WorkList(hours={now_s - now_s % HOUR_S: now_s - 25 * HOUR_S}, scanned_s=now_s + DAY_S)
-    put(service, listed.to_item())
+    put(service, WorkList(hours={now_s - now_s % HOUR_S: now_s - 25 * HOUR_S}, scanned_s=now_s + DAY_S).to_item())
     try:
         yield
     finally:
@@ -432,17 +467,17 @@ def listed_for_a_day(service: Service) -> Iterator[None]:
 def seconds_of(service: Service, name: str, seconds: int) -> Iterator[None]:
     """Reduce a function's timeout to this many seconds."""
     change = service.clients.lambda_.update_function_configuration
-    before = service.clients.lambda_.get_function_configuration(FunctionName=function(service, name))["Timeout"]
-    change(FunctionName=function(service, name), Timeout=seconds)
+    before = service.clients.lambda_.get_function_configuration(FunctionName=oncall.function(service, name))["Timeout"]
+    change(FunctionName=oncall.function(service, name), Timeout=seconds)
     try:
         yield
     finally:
-        change(FunctionName=function(service, name), Timeout=before)
+        change(FunctionName=oncall.function(service, name), Timeout=before)
 
 
 def invoke(service: Service, name: str) -> None:
     """Invoke a function and wait for its end."""
-    answer = service.clients.lambda_.invoke(FunctionName=function(service, name), Payload=b"{}")
+    answer = service.clients.lambda_.invoke(FunctionName=oncall.function(service, name), Payload=b"{}")
     assert "FunctionError" not in answer, answer["Payload"].read()
 
 
@@ -453,10 +488,7 @@ def test_a_doubled_canary_raises_canary_doubled_and_its_runbook_proves_the_total
     doubled = CanaryRun(slot_s=sent_s, sent_s=sent_s, verdict=CanaryVerdict.DOUBLED, settled_s=sent_s + 60)
     put(service, doubled.to_item())
 
-    page = heard(service, pager, "canary-doubled")
-    assert follow(service, page, SEE) == [0, 0]
-    assert follow(service, page, MITIGATE) == [0]
-    assert follow(service, page, CHECK) == [0, 0]
+    assert oncall.cured(service, oncall.heard(service, pager, "canary-doubled")) == ([0, 0], [0], [0, 0])
     # Two hours later.
     ledger(service).delete(Delete(table=Table.LEDGER, key=doubled.key))
     will_clear("canary-doubled")
@@ -468,12 +500,12 @@ def test_a_life_of_markers_that_is_too_short_raises_marker_life_and_its_runbook_
     service: Service, pager: str
 ) -> None:
     with changed_by_hand(service, "Watch", METERING_MARKER_LIFE_S=str(40 * DAY_S)) as undo:
-        page = heard(service, pager, "marker-life")
-        follow(service, page, SEE)
+        page = oncall.heard(service, pager, "marker-life")
+        oncall.follow(service, page, oncall.SEE)
         undo()
-        assert follow(service, page, MITIGATE) == [0]
-        assert follow(service, page, CHECK) == [0, 0]
-    assert figures(service)["MarkerLifeHeadroom"] >= 0
+        assert oncall.follow(service, page, oncall.MITIGATE) == [0]
+        assert oncall.follow(service, page, oncall.CHECK) == [0, 0]
+    assert oncall.figures(service)["MarkerLifeHeadroom"] >= 0
     will_clear("marker-life")
 
 
@@ -492,20 +524,22 @@ def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(
 ) -> None:
     construct = name.capitalize()
     with changed_by_hand(service, construct, METERING_LEDGER_TABLE="") as undo:
-        answer = service.clients.lambda_.invoke(FunctionName=function(service, construct), Payload=b'{"Records": []}')
+        answer = service.clients.lambda_.invoke(
+            FunctionName=oncall.function(service, construct), Payload=b'{"Records": []}'
+        )
         assert "FunctionError" in answer
         # MiniStack evaluates an alarm only when a data point is put.
         put_figure(service, "AWS/Lambda", "Errors", 0, at_s=time.time())
-        page = told(service, pager, f"{name}-errors")
+        page = oncall.told(service, pager, f"{name}-errors")
 
         [line] = [each for each in page.text.splitlines() if each.startswith(f"$ metering errors {name}")][:1]
         logged = json.loads(service.type("operator", f"{line[2:]} --format json").stdout)["rows"]
         assert any("METERING_LEDGER_TABLE" in row["error"] for row in logged)
         assert {row["function"] for row in logged} == {name}
-        follow(service, page, SEE)
+        oncall.follow(service, page, oncall.SEE)
         undo()
-        assert set(follow(service, page, MITIGATE)[-1:]) == {0}
-        assert set(follow(service, page, CHECK)) == {0}
+        assert set(oncall.follow(service, page, oncall.MITIGATE)[-1:]) == {0}
+        assert set(oncall.follow(service, page, oncall.CHECK)) == {0}
     forget_errors(service, constructs=[each.capitalize() for each in FUNCTIONS], taken_back=_TAKEN_BACK)
     assert state_of(service, f"{name}-errors") == "OK"
 
@@ -517,19 +551,18 @@ def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_r
 ) -> None:
     """Two passes a minute apart must agree before an alert or a repair, which takes five minutes."""
     who = account()
-    send(service, message(f"batch-{who}", [record(who, size=1_000)]))
+    service.send(message(f"batch-{who}", [record(who, size=1_000)]))
     service.wait_for_rest()
-    add_by_hand(service, who, 1)
+    service.add_by_hand(who, 1)
     assert list(report(service, who).values()) == [1_001]
-    service.clients.lambda_.invoke(FunctionName=function(service, "Reconciler"), InvocationType="Event", Payload=b"{}")
-    until(lambda: reconciled(service).differences, 150)
+    service.clients.lambda_.invoke(
+        FunctionName=oncall.function(service, "Reconciler"), InvocationType="Event", Payload=b"{}"
+    )
+    oncall.until(lambda: reconciled(service).differences, 150)
 
-    page = heard(service, pager, "reconciliation-differences")
-    assert follow(service, page, SEE) == [1]
-    assert follow(service, page, MITIGATE) == [0, 0]
-    assert follow(service, page, CHECK) == [0, 0, 0]
+    assert oncall.cured(service, oncall.heard(service, pager, "reconciliation-differences")) == ([1], [0, 0], [0, 0, 0])
     assert list(report(service, who).values()) == [1_000]
-    assert figures(service)["ReconciliationDifferences"] == 0
+    assert oncall.figures(service)["ReconciliationDifferences"] == 0
     will_clear("reconciliation-differences")
 
 
@@ -543,21 +576,6 @@ def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
         time.sleep(2)
 
 
-def heard(service: Service, pager: str, name: str) -> Page:
-    """The runbook of an alarm on a watch figure, as its alert names it."""
-    page = runbook_of(service, hear(service, pager, {name}))
-    assert page.name == name
-    return page
-
-
-def told(service: Service, pager: str, name: str) -> Page:
-    """The same for an alarm that no watch figure raises: the watch is not invoked."""
-    while alert := next_alert(service, pager, 60):
-        if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) == name:
-            return runbook_of(service, alert)
-    pytest.fail(f"nobody was paged for {name}")
-
-
 def will_clear(name: str) -> None:
     """Note an alarm whose cause is removed. Alarms clear a minute after the last bad data point."""
     _RAISED.append(name)
@@ -567,19 +585,15 @@ def here(service: Service, words: str) -> str:
     return f"metering {words} --region {service.region} --stage {service.stage}"
 
 
-def send(service: Service, body: str) -> None:
-    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
-
-
 def sent_by_source(service: Service, *numbers: int) -> str:
     """Create a source that sent batches of these numbers: `<source>-<number>`."""
     who = account()
     source = f"edge-{who}"
     for number in numbers:
         numbered = {"source_id": source, "sequence": number}
-        send(service, message(f"{source}-{number}", [record(who, size=1)], **numbered))
+        service.send(message(f"{source}-{number}", [record(who, size=1)], **numbered))
     service.wait_for_rest()
-    until(lambda: all(ledger(service).get(Table.LEDGER, marker_key(f"{source}-{n}")) for n in numbers), 60)
+    oncall.until(lambda: all(ledger(service).get(Table.LEDGER, marker_key(f"{source}-{n}")) for n in numbers), 60)
     return source
 
 
@@ -612,7 +626,9 @@ def forget_time_of_conflicts(service: Service) -> None:
 @contextmanager
 def stopped(service: Service, name: str) -> Iterator[str]:
     """Stop the schedule of a function; yields its rule."""
-    arn = service.clients.lambda_.get_function(FunctionName=function(service, name))["Configuration"]["FunctionArn"]
+    arn = service.clients.lambda_.get_function(FunctionName=oncall.function(service, name))["Configuration"][
+        "FunctionArn"
+    ]
     [rule] = service.clients.events.list_rule_names_by_target(TargetArn=arn)["RuleNames"]
     service.clients.events.disable_rule(Name=rule)
     try:
@@ -624,7 +640,7 @@ def stopped(service: Service, name: str) -> Iterator[str]:
 @contextmanager
 def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[Any]:
     """Change environment variables of a function; an empty value removes one. Yields what undoes it."""
-    client, physical = service.clients.lambda_, function(service, name)
+    client, physical = service.clients.lambda_, oncall.function(service, name)
     right = client.get_function_configuration(FunctionName=physical)["Environment"]["Variables"]
     wrong = {key: value for key, value in {**right, **variables}.items() if value}
 
@@ -642,11 +658,6 @@ def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: li
     """Subtract the counted errors, as if they were older than the alarms' periods.
 
     MiniStack has one error metric for all functions.
-
-    Args:
-        service: The stage.
-        constructs: Functions that may have failed.
-        taken_back: Errors subtracted earlier in this stage; those subtracted now are added.
     """
     now_s = time.time()
     counted = 0.0
@@ -654,7 +665,7 @@ def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: li
         found = service.clients.cloudwatch.get_metric_statistics(
             Namespace="AWS/Lambda",
             MetricName="Errors",
-            Dimensions=[{"Name": "FunctionName", "Value": function(service, name)}],
+            Dimensions=[{"Name": "FunctionName", "Value": oncall.function(service, name)}],
             StartTime=moment(now_s - 15 * MINUTE_S),
             EndTime=moment(now_s + MINUTE_S),
             Period=MINUTE_S,
@@ -681,24 +692,6 @@ def canaries(service: Service) -> list[CanaryRun]:
     return [CanaryRun.from_item(item) for item in ledger(service).query(Table.LEDGER, CANARY_PK)]
 
 
-def add_by_hand(service: Service, who: str, size: int) -> None:
-    """A forbidden manual write: change a usage item outside of the protocol's transactions."""
-    table = service.outputs["UsageTableName"]
-    [item] = [i for i in scan(service, table) if i["pk"]["S"].startswith(f"A#{who}#")]
-    service.clients.dynamodb.update_item(
-        TableName=table,
-        Key={"pk": item["pk"], "sk": item["sk"]},
-        UpdateExpression="ADD #b :size",
-        ExpressionAttributeNames={"#b": next(name for name in item if name.startswith("b"))},
-        ExpressionAttributeValues={":size": {"N": str(size)}},
-    )
-
-
-def scan(service: Service, table: str) -> list[dict[str, Any]]:
-    pages = service.tables.get_paginator("scan").paginate(TableName=table)
-    return [item for page in pages for item in page["Items"]]
-
-
 def reconciled(service: Service) -> Reconciliation:
     item = ledger(service).get(Table.LEDGER, RECONCILIATION_KEY)
     return Reconciliation(finished_s=0, hours=0, differences=0) if item is None else Reconciliation.from_item(item)
@@ -706,7 +699,7 @@ def reconciled(service: Service) -> Reconciliation:
 
 def state_of(service: Service, alarm: str) -> str:
     """An alarm's state after another run of the watch."""
-    figures(service)
+    oncall.figures(service)
     name = f"metering-{service.stage}-{alarm}"
     [found] = service.clients.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     return found["StateValue"]

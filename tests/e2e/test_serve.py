@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from metering.hours import rfc3339
 from metering.units import DAY_S
 from tests import ROOT
 from tests.api_fuzz.fuzzing import over_http
-from tests.e2e.conftest import Service, stack_outputs_of, wait_for
+from tests.e2e.conftest import Service, plain_environment, stack_outputs_of, wait_for
 from tests.e2e.test_api import front_of
 from tests.e2e.test_main_job import account, message, record
 
@@ -55,11 +54,10 @@ class Served:
 @contextmanager
 def served(service: Service, role: str, *arguments: str) -> Iterator[Served]:
     """Start the command as a person does, and stop it with Ctrl-C."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METERING_"))}
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("metering")), "serve", "--port", "0", "--stage", service.stage, *arguments],
         cwd=ROOT,
-        env={**environ, **service.roles[role]},
+        env={**plain_environment(), **service.roles[role]},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,8 +78,7 @@ def served(service: Service, role: str, *arguments: str) -> Iterator[Served]:
 def who(service: Service) -> str:
     """An account with usage."""
     found = account()
-    body = message(f"served-{found}", [record(found, size=2**63 - 1), record(found, size=1)])
-    service.client("producer", "sqs").send_message(QueueUrl=service.outputs["IngestQueueUrl"], MessageBody=body)
+    service.send(message(f"served-{found}", [record(found, size=2**63 - 1), record(found, size=1)]))
     service.wait_for_rest()
     return found
 

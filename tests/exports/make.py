@@ -23,7 +23,7 @@ from metering.reports.exports.destination import MANIFEST, Destination
 from metering.reports.exports.exporting import Exported, ExportSource, export
 from metering.reports.exports.manifest import ExportRequest
 from metering.units import GIB, HOUR_S
-from tests.support.charged import billed
+from tests.support.billing_world import billed
 from tests.support.sample_book import bill_lines
 
 if TYPE_CHECKING:

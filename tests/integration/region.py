@@ -27,9 +27,7 @@ from metering.wiring.aggregator import build_aggregator
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import build_rollup
 from tests.support.emulated import Resources, make_resources
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
-from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.clock import DeadlineAt, ManualClock, MemoryAlerts, MemoryMetrics
 from tests.support.stage import settings
 
 # 2026-11-24T13:30:00Z

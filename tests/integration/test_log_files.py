@@ -29,8 +29,7 @@ from metering.onramps.rules.flow_classifier import FlowClassifier
 from metering.units import HOUR_S
 from tests.integration.processes import Site, queue_of, region_of
 from tests.support.emulated import clients_of, make_resources
-from tests.support.log_region import Calls, DiedError, Fault, ProcessObjects, ProcessQueue
-from tests.support.small_logs import SMALL, small_file
+from tests.support.small_logs import SMALL, Calls, DiedError, Fault, ProcessObjects, ProcessQueue, small_file
 
 pytestmark = pytest.mark.emulator
 

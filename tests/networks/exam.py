@@ -21,7 +21,7 @@ from metering.onramps.kinds import LogKind, recognised
 from metering.onramps.reading import FileName, FlowHop, Observation, ReadSettings
 from metering.onramps.reasons import Classified, Outcome, Refused, Traffic, Unmetered
 from metering.onramps.sources import ANY, Billable
-from tests.support.flow_verdicts import ATTRIBUTES as OF_FIELDS
+from tests.support.flow_logs import ATTRIBUTES as OF_FIELDS
 from tests.support.networks.description import description
 from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
 from tests.support.networks.journeys import JOURNEYS

@@ -23,7 +23,7 @@ from tests.networks.exam import FIRST_S
 from tests.networks.world import NOW_S, NetworkWorld, metered
 from tests.support.bills import Line, quantity_of, write_bill
 from tests.support.networks.billing import at
-from tests.support.networks.topology import Kind
+from tests.support.networks.inventory import Kind
 from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:

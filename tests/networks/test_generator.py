@@ -17,8 +17,8 @@ from tests.networks.exam import FIRST_S
 from tests.support.networks.description import description
 from tests.support.networks.files import LogFile, replica
 from tests.support.networks.flow_logs import MIXED
+from tests.support.networks.inventory import FAMILIES, ip_ranges
 from tests.support.networks.journeys import JOURNEYS
-from tests.support.networks.outside import FAMILIES, ip_ranges
 from tests.support.networks.traffic import Network, NetworkPlan
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from metering.onramps.reasons import Classified, Traffic
 from metering.units import HOUR_S, MINUTE_S
 from tests.networks.exam import ATTRIBUTES, Exam, Marks, Question, context_timeline, exam, lacking_one, layers
 from tests.support.networks.billing import PEERING_APART_FROM_S
-from tests.support.networks.layouts import RECOMMENDED
+from tests.support.networks.flow_logs import RECOMMENDED
 
 STYLES = ("v11", "v5", "v2")
 

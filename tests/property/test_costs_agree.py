@@ -22,8 +22,7 @@ from metering.reports.costs.rows import CostQuery, CostRows, Entry, entries_of, 
 from metering.reports.query import GroupColumn, UsageQuery
 from metering.units import DAY_S, HOUR_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
-from tests.support.month_usage import MemoryMonth
-from tests.support.priced import BEGIN_S, END_S, MONTH
+from tests.support.priced import BEGIN_S, END_S, MONTH, MemoryMonth
 from tests.support.slow_rating import Slow, SlowPayer
 
 if TYPE_CHECKING:

@@ -24,8 +24,19 @@ from metering.onramps.mapped import mapped_kind
 from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.rows import MAX_BYTES
 from metering.onramps.s3_access import Request, parse
-from tests.support.flow_logs import ACCOUNT, START_S, USUAL, Reading, known_name, members, nameless, read
-from tests.support.flow_verdicts import Opinion, opinions, totals
+from tests.support.flow_logs import (
+    ACCOUNT,
+    START_S,
+    USUAL,
+    Opinion,
+    Reading,
+    known_name,
+    members,
+    nameless,
+    opinions,
+    read,
+    totals,
+)
 
 if TYPE_CHECKING:
     from random import Random

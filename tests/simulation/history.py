@@ -16,10 +16,7 @@ from metering.ledger.usage.items import BUCKET_KINDS
 from metering.stores.writes import ActionLimits, Key, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
-from tests.simulation.checks.checker import Findings, check, lake_rows
-from tests.simulation.checks.completeness import CompletenessCheck
-from tests.simulation.checks.marker_loss import MarkerLoss
-from tests.simulation.checks.traces import check_trace
+from tests.simulation.checks.checker import CompletenessCheck, Findings, MarkerLoss, check, check_trace, lake_rows
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, RandomFaults
@@ -99,8 +96,7 @@ class History:
         self.senders = Senders(seed)
         self.world = World(seed, self.faults, now_ms=now_ms, senders=self.senders)
         self.completeness = CompletenessCheck(self.world)
-        actions = chance.choice((10, 16, 30, 100))
-        self.world.limits = ActionLimits(transaction=actions)
+        self.world.limits = ActionLimits(transaction=chance.choice((10, 16, 30, 100)))
         self.shards = chance.choice((1, 2, 3))
         self.epochs = chance.choice((1, 1, 1, 2, 3))
         self.commit_records = chance.choice((3, 20))
@@ -236,8 +232,7 @@ class History:
     def _spawn(self, name: str, run: Callable[[Process], object]) -> None:
         self._jobs += 1
         process = self.world.process(f"{name} {self._jobs}", skew_ms=self.chance.randrange(-60_000, 60_000))
-        body = jobs.job(process, lambda: run(process))
-        self.world.scheduler.spawn(body, delay_ms=self.chance.randrange(_EPOCH_MS))
+        self.world.scheduler.spawn(jobs.job(process, lambda: run(process)), delay_ms=self.chance.randrange(_EPOCH_MS))
 
     def _roll_up(self, process: Process) -> None:
         if self.clocks.random() < 0.1:
@@ -264,8 +259,7 @@ class History:
         jobs.compactor(process, self.policy, shards=self.shards).run(jobs.deadline(process, 14 * MINUTE_MS))
 
     def _compact_all(self, process: Process) -> None:
-        policy = jobs.policy(1000, 1000, 0)
-        jobs.compactor(process, policy, shards=self.shards).run(jobs.deadline(process, DAY_MS))
+        jobs.compactor(process, jobs.policy(1000, 1000, 0), shards=self.shards).run(jobs.deadline(process, DAY_MS))
 
     def _clean(self, process: Process) -> None:
         deadline = jobs.deadline(process, 5 * MINUTE_MS)

@@ -9,14 +9,66 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.simulation.history import run_history
+from tests.simulation.history import History, Outcome, run_history
 from tests.simulation.region.faults import Fault
-from tests.simulation.shrink import describe, shortest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+_BATCHES = 25
+
+
+def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
+    """Numbers of the faults and batches to drop, and the outcome of the rest, which is still a violation."""
+    outcome = run_history(seed)
+    faults: frozenset[int] = frozenset()
+    batches: frozenset[int] = frozenset()
+
+    def fails(dropped_faults: frozenset[int], dropped_batches: frozenset[int]) -> bool:
+        return bool(run_history(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches).violation)
+
+    # Without a fault, the rest runs differently, so the numbers to choose from change after each success.
+    for _ in range(3):
+        batches = _drop(batches, range(_BATCHES), partial(fails, faults))
+        happened = [n for n, _ in run_history(seed, dropped_faults=faults, dropped_batches=batches).faults]
+        faults = _drop(faults, happened, partial(fails, dropped_batches=batches))
+    outcome = run_history(seed, dropped_faults=faults, dropped_batches=batches)
+    return faults, batches, outcome
+
+
+def describe(seed: int, faults: frozenset[int], batches: frozenset[int], outcome: Outcome) -> Iterator[str]:
+    """A failing history in words."""
+    yield f"seed {seed}: {outcome.violation}"
+    history = History(seed, dropped_faults=faults, dropped_batches=batches)
+    for sending in history.traffic.sendings:
+        content = history.traffic.contents[sending.content]
+        rows = ", ".join(f"{row.usage_type} {row.bytes} at {row.start_s}" for row in content.rows)
+        yield f"  epoch {sending.epoch}, after {sending.after_ms} ms: {sending.sender_id} sends {content.name}: {rows}"
+    for number, fault in outcome.faults:
+        yield f"  fault {number}: {fault}"
+    yield f'  keep as: {{"seed": {seed}, "dropped_faults": {sorted(faults)}, "dropped_batches": {sorted(batches)}}}'
+
+
+def _drop(
+    dropped: frozenset[int], numbers: range | list[int], fails: Callable[[frozenset[int]], bool]
+) -> frozenset[int]:
+    left = [number for number in numbers if number not in dropped]
+    size = len(left)
+    while size:
+        start = 0
+        while start < len(left):
+            part = frozenset(left[start : start + size])
+            if fails(dropped | part):
+                dropped |= part
+                left = [number for number in left if number not in part]
+            else:
+                start += size
+        size //= 2
+    return dropped
+
 
 _CHUNK = 50
 # Each run of useful size must have seen these events.
@@ -54,8 +106,6 @@ EXPECTED = (
 
 @dataclass(slots=True)
 class Summary:
-    """Outcome of many histories."""
-
     histories: int = 0
     batches: int = 0
     commits: int = 0
@@ -64,7 +114,6 @@ class Summary:
     histogram: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Summary) -> None:
-        """Take another part in."""
         self.histories += other.histories
         self.batches += other.batches
         self.commits += other.commits
@@ -74,7 +123,6 @@ class Summary:
 
 
 def run_chunk(seeds: Sequence[int]) -> Summary:
-    """Run some histories in this process."""
     # Imported modules are never garbage. A history leaves few cycles, so one collection at its end suffices.
     gc.freeze()
     gc.disable()
@@ -95,15 +143,13 @@ def run_chunk(seeds: Sequence[int]) -> Summary:
 
 
 def run_seeds(first: int, count: int, workers: int) -> Summary:
-    """Run histories in several processes."""
     chunks = [range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)]
     summary = Summary()
     if workers == 1:
         for chunk in chunks:
             summary.add(run_chunk(chunk))
         return summary
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for done, part in enumerate(pool.imap_unordered(run_chunk, chunks), start=1):
             summary.add(part)
             if done % 20 == 0:
@@ -112,7 +158,6 @@ def run_seeds(first: int, count: int, workers: int) -> Summary:
 
 
 def report(summary: Summary, seconds: float) -> Iterable[str]:
-    """The figures of a run."""
     yield f"{summary.histories} histories in {seconds:.0f} s: {summary.histories / seconds:.0f} a second"
     yield f"{summary.batches} batches sent, {summary.commits} commits, {summary.recovered} contents recovered"
     yield "what happened:"
@@ -125,7 +170,6 @@ def report(summary: Summary, seconds: float) -> Iterable[str]:
 
 
 def main() -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description="Random histories with faults; exit 1 on any violation."
     )

@@ -22,16 +22,13 @@ from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, add_totals
 from tests.simulation.checks.checker import check, lake_rows
 from tests.simulation.checks.watch import ViolationError
-from tests.simulation.region import budgets, invoices, jobs
+from tests.simulation.region import invoices, jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault, ScriptedFaults
 from tests.simulation.region.ports import Process, ProcessItems
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.region.sqs import VISIBILITY_MS
-from tests.simulation.region.world import World
-from tests.simulation.sent.contents import SentContent, retry_of
-from tests.simulation.sent.traffic import DAY_MS
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import ManualClock
+from tests.simulation.region.world import VISIBILITY_MS, World
+from tests.simulation.sent.traffic import DAY_MS, SentContent, retry_of
+from tests.support.memory.clock import ManualClock, MemoryAlerts
 from tests.support.memory.rows import PlainRow, plain_usage
 from tests.support.usage_items import tear, write_by_hand
 
@@ -58,12 +55,7 @@ _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
 class Scenario:
-    """A small region in which each job has some work of every kind.
-
-    Args:
-        job: The job under test, which gets the faults.
-        faults: Faults for the calls of the subject.
-    """
+    """A small region in which each job has some work of every kind."""
 
     def __init__(self, job: str, faults: ScriptedFaults) -> None:
         self._job = job
@@ -81,8 +73,7 @@ class Scenario:
 
     def run(self) -> None:
         """Run all remaining steps."""
-        steps = self._steps()
-        for _, step in steps[self._done :]:
+        for _, step in self._steps()[self._done :]:
             step()
             self._done += 1
 
@@ -187,8 +178,7 @@ class Scenario:
         """Start a job until it has completed once; the subject's first process has the faults."""
         ended = False
         for attempt in range(_ATTEMPTS):
-            name = SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}"
-            ended = self._start(name, run)
+            ended = self._start(SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}", run)
             if ended and done():
                 return
             self._pass(pause_ms)
@@ -329,7 +319,7 @@ class Scenario:
     def _bill_once(self) -> None:
         # No other job reads its state.
         if self._job == "biller":
-            budgets.set_budgets(self.world.items, ManualClock(NOW_MS))
+            invoices.set_budgets(self.world.items, ManualClock(NOW_MS))
             self._until_done("biller", self._bill)
             # Delayed calls have been applied by now.
             self._pass(HOUR_MS)
@@ -337,10 +327,10 @@ class Scenario:
             self._check_alerts()
 
     def _bill(self, process: Process) -> None:
-        budgets.biller(process, self._topic).run(jobs.deadline(process, HOUR_MS))
+        invoices.biller(process, self._topic).run(jobs.deadline(process, HOUR_MS))
 
     def _check_alerts(self) -> None:
-        made = budgets.kept(self.world.items)
+        made = invoices.kept(self.world.items)
         if sorted(alert.fields["period"] for alert in made) != [_MONTH, "2026-12"]:
             raise ViolationError(f"there is not one alert a month: {[each.subject for each in made]}")
         if any(alert.state != "sent" for alert in made):
@@ -354,7 +344,7 @@ class Scenario:
         counted = sum(
             sum(head.hours[place])
             for month in (_MONTH, "2026-12")
-            for head in budgets.sums(self.world.objects, kept, month)
+            for head in invoices.sums(self.world.objects, kept, month)
             for place in range(len(head.kinds))
         )
         rows = sum(row.bytes for row in lake_rows(self.world) if row.booked_s == hour_of(row.start_s))
@@ -368,7 +358,7 @@ class Scenario:
             for row in lake_rows(self.world):
                 if month_of(row.booked_s) == month:
                     add_totals(of_lake, {row.account_id: Total(row.bytes, 1)})
-            found = budgets.accounts(self.world.objects, kept, month)
+            found = invoices.accounts(self.world.objects, kept, month)
             if found != of_lake:
                 raise ViolationError(f"the accounts of {month} have {found}, and the lake {of_lake}")
 
@@ -391,8 +381,7 @@ class Scenario:
                 invoices.crediting(process).credit(f"{invoices.PAYER}-{_MONTH}-1", "The price was wrong.")
 
     def _check_invoices(self) -> None:
-        store = InvoiceStore(self.world.objects)
-        found = list(store.list(_MONTH))
+        found = list(InvoiceStore(self.world.objects).list(_MONTH))
         if [each.number for each in found] != [1, 2]:
             raise ViolationError(f"there is not one invoice and one credit note: {[each.id for each in found]}")
         result: list[str] = []
@@ -433,7 +422,6 @@ class Scenario:
         self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.parquet", b"", if_absent=True)
 
     def _listed(self, prefix: str) -> bool:
-        """Whether a list of commits has entries."""
         return any(str(item["pk"]).startswith(prefix) for item in self.world.items.everything(Table.LEDGER))
 
     def _check(self) -> None:
@@ -468,7 +456,6 @@ def _must_finish(rollup: Rollup, process: Process) -> None:
 
 
 def put_kinds(world: World, account_id: str, number: int) -> None:
-    """Claim numbers of an account for kinds that it does not use."""
     for each in range(number):
         for item in kind_items(
             account_id, each, UsageKind(UsageType(f"Unused-{each}"), Service("AmazonEC2"), "us-west-2", "internet")

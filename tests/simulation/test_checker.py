@@ -25,7 +25,7 @@ from tests.support.usage_items import change, lose, usage_of
 
 if TYPE_CHECKING:
     from tests.simulation.region.world import World
-    from tests.simulation.sent.contents import SentContent
+    from tests.simulation.sent.traffic import SentContent
 
 # In histories with registered producers, the check of their senders can fail.
 

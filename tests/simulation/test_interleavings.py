@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -16,92 +15,36 @@ from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, sum_totals
 from tests.simulation.checks.checker import check
-from tests.simulation.history import rows_of
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, DiesHalfway, content_of
+from tests.simulation.stories import POLICY, SETTINGS, Between, compact, meter, play, roll_up, visible, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.audit.hour_check import HourCheck
-    from metering.settings import Settings
     from tests.simulation.region.ports import Process
-
-_SETTINGS = jobs.settings(1, 200)
-_POLICY = jobs.policy(2, 10, 0)
+    from tests.simulation.region.world import World
 
 
-class _Between:
-    """Runs an action before one call of the process `first`; the fences of `orphans` may get lost.
-
-    The process `dying` dies before it deletes something.
-    """
+class _Between(Between):
+    """The fences of `orphans` may get lost, and the process `dying` dies before it deletes something."""
 
     def __init__(self, number: int, *, fences_lost: bool = False) -> None:
-        self.histogram: Counter[str] = Counter()
-        self.calls = 0
-        self.then: Callable[[], None] = lambda: None
-        self._number = number
+        super().__init__(number)
         self._fences_lost = fences_lost
 
-    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
-        del choices
-        if process == "first":
-            self.calls += 1
-            if self.calls == self._number:
-                self.then()
+    def fault(self, process: str, call: str, _choices: tuple[Fault, ...]) -> Fault | None:
         if process == "dying" and call == "items.delete":
             return Fault.KILLED_BEFORE
         return Fault.REQUEST_LOST if self._fences_lost and process == "orphans" and call == "items.put" else None
 
-    def later_ms(self) -> int:
-        return 0
 
-    def pause_ms(self) -> int:
-        return 0
-
-
-def _world(between: _Between, *, hours: int = 1) -> World:
-    world = World(3, between, now_ms=NOW_MS)
-    world.queue.odd = False
-    starts = [NOW_MS // 1000 - HOUR_S * (n % hours) for n in range(2)]
-    world.contents = {c.name: c for c in (content_of(f"b{n}", 0, starts) for n in range(6))}
-    return world
-
-
-def _run(world: World, story: Callable[[], None], *, limit_ms: int = HOUR_MS) -> None:
-    done: list[bool] = []
-
-    def body() -> None:
-        story()
-        done.append(True)
-
-    world.scheduler.spawn(body)
-    world.scheduler.run_while(lambda: not done, limit_ms=limit_ms)
-    assert done
-
-
-def _meter(world: World, process: Process, *names: str, settings: Settings = _SETTINGS) -> None:
-    for name in names:
-        world.queue.send(name, "S1")
-        deliveries = world.queue.receive(10)
-        result = jobs.aggregator(process, settings).handle(deliveries, jobs.deadline(process, MINUTE_MS))
-        assert result.retry == ()
-        world.queue.acknowledge([delivery.message_id for delivery in deliveries])
-
-
-def _roll_up(world: World, name: str = "second") -> None:
-    process = world.process(name)
-    assert jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS)).finished
-
-
-def _compact(world: World) -> None:
-    _roll_up(world)
-    process = world.process("second")
-    jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+def _rolled_up_and_compacted(world: World) -> None:
+    roll_up(world)
+    compact(world)
 
 
 def _remove_orphans(world: World) -> None:
@@ -110,12 +53,8 @@ def _remove_orphans(world: World) -> None:
 
 
 def _must_be_sound(world: World, *, shards: int = 1) -> None:
-    last = world.process("last")
-    assert jobs.rollup(last, jobs.settings(shards, 200)).run(jobs.deadline(last, HOUR_MS)).finished
-    reader = world.process("reader")
-    view = jobs.lake_view(reader, shards=shards)
-    rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]
-    assert not check(world, rows)
+    roll_up(world, "last", settings=jobs.settings(shards, 200))
+    assert not check(world, visible(world, shards=shards))
 
 
 def _interrupted_calls(
@@ -124,8 +63,9 @@ def _interrupted_calls(
     """Run the other job before the first call, the second, and so on, until there is no such call."""
     for number in count(1):
         between = _Between(number, fences_lost=fences_lost)
-        world = _world(between, hours=hours)
-        _run(world, partial(story, world, between), limit_ms=limit_ms)
+        starts = [NOW_MS // 1000 - HOUR_S * (n % hours) for n in range(2)]
+        world = world_of([content_of(f"b{n}", 0, starts) for n in range(6)], between)
+        play(world, partial(story, world, between), limit_ms=limit_ms)
         if between.calls < number:
             break
     return number - 1
@@ -133,8 +73,8 @@ def _interrupted_calls(
 
 def test_a_compaction_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
     def story(world: World, between: _Between) -> None:
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-        between.then = lambda: _compact(world)
+        meter(world, "b0.0", "b1.0", "b2.0")
+        between.then = lambda: _rolled_up_and_compacted(world)
         view = jobs.lake_view(world.process("first"), shards=1)
         [hour_s] = world.watch.visible_since
         seen = view.hour_totals(hour_s, jobs.BY_ROW)
@@ -147,8 +87,8 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_shows_it_every_row_once() -
     """A commit moves from the waiting list to its hours while both are read."""
 
     def story(world: World, between: _Between) -> None:
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-        between.then = lambda: _roll_up(world)
+        meter(world, "b0.0", "b1.0", "b2.0")
+        between.then = lambda: roll_up(world)
         view = jobs.lake_view(world.process("first"), shards=1)
         [hour_s] = world.watch.visible_since
         seen = view.hour_totals(hour_s, jobs.BY_ROW)
@@ -163,13 +103,12 @@ def test_a_commit_and_its_roll_up_between_any_two_calls_of_a_roll_up_are_booked_
 
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
-            _meter(world, world.process("another worker"), "b3.0", "b4.0")
-            _roll_up(world)
+            meter(world, "b3.0", "b4.0", by="another worker")
+            roll_up(world)
 
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        meter(world, "b0.0", "b1.0", "b2.0")
         between.then = meanwhile
-        process = world.process("first")
-        jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS))
+        roll_up(world, "first", settings=settings)
         _must_be_sound(world)
 
     assert _interrupted_calls(story) >= 20
@@ -182,15 +121,13 @@ def test_kinds_that_another_shard_numbers_between_any_two_calls_of_a_roll_up_sta
 
     def story(world: World, between: _Between) -> None:
         def other_shard(shard: int) -> None:
-            process = world.process("second")
-            jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=shard)
+            roll_up(world, settings=settings, shard=shard)
 
         for name in ("b0.0", "b1.0", "b2.0", "b3.0"):
-            _meter(world, world.process("worker"), name, settings=settings)
+            meter(world, name, settings=settings)
         assert {str(item["pk"]) for item in world.items.everything(Table.LEDGER)} >= {"U#0", "U#1"}
         between.then = lambda: other_shard(1)
-        process = world.process("first")
-        jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=0)
+        roll_up(world, "first", settings=settings, shard=0)
         other_shard(1)
         _must_be_sound(world, shards=2)
 
@@ -202,17 +139,13 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it
     settings = jobs.settings(2, 200)
 
     def story(world: World, between: _Between, meanwhile: int | None) -> None:
-        def roll_up() -> None:
-            process = world.process("second")
-            jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS), shard=meanwhile)
-
         for name in ("b0.0", "b1.0", "b2.0", "b3.0"):
-            _meter(world, world.process("worker"), name, settings=settings)
+            meter(world, name, settings=settings)
         halfway = world.process("halfway")
         halfway.items = DiesHalfway(halfway)
         with pytest.raises(KilledError):
             jobs.rollup(halfway, settings).run(jobs.deadline(halfway, HOUR_MS), shard=0)
-        between.then = roll_up
+        between.then = lambda: roll_up(world, settings=settings, shard=meanwhile)
         months = [month_of(NOW_MS // 1000)]
         totals = jobs.usage_now(world.process("first"), shards=2).usage(["111111111111"], months)
         assert sum_totals(totals.values()).records == 8
@@ -232,12 +165,11 @@ def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None
             checks = jobs.reconciler(process, shards=1).check(from_s=0, to_s=NOW_MS // 1000 + DAY_S, deep=True)
             found.extend(checks.different)
 
-        _meter(world, world.process("worker"), "b0.0", "b1.0")
-        _roll_up(world)
-        _meter(world, world.process("worker"), "b2.0", "b3.0")
+        meter(world, "b0.0", "b1.0")
+        roll_up(world)
+        meter(world, "b2.0", "b3.0")
         between.then = compare
-        process = world.process("first")
-        jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS))
+        roll_up(world, "first")
         assert not found
 
     assert _interrupted_calls(story) >= 12
@@ -254,10 +186,10 @@ def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account
         return jobs.reconciler(process, shards=1).look(hour_s, frozenset(["111111111111"]))
 
     def story(world: World, between: _Between) -> None:
-        _meter(world, world.process("worker"), "b0.0", "b1.0")
-        _roll_up(world)
-        _meter(world, world.process("worker"), "b2.0", "b3.0")
-        between.then = lambda: _roll_up(world)
+        meter(world, "b0.0", "b1.0")
+        roll_up(world)
+        meter(world, "b2.0", "b3.0")
+        between.then = lambda: roll_up(world)
         assert look(world.process("first")).differences == ()
 
     assert _interrupted_calls(story) >= 8
@@ -266,14 +198,13 @@ def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account
 def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in_the_lake_once() -> None:
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
-            _meter(world, world.process("another worker"), "b3.0", "b4.0")
-            _compact(world)
+            meter(world, "b3.0", "b4.0", by="another worker")
+            _rolled_up_and_compacted(world)
 
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-        _roll_up(world)
+        meter(world, "b0.0", "b1.0", "b2.0")
+        roll_up(world)
         between.then = meanwhile
-        process = world.process("first")
-        jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+        compact(world, "first")
         _must_be_sound(world)
 
     assert _interrupted_calls(story) >= 20
@@ -284,17 +215,16 @@ def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_comp
 
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
-            _meter(world, world.process("another worker"), "b3.0", "b4.0")
+            meter(world, "b3.0", "b4.0", by="another worker")
             dying = world.process("dying")
             with suppress(KilledError):
-                jobs.rollup(dying, _SETTINGS).run(jobs.deadline(dying, HOUR_MS))
+                jobs.rollup(dying, SETTINGS).run(jobs.deadline(dying, HOUR_MS))
 
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
-        _roll_up(world)
+        meter(world, "b0.0", "b1.0", "b2.0")
+        roll_up(world)
         between.then = meanwhile
-        process = world.process("first")
-        jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
-        _compact(world)
+        compact(world, "first")
+        _rolled_up_and_compacted(world)
         _must_be_sound(world)
 
     assert _interrupted_calls(story) >= 20
@@ -306,14 +236,13 @@ def test_a_compaction_between_any_two_calls_of_a_roll_up_takes_each_row_once() -
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
             process = world.process("second")
-            jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+            jobs.compactor(process, POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
             jobs.cleaner(process, shards=1, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
 
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        meter(world, "b0.0", "b1.0", "b2.0")
         between.then = meanwhile
-        process = world.process("first")
-        jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS))
-        _compact(world)
+        roll_up(world, "first")
+        _rolled_up_and_compacted(world)
         _must_be_sound(world)
 
     assert _interrupted_calls(story) >= 12
@@ -322,7 +251,7 @@ def test_a_compaction_between_any_two_calls_of_a_roll_up_takes_each_row_once() -
 def test_an_orphan_cleaner_between_any_two_calls_of_a_worker_takes_nothing_that_is_accepted() -> None:
     def story(world: World, between: _Between) -> None:
         between.then = lambda: _remove_orphans(world)
-        _meter(world, world.process("first"), "b0.0")
+        meter(world, "b0.0", by="first")
         _must_be_sound(world)
 
     assert _interrupted_calls(story, fences_lost=False) >= 2
@@ -354,7 +283,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
         worker.items.transact = clean_first  # type: ignore[method-assign]  # one call, delayed
         world.queue.send("b0.0", "S1")
         deliveries = world.queue.receive(10)
-        jobs.aggregator(worker, _SETTINGS).handle(deliveries, jobs.deadline(worker, MINUTE_MS))
+        jobs.aggregator(worker, SETTINGS).handle(deliveries, jobs.deadline(worker, MINUTE_MS))
         accepted = world.watch.accepted.get("b0")
         if accepted is not None:
             commit = next(i for i in world.items.everything(Table.LEDGER) if i["pk"] == f"C#{accepted[1]}")
@@ -369,11 +298,11 @@ def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> 
     wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
 
     def story(world: World, between: _Between) -> None:
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        meter(world, "b0.0", "b1.0", "b2.0")
         world.scheduler.wait(wait_ms)
-        between.then = lambda: _roll_up(world)
+        between.then = lambda: roll_up(world)
         process = world.process("first")
-        closer = jobs.period_closer(process, _POLICY, _SETTINGS, shards=1)
+        closer = jobs.period_closer(process, POLICY, SETTINGS, shards=1)
         assert closer.close(month, jobs.deadline(process, HOUR_MS)).total.records == 6
 
     assert _interrupted_calls(story, limit_ms=wait_ms + HOUR_MS) >= 40
@@ -386,18 +315,17 @@ def test_a_whole_close_between_any_two_calls_of_a_close_freezes_the_same_month_o
 
     def close(world: World, name: str) -> None:
         process = world.process(name)
-        closer = jobs.period_closer(process, _POLICY, _SETTINGS, shards=1)
+        closer = jobs.period_closer(process, POLICY, SETTINGS, shards=1)
         closed = closer.close(month, jobs.deadline(process, HOUR_MS))
         totals.add(closed.total)
         assert closer.frozen(month) == closed
 
     def story(world: World, between: _Between) -> None:
-        _meter(world, world.process("worker"), "b0.0", "b1.0", "b2.0")
+        meter(world, "b0.0", "b1.0", "b2.0")
         world.scheduler.wait(wait_ms)
         between.then = lambda: close(world, "second")
         close(world, "first")
-        reader = jobs.period_closer(world.process("reader"), _POLICY, _SETTINGS, shards=1)
-        assert reader.verify(month) == []
+        assert jobs.period_closer(world.process("reader"), POLICY, SETTINGS, shards=1).verify(month) == []
         assert not world.alerts.sent
 
     assert _interrupted_calls(story, limit_ms=wait_ms + HOUR_MS) >= 40

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.ledger.format_version import remember_format
 from metering.stores.writes import Key, Put, Table
-from tests.simulation.history import rows_of
 from tests.simulation.region import jobs
-from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
+from tests.simulation.region.faults import HOUR_MS, Fault
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
+from tests.simulation.stories import Between, compact, meter, play, roll_up, visible, world_of
 from tests.support.memory.rows import plain_usage
 
 if TYPE_CHECKING:
@@ -24,38 +22,20 @@ if TYPE_CHECKING:
     from metering.stores.writes import Delete, Item, Update
 
 _SHARDS = 2
-_POLICY = jobs.policy(2, 10, 0)
 _BEFORE = jobs.settings(_SHARDS, 200)
 _AFTER = jobs.settings(_SHARDS, 200, usage_generation=3)
 
 
-class _Moment:
-    """Runs an action before one call of the process `first`; the process `dying` dies at one of its calls."""
+class _Moment(Between):
+    """The process `dying` dies at one of its calls."""
 
-    def __init__(self, number: int) -> None:
-        self.histogram: Counter[str] = Counter()
-        self.calls = 0
-        self.dies_in = 0
-        self.then: Callable[[], None] = lambda: None
-        self._number = number
+    dies_in = 0
 
-    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
-        del call
-        if process == "first":
-            self.calls += 1
-            if self.calls == self._number:
-                self.then()
-        if process == "dying":
-            self.dies_in -= 1
-            if self.dies_in == 0:
-                return Fault.KILLED_AFTER if Fault.KILLED_AFTER in choices else Fault.KILLED_BEFORE
-        return None
-
-    def later_ms(self) -> int:
-        return 0
-
-    def pause_ms(self) -> int:
-        return 0
+    def fault(self, process: str, _call: str, choices: tuple[Fault, ...]) -> Fault | None:
+        self.dies_in -= process == "dying"
+        if process != "dying" or self.dies_in:
+            return None
+        return Fault.KILLED_AFTER if Fault.KILLED_AFTER in choices else Fault.KILLED_BEFORE
 
 
 class _Blind:
@@ -73,13 +53,11 @@ class _Region:
 
     def __init__(self, number: int) -> None:
         self.moment = _Moment(number)
-        self.world = World(5, self.moment, now_ms=NOW_MS)
-        self.world.queue.odd = False
         starts = [NOW_MS // 1000, NOW_MS // 1000 - 3600]
         contents = [content_of(f"b{n}", 0, starts) for n in range(6)]
         # Kinds numbered in the lost time, and kinds numbered after it.
         contents += [content_of("lost", 0, starts * 2, kinds=4), content_of("after", 0, starts * 3, kinds=6)]
-        self.world.contents = {content.name: content for content in contents}
+        self.world = world_of(contents, self.moment, 5)
         self.backup: list[Item] = []
         self.objects: dict[str, bytes] = {}
         self.moment.then = self.back_up
@@ -102,21 +80,13 @@ class _Region:
         self.world.watch = _Blind()  # type: ignore[assignment]  # it follows nothing
 
     def meter(self, *names: str, settings: Settings = _BEFORE) -> None:
-        for name in names:
-            process = self.world.process("worker")
-            self.world.queue.send(name, "S1")
-            deliveries = self.world.queue.receive(10)
-            result = jobs.aggregator(process, settings).handle(deliveries, jobs.deadline(process, MINUTE_MS))
-            assert result.retry == ()
-            self.world.queue.acknowledge([delivery.message_id for delivery in deliveries])
+        meter(self.world, *names, settings=settings)
 
     def roll_up(self, name: str = "roll-up", settings: Settings = _BEFORE) -> None:
-        process = self.world.process(name)
-        assert jobs.rollup(process, settings).run(jobs.deadline(process, HOUR_MS)).finished
+        roll_up(self.world, name, settings=settings)
 
     def compact(self, name: str = "compactor") -> None:
-        process = self.world.process(name)
-        assert jobs.compactor(process, _POLICY, shards=_SHARDS).run(jobs.deadline(process, HOUR_MS)).finished
+        compact(self.world, name, shards=_SHARDS)
 
     def clean(self) -> None:
         process = self.world.process("cleaner")
@@ -134,18 +104,14 @@ class _Region:
 
     def must_be_sound(self) -> None:
         """Usage by name equals the rows of all commits in the ledger, each counted once."""
-        reader = self.world.process("reader")
-        view = jobs.lake_view(reader, shards=_SHARDS)
-        rows = [row for hour_s in view.hours() for row in view.read(hour_s, lambda state: rows_of(reader, state))]
         batches = {str(i["pk"])[2:] for i in self.world.items.everything(Table.LEDGER) if str(i["pk"])[:2] == "B#"}
         sent = [row for content in self.world.contents.values() for row in content.rows if row.batch_id in batches]
-        assert sorted(rows) == sorted(sent)
+        assert sorted(visible(self.world, shards=_SHARDS)) == sorted(sent)
         assert self.world.usage() == plain_usage(sent)
 
 
 def _between(job: Callable[[_Region], None], number: int) -> _Moment:
     region = _Region(number)
-    done: list[bool] = []
 
     def story() -> None:
         region.meter("b0.0", "b1.0")
@@ -169,11 +135,8 @@ def _between(job: Callable[[_Region], None], number: int) -> _Moment:
             region.compact()
             region.clean()
             region.must_be_sound()
-        done.append(True)
 
-    region.world.scheduler.spawn(story)
-    region.world.scheduler.run_while(lambda: not done, limit_ms=24 * HOUR_MS)
-    assert done
+    play(region.world, story, limit_ms=24 * HOUR_MS)
     return region.moment
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING
@@ -16,17 +14,14 @@ from metering.stores.writes import Delete, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
 from tests.simulation.region import jobs
-from tests.simulation.region.faults import HOUR_MS, MINUTE_MS, Fault
-from tests.simulation.region.world import World
 from tests.simulation.scenario import NOW_MS, content_of
+from tests.simulation.stories import Between, compact, meter, play, roll_up, world_of
 from tests.support.memory.queues import MemoryQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 NOW_S = NOW_MS // 1000
-_SETTINGS = jobs.settings(1, 200)
-_POLICY = jobs.policy(2, 10, 0)
 # More hours than a transaction has actions, so that placing a commit takes two.
 _MANY_HOURS = 110
 _NEVER = 10**6
@@ -34,28 +29,17 @@ _NEVER = 10**6
 _LAST_LOOK = 3
 
 
-@dataclass(kw_only=True)
-class _Meanwhile:
-    """Runs actions before numbered calls of the process `first`."""
+class _Meanwhile(Between):
+    """Things that happen before numbered calls, and the names of all calls."""
 
-    then: dict[int, Callable[[], object]] = field(default_factory=dict)
-    histogram: Counter[str] = field(default_factory=Counter)
-    calls: int = 0
-    names: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[int, Callable[[], object]] = {}
+        self.names: list[str] = []
 
-    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
-        del choices
-        if process == "first":
-            self.calls += 1
-            self.names.append(call)
-            self.then.get(self.calls, lambda: None)()
-        return None
-
-    def later_ms(self) -> int:
-        return 0
-
-    def pause_ms(self) -> int:
-        return 0
+    def happen(self, call: str) -> None:
+        self.names.append(call)
+        self.at.get(self.calls, lambda: None)()
 
 
 class Region:
@@ -63,27 +47,17 @@ class Region:
 
     def __init__(self) -> None:
         self.meanwhile = _Meanwhile()
-        self.world = World(3, self.meanwhile, now_ms=NOW_MS)
-        self.world.queue.odd = False
         hours = [content_of("hours", 0, [NOW_S - hour * HOUR_S for hour in range(_MANY_HOURS) for _ in range(3)])]
         contents = [content_of(f"b{n}", 0, [NOW_S, NOW_S - HOUR_S]) for n in range(6)]
-        self.world.contents = {content.name: content for content in (*contents, *hours)}
+        self.world = world_of((*contents, *hours), self.meanwhile)
         self.ingest = MemoryQueue(self.world, name="ingest")
         self.sent = SentBatches()
 
     def play(self, story: Callable[[], Verification]) -> Verification:
-        done: list[Verification] = []
-        self.world.scheduler.spawn(lambda: done.append(story()))
-        self.world.scheduler.run_while(lambda: not done, limit_ms=HOUR_MS)
-        return done[0]
+        return play(self.world, story)
 
     def meter(self, *names: str) -> None:
-        process = self.world.process("worker")
-        for name in names:
-            self.world.queue.send(name, "S1")
-            deliveries = self.world.queue.receive(10)
-            jobs.aggregator(process, _SETTINGS).handle(deliveries, jobs.deadline(process, MINUTE_MS))
-            self.world.queue.acknowledge([delivery.message_id for delivery in deliveries])
+        meter(self.world, *names)
 
     def committed(self, *names: str) -> None:
         self.meter(*names)
@@ -95,12 +69,10 @@ class Region:
 
     def compact(self) -> None:
         self.roll_up()
-        process = self.world.process("second")
-        jobs.compactor(process, _POLICY, shards=1).run(jobs.deadline(process, HOUR_MS))
+        compact(self.world)
 
     def roll_up(self) -> None:
-        process = self.world.process("roll-up")
-        assert jobs.rollup(process, _SETTINGS).run(jobs.deadline(process, HOUR_MS)).finished
+        roll_up(self.world, "roll-up")
 
     def verify(self, *, manifest: bool = False) -> Verification:
         verifier = jobs.verifier(self.world.process("first"), self.ingest)
@@ -119,7 +91,7 @@ def beside(happens: Mapping[int, Callable[[Region], object]], number: int) -> tu
 
     def story() -> Verification:
         region.prepared()
-        region.meanwhile.then = {number + later: partial(thing, region) for later, thing in happens.items()}
+        region.meanwhile.at = {number + later: partial(thing, region) for later, thing in happens.items()}
         return region.verify()
 
     return region.play(story), region.meanwhile.calls
@@ -188,7 +160,7 @@ def test_a_batch_of_a_manifest_that_is_decided_between_any_two_calls_is_not_lost
             region.sent = SentBatches.collect(
                 SentBatch(batch_id=f"b{n}", records=2, metered=2, totals=totals_of(region, f"b{n}.0")) for n in range(3)
             )
-            region.meanwhile.then = {number: lambda: region.meter("b2.0")}
+            region.meanwhile.at = {number: lambda: region.meter("b2.0")}
             return region.verify(manifest=True)
 
         found = region.play(story)
@@ -212,7 +184,7 @@ def test_a_batch_of_a_manifest_that_is_decided_before_the_second_look_is_not_los
         region.sent = SentBatches.collect(
             SentBatch(batch_id=f"b{n}", records=2, metered=2, totals=totals_of(region, f"b{n}.0")) for n in range(3)
         )
-        region.meanwhile.then = {3: later}
+        region.meanwhile.at = {3: later}
         return region.verify(manifest=True)
 
     found = region.play(story)
@@ -242,7 +214,7 @@ def test_what_is_really_wrong_is_named_whatever_goes_on_beside(number: int) -> N
     def story() -> Verification:
         region.prepared()
         region.world.items.delete(Delete(table=Table.LEDGER, key=marker_key("b1")))
-        region.meanwhile.then = {number: lambda: region.meter("b2.0")}
+        region.meanwhile.at = {number: lambda: region.meter("b2.0")}
         return region.verify()
 
     found = region.play(story)

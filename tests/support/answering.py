@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from metering.adapters.emulator.state import LocalState, process_began, save_state
+from metering.fleet.stage import StageConfig
+from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from pydantic import JsonValue
 
 HEALTH = b'{"services": {"s3": "running"}}'
 # An emulator's answer when asked for its name.
@@ -45,6 +52,121 @@ def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+_NAMES = (
+    "IngestQueueUrl",
+    "DeadLetterQueueUrl",
+    "DataBucketName",
+    "LedgerTableName",
+    "UsageTableName",
+    "PageTopicArn",
+    "TicketTopicArn",
+)
+
+
+@dataclass(kw_only=True)
+class DeployedStage:
+    """Deployed stacks at the endpoint."""
+
+    stage: str = "prod"
+    endpoint: str = ""
+    denied: set[str] = field(default_factory=set)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    outputs: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    documents: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def deploy(self, region: str, given: Mapping[str, JsonValue] | None = None, *, parts: tuple[str, ...] = ()) -> None:
+        """Deploy the stage's data stack, and other parts of it, with these values by a settings file."""
+        values = dict(given or {})
+        config = StageConfig.load(self.stage, values, like="prod")
+        published = config.published(GivenSettings(like="prod", by_file=values))
+        names = {name: f"{name.lower()}-{region}" for name in _NAMES}
+        sha256 = {"SettingsSha256": published.sha256}
+        self.documents[region, f"settings-{region}"] = published.to_json()
+        self.outputs[region, f"metering-{self.stage}-data"] = {
+            **names, **sha256, "UsageGeneration": "1", "SettingsParameterName": f"settings-{region}"
+        }  # fmt: skip
+        for part in parts:
+            functions = {"FunctionSettingsSha256": published.functions_sha256, **sha256}
+            self.outputs[region, f"metering-{self.stage}-{part}"] = functions
+
+    def answer(self, region: str, operation: str, asked: Mapping[str, str]) -> tuple[int, str]:
+        self.asked.append((region, operation))
+        if region in self.denied:
+            return 400, _refused(operation, "AccessDenied", "not authorized")
+        if operation == "DescribeStacks":
+            outputs = self.outputs.get((region, asked["StackName"]))
+            if outputs is None:
+                return 400, _refused(operation, "ValidationError", f"Stack {asked['StackName']} does not exist")
+            return 200, _stack(asked["StackName"], outputs)
+        if operation == "GetParameter":
+            return 200, json.dumps(
+                {"Parameter": {"Name": asked["Name"], "Value": self.documents[region, asked["Name"]]}}
+            )
+        if operation in {"GetItem", "Query", "BatchGetItem"}:
+            return 200, json.dumps({"Items": [], "Count": 0} if operation == "Query" else {})
+        return 400, _refused(operation, "NotImplemented", operation)
+
+
+def _stack(name: str, outputs: Mapping[str, str]) -> str:
+    members = "".join(
+        f"<member><OutputKey>{key}</OutputKey><OutputValue>{value}</OutputValue></member>"
+        for key, value in outputs.items()
+    )
+    return (
+        f"<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>{name}</StackName>"
+        "<CreationTime>2026-11-01T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>"
+        f"<Outputs>{members}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+    )
+
+
+def _refused(operation: str, code: str, message: str) -> str:
+    if operation == "DescribeStacks":
+        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+        return f"<ErrorResponse>{error}</ErrorResponse>"
+    return json.dumps({"__type": code, "message": message})
+
+
+@contextmanager
+def deployed_stage(stage: str = "prod") -> Iterator[DeployedStage]:
+    """Serve a stage's regions on this machine; nothing is deployed yet."""
+    world = DeployedStage(stage=stage)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._send(200 if self.path in MINISTACK else 404, MINISTACK.get(self.path, b"").decode())
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            region = self.headers["Authorization"].split("/")[2]
+            target = self.headers.get("X-Amz-Target")
+            if target is not None:
+                operation, asked = target.rpartition(".")[2], json.loads(body)
+            else:
+                asked = {name: values[0] for name, values in parse_qs(body).items()}
+                operation = asked["Action"]
+            self._send(*world.answer(region, operation, asked))
+
+        def _send(self, status: int, body: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    world.endpoint = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield world
     finally:
         server.shutdown()
         server.server_close()

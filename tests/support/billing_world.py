@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metering.billing.invoices.composing import Composer
+from metering.billing.invoices.composing import Charge, Composer, Tally, region_of, unbilled
 from metering.billing.invoices.credits import Crediting, Verification
-from metering.billing.invoices.document import InvoiceStore
-from metering.billing.invoices.inputs import RateShelf
+from metering.billing.invoices.document import Invoice, InvoiceStore
+from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates, RateShelf
 from metering.billing.invoices.issuing import Asked, Issued, Issuer
 from metering.billing.invoices.planning import Planner
-from metering.billing.organization import OrganizationStore
+from metering.billing.organization import OrganizationStore, Payer
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
+from metering.billing.rating.corrections import corrected
+from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.rater import rated_month
 from metering.hours import month_bounds_s
+from metering.reports.exports.exporting import ExportSource
 from metering.stores.clock import Retrier
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import ManualClock, SeededEntropy
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
-from tests.support.month_usage import MemoryMonth
-from tests.support.priced import US_TIERS, allowance, book, product
+from tests.support.priced import US_TIERS, ListedUsage, MemoryMonth, allowance, book, product
 from tests.support.small_world import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from metering.billing.prices.book import PriceBook
+    from metering.billing.prices.book import Override, PriceBook
+    from metering.billing.rating.lines import RatedLine
     from metering.billing.usage.months import RegionMonth, UsageLine
 
 MONTH = "2026-11"
@@ -45,14 +47,7 @@ def aws_list(price: str = "0.09") -> PriceBook:
 
 
 class MemoryUsage:
-    """A `UsageSource`. Mutable.
-
-    Attributes:
-        lines: (month, region) -> usage.
-        late: (month that books it, region) -> late usage at its own hours.
-        digests: (month, region) -> digest, of closed months.
-        left_out: Unreadable regions.
-    """
+    """A `UsageSource`. Mutable."""
 
     def __init__(self, regions: Sequence[str] = REGIONS) -> None:
         self.regions = tuple(regions)
@@ -80,11 +75,7 @@ class MemoryUsage:
 
 
 class BillingWorld:
-    """One stage.
-
-    Attributes:
-        calls: Numbers the calls to the home region's stores, and lets some fail.
-    """
+    """One stage."""
 
     def __init__(self, *, now_s: int | None = None, prices: PriceBook | None = None) -> None:
         self.calls = Calls()
@@ -152,3 +143,79 @@ class BillingWorld:
     def verify(self, invoice_id: str) -> list[str]:
         issuer = self.issuer
         return Verification(issuer=issuer, crediting=Crediting(issuer=issuer)).verify(invoice_id)
+
+
+Rated = Sequence[tuple[str, Sequence["RatedLine"]]]
+"""Rated lines by month of use."""
+
+ACME = Payer(payer_id="123456789012", name="Acme", issuer="Example Metering")
+
+
+def inputs_of(book: PriceBook, months: Iterable[str]) -> Inputs:
+    """Inputs that name the book, and a closed month in one region."""
+    pin = BookPin(name=book.name, version=book.version, sha256=book.sha256)
+    rates = Rates(book=pin, overrides=Pin(), organization=Pin())
+    return Inputs(
+        engine=1,
+        closed={month: {"us-east-1": "ab" * 32} for month in months},
+        rates=dict.fromkeys(months, rates),
+        billed={},
+    )
+
+
+def document_of(
+    rated: Sequence[tuple[str, Sequence[RatedLine]]],
+    month: str,
+    book: PriceBook,
+    *,
+    payer: Payer = ACME,
+    draft: bool = False,
+) -> Invoice:
+    tally = Tally()
+    for of_month, lines in rated:
+        tally.add(of_month, lines)
+    own, corrections = tally.lines(month)
+    return Invoice(
+        kind="invoice",
+        payer_id=payer.payer_id,
+        payer_name=payer.name,
+        issuer=payer.issuer,
+        currency=payer.currency,
+        month=month,
+        number=1,
+        billing_month=month,
+        inputs=inputs_of(book, [of_month for of_month, _ in rated]),
+        lines=own,
+        corrections=corrections,
+        unrated=unbilled(tally.unrated),
+        unpriced=unbilled(tally.unpriced),
+        draft=draft,
+    )
+
+
+def charges_of(rated: Rated, document: Invoice, *, payer: Payer = ACME) -> list[Charge]:
+    return [
+        Charge(payer, line, document.id, region_of(line.line), document.billing_month, month != document.month)
+        for month, lines in rated
+        for line in lines
+    ]
+
+
+def billed(
+    book: PriceBook,
+    usage: Iterable[UsageLine],
+    month: str,
+    *,
+    earlier: tuple[str, Sequence[UsageLine], Sequence[UsageLine]] | None = None,
+    overrides: tuple[Override, ...] = (),
+    draft: bool = False,
+) -> ExportSource:
+    """A rated month of the payer, with its document. `earlier`: a closed month, its usage, and its late usage."""
+    prices = PayerPrices(book, ACME.payer_id, overrides)
+    rated = [(month, list(rated_month(prices, ListedUsage(usage, month))))]
+    if earlier is not None:
+        corrects, closed, late = earlier
+        rated.append((corrects, list(corrected(prices, ListedUsage(closed, corrects), late))))
+    document = document_of(rated, month, book, draft=draft)
+    charges = charges_of(rated, document)
+    return ExportSource(charges=[(charge, "") for charge in charges], invoices=[document], books=[book])

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import Budget, BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
+from metering.billing.day_sums.keeper import DaySumKeeper, Kept
 from metering.billing.organization import Organization
 from metering.billing.prices.store import Overrides, sample_book
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.ledger.notes.watch import Completeness
 from metering.stores.writes import Put, Table
-from tests.support.day_sums import keeper_of
 from tests.support.lake_world import ACCOUNT, World, record
-from tests.support.memory.alerts import MemoryAlerts
+from tests.support.memory.clock import MemoryAlerts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.billing.prices.book import PriceBook
     from metering.lake.ports import TotalsReader
     from metering.stores.objects import ObjectStore
@@ -119,3 +118,19 @@ class BudgetWorld(World):
 
     def alerts_made(self) -> list[StoredAlert]:
         return [StoredAlert.from_item(item) for item in self.items.everything(Table.LEDGER) if item["pk"] == ALERTS_PK]
+
+
+def keeper_of(world: World, *, most_files: int = 2_000) -> DaySumKeeper:
+    """The keeper of another process over the same stores."""
+    return DaySumKeeper(
+        items=world.items,
+        objects=world.objects,
+        totals=world.make_jobs().totals,
+        clock=world.clock,
+        shards=world.settings.shards,
+        most_files=most_files,
+    )
+
+
+def keep_day_sums(world: World) -> None:
+    keeper_of(world).keep(world.deadline())

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from typer.testing import CliRunner
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
-from tests.support.lake_world import NOW_S
+from metering.cli.command import Session
+from metering.cli.failures import CommandFailedError
+from metering.cli.groups import RootGroup, load
+from metering.cli.printing.output import Format
+from metering.errors import SettingsError, UnavailableError
+from metering.fleet.regions import Phase, RegionState
+from metering.ledger.notes.watch import Completeness
+from metering.ledger.usage.kinds import KindNames
+from metering.operations.logged_errors import DeedTrail
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S
+from metering.wiring.region import Stage
+from tests.cli.lively import Lively
+from tests.support.lake_world import NOW_S, World
+from tests.support.memory.queues import MemoryQueue
+from tests.support.memory.regions import MemoryRegionStates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-    from typer.testing import Result
+    from metering.ledger.notes.deeds import Deed
 
 
 @contextmanager
@@ -51,3 +71,183 @@ def refused(*line: object, code: int = 1) -> str:
     result = run(*line)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     return " ".join(result.stderr.split())
+
+
+CALLER = "arn:aws:sts::123456789012:assumed-role/Operator/ada"
+_FAR_S = 4_102_444_800
+
+
+class Facts:
+    """Facts of an emulator's queues, which measure no age."""
+
+    def oldest_age_s(self) -> None:
+        return None
+
+    def longest_retention_s(self) -> int:
+        return 14 * DAY_S
+
+    dead_letter_retention_s = longest_retention_s
+
+    def redelivery(self) -> SimpleNamespace:
+        return SimpleNamespace(visibility_s=420, max_receives=5)
+
+
+class Here:
+    """The part of a world's connection that commands use; `onramp` has the queues of log files, if it has sources."""
+
+    stage = "dev"
+    services = None
+    log_sources = ()
+    queue_facts = Facts()
+    names = SimpleNamespace(data_bucket="data")
+
+    def __init__(self, world: World, region: str = "us-east-1", *, log_sources: bool = False) -> None:
+        self.region = region
+        self.items, self.objects, self.clock = world.items, world.objects, world.clock
+        self.settings, self.jobs, self.view = world.settings, world.jobs, world.jobs.view
+        self.kind_names = KindNames(world.items)
+        self.ingest, self.dead_letters, events, dead = (MemoryQueue(world.clock) for _ in range(4))
+        self.onramp = SimpleNamespace(events=events, dead=dead) if log_sources else None
+
+    def restoring(self) -> Here:
+        return self
+
+    def caller(self) -> str:
+        return CALLER
+
+
+class OperatorSession(Session):
+    """A session that may change an in-memory region like AWS; `--yes` was given unless `agreed` is false."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        form: Format | None = Format.JSON,
+        output: Path | None = None,
+        agreed: bool = True,
+        region: str = "eu-west-1",
+        log_sources: bool = False,
+    ) -> None:
+        super().__init__(
+            endpoint=None, region=region, stage="dev", form=form, output=output, agreed=agreed, changes=True
+        )
+        self.here = Here(world, region, log_sources=log_sources)
+
+    def region(self) -> Here:  # type: ignore[override]  # as much of it as is used
+        return self.here
+
+    def trail(self) -> list[Deed]:
+        return list(DeedTrail(items=self.here.items).between(0, _FAR_S))
+
+
+class HereSession(OperatorSession):
+    """A session that reads an in-memory region, which the watch has measured: its queues are not read."""
+
+    def __init__(self, world: World, *, form: Format | None = Format.JSON, output: Path | None = None) -> None:
+        super().__init__(world, form=form, output=output, region="us-east-1")
+        world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=world.clock.now_ms() // 1000).to_item()))
+
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+REFUSED = UnavailableError("cloudformation.DescribeStacks", "connection refused")
+
+
+class TwoRegions:
+    """A home region and another one. Mutable."""
+
+    def __init__(self) -> None:
+        self.regions = {name: Lively(world=World(), region=name) for name in (HOME, AWAY)}
+        self.home = self.regions[HOME]
+        self.silent: dict[str, Exception] = {}
+        self.states = MemoryRegionStates()
+        for name in self.regions:
+            self.states.save(RegionState(region=name, phase=Phase.READY, deployments=1))
+
+    def send(self, region: str, *records: dict[str, Any]) -> None:
+        self.regions[region].world.send([*records])
+        self.regions[region].world.compact_all()
+
+    def close(self, *regions: str, month: str = "2026-10") -> None:
+        for name in regions or self.regions:
+            world = self.regions[name].world
+            world.jobs.closer.close(month, world.deadline())
+
+    def connect(self, *, region: str, **_place: object) -> Lively:
+        if region in self.silent:
+            raise self.silent[region]
+        if region not in self.regions:
+            raise CommandFailedError(f"not deployed in {region}") from SettingsError(["no stack"])
+        return self.regions[region]
+
+    @property
+    def stage(self) -> Stage[Lively]:
+        return Stage(home=HOME, connect=lambda name: self.connect(region=name), states=self.states)
+
+    @contextmanager
+    def typed(self) -> Iterator[None]:
+        with typed_at(self.connect, property(lambda _session: self.stage)):
+            yield
+
+
+# Placeholder in help -> a valid value of the argument.
+_VALUES: Mapping[str, str] = {
+    "YYYY-MM": "2026-10",
+    "REGION": "eu-west-1",
+    "SQL": "SELECT 1",
+    "NUMBERS": "17",
+    "SHELL": "bash",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A leaf command, with the words that lead to it."""
+
+    words: tuple[str, ...]
+    command: TyperCommand | TyperGroup
+
+    @property
+    def options(self) -> list[TyperOption]:
+        return [each for each in self.command.params if isinstance(each, TyperOption) and not each.hidden]
+
+    @property
+    def arguments(self) -> list[TyperArgument]:
+        return [each for each in self.command.params if isinstance(each, TyperArgument)]
+
+    @property
+    def needed(self) -> list[str]:
+        """Values for the required arguments."""
+        return [_VALUES.get(each.metavar or "", "edge-7f3a") for each in self.arguments if each.required]
+
+
+def tree() -> list[tuple[tuple[str, ...], Any]]:
+    """Every command and every family with its words, the root first."""
+    return [*_below((), get_command(app))]
+
+
+def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield words, command
+    for name in getattr(command, "commands", ()):
+        yield from _below((*words, name), command_named(command, name))
+
+
+def command_named(group: Any, name: str) -> Any:
+    """A command of a group; the root has its own lookup."""
+    return load(name) if isinstance(group, RootGroup) else group.commands[name]
+
+
+def leaves() -> list[Leaf]:
+    return [
+        Leaf(words=words, command=command)
+        for words, command in tree()
+        if not isinstance(command, TyperGroup) or command.invoke_without_command
+    ]
+
+
+def groups() -> list[tuple[str, ...]]:
+    return [words for words, command in tree() if isinstance(command, TyperGroup)]
+
+
+def long_name(option: TyperOption) -> str:
+    return next(name for name in option.opts if name.startswith("--"))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator import ministack as emulator
 from metering.stores.writes import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mypy_boto3_dynamodb.type_defs import KeySchemaElementTypeDef
 
@@ -45,15 +45,23 @@ def ministack() -> Iterator[str]:
     if other:
         yield other
         return
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    running = emulator.start(emulator.free_port(_FIRST_PORT + int(worker)), region=REGION)
-    yield running.endpoint
-    emulator.stop(running.pid)
+    with running_emulator(_FIRST_PORT) as running:
+        yield running.endpoint
+
+
+@contextmanager
+def running_emulator(port: int, *, auth: bool = False, tls: bool = False) -> Iterator[emulator.Emulator]:
+    """A MiniStack. Each worker of a parallel run looks from a port of its own on: two would find the same one free."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    running = emulator.start(emulator.free_port(port + worker), region=REGION, auth=auth, tls=tls)
+    try:
+        yield running
+    finally:
+        emulator.stop(running.pid)
 
 
 @pytest.fixture(scope="session")
 def clients(ministack: str) -> Clients:
-    """The project's own clients for it."""
     return clients_of(ministack)
 
 
@@ -63,9 +71,15 @@ def clients_of(endpoint: str, *, attempts: int = 4) -> Clients:
 
 
 def make_resources(clients: Clients) -> Resources:
-    """Create new tables and a new bucket."""
     name = f"t-{uuid.uuid4().hex[:12]}"
-    for table in (f"{name}-ledger", f"{name}-usage"):
+    made = Resources(ledger=f"{name}-ledger", usage=f"{name}-usage", bucket=name)
+    make_tables(clients, made.tables.values(), bucket=name)
+    return made
+
+
+def make_tables(clients: Clients, tables: Iterable[str], *, bucket: str) -> None:
+    """Make tables with the keys `pk` and `sk`, and a bucket."""
+    for table in tables:
         clients.dynamodb.create_table(
             TableName=table,
             BillingMode="PAY_PER_REQUEST",
@@ -75,8 +89,7 @@ def make_resources(clients: Clients) -> Resources:
                 {"AttributeName": "sk", "AttributeType": "S"},
             ],
         )
-    clients.s3.create_bucket(Bucket=name)
-    return Resources(ledger=f"{name}-ledger", usage=f"{name}-usage", bucket=name)
+    clients.s3.create_bucket(Bucket=bucket)
 
 
 def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
@@ -84,10 +97,4 @@ def _key(name: str, kind: Literal["HASH", "RANGE"]) -> KeySchemaElementTypeDef:
 
 
 def item_store(clients: Clients, resources: Resources) -> DynamoDbItemStore:
-    """The tables as the use cases see them."""
     return DynamoDbItemStore(clients.dynamodb, resources.tables)
-
-
-def object_store(clients: Clients, resources: Resources) -> S3ObjectStore:
-    """The bucket as the use cases see it."""
-    return S3ObjectStore(clients.s3, resources.bucket)

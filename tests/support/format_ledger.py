@@ -21,14 +21,7 @@ REFUSAL = (
 
 
 class FormatLedger:
-    """Answers the clients' DynamoDB. Any call other than the read of the format, and its first write, fails the test.
-
-    Attributes:
-        item: The stored format; None for none.
-        asked: Number of reads.
-        throttled: Whether it refuses to answer.
-        put: The received writes.
-    """
+    """Answers the clients' DynamoDB. Any call but the read of the format, and its first write, fails the test."""
 
     def __init__(self, clients: Clients, item: Item | None) -> None:
         self.item = item

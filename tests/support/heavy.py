@@ -280,8 +280,7 @@ class FileObjects:
 
 def peak_mib() -> int:
     """Peak resident memory of this process so far."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 
 
 def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.ledger.booked_hours import LakeFile, Published
 from metering.ledger.format_version import remember_format
 from metering.ledger.usage.reading import UsageReading
-from metering.replay.records import RecordGenerator
+from metering.replay.records import RecordGenerator, Records
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import account_id
 from metering.reports.source import ReportSource
@@ -22,18 +23,24 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import HOUR_S
 from metering.version import package_version
-from tests.support.drawn_records import record_dicts
 from tests.support.memory.frozen import merge
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from metering.lake.compactor import Compactor
     from metering.reports.sql.query import LakeQuery
     from metering.usage.totals import Total, UsageKey
     from metering.wiring.jobs import LakeJobs
+
+
+def record_dicts(records: Records) -> list[Mapping[str, str | int]]:
+    """Each record as a mapping of its fields."""
+    columns = records.columns()
+    return [{name: values[place] for name, values in columns.items()} for place in range(len(records.rows))]
+
 
 NOW_S = int(datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp())
 HOUR = hour_of(NOW_S)
@@ -87,13 +94,11 @@ class World(MemoryRegion):
         return self.parts().jobs()
 
     def frozen_usage(self, month: str) -> dict[UsageKey, Total]:
-        """The totals of a closed month, hour by hour."""
         closed, reader = self.jobs.closer.frozen(month), self.jobs.frozen_files
         assert closed is not None
         return dict(entry for hour in closed.hours for entry in reader.hour(closed, hour.hour_s))
 
     def source(self) -> ReportSource:
-        """The source of the region's reports."""
         return ReportSource(
             region="us-east-1",
             items=self.items,
@@ -110,7 +115,6 @@ class World(MemoryRegion):
 
     @property
     def lake(self) -> LakeQuery:
-        """SQL over the region."""
         from metering.reports.sql.query import LakeQuery, RegionLake
 
         return LakeQuery(lakes=[RegionLake(region="us-east-1", view=self.jobs.view, objects=self.objects)])
@@ -143,8 +147,7 @@ class World(MemoryRegion):
                     sender_id="sender",
                 )
             )
-        result = self.aggregator.handle(deliveries, self.deadline())
-        assert not result.retry
+        assert not self.aggregator.handle(deliveries, self.deadline()).retry
         if rolled_up:
             self.roll_up()
         return ids
@@ -182,11 +185,9 @@ class World(MemoryRegion):
         return self.eager_compactor().run(self.deadline(10_000)).runs
 
     def visible(self) -> dict[UsageKey, Total]:
-        """The rows that a reader of the lake sees."""
         return merge(self.jobs.view.hour_usage(hour_s) for hour_s in self.jobs.view.hours())
 
     def files(self, hour_s: int) -> list[LakeFile]:
-        """The published files of an hour."""
         return [
             file
             for item in self.items.query(Table.LEDGER, f"H#{rfc3339(hour_s)[:13]}", sk_from="1#", sk_to="1$")
@@ -213,3 +214,22 @@ def dying(make: Callable[[], W], work: Callable[[W], object], *, least: int = 0,
         yield world
         calls += step * died
     assert calls > least
+
+
+def slow_lake(*, hours: int, files: int) -> World:
+    """This many hours with this many lake files each."""
+    world = World()
+    for _ in range(files):
+        world.send([record(1, start_s=HOUR - number * HOUR_S) for number in range(hours)])
+        world.compact_all()
+    assert len(world.objects.keys("lake/")) == hours * files
+    return world
+
+
+def ask_again_and_again(world: World, *, times: int, read_s: float) -> None:
+    """Each answer is right, and arrives."""
+    world.objects.on_call = lambda call: time.sleep(read_s) if call.startswith("objects.open") else None
+    files = len(world.objects.keys("lake/"))
+    for _ in range(times):
+        result = world.lake.run("SELECT sum(bytes), count(*) FROM transfers", timeout_s=60)
+        assert list(result.rows) == [(files, files)]

@@ -22,7 +22,7 @@ from metering.billing.prices.book import (
 )
 from metering.billing.rating.positions import positions
 from metering.billing.rating.rater import Rater
-from metering.billing.usage.months import PayerUsage, Sold, UsageLine
+from metering.billing.usage.months import Accounts, Late, PayerUsage, Sold, Solds, UsageLine, merged
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
@@ -135,12 +135,7 @@ def used(
 
 @dataclass
 class ListedUsage:
-    """A payer's usage in a list. The list merges lines of one key and hour, and records which days were read.
-
-    Attributes:
-        read: Reads by the hour: the product, and the day.
-        streamed: Number of times that all lines were read.
-    """
+    """A payer's usage in a list. The list merges lines of one key and hour, and records which days were read."""
 
     given: Iterable[UsageLine]
     month: str = MONTH
@@ -181,3 +176,51 @@ class HourlyListedUsage(ListedUsage):
 
     def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
         return (line for line in self._lines if line[2:4] in sold and line.hour_s == hour_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryMonth:
+    """A `RegionMonth`.
+
+    Attributes:
+        usage: Lines by the hour, in any order, with keys repeated any number of times.
+        late_lines: Corrections, each at its own hour.
+        booked_s: The hour that books them.
+        digest: Digest of a closed month: any text.
+    """
+
+    region: str = "us-east-1"
+    month: str = "2026-11"
+    usage: tuple[UsageLine, ...] = ()
+    late_lines: tuple[UsageLine, ...] = ()
+    booked_s: int = 0
+    digest: str = ""
+
+    def accounts(self) -> Iterator[str]:
+        return iter(sorted({line.account_id for line in (*self.usage, *self.late_lines)}))
+
+    def day_lines(self, accounts: Accounts = None) -> Iterator[UsageLine]:
+        by_day = (line._replace(hour_s=_day(line.hour_s)) for line in self._of(self.usage, accounts))
+        return merged(sorted(by_day))
+
+    def hour_lines(
+        self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
+    ) -> Iterator[UsageLine]:
+        return merged(
+            sorted(
+                line
+                for line in self._of(self.usage, accounts)
+                if (day_s is None or _day(line.hour_s) == day_s) and (sold is None or line.sold in sold)
+            )
+        )
+
+    def late(self, accounts: Accounts = None) -> Iterator[Late]:
+        return (Late(self.booked_s or line.hour_s, line) for line in self._of(self.late_lines, accounts))
+
+    @staticmethod
+    def _of(lines: tuple[UsageLine, ...], accounts: Accounts) -> Iterator[UsageLine]:
+        return (line for line in lines if accounts is None or line.account_id in accounts)
+
+
+def _day(hour_s: int) -> int:
+    return hour_s - hour_s % DAY_S

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from metering.intake.admission import Admission
     from metering.intake.work import ReadLimits
 
-
 BUCKET = "metering-data"
 SENT_AT_S = int(datetime(2026, 11, 24, 14, tzinfo=UTC).timestamp())
 PACK: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
@@ -68,12 +67,10 @@ def pointer(
 
 
 def ndjson(records: list[Any]) -> bytes:
-    """One record a line."""
     return b"".join(json.dumps(each).encode() + b"\n" for each in records)
 
 
 def parquet(table: pa.Table, **options: object) -> bytes:
-    """The table as a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, **options)
     return sink.getvalue()

@@ -15,14 +15,10 @@ from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
-from tests.support.memory.alerts import MemoryAlerts
-from tests.support.memory.clock import DeadlineAt, ManualClock
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import DeadlineAt, ManualClock, MemoryAlerts, MemoryMetrics, SeededEntropy
 from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.lake import PlainLake
-from tests.support.memory.metrics import MemoryMetrics
 from tests.support.memory.objects import MemoryObjectStore
-from tests.support.memory.rows import PlainBatchReader, PlainRowCodec
+from tests.support.memory.rows import PlainBatchReader, PlainLake, PlainRowCodec
 from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
@@ -94,16 +90,11 @@ class Parts:
         return Retrier(clock=self.clock, entropy=self.entropy, attempts=self.settings.attempts)
 
     def deadline(self, time_ms: int) -> DeadlineAt:
-        """The end of an invocation that may take this long from now."""
         return DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + time_ms)
 
 
 class MemoryStores:
-    """The state that all processes of an in-memory region share.
-
-    Args:
-        clock: Gives the time at which an object was written.
-    """
+    """The state that all processes of an in-memory region share."""
 
     def __init__(self, clock: Clock) -> None:
         self.items = MemoryItemStore()
@@ -144,7 +135,6 @@ class MemoryRegion(MemoryStores):
         return self.parts().deadline(time_s * 1000)
 
     def marker(self, batch_id: str) -> Marker:
-        """The marker of a batch, which must exist."""
         item = self.items.peek(Table.LEDGER, marker_key(batch_id))
         assert item is not None, batch_id
         return Marker.from_item(item)

@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def checked_out(revision: str) -> Path:
-    """Worktree of a revision below `.local`, with the packages of its own lock installed in its `.venv`.
-
-    Raises:
-        CalledProcessError: The revision does not exist, or cannot be installed.
-    """
+    """Worktree of a revision below `.local`, with the packages of its own lock installed in its `.venv`."""
     named = subprocess.run(
         ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -34,7 +30,6 @@ def checked_out(revision: str) -> Path:
 
 
 def python_of(folder: Path) -> str:
-    """The interpreter of a checkout's own environment."""
     return str(folder / ".venv" / "bin" / "python")
 
 

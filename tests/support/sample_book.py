@@ -54,14 +54,11 @@ BESIDE = (
     ("WJVJ7M2CHEBD98JZ", "VpcEndpoint", "VpcEndpoint-GWLBE-Bytes", FROM_S, ((None, "0.0035", UNTIERED),)),
 )
 
-
 Rows = tuple[tuple[str | None, str, str], ...]
 """End of a tier in GB, its price and its rate."""
 
 
 class BillLine(NamedTuple):
-    """One line of the sample, with its AWS billing data."""
-
     service: Service
     usage_type: UsageType
     price: str
@@ -72,7 +69,6 @@ class BillLine(NamedTuple):
 
 
 def bill_lines() -> list[BillLine]:
-    """All 338 lines, in order."""
     expected = _rows("expected_lines.csv")
     skus = _rows("sku_prices.csv")
     records = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
@@ -117,8 +113,7 @@ def made() -> PriceBook:
 
 def _of_line(line: BillLine) -> Product:
     first = "Q3Z75P77EN" if line.usage_type.endswith("DataTransfer-Out-Bytes") else UNTIERED
-    price = FIRST_PRICES.get(line.usage_type, line.price)
-    rows = TIERS.get(line.usage_type, ((None, price, first),))
+    rows = TIERS.get(line.usage_type, ((None, FIRST_PRICES.get(line.usage_type, line.price), first),))
     return _product(line.sku, _transfer(line), line.usage_type, FROM_S, rows, line.from_location, line.to_location)
 
 

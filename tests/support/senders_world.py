@@ -36,7 +36,6 @@ SERVICES = ServiceSenders(operators=frozenset({OPERATOR}), onramp=ONRAMP, canary
 
 
 def registered_producer(name: str, role_id: str, *accounts: str) -> RegisteredProducer:
-    """A producer with these accounts; without any it has all."""
     return RegisteredProducer(
         name=name,
         role_id=role_id,
@@ -49,7 +48,6 @@ def registered_producer(name: str, role_id: str, *accounts: str) -> RegisteredPr
 
 
 def record_of(account: str, size: int) -> dict[str, str | int]:
-    """A record as a producer writes it."""
     moment = rfc3339(NOW_S - 60)
     return {
         "account_id": account, "service": "AmazonEC2", "resource_id": "i-0abc", "direction": "out", "from": "us-east-1",
@@ -80,11 +78,7 @@ def _never_asked() -> NoReturn:
 
 
 class SendersWorld(MemoryRegion):
-    """Delivers messages with crafted SenderIds to the aggregator's handler.
-
-    Args:
-        judged: The stage's producers are registered; else it is open.
-    """
+    """Delivers messages with crafted SenderIds to the aggregator's handler."""
 
     def __init__(self, *, judged: bool = True) -> None:
         super().__init__(now_s=NOW_S, settings=stage_settings(), seed=7)
@@ -116,7 +110,6 @@ class SendersWorld(MemoryRegion):
         self._sent = 0
 
     def register(self, producer: RegisteredProducer) -> None:
-        """Register a producer, or change one."""
         self.items.put(Put(table=Table.LEDGER, item=producer.to_item()))
 
     def deliver(self, body: str, sender_id: str, *, stated: str = "") -> None:
@@ -161,5 +154,4 @@ class SendersWorld(MemoryRegion):
         return list(self.quarantine.entries())
 
     def batch_items(self) -> list[Item]:
-        """All items of the ledger below a batch id."""
         return [item for item in self.items.everything(Table.LEDGER) if str(item["pk"]).startswith("B#")]

@@ -73,8 +73,6 @@ class Calls:
 
 
 class SmallWorld(MemoryRegion):
-    """One region."""
-
     def __init__(
         self, *, settings: Settings = SETTINGS, wrap: Callable[[BatchReader], BatchReader] | None = None
     ) -> None:
@@ -87,11 +85,9 @@ class SmallWorld(MemoryRegion):
         self.aggregator = self.worker()
 
     def worker(self) -> Aggregator:
-        """Another aggregator process."""
         return self.parts().worker_of(self._reader, PlainRowCodec())
 
     def handle(self, *deliveries: Delivery, left_ms: int = 50_000) -> InvocationResult:
-        """One invocation."""
         return self.aggregator.handle(deliveries, self.parts().deadline(left_ms))
 
     def stored(self, prefix: str) -> list[Item]:
@@ -177,7 +173,6 @@ def rows_of(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100
 
 
 def batch(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100) -> PlainBatch:
-    """Batch `b<number>`."""
     return {"batch_id": f"b{number}", "rows": rows_of(number, keys=keys, start_s=start_s, size=size)}
 
 

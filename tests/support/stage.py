@@ -35,10 +35,8 @@ def settings(**changes: object) -> Settings:
 
 
 def admission(**changes: int) -> Admission:
-    """The stage's admission with changes."""
     return replace(ADMISSION, **changes)
 
 
 def compaction(**changes: int) -> CompactionPolicy:
-    """The stage's compaction policy with changes."""
     return replace(COMPACTION, **changes)

@@ -44,13 +44,7 @@ class QueueFacts:
 
 
 class WatchedRegion(MemoryRegion, QueueFacts):
-    """A region of two shards. The region is its own queue service, CloudWatch and SNS.
-
-    Attributes:
-        published: The watch's last published figures.
-        alight: Names of the firing alarms.
-        pagers: Subscribers of the page topic.
-    """
+    """A region of two shards. The region is its own queue service, CloudWatch and SNS."""
 
     def __init__(
         self, *, now_s: int, region: str = "us-east-1", stage: str = "local", marker_life_s: int = 50 * DAY_S
@@ -86,7 +80,6 @@ class WatchedRegion(MemoryRegion, QueueFacts):
         )
 
     def put(self, *notes: Note) -> None:
-        """Put notes into the ledger."""
         for note in notes:
             self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
@@ -106,7 +99,6 @@ class WatchedRegion(MemoryRegion, QueueFacts):
         ).read()
 
     def line(self, what: str) -> StatusLine:
-        """One line of the status."""
         return next(line for line in self.status().lines if line.what == what)
 
     def publish(self, values: Mapping[str, int]) -> None:

@@ -28,8 +28,6 @@ class Killed(BaseException):
 
 
 class Trouble(Enum):
-    """Fault of one call."""
-
     REPLY_LOST_ONCE = "applied, the reply is lost, the SDK tries again"
     REPLIES_LOST = "applied at each attempt, every reply is lost, until the SDK gives up"
     REQUESTS_LOST = "never applied, until the SDK gives up"
@@ -42,14 +40,7 @@ class Trouble(Enum):
 
 @dataclass(slots=True)
 class Wire:
-    """Calls of some clients, numbered from 0.
-
-    Attributes:
-        calls: Name of each call so far, as `service.Operation`; the SDK's own retries belong to their call.
-        trouble: The fault, and the number of its call.
-        happened: Whether it did.
-        late: Requests that are still in flight.
-    """
+    """Calls of some clients, numbered from 0."""
 
     calls: list[str] = field(default_factory=list)
     trouble: tuple[int, Trouble] | None = None
@@ -61,7 +52,6 @@ class Wire:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def attach(self, *clients: BaseClient) -> None:
-        """Watch these clients."""
         for client in clients:
             events = client.meta.events
             events.register("before-call", self._begin)

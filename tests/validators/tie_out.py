@@ -19,7 +19,7 @@ from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import Destination
 from metering.reports.exports.exporting import ExportSource, export
 from metering.reports.exports.manifest import ExportRequest, focus_tolerance
-from tests.support.charged import charges_of, document_of
+from tests.support.billing_world import charges_of, document_of
 
 _MONTH = "2024-09"
 _UNITS_A_CENT = UNITS_A_USD // 100

@@ -1,23 +1,49 @@
-"""The checker at rest. The checker knows the sent batches, and a reader's view of the finished region."""
+"""Checks of a history: each minute what it says of its completeness; at rest what a reader of the region sees."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.hours import month_of
+from metering.audit.figures import Figures
+from metering.audit.freshness import Freshness
+from metering.audit.hour_check import OneHour
+from metering.hours import month_of, rfc3339
+from metering.lake.view import LakeView
 from metering.ledger.markers import Marker, conflict_key, marker_key
+from metering.ledger.notes.watch import WatchState
+from metering.ledger.partitions import WAITING
+from metering.ledger.usage.reading import UsageReading
 from metering.quarantine.documents import decode_records
+from metering.reports.query import TraceParameters
+from metering.reports.source import ReportSource
+from metering.reports.trace import Tracer
+from metering.rollup.as_of_now import UsageNow
 from metering.stores.objects import commit_of_refused_records, lake_prefix, quarantined_batch_key
+from metering.stores.queues import QueueDepth, Redelivery
+from metering.stores.writes import Put, Table
+from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Total
-from tests.support.memory.rows import PlainRow, decode_rows, plain_usage
-from tests.support.stage import ADMISSION
+from tests.simulation.checks.watch import ViolationError
+from tests.simulation.region import jobs
+from tests.simulation.region.faults import MINUTE_MS
+from tests.simulation.region.world import MAX_RECEIVES, VISIBILITY_MS, Message, World
+from tests.support.memory.clock import ManualClock
+from tests.support.memory.frozen import PlainFrozenFiles
+from tests.support.memory.rows import PlainLake, PlainRow, decode_rows, plain_usage
+from tests.support.stage import ADMISSION, STAGE
+from tests.support.usage_items import usage_of
 
 if TYPE_CHECKING:
-    from tests.simulation.region.world import World
-    from tests.simulation.sent.contents import SentContent
+    from collections.abc import Callable, Mapping
+
+    from metering.settings import Settings
+    from tests.simulation.region.ports import Process
     from tests.simulation.sent.senders import SentBy
+    from tests.simulation.sent.traffic import SentContent
 
 
 @dataclass(slots=True)
@@ -199,3 +225,197 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if content.batch_id in world.watch.rejected or (content.location and (accepted is not None or kept)):
         return
     findings.lost.append(f"{content.name}: no verdict")
+
+
+# More than any history uses: the ledger's number is read, too, and the larger one counts.
+_SHARDS = 3
+_RETENTION_S = 14 * DAY_S
+
+
+class _Depth:
+    """The depth of a queue, and no other call."""
+
+    def __init__(self, messages: Mapping[str, Message]) -> None:
+        self._count = len(messages)
+
+    def depth(self) -> QueueDepth:
+        return QueueDepth(visible=self._count, in_flight=0, delayed=0)
+
+
+class _Facts:
+    """Figures of an emulator, which measures no age."""
+
+    def oldest_age_s(self) -> None:
+        return None
+
+    def longest_retention_s(self) -> int:
+        return _RETENTION_S
+
+    def redelivery(self) -> Redelivery:
+        return Redelivery(visibility_s=VISIBILITY_MS // 1000, max_receives=MAX_RECEIVES)
+
+
+class CompletenessCheck:
+    """Measures as the watch does, and compares the result with what was really sent."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def during(self, start_ms: int, length_ms: int) -> None:
+        """Measure each minute of the given time."""
+        for at_ms in range(start_ms, start_ms + length_ms, MINUTE_MS):
+            self._world.scheduler.at(at_ms, self.look)
+
+    def look(self) -> None:
+        world = self._world
+        if not world.queue.messages:
+            state = WatchState(first_s=0, queue_empty_s=world.scheduler.now_ms // 1000)
+            world.items.put(Put(table=Table.LEDGER, item=state.to_item()))
+        freshness = Freshness(
+            items=world.items,
+            ingest=_Depth(world.queue.messages),  # type: ignore[arg-type]  # no other call is made
+            dead=_Depth(world.queue.dead),  # type: ignore[arg-type]  # as above
+            queue_facts=_Facts(),
+            clock=world,
+            region="us-east-1",
+            stage="local",
+            shards=_SHARDS,
+            window_s=35 * DAY_S,
+        )
+        freshness.keep()
+        answer = freshness.answer()
+        if answer.through_s < world.scheduler.now_ms // 1000 - MINUTE_MS // 1000 and not answer.held_back_by:
+            raise ViolationError("completeness is held back, and nothing is named")
+        self._check_messages(answer.through_s)
+        self._check_commits(answer.through_s)
+        world.faults.histogram["completeness measured"] += 1
+
+    def _check_messages(self, through_s: int) -> None:
+        queue, contents = self._world.queue, self._world.contents
+        # This simulated queue drops nothing, whatever its age. SQS drops old messages, and the watch relies on that.
+        oldest_ms = self._world.scheduler.now_ms - _RETENTION_S * 1000
+        for message in (*queue.messages.values(), *queue.dead.values()):
+            content = contents.get(message.body)
+            sender = queue.sender_of(message)
+            first_ms = queue.senders[message.body][sender]
+            if content is not None and (content.name, sender) in self._world.watch.decided:
+                # The first copy had its verdict, which may have expired since. A later copy counts separately.
+                first_ms = message.sent_at_ms
+            if content is None or not oldest_ms < first_ms < through_s * 1000:
+                continue
+            if not self._world.watch.has_verdict(content, sender):
+                raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
+
+    def _check_commits(self, through_s: int) -> None:
+        """Nothing that was sent earlier waits for the roll-up, because reports of usage lack waiting commits (P27)."""
+        world = self._world
+        waits = {str(item["sk"]) for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == WAITING}
+        for content in world.contents.values():
+            content_hash, commit_id, _ = world.watch.accepted.get(content.batch_id, ("", "", 0))
+            if content_hash != content.content_hash or commit_id not in waits:
+                continue
+            sent_ms = world.queue.sent_times.get(content.name, [])
+            if sent_ms and max(sent_ms) < through_s * 1000:
+                raise ViolationError(f"complete through {through_s}, and {content.name} of {max(sent_ms)} waits")
+
+
+_SHARE = 0.06
+# Batches with older hours get no marker again, because theirs may have expired.
+_SURELY_MARKED_S = 45 * DAY_S
+
+
+class MarkerLoss:
+    """Losses of one history.
+
+    Args:
+        seed: Belongs to a history, with a random stream of its own, so that no other part of the history shifts.
+    """
+
+    def __init__(self, world: World, seed: int, world_settings: Settings, *, shards: int) -> None:
+        self._world = world
+        self._settings = world_settings
+        self._shards = shards
+        self._chance = random.Random(f"markers {seed}")
+        self.happens = self._chance.random() < _SHARE
+
+    def lose(self) -> None:
+        """Some accepted markers are deleted. No worker runs, because copies would be metered again."""
+        lost = [each.batch_id for each in self._markers() if self._chance.random() < 0.6]
+        for batch_id in lost:
+            self._world.watch.lose_marker(batch_id)
+        self._world.faults.histogram["markers lost, to be rebuilt"] += len(lost)
+
+    def rebuild_amid_faults(self, roll_up: Callable[[Process], object]) -> None:
+        """Two rebuilds at once, while waiting commits are rolled up."""
+        world = self._world
+        for name, run, delay_ms in (
+            ("markers 1", self.rebuild, 0),
+            ("markers 2", self.rebuild, self._chance.randrange(MINUTE_MS)),
+            ("rollup", roll_up, self._chance.randrange(4 * MINUTE_MS)),
+        ):
+            process = world.process(name)
+            world.scheduler.spawn(jobs.job(process, partial(run, process)), delay_ms=delay_ms)
+        world.scheduler.run_until(world.scheduler.now_ms + 30 * MINUTE_MS)
+
+    def rebuild(self, process: Process) -> None:
+        jobs.rebuilder(process, self._settings, shards=self._shards).markers()
+
+    def rebuild_rest(self, process: Process) -> None:
+        """Alone, it rebuilds every marker."""
+        self.rebuild(process)
+        if self._world.watch.markers_lost:
+            raise ViolationError(f"markers of {sorted(self._world.watch.markers_lost)} stay lost")
+
+    def send_copies(self) -> None:
+        """Every message ever sent under the ids of rebuilt markers arrives again."""
+        for content in self._world.contents.values():
+            if content.batch_id in self._world.watch.rebuilt and self._world.queue.sent_times.get(content.name):
+                self._world.queue.send(content.name, content.sender_id)
+
+    def _markers(self) -> list[Marker]:
+        oldest_s = self._world.scheduler.now_ms // 1000 - _SURELY_MARKED_S
+        items = [self._world.peek(marker_key(batch_id)) for batch_id in sorted(self._world.watch.accepted)]
+        markers = [Marker.from_item(item) for item in items if item is not None and item["verdict"] == "accepted"]
+        return [marker for marker in markers if min(marker.hours) > oldest_s]
+
+
+def check_trace(world: World, *, shards: int) -> None:
+    """Trace one account over all time, and one of its hours separately.
+
+    The tracer uses threads, which simulated processes lack: it reads the stores directly.
+
+    Raises:
+        ViolationError: The trace's sums differ, or the hour does not agree.
+    """
+    view = LakeView(items=world.items, objects=world.objects, reader=PlainLake(world.objects), shards=shards)
+    reading = UsageReading(world.items)
+    source = ReportSource(
+        region="",
+        items=world.items,
+        objects=world.objects,
+        view=view,
+        frozen=PlainFrozenFiles(world.objects),
+        as_of_now=UsageNow(reading=reading, objects=world.objects, staged=PlainLake(world.objects), shards=shards),
+    )
+    tracer = Tracer(source=source, marker_life_s=STAGE.marker_life_s)
+    keys = [entry.key for entry in usage_of(world.items)]
+    now_s = world.scheduler.now_ms // 1000
+    accounts = sorted({key.account_id for key in keys})
+    # One history in three, to save time.
+    if not accounts or len(keys) % 3:
+        return
+    account = accounts[len(keys) // 3 % len(accounts)]
+    hours = [key.hour_s for key in keys if key.account_id == account]
+    asked = TraceParameters(account=account, start=rfc3339(min(hours)), end=rfc3339(max(hours) + HOUR_S))
+    trace = tracer.trace(asked.query(now_s=max(now_s, *hours)), now_s=now_s)
+    world.faults.histogram["batches traced"] += len(trace.batches)
+    if not trace.equal:
+        different = [hour for hour in trace.hours if hour.differences]
+        doubtful = [batch for batch in trace.batches if batch.vouching not in {"agrees", "expired"}]
+        raise ViolationError(f"trace: {account} is not equal: {different[:1] or doubtful[:1]}")
+    clock = ManualClock(world.scheduler.now_ms)
+    figures = Figures.counted(items=world.items, view=view, clock=clock, marker_life_s=STAGE.marker_life_s)
+    look = OneHour(figures=figures).look(max(hours), now_s=now_s)
+    # Usage of a closed month can be wrong in the table, and is not repaired.
+    if look.check is not None and not look.check.agrees and month_of(max(hours)) not in world.watch.frozen:
+        raise ViolationError(f"one hour: {look.check.differences[:2]}")

@@ -5,21 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.hours import hour_label, parse_hour
-from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, Published
+from metering.ledger.booked_hours import POINTER_PREFIX, PUBLISHED_PREFIX, LakeFile, Published
 from metering.ledger.commits import Waiting
 from metering.ledger.markers import conflict_key, marker_key
 from metering.ledger.partitions import WAITING
+from metering.ledger.periods import FrozenMonth
 from metering.ledger.retries import Alias
-from metering.stores.objects import CLOSED_PREFIX, quarantined_batch_key
+from metering.stores.objects import CLOSED_PREFIX, quarantined_batch_key, summary_key
 from metering.stores.writes import Delete, Item, Key, Put, Table, Update
 from metering.units import DAY_S, MINUTE_S
-from tests.simulation.checks.frozen import missing_objects, wrong_totals
 from tests.simulation.sent.senders import NOBODY, SentBy
-from tests.support.memory.rows import PlainRow, decode_rows
+from tests.support.memory.frozen import decode_usage
+from tests.support.memory.rows import PlainRow, decode_rows, plain_usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.simulation.region.world import World
-    from tests.simulation.sent.contents import SentContent
+    from tests.simulation.sent.traffic import SentContent
+    from tests.support.memory.objects import MemoryObjectStore
+
+
+def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:
+    """Differences between a published file's totals and its rows."""
+    key = summary_key(file.key)
+    kept, body = objects.peek(key), objects.peek(file.key)
+    if kept is None or body is None:
+        return f"{file.key} is published without its totals"
+    return "" if dict(decode_usage(kept, key)) == plain_usage(decode_rows(body)) else f"{key} is not of its file's rows"
+
+
+def missing_objects(objects: MemoryObjectStore, manifest: str) -> Iterator[str]:
+    """Objects in a manifest that do not exist yet."""
+    closed = FrozenMonth.from_json(objects.peek(manifest) or b"", manifest)
+    named = [hour.key for hour in closed.hours] + [rows.key for rows in (closed.accounts, closed.days) if rows]
+    return (key for key in named if objects.peek(key) is None)
 
 
 _USAGE = Table.USAGE
@@ -79,7 +99,6 @@ class Watch:
         self._hours: dict[str, dict[str, _Shown]] = {}
 
     def written(self, action: Put | Update | Delete) -> None:
-        """A write was applied."""
         pk, sk = key = action.key
         if action.table is _USAGE:
             if self.frozen:
@@ -128,7 +147,6 @@ class Watch:
         self._check_hour(key.pk)
 
     def put_object(self, key: str) -> None:
-        """An object was written."""
         if key.startswith("lake/"):
             self._check_frozen(key[8:15], "the lake")
         elif key.startswith(CLOSED_PREFIX):
@@ -138,7 +156,6 @@ class Watch:
                     raise ViolationError(f"I6: {key} names {missing}, which is not there")
 
     def lose_marker(self, batch_id: str) -> None:
-        """The marker of an accepted batch is lost."""
         self._world.items.remove(Table.LEDGER, marker_key(batch_id))
         self.markers_lost.add(batch_id)
 

@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tests.simulation.model.chain import newest
-from tests.simulation.model.dictionary import numbers_of
-from tests.simulation.model.rollup import updates
-from tests.simulation.model.rules import RollupPlan, Setting, figure, figures, odd, runs_in, text, usage_place, whole
-from tests.simulation.model.world import Action, LateError, Read, RefusedError, Write, again, get_object, query
-
-if TYPE_CHECKING:
-    from tests.simulation.model.world import Item, Steps
-
+from tests.simulation.model.rollup import finish_compaction, updates
+from tests.simulation.model.rules import (
+    RollupPlan,
+    Setting,
+    claim,
+    figure,
+    figures,
+    newest,
+    numbers_of,
+    odd,
+    run_sk,
+    runs_in,
+    text,
+    usage_place,
+    whole,
+)
+from tests.simulation.model.world import (
+    Action,
+    Item,
+    LateError,
+    Read,
+    RefusedError,
+    Steps,
+    Write,
+    again,
+    delete,
+    get_object,
+    put_if_absent,
+    query,
+)
 
 ACCOUNTS = ("a", "b")
 _LOOKS = 6
@@ -75,7 +95,6 @@ def rows_of(hour: int) -> Steps[dict[tuple[str, str], int]]:
 
 
 def done_runs(shards: int) -> Steps[dict[int, int]]:
-    """Number of each shard's newest done run."""
     done: dict[int, int] = {}
     for shard in range(shards):
         run = yield from newest(f"U{shard}")
@@ -187,8 +206,6 @@ def take_away(look: Look) -> Action:
 
 
 def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Repaired) -> Action:
-    """The update that adds the missing amounts to an item."""
-
     def may(met: Item | None) -> bool:
         if not odd(met).keys().isdisjoint({*look.missing, "v"} | odd(met).keys() - look.odd.keys()):
             # An update that adds to a non-number fails.
@@ -211,3 +228,51 @@ def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Rep
         return made
 
     return Action(("usage", *look.place), may, make)
+
+
+def restore(hours: int, setting: Setting, epoch: int) -> Steps[None]:
+    """Finish and take back work in progress, raise the numbers, and fill a new, empty usage table."""
+    for shard in range(setting.shards):
+        if setting.keeps("P41 compaction that was planned is finished"):
+            run = yield from newest(f"L{shard}")
+            if run is not None and run[1]["state"] == "planned":
+                yield from finish_compaction(shard, *run)
+        if setting.keeps("P41 what waits is placed nowhere"):
+            yield from _take_back(shard)
+        if setting.keeps("P41 a run above all"):
+            for chain in (f"U{shard}", f"L{shard}"):
+                yield from _raise(chain, epoch)
+    for hour in range(hours):
+        yield from fill(hour, setting)
+
+
+def _raise(chain: str, epoch: int) -> Steps[None]:
+    run = yield from newest(chain)
+    if run is not None and run[0] >= epoch:
+        return
+    made: Item = {"state": "done", "plan": ""}
+    try:
+        yield from again(Write((put_if_absent("ledger", f"R{chain}", run_sk(epoch), made),)))
+    except RefusedError:
+        return
+
+
+def _take_back(shard: int) -> Steps[None]:
+    """Commits that a planned roll-up run has placed and that still wait are unplaced: the next run takes them."""
+    run = yield from newest(f"U{shard}")
+    if run is None or run[1]["state"] != "planned":
+        return
+    for commit_id, item in (yield from query("ledger", f"W{shard}")):
+        hours = item["hours"]
+        assert isinstance(hours, frozenset)
+        for hour in sorted(hours):
+            yield from again(Write((delete("ledger", f"H{hour}", f"2#{commit_id}"),)))
+        yield from again(Write((delete("ledger", f"P{shard}", commit_id),)))
+
+
+def fill(hour: int, setting: Setting) -> Steps[None]:
+    """Fill an hour of an empty usage table: a repair whose kinds get their numbers first."""
+    rows = yield from rows_of(hour)
+    for account in ACCOUNTS:
+        yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)
+    yield from repair(hour, setting, lambda _: None, lambda _place, _begun: None)

@@ -6,17 +6,108 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.simulation.model.audit import ACCOUNTS, reconcile, repair
-from tests.simulation.model.compactor import clean, compact
-from tests.simulation.model.now import as_of_now
-from tests.simulation.model.restore import restore
-from tests.simulation.model.rollup import commit, roll_up, updates
-from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, runs_in, summed, text
-from tests.simulation.model.world import BrokenError, Faults, World
+from tests.simulation.model.audit import ACCOUNTS, Look, UsagePlace, reconcile, repair, restore
+from tests.simulation.model.rollup import clean, commit, compact, roll_up, updates
+from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, newest, numbers_of, runs_in, summed, text
+from tests.simulation.model.world import BrokenError, Faults, Item, Place, Steps, World, get_object, query
 
 if TYPE_CHECKING:
-    from tests.simulation.model.audit import Look, UsagePlace
-    from tests.simulation.model.world import Item, Place, Steps
+    from collections.abc import Callable
+
+_LOOKS = 6
+Answer = dict[tuple[int, str], int]
+
+
+def as_of_now(account: str, setting: Setting, report: Callable[[Answer], None]) -> Steps[None]:
+    for _ in range(_LOOKS):
+        answer = yield from _look(account, setting)
+        if answer is not None:
+            report(answer)
+            return
+
+
+def _look(account: str, setting: Setting) -> Steps[Answer | None]:
+    before = yield from _states(setting.shards)
+    waiting = yield from _waiting(setting.shards)
+    items = {(account, sk): item for sk, item in (yield from query("usage", account))}
+    if setting.keeps("P28 second look") and (yield from _states(setting.shards)) != before:
+        return None
+    numbers = yield from numbers_of(account)
+    return (yield from _sum(account, setting, before, waiting, items, numbers))
+
+
+def _sum(
+    account: str,
+    setting: Setting,
+    before: list[tuple[int, Item] | None],
+    waiting: list[list[str]],
+    items: dict[UsagePlace, Item],
+    numbers: dict[str, int],
+) -> Steps[Answer | None]:
+    total: Answer = {}
+    for place, item in items.items():
+        _count(total, place, figures(item), numbers)
+    for shard, run in enumerate(before):
+        planned: set[str] = set()
+        if run and run[1]["state"] == "planned":
+            plan = yield from get_object(text(run[1], "plan"))
+            if not isinstance(plan, RollupPlan):
+                return None
+            planned |= plan.commits.keys()
+            adds = updates(_of_account(plan, account), {account: numbers})
+            left = {at: sums for at, sums in adds.items() if not _has_landed(items.get(at), shard, run[0], setting)}
+            for place, sums in left.items():
+                _count(total, place, sums, numbers)
+        if not (yield from _count_staged(total, account, sorted(set(waiting[shard]) - planned))):
+            return None
+    return total
+
+
+def _has_landed(item: Item | None, shard: int, number: int, setting: Setting) -> bool:
+    return runs_in(item).get(shard, 0) >= number and setting.keeps("P28 asks the item's number")
+
+
+def _count_staged(total: Answer, account: str, commits: list[str]) -> Steps[bool]:
+    for commit_id in commits:
+        staged = yield from get_object(f"staging/{commit_id}")
+        if staged is None:
+            return False
+        assert isinstance(staged, dict)
+        for (its_account, hour, kind), value in staged.items():
+            if its_account == account:
+                total[hour, kind] = total.get((hour, kind), 0) + value
+    return True
+
+
+def _waiting(shards: int) -> Steps[list[list[str]]]:
+    waiting = []
+    for shard in range(shards):
+        waiting.append([sk for sk, _ in (yield from query("ledger", f"W{shard}"))])
+    return waiting
+
+
+def _states(shards: int) -> Steps[list[tuple[int, Item] | None]]:
+    states = []
+    for shard in range(shards):
+        states.append((yield from newest(f"U{shard}")))
+    return states
+
+
+def _count(total: Answer, place: UsagePlace, sums: dict[str, int], numbers: dict[str, int]) -> None:
+    names = {number: kind for kind, number in numbers.items()}
+    hour, _, kind = place[1].partition("/")
+    for name, value in sums.items():
+        key = int(hour), kind[1:] if name == "b" else names[int(name[1:])]
+        total[key] = total.get(key, 0) + value
+
+
+def _of_account(plan: RollupPlan, account: str) -> RollupPlan:
+    return RollupPlan(
+        {},
+        {key: sums for key, sums in plan.numbered.items() if key[0] == account},
+        {key: sums for key, sums in plan.named.items() if key[0] == account},
+    )
+
 
 HOURS = 2
 KINDS = ("k0", "k1", "k2", "k3", "k4")
@@ -65,7 +156,6 @@ class History:
         self.world = World(rng=self.rng, faults=_FAULTS, on_usage=self.check_item)
 
     def play(self) -> None:
-        """Play it whole."""
         steps = self.rng.randint(500, 1500)
         events = {self.rng.randrange(steps // 4, steps): self.lose for _ in range(self.course.lost)}
         events |= {self.rng.randrange(steps // 4, steps): self.spoil for _ in range(self.course.spoilt)}
@@ -95,7 +185,6 @@ class History:
             self.world.start(name, self.process(name))
 
     def process(self, name: str) -> Steps[None]:
-        """One process of a kind."""
         shard, hour = self.rng.randrange(self.setting.shards), self.rng.randrange(HOURS)
         own = random.Random(self.rng.random())  # one seed, one history
         if name == "commit":
@@ -181,18 +270,15 @@ class History:
                 break
 
     def restoring(self, outcome: list[bool]) -> Steps[None]:
-        """Restore, and report the end."""
         yield from restore(HOURS, self.setting, _EPOCH)
         outcome.append(True)
 
     # What must hold --------------------------------------------------------------------------------------------------
 
     def is_committed(self, commit_id: str) -> bool:
-        """Whether a commit is in the ledger."""
         return ("ledger", "C", commit_id) in self.world.items
 
     def waits(self, commit_id: str) -> bool:
-        """Whether a commit is not rolled up yet."""
         return any(("ledger", f"W{shard}", commit_id) in self.world.items for shard in range(self.setting.shards))
 
     def differs(self, look: Look) -> None:
@@ -212,9 +298,9 @@ class History:
             return
         item = self.world.items[place]
         expected: dict[str, int] = {}
-        for shard, newest in runs_in(item).items():
+        for shard, last in runs_in(item).items():
             for key, run in list(self.world.items.items()):
-                if key[:2] == ("ledger", f"RU{shard}") and int(key[2]) <= newest:
+                if key[:2] == ("ledger", f"RU{shard}") and int(key[2]) <= last:
                     plan = self.world.ever[text(run, "plan")]
                     assert isinstance(plan, RollupPlan)
                     for name, value in updates(plan, self.numbers()).get((place[1], place[2]), {}).items():
@@ -224,7 +310,6 @@ class History:
             raise BrokenError(f"P23, P38: {place} holds {show(held)}, its runs add {show(expected)}: {item}")
 
     def numbers(self) -> dict[str, dict[str, int]]:
-        """The current dictionaries."""
         found: dict[str, dict[str, int]] = {account: {} for account in ACCOUNTS}
         for place, item in self.world.items.items():
             if place[1].startswith("D") and place[2].startswith("N#"):
@@ -278,7 +363,6 @@ class History:
         self.check_end()
 
     def run_alone(self, name: str, index: int) -> None:
-        """Run one process, with no other beside it."""
         own = random.Random(index)  # one seed, one history
         if name == "repair":
             made = repair(index % HOURS, self.setting, self.differs, self.repaired)
@@ -295,7 +379,6 @@ class History:
             self.world.step()
 
     def used(self) -> Sums:
-        """Totals of the usage table, by name."""
         used: Sums = {}
         names = {account: {number: kind for kind, number in each.items()} for account, each in self.numbers().items()}
         for place, item in self.world.items.items():

@@ -1,14 +1,33 @@
-"""Vocabulary of the model: names of items, and rules that can be switched off to see their purpose."""
+"""Words of the model: items, rules that may be left out to see what they are for, chains of runs, numbers of kinds."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.simulation.model.world import (
+    Action,
+    BrokenError,
+    ConflictError,
+    Item,
+    LateError,
+    Read,
+    RefusedError,
+    Steps,
+    UnknownError,
+    World,
+    Write,
+    again,
+    get,
+    put,
+    put_if_absent,
+    put_object,
+    query,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from tests.simulation.model.world import Item
 
 BUCKET = 2
 
@@ -20,22 +39,17 @@ AccountHour = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Rules of a history."""
-
     shards: int
     cap: int
     raised_cap: int = 0
     left_out: frozenset[str] = frozenset()
 
     def keeps(self, rule: str) -> bool:
-        """Whether the rule is followed."""
         return rule not in self.left_out
 
 
 @dataclass(frozen=True, slots=True)
 class RollupPlan:
-    """Plan of a run that books usage."""
-
     commits: dict[str, tuple[int, ...]]
     numbered: dict[AccountHour, dict[str, int]]
     named: dict[AccountHour, dict[str, int]]
@@ -43,34 +57,27 @@ class RollupPlan:
 
 @dataclass(frozen=True, slots=True)
 class LakePlan:
-    """Plan of a run that compacts."""
-
     hours: dict[int, tuple[str, ...]]
     last: tuple[str, ...]
 
 
 def run_sk(number: int) -> str:
-    """Sort key of a run."""
     return f"{number:012d}"
 
 
 def usage_place(account: str, hour: int, kind: str, number: int | None) -> tuple[str, str]:
-    """Key of the usage item that counts a kind."""
     return account, f"{hour}/={kind}" if number is None else f"{hour}/#{number // BUCKET}"
 
 
 def figure(number: int | None) -> str:
-    """Attribute with the bytes of a kind in its usage item."""
     return "b" if number is None else f"b{number}"
 
 
 def figures(item: Item | None) -> dict[str, int]:
-    """All bytes of a usage item, by attribute."""
     return {name: value for name, value in (item or {}).items() if isinstance(value, int) and name.startswith("b")}
 
 
 def runs_in(item: Item | None) -> dict[int, int]:
-    """Number of each shard's newest run in a usage item."""
     return {
         int(name[1:]): value for name, value in (item or {}).items() if isinstance(value, int) and name.startswith("n")
     }
@@ -86,29 +93,126 @@ def odd(item: Item | None) -> Item:
 
 
 def whole(item: Item, name: str) -> int:
-    """A number attribute of an item."""
     value = item[name]
     assert isinstance(value, int)
     return value
 
 
 def text(item: Item, name: str) -> str:
-    """A string attribute of an item."""
     value = item[name]
     assert isinstance(value, str)
     return value
 
 
 def added(into: dict[str, int], sums: Mapping[str, int]) -> None:
-    """Add figures to figures."""
     for name, value in sums.items():
         into[name] = into.get(name, 0) + value
 
 
 def summed(parts: Iterable[Sums]) -> Sums:
-    """Sum of the additions of several commits."""
     total: Sums = {}
     for part in parts:
         for key, value in part.items():
             total[key] = total.get(key, 0) + value
     return total
+
+
+def newest(chain: str) -> Steps[tuple[int, Item] | None]:
+    def look(world: World) -> tuple[int, Item] | None:
+        sks = [place[2] for place in world.items if place[:2] == ("ledger", f"R{chain}")]
+        return (int(max(sks)), dict(world.items["ledger", f"R{chain}", max(sks)])) if sks else None
+
+    found = yield from again(Read(look))
+    assert found is None or isinstance(found, tuple)
+    return found
+
+
+def announce(chain: str, number: int, plan: object, token: str) -> Steps[None]:
+    """PUT a plan and announce it as the next run; refused if that run exists (P20)."""
+    key = f"runs/{chain}/{run_sk(number)}-{token}"
+    yield from put_object(key, plan)
+    run: Item = {"state": "planned", "plan": key}
+    try:
+        yield from again(Write((put_if_absent("ledger", f"R{chain}", run_sk(number), run),)))
+    except RefusedError:
+        return
+
+
+def over(chain: str, number: int) -> Steps[bool]:
+    run = yield from newest(chain)
+    return run is not None and (run[0] > number or run[1]["state"] == "done")
+
+
+def stop_if_over(chain: str, number: int, what: str) -> Steps[None]:
+    """Stop if the run is over, which would explain the unexpected state.
+
+    Raises:
+        LateError: The run is over.
+        BrokenError: The run is not over, so the chain is damaged.
+    """
+    if (yield from over(chain, number)):
+        raise LateError
+    raise BrokenError(f"{chain} {number}: {what}, and the run is not over")
+
+
+def finish(chain: str, number: int) -> Steps[None]:
+    def done(met: Item | None) -> Item:
+        return {**(met or {}), "state": "done"}
+
+    action = Action(
+        ("ledger", f"R{chain}", run_sk(number)), lambda met: met is not None and met["state"] == "planned", done
+    )
+    try:
+        yield from again(Write((action,)))
+    except RefusedError:
+        return
+
+
+def numbers_of(account: str) -> Steps[dict[str, int]]:
+    items = yield from query("ledger", f"D{account}", "N#")
+    return {text(item, "kind"): int(sk[2:]) for sk, item in items}
+
+
+CAP = ("ledger", "S", "kinds")
+
+
+def durable_cap(setting: Setting) -> Steps[int]:
+    """The cap in force: permanently that of the first claim (P45)."""
+    item = yield from get(*CAP)
+    if item is None:
+        with suppress(RefusedError):
+            yield from again(Write((put_if_absent(*CAP, {"cap": setting.cap}),)))
+        item = yield from get(*CAP)
+    if item is None:
+        raise LateError
+    return whole(item, "cap")
+
+
+def claim(account: str, kinds: set[str], setting: Setting) -> Steps[dict[str, int]]:
+    """Numbers of kinds, claimed where they are missing; kinds beyond the cap get none (P45)."""
+    for _ in range(8):
+        cap = (yield from durable_cap(setting)) if setting.keeps("P45 the cap is one") else setting.cap
+        known = yield from numbers_of(account)
+        missing = sorted(kinds - known.keys())
+        dense = len(known) == max(known.values(), default=-1) + 1
+        block = missing[: max(0, min(2, cap - len(known)))]
+        if not missing or (dense and not block):
+            return {kind: number for kind, number in known.items() if kind in kinds}
+        if dense:
+            with suppress(RefusedError, ConflictError, UnknownError):
+                yield Write(_claims(account, block, len(known), setting))
+            if not setting.keeps("P45 sure before the plan"):
+                return {**known, **dict(zip(block, range(len(known), len(known) + len(block)), strict=True))}
+    raise LateError
+
+
+def _claims(account: str, kinds: list[str], first: int, setting: Setting) -> tuple[Action, ...]:
+    put_one = put_if_absent if setting.keeps("P45 claims if absent") else put
+    numbers: list[Action] = []
+    names: list[Action] = []
+    for number, kind in enumerate(kinds, start=first):
+        numbers.append(put_one("ledger", f"D{account}", f"N#{number:03d}", {"kind": kind}))
+        names.append(put_one("ledger", f"D{account}", f"K#{kind}", {"number": number}))
+    if not setting.keeps("P45 number and name in one transaction"):
+        return tuple(names)
+    return (*numbers, *names)

@@ -102,8 +102,6 @@ class Faults:
 
 @dataclass(slots=True)
 class World:
-    """Tables, objects and the running processes."""
-
     rng: random.Random
     faults: Faults
     items: dict[Place, Item] = field(default_factory=dict)
@@ -117,16 +115,13 @@ class World:
     steps: int = 0
 
     def is_landing(self, place: Place) -> bool:
-        """Whether an item belongs to a transaction that is being applied."""
         return any(place in landing.places for landing in self._landings)
 
     def token(self) -> str:
-        """A text that was never used before."""
         self._number += 1
         return f"{self._number:06d}"
 
     def start(self, name: str, process: Steps[None]) -> None:
-        """Let a process begin."""
         self._actors.append(_Actor(name, process))
 
     @property
@@ -134,12 +129,10 @@ class World:
         return len(self._actors)
 
     def names_at_work(self) -> list[str]:
-        """Names of the running processes."""
         return [actor.name for actor in self._actors]
 
     @property
     def is_whole(self) -> bool:
-        """Whether no transaction is being applied."""
         return not self._landings
 
     def end_all(self) -> None:
@@ -158,7 +151,6 @@ class World:
         return copy.deepcopy({place: item for place, item in self.items.items() if place[0] == "ledger"})
 
     def step(self) -> None:
-        """One thing happens."""
         self.steps += 1
         ready = [actor for actor in self._actors if not actor.waits]
         chosen = self.rng.randrange(len(ready) + len(self._landings) + bool(self._late))
@@ -262,7 +254,6 @@ def again(call: Read | Write) -> Steps[object]:
 
 
 def get(table: str, pk: str, sk: str) -> Steps[Item | None]:
-    """One item, read strongly."""
     found = yield from again(Read(lambda world: copy.deepcopy(world.items.get((table, pk, sk)))))
     assert found is None or isinstance(found, dict)
     return found
@@ -297,30 +288,24 @@ def put_object(key: str, content: object) -> Steps[None]:
 
 
 def get_object(key: str) -> Steps[object]:
-    """An object; None if it is missing."""
     return (yield from again(Read(lambda world: world.objects.get(key))))
 
 
 def delete_object(key: str) -> Steps[None]:
-    """No object with that key is left."""
     yield from again(Read(lambda world: world.objects.pop(key, None)))
 
 
 def put_if_absent(table: str, pk: str, sk: str, item: Item) -> Action:
-    """Action: put an item if its key is free."""
     return Action((table, pk, sk), lambda met: met is None, lambda _: dict(item))
 
 
 def check(table: str, pk: str, sk: str) -> Action:
-    """Action: an item must exist."""
     return Action((table, pk, sk), lambda met: met is not None, lambda met: met)
 
 
 def put(table: str, pk: str, sk: str, item: Item) -> Action:
-    """Action: put an item unconditionally."""
     return Action((table, pk, sk), lambda _: True, lambda _: dict(item))
 
 
 def delete(table: str, pk: str, sk: str) -> Action:
-    """Action: nothing is left."""
     return Action((table, pk, sk), lambda _: True, lambda _: None)

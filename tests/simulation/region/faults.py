@@ -15,8 +15,6 @@ HOUR_MS = 60 * MINUTE_MS
 
 
 class Fault(StrEnum):
-    """Fault of one call."""
-
     REQUEST_LOST = "request lost"
     REPLY_LOST = "reply lost, applied"
     APPLIED_LATER = "reply lost, applied later"
@@ -49,17 +47,11 @@ class Decider(Protocol):
 
     histogram: Counter[str]
 
-    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None:
-        """The fault of this call, or None."""
-        ...
+    def decide(self, process: str, call: str, choices: tuple[Fault, ...]) -> Fault | None: ...
 
-    def later_ms(self) -> int:
-        """Delay after which a call with a lost reply is applied."""
-        ...
+    def later_ms(self) -> int: ...
 
-    def pause_ms(self) -> int:
-        """Duration for which a process is paused."""
-        ...
+    def pause_ms(self) -> int: ...
 
 
 class RandomFaults:

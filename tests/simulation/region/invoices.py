@@ -9,30 +9,44 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from metering.billing.budgets.biller import Biller, Home
+from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
+from metering.billing.budgets.open_months import Terms
+from metering.billing.day_sums.accounts import AccountsReader
+from metering.billing.day_sums.days import DayHead, SummedMonth
+from metering.billing.day_sums.keeper import DaySumKeeper
 from metering.billing.invoices.composing import Composer
 from metering.billing.invoices.credits import Crediting, Verification
 from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.inputs import RateShelf
 from metering.billing.invoices.issuing import Asked, Issuer, IssueRefusedError
 from metering.billing.invoices.planning import Planner
-from metering.billing.organization import OrganizationStore
-from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
+from metering.billing.organization import Organization, OrganizationStore
+from metering.billing.prices.store import AllBooks, Overrides, OverrideStore, PriceStore
 from metering.billing.usage.months import RegionMonth, UsageLine, line_of
 from metering.hours import month_of
+from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.ledger.periods import read_frozen_month
+from metering.stores.writes import Table
+from metering.usage.totals import Total
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
 from tests.simulation.region.faults import MINUTE_MS
-from tests.support.memory.frozen import PlainFrozenFiles
-from tests.support.month_usage import MemoryMonth
-from tests.support.priced import US_TIERS, allowance, book, product
+from tests.support.budget_world import OwnSums
+from tests.support.memory.frozen import PlainFrozenFiles, PlainTotals
+from tests.support.memory.rows import PlainLake
+from tests.support.priced import US_TIERS, MemoryMonth, allowance, book, product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from metering.billing.day_sums.index import DayIndex
+    from metering.stores.clock import Alerts, Clock
+    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World
+    from tests.support.memory.clock import MemoryAlerts
 
 PAYER = "111111111111"
 _REGION = "us-west-2"
@@ -74,7 +88,6 @@ class FrozenUsage:
 
 
 def issuer(process: Process) -> Issuer:
-    """The production issuer."""
     shelf = RateShelf(
         books=AllBooks(imported=PriceStore(process.objects)),
         overrides=OverrideStore(process.objects),
@@ -92,12 +105,10 @@ def issuer(process: Process) -> Issuer:
 
 
 def crediting(process: Process) -> Crediting:
-    """The production credit notes."""
     return Crediting(issuer=issuer(process))
 
 
 def problems(process: Process, invoice_id: str) -> list[str]:
-    """Errors of a document."""
     parts = issuer(process)
     return Verification(issuer=parts, crediting=Crediting(issuer=parts)).verify(invoice_id)
 
@@ -180,3 +191,56 @@ def _booked(process: Process, month: str) -> Iterator[UsageLine]:
     for region in FrozenUsage(process).month(month):
         yield from region.hour_lines()
         yield from (late.line for late in region.late())
+
+
+REGION = "us-west-2"
+
+
+class ProcessAlerts:
+    """Topics as one process sees them: a call to them can fail like any other."""
+
+    def __init__(self, process: Process, topic: MemoryAlerts) -> None:
+        self._process = process
+        self._topic = topic
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        self._process.write("alerts.send", partial(self._topic.send, severity, subject, fields))
+
+
+def set_budgets(items: ItemStore, clock: Clock) -> None:
+    """A budget that one byte crosses, and a budget out of reach."""
+    store = BudgetStore(items=items, clock=clock)
+    for name, amount in (("crossed", "1 bytes"), ("far", "999999999999999 EB")):
+        store.set(budget_of(name, amount=amount, thresholds=["actual 100%"], scope=Scope(region=REGION)))
+
+
+def biller(process: Process, topic: MemoryAlerts) -> Biller:
+    totals = PlainTotals(process.objects, PlainLake(process.objects))
+    alerts: Alerts = ProcessAlerts(process, topic)
+    home = Home(
+        objects=process.objects,
+        alerts=alerts,
+        regions=lambda: [OwnSums(region=REGION, objects=process.objects, totals=totals)],
+        terms=lambda: Terms(book=None, overrides=Overrides(), organization=Organization()),
+    )
+    keeper = DaySumKeeper(items=process.items, objects=process.objects, totals=totals, clock=process, shards=1)
+    return Biller(items=process.items, keeper=keeper, clock=process, stage="local", region=REGION, home=home)
+
+
+def kept(items: ItemStore) -> list[StoredAlert]:
+    return [StoredAlert.from_item(item) for item in items.query(Table.LEDGER, ALERTS_PK)]
+
+
+def sums(objects: ObjectStore, index: DayIndex, month: str) -> list[DayHead]:
+    """Counted bytes of each day of a month."""
+    totals = PlainTotals(objects, PlainLake(objects))
+    region = SummedMonth(region=REGION, month=month, index=index, objects=objects, totals=totals)
+    return [head for day_s in region.days if (head := region.head(day_s)) is not None]
+
+
+def accounts(objects: ObjectStore, index: DayIndex, month: str) -> dict[str, Total]:
+    found = index.accounts_of(month)
+    if found is None:
+        return {}
+    reader = AccountsReader(objects.get(found.key), found.key)
+    return {each.account_id: Total(each.bytes, each.records) for each in reader.accounts()}

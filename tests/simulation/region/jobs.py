@@ -28,24 +28,23 @@ from metering.quarantine.entries import QuarantineEntries
 from metering.rollup.as_of_now import UsageNow
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Retrier
+from metering.stores.queues import Delivery, QueueDepth, ReceivedMessage
 from metering.units import DAY_S
 from tests.simulation.region.faults import MINUTE_MS
 from tests.simulation.region.ports import NEVER_MS, Process
-from tests.simulation.region.queues import DeadLetterQueue, IngestQueue
 from tests.simulation.region.scheduler import KilledError
-from tests.simulation.sent.contents import ContentReader
 from tests.simulation.sent.senders import SERVICES
+from tests.simulation.sent.traffic import ContentReader
 from tests.support.memory.clock import DeadlineAt
 from tests.support.memory.frozen import PlainFrozenFiles, PlainTotals
-from tests.support.memory.lake import PlainLake
 from tests.support.memory.queues import MemoryQueue
-from tests.support.memory.rows import PlainRowCodec
+from tests.support.memory.rows import PlainLake, PlainRowCodec
 from tests.support.region import Parts
 from tests.support.stage import ADMISSION, QUARANTINE_AGE_S, STAGE
 from tests.support.stage import settings as stage_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from metering.commit.aggregator import Aggregator
     from metering.intake.batches import BatchReader
@@ -53,6 +52,96 @@ if TYPE_CHECKING:
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
     from tests.simulation.region.world import World
+
+OPERATOR = "operator"
+
+
+class IngestQueue:
+    """`Queue` of one process, for sending."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._queue = process.world.queue
+
+    def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
+        def apply() -> list[int]:
+            for body, stated in zip(bodies, original_senders or [""] * len(bodies), strict=True):
+                self._queue.send(body, OPERATOR, stated)
+            return []
+
+        return self._process.write("queue.send_many", apply)
+
+    def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
+        raise NotImplementedError("workers receive, people do not")
+
+    def delete_many(self, receipts: Sequence[str]) -> list[int]:
+        raise NotImplementedError("workers delete, people do not")
+
+    def release(self, receipts: Sequence[str]) -> None:
+        raise NotImplementedError("workers release, people do not")
+
+    def hide(self, receipts: Mapping[str, int]) -> None:
+        raise NotImplementedError("workers hide, people do not")
+
+    def depth(self) -> QueueDepth:
+        return self._process.read(
+            "queue.depth", lambda: QueueDepth(visible=len(self._queue.messages), in_flight=0, delayed=0)
+        )
+
+    def start_redrive(self, *, max_per_s: int = 500) -> str | None:
+        del max_per_s
+        return None
+
+
+class DeadLetterQueue(IngestQueue):
+    """`Queue` of one process over the dead letters. A receipt is a message id."""
+
+    def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
+        del wait_s
+
+        def apply() -> list[ReceivedMessage]:
+            now_ms = self._process.world.scheduler.now_ms
+            found = [m for m in self._queue.dead.values() if m.visible_at_ms <= now_ms][:max_messages]
+            for message in found:
+                message.visible_at_ms = now_ms + (visibility_s or 30) * 1000
+                message.receives += 1
+            return [
+                ReceivedMessage(
+                    delivery=Delivery(
+                        message_id=m.message_id,
+                        body=m.body,
+                        sent_at_ms=m.sent_at_ms,
+                        receive_count=m.receives,
+                        sender_id=m.sender_id,
+                        stated_sender=m.stated_sender,
+                    ),
+                    receipt=m.message_id,
+                )
+                for m in found
+            ]
+
+        return self._process.write("dead.receive", apply)
+
+    def delete_many(self, receipts: Sequence[str]) -> list[int]:
+        def apply() -> list[int]:
+            for message_id in receipts:
+                self._queue.dead.pop(message_id, None)
+            return []
+
+        return self._process.write("dead.delete_many", apply)
+
+    def release(self, receipts: Sequence[str]) -> None:
+        def apply() -> None:
+            for message_id in receipts:
+                self._queue.dead[message_id].visible_at_ms = 0
+
+        self._process.write("dead.release", apply)
+
+    def depth(self) -> QueueDepth:
+        return self._process.read(
+            "dead.depth", lambda: QueueDepth(visible=len(self._queue.dead), in_flight=0, delayed=0)
+        )
+
 
 BY_ROW = RowQuery(columns=("batch_id", "resource_id"))
 
@@ -71,7 +160,6 @@ def settings(
     floor_s: int = 0,
     usage_generation: int = 2,
 ) -> Settings:
-    """Settings of workers and of the roll-up."""
     return stage_settings(
         shards=shards,
         commit_records=commit_records,
@@ -84,12 +172,10 @@ def settings(
 
 
 def retrier(process: Process) -> Retrier:
-    """Repeats of one process."""
     return Retrier(clock=process, entropy=process, attempts=4)
 
 
 def parts(process: Process, world_settings: Settings) -> Parts:
-    """Production parts over the ports of a process."""
     world = process.world
     return Parts(
         items=process.items,
@@ -104,7 +190,6 @@ def parts(process: Process, world_settings: Settings) -> Parts:
 
 
 def aggregator(process: Process, world_settings: Settings) -> Aggregator:
-    """The production worker."""
     return parts(process, world_settings).worker_of(reader(process), PlainRowCodec())
 
 
@@ -118,12 +203,10 @@ def reader(process: Process) -> BatchReader:
 
 
 def rollup(process: Process, world_settings: Settings) -> Rollup:
-    """The production roll-up."""
     return parts(process, world_settings).plain_rollup()
 
 
 def rollup_cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> RollupCleaner:
-    """The production cleaner of the roll-up's plans and runs."""
     return RollupCleaner(
         items=process.items,
         objects=process.objects,
@@ -136,24 +219,20 @@ def rollup_cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Rol
 
 
 def numbers(process: Process, world_settings: Settings) -> KindNumbers:
-    """Kind numbers, as the repair and the roll-up claim them."""
     return rollup(process, world_settings).numbers
 
 
 def usage_reading(process: Process) -> UsageReading:
-    """The production reader of usage items."""
     return UsageReading(process.items)
 
 
 def usage_now(process: Process, *, shards: int) -> UsageNow:
-    """The production reader of usage as of now."""
     return UsageNow(
         reading=usage_reading(process), objects=process.objects, staged=PlainLake(process.objects), shards=shards
     )
 
 
 def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Compactor:
-    """The production compactor."""
     world = process.world
     return Compactor(
         items=process.items,
@@ -170,7 +249,6 @@ def compactor(process: Process, policy: CompactionPolicy, *, shards: int) -> Com
 
 
 def cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Cleaner:
-    """The production cleaner."""
     world = process.world
     return Cleaner(
         items=process.items,
@@ -186,7 +264,6 @@ def cleaner(process: Process, *, shards: int, wait_s: int = DAY_S) -> Cleaner:
 
 
 def orphan_cleaner(process: Process, *, age_s: int) -> OrphanCleaner:
-    """The production cleaner of orphans."""
     return OrphanCleaner(
         items=process.items,
         objects=process.objects,
@@ -199,17 +276,14 @@ def orphan_cleaner(process: Process, *, age_s: int) -> OrphanCleaner:
 
 
 def lake_view(process: Process, *, shards: int) -> LakeView:
-    """The production reader."""
     return LakeView(items=process.items, objects=process.objects, reader=PlainLake(process.objects), shards=shards)
 
 
 def totals(process: Process) -> PlainTotals:
-    """The reader of lake files' totals."""
     return PlainTotals(process.objects, PlainLake(process.objects))
 
 
 def figures(process: Process, *, shards: int) -> Figures:
-    """The production reader of markers, usage and rows."""
     return Figures(
         items=process.items,
         usage=usage_reading(process),
@@ -221,13 +295,11 @@ def figures(process: Process, *, shards: int) -> Figures:
 
 
 def reconciler(process: Process, *, shards: int) -> Reconciler:
-    """The production reconciler."""
     world = process.world
     return Reconciler(figures=figures(process, shards=shards), metrics=world.metrics, alerts=world.alerts)
 
 
 def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
-    """The production verifier, to run beside traffic."""
     return Verifier(
         items=process.items,
         objects=process.objects,
@@ -241,12 +313,10 @@ def verifier(process: Process, ingest: MemoryQueue) -> Verifier:
 
 
 def run_checker(process: Process, *, shards: int) -> IncrementalCheck:
-    """The production reconciler's quick pass."""
     return IncrementalCheck(reconciler=reconciler(process, shards=shards))
 
 
 def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Rebuilder:
-    """The production repair of usage and markers."""
     return Rebuilder(
         reconciler=reconciler(process, shards=shards),
         retrier=retrier(process),
@@ -257,7 +327,6 @@ def rebuilder(process: Process, world_settings: Settings, *, shards: int) -> Reb
 
 
 def after_restore(process: Process, world_settings: Settings, *, shards: int) -> AfterRestore:
-    """The production steps after a restore of the ledger."""
     deadline = DeadlineAt(clock=process, at_ms=NEVER_MS)
     return AfterRestore(
         items=process.items,
@@ -272,7 +341,6 @@ def after_restore(process: Process, world_settings: Settings, *, shards: int) ->
 
 
 def dead_letters(process: Process) -> DeadLetters:
-    """The production redrive."""
     return DeadLetters(
         dead=DeadLetterQueue(process),
         ingest=IngestQueue(process),
@@ -287,7 +355,6 @@ def dead_letters(process: Process) -> DeadLetters:
 
 
 def quarantine_entries(process: Process) -> QuarantineEntries:
-    """The production retry of refused batches."""
     return QuarantineEntries(
         items=process.items,
         objects=process.objects,
@@ -301,7 +368,6 @@ def quarantine_entries(process: Process) -> QuarantineEntries:
 def period_closer(
     process: Process, compaction: CompactionPolicy, world_settings: Settings, *, shards: int
 ) -> PeriodCloser:
-    """The production period close."""
     return PeriodCloser(
         items=process.items,
         objects=process.objects,
@@ -319,7 +385,6 @@ def period_closer(
 
 
 def deadline(process: Process, time_ms: int) -> DeadlineAt:
-    """Time at which an invocation of the process is stopped."""
     return DeadlineAt(clock=process, at_ms=process.now_ms() + time_ms)
 
 
@@ -397,12 +462,10 @@ def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Calla
 
 
 def policy(file_rows: int, run_pairs: int, wait_s: int) -> CompactionPolicy:
-    """A policy for small hours."""
     return CompactionPolicy(
         file_rows=file_rows, run_rows=3 * file_rows, run_pairs=run_pairs, wait_today_s=wait_s, wait_older_s=2 * wait_s
     )
 
 
 def is_idle(world: World, workers: list[Worker]) -> bool:
-    """Whether the queue is empty and no worker holds a message."""
     return not world.queue.messages and not any(worker.busy for worker in workers)

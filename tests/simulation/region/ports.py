@@ -70,7 +70,6 @@ class Process:
         return self.world.names.randrange(limit)
 
     def restart(self) -> None:
-        """A new process takes its place."""
         self._dead = False
         self.dies_at_ms = NEVER_MS
 
@@ -161,8 +160,6 @@ def _quietly(apply: Callable[[], object]) -> None:
 
 
 class ProcessItems:
-    """`ItemStore` of one process."""
-
     def __init__(self, process: Process, store: MemoryItemStore) -> None:
         self._process = process
         self._store = store
@@ -242,8 +239,6 @@ class ProcessItems:
 
 
 class ProcessObjects:
-    """`ObjectStore` of one process."""
-
     def __init__(self, process: Process, store: MemoryObjectStore) -> None:
         self._process = process
         self._store = store

@@ -33,23 +33,17 @@ class Scheduler:
         self._processes: list[greenlet] = []
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
-        """For copying a region at rest: no event is pending, and no process is running.
-
-        Raises:
-            ValueError: Something is.
-        """
+        """For copying a region at rest: no event is pending, and no process is running."""
         if self._heap or not all(process.dead for process in self._processes):
             raise ValueError("a region can be kept only when nothing is to happen in it any more")
         times = {"now_ms": self.now_ms, "_until_ms": self._until_ms, "_number": self._number}
         return None, {**times, "_heap": [], "_processes": []}
 
     def at(self, at_ms: int, event: Callable[[], object]) -> None:
-        """Schedule an event (now, if its time has passed)."""
         self._number += 1
         heappush(self._heap, (max(at_ms, self.now_ms), self._number, event))
 
     def spawn(self, body: Callable[[], None], *, delay_ms: int = 0) -> greenlet:
-        """Start a process."""
         process = greenlet(body)
         self._processes.append(process)
         self.at(self.now_ms + delay_ms, process.switch)

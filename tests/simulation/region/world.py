@@ -3,23 +3,248 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from metering.stores.writes import DYNAMODB_LIMITS, Key, Table
+from metering.intake.senders import judged_sender, statement
+from metering.stores.queues import Delivery
+from metering.stores.writes import DYNAMODB_LIMITS, Action, ActionLimits, Check, Delete, Item, Key, Put, Table, Update
 from tests.simulation.checks.watch import Watch
-from tests.simulation.region.landing import Landing
+from tests.simulation.region.faults import MINUTE_MS, Decider
 from tests.simulation.region.ports import Process
 from tests.simulation.region.scheduler import Scheduler
-from tests.simulation.region.sqs import SimulatedQueue
-from tests.simulation.sent.senders import Senders
+from tests.simulation.sent.senders import NOBODY, OPERATOR, SERVICES, Senders, SentBy, sent_by
 from tests.support.region import MemoryStores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.stores.writes import ActionLimits, Item
-    from tests.simulation.region.faults import Decider
-    from tests.simulation.sent.contents import SentContent
+    from tests.simulation.sent.traffic import SentContent
+    from tests.support.memory.items import MemoryItemStore
+
+# Share of transactions that become visible gradually, and the longest delay of the first item.
+_SHARE = 0.3
+_LONGEST_MS = 60
+
+
+class _Before(NamedTuple):
+    """Old version of an item that readers see until the transaction reaches it."""
+
+    item: Item | None
+    until_ms: int
+
+
+class Landing:
+    """Transactions that are being applied. The store already has them whole."""
+
+    def __init__(self, store: MemoryItemStore, scheduler: Scheduler, chance: random.Random) -> None:
+        self._store = store
+        self._scheduler = scheduler
+        self._chance = chance
+        self._before: dict[tuple[Table, Key], _Before] = {}
+
+    @contextmanager
+    def of(self, actions: Sequence[Action]) -> Iterator[None]:
+        """Apply a transaction within the block; readers then see the earlier state for a while."""
+        if len(actions) == 1 or self._chance.random() >= _SHARE:
+            yield
+            return
+        written = [action for action in actions if not isinstance(action, Check)]
+        before = [self.item(each.table, each.key, self._store.peek(each.table, each.key)) for each in written]
+        yield
+        now_ms = self._scheduler.now_ms
+        for action, item in zip(written, before, strict=True):
+            self._before[action.table, action.key] = _Before(item, now_ms + int(self._chance.random() * _LONGEST_MS))
+
+    def wait_for(self, actions: Sequence[Action], wait: Callable[[int], None]) -> None:
+        """Wait until a transaction is entirely visible."""
+        until_ms = max((b.until_ms for a in actions if (b := self._before.get((a.table, a.key)))), default=0)
+        if until_ms > self._scheduler.now_ms:
+            wait(until_ms - self._scheduler.now_ms)
+
+    def written(self, action: Put | Update | Delete) -> None:
+        """After a later write of an item, the state before the transaction is never seen again."""
+        self._before.pop((action.table, action.key), None)
+
+    def item(self, table: Table, key: Key, item: Item | None) -> Item | None:
+        """An item as it is visible now, if its final state is `item`."""
+        before = self._before.get((table, key))
+        if before is None:
+            return item
+        if before.until_ms <= self._scheduler.now_ms:
+            del self._before[table, key]
+            return item
+        return before.item
+
+    def seen(
+        self, table: Table, items: Iterator[Item], belongs: Callable[[Key], bool], descending: bool
+    ) -> Iterator[Item]:
+        """Items of a query as they are visible, each at the time of its read."""
+        last: Key | None = None
+        while True:
+            item = next(items, None)
+            key = None if item is None else Key(str(item["pk"]), str(item["sk"]))
+            # Items that the transaction deletes are still visible until then.
+            for gone in self._gone(table, last, key, belongs, descending):
+                seen = self.item(table, gone, None)
+                if seen is not None:
+                    yield seen
+            if item is None or key is None:
+                return
+            seen = self.item(table, key, item)
+            if seen is not None:
+                yield seen
+            last = key
+
+    def _gone(
+        self, table: Table, after: Key | None, before: Key | None, belongs: Callable[[Key], bool], descending: bool
+    ) -> list[Key]:
+        low, high = (before, after) if descending else (after, before)
+        keys = [
+            key
+            for its_table, key in self._before
+            if its_table is table
+            and belongs(key)
+            and (low is None or low.sk < key.sk)
+            and (high is None or key.sk < high.sk)
+            and self._store.peek(table, key) is None
+        ]
+        return sorted(keys, reverse=descending)
+
+
+VISIBILITY_MS = 7 * MINUTE_MS
+MAX_RECEIVES = 5
+
+
+@dataclass(slots=True)
+class Message:
+    message_id: str
+    body: str
+    sent_at_ms: int
+    sender_id: str
+    stated_sender: str = ""
+    receives: int = 0
+    visible_at_ms: int = 0
+
+
+class SimulatedQueue:
+    """The ingest queue. Its `messages` and `dead` are in flight or dead letters: not lost."""
+
+    def __init__(self, scheduler: Scheduler, chance: random.Random, histogram: Counter[str]) -> None:
+        self.messages: dict[str, Message] = {}
+        self.dead: dict[str, Message] = {}
+        # Every SentTimestamp that a body ever had, including redrives: admission may have used any of them.
+        self.sent_times: dict[str, list[int]] = {}
+        self.delivered: dict[str, int] = {}
+        # Body -> each of its original senders -> since when. Where senders are not checked, all of them are equal.
+        self.senders: dict[str, dict[SentBy, int]] = {}
+        self.judged = False
+        self.odd = True
+        self._scheduler = scheduler
+        self._chance = chance
+        self._histogram = histogram
+        self._count = 0
+        self._parked: list[Callable[[], object]] = []
+
+    def send(self, body: str, sender_id: str, stated_sender: str = "") -> None:
+        self._count += 1
+        now_ms = self._scheduler.now_ms
+        message_id = f"m{self._count}"
+        self.messages[message_id] = Message(message_id, body, now_ms, sender_id, stated_sender)
+        self.sent_times.setdefault(body, []).append(now_ms)
+        self.senders.setdefault(body, {}).setdefault(self.sender_of(self.messages[message_id]), now_ms)
+        self._wake()
+
+    def park(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called when a message is sent."""
+        self._parked.append(wake)
+
+    def next_visible_ms(self) -> int | None:
+        """Time of the next visible message; None for an empty queue."""
+        return min((message.visible_at_ms for message in self.messages.values()), default=None)
+
+    def receive(self, limit: int) -> list[Delivery]:
+        """Some messages, in any order."""
+        now_ms = self._scheduler.now_ms
+        found = [m for m in self.messages.values() if m.visible_at_ms <= now_ms]
+        if self.odd and len(found) < len(self.messages) and self._chance.random() < 0.03:
+            found.append(self._chance.choice([m for m in self.messages.values() if m.visible_at_ms > now_ms]))
+            self._histogram["delivered while in flight"] += 1
+        if len(found) > 1 and self._chance.random() < 0.5:
+            self._chance.shuffle(found)
+            self._histogram["delivered out of order"] += 1
+        return [self._deliver(m, now_ms) for m in found[:limit] if not self._give_up(m)]
+
+    def sender_of(self, message: Message) -> SentBy:
+        """Original sender of a message."""
+        return sent_by(message.sender_id, message.stated_sender) if self.judged else NOBODY
+
+    def acknowledge(self, message_ids: Iterable[str]) -> list[Message]:
+        """Delete messages; returns them. Occasionally one is delivered again all the same, as SQS permits."""
+        acknowledged = []
+        for message_id in message_ids:
+            message = self.messages.get(message_id)
+            if message is None:
+                continue
+            acknowledged.append(message)
+            if self.odd and self._chance.random() < 0.02:
+                self._histogram["delivered again after its deletion"] += 1
+                continue
+            del self.messages[message_id]
+        return acknowledged
+
+    def hide(self, seconds: Mapping[str, int]) -> None:
+        """Hide messages by id for this long from now."""
+        for message_id, hidden_s in seconds.items():
+            if message_id in self.messages:
+                self.messages[message_id].visible_at_ms = self._scheduler.now_ms + hidden_s * 1000
+
+    def redrive(self) -> int:
+        dead, self.dead = self.dead, {}
+        for message in dead.values():
+            if self.judged:
+                # Sent by an operator's command, which states the original sender.
+                self.send(message.body, OPERATOR, statement(judged_sender(self._delivery(message), SERVICES)))
+            else:
+                self.send(message.body, message.sender_id)
+        return len(dead)
+
+    def holds(self, body: str) -> bool:
+        return any(m.body == body for m in self.messages.values()) or any(m.body == body for m in self.dead.values())
+
+    def _deliver(self, message: Message, now_ms: int) -> Delivery:
+        message.receives += 1
+        message.visible_at_ms = now_ms + VISIBILITY_MS
+        if message.receives > 1:
+            self._histogram["delivered again"] += 1
+        self.delivered[message.body] = self.delivered.get(message.body, 0) + 1
+        return self._delivery(message)
+
+    @staticmethod
+    def _delivery(message: Message) -> Delivery:
+        return Delivery(
+            message_id=message.message_id,
+            body=message.body,
+            sent_at_ms=message.sent_at_ms,
+            receive_count=message.receives,
+            sender_id=message.sender_id,
+            stated_sender=message.stated_sender,
+        )
+
+    def _give_up(self, message: Message) -> bool:
+        if message.receives < MAX_RECEIVES:
+            return False
+        del self.messages[message.message_id]
+        self.dead[message.message_id] = message
+        self._histogram["moved to the dead-letter queue"] += 1
+        return True
+
+    def _wake(self) -> None:
+        parked, self._parked = self._parked, []
+        for wake in parked:
+            self._scheduler.at(self._scheduler.now_ms, wake)
 
 
 class World(MemoryStores):
@@ -74,7 +299,6 @@ class World(MemoryStores):
         self.scheduler.wait(duration_ms)
 
     def process(self, name: str, *, skew_ms: int = 0) -> Process:
-        """A new process."""
         process = Process(self, name, skew_ms=skew_ms)
         if self.listen is not None:
             self.listen(process)
@@ -89,7 +313,6 @@ class World(MemoryStores):
         return True
 
     def peek(self, key: Key) -> Item | None:
-        """Return a ledger item without counting a call."""
         return self.items.peek(Table.LEDGER, key)
 
     def expire(self, chance: random.Random) -> int:

@@ -17,8 +17,7 @@ from metering.stores.objects import disallowed_batch_key
 from metering.stores.writes import Put, Table
 
 if TYPE_CHECKING:
-    from tests.simulation.sent.contents import SentContent
-    from tests.simulation.sent.traffic import Sending, Traffic
+    from tests.simulation.sent.traffic import Sending, SentContent, Traffic
     from tests.support.memory.items import MemoryItemStore
 
 OPERATOR = "operator"
@@ -48,12 +47,7 @@ def sent_by(sender_id: str, stated: str) -> SentBy:
 
 
 class Senders:
-    """The owners of a history, if its stage checks senders; otherwise they have no effect.
-
-    Attributes:
-        judged: Whether it does.
-        owners: Batch id -> role of the producer that owns it.
-    """
+    """The owners of a history, if its stage checks senders; otherwise they have no effect."""
 
     def __init__(self, seed: int, *, judged: bool | None = None) -> None:
         self._seed = seed
@@ -67,7 +61,6 @@ class Senders:
         return cls(0, judged=False)
 
     def register(self, items: MemoryItemStore) -> None:
-        """Put the producers into the registry."""
         for role in _PRODUCERS if self.judged else ():
             producer = RegisteredProducer(
                 name=role.lower(),

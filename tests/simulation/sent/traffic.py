@@ -2,18 +2,130 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.errors import ObjectMissingError
 from metering.hours import hour_of
+from metering.intake.batches import Allowance, BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
 from metering.units import DAY_S, HOUR_S
 from tests.simulation.region.faults import HOUR_MS, MINUTE_MS
-from tests.simulation.sent.contents import SentContent, retry_of
-from tests.support.memory.rows import PlainRow
+from tests.support.memory.rows import PlainRow, plain_usage
 
 if TYPE_CHECKING:
     import random
     from collections import Counter
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+
+    from metering.intake.admission import Admission
+    from metering.stores.objects import ObjectStore
+    from metering.stores.queues import Delivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentContent:
+    """One content of a batch id, as a producer made it.
+
+    Attributes:
+        rows: Booked in their own hours. Resource ids contain batch, content and position: all rows differ.
+        refused: Reason if the whole batch is refused, else empty.
+        location: Key of the object that its message points to; empty if the records are in the message.
+        retries: For a retry under another id, the original content, whose records it has; else None.
+    """
+
+    name: str
+    batch_id: str
+    content_hash: str
+    sender_id: str
+    rows: tuple[PlainRow, ...]
+    refused: str = ""
+    location: str = ""
+    retries: SentContent | None = None
+
+    @property
+    def retry_of(self) -> str:
+        return "" if self.retries is None else self.retries.batch_id
+
+
+def retry_of(content: SentContent, way: str = "") -> SentContent:
+    """The same content under its own id, which the message states. Another `way` gives another id."""
+    batch_id = f"retry:{content.name}{way}"
+    return SentContent(
+        name=batch_id,
+        batch_id=batch_id,
+        content_hash=content.content_hash,
+        sender_id="operator",
+        rows=tuple(row._replace(batch_id=batch_id) for row in content.rows),
+        refused=content.refused,
+        location=content.location,
+        retries=content,
+    )
+
+
+class ContentReader:
+    """A `BatchReader` whose messages are names of contents."""
+
+    def __init__(self, objects: ObjectStore, contents: dict[str, SentContent]) -> None:
+        self._objects = objects
+        self._contents = contents
+
+    def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
+        content = self._contents.get(delivery.body)
+        if content is None:
+            return BatchReading(batches=(NoBatch(why="test event"),))
+        if content.location:
+            try:
+                self._objects.get(content.location)
+            except ObjectMissingError:
+                return BatchReading(batches=(_refused(content, delivery, "object_missing", missing=True),))
+        if content.refused:
+            return BatchReading(batches=(_refused(content, delivery, content.refused),))
+        reasons = [admission.refusal(row.start_s, delivery.sent_at_ms) for row in content.rows]
+        if all(reasons):
+            return BatchReading(batches=(_refused(content, delivery, str(reasons[0])),))
+        return BatchReading(batches=(_decoded(content, delivery, reasons),))
+
+
+def _refused(content: SentContent, delivery: Delivery, reason: str, *, missing: bool = False) -> RefusedBatch:
+    return RefusedBatch(
+        batch_id=content.batch_id,
+        source_id="",
+        sequence=None,
+        sender_id=delivery.sender_id,
+        # Unreadable records have no content hash, so the body's hash stands in.
+        content_hash=f"body-{content.name}" if missing else content.content_hash,
+        hash_version=0 if missing else 1,
+        problems=((reason, ""),),
+        records=len(content.rows),
+        missing_object=missing,
+        evidence=b"",
+        retry_of=content.retry_of,
+        object_key=content.location,
+    )
+
+
+def _decoded(content: SentContent, delivery: Delivery, reasons: Sequence[str | None]) -> DecodedBatch:
+    rows = tuple(row for row, reason in zip(content.rows, reasons, strict=True) if reason is None)
+    return DecodedBatch(
+        batch_id=content.batch_id,
+        source_id="",
+        sequence=None,
+        sender_id=delivery.sender_id,
+        content_hash=content.content_hash,
+        hash_version=1,
+        records=len(content.rows),
+        rows=rows,
+        usage=plain_usage(rows),
+        refused=tuple(
+            RefusedRecord(position=position, reasons=((reason, ""),), raw=content.rows[position].resource_id)
+            for position, reason in enumerate(reasons)
+            if reason is not None
+        ),
+        decoded_bytes=100 * len(content.rows),
+        retry_of=content.retry_of,
+        object_key=content.location,
+    )
+
 
 ACCOUNTS = ("111111111111", "222222222222")
 _TRAFFIC = (
@@ -35,17 +147,7 @@ class Sending(NamedTuple):
 
 
 class Traffic:
-    """The contents of a history and the messages that carry them.
-
-    Args:
-        chance: Decides all of it.
-        now_s: Start of the history.
-        batches: Number of batch ids.
-        epochs: Number of epochs; a copy in a later epoch is a replay.
-        retries: A random stream that decides what is retried under another id, and when.
-        dropped: Numbers of batches to leave out.
-        only: If given, all other batches are left out.
-    """
+    """The contents of a history and the messages that carry them."""
 
     def __init__(
         self,
@@ -82,8 +184,7 @@ class Traffic:
 
     def _make_hours(self) -> list[int]:
         own = hour_of(self._now_s)
-        day = self._chance.randrange(1, 4)
-        hours = [own, own, own, own - HOUR_S, own - day * DAY_S]
+        hours = [own, own, own, own - HOUR_S, own - self._chance.randrange(1, 4) * DAY_S]
         hours.append(own - self._chance.randrange(10, 34) * DAY_S)
         return hours
 
@@ -94,11 +195,9 @@ class Traffic:
         kind = chance.random()
         refused = "count_mismatch" if kind < 0.04 else ""
         location = f"ingest/{batch_id}" if 0.04 <= kind < 0.12 else ""
-        wide = 0.12 <= kind < 0.17
-        contents = [self._content(batch_id, 0, sender, refused=refused, location=location, wide=wide)]
+        contents = [self._content(batch_id, 0, sender, refused=refused, location=location, wide=0.12 <= kind < 0.17)]
         if chance.random() < 0.12:
-            other = sender if chance.random() < 0.5 else "S3"
-            contents.append(self._content(batch_id, 1, other))
+            contents.append(self._content(batch_id, 1, sender if chance.random() < 0.5 else "S3"))
         for content in contents:
             self.contents[content.name] = content
             self._send(content)
@@ -166,8 +265,7 @@ class Traffic:
         self.contents[retry.name] = retry
         for _ in range(1 + int(chance.random() * 3)):
             epoch = int(chance.random() * self._epochs)
-            after_ms = int(chance.random() * 2 * _SEND_MS)
-            self.sendings.append(Sending(epoch, after_ms, retry.name, retry.sender_id))
+            self.sendings.append(Sending(epoch, int(chance.random() * 2 * _SEND_MS), retry.name, retry.sender_id))
             if chance.random() < 0.5:
                 # A late copy arrives under its own id.
                 later = epoch + int(chance.random() * (self._epochs - epoch))

@@ -82,8 +82,7 @@ _TRANSACT, _DESCRIBE = DynamoDBBackend.transact_write_items, Table.describe
 def _described(table: Any, base_key: str = "TableDescription") -> Any:
     """A table with the id that CloudFormation's GlobalTable requires."""
     description: Any = _DESCRIBE(table, base_key)
-    seed = f"{table.table_arn} {table.created_at}"
-    description[base_key]["TableId"] = str(uuid.uuid5(uuid.NAMESPACE_URL, seed))
+    description[base_key]["TableId"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{table.table_arn} {table.created_at}"))
     return description
 
 

@@ -46,8 +46,6 @@ process = tests.support.localstack.executor:ProcessExecutorPlugin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A LocalStack that runs."""
-
     endpoint: str
     pid: int
 
@@ -58,11 +56,7 @@ def why_not() -> str:
 
 
 def start(port: int) -> Running:
-    """Start it on 127.0.0.1, and wait until it answers. It must be installed.
-
-    Raises:
-        RuntimeError: LocalStack exited, or does not answer.
-    """
+    """Start it on 127.0.0.1, and wait until it answers. It must be installed."""
     run = RUNS / str(port)
     (run / "tmp").mkdir(parents=True, exist_ok=True)
     _write_distribution(run / "plugins")

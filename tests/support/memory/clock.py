@@ -1,13 +1,17 @@
-"""Clock and deadlines of simulated time."""
+"""Clock, deadlines, names, counters and alerts of a simulated region."""
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.intake.batches import Allowance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from metering.stores.clock import Clock
 
 
@@ -24,7 +28,6 @@ class ManualClock:
         self._now_ms += duration_ms
 
     def advance_s(self, duration_s: int) -> None:
-        """Move the clock on."""
         self._now_ms += duration_s * 1000
 
 
@@ -48,3 +51,46 @@ class EndlessTime:
 
 UNHURRIED = Allowance(until=EndlessTime(), final=False)
 """Allowance without a limit of time."""
+
+
+class SeededEntropy:
+    """`Entropy` that gives the same names in the same order for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def token(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def below(self, limit: int) -> int:
+        return self._random.randrange(limit)
+
+
+class MemoryMetrics:
+    """`Metrics` that stores its counters: `counts` by name, `by_dimensions` by name and sorted dimensions."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.by_dimensions: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+
+    def count(self, name: str, value: int = 1, **dimensions: str) -> None:
+        self.counts[name] += value
+        if dimensions:
+            self.by_dimensions[name, tuple(sorted(dimensions.items()))] += value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentAlert:
+    severity: str
+    subject: str
+    fields: Mapping[str, str | int]
+
+
+class MemoryAlerts:
+    """`Alerts` that stores each alert, in order of sending."""
+
+    def __init__(self) -> None:
+        self.sent: list[SentAlert] = []
+
+    def send(self, severity: str, subject: str, fields: Mapping[str, str | int]) -> None:
+        self.sent.append(SentAlert(severity=severity, subject=subject, fields=dict(fields)))

@@ -8,26 +8,24 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
-from metering.lake.ports import (
-    DayBatch,
-    LakeReader,
-    MonthFiles,
-    UsageFile,
-    UsageMeasure,
-    UsageRows,
-    in_order,
-    row_place,
-    usage_digest,
+from metering.lake import ports
+from metering.ledger.booked_hours import LakeFile
+from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows
+from metering.stores.objects import (
+    ObjectStore,
+    closed_accounts_key,
+    closed_days_key,
+    closed_hour_key,
+    closed_month_key,
+    hour_of_lake_key,
+    lake_file_key,
+    summary_key,
 )
-from metering.stores.objects import ObjectStore, hour_of_lake_key, summary_key
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
-    from metering.ledger.booked_hours import LakeFile
-    from metering.ledger.periods import FrozenHour, FrozenMonth
 
 # Number of rows in a batch of days.
 _BATCH_ROWS = 64 * 1024
@@ -35,7 +33,6 @@ _Rows = list[tuple[UsageKey, Total]]
 
 
 def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
-    """Sum of several usages, key by key."""
     merged: dict[UsageKey, Total] = {}
     for part in parts:
         add_totals(merged, part)
@@ -53,25 +50,25 @@ class PlainFrozenFiles:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
-    def hour_file(self, rows: UsageRows) -> UsageFile:
+    def hour_file(self, rows: ports.UsageRows) -> ports.UsageFile:
         return _file(rows)
 
     @contextmanager
-    def month_files(self, hours: Iterable[FrozenHour]) -> Iterator[MonthFiles]:
+    def month_files(self, hours: Iterable[FrozenHour]) -> Iterator[ports.MonthFiles]:
         rows: _Rows = []
         for hour in hours:
             found = self._rows(hour.key)
-            if usage_digest(found) != hour.frozen.digest:
+            if ports.usage_digest(found) != hour.frozen.digest:
                 raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
             rows += found
-        rows.sort(key=lambda row: row_place(row[0]))
+        rows.sort(key=lambda row: ports.row_place(row[0]))
         days = merge({of_day(key): total} for key, total in rows)
-        yield MonthFiles(accounts=_file(rows), days=_file(in_order(days)))
+        yield ports.MonthFiles(accounts=_file(rows), days=_file(ports.in_order(days)))
 
-    def measured(self, key: str) -> UsageMeasure:
+    def measured(self, key: str) -> ports.UsageMeasure:
         rows = self._rows(key)
         total = sum_totals(total for _, total in rows)
-        return UsageMeasure(rows=len(rows), digest=usage_digest(rows), total=total)
+        return ports.UsageMeasure(rows=len(rows), digest=ports.usage_digest(rows), total=total)
 
     def hour(
         self, frozen: FrozenMonth, hour_s: int, accounts: Collection[str] | None = None
@@ -83,7 +80,7 @@ class PlainFrozenFiles:
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
         return _of_accounts(self._rows(frozen.accounts.key), account_ids)
 
-    def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
+    def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[ports.DayBatch]:
         return _day_batches(_of_accounts(self._rows(frozen.days.key), accounts))
 
     def _rows(self, key: str) -> _Rows:
@@ -91,14 +88,9 @@ class PlainFrozenFiles:
 
 
 class PlainTotals:
-    """`TotalsReader` of plain rows.
+    """`TotalsReader` of plain rows."""
 
-    Args:
-        objects: Store of the lake files and their totals.
-        lake: Reads the rows of files whose totals are missing.
-    """
-
-    def __init__(self, objects: ObjectStore, lake: LakeReader) -> None:
+    def __init__(self, objects: ObjectStore, lake: ports.LakeReader) -> None:
         self._objects = objects
         self._lake = lake
 
@@ -113,21 +105,16 @@ class PlainTotals:
             rows = list(self._lake.hour_usage(hour_s, [file.source(hour_s)]))
         yield from rows
 
-    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
-        return in_order(merge(dict(self.of(file)) for file in files))
+    def summed(self, files: Sequence[LakeFile]) -> ports.UsageRows:
+        return ports.in_order(merge(dict(self.of(file)) for file in files))
 
 
 def encode_usage(rows: Iterable[tuple[UsageKey, Total]]) -> bytes:
-    """Encode rows in the given order."""
     return marshal.dumps([(tuple(key), tuple(total)) for key, total in rows])
 
 
 def decode_usage(body: bytes, key: str) -> _Rows:
-    """Inverse of `encode_usage`; `key` is the object's.
-
-    Raises:
-        ObjectDamagedError: The body has another form.
-    """
+    """Inverse of `encode_usage`; `key` is the object's."""
     try:
         values = cast("list[tuple[UsageKey, Total]]", marshal.loads(body))  # noqa: S302 - what this process wrote itself
         return [(UsageKey(*key), Total(*total)) for key, total in values]
@@ -135,9 +122,9 @@ def decode_usage(body: bytes, key: str) -> _Rows:
         raise ObjectDamagedError(key, str(error)) from error
 
 
-def _file(rows: Iterable[tuple[UsageKey, Total]]) -> UsageFile:
+def _file(rows: Iterable[tuple[UsageKey, Total]]) -> ports.UsageFile:
     kept = list(chain(rows))
-    return UsageFile(content=encode_usage(kept), rows=len(kept), digest=usage_digest(kept))
+    return ports.UsageFile(content=encode_usage(kept), rows=len(kept), digest=ports.usage_digest(kept))
 
 
 def _of_accounts(
@@ -147,7 +134,7 @@ def _of_accounts(
     return (row for row in rows if accounts is None or row[0].account_id in accounts)
 
 
-def _day_batches(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[DayBatch]:
+def _day_batches(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[ports.DayBatch]:
     """Batches of rows that are sorted by `row_place`, summed by day."""
     days = by_day(rows)
     while part := list(islice(days, _BATCH_ROWS)):
@@ -170,10 +157,10 @@ def by_day(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, T
         yield current, Total(size, records)
 
 
-def _batch(rows: list[tuple[UsageKey, Total]]) -> DayBatch:
+def _batch(rows: list[tuple[UsageKey, Total]]) -> ports.DayBatch:
     places: dict[UsageKind, int] = {}
     kinds = [places.setdefault(key.kind, len(places)) for key, _ in rows]
-    return DayBatch(
+    return ports.DayBatch(
         keys=tuple(places),
         account_id=[key.account_id for key, _ in rows],
         key=kinds,
@@ -182,3 +169,30 @@ def _batch(rows: list[tuple[UsageKey, Total]]) -> DayBatch:
         bytes=[total.bytes for _, total in rows],
         records=[total.records for _, total in rows],
     )
+
+
+def freeze(
+    objects: ObjectStore, files: ports.FrozenFiles, month: str, hours: Mapping[int, Mapping[UsageKey, Total]]
+) -> FrozenMonth:
+    """Put the objects of a closed month with this usage by hour. The month's lake files exist only as names."""
+
+    def put(key: str, file: ports.UsageFile) -> FrozenRows:
+        assert objects.put(key, file.content, if_absent=True)
+        return FrozenRows(key=key, rows=file.rows, digest=file.digest)
+
+    made = []
+    for hour_s, usage in sorted(hours.items()):
+        rows = put(closed_hour_key(month, hour_s), files.hour_file(ports.in_order(usage)))
+        made.append(FrozenHour(hour_s=hour_s, files=lake_files(hour_s, usage), frozen=rows))
+    with files.month_files(made) as whole:
+        accounts = put(closed_accounts_key(month), whole.accounts)
+        days = put(closed_days_key(month), whole.days)
+    closed = FrozenMonth(month=month, hours=tuple(made), accounts=accounts, days=days)
+    assert objects.put(closed_month_key(month), closed.to_json(), if_absent=True)
+    return closed.closed()
+
+
+def lake_files(hour_s: int, usage: Mapping[UsageKey, Total]) -> tuple[LakeFile, ...]:
+    """One file with the rows of an hour's usage."""
+    total = sum_totals(usage.values())
+    return (LakeFile(key=lake_file_key(hour_s, 0, 1, 0), rows=total.records, bytes=total.bytes),)

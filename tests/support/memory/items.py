@@ -11,31 +11,14 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
+from metering.stores import writes
 from metering.stores.items import item_bytes
-from metering.stores.writes import (
-    MAX_TRANSACTION_ACTIONS,
-    Absent,
-    Action,
-    AnyOf,
-    Check,
-    Condition,
-    Delete,
-    Equals,
-    Exists,
-    Item,
-    Key,
-    LessThan,
-    Put,
-    Table,
-    Update,
-    Value,
-)
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-_EMPTY: Item = {}
+_EMPTY: writes.Item = {}
 # Limits of DynamoDB (service quotas).
 MAX_ITEM_BYTES = 400 * KIB
 MAX_TRANSACTION_BYTES = 4 * MIB
@@ -44,22 +27,22 @@ _CONTAINERS = (list, dict)
 _MAX_MAGNITUDE = 10**38
 
 
-def holds(condition: Condition, item: Item | None) -> bool:
+def holds(condition: writes.Condition, item: writes.Item | None) -> bool:
     """Whether a condition holds for an item, or for a missing one."""
     attributes = _EMPTY if item is None else item
-    if isinstance(condition, Absent):
+    if isinstance(condition, writes.Absent):
         return condition.attribute not in attributes
-    if isinstance(condition, Exists):
+    if isinstance(condition, writes.Exists):
         return condition.attribute in attributes
-    if isinstance(condition, Equals):
+    if isinstance(condition, writes.Equals):
         found = attributes.get(condition.attribute)
         # In DynamoDB a boolean never equals a number, although True == 1 in Python.
         return found == condition.value and isinstance(found, bool) == isinstance(condition.value, bool)
-    if isinstance(condition, LessThan):
+    if isinstance(condition, writes.LessThan):
         found = attributes.get(condition.attribute)
         # A comparison with a value of another type is false in DynamoDB.
         return isinstance(found, int) and not isinstance(found, bool) and found < condition.value
-    if isinstance(condition, AnyOf):
+    if isinstance(condition, writes.AnyOf):
         return any(holds(part, item) for part in condition.conditions)
     return all(holds(part, item) for part in condition.conditions)
 
@@ -70,10 +53,10 @@ class _Partition:
     __slots__ = ("items", "sort_keys")
 
     def __init__(self) -> None:
-        self.items: dict[str, Item] = {}
+        self.items: dict[str, writes.Item] = {}
         self.sort_keys: list[str] = []
 
-    def write(self, sk: str, item: Item) -> None:
+    def write(self, sk: str, item: writes.Item) -> None:
         if sk not in self.items:
             insort(self.sort_keys, sk)
         self.items[sk] = item
@@ -97,7 +80,6 @@ def _ignore(_call: str) -> None:
 
 
 def _none() -> int:
-    """Give no empty pages."""
     return 0
 
 
@@ -124,22 +106,22 @@ class MemoryItemStore:
         on_call: Callable[[str], None] | None = None,
         on_reply: Callable[[str], None] | None = None,
         empty_pages: Callable[[], int] | None = None,
-        throttled: Callable[[Action], str] | None = None,
+        throttled: Callable[[writes.Action], str] | None = None,
     ) -> None:
         self.on_call = on_call or _ignore
         self.on_reply = on_reply or _ignore
         self._empty_pages = empty_pages or _none
         self._throttled = throttled
         self.transaction_bytes = MAX_TRANSACTION_BYTES
-        self._tables: dict[Table, dict[str, _Partition]] = {table: {} for table in Table}
+        self._tables: dict[writes.Table, dict[str, _Partition]] = {table: {} for table in writes.Table}
 
-    def get(self, table: Table, key: Key) -> Item | None:
+    def get(self, table: writes.Table, key: writes.Key) -> writes.Item | None:
         self.on_call("items.get")
         return self.peek(table, key)
 
-    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+    def get_many(self, table: writes.Table, keys: Sequence[writes.Key]) -> dict[writes.Key, writes.Item]:
         self.on_call("items.get_many")
-        found: dict[Key, Item] = {}
+        found: dict[writes.Key, writes.Item] = {}
         for position, key in enumerate(dict.fromkeys(keys)):
             if position:
                 self.on_call("items.get_many.next")
@@ -149,8 +131,8 @@ class MemoryItemStore:
         return found
 
     def query(
-        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
-    ) -> Iterator[Item]:
+        self, table: writes.Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[writes.Item]:
         self.on_call("items.query")
         sk: str | None = None
         while True:
@@ -165,7 +147,7 @@ class MemoryItemStore:
             yield partition.items[sk]
             self.on_call("items.query.next")
 
-    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+    def scan(self, table: writes.Table, *, part: int = 0, parts: int = 1) -> Iterator[writes.Item]:
         self.on_call("items.scan")
         chosen = [
             partition
@@ -181,19 +163,19 @@ class MemoryItemStore:
                     self.on_call("items.scan.next")
         self._turn_pages("items.scan.page")
 
-    def put(self, action: Put) -> None:
+    def put(self, action: writes.Put) -> None:
         self._write("items.put", action)
 
-    def update(self, action: Update) -> Item:
+    def update(self, action: writes.Update) -> writes.Item:
         return self._write("items.update", action)
 
-    def delete(self, action: Delete) -> None:
+    def delete(self, action: writes.Delete) -> None:
         self._write("items.delete", action)
 
-    def transact(self, actions: Sequence[Action]) -> None:
+    def transact(self, actions: Sequence[writes.Action]) -> None:
         self.on_call("items.transact")
-        if not 1 <= len(actions) <= MAX_TRANSACTION_ACTIONS:
-            raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
+        if not 1 <= len(actions) <= writes.MAX_TRANSACTION_ACTIONS:
+            raise ValueError(f"a transaction has 1 to {writes.MAX_TRANSACTION_ACTIONS} actions, not {len(actions)}")
         targets = [(action.table, action.key) for action in actions]
         if len(set(targets)) < len(targets):
             raise ValueError("two actions of a transaction are on one item")
@@ -208,18 +190,13 @@ class MemoryItemStore:
         if size > self.transaction_bytes:
             raise ItemTooLargeError(f"a transaction of {len(actions)} actions", f"{size} bytes")
         for action, (table, key), item in zip(actions, targets, after, strict=True):
-            if not isinstance(action, Check):
+            if not isinstance(action, writes.Check):
                 self._replace(table, key, item)
         self.on_reply("items.transact")
 
-    def refusal(self, actions: Sequence[Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
-        """Refusal of a transaction in the current state, or None; not counted as a call.
-
-        Args:
-            actions: Actions of the transaction.
-            codes: Reason (`ThrottlingError`) to refuse an action before its condition is checked, by its position.
-        """
-        reasons: list[tuple[str, Item | None] | None] = []
+    def refusal(self, actions: Sequence[writes.Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
+        """Refusal of a transaction in the current state, or None; not counted as a call."""
+        reasons: list[tuple[str, writes.Item | None] | None] = []
         for place, action in enumerate(actions):
             item = self.peek(action.table, action.key)
             if codes.get(place):
@@ -230,13 +207,12 @@ class MemoryItemStore:
                 reasons.append(("ConditionalCheckFailed", item))
         return TransactionCanceledError(reasons) if any(reasons) else None
 
-    def peek(self, table: Table, key: Key) -> Item | None:
+    def peek(self, table: writes.Table, key: writes.Key) -> writes.Item | None:
         """Return an item without counting a call: for checkers."""
         partition = self._tables[table].get(key.pk)
         return None if partition is None else partition.items.get(key.sk)
 
-    def remove(self, table: Table, key: Key) -> None:
-        """Remove an item without a call: for TTL, and for tests that damage a table."""
+    def remove(self, table: writes.Table, key: writes.Key) -> None:
         partition = self._tables[table].get(key.pk)
         if partition is None:
             return
@@ -244,12 +220,12 @@ class MemoryItemStore:
         if not partition.items:
             del self._tables[table][key.pk]
 
-    def everything(self, table: Table) -> Iterator[Item]:
+    def everything(self, table: writes.Table) -> Iterator[writes.Item]:
         """Yield every item without counting a call: for checkers."""
         for partition in self._tables[table].values():
             yield from partition.items.values()
 
-    def _write(self, call: str, action: Put | Update | Delete) -> Item:
+    def _write(self, call: str, action: writes.Put | writes.Update | writes.Delete) -> writes.Item:
         self.on_call(call)
         _check_values(action)
         key = action.key
@@ -262,7 +238,7 @@ class MemoryItemStore:
         self.on_reply(call)
         return _EMPTY if after is None else after
 
-    def _replace(self, table: Table, key: Key, item: Item | None) -> None:
+    def _replace(self, table: writes.Table, key: writes.Key, item: writes.Item | None) -> None:
         if item is None:
             self.remove(table, key)
             return
@@ -277,16 +253,16 @@ class MemoryItemStore:
             self.on_call(call)
 
 
-def _after(action: Action, found: Item | None) -> Item | None:
+def _after(action: writes.Action, found: writes.Item | None) -> writes.Item | None:
     """Item after the action."""
-    if isinstance(action, Put):
+    if isinstance(action, writes.Put):
         return _own_attributes(action.item)
-    if isinstance(action, Update):
+    if isinstance(action, writes.Update):
         return _updated(action, action.key, found)
-    return found if isinstance(action, Check) else None
+    return found if isinstance(action, writes.Check) else None
 
 
-def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | None]) -> int:
+def _checked_bytes(targets: Sequence[tuple[writes.Table, writes.Key]], after: Sequence[writes.Item | None]) -> int:
     """Total size of the items, after a check that each is small enough."""
     sizes = [0 if item is None else item_bytes(item) for item in after]
     for (_, key), size in zip(targets, sizes, strict=True):
@@ -295,7 +271,7 @@ def _checked_bytes(targets: Sequence[tuple[Table, Key]], after: Sequence[Item | 
     return sum(sizes)
 
 
-def _own_attributes(attributes: Item) -> dict[str, Value]:
+def _own_attributes(attributes: writes.Item) -> dict[str, writes.Value]:
     """Copy that later changes by the writer do not affect."""
     own = dict(attributes)
     for name, value in own.items():
@@ -304,17 +280,17 @@ def _own_attributes(attributes: Item) -> dict[str, Value]:
     return own
 
 
-def _own(value: Value) -> Value:
+def _own(value: writes.Value) -> writes.Value:
     if isinstance(value, list):
         return [_own(element) if isinstance(element, _CONTAINERS) else element for element in value]
     return _own_attributes(value) if isinstance(value, dict) else value
 
 
-def _check_values(action: Action) -> None:
+def _check_values(action: writes.Action) -> None:
     """Refuse values that DynamoDB refuses before it reads the item."""
-    if isinstance(action, Put):
+    if isinstance(action, writes.Put):
         _check_all(action.item.values())
-    elif isinstance(action, Update):
+    elif isinstance(action, writes.Update):
         if not (action.set or action.add or action.discard or action.remove):
             raise ValueError(f"an update of {action.key} that changes nothing")
         names = [*action.set, *action.add, *action.discard, *action.remove]
@@ -325,7 +301,7 @@ def _check_values(action: Action) -> None:
                 _check_all(changes.values())
 
 
-def _check_all(values: Iterable[Value]) -> None:
+def _check_all(values: Iterable[writes.Value]) -> None:
     for value in values:
         if isinstance(value, str):
             continue
@@ -340,8 +316,8 @@ def _check_all(values: Iterable[Value]) -> None:
             raise ValueError("there are no empty sets")
 
 
-def _updated(action: Update, key: Key, found: Item | None) -> Item:
-    item: dict[str, Value] = {"pk": key.pk, "sk": key.sk} if found is None else dict(found)
+def _updated(action: writes.Update, key: writes.Key, found: writes.Item | None) -> writes.Item:
+    item: dict[str, writes.Value] = {"pk": key.pk, "sk": key.sk} if found is None else dict(found)
     item |= _own_attributes(action.set)
     for name, amount in action.add.items():
         before = item.get(name, 0)

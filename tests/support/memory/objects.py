@@ -9,13 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from metering.errors import ObjectChangedError, ObjectMissingError, UnavailableError
-from metering.stores.objects import ObjectInfo
-from tests.support.memory.ranges import MemoryRanges
+from metering.stores.objects import ObjectInfo, Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from _typeshed import WriteableBuffer
+
     from metering.stores.clock import Clock
+
+
+class MemoryRanges(Ranges):
+    """Stream over an in-memory object.
+
+    Args:
+        size_bytes: Size of the opened version.
+        read: Returns the content of that version, or raises an error if the object was deleted or replaced.
+        end: The part read when the stream was opened: its first position, and the whole content.
+    """
+
+    def __init__(self, size_bytes: int, read: Callable[[], bytes], *, end: tuple[int, bytes] | None = None) -> None:
+        super().__init__(size_bytes)
+        self._read = read
+        self._end_from, self._end = end if end is not None else (size_bytes, b"")
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        if self._position >= self._size:
+            return 0
+        known = self._end if self._position >= self._end_from else self._read()
+        content = known[self._position : self._position + len(view)]
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)
 
 
 class _Stored(NamedTuple):
@@ -32,7 +58,6 @@ def _ignore(_call: str) -> None:
 
 
 def _none() -> int:
-    """Give no empty pages."""
     return 0
 
 
@@ -114,8 +139,7 @@ class MemoryObjectStore:
         self.on_call("objects.open")
         stored = self._stored(key)
         end = (max(0, len(stored.body) - last_bytes), stored.body)
-        raw = MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body, end=end)
-        return cast("BinaryIO", raw)
+        return cast("BinaryIO", MemoryRanges(len(stored.body), lambda: self._same(key, stored.etag).body, end=end))
 
     def head(self, key: str) -> ObjectInfo | None:
         self.on_call("objects.head")

@@ -1,10 +1,11 @@
-"""SQS in memory, with visibility timeouts, receive counts and a dead-letter queue."""
+"""SQS in memory, with visibility timeouts, receive counts and a dead-letter queue, and what buckets announce."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from metering.errors import OperationFailedError
 from metering.stores.queues import Delivery, QueueDepth, ReceivedMessage
 
 if TYPE_CHECKING:
@@ -182,3 +183,25 @@ def _received(message: _Message) -> ReceivedMessage:
         stated_sender=message.stated_sender,
     )
     return ReceivedMessage(delivery=delivery, receipt=message.receipt)
+
+
+class MemoryBucketEvents:
+    """Event settings of buckets, like `S3BucketEvents`."""
+
+    def __init__(self, configurations: Mapping[str, Mapping[str, Any]], *, region: str) -> None:
+        self.configurations = {bucket: dict(each) for bucket, each in configurations.items()}
+        self._region = region
+
+    def region_of(self, bucket: str) -> str:
+        self.configuration(bucket)
+        return self._region
+
+    def configuration(self, bucket: str) -> Mapping[str, Any]:
+        if bucket not in self.configurations:
+            raise OperationFailedError(f"There is no bucket {bucket}.", "Name one as s3://bucket/prefix.")
+        return dict(self.configurations[bucket])
+
+    def turn_on(self, bucket: str, before: Mapping[str, Any]) -> None:
+        if self.configuration(bucket) != before:
+            raise OperationFailedError(f"Somebody else changed the notifications of {bucket} just now.", "Look again.")
+        self.configurations[bucket]["EventBridgeConfiguration"] = {}

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import Deployment, RegionStacks, StackResource, StackStatus
 from metering.fleet.regions import Answered, Finding, ListedRegion, RegionState
+from metering.fleet.removal import RegionRemoval
+from metering.fleet.rollout import RegionManager
+from metering.fleet.steps import FleetPorts
 from metering.ledger.format_version import FORMAT_VERSION
+from metering.operations.access import ProducerRole
 from metering.settings import GivenSettings, StageSettings
+from tests.support.memory.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from metering.fleet.stage import RolloutRules
 
 STACKS = RegionStacks.of("test")
 TYPES = ("AWS::ApiGatewayV2::Api", "AWS::DynamoDB::Table", "AWS::Glue::Database", "AWS::SQS::Queue")
@@ -185,13 +192,7 @@ class MemoryAccount:
 
 
 class MemoryDeployedSettings:
-    """`DeployedSettings` in a dictionary.
-
-    Attributes:
-        documents: Published settings of each region; a string stands for unreadable settings, and gives the reason.
-        readable: The readable part of such settings: the region's given settings.
-        subscribers: Subscribers of each region's topics.
-    """
+    """`DeployedSettings` in a dictionary."""
 
     def __init__(self, documents: Mapping[str, StageSettings | str] | None = None) -> None:
         self.documents: dict[str, StageSettings | str] = dict(documents or {})
@@ -226,3 +227,55 @@ class MemoryRegionStates:
 
     def everything(self) -> Sequence[RegionState]:
         return [self.states[name] for name in sorted(self.states)]
+
+
+class MemoryFleet:
+    """A stage whose account lists some regions with their opt-in status. `said` has the messages to people."""
+
+    def __init__(self, listed: Mapping[str, str], *, rules: RolloutRules, no_pager: bool = False) -> None:
+        self.account = MemoryAccount(dict(listed))
+        self.states = MemoryRegionStates()
+        self.clock = ManualClock(1_800_000_000_000)
+        self.ports = FleetPorts(
+            account=self.account,
+            stacks=self.account,
+            builder=self.account,
+            probe=self.account,
+            deployed=self.account,
+            clock=self.clock,
+            rules=rules,
+            no_pager=no_pager,
+        )
+        self.said: list[str] = []
+        self.manager = RegionManager(ports=self.ports, states=self.states, say=self.say)
+        self.removal = RegionRemoval(ports=self.ports, states=self.states, say=self.say)
+
+    def say(self, region: str, message: str) -> None:
+        self.said.append(f"{region}: {message}")
+
+
+class MemoryProducerRoles:
+    """Roles of one region, by the name of their producer. Each created role gets a unique id of its own."""
+
+    def __init__(self) -> None:
+        self.roles: dict[str, ProducerRole] = {}
+        self._made = 0
+
+    def find(self, name: str) -> ProducerRole | None:
+        return self.roles.get(name)
+
+    def put(self, name: str, *, trusted_arn: str) -> ProducerRole:
+        before = self.roles.get(name)
+        if before is None:
+            self._made += 1
+        role = ProducerRole(
+            arn=f"arn:aws:iam::000000000000:role/metering-local-producer-{name}",
+            role_id=f"AROA{self._made:017d}" if before is None else before.role_id,
+            trusted=(trusted_arn or "arn:aws:iam::000000000000:root",),
+        )
+        self.roles[name] = role
+        return role
+
+    def remove(self, name: str) -> bool:
+        self.roles.pop(name, None)
+        return True

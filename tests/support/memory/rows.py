@@ -11,19 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import marshal
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_of
 from metering.intake.batches import Allowance, BatchReading, DecodedBatch, NoBatch, RefusedBatch, RefusedRecord
+from metering.lake import ports
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
+from tests.support.memory.frozen import encode_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.intake.admission import Admission
-    from metering.lake.ports import StagedBatch
+    from metering.ledger.booked_hours import RowSource
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery
 
@@ -59,8 +62,6 @@ class PlainRow(NamedTuple):
 
 
 class PlainRecord(NamedTuple):
-    """Record in the form of a message."""
-
     account_id: str
     usage_type: str
     from_location: str
@@ -86,8 +87,6 @@ class PlainRecord(NamedTuple):
 
 
 class PlainBatch(TypedDict, total=False):
-    """Batch in the body of a delivery."""
-
     batch_id: str
     source_id: str
     sequence: int
@@ -103,7 +102,6 @@ def plain_body(*batches: PlainBatch) -> str:
 
 
 def plain_hash(records: Iterable[PlainRecord]) -> str:
-    """Content hash of a plain batch."""
     text = json.dumps([list(record) for record in records], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -111,7 +109,7 @@ def plain_hash(records: Iterable[PlainRecord]) -> str:
 class PlainRowCodec:
     """A `RowCodec` of tuples. A batch's rows are a tuple of `PlainRow`, booked in their own hours."""
 
-    def encode(self, batches: Sequence[StagedBatch]) -> bytes:
+    def encode(self, batches: Sequence[ports.StagedBatch]) -> bytes:
         rows: list[tuple[object, ...]] = []
         for batch in batches:
             for row in cast("tuple[PlainRow, ...]", batch.rows):
@@ -121,18 +119,15 @@ class PlainRowCodec:
 
 
 def encode_rows(rows: Iterable[tuple[object, ...]]) -> bytes:
-    """Encode the rows of an object, sorting them by their booked hours."""
     return marshal.dumps(sorted(map(tuple, rows)))
 
 
 @lru_cache(maxsize=128)
 def decode_rows(body: bytes) -> tuple[PlainRow, ...]:
-    """Decode the rows of a staging object or of a lake file."""
     return tuple(map(PlainRow._make, marshal.loads(body)))  # noqa: S302 - what this process wrote itself
 
 
 def plain_usage(rows: Iterable[PlainRow]) -> dict[UsageKey, Total]:
-    """Sum rows by usage key."""
     usage: dict[UsageKey, Total] = {}
     for row in rows:
         key = row.usage_key
@@ -142,11 +137,7 @@ def plain_usage(rows: Iterable[PlainRow]) -> dict[UsageKey, Total]:
 
 
 class PlainBatchReader:
-    """Reads deliveries whose bodies come from `plain_body`.
-
-    Args:
-        objects: Store of the objects that batches point to.
-    """
+    """Reads deliveries whose bodies come from `plain_body`."""
 
     def __init__(self, objects: ObjectStore | None = None) -> None:
         self._objects = objects
@@ -229,3 +220,90 @@ def _refused(
         evidence=delivery.body.encode(),
         retry_of=str(batch.get("retry_of", "")),
     )
+
+
+class PlainLake:
+    """`LakeWriter`, `LakeReader` and `StagedUsage` of plain rows."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    @contextmanager
+    def merge(
+        self, hour_s: int, staging_keys: Sequence[str], *, in_part: Collection[str] = frozenset()
+    ) -> Iterator[ports.MergedFile]:
+        del in_part
+        rows = [row for key in staging_keys for row in decode_rows(self._objects.get(key)) if row.booked_s == hour_s]
+        summary = encode_usage(ports.in_order(plain_usage(rows)))
+        size = sum([row.bytes for row in rows])
+        yield ports.MergedFile(content=encode_rows(rows), rows=len(rows), bytes=size, summary=summary)
+
+    def usage(self, staging_key: str) -> dict[UsageKey, Total]:
+        return plain_usage(decode_rows(self._objects.get(staging_key)))
+
+    def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
+        totals: dict[ports.Group, Total] = {}
+        takes_all = not query.where and query.times is None
+        for source in sources:
+            for row in decode_rows(self._objects.get(source.key)):
+                # A lake file has only rows of one hour. A row of another hour must be visible to the test.
+                if source.staged and row.booked_s != source.hour_s:
+                    continue
+                if takes_all or _is_asked_for(row, source.hour_s, query):
+                    group = tuple([_value(row, column) for column in query.columns])
+                    size, count = totals.get(group, ZERO)
+                    totals[group] = Total(size + row.bytes, count + 1)
+        return totals
+
+    def groups(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
+        return iter(self.totals(sources, query).items())
+
+    def parts(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
+        return (group for source in sources for group in self.totals([source], query).items())
+
+    def hour_usage(
+        self,
+        hour_s: int,
+        sources: Sequence[RowSource],
+        *,
+        batches: Callable[[Iterator[tuple[ports.Group, Total]]], None] | None = None,
+    ) -> ports.UsageRows:
+        if batches is not None:
+            for source in sources:
+                batches(self.groups([source], ports.BATCH_QUERY))
+        return ports.in_order(ports.usage_of(hour_s, self.totals(sources, ports.USAGE_QUERY)))
+
+
+def _is_asked_for(row: PlainRow, hour_s: int, query: ports.RowQuery) -> bool:
+    if query.times is not None and query.times.parts(hour_s) and not query.times.takes(row.start_s, hour_s):
+        return False
+    return all(_value(row, column) in allowed for column, allowed in query.where)
+
+
+def _value(row: PlainRow, column: str) -> str | int:
+    if column == ports.OWN_HOUR:
+        return hour_of(row.start_s)
+    return cast("str | int", getattr(row, column))
+
+
+class TotalsAlone:
+    """`LakeReader` of a class that has `totals`. Batches must not be read."""
+
+    def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
+        raise NotImplementedError
+
+    def groups(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
+        yield from self.totals(sources, query).items()
+
+    def parts(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
+        yield from self.groups(sources, query)
+
+    def hour_usage(
+        self,
+        hour_s: int,
+        sources: Sequence[RowSource],
+        *,
+        batches: Callable[[Iterator[tuple[ports.Group, Total]]], None] | None = None,
+    ) -> ports.UsageRows:
+        assert batches is None
+        return ports.in_order(ports.usage_of(hour_s, self.totals(sources, ports.USAGE_QUERY)))

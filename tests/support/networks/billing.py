@@ -6,13 +6,9 @@ their agreement is evidence. Change it from the price pages and the contract, an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tests.support.networks.topology import Kind
-
-if TYPE_CHECKING:
-    from tests.support.networks.outside import Family
-    from tests.support.networks.topology import Interface
+from tests.support.networks.inventory import Family, Interface, Kind
 
 _BEFORE = {"us-east-1": "", "us-west-2": "USW2-", "eu-west-1": "EU-"}
 _NAMES = {"us-east-1": "USE1", "us-west-2": "USW2", "eu-west-1": "EU"}

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 from metering.replay.network import made_id
 from tests.support.describing import flow_log, interface, subnet, vpc
 from tests.support.networks.gateways import described, gateway_id, moment
-from tests.support.networks.inventory import OWNER, PARTNER
-from tests.support.networks.outside import ip_ranges
-from tests.support.networks.topology import Kind
+from tests.support.networks.inventory import OWNER, PARTNER, Interface, Inventory, Kind, Subnet, Vpc, ip_ranges
 
 if TYPE_CHECKING:
     from tests.support.networks.flow_logs import FlowLog, FlowLogs
-    from tests.support.networks.inventory import Inventory
-    from tests.support.networks.topology import Interface, Subnet, Vpc
 
 # As DescribeNetworkInterfaces says it. A NAT gateway has two spellings: in the API reference, and in the API's answers.
 _TYPES = {

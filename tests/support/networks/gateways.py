@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from metering.replay.network import made_id
 from metering.units import HOUR_S
 from tests.support.networks.billing import NOTHING, Movement, other_region, processed
-from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST
-
-if TYPE_CHECKING:
-    from tests.support.networks.inventory import Inventory
-    from tests.support.networks.topology import Packet
+from tests.support.networks.inventory import EAST, OWNER, PARTNER, WEST, Inventory, Packet
 
 # Default fields of a gateway's log (Amazon VPC Transit Gateways, "Transit Gateway Flow Log records").
 _FIELDS = (
@@ -52,12 +48,7 @@ class Attachment(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A flow's record at one attachment of a gateway.
-
-    Attributes:
-        outward: Whether the record is of the attachment at which the flow leaves.
-        answer: Whether the response's bytes pass here.
-    """
+    """A flow's record at one attachment of a gateway."""
 
     source: Attachment
     destination: Attachment

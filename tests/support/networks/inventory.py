@@ -3,16 +3,184 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering.replay.network import made_id, nth_address
-from tests.support.networks.outside import OWN_PUBLIC
-from tests.support.networks.topology import Interface, Kind, Subnet, Vpc
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
+
+
+class Kind(StrEnum):
+    """Owner kind of a network interface."""
+
+    INSTANCE = "instance"
+    DATABASE = "database"
+    NAT = "nat gateway"
+    REGIONAL_NAT = "regional nat gateway"
+    ALB = "application load balancer"
+    NLB = "network load balancer"
+    TGW = "transit gateway"
+    ENDPOINT = "interface endpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """A subnet of a VPC, in one zone.
+
+    Attributes:
+        zone_name: Name of its zone, which differs by account.
+        ipv6: First address of its IPv6 block; empty without one.
+    """
+
+    id: str
+    zone_id: str
+    zone_name: str
+    cidr: str
+    ipv6: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vpc:
+    name: str
+    id: str
+    account_id: str
+    region: str
+    cidrs: tuple[str, ...]
+    ipv6_cidr: str
+    subnets: tuple[Subnet, ...]
+
+
+class Interface(NamedTuple):
+    """A network interface, or a zone's part of a regional NAT gateway, which has no interface.
+
+    Attributes:
+        account_id: The interface's owner, not always the owner of the VPC.
+        resource_id: Gateway without an interface; empty for all others.
+        pods: Block of its pods' addresses; empty without one (prefix delegation).
+        told_account_id: The account in logs: AWS reports `unknown` for some interfaces that it created itself.
+    """
+
+    id: str
+    kind: Kind
+    account_id: str
+    vpc: Vpc
+    subnet: Subnet
+    address: str
+    ipv6: str = ""
+    public: str = ""
+    instance_id: str = ""
+    resource_id: str = ""
+    pods: str = ""
+    told_account_id: str = ""
+
+    @property
+    def zone_id(self) -> str:
+        return self.subnet.zone_id
+
+    @property
+    def local(self) -> bool:
+        """Whether it is in a Local Zone."""
+        return "-az" not in self.subnet.zone_id[:8]
+
+    @property
+    def place(self) -> str:
+        return f"{self.vpc.region}/{self.subnet.zone_id}"
+
+    @property
+    def log_resource(self) -> str:
+        """The resource on a bill: the instance, the gateway, else the interface."""
+        return self.instance_id or self.resource_id or self.id
+
+
+class Packet(NamedTuple):
+    """Addresses of a packet, and their services in a version 5 log."""
+
+    source: str
+    destination: str
+    source_service: str = "-"
+    destination_service: str = "-"
+
+
+class Family(NamedTuple):
+    """A kind of external peer, drawn from blocks. `service` is that of a version 5 log, or `-`."""
+
+    name: str
+    location: str
+    service: str
+    blocks: tuple[str, ...]
+
+
+class Peer(NamedTuple):
+    family: Family
+    address: str
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("internet", "internet", "-", ("81.2.0.0/16", "91.198.0.0/17", "185.60.0.0/18")),
+        Family("internet-ipv6", "internet", "-", ("2a0b:4140::/48",)),
+        Family("cloudfront", "cloudfront", "CLOUDFRONT", ("64.252.64.0/18",)),
+        Family("ec2-here", "us-west-2", "EC2", ("52.36.0.0/15",)),
+        Family("ec2-east", "us-east-1", "EC2", ("3.80.0.0/13", "52.40.16.0/20")),
+        Family("ec2-ireland", "eu-west-1", "EC2", ("34.240.0.0/14",)),
+        Family("s3-here", "us-west-2", "S3", ("52.218.128.0/18", "52.92.0.0/19")),
+        Family("s3-east", "us-east-1", "S3", ("3.5.0.0/20",)),
+        Family("dynamodb-here", "us-west-2", "DYNAMODB", ("52.119.224.0/22",)),
+        Family("accelerator", "unknown", "GLOBALACCELERATOR", ("13.248.0.0/19",)),
+        Family("on-premises", "unknown", "-", ("192.168.40.0/22", "172.20.0.0/20")),
+    )
+}
+
+# Prefix, region, services. EC2 of us-west-2 contains a us-east-1 block; S3 is within EC2; one block is not in AMAZON.
+_RANGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("52.32.0.0/11", "us-west-2", ("AMAZON", "EC2")),
+    ("52.40.16.0/20", "us-east-1", ("AMAZON", "EC2")),
+    ("52.218.128.0/17", "us-west-2", ("AMAZON", "S3", "EC2")),
+    ("52.92.0.0/18", "us-west-2", ("AMAZON", "S3")),
+    ("52.119.224.0/21", "us-west-2", ("AMAZON", "DYNAMODB")),
+    ("44.242.0.0/24", "us-west-2", ("API_GATEWAY",)),
+    ("3.80.0.0/12", "us-east-1", ("AMAZON", "EC2")),
+    ("3.5.0.0/19", "us-east-1", ("AMAZON", "S3", "EC2")),
+    ("34.240.0.0/13", "eu-west-1", ("AMAZON", "EC2")),
+    ("64.252.64.0/18", "GLOBAL", ("AMAZON", "CLOUDFRONT", "CLOUDFRONT_ORIGIN_FACING")),
+    ("13.248.0.0/18", "GLOBAL", ("AMAZON", "GLOBALACCELERATOR")),
+)
+_RANGES_IPV6: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("2600:1f14::/36", "us-west-2", ("AMAZON", "EC2")),
+    ("2600:1f18::/36", "us-east-1", ("AMAZON", "EC2")),
+    ("2600:9000::/28", "GLOBAL", ("AMAZON", "CLOUDFRONT")),
+)
+# Public addresses of this network's own interfaces are in ranges of EC2, apart from those of other customers.
+OWN_PUBLIC = {"us-west-2": "52.34.0.0/20", "us-east-1": "3.92.0.0/20"}
+
+
+def peer(rng: random.Random, family: str, most: int) -> Peer:
+    """A peer of a family, one of `most` for each of its blocks."""
+    chosen = FAMILIES[family]
+    return Peer(chosen, nth_address(rng.choice(chosen.blocks), 5 + 7 * rng.randrange(most)))
+
+
+def ip_ranges() -> dict[str, object]:
+    return {
+        "syncToken": "1790000000",
+        "createDate": "2026-09-21-14-13-20",
+        "prefixes": [{"ip_prefix": prefix, **rest} for prefix, rest in _entries(_RANGES)],
+        "ipv6_prefixes": [{"ipv6_prefix": prefix, **rest} for prefix, rest in _entries(_RANGES_IPV6)],
+    }
+
+
+def _entries(ranges: tuple[tuple[str, str, tuple[str, ...]], ...]) -> list[tuple[str, dict[str, str]]]:
+    return [
+        (prefix, {"region": region, "service": service, "network_border_group": region})
+        for prefix, region, services in ranges
+        for service in services
+    ]
+
 
 # The first account id begins with zero: as a number it would have eleven digits.
 OWNER = "012345678901"
@@ -94,8 +262,7 @@ class Inventory:
         self, rng: random.Random, vpc: str, kind: Kind = Kind.INSTANCE, *, public: bool = False, zone: str = ""
     ) -> Interface:
         """An interface of a kind in a VPC; `public` requires a public address, `zone` a zone id."""
-        chosen = [each for each in self._by_role[vpc, kind, public] if not zone or each.zone_id == zone]
-        return rng.choice(chosen)
+        return rng.choice([each for each in self._by_role[vpc, kind, public] if not zone or each.zone_id == zone])
 
     def pair(self, rng: random.Random, vpc: str, *, same_zone: bool) -> tuple[Interface, Interface]:
         """Two private instances of a VPC, in one zone or in two."""
@@ -203,5 +370,4 @@ def _local_subnet(seed: int, name: str, cidr: str) -> Subnet:
 
 
 def _subnet(vpc: Vpc, tier: str, zone: int) -> Subnet:
-    tiers = _OUTLINES[vpc.name].tiers
-    return vpc.subnets[tiers.index(tier) * _ZONES + zone - 1]
+    return vpc.subnets[_OUTLINES[vpc.name].tiers.index(tier) * _ZONES + zone - 1]

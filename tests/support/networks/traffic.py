@@ -2,28 +2,177 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import random
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.units import HOUR_S, MINUTE_S
-from tests.support.networks.billing import at
-from tests.support.networks.edges import Request, alone, distribution_logs, edge_file, requests
-from tests.support.networks.files import Line, LogFile, log_file
-from tests.support.networks.flow_logs import MIXED, FlowLog, FlowLogs, build_flow_logs
+from tests.support.networks import flow_logs
+from tests.support.networks.billing import Movement, at
+from tests.support.networks.files import Line, LogFile, Tally, log_file
 from tests.support.networks.gateways import Pass, billed
 from tests.support.networks.gateways import values_of as gateway_values_of
-from tests.support.networks.inventory import Inventory, build_inventory
-from tests.support.networks.journeys import JOURNEYS, trip_of
-from tests.support.networks.layouts import CHANGING, quiet_values_of, values_of
-from tests.support.networks.truth import Hour, Truth
+from tests.support.networks.inventory import OWNER, WEST, Inventory, build_inventory
+from tests.support.networks.journeys import JOURNEYS, Side, trip_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tests.support.networks.billing import Movement
-    from tests.support.networks.hops import Side
+
+class Sum(NamedTuple):
+    bytes: int
+    lines: int
+
+
+class Hour(NamedTuple):
+    """A movement in an hour, as visible to logs with certain fields."""
+
+    hour_s: int
+    knows: str
+    movement: Movement
+
+
+@dataclass(slots=True)
+class Truth:
+    """Exact sums of everything that a network's logs say once, and of their repetitions."""
+
+    tally: Tally = field(default_factory=Tally)
+    shadowed: dict[str, Sum] = field(default_factory=dict)
+    _sums: dict[Hour, list[int]] = field(default_factory=dict)
+
+    def move(self, hour: Hour, size_bytes: int, lines: int = 1) -> None:
+        """Count a side of a hop once. A line that moves both ways is counted with its first move."""
+        entry = self._sums.setdefault(hour, [0, 0])
+        entry[0] += size_bytes
+        entry[1] += lines
+
+    def shadow(self, log_id: str, size_bytes: int) -> None:
+        before = self.shadowed.get(log_id, Sum(0, 0))
+        self.shadowed[log_id] = Sum(before.bytes + size_bytes, before.lines + 1)
+
+    @property
+    def sums(self) -> Mapping[Hour, Sum]:
+        return {hour: Sum(size_bytes, lines) for hour, (size_bytes, lines) in self._sums.items()}
+
+    @property
+    def metered_bytes(self) -> int:
+        return sum(size_bytes for size_bytes, _ in self._sums.values())
+
+    def hidden_bytes(self) -> int:
+        """Bytes that their log's fields cannot classify, even with the whole inventory."""
+        return sum(entry[0] for hour, entry in self._sums.items() if hour.movement.hides(hour.knows))
+
+
+KNOWS = "edge"
+"""What the fields of these logs are called among the versions of flow logs."""
+
+_SHORT = ("date", "time", "x-edge-location", "sc-bytes", "cs-bytes")
+_WHOLE = (*_SHORT, "cs-method", "x-edge-result-type")
+# Edge -> its billing area. The last edge is of an airport that is in no list.
+_EDGES = {"LHR61-P2": "EU", "IAD89-C3": "US", "GRU3-C1": "SA", "NRT57-P3": "JP", "QQQ1-C1": ""}
+_FREE, _TO_ORIGIN, _UNTOLD = "DataTransfer-In-Bytes", "DataTransfer-Out-OBytes", ""
+# Method, result, and the usage as which AWS bills the request's bytes. A log does not tell who caused an error.
+_REQUESTS = (
+    ("GET", "Hit", _FREE),
+    ("GET", "Miss", _FREE),
+    ("HEAD", "Error", _FREE),
+    ("POST", "Miss", _TO_ORIGIN),
+    ("PUT", "Miss", _TO_ORIGIN),
+    ("POST", "Redirect", _FREE),
+    ("PUT", "Error", _UNTOLD),
+)
+_MOST_EDGE_BYTES = 400_000
+
+
+class Move(NamedTuple):
+    movement: Movement
+    bytes: int
+
+
+class Request(NamedTuple):
+    time_s: int
+    text: str
+    moves: tuple[Move, ...]
+
+
+def distribution_logs(seed: int) -> tuple[flow_logs.FlowLog, ...]:
+    return tuple(
+        flow_logs.FlowLog(
+            id=_distribution(seed, fields),
+            account_id=OWNER,
+            region=WEST,
+            resource_id=_distribution(seed, fields),
+            created_s=0,
+            fields=fields,
+            knows=KNOWS,
+            bucket="acme-edge-logs",
+        )
+        for fields in (_WHOLE, _SHORT)
+    )
+
+
+def _distribution(seed: int, fields: tuple[str, ...]) -> str:
+    return f"E{hashlib.sha256(f'{seed}/{fields}'.encode()).hexdigest()[:13].upper()}"
+
+
+def requests(log: flow_logs.FlowLog, seed: int, number: int, first_s: int, last_s: int) -> Iterator[Request]:
+    """This many requests between two times, in epoch seconds; the same ones every time."""
+    rng = random.Random(f"{seed}/{log.id}")
+    for _ in range(number):
+        edge = rng.choice(tuple(_EDGES))
+        method, result, inward = rng.choice(_REQUESTS)
+        sent, received = rng.randrange(1, _MOST_EDGE_BYTES), rng.randrange(1, _MOST_EDGE_BYTES)
+        time_s = rng.randrange(first_s, last_s)
+        told = inward if log.fields == _WHOLE else _UNTOLD
+        moves = Move(_movement(log, edge, "DataTransfer-Out-Bytes"), sent), Move(_movement(log, edge, told), received)
+        moment = datetime.fromtimestamp(time_s, UTC)
+        values = [f"{moment:%Y-%m-%d}", f"{moment:%H:%M:%S}", edge, str(sent), str(received), method, result]
+        yield Request(time_s, "\t".join(values[: len(log.fields)]), moves)
+
+
+def alone(request: Request, move: Move) -> Request:
+    """The same request, as if it had moved bytes only this way."""
+    values = request.text.split("\t")
+    values[4 if move is request.moves[0] else 3] = "-"
+    return Request(request.time_s, "\t".join(values), (move,))
+
+
+def _movement(log: flow_logs.FlowLog, edge: str, traffic: str) -> Movement:
+    area = _EDGES[edge]
+    inward = traffic in (_FREE, _UNTOLD)
+    usage_type = f"{area}-{traffic}" if area and traffic else ""
+    return Movement(
+        account_id=OWNER,
+        service="AmazonCloudFront",
+        resource_id=log.id,
+        interface_id=log.id,
+        direction="in" if inward else "out",
+        near="cloudfront",
+        far="unknown" if traffic == _TO_ORIGIN else "internet",
+        usage_type=usage_type,
+        leg=f"edge: {traffic or 'what nobody can say'} at {area or 'an unknown area'}",
+        hidden=() if usage_type else ("*",),
+    )
+
+
+def edge_file(log: flow_logs.FlowLog, hour_s: int, found: Sequence[Request], movement: Movement | None) -> LogFile:
+    """The file of an hour; `movement` if all of its bytes are of one kind."""
+    tally = Tally()
+    tally.add("header", lines=2)
+    lines = [Line("metered", sum(move.bytes for move in each.moves), each.text) for each in found]
+    for outcome, size_bytes, _ in lines:
+        tally.add(outcome, size_bytes)
+    text = "\n".join(["#Version: 1.0", f"#Fields: {' '.join(log.fields)}", *(line.text for line in lines), ""])
+    unique = hashlib.sha256(f"{log.id}/{hour_s}/{movement}".encode()).hexdigest()[:8]
+    hour = datetime.fromtimestamp(hour_s - hour_s % HOUR_S, UTC)
+    key = f"AWSLogs/{log.account_id}/CloudFront/{log.id}.{hour:%Y-%m-%d-%H}.{unique}.gz"
+    body = gzip.compress(text.encode(), 6, mtime=0)
+    return LogFile(log=log, bucket=log.bucket, key=key, body=body, tally=tally, movement=movement)
+
 
 SLOT_S = 5 * MINUTE_S
 _LONGEST_S = 10 * MINUTE_S
@@ -58,7 +207,7 @@ class NetworkPlan:
     lines: int = 10_000
     first_s: int
     slots: int = 12
-    style: str = MIXED
+    style: str = flow_logs.MIXED
     fields: tuple[str, ...] = ()
     instances: int = 6
     variety: int = 40
@@ -80,8 +229,8 @@ class _Seen(NamedTuple):
     answer: bool
     rejectable: bool
     moved: Callable[[int], Movement]
-    logs: tuple[FlowLog, ...]
-    texts: tuple[tuple[FlowLog, str], ...]
+    logs: tuple[flow_logs.FlowLog, ...]
+    texts: tuple[tuple[flow_logs.FlowLog, str], ...]
 
 
 class _Flow(NamedTuple):
@@ -112,12 +261,14 @@ class Network:
     def __init__(self, plan: NetworkPlan) -> None:
         self._plan = plan
         self.inventory: Inventory = build_inventory(plan.seed, plan.instances)
-        self.flow_logs: FlowLogs = build_flow_logs(
+        self.flow_logs: flow_logs.FlowLogs = flow_logs.build_flow_logs(
             self.inventory, plan.style, plan.first_s, plan.fields, overlaps=plan.overlaps
         )
         self.truth = Truth()
         self._logs = {log.id: log for log in self.flow_logs.logs}
-        self._changing = {log.id: tuple(name for name in log.fields if name in CHANGING) for log in self.flow_logs.logs}
+        self._changing = {
+            log.id: tuple(name for name in log.fields if name in flow_logs.CHANGING) for log in self.flow_logs.logs
+        }
         self._journeys = [name for name, weight in plan.mix.items() if weight]
         self._weights = [plan.mix[name] for name in self._journeys]
         self._routes = {name: self._route(name) for name in self._journeys}
@@ -151,8 +302,7 @@ class Network:
         piles: _Piles = {}
         made = 0
         while made < lines:
-            name = rng.choices(self._journeys, self._weights)[0]
-            made += self._travel(rng, slot_s, name, piles)
+            made += self._travel(rng, slot_s, rng.choices(self._journeys, self._weights)[0], piles)
         self._be_quiet(rng, slot_s, piles)
         numbers: dict[str, int] = {}
         for (log_id, movement), pile in piles.items():
@@ -194,7 +344,7 @@ class Network:
             line = text % tuple(values[name] for name in self._changing[log.id])
             self._pile(piles, log, movement).append(Line(outcome, own_bytes, line))
 
-    def _pile(self, piles: _Piles, log: FlowLog, movement: Movement | None) -> list[Line]:
+    def _pile(self, piles: _Piles, log: flow_logs.FlowLog, movement: Movement | None) -> list[Line]:
         kind = _without_resource(movement) if self._plan.apart and movement else None
         return piles.setdefault((log.id, kind), [])
 
@@ -205,9 +355,9 @@ class Network:
                 if log.created_s > slot_s:
                     continue
                 status = "SKIPDATA" if rng.randrange(10) == 0 else "NODATA"
-                values = dict.fromkeys(CHANGING, "-")
+                values = dict.fromkeys(flow_logs.CHANGING, "-")
                 values |= {"start": str(slot_s), "end": str(slot_s + MINUTE_S), "log-status": status}
-                text = _text(log, quiet_values_of(interface, log.fields))
+                text = _text(log, flow_logs.quiet_values_of(interface, log.fields))
                 line = text % tuple(values[name] for name in self._changing[log.id])
                 self._pile(piles, log, None).append(Line(status.lower(), 0, line))
 
@@ -244,7 +394,7 @@ class Network:
 
     def _seen(self, side: Side) -> _Seen:
         logs = self.flow_logs.of(side.own)
-        texts = tuple((log, _text(log, values_of(side, log.fields))) for log in logs)
+        texts = tuple((log, _text(log, flow_logs.values_of(side, log.fields))) for log in logs)
         return _Seen(side.answer, True, partial(at, side.movement), logs, texts)
 
 
@@ -253,5 +403,5 @@ def _without_resource(movement: Movement) -> Movement:
     return movement._replace(resource_id="", interface_id="-" if movement.interface_id == "-" else "")
 
 
-def _text(log: FlowLog, values: Mapping[str, str]) -> str:
-    return " ".join("%s" if name in CHANGING else values[name] for name in log.fields)
+def _text(log: flow_logs.FlowLog, values: Mapping[str, str]) -> str:
+    return " ".join("%s" if name in flow_logs.CHANGING else values[name] for name in log.fields)

@@ -10,7 +10,7 @@ from metering.stores.queues import Delivery, Queue
 from metering.stores.writes import Absent, Action, Put, Table
 from metering.units import KIB
 from metering.wiring.answers.operators import quarantine_of
-from tests.support.here import Here
+from tests.support.command_line import Here
 from tests.support.lake_world import World, record
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore

@@ -20,8 +20,8 @@ from metering.stores.objects import closed_accounts_key, closed_days_key, closed
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
-from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import World, dying, record
+from tests.support.memory.rows import TotalsAlone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

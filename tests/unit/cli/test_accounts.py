@@ -12,8 +12,8 @@ import pytest
 from metering.billing.day_sums.accounts import AccountsReader, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from tests.cli.lively import Lively
+from tests.support.budget_world import keep_day_sums
 from tests.support.command_line import refused, run, typed_at
-from tests.support.day_sums import keep_day_sums
 from tests.support.lake_world import ACCOUNT, World, record
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.command_line import ask, refused, run
+from tests.support.command_line import AWAY, HOME, TwoRegions, ask, refused, run
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import gb
-from tests.support.two_regions import AWAY, HOME, TwoRegions
 from tests.unit.cli.test_invoice import ALONE, OTHER, PAYER, billed
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from metering.cli.commands.platform.context import capture, list_
 from metering.hours import rfc3339
 from metering.onramps.context.description import DescriptionError
 from metering.onramps.context.store import ContextStore
+from tests.support.command_line import OperatorSession
 from tests.support.describing import SMALL
-from tests.support.here import OperatorSession
 from tests.support.lake_world import World
 
 if TYPE_CHECKING:

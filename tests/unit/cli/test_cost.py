@@ -27,9 +27,9 @@ from metering.stores.objects import positions_key
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.billing import month_usage
 from tests.support import command_line
+from tests.support.command_line import AWAY, HOME, REFUSED, TwoRegions
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.support.priced import gb
-from tests.support.two_regions import AWAY, HOME, REFUSED, TwoRegions
 from tests.unit.cli.test_invoice import ALONE, ID, OCTOBER_S, OTHER, PAYER, billed, prices
 
 if TYPE_CHECKING:

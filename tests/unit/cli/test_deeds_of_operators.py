@@ -15,7 +15,7 @@ from metering.cli.failures import CommandFailedError, WrongUsageError, wrong_opt
 from metering.errors import OperationFailedError
 from metering.ledger.notes.deeds import DeedState
 from metering.reports.time_range import InvalidParametersError
-from tests.support.here import OperatorSession
+from tests.support.command_line import OperatorSession
 from tests.support.lake_world import World, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.audit.test_reconcile import world_with_traffic

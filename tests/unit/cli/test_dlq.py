@@ -16,7 +16,7 @@ from metering.cli.dead_letter_reader import DeadLetterReader
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.operations.dead_letters import DeadLetter, RedriveEffect
 from metering.stores.queues import Delivery
-from tests.support.here import OperatorSession
+from tests.support.command_line import OperatorSession
 from tests.support.lake_world import World
 from tests.unit.operations.test_dead_letters import Setup, body
 

@@ -16,7 +16,7 @@ from metering.cli.app import app
 from metering.replay.given import SAMPLE
 from tests.support.answering import serving
 from tests.support.bills import BILL
-from tests.support.command_tree import leaves
+from tests.support.command_line import leaves
 from tests.support.with_each import with_each
 
 READING = {

@@ -30,11 +30,10 @@ from metering.usage.totals import Service, Total, UsageKey, UsageType
 from metering.wiring.region import Stage
 from tests.cli.width_rule import too_wide
 from tests.support.bills import BILL
-from tests.support.command_line import ask, refused, run
-from tests.support.day_sums import keep_day_sums
+from tests.support.budget_world import keep_day_sums
+from tests.support.command_line import AWAY, HOME, REFUSED, TwoRegions, ask, refused, run
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
-from tests.support.two_regions import AWAY, HOME, REFUSED, TwoRegions
 from tests.support.with_each import with_each
 from tests.unit.cli.test_every_deed import ALL, line_of
 

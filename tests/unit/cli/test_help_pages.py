@@ -22,7 +22,7 @@ from metering.cli.app import app
 from metering.cli.help.topics import TOPICS, VARIABLES, words
 from metering.replay.scenarios import SCENARIOS
 from tests.cli.tree import help_texts
-from tests.support.command_tree import tree
+from tests.support.command_line import tree
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import parsed
 

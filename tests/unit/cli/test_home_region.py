@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from metering.cli.app import app
 from metering.cli.command import Session
 from metering.errors import OperationFailedError
-from tests.support.deployed_stage import DeployedStage, deployed_stage
+from tests.support.answering import DeployedStage, deployed_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,15 +24,13 @@ from metering.onramps.cloudfront import LEGACY_FIELDS
 from metering.onramps.context.store import Timeline
 from metering.onramps.sources import NAMED
 from tests.support.answering import remember_emulator
+from tests.support.command_line import OperatorSession
 from tests.support.flow_logs import KEY, V2, line, text
-from tests.support.here import OperatorSession
 from tests.support.lake_world import HOUR, World
-from tests.support.network_logs import network_logs
+from tests.support.small_logs import network_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from typer.testing import Result
 
     from metering.onramps.ingest.outcomes import FileOutcome
 

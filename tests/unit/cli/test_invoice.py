@@ -18,9 +18,9 @@ from metering.billing.organization import Membership, Organization, Organization
 from metering.billing.prices.store import PriceStore
 from metering.units import DAY_S, GIB
 from tests.support import command_line
+from tests.support.command_line import AWAY, HOME, REFUSED, TwoRegions
 from tests.support.lake_world import NOW_S, record
 from tests.support.priced import US_TIERS, allowance, book, gb, product
-from tests.support.two_regions import AWAY, HOME, REFUSED, TwoRegions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

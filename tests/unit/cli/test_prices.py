@@ -12,9 +12,8 @@ from metering.cli.failures import CommandFailedError
 from metering.operations.logged_errors import DeedTrail
 from metering.units import DAY_S
 from tests.support import offer_files
-from tests.support.command_line import ask, refused, run
+from tests.support.command_line import AWAY, TwoRegions, ask, refused, run
 from tests.support.lake_world import NOW_S, record
-from tests.support.two_regions import AWAY, TwoRegions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,7 @@ from metering.ledger.notes.reconciliation import RULING_PK, Ruling
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from tests.cli.lively import Lively
-from tests.support.command_line import ask, refused, run, typed_at
-from tests.support.here import CALLER, OperatorSession
+from tests.support.command_line import CALLER, OperatorSession, ask, refused, run, typed_at
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.senders_world import SERVICES
 from tests.unit.operations.test_dead_letters import accepted

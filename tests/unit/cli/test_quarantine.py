@@ -16,7 +16,7 @@ from metering.reports.time_range import InvalidParametersError
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.usage.totals import Total
-from tests.support.here import HereSession, OperatorSession
+from tests.support.command_line import HereSession, OperatorSession
 from tests.support.lake_world import HOUR, World, record
 from tests.unit.reports.batches.test_story import BATCH, world_with_batch
 

@@ -22,7 +22,7 @@ from metering.hours import hour_of, rfc3339
 from metering.reports import usage_answer
 from metering.reports.time_range import InvalidParametersError
 from metering.units import HOUR_S
-from tests.support.here import HereSession
+from tests.support.command_line import HereSession
 from tests.support.lake_world import ACCOUNT, World, record
 
 if TYPE_CHECKING:

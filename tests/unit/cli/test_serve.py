@@ -20,8 +20,8 @@ from metering.api.serving import LocalServer
 from metering.cli.app import app
 from tests.cli.lively import Lively
 from tests.support import command_line
+from tests.support.command_line import AWAY, TwoRegions
 from tests.support.lake_world import record
-from tests.support.two_regions import AWAY, TwoRegions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

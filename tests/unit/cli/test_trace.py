@@ -10,7 +10,7 @@ from metering.cli.commands.analyst.report import trace
 from metering.cli.failures import CommandFailedError
 from metering.hours import rfc3339
 from metering.reports.time_range import InvalidParametersError
-from tests.support.here import HereSession
+from tests.support.command_line import HereSession
 from tests.support.lake_world import ACCOUNT, HOUR
 from tests.support.usage_items import change, usage_of
 from tests.unit.reports.test_trace import OUT, world_with_traffic

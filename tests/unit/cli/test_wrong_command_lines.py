@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from metering.cli.app import app
 from metering.cli.command import Session, command
 from metering.cli.groups import CommandGroup
-from tests.support.command_tree import Leaf, groups, leaves, long_name
+from tests.support.command_line import Leaf, groups, leaves, long_name
 from tests.support.with_each import with_each
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.stores.objects import quarantined_batch_key
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
-from tests.support.memory.clock import UNHURRIED, DeadlineAt
-from tests.support.memory.metrics import MemoryMetrics
+from tests.support.memory.clock import UNHURRIED, DeadlineAt, MemoryMetrics
 from tests.support.memory.rows import PlainBatchReader, plain_hash
 from tests.support.small_world import NOW_S, SETTINGS, KilledError, SmallWorld, batch, deliveries, delivery, rows_of
 from tests.support.stage import ADMISSION, STAGE

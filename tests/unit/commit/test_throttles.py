@@ -13,8 +13,7 @@ from metering.ledger.commits import CommitRecord
 from metering.stores.objects import commit_id_of
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
-from tests.support.memory.clock import DeadlineAt
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import DeadlineAt, SeededEntropy
 from tests.support.memory.queues import MemoryQueue
 from tests.support.small_world import NOW_S, SETTINGS, SmallWorld, batch, deliveries, delivery, rows_of
 

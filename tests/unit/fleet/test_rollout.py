@@ -11,8 +11,7 @@ from metering.fleet.regions import Answered, Finding, Phase, Step
 from metering.fleet.removal import RegionRemoval
 from metering.fleet.rollout import RegionManager
 from metering.fleet.stage import RolloutRules
-from tests.support.memory.fleet import MemoryFleet
-from tests.support.memory.regions import STACKS, MemoryRegionStates
+from tests.support.memory.regions import STACKS, MemoryFleet, MemoryRegionStates
 
 REGION = "ap-southeast-9"
 RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))

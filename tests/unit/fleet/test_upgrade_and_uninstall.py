@@ -13,8 +13,7 @@ from metering.fleet.removal import Remaining, Uninstall
 from metering.fleet.stage import RolloutRules
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy
 from metering.ledger.format_version import FORMAT_VERSION
-from tests.support.memory.fleet import MemoryFleet
-from tests.support.memory.regions import STACKS
+from tests.support.memory.regions import STACKS, MemoryFleet
 
 HOME, OTHER, UNLISTED = "us-east-1", "eu-west-1", "ap-southeast-9"
 OLD = Release(version="0.2.0", data_format=FORMAT_VERSION)

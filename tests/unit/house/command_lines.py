@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from metering.cli.app import app
 from tests import ROOT
-from tests.support.command_tree import command_named
+from tests.support.command_line import command_named
 
 _FIRST = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))
 PAGES = sorted([*_FIRST, *(ROOT / "docs").rglob("*.md")])

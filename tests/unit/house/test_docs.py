@@ -18,11 +18,10 @@ from metering.operations.alarms import ALARMS
 from metering.operations.doctor.catalogue import CHECKS
 from metering.units import HOUR_S, MINUTE_S
 from tests import ROOT
-from tests.e2e.endpoints import Kind, kind_of, why_left_out
+from tests.e2e.endpoints import AWS_CLI, Kind, kind_of, why_left_out
 from tests.size import read_tree, readme_of, rooms
 from tests.support.answering import HEALTH, MINISTACK, serving
-from tests.support.aws_cli import AWS_CLI
-from tests.support.command_tree import tree
+from tests.support.command_line import tree
 from tests.support.localstack import server
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import PAGES, USAGE_ERROR, mentions, parsed, whole_lines

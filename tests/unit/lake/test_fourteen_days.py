@@ -10,8 +10,7 @@ from metering.lake.view import LakeView
 from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import HOUR, NOW_S, World, load_batches
-from tests.support.memory.lake import PlainLake
-from tests.support.memory.rows import PlainRecord, plain_body
+from tests.support.memory.rows import PlainLake, PlainRecord, plain_body
 from tests.support.stage import compaction
 
 DAYS = 14

@@ -32,9 +32,8 @@ from metering.ledger.periods import FrozenMonth
 from metering.stores.objects import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
-from tests.support.frozen import freeze
 from tests.support.memory.clock import ManualClock
-from tests.support.memory.frozen import PlainFrozenFiles, by_day, merge, of_day
+from tests.support.memory.frozen import PlainFrozenFiles, by_day, freeze, merge, of_day
 from tests.support.memory.objects import MemoryObjectStore
 
 MONTH = "2026-10"

@@ -16,13 +16,11 @@ from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.stores.objects import hour_of_lake_key, lake_file_key, summary_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
-from tests.support.lake_readers import TotalsAlone
 from tests.support.lake_world import HOUR, World, dying, record
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainTotals, encode_usage, merge
-from tests.support.memory.lake import PlainLake
 from tests.support.memory.objects import MemoryObjectStore
-from tests.support.memory.rows import PlainRow, encode_rows
+from tests.support.memory.rows import PlainLake, PlainRow, TotalsAlone, encode_rows
 from tests.unit.lake.test_parquet_lake import Row, rows_of_a_commit, staging
 
 AFTER_S = month_bounds_s("2026-10")[1]

@@ -20,11 +20,11 @@ from metering.onramps.arrivals import Arrivals
 from metering.onramps.reading import Others
 from metering.stores.queues import Delivery, Queue, Redelivery
 from metering.stores.writes import Table
-from tests.support.log_events import bus_event, notification, through_sns
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
+from tests.support.small_logs import bus_event, notification, through_sns
 from tests.support.small_world import NOW_S, SETTINGS, batch, delivery
 from tests.unit.lambdas.api_requests import Context, started
 from tests.unit.onramps.context.test_document import KeeperSetup

@@ -12,8 +12,7 @@ from metering.ledger.shards import SHARDS_KEY, ShardRecord, UsedShards, known_sh
 from metering.stores.clock import Retrier
 from metering.stores.writes import Put, Table
 from tests.support.lake_world import HOUR, World, record
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import ManualClock, SeededEntropy
 from tests.support.memory.items import MemoryItemStore
 
 _LOST = UnavailableError("dynamodb.PutItem", "no answer", may_have_applied=True)

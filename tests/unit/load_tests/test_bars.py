@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from load_tests.deployed.sampler import CountedManifest, Progress, Sample
-from load_tests.deployed.visibility import Booked, BookedRun, Visibility, caught_up_ms, p99
+from load_tests.deployed.sampler import (
+    Booked,
+    BookedRun,
+    CountedManifest,
+    Progress,
+    Sample,
+    Visibility,
+    caught_up_ms,
+    p99,
+)
 from load_tests.load import _print_flatness, _print_rate, _print_visible, flatness
 from load_tests.race.__main__ import LEVELS, Level, level_of, problems_of, shipments_of
 from load_tests.race.naive import sums_of
@@ -16,9 +24,9 @@ from load_tests.race.running import OURS, Result
 from load_tests.race.site import wrong_accounts
 from load_tests.soak import Leg, trends
 from load_tests.wire import as_on_aws
+from load_tests.wire.counts import WireRun
 from load_tests.wire.day_costs import ESTIMATED, SECONDS_AT_TARGET, day_costs
 from load_tests.wire.region import Kinds, Load, Stored
-from load_tests.wire.runs import WireRun
 from metering.audit.verification import ManifestHeader, header_line
 from metering.cli.commands.developer.replay import SentLog
 from metering.replay.scenarios import SCENARIOS

@@ -13,8 +13,7 @@ import pytest
 
 from load_tests.wire import as_on_aws
 from load_tests.wire.counts import Sums, WireCounts, counting_emulator, total
-from load_tests.wire.many_kinds import ManyKinds
-from load_tests.wire.region import SEED, Load
+from load_tests.wire.region import SEED, Load, ManyKinds
 from load_tests.wire.sitecustomize import COUNTS_FILE, Counts, _Dynamo
 from metering.intake.batches import DecodedBatch
 from metering.usage.totals import UsageKind

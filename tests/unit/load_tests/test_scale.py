@@ -9,13 +9,11 @@ import pytest
 from load_tests.scale.bench import Bench, Result, Step, WrongResultError, expect
 from load_tests.scale.items import ComputedItems
 from load_tests.scale.jobs import AS_NEEDED, JOBS, Job, Size
-from load_tests.scale.memory import MemoryWatch, deep_bytes
-from load_tests.scale.meter import WAITS, Meter
+from load_tests.scale.meter import WAITS, MemoryWatch, Meter, deep_bytes
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.projection import line, project
 from load_tests.scale.region import KINDS, ROUNDS, Region, account_id
-from load_tests.scale.staging import Staging
-from load_tests.scale.templates import Templates
+from load_tests.scale.templates import Staging, Templates
 from metering.audit.sequences import MarkerSurvey
 from metering.audit.source_keeping import sources_known
 from metering.hours import hour_label, month_bounds_s

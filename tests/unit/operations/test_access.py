@@ -27,7 +27,7 @@ from metering.stores.writes import Put, Table
 from metering.units import DAY_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
-from tests.support.memory.producer_roles import MemoryProducerRoles
+from tests.support.memory.regions import MemoryProducerRoles
 from tests.unit.operations.test_dead_letters import accepted
 
 if TYPE_CHECKING:

@@ -28,11 +28,11 @@ from metering.operations.canary import Canary
 from metering.stores.writes import Put, Table
 from metering.units import MINUTE_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
-from tests.support.lake_readers import TotalsAlone
 from tests.support.memory.clock import DeadlineAt, ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
+from tests.support.memory.rows import TotalsAlone
 from tests.support.usage_items import UsageEntry, change
 from tests.support.verdicts import marker_of
 

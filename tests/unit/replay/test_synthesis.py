@@ -23,7 +23,7 @@ from metering.replay.given import SAMPLE, InputError, read_records
 from metering.replay.records import FLOWS, RecordGenerator, expected_totals, expected_usage_type
 from metering.replay.scenarios import SCENARIOS, Form
 from metering.replay.synthesis import Shipment, Synthesis, replay_name
-from tests.support.drawn_records import record_dicts
+from tests.support.lake_world import record_dicts
 from tests.support.memory.frozen import merge
 from tests.support.stage import ADMISSION
 

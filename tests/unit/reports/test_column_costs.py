@@ -22,8 +22,19 @@ from metering.reports.usage_rows import Seen
 from metering.units import DAY_S, HOUR_S
 from metering.usage.usage_types import LOCATION, parse_location
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
-from tests.support.month_usage import MemoryMonth
-from tests.support.priced import BEGIN_S, END_S, MONTH, US_TIERS, allowance, book, gb, paid_by, product, used
+from tests.support.priced import (
+    BEGIN_S,
+    END_S,
+    MONTH,
+    US_TIERS,
+    MemoryMonth,
+    allowance,
+    book,
+    gb,
+    paid_by,
+    product,
+    used,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -33,8 +33,7 @@ from metering.reports.sql.query import LakeQuery, QueryError, QueryStoppedError
 from metering.reports.sql.scan import QUERY_SCHEMA, LakeRows, Part, ScanState
 from metering.stores.objects import summary_key
 from metering.units import HOUR_S
-from tests.support.lake_world import ACCOUNT, HOUR, World, record
-from tests.support.slow_lake import ask_again_and_again, slow_lake
+from tests.support.lake_world import ACCOUNT, HOUR, World, ask_again_and_again, record, slow_lake
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:

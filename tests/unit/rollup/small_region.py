@@ -16,8 +16,7 @@ from metering.stores.writes import ActionLimits, Item, Put, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals, by_hour
 from tests.support.memory.clock import DeadlineAt
-from tests.support.memory.lake import PlainLake
-from tests.support.memory.rows import PlainRow, encode_rows, plain_usage
+from tests.support.memory.rows import PlainLake, PlainRow, encode_rows, plain_usage
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings
 

@@ -11,7 +11,7 @@ from metering.ledger.runs import newest_run
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.as_of_now import UsageNow
 from metering.units import HOUR_S
-from tests.support.memory.lake import PlainLake
+from tests.support.memory.rows import PlainLake
 from tests.unit.rollup.small_region import ACCOUNT, NOW_S, AtCall, KilledError, SmallRegion, die, row
 
 _OTHER = "999999999999"

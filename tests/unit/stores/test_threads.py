@@ -10,8 +10,7 @@ from metering.errors import LedgerCorruptError, UnavailableError
 from metering.stores.clock import Retrier, do_all, side_by_side
 from metering.stores.items import item_bytes, value_bytes
 from metering.stores.writes import Value
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import ManualClock, SeededEntropy
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

@@ -27,8 +27,19 @@ from metering.hours import hour_label
 from metering.replay.given import BilledLine, billed_lines
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
-from tests.support.month_usage import MemoryMonth
-from tests.support.priced import BEGIN_S, US_TIERS, ListedUsage, allowance, book, gb, paid_by, product, usd, used
+from tests.support.priced import (
+    BEGIN_S,
+    US_TIERS,
+    ListedUsage,
+    MemoryMonth,
+    allowance,
+    book,
+    gb,
+    paid_by,
+    product,
+    usd,
+    used,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

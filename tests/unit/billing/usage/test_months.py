@@ -15,8 +15,7 @@ from metering.lake.parquet.reader import ParquetTotals
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.units import DAY_S, HOUR_S
 from tests.support.lake_world import ACCOUNT, NOW_S, World, record
-from tests.support.month_usage import MemoryMonth
-from tests.support.priced import sold, used
+from tests.support.priced import MemoryMonth, sold, used
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 OTHER = "210987654321"

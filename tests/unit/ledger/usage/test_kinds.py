@@ -19,8 +19,7 @@ from metering.ledger.usage.kinds import (
 from metering.stores.clock import Retrier
 from metering.stores.writes import Action, Item, Key, Put, Table
 from metering.usage.totals import Service, UsageKind, UsageType
-from tests.support.memory.clock import ManualClock
-from tests.support.memory.entropy import SeededEntropy
+from tests.support.memory.clock import ManualClock, SeededEntropy
 from tests.support.memory.items import MemoryItemStore
 
 ONE, OTHER = "111111111111", "222222222222"

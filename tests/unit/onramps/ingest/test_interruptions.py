@@ -11,8 +11,7 @@ from metering.metric_names import BATCHES_DUPLICATE
 from metering.onramps.context.document import Context
 from metering.units import DAY_S
 from tests.support.lake_world import HOUR
-from tests.support.log_region import Calls, Fault, LogRegion
-from tests.support.small_logs import reason_of
+from tests.support.small_logs import Calls, Fault, LogRegion, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.wiring.answers.trace import batch_of, checked_batch_id
-from tests.support.here import Here
+from tests.support.command_line import Here
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import quarantine_of

@@ -29,9 +29,8 @@ from metering.reports.exports.exporting import source_of as source_of_documents
 from metering.units import HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.exports.make import asked, destination, exported, manifest, request_of, source_of
-from tests.support.billing_world import MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list
-from tests.support.charged import PAYER as CHARGED
-from tests.support.charged import billed
+from tests.support.billing_world import ACME, MONTH, NEXT, SAO_PAULO, BillingWorld, aws_list, billed
+from tests.support.billing_world import ACME as CHARGED
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.priced import BEGIN_S, US_TIERS, allowance, book, gb, product, usd, used
@@ -308,7 +307,7 @@ def test_objects_of_a_prefix_are_the_export_and_others_stay() -> None:
 
 
 OTHER = "222222222222"
-ID = f"{PAYER}-{MONTH}-1"
+ID = f"{ACME}-{MONTH}-1"
 
 
 def _invoiced(*, payer_id: str = "") -> BillingWorld:
@@ -372,7 +371,7 @@ def test_corrections_are_in_the_month_that_books_them(tmp_path: Path) -> None:
     world.issue_next(NEXT)
     _export(world, tmp_path, NEXT)
     rows = asked(tmp_path, "SELECT ChargeClass, sum(BilledCost), count(*) FROM {} GROUP BY 1")
-    (invoice,) = world.store.list(NEXT, PAYER)
+    (invoice,) = world.store.list(NEXT, ACME)
     ((kind, cost, _),) = rows
     assert kind == "Correction"
     assert cost == Decimal(exact_text(sum(each.exact for each in world.store.list(NEXT))))
@@ -388,14 +387,14 @@ def test_a_credit_note_is_in_the_month_that_books_it_and_names_its_invoice(tmp_p
     _export(world, tmp_path, NEXT, kind=kind)
     if kind == "cur":
         kinds = asked(tmp_path, "SELECT DISTINCT line_item_line_item_type, bill_invoice_id FROM {} ORDER BY 1")
-        assert kinds == [("Credit", f"{PAYER}-{MONTH}-2"), ("Usage", None)]
+        assert kinds == [("Credit", f"{ACME}-{MONTH}-2"), ("Usage", None)]
         return
     columns = "ChargeCategory, ChargeClass, x_CreditOf, ConsumedQuantity IS NULL, sum(BilledCost)"
     credited, used_later = asked(tmp_path, f"SELECT {columns} FROM {{}} GROUP BY ALL ORDER BY 1")  # noqa: S608 - of ours
     assert credited == ("Adjustment", "Correction", ID, True, Decimal("-102.0000000000"))
     assert used_later == ("Usage", None, None, False, Decimal(0))
     details = asked(tmp_path, "SELECT DISTINCT InvoiceId, ReferenceInvoiceId FROM {} ORDER BY 1", "InvoiceDetail")
-    assert details == [(f"{PAYER}-{MONTH}-2", ID), (f"{PAYER}-{NEXT}-1", f"{PAYER}-{NEXT}-1")]
+    assert details == [(f"{ACME}-{MONTH}-2", ID), (f"{ACME}-{NEXT}-1", f"{ACME}-{NEXT}-1")]
 
 
 def test_a_credit_note_of_the_same_month_ties_out_too(tmp_path: Path) -> None:

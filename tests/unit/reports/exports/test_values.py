@@ -40,7 +40,7 @@ from metering.reports.exports.exporting import ExportSource
 from metering.reports.exports.grains import Key, LakeResources, by_resource, summed
 from metering.units import GIB
 from tests.exports.make import asked, exported, request_of
-from tests.support.charged import billed
+from tests.support.billing_world import billed
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.priced import BEGIN_S, MONTH, US_TIERS, allowance, book, gb, product, used
 
