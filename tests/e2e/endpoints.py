@@ -1,4 +1,4 @@
-"""What answers at an endpoint, which tests only fit another one, and the AWS CLI in an environment of its own."""
+"""Services at an endpoint, tests that fit only one of them, and the AWS CLI in an environment of its own."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ MUTANTS = (
          "positions(prices, whole.of_accounts(self.query.usage.accounts or whole.accounts)) if kept is None")),
     *seeded("metering/reports/costs/column_costs.py", _COSTS,
         ("a cut is rated with the price of its hour", "number = LINES", "number = 0")),
-    *seeded("metering/reports/costs/column_costs.py", ("tests/unit/reports/costs/test_whole_months.py",),
+    *seeded("metering/reports/costs/column_costs.py", ("tests/unit/reports/test_column_costs.py",),
         ("an account's free bytes are whichever come first in a sum", "return len(rows) == 1", "return True"),
         ("a report that ends within a month is about all of it", "return after_s <= query.usage.to_s", "return True")),
     *seeded("metering/billing/rating/rater.py", ("tests/unit/billing/rating/test_positions.py",),

@@ -29,8 +29,7 @@ from metering.reports.exports.exporting import source_of as source_of_documents
 from metering.units import HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.exports.make import asked, destination, exported, manifest, request_of, source_of
-from tests.support.billing_world import ACME, MONTH, NEXT, SAO_PAULO, BillingWorld, aws_list, billed
-from tests.support.billing_world import ACME as CHARGED
+from tests.support.billing_world import ACME, MONTH, NEXT, PAYER, SAO_PAULO, BillingWorld, aws_list, billed
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.priced import BEGIN_S, US_TIERS, allowance, book, gb, product, usd, used
@@ -146,7 +145,7 @@ def test_a_month_without_usage_is_a_file_with_columns_and_no_rows(tmp_path: Path
 
 
 def test_a_contract_price_is_billed_and_the_list_price_is_beside_it(tmp_path: Path) -> None:
-    override = Override(payer=CHARGED.payer_id, price=usd("0.05"))
+    override = Override(payer=ACME.payer_id, price=usd("0.05"))
     exported(tmp_path, billed(BOOK, [used(gb("101"))], MONTH, overrides=(override,)), request_of(month=MONTH))
     row = asked(tmp_path, "SELECT BilledCost, ContractedUnitPrice, ListCost, ListUnitPrice FROM {} WHERE ListCost > 0")
     assert row == [tuple(map(Decimal, ("0.0500000000", "0.0500000000", "0.0900000000", "0.0900000000")))]
@@ -307,7 +306,7 @@ def test_objects_of_a_prefix_are_the_export_and_others_stay() -> None:
 
 
 OTHER = "222222222222"
-ID = f"{ACME}-{MONTH}-1"
+ID = f"{PAYER}-{MONTH}-1"
 
 
 def _invoiced(*, payer_id: str = "") -> BillingWorld:
@@ -371,7 +370,7 @@ def test_corrections_are_in_the_month_that_books_them(tmp_path: Path) -> None:
     world.issue_next(NEXT)
     _export(world, tmp_path, NEXT)
     rows = asked(tmp_path, "SELECT ChargeClass, sum(BilledCost), count(*) FROM {} GROUP BY 1")
-    (invoice,) = world.store.list(NEXT, ACME)
+    (invoice,) = world.store.list(NEXT, PAYER)
     ((kind, cost, _),) = rows
     assert kind == "Correction"
     assert cost == Decimal(exact_text(sum(each.exact for each in world.store.list(NEXT))))
@@ -387,14 +386,14 @@ def test_a_credit_note_is_in_the_month_that_books_it_and_names_its_invoice(tmp_p
     _export(world, tmp_path, NEXT, kind=kind)
     if kind == "cur":
         kinds = asked(tmp_path, "SELECT DISTINCT line_item_line_item_type, bill_invoice_id FROM {} ORDER BY 1")
-        assert kinds == [("Credit", f"{ACME}-{MONTH}-2"), ("Usage", None)]
+        assert kinds == [("Credit", f"{PAYER}-{MONTH}-2"), ("Usage", None)]
         return
     columns = "ChargeCategory, ChargeClass, x_CreditOf, ConsumedQuantity IS NULL, sum(BilledCost)"
     credited, used_later = asked(tmp_path, f"SELECT {columns} FROM {{}} GROUP BY ALL ORDER BY 1")  # noqa: S608 - of ours
     assert credited == ("Adjustment", "Correction", ID, True, Decimal("-102.0000000000"))
     assert used_later == ("Usage", None, None, False, Decimal(0))
     details = asked(tmp_path, "SELECT DISTINCT InvoiceId, ReferenceInvoiceId FROM {} ORDER BY 1", "InvoiceDetail")
-    assert details == [(f"{ACME}-{MONTH}-2", ID), (f"{ACME}-{NEXT}-1", f"{ACME}-{NEXT}-1")]
+    assert details == [(f"{PAYER}-{MONTH}-2", ID), (f"{PAYER}-{NEXT}-1", f"{PAYER}-{NEXT}-1")]
 
 
 def test_a_credit_note_of_the_same_month_ties_out_too(tmp_path: Path) -> None:
