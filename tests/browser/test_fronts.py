@@ -21,7 +21,7 @@ from metering.ledger.notes.access import Role
 from metering.operations.access import TokenBook
 from metering.units import DAY_S
 from metering.wiring.region import RegionPorts
-from tests.browser.watched import NARROW, WIDE, Scheme, watched
+from tests.browser.watched import NARROW, WIDE, watched
 from tests.e2e.conftest import Service, deployed, own_emulator, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
+
+    from tests.browser.watched import Scheme
 
 
 pytestmark = [pytest.mark.browser, pytest.mark.emulator]
