@@ -22,8 +22,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 from tests import ROOT
-from tests.cli.tree import help_texts
 from tests.size import TIGHT, read_tree, room_of
+from tests.support.command_line import help_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,13 +1,24 @@
-"""An in-memory region with some data of every kind, as the commands see a region."""
+"""A region in memory with something of everything in it, and its fleet, as the commands of the command line see them.
+
+Of the fleet only what is on AWS is in memory: the account, CloudFormation, the CDK, and what runs in a region.
+"""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from metering.fleet.ports import Deployment, Release, StackResource, StackStatus
+from metering.fleet.regions import Phase, RegionState, Step
+from metering.fleet.settings.bases import flat
+from metering.fleet.settings.layers import Asked, Planned, StageTable, planned
+from metering.fleet.steps import FleetPorts
+from metering.ledger.format_version import FORMAT_VERSION
 from metering.ledger.notes.access import Role
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
 from metering.ledger.usage.kinds import KindNames
@@ -19,41 +30,43 @@ from metering.operations.alarms import ALARMS, alarm_name
 from metering.operations.logged_errors import AlarmState, DeedTrail, LoggedLine, Subscriber
 from metering.stores.queues import Redelivery
 from metering.units import DAY_S, HOUR_S, MINUTE_S
+from metering.wiring.fleet import Fleet
 from metering.wiring.onramps import build_coverage
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.clock import MemoryAlerts
 from tests.support.memory.queues import MemoryBucketEvents, MemoryQueue
-from tests.support.memory.regions import MemoryProducerRoles
+from tests.support.memory.regions import STACKS, MemoryAccount, MemoryDeployedSettings, MemoryProducerRoles
 from tests.unit.onramps.coverage.world import ACCOUNT, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from metering.intake.senders import ServiceSenders
-    from metering.lake.view import LakeView
     from metering.onramps.coverage.job import CoverageJob
     from metering.onramps.plans import Plan
-    from metering.settings import Settings
-    from metering.wiring.jobs import LakeJobs
+    from metering.settings import StageSettings
+    from metering.stores.items import ItemStore
 
 REGION = "us-east-1"
 _RETENTION_S = 14 * DAY_S
 LOG_SOURCES = (LogSource(name="network", bucket="acme-logs", region=REGION, prefix="AWSLogs/", billed_as="named"),)
+_CALM = SimpleNamespace(
+    oldest_age_s=lambda: 0, longest_retention_s=lambda: _RETENTION_S, dead_letter_retention_s=lambda: _RETENTION_S,
+    redelivery=lambda: Redelivery(visibility_s=6 * 15 * MINUTE_S, max_receives=5),
+)  # fmt: skip
 _MORE = ("lines", "refused", "refused_bytes", "stated_bytes")
+_OF_ITS_WORLD = ("items", "objects", "clock", "entropy", "jobs")
 _FIRING = ("dead-letters", "oldest-message")
 
 
 class PagedAlerts(MemoryAlerts):
-    """Alerts with subscribers."""
-
     def subscribers(self, severity: str) -> Sequence[Subscriber]:
         address = "https://events.pagerduty.com/integration/0123456789abcdef0123456789abcdef/enqueue"
-        if severity == "page":
-            return [
-                Subscriber(protocol="email", endpoint="oncall@example.com", confirmed=True),
-                Subscriber(protocol="https", endpoint=address, confirmed=False),
-            ]
-        return []
+        pagers = (
+            Subscriber(protocol="email", endpoint="oncall@example.com", confirmed=True),
+            Subscriber(protocol="https", endpoint=address, confirmed=False),
+        )
+        return pagers if severity == "page" else ()
 
 
 @dataclass(frozen=True)
@@ -67,43 +80,18 @@ class Logs:
     def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
         del from_s, limit
         refused = "The object cannot be read: NoSuchKey: The specified key does not exist."
-        lines = [
-            LoggedLine(
-                function="aggregator",
-                at_ms=(to_s - 600 - 60 * number) * 1000,
-                text=json.dumps({"level": "ERROR", "message": refused, "version": "0.2.0"}),
-                request_id=f"8c7e1a52-6a0f-4d6f-9d1e-0c2b5a7f4e{number:02}",
-            )
-            for number in range(7)
-        ]
-        killed = "Task timed out after 60.00 seconds"
+        text = json.dumps({"level": "ERROR", "message": refused, "version": "0.2.0"})
         request_id = "f2a9d3c4-11de-4b7a-8a55-90b1c2d3e4f5"
-        lines.append(
-            LoggedLine(
-                function="compactor",
-                at_ms=(to_s - 900) * 1000,
-                text=f"2026-11-24T13:15:00.000Z {request_id} {killed}",
-                request_id=request_id,
-            )
-        )
-        return [line for line in lines if line.function in functions]
-
-
-@dataclass(frozen=True)
-class CalmFacts:
-    """Facts of a queue in which nothing waits."""
-
-    def oldest_age_s(self) -> int | None:
-        return 0
-
-    def longest_retention_s(self) -> int:
-        return _RETENTION_S
-
-    def dead_letter_retention_s(self) -> int:
-        return _RETENTION_S
-
-    def redelivery(self) -> Redelivery:
-        return Redelivery(visibility_s=6 * 15 * MINUTE_S, max_receives=5)
+        killed = f"2026-11-24T13:15:00.000Z {request_id} Task timed out after 60.00 seconds"
+        lines = [
+            *(("aggregator", 600 + 60 * n, text, f"8c7e1a52-6a0f-4d6f-9d1e-0c2b5a7f4e{n:02}") for n in range(7)),
+            ("compactor", 900, killed, request_id),
+        ]
+        return [
+            LoggedLine(function=function, at_ms=(to_s - ago_s) * 1000, text=text, request_id=request_id)
+            for function, ago_s, text, request_id in lines
+            if function in functions
+        ]
 
 
 @dataclass(frozen=True)
@@ -116,6 +104,13 @@ class Lively:
     version: str = "0.1.0"
     services: ServiceSenders | None = None
     emulated: bool = False
+
+    items, objects, clock, entropy, jobs = (property(attrgetter(f"world.{name}")) for name in _OF_ITS_WORLD)
+    settings = names = property(attrgetter("world.settings"))
+    view = property(attrgetter("world.jobs.view"))
+    function_logs = property(lambda _self: Logs())
+    queue_facts = _CALM
+    log_sources = property(lambda _self: LOG_SOURCES)
 
     @cached_property
     def producer_roles(self) -> MemoryProducerRoles:
@@ -133,49 +128,9 @@ class Lively:
     def alerts(self) -> PagedAlerts:
         return PagedAlerts()
 
-    @property
-    def function_logs(self) -> Logs:
-        return Logs()
-
-    @property
-    def items(self) -> object:
-        return self.world.items
-
     @cached_property
     def kind_names(self) -> KindNames:
         return KindNames(self.world.items)
-
-    @property
-    def objects(self) -> object:
-        return self.world.objects
-
-    @property
-    def clock(self) -> object:
-        return self.world.clock
-
-    @property
-    def entropy(self) -> object:
-        return self.world.entropy
-
-    @property
-    def settings(self) -> Settings:
-        return self.world.settings
-
-    @property
-    def names(self) -> Settings:
-        return self.world.settings
-
-    @property
-    def queue_facts(self) -> CalmFacts:
-        return CalmFacts()
-
-    @property
-    def jobs(self) -> LakeJobs:
-        return self.world.jobs
-
-    @property
-    def view(self) -> LakeView:
-        return self.world.jobs.view
 
     @property
     def alarms(self) -> object:
@@ -195,10 +150,6 @@ class Lively:
         """Its log queues. None until one of their events died: until then, files are metered by command."""
         dead = self.dead_log_files
         return SimpleNamespace(events=MemoryQueue(self.world.clock), dead=dead) if dead.depth().total else None
-
-    @property
-    def log_sources(self) -> tuple[LogSource, ...]:
-        return LOG_SOURCES
 
     @property
     def coverage(self) -> CoverageJob:
@@ -241,7 +192,6 @@ class Lively:
         self.world.roll_up()
 
     def register(self, name: str) -> None:
-        """Register a producer."""
         book = ProducerBook(items=self.world.items, roles=self.producer_roles, clock=self.world.clock)
         book.add(name, accounts=None, trusted_arn="", registered_by=self.caller())
 
@@ -292,18 +242,128 @@ class Lively:
             at_ms = (NOW_S - 5 * HOUR_S + hours * HOUR_S) * 1000
             trail.begin(
                 Deed(
-                    deed_id=f"4f1c9a{hours}",
-                    at_ms=at_ms,
-                    what=what,
-                    subject=subject,
-                    consequence="What it does stands here, in one sentence.",
-                    who=self.caller(),
-                    stage=self.stage,
-                    region=self.region,
-                    version="0.1.0",
-                    consent=Consent.TYPED,
-                    state=state,
-                    ended_ms=0 if state is DeedState.BEGUN else at_ms + 61_000,
-                    result=result,
+                    deed_id=f"4f1c9a{hours}", at_ms=at_ms, what=what, subject=subject,
+                    consequence="What it does stands here, in one sentence.", who=self.caller(), stage=self.stage,
+                    region=self.region, version="0.1.0", consent=Consent.TYPED, state=state,
+                    ended_ms=0 if state is DeedState.BEGUN else at_ms + 61_000, result=result,
                 )
-            )
+            )  # fmt: skip
+
+
+# The regions of the lively stage, as the commands that build and remove regions see them.
+
+BEFORE = Release(version="0.2.0", data_format=FORMAT_VERSION, commit="7d1c04e")
+NOW = Release(version="0.3.0", data_format=FORMAT_VERSION, commit="b95f2aa")
+
+_DEPLOYED = """\
+[stage.local]
+max_concurrency = 20
+rollout.allow = ["us-*", "eu-*", "ap-*"]
+
+[[stage.local.subscriptions]]
+severity = "page"
+protocol = "email"
+endpoint = "oncall@example.com"
+"""
+_TICKETS = """
+[[stage.local.subscriptions]]
+severity = "ticket"
+protocol = "sqs"
+endpoint = "arn:aws:sqs:us-east-1:111122223333:tickets"
+
+[stage.emea]
+like = "prod"
+lake_retention_days = 365
+"""
+# Working folder of the commands: settings of the next deployment, and of the last one.
+FILES = {"metering.toml": _DEPLOYED.replace("20", "40") + _TICKETS, "deployed.toml": _DEPLOYED}
+
+
+class LivelyAccount(MemoryAccount):
+    """Account with four regions, whose deployed regions also return their settings."""
+
+    def __init__(self) -> None:
+        listed = {"us-east-1": "ENABLED_BY_DEFAULT", "eu-west-1": "ENABLED", "sa-east-1": "ENABLED"}
+        super().__init__({**listed, "me-south-1": "DISABLED"})
+        self.settings = MemoryDeployedSettings()
+        self.settings_of: Callable[[str], Planned] | None = None
+
+    def deploy(self, deployment: Deployment) -> None:
+        super().deploy(deployment)
+        if self.settings_of is not None:
+            brought = self.settings_of(deployment.region)
+            self.settings.documents[deployment.region] = brought.config.published(brought.given)
+
+    def published(self, region: str) -> StageSettings | None:
+        return self.settings.published(region)
+
+    def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
+        return self.settings.subscriptions(region)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LivelyFleet(Fleet):
+    """Fleet over that account, with its states in the lively region's ledger."""
+
+    lively: Lively
+    account: LivelyAccount = field(default_factory=LivelyAccount)
+
+    @cached_property
+    def deployed(self) -> LivelyAccount:  # type: ignore[override]  # as much of it as is used
+        return self.account
+
+    @cached_property
+    def ports(self) -> FleetPorts:
+        self.account.settings_of = self.settings.of
+        return FleetPorts(
+            account=self.account, stacks=self.account, builder=self.account, probe=self.account,
+            deployed=self.account, clock=self.lively.world.clock, rules=self.rules,
+            no_pager=self.no_pager,
+        )  # fmt: skip
+
+    def caller(self) -> str:
+        return self.lively.caller()
+
+    def home_items(self) -> ItemStore:
+        return self.lively.world.items
+
+
+def lively_account(region: Lively) -> LivelyAccount:
+    """Four regions: ready, failed, missing and out of service."""
+    account = LivelyAccount()
+    values = flat(tomllib.loads(_DEPLOYED)["stage"]["local"])
+    table = StageTable(place="metering.toml [stage.local]", like="local", values=values)
+    given = planned(Asked(stage="local", table=table, options={"tunables.shards": 2, "lake_retention_days": 400}), None)
+    account.settings.documents |= dict.fromkeys((REGION, "eu-west-1"), given.config.published(given.given))
+    fleet = LivelyFleet(
+        asked=Asked(stage="local"), home=REGION, endpoint=None, environ={}, no_pager=True, lively=region,
+        account=account,
+    )  # fmt: skip
+    account.outputs = BEFORE.outputs
+    fleet.manager.add(REGION)
+    account.subscribers[REGION] = 2
+    data = StackStatus(name=STACKS.data, status="CREATE_COMPLETE", outputs=BEFORE.outputs)
+    account.found["eu-west-1", STACKS.data] = data
+    account.retained = _resources()
+    account.outputs = NOW.outputs
+    fleet.states.save(
+        RegionState(
+            region="eu-west-1", phase=Phase.FAILED, step=Step.DEPLOY,
+            reason="metering-local-pipeline is ROLLBACK_COMPLETE: it needs 102 concurrent executions, and has 10",
+            advice="Raise the quota of concurrent executions in eu-west-1, then: metering region add eu-west-1",
+            left_out=("analytics",), attempts=2, listed=True, updated_s=NOW_S - 3_600,
+        )
+    )  # fmt: skip
+    return account
+
+
+def _resources() -> dict[str, list[StackResource]]:
+    """Resources that an uninstall lists: some are retained with their stack, and some are orphans."""
+    key = "4f0e2c1a-58b7-4d0e-9a57-2f1d3c6b8e90"
+    data = [
+        StackResource(kind="AWS::S3::Bucket", name="metering-local-data-bucket43879c71-x1k9q0v7r2m4", retained=False),
+        StackResource(kind="AWS::DynamoDB::GlobalTable", name="metering-local-data-ledger8d1f-1Q2W3E4R", retained=True),
+        StackResource(kind="AWS::KMS::Key", name=key, retained=True),
+    ]
+    log = StackResource(kind="AWS::Logs::LogGroup", name="/metering/local/aggregator", retained=True)
+    return {STACKS.data: data, STACKS.pipeline: [log]}

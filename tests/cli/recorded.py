@@ -1,20 +1,24 @@
-"""Recorded answers: each read command's answer about the lively region, as JSON files."""
+"""Recorded answers: what each read command had to say of the lively region, as files of JSON.
+
+`python -m tests.cli.recorded NAME [--wide]` prints one as its command does, in a process of its own.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metering.cli.printing.output import write_answer
 from metering.cli.printing.table import Chart
-from metering.reports.answer import Answer, Column
+from metering.reports.answer import Answer, Cell, Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.reports.answer import Cell
 
 FOLDER = Path(__file__).parent / "recorded"
 _DECIMAL = "decimal"
@@ -37,7 +41,6 @@ class Recorded:
 
 
 def save(name: str, recorded: Recorded) -> None:
-    """Store an answer under a name."""
     answer = recorded.answer
     content: dict[str, Any] = {
         "line": recorded.line,
@@ -52,7 +55,6 @@ def save(name: str, recorded: Recorded) -> None:
 
 
 def load(name: str) -> Recorded:
-    """Load an answer by its name."""
     content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     line, command, chart = (content.pop(key) for key in ("line", "command", "chart"))
     content["columns"] = tuple(Column(**column) for column in content["columns"])
@@ -66,7 +68,6 @@ def load(name: str) -> Recorded:
 
 
 def names() -> list[str]:
-    """Names of all recorded answers."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
@@ -93,3 +94,8 @@ def _shown(value: Any) -> Cell:
         return Decimal(value[_DECIMAL])
     kept: Cell = value
     return kept
+
+
+if __name__ == "__main__":
+    shown = load(sys.argv[1])
+    write_answer(shown.answer, None, None, chart=shown.chart, wide="--wide" in sys.argv)

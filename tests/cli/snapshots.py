@@ -17,7 +17,6 @@ _ROWS_SHOWN = 24
 
 
 def table(recorded: Recorded, width: int, *, wide: bool = False) -> str:
-    """A recorded answer as a table."""
     lines = answer_lines(recorded.answer, width, chart=recorded.chart, wide=wide)
     return "".join(f"{line.text}\n" for line in lines)
 
@@ -34,7 +33,6 @@ def snapshot_of(name: str) -> str:
 
 
 def path_of(name: str) -> Path:
-    """Path of a snapshot's file."""
     return FOLDER / f"{name}.txt"
 
 

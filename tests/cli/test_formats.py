@@ -15,8 +15,8 @@ from metering.cli.printing.output import Format, write_answer
 from metering.reports.answer import Answer, Column, encoded_bytes
 from tests.cli.recorded import load, names
 from tests.cli.snapshots import WIDTHS, path_of, snapshot_of, table
-from tests.cli.tree import commands_with, read_commands
 from tests.cli.width_rule import cut, too_wide, unrecorded
+from tests.support.command_line import commands_with, read_commands
 from tests.support.with_each import with_each
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ def test_what_programs_read_is_the_same_at_every_width_and_with_every_column_how
         write_answer(answer, form, None)
         written = capsysbinary.readouterr().out
         assert written == encoded_bytes(bare, form)
-        assert rows_of(written, form, answer) == len(answer.rows) + (
-            answer.others is not None and form is not Format.JSON
-        )
+        others = answer.others is not None and form is not Format.JSON
+        assert rows_of(written, form, answer) == len(answer.rows) + others
 
 
 def rows_of(written: bytes, form: Format, answer: Answer) -> int:
@@ -127,10 +126,8 @@ def test_the_rule_finds_an_id_that_is_broken_and_a_number_that_is_cut() -> None:
         columns=(Column(name="usage_type", text="copied"), Column(name="bytes", kind="bytes")),
         rows=[{"usage_type": "USW2-DataTransfer-Regional-Bytes", "bytes": 1_234_567}],
     )
-    assert cut(["USW2-DataTransfer-Regional-Byt", "s  1,234,…"], answer) == [
-        "1,234,567",
-        "USW2-DataTransfer-Regional-Bytes",
-    ]
+    broken = ["USW2-DataTransfer-Regional-Byt", "s  1,234,…"]
+    assert cut(broken, answer) == ["1,234,567", "USW2-DataTransfer-Regional-Bytes"]
     assert cut(["USW2-DataTransfer-Regional-Bytes  1,234,567"], answer) == []
 
 
@@ -140,8 +137,6 @@ def test_a_read_command_that_nobody_recorded_is_named() -> None:
 
 def test_a_snapshot_differs_as_soon_as_a_column_does() -> None:
     recorded = load("verify")
-    columns = tuple(
-        replace(column, title="passt" if column.name == "passed" else "") for column in recorded.answer.columns
-    )
-    changed = replace(recorded, answer=replace(recorded.answer, columns=columns))
+    columns = [replace(each, title="passt" if each.name == "passed" else "") for each in recorded.answer.columns]
+    changed = replace(recorded, answer=replace(recorded.answer, columns=tuple(columns)))
     assert table(changed, 80) != table(recorded, 80)

@@ -55,7 +55,7 @@ def at_terminal(command: list[str], columns: int, environ: dict[str, str]) -> st
 
 
 def shown(name: str, *options: str) -> list[str]:
-    return [sys.executable, "-m", "tests.cli.shown", name, *options]
+    return [sys.executable, "-m", "tests.cli.recorded", name, *options]
 
 
 @pytest.mark.parametrize("columns", [60, 80])
@@ -79,14 +79,11 @@ def test_the_installed_command_prints_a_table_at_a_terminal_and_its_message_too(
     assert all(len(line) <= 60 for line in text.splitlines())
 
 
-def test_a_pipe_gets_json_without_colours_and_a_reader_that_leaves_ends_nothing_in_an_error(
-    environ: dict[str, str],
-) -> None:
+def test_a_pipe_gets_json_without_colours_and_a_reader_that_leaves_is_no_error(environ: dict[str, str]) -> None:
     line = f"{METERING} local status | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], env=environ, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.returncode) == ("{", 1)
     assert "Traceback" not in done.stderr
-
     whole = subprocess.run(
         [METERING, "local", "status"], env=environ, capture_output=True, text=True, check=False, timeout=60
     )

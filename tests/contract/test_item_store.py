@@ -9,6 +9,7 @@ import pytest
 from metering.errors import ConditionFailedError, ItemTooLargeError, TransactionCanceledError
 from metering.stores.writes import (
     Absent,
+    Action,
     AllOf,
     AnyOf,
     Check,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.stores.items import ItemStore
-    from metering.stores.writes import Action
 
 LEDGER = Table.LEDGER
 USAGE = Table.USAGE
@@ -48,32 +48,11 @@ def sort_keys(found: object) -> list[Value]:
     return [one["sk"] for one in found]  # type: ignore[attr-defined]  # any iterable of items
 
 
-# --- values ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "text with a \N{SNOWMAN} and \U0001f600",
-        0,
-        -1,
-        2**53 + 1,
-        2**63,
-        -(2**63) - 1,
-        10**37,
-        10**38 - 1,
-        1 - 10**38,
-        True,
-        False,
-        frozenset({"a", "b"}),
-        [],
-        [1, "1", True, [2], {"k": -(2**70)}],
-        {},
-        {"2026-11-24T13": [3, 140 * 10**15], "empty": ""},
-    ],
-    ids=lambda value: str(len(repr(value))) + type(value).__name__,
-)
+@pytest.mark.parametrize("value", [
+    "", "text with a \N{SNOWMAN} and \U0001f600", 0, -1, 2**53 + 1, 2**63, -(2**63) - 1, 10**37, 10**38 - 1, 1 - 10**38,
+    True, False, frozenset({"a", "b"}), [], [1, "1", True, [2], {"k": -(2**70)}], {},
+    {"2026-11-24T13": [3, 140 * 10**15], "empty": ""},
+], ids=lambda value: str(len(repr(value))) + type(value).__name__)  # fmt: skip
 def test_a_value_comes_back_as_it_was_written(items: ItemStore, pk: str, value: Value) -> None:
     put(items, pk, "1", value=value)
     found = items.get(LEDGER, Key(pk, "1"))
@@ -114,8 +93,6 @@ def test_what_was_written_no_longer_belongs_to_the_writer(items: ItemStore, pk: 
     numbers.append(2)
     assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1", numbers=[1])
 
-
-# --- conditions -----------------------------------------------------------------------------------------------------
 
 STORED: dict[str, Value] = {"state": "open", "next": 3, "flag": True, "word": "1"}
 CONDITIONS: list[tuple[Condition, bool, bool]] = [
@@ -205,9 +182,6 @@ def _refusal(write: Callable[[], object]) -> tuple[object, ...] | None:
     return None
 
 
-# --- updates --------------------------------------------------------------------------------------------------------
-
-
 def test_an_update_makes_an_item_and_returns_it_whole(items: ItemStore, pk: str) -> None:
     after = items.update(Update(table=LEDGER, key=Key(pk, "1"), set={"a": "x"}, add={"n": -5}))
     assert after == item(pk, "1", a="x", n=-5)
@@ -233,9 +207,8 @@ def test_sums_beyond_64_bits_are_exact(items: ItemStore, pk: str) -> None:
 def test_the_last_string_of_a_set_takes_the_attribute_along(items: ItemStore, pk: str) -> None:
     put(items, pk, "1", hours=frozenset({"a", "b", "c"}))
     take = {"hours": frozenset({"a", "never there"})}
-    assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(
-        pk, "1", hours=frozenset({"b", "c"})
-    )
+    left = item(pk, "1", hours=frozenset({"b", "c"}))
+    assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == left
     take = {"hours": frozenset({"b", "c"})}
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
     # Repeating a deletion is allowed and restores nothing.
@@ -268,9 +241,6 @@ def test_deleting_what_is_not_there_is_no_error(items: ItemStore, pk: str) -> No
     items.delete(Delete(table=LEDGER, key=Key(pk, "1")))
     items.delete(Delete(table=LEDGER, key=Key(pk, "1")))
     assert items.get(LEDGER, Key(pk, "1")) is None
-
-
-# --- transactions ---------------------------------------------------------------------------------------------------
 
 
 def test_a_transaction_applies_all_of_its_actions_over_both_tables(items: ItemStore, pk: str) -> None:
@@ -307,13 +277,8 @@ def test_one_false_condition_cancels_everything_and_reasons_come_in_order(items:
         )
     assert caught.value.condition_failed
     assert caught.value.reasons == (
-        None,
-        (FAILED, item(pk, "b", n=1)),
-        (FAILED, None),
-        (FAILED, item(pk, "d", n=2)),
-        None,
-        None,
-    )
+        None, (FAILED, item(pk, "b", n=1)), (FAILED, None), (FAILED, item(pk, "d", n=2)), None, None,
+    )  # fmt: skip
     assert list(items.query(LEDGER, pk)) == before
     assert list(items.query(USAGE, pk)) == []
 
@@ -333,10 +298,9 @@ def test_no_action_is_refused(items: ItemStore) -> None:
 
 
 def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
+    put_and_check = [Put(table=LEDGER, item=item(pk, "1")), Check(table=LEDGER, key=Key(pk, "1"), condition=Absent())]
     with pytest.raises(ValueError, match="one item"):
-        items.transact(
-            [Put(table=LEDGER, item=item(pk, "1")), Check(table=LEDGER, key=Key(pk, "1"), condition=Absent())]
-        )
+        items.transact(put_and_check)
     # The same key in the other table is a different item.
     items.transact([Put(table=table, item=item(pk, "1")) for table in (Table.LEDGER, Table.USAGE)])
     assert items.get(LEDGER, Key(pk, "1")) == items.get(USAGE, Key(pk, "1"))
@@ -371,9 +335,6 @@ def test_an_update_without_a_guard_counts_each_time(items: ItemStore, pk: str) -
     assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=20)
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
 def test_a_query_reads_one_partition_in_key_order(items: ItemStore, pk: str) -> None:
     for sk in ("b", "a", "c", "B", "é", "z", "\U0001f600", "\uffee"):
         put(items, pk, sk)
@@ -384,21 +345,17 @@ def test_a_query_reads_one_partition_in_key_order(items: ItemStore, pk: str) -> 
     assert list(items.query(USAGE, pk)) == []
 
 
-@pytest.mark.parametrize(
-    ("bounds", "expected"),
-    [
-        ({"sk_from": "1#"}, ["1#a", "1#b", "2#a", "2#b"]),
-        ({"sk_from": "1#", "sk_to": "2#"}, ["1#a", "1#b"]),
-        ({"sk_from": "1#a", "sk_to": "2#a"}, ["1#a", "1#b"]),
-        ({"sk_from": "1#b", "sk_to": "2#b"}, ["1#b", "2#a"]),
-        ({"sk_to": "1#b"}, ["0", "1#a"]),
-        ({"sk_from": "1#a", "sk_to": "1#a"}, []),
-        ({"sk_from": "2#", "sk_to": "1#"}, []),
-        ({"sk_from": "3"}, []),
-        ({}, ["0", "1#a", "1#b", "2#a", "2#b"]),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("bounds", "expected"), [
+    ({"sk_from": "1#"}, ["1#a", "1#b", "2#a", "2#b"]),
+    ({"sk_from": "1#", "sk_to": "2#"}, ["1#a", "1#b"]),
+    ({"sk_from": "1#a", "sk_to": "2#a"}, ["1#a", "1#b"]),
+    ({"sk_from": "1#b", "sk_to": "2#b"}, ["1#b", "2#a"]),
+    ({"sk_to": "1#b"}, ["0", "1#a"]),
+    ({"sk_from": "1#a", "sk_to": "1#a"}, []),
+    ({"sk_from": "2#", "sk_to": "1#"}, []),
+    ({"sk_from": "3"}, []),
+    ({}, ["0", "1#a", "1#b", "2#a", "2#b"]),
+], ids=str)  # fmt: skip
 @pytest.mark.parametrize("descending", [False, True])
 def test_a_range_holds_its_lower_end_and_not_its_upper_one(
     items: ItemStore, pk: str, bounds: dict[str, str], expected: list[str], descending: bool
@@ -443,9 +400,6 @@ def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> 
     assert [one["pk"] for one in items.scan(LEDGER, part=2, parts=5)] == parts[2]
 
 
-# --- isolation ------------------------------------------------------------------------------------------------------
-
-
 def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> None:
     """A Query consists of many reads: items before its position are old, and items after it are new."""
     for n in range(8):
@@ -484,9 +438,6 @@ def test_what_was_read_stays_as_it_was_read(items: ItemStore, pk: str) -> None:
     assert found == item(pk, "1", n=1, hours=frozenset({"a", "b"}))
 
 
-# --- sizes ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "value", ["x" * 300 * KIB, "\u20ac" * 100 * KIB, ["y" * KIB] * 300], ids=["text", "utf-8", "list"]
 )
@@ -498,9 +449,7 @@ def test_an_item_of_three_hundred_kilobytes_comes_back(items: ItemStore, pk: str
 @pytest.mark.parametrize(
     "value", ["x" * 420 * KIB, "\u20ac" * 140 * KIB, ["y" * KIB] * 420], ids=["text", "utf-8", "list"]
 )
-def test_an_item_of_more_than_400_kilobytes_is_refused_and_nothing_is_written(
-    items: ItemStore, pk: str, value: Value
-) -> None:
+def test_an_item_of_more_than_400_kilobytes_is_refused_and_not_written(items: ItemStore, pk: str, value: Value) -> None:
     put(items, pk, "a", n=1)
     with pytest.raises(ItemTooLargeError, match=pk):
         put(items, pk, "a", v=value)

@@ -60,7 +60,7 @@ def test_a_deleted_object_can_be_put_again(objects: ObjectStore, prefix: str) ->
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1000, 5 * MIB, 11 * MIB + 17], ids=["empty", "small", "one part", "parts"])
-def test_a_file_goes_up_as_it_is_whatever_its_size(
+def test_a_file_of_any_size_goes_up_as_it_is(
     objects: ObjectStore, prefix: str, tmp_path: Path, size_bytes: int
 ) -> None:
     body = noise(size_bytes)
@@ -93,9 +93,6 @@ def test_head_and_list_agree(objects: ObjectStore, prefix: str) -> None:
     assert (info.key, info.size_bytes, info.storage_class) == (prefix + "a", 5, "STANDARD")
     assert abs(info.modified_s - time.time()) < 60
     assert [info] == list(objects.list(prefix))
-
-
-# --- streams --------------------------------------------------------------------------------------------------------
 
 
 def test_a_stream_seeks_and_reads_ranges(objects: ObjectStore, prefix: str) -> None:
@@ -182,9 +179,6 @@ def test_a_stream_notices_that_its_object_was_deleted(objects: ObjectStore, pref
         objects.delete([prefix + "a"])
         with pytest.raises(ObjectMissingError):
             stream.read()
-
-
-# --- listing and deleting -------------------------------------------------------------------------------------------
 
 
 def test_a_listing_is_in_key_order_below_its_prefix(objects: ObjectStore, prefix: str) -> None:

@@ -68,7 +68,7 @@ class Page:
 
 
 def follows(*_runbooks: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark a test as the drill of runbooks: `tests/unit/house/test_runbooks.py` checks that each runbook has one."""
+    """Mark a test as the drill of runbooks: `tests/unit/house/test_docs.py` checks that each runbook has one."""
     return lambda test: test
 
 

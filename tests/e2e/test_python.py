@@ -14,7 +14,7 @@ from metering.adapters.emulator.reaching import api_address
 from tests import ROOT
 from tests.e2e.conftest import Service, plain_environment, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
-from tests.unit.client.notebook import is_connecting, read
+from tests.unit.client.test_notebook import is_connecting, read
 
 if TYPE_CHECKING:
     from pathlib import Path

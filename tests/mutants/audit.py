@@ -14,7 +14,7 @@ _SUSPECTS = ("tests/unit/audit/test_reconcile_tick.py",)
 _DROPS = ("tests/unit/audit/test_drops.py",)
 _RECONCILER = ("tests/unit/lambdas/test_lake_handlers.py",)
 _CLEANING = ("tests/unit/lake/test_compaction.py", "tests/unit/rollup/test_rollup_cleaner.py")
-_SCAN_FILE = ("tests/unit/cli/test_scan_file.py", "tests/unit/cli/test_everywhere.py")
+_SCAN_FILE = ("tests/unit/cli/test_lake.py", "tests/unit/cli/test_everywhere.py")
 _ODD = ("tests/unit/audit/test_odd_items.py",)
 _RESTORE = ("tests/unit/audit/test_restoring.py",)
 
@@ -118,7 +118,7 @@ AUDIT = (
          "look.oldest_ms for look in looks if look.oldest_ms is not None"),
         ("a cleaner that does not look any more has left nothing", "not None or look.looked_s <= late_s", "not None"),
         ("a pass over what is new is a search for all orphans", "= passes.whole_s or", "= passes.seen_to_s or")),
-    *seeded("metering/cli/printing/scan_file.py", ("tests/unit/cli/test_scan_file.py",),
+    *seeded("metering/cli/printing/scan_file.py", ("tests/unit/cli/test_lake.py",),
         ("a close takes a scan that began while its month took bookings",
          "if (of := _named(head)) not in (None, self._of):",
          "of = _named(head)\n        if of and (of.region, of.stage) != (self._of.region, self._of.stage):")),

@@ -15,7 +15,7 @@ WORK = ("tests/unit/intake/test_work.py",)
 SOURCES = ("tests/unit/audit/test_source_keeping.py",)
 UNDECIDED = ("tests/unit/audit/test_undecided.py",)
 _ANSWERS = ("tests/property/test_answers_agree.py",)
-RELEASES = ("tests/unit/fleet/test_regions.py", "tests/unit/fleet/test_upgrade_and_uninstall.py")
+RELEASES = ("tests/unit/fleet/test_regions.py",)
 CONTENT = ("tests/property/test_content_identity.py",)
 NETWORKS = ("tests/networks/test_acceptance.py",)
 KNOWLEDGE = ("tests/networks/test_knowledge.py",)
@@ -325,7 +325,7 @@ MUTANTS = (
         ("a forgotten source is derived from its old markers again", "after(memory.forgotten_ms)", "after(0)")),
     *seeded("metering/audit/reconciler_tick.py", ("tests/unit/audit/test_reconcile_tick.py",),
         ("a pass that left something has finished", "last.finished_s if check.skipped", "last.finished_s if False")),
-    *seeded("metering/cli/printing/layout.py", ("tests/unit/cli/test_layout.py", "tests/cli/test_formats.py"),
+    *seeded("metering/cli/printing/layout.py", ("tests/unit/cli/test_printing.py", "tests/cli/test_formats.py"),
         ("a long text that is to be copied stays in its field, beyond the window", "chop_cells(text, width)", "[text]"),
         ("columns that were left out are not named", "if not names:\n        return", "if names:\n        return"),
         ("a number is shortened like a text", 'if self.column.kind == "text" and self.column.', "if self.column.")),
@@ -582,11 +582,11 @@ MUTANTS = (
          '"InternalFailure",\n        "AWS.SimpleQueueService.UnsupportedOperation",'),
         ("emulators: a call that an emulator lacks is an outage",
          "    if is_unknown_call(error):\n        return None\n", "")),
-    *seeded("metering/adapters/emulator/state.py", ("tests/unit/cli/test_local_borrowed.py",),
+    *seeded("metering/adapters/emulator/state.py", ("tests/unit/cli/test_local.py",),
         ("emulators: an emulator of somebody else is stopped like our own", "return self.pid is None", "return False")),
-    *seeded("metering/fleet/steps.py", ("tests/unit/fleet/test_rollout.py",),
+    *seeded("metering/fleet/steps.py", ("tests/unit/fleet/test_regions.py",),
         ("front: a region without HTTP APIs cannot be built", '        "type AWS::ApiGatewayV2::",\n', "")),
-    *seeded("metering/fleet/ports.py", ("tests/unit/fleet/test_upgrade_and_uninstall.py",),
+    *seeded("metering/fleet/ports.py", ("tests/unit/fleet/test_regions.py",),
         ("front: functions leave before the alarms that look at them",
          "return self.observability, self.api, self.pipeline", "return self.api, self.pipeline, self.observability")),
     *seeded("metering/intake/senders.py", _SENDERS,

@@ -47,7 +47,7 @@ ROLLUP = (
         ("P34 a roll-up ends when a part of what waited is placed", "= there\n", "= []\n")),
     *seeded("metering/cli/commands/analyst/lake.py", ("tests/unit/cli/test_lake.py",),
         ("P34 metering compact waits for an empty list", "run(NoDeadline(), only_waiting=True)", "run(NoDeadline())")),
-    *seeded("metering/cli/commands/operator/verify.py", ("tests/unit/cli/test_verify.py",),
+    *seeded("metering/cli/commands/operator/verify.py", ("tests/unit/cli/test_lake.py",),
         ("P34 metering verify --wait waits for an empty list", "(NoDeadline(), only_waiting=True)", "(NoDeadline())")),
     *seeded("metering/billing/closer.py", ("tests/unit/billing/test_months.py",),
         ("P34 a close waits for an empty list", "rollup.run(deadline, only_waiting=True)", "rollup.run(deadline)")),

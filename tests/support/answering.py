@@ -16,7 +16,7 @@ from metering.fleet.stage import StageConfig
 from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydantic import JsonValue
 
@@ -34,15 +34,19 @@ def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "loc
 
 
 @contextmanager
-def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
-    """URL of a server with these answers by path; other paths give 404."""
+def answered_by(answer: Callable[[BaseHTTPRequestHandler], tuple[int, Mapping[str, str], bytes]]) -> Iterator[str]:
+    """URL of a server whose answers are a function's status, headers and body."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = answers.get(self.path)
-            self.send_response(404 if body is None else 200)
+            status, headers, body = answer(self)
+            self.send_response(status)
+            for name, text in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, text)
             self.end_headers()
-            self.wfile.write(body or b"no such thing")
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - as the base class names it
 
         def log_message(self, *_: object) -> None:
             """Keep the test's output clean."""
@@ -56,6 +60,15 @@ def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
+    """URL of a server with these answers by path; other paths give 404."""
+    with answered_by(
+        lambda asked: (200 if asked.path in answers else 404, {}, answers.get(asked.path, b"none"))
+    ) as url:
+        yield url
 
 
 _NAMES = (
@@ -137,37 +150,19 @@ def deployed_stage(stage: str = "prod") -> Iterator[DeployedStage]:
     """Serve a stage's regions on this machine; nothing is deployed yet."""
     world = DeployedStage(stage=stage)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._send(200 if self.path in MINISTACK else 404, MINISTACK.get(self.path, b"").decode())
+    def answer(handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        if handler.command == "GET":
+            return 200 if handler.path in MINISTACK else 404, {}, MINISTACK.get(handler.path, b"")
+        body = handler.rfile.read(int(handler.headers["Content-Length"])).decode()
+        region = handler.headers["Authorization"].split("/")[2]
+        target = handler.headers.get("X-Amz-Target")
+        if target is not None:
+            operation, asked = target.rpartition(".")[2], json.loads(body)
+        else:
+            asked = {name: values[0] for name, values in parse_qs(body).items()}
+            operation = asked["Action"]
+        status, text = world.answer(region, operation, asked)
+        return status, {}, text.encode()
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            region = self.headers["Authorization"].split("/")[2]
-            target = self.headers.get("X-Amz-Target")
-            if target is not None:
-                operation, asked = target.rpartition(".")[2], json.loads(body)
-            else:
-                asked = {name: values[0] for name, values in parse_qs(body).items()}
-                operation = asked["Action"]
-            self._send(*world.answer(region, operation, asked))
-
-        def _send(self, status: int, body: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *_: object) -> None:
-            """Keep the test's output clean."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    world.endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answered_by(answer) as world.endpoint:
         yield world
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

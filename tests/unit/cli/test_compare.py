@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
 from metering.cli.command import Session
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from typer.testing import Result
 
 OUT = "DataTransfer-Out-Bytes"
 YESTERDAY = HOUR - DAY_S
@@ -61,10 +60,8 @@ def test_a_bill_of_what_was_metered_is_equal_to_the_byte(bill: Path) -> None:
     result = compared(bill, "--tolerance", "0", "--format", "json")
     assert result.exit_code == 0
     answer = json.loads(result.stdout)
-    assert [(row["day"], row["billed_bytes"], row["difference_bytes"]) for row in answer["rows"]] == [
-        ("2026-11-23", str(GIB + 1), "0"),
-        ("2026-11-24", "1000", "0"),
-    ]
+    rows = [(row["day"], row["billed_bytes"], row["difference_bytes"]) for row in answer["rows"]]
+    assert rows == [("2026-11-23", str(GIB + 1), "0"), ("2026-11-24", "1000", "0")]
     assert (answer["beyond"], answer["exports"], answer["compared"]) == (0, ["FOCUS"], 2)
     assert answer["metered_only"] == {"C3DataTransfer-Out-Bytes": "50", "Unclassified-Out-Bytes": "7"}
     assert "All 2 rows are within what is tolerated." in result.stderr
@@ -101,9 +98,8 @@ def test_a_named_time_and_account_are_compared_even_where_the_bill_has_no_line(b
     assert [row["day"] for row in answer["rows"]] == ["2026-11-24"]
     assert answer["left_out"] == {"other_time": 1}
     answer = document(bill, "--account", "999999999999", "--from", rfc3339(HOUR), "--to", rfc3339(HOUR + HOUR_S))
-    assert [(row["account_id"], row["billed_bytes"], row["metered_bytes"]) for row in answer["rows"]] == [
-        ("999999999999", "0", "5")
-    ]
+    [row] = answer["rows"]
+    assert (row["account_id"], row["billed_bytes"], row["metered_bytes"]) == ("999999999999", "0", "5")
 
 
 def test_what_came_late_for_a_closed_month_counts_in_its_own_day(region: Lively, tmp_path: Path) -> None:
@@ -180,16 +176,13 @@ def test_a_bill_without_data_transfer_has_nothing_to_compare(tmp_path: Path) -> 
     assert "No line of the bill and nothing metered is left to compare." in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--by", "week"], "--by week is not one of day, month"),
-        (["--top", "0"], "--top 0 is not a number of rows"),
-        (["--tolerance", "much"], "is no tolerance"),
-        (["--account", "1234"], "an account has 12 digits"),
-        (["--from", "yesteryear"], "is not a time"),
-    ],
-)
+@pytest.mark.parametrize(("options", "words"), [
+    (["--by", "week"], "--by week is not one of day, month"),
+    (["--top", "0"], "--top 0 is not a number of rows"),
+    (["--tolerance", "much"], "is no tolerance"),
+    (["--account", "1234"], "an account has 12 digits"),
+    (["--from", "yesteryear"], "is not a time"),
+])  # fmt: skip
 def test_wrong_options_end_with_2_and_read_nothing(bill: Path, options: list[str], words: str) -> None:
     result = compared(bill, *options)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
 OUT = "DataTransfer-Out-Bytes"
 run = partial(command_line.run, "cost")
 ask = partial(command_line.ask, "cost")
@@ -62,10 +61,8 @@ def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: TwoRegio
     draft = ask("--month", "2026-10", "--payer", PAYER, "--group-by", "account_id,usage_type")
     # 900 GB, of which the 100 free GB are in the most expensive region; both have one price.
     assert draft["total_usd"] == "72.00"
-    assert [(row["account_id"], row["cost_usd"], row["quantity_gb"]) for row in draft["rows"]] == [
-        (PAYER, "54.0000000000", "600.0000000000"),
-        (OTHER, "18.0000000000", "300.0000000000"),
-    ]
+    rows = [(row["account_id"], row["cost_usd"], row["quantity_gb"]) for row in draft["rows"]]
+    assert rows == [(PAYER, "54.0000000000", "600.0000000000"), (OTHER, "18.0000000000", "300.0000000000")]
     assert (draft["currency"], draft["price_book"]) == ("USD", {"name": "aws-list", "version": 1})
     assert draft["periods"] == {"2026-10": "draft"}
     assert draft["regions"] == [AWAY, HOME]
@@ -109,11 +106,8 @@ def test_late_rows_cost_what_the_next_invoice_bills_for_them(costs: TwoRegions) 
 def test_groups_filters_and_order_are_those_of_a_report_of_usage_and_more(costs: TwoRegions) -> None:
     costs.send(HOME, record(gb("12000"), start_s=NOW_S - DAY_S, account=PAYER), record(gb("7"), account=ALONE))
     tiers = ask("--group-by", "tier,payer", "--payer", PAYER)
-    assert [(row["tier"], row["cost_usd"]) for row in tiers["rows"]] == [
-        ("free (free)", "0.0000000000"),
-        ("tier 1 (0-10240 GB)", "921.6000000000"),
-        ("tier 2 (10240-51200 GB)", "141.1000000000"),
-    ]
+    assert [row["tier"] for row in tiers["rows"]] == ["free (free)", "tier 1 (0-10240 GB)", "tier 2 (10240-51200 GB)"]
+    assert [row["cost_usd"] for row in tiers["rows"]] == ["0.0000000000", "921.6000000000", "141.1000000000"]
     assert {row["payer"] for row in tiers["rows"]} == {PAYER}
     assert tiers["total_usd"] == "1062.70"
     top = ask("--group-by", "account_id", "--top", "1")
@@ -150,13 +144,12 @@ def test_usage_without_a_price_has_no_cost_and_fails_strict(costs: TwoRegions) -
     pair = rows["USE1-EU-AWS-Out-Bytes"]
     assert (pair["cost_usd"], pair["unpriced_bytes"], pair["unrated_bytes"]) == (None, str(gb("5")), "0")
     assert rows[OUT]["cost_usd"] == "0.0000000000"
-    assert answer["unpriced"] == [
-        {"service": "AmazonEC2", "usage_type": "USE1-EU-AWS-Out-Bytes", "bytes": str(gb("5"))}
-    ]
+    unpriced = {"service": "AmazonEC2", "usage_type": "USE1-EU-AWS-Out-Bytes", "bytes": str(gb("5"))}
+    assert answer["unpriced"] == [unpriced]
     assert "Without a price, and not in the total: 5,368,709,120 bytes" in told("--account", ALONE)
-    result = run("--account", ALONE, "--strict", "--format", "csv")
-    assert result.exit_code == 1
-    assert "USE1-EU-AWS-Out-Bytes of AmazonEC2 (5,368,709,120 bytes)" in result.stderr
+    strict = run("--account", ALONE, "--strict", "--format", "csv")
+    assert strict.exit_code == 1
+    assert "USE1-EU-AWS-Out-Bytes of AmazonEC2 (5,368,709,120 bytes)" in strict.stderr
     assert run("--account", ALONE, "--usage-type", OUT, "--strict").exit_code == 0
 
 
@@ -231,9 +224,7 @@ def test_an_account_of_a_payer_is_rated_by_the_positions_that_are_kept_and_says_
     (["explain", "--account", PAYER, "--hour", "2027-01-01T00:00:00Z", "--usage-type", OUT], 2, "future"),
     (["explain", "--account", "1", "--hour", "2026-11-01T00:00:00Z", "--usage-type", OUT], 2, "is not an account"),
 ])  # fmt: skip
-def test_a_request_that_makes_no_sense_is_refused_in_words(
-    costs: TwoRegions, line: list[str], code: int, words: str
-) -> None:
+def test_a_senseless_request_is_refused_in_words(costs: TwoRegions, line: list[str], code: int, words: str) -> None:
     assert words in refused(*line, code=code)
 
 
@@ -271,10 +262,8 @@ def test_an_hour_is_explained_as_arithmetic(costs: TwoRegions) -> None:
     assert (document["payer"], document["total_usd"]) == (PAYER, "0.175")
     [story] = document["lines"]
     assert story["before"] == {"paid_bytes": str(gb("10239")), "free_bytes": str(gb("100"))}
-    assert [(piece["bytes"], piece["price_usd"], piece["exact_usd"]) for piece in story["pieces"]] == [
-        (str(gb("1")), "0.0900000000", "0.09"),
-        (str(gb("1")), "0.0850000000", "0.085"),
-    ]
+    pieces = [(piece["bytes"], piece["price_usd"], piece["exact_usd"]) for piece in story["pieces"]]
+    assert pieces == [(str(gb("1")), "0.0900000000", "0.09"), (str(gb("1")), "0.0850000000", "0.085")]
     assert story["cuts"][1]["begins"]["into_bytes"] == str(gb("1"))
     assert document["batches"].startswith("metering trace --account")
     assert document["batches"].endswith("--hour 2026-11-24T13:00:00Z")
@@ -297,9 +286,8 @@ def test_an_account_with_a_price_of_its_own_is_rated_and_explained_by_it(costs: 
     assert ask("--account", OTHER)["total_usd"] == "9.00"
     line = ("explain", "--account", OTHER, "--hour", "2026-11-24T13:00:00Z", "--usage-type", OUT)
     [story] = ask(*line)["lines"]
-    assert story["overrides"] == [
-        {"of": f"account {OTHER}", "terms": "50.000 % off, no part of allowances", "why": "agreed"}
-    ]
+    terms = "50.000 % off, no part of allowances"
+    assert story["overrides"] == [{"of": f"account {OTHER}", "terms": terms, "why": "agreed"}]
     assert story["before"] == {"paid_bytes": str(gb("200")), "free_bytes": str(gb("100"))}
     [piece] = story["pieces"]
     assert (piece["price_usd"], piece["list_price_usd"]) == ("0.0450000000", "0.0900000000")
@@ -345,12 +333,9 @@ def cost_of(row: str, *line: str) -> dict[str, Decimal]:
 def moved(stage: TwoRegions) -> None:
     """OTHER belongs to PAYER until November, and then to ALONE; October is invoiced, and has late rows."""
     put_payers(
-        stage,
-        (PAYER, Membership(PAYER, 0, None)),
-        (PAYER, Membership(OTHER, 0, NOVEMBER_S)),
-        (ALONE, Membership(OTHER, NOVEMBER_S, None)),
-        (ALONE, Membership(ALONE, 0, None)),
-    )
+        stage, (PAYER, Membership(PAYER, 0, None)), (PAYER, Membership(OTHER, 0, NOVEMBER_S)),
+        (ALONE, Membership(OTHER, NOVEMBER_S, None)), (ALONE, Membership(ALONE, 0, None)),
+    )  # fmt: skip
     stage.close()
     invoice("issue", "--month", "2026-10")
     stage.send(
@@ -411,8 +396,8 @@ def test_what_was_used_before_the_first_price_is_not_before_a_line_that_is_expla
     out = replace(book.products[0], versions=(replace(book.products[0].versions[0], from_s=HOUR - DAY_S),))
     products = (out, *book.products[1:])
     PriceStore(costs.home.world.objects).put(replace(book, products=products))
-    costs.send(HOME, *(record(gb(size), start_s=HOUR - back * HOUR_S, account=ALONE)
-                       for size, back in (("7", 40), ("120", 3), ("1", 0))))  # fmt: skip
+    for size, back in (("7", 40), ("120", 3), ("1", 0)):
+        costs.send(HOME, record(gb(size), start_s=HOUR - back * HOUR_S, account=ALONE))
     hour = "2026-11-24T13:00:00Z"
     [story] = ask("explain", "--account", ALONE, "--hour", hour, "--usage-type", "DataTransfer-Out-Bytes")["lines"]
     assert story["before"] == {"paid_bytes": str(gb("20")), "free_bytes": str(gb("100"))}

@@ -35,14 +35,13 @@ from tests.support.command_line import AWAY, HOME, REFUSED, TwoRegions, ask, ref
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.memory.regions import MemoryRegionStates
 from tests.support.with_each import with_each
-from tests.unit.cli.test_every_deed import ALL, line_of
+from tests.unit.cli.test_deeds import ALL, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from metering.reports.answer import Answer
-
 
 # Commands that read every region, and give their rows the column `region`.
 MERGING = {
@@ -198,9 +197,8 @@ def test_a_home_region_that_gives_no_answer_is_not_taken_for_one_without_data(fl
 
 @pytest.mark.usefixtures("fleet")
 def test_a_report_and_a_query_by_region_are_the_reports_of_the_regions() -> None:
-    parts = {
-        name: ask("report", "usage", "--group-by", "account_id", "--region", name)["rows"] for name in (HOME, AWAY)
-    }
+    by_account = ("report", "usage", "--group-by", "account_id", "--region")
+    parts = {name: ask(*by_account, name)["rows"] for name in (HOME, AWAY)}
     single = {name: {row["account_id"]: row["bytes"] for row in rows} for name, rows in parts.items()}
     assert single[HOME] == {"111111111111": "10", "222222222222": "20"}
     whole = ask("report", "usage", "--group-by", "region,account_id", "--region", "all")
@@ -316,15 +314,10 @@ def manifest(folder: Path, region: str, batches: int) -> str:
     path = folder / f"{region}.ndjson"
     totals = {
         UsageKey(
-            hour_s=NOW_S // HOUR_S * HOUR_S,
-            account_id="333333333333",
-            usage_type=UsageType("DataTransfer-Out-Bytes"),
-            service=Service("AmazonEC2"),
-            from_location="us-east-1/use1-az2",
-            to_location="internet",
-            corrects_s=None,
+            hour_s=NOW_S // HOUR_S * HOUR_S, account_id="333333333333", usage_type=UsageType("DataTransfer-Out-Bytes"),
+            service=Service("AmazonEC2"), from_location="us-east-1/use1-az2", to_location="internet", corrects_s=None,
         ): Total(400, 1)
-    }
+    }  # fmt: skip
     sent = [SentBatch(batch_id=f"lost-{number}", records=1, metered=1, totals=totals) for number in range(batches)]
     header = header_line(ManifestHeader(name="x", region=region, seed=1, began_at_ms=1))
     path.write_text(header + "".join(map(sent_line, sent)))
@@ -333,10 +326,8 @@ def manifest(folder: Path, region: str, batches: int) -> str:
 
 @pytest.mark.usefixtures("fleet")
 def test_manifests_are_compared_with_the_regions_that_they_name(tmp_path: Path) -> None:
-    files = [manifest(tmp_path, HOME, 1), manifest(tmp_path, AWAY, 2)]
-    result = run(
-        "verify", "--region", "all", "--format", "json", *(word for name in files for word in ("--manifest", name))
-    )
+    files = ["--manifest", manifest(tmp_path, HOME, 1), "--manifest", manifest(tmp_path, AWAY, 2)]
+    result = run("verify", "--region", "all", "--format", "json", *files)
     document = json.loads(result.stdout)
     lost = {region: each["lost"] for region, each in document["regions"].items()}
     assert lost == {HOME: ["lost-0"], AWAY: ["lost-0", "lost-1"]}
@@ -396,8 +387,6 @@ def test_a_home_region_that_is_not_deployed_is_none_of_them(asked: Callable[[Exc
     assert asked(SettingsError(["no stack"])) == [AWAY]
 
 
-def test_a_home_region_without_a_state_that_gives_no_answer_is_not_left_out(
-    asked: Callable[[Exception], list[str]],
-) -> None:
+def test_a_home_region_without_a_state_or_an_answer_is_not_left_out(asked: Callable[[Exception], list[str]]) -> None:
     with pytest.raises(CommandFailedError, match="gives no answer"):
         asked(UnavailableError("cloudformation.DescribeStacks", "timed out"))

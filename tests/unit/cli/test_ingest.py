@@ -1,4 +1,4 @@
-"""`metering ingest`: its report on log files, the metered lines, the billed accounts, and its exit code."""
+"""`metering ingest` and `context`: what they say of log files, what they meter, whom they bill, what is captured."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from metering.adapters.folders import FolderLogStore
 from metering.cli.app import app
+from metering.cli.commands.platform.context import capture, list_
 from metering.cli.commands.platform.ingest import ingest
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.cli.ingesting import Choice, Ran, measuring, run, surveyed, targets_of
+from metering.hours import rfc3339
 from metering.ledger.notes.deeds import DeedState
 from metering.onramps.cloudfront import LEGACY_FIELDS
-from metering.onramps.context.store import Timeline
+from metering.onramps.context.description import DescriptionError
+from metering.onramps.context.store import ContextStore, Timeline
 from metering.onramps.sources import NAMED
+from tests import ROOT
 from tests.support.answering import remember_emulator
 from tests.support.command_line import OperatorSession
+from tests.support.describing import SMALL
 from tests.support.flow_logs import KEY, V2, line, text
 from tests.support.lake_world import HOUR, World
 from tests.support.small_logs import network_logs
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from metering.onramps.ingest.outcomes import FileOutcome
-
 
 NAME = "123456789012_vpcflowlogs_us-east-1_fl-0123456789abcdef0_20261124T1305Z_aaaaaaaa.log.gz"
 
@@ -52,15 +57,12 @@ def dry(*words: str) -> Result:
 
 @pytest.mark.parametrize("bad", [b"x\xff.log.gz", b"folder\xff/x.log.gz"])
 def test_a_name_that_is_no_utf8_is_said_and_all_other_files_are_read(tmp_path: Path, bad: bytes) -> None:
-    """X6: it ended the whole run."""
     (tmp_path / NAME).write_bytes(flows(100, 200))
     path = os.fsencode(tmp_path) + b"/" + bad
     os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - a path of bytes
     with open(path, "wb") as file:  # noqa: PTH123 - as above
         file.write(flows(300))
-
     result = dry(str(tmp_path), "--format", "json")
-
     assert result.stdout, "not one file was read"
     assert json.loads(result.stdout)["files"]["metered"] == 1
     assert result.exit_code == 1
@@ -153,20 +155,18 @@ def test_since_goes_by_the_time_in_the_name(tmp_path: Path) -> None:
     assert "There is no log file in" in nothing.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (("/nowhere",), 1, "There is no file or folder /nowhere."),
-        (("s3://",), 2, "names no bucket"),
-        ((".", "--accounts", "12"), 2, "12 is no account"),
-        ((".", "--since", "soon"), 2, "--since soon is neither a span nor a time"),
-        ((".", "--kind", "alb"), 2, "--kind alb is no kind of log. Write one of: vpc-flow"),
-        ((".", "--kind", "vpc-flow", "--map", "m.toml"), 2, "--kind and --map both say how to read the files."),
-        ((".", "--no-context", "fl"), 2, "--no-context fl is no flow log. Write its id: fl-"),
-        ((".", "--map", "/nowhere.toml"), 1, "The mapping /nowhere.toml cannot be read: No such file or directory."),
-        ((".", "--map", "/"), 1, "The mapping / cannot be read: Is a directory."),
-    ],
-)
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (("/nowhere",), 1, "There is no file or folder /nowhere."),
+    (("s3://",), 2, "names no bucket"),
+    ((".", "--accounts", "12"), 2, "12 is no account"),
+    ((".", "--accounts", "organization"), 2, "Write 12 digits, or shared-subnets."),
+    ((".", "--since", "soon"), 2, "--since soon is neither a span nor a time"),
+    ((".", "--kind", "alb"), 2, "--kind alb is no kind of log. Write one of: vpc-flow"),
+    ((".", "--kind", "vpc-flow", "--map", "m.toml"), 2, "--kind and --map both say how to read the files."),
+    ((".", "--no-context", "fl"), 2, "--no-context fl is no flow log. Write its id: fl-"),
+    ((".", "--map", "/nowhere.toml"), 1, "The mapping /nowhere.toml cannot be read: No such file or directory."),
+    ((".", "--map", "/"), 1, "The mapping / cannot be read: Is a directory."),
+])  # fmt: skip
 def test_wrong_words_are_refused_in_words(words: tuple[str, ...], code: int, said: str) -> None:
     result = dry(*words)
     assert (result.exit_code, result.stdout) == (code, "")
@@ -202,9 +202,7 @@ def test_what_two_flow_logs_see_has_the_same_example_in_each_run(tmp_path: Path)
     assert json.loads(told.pop())["interface_hours"] > 0
 
 
-def test_who_has_an_emulator_is_told_that_buckets_are_read_from_aws(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_an_emulator_it_is_told_that_buckets_are_of_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     remember_emulator()
@@ -213,12 +211,9 @@ def test_who_has_an_emulator_is_told_that_buckets_are_read_from_aws(
 
 
 def real(session: OperatorSession, *paths: Path, **options: Any) -> None:
-    defaults: dict[str, Any] = dict.fromkeys(("since", "contexts", "no_context", "kind", "mapping", "fields"))
-    ingest(
-        session,
-        [str(path) for path in paths],
-        **{**defaults, "accounts": None, "dry_run": False, "detail": False, "jobs": 2, **options},
-    )
+    defaults = ("since", "contexts", "no_context", "kind", "mapping", "fields", "accounts")
+    given = {**dict.fromkeys(defaults), "dry_run": False, "detail": False, "jobs": 2, **options}
+    ingest(session, [str(path) for path in paths], **given)
 
 
 def test_a_real_run_sends_messages_keeps_the_context_and_leaves_a_line_in_the_trail(
@@ -260,15 +255,9 @@ def test_a_run_stops_between_two_blocks_and_says_that_nothing_is_lost(tmp_path: 
         (tmp_path / NAME.replace("aaaaaaaa", f"{number:08x}")).write_bytes(flows(10))
     session = OperatorSession(World())
     choice = Choice(
-        targets=targets_of([str(tmp_path)], session),
-        since_s=None,
-        kind=None,
-        fields=(),
-        bills=NAMED,
-        without_context_flow_log="",
-        contexts=None,
-        jobs=1,
-    )
+        targets=targets_of([str(tmp_path)], session), since_s=None, kind=None, fields=(), bills=NAMED,
+        without_context_flow_log="", contexts=None, jobs=1,
+    )  # fmt: skip
     work = measuring(Timeline(), choice)
     seen = []
 
@@ -324,20 +313,11 @@ def test_accounts_that_are_listed_are_billed_and_counted_as_others(bucket: Path)
     assert answer["balance"]["metered_bytes"] == "5000007"
     assert answer["other_accounts"]["billed_bytes"] == "5000000"
     assert [each["reason"] for each in answer["refused"]] == ["account_not_allowed"]
-
-
-def test_shared_subnets_without_a_context_bill_no_more_than_the_names_account(bucket: Path) -> None:
+    # Without a context, those of shared subnets are no more than the account of the name.
     answer = json.loads(dry(str(bucket), "--accounts", "shared-subnets", "--format", "json").stdout)
     assert answer["balance"]["metered_bytes"] == "7"
 
 
-def test_words_that_are_no_accounts_are_refused(bucket: Path) -> None:
-    result = dry(str(bucket), "--accounts", "organization")
-    assert result.exit_code == 2
-    assert "Write 12 digits, or shared-subnets." in " ".join(result.output.split())
-
-
-ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "tests" / "unit" / "onramps" / "samples"
 PARTITION = Path("logs/123456789012/us-west-1/amzn-s3-demo-bucket1/2019/02/06")
 
@@ -349,13 +329,6 @@ def folder(tmp_path: Path) -> Path:
     elb = "123456789012_elasticloadbalancing_us-east-1_app.web.1a2b_20261124T1305Z_192.0.2.1_3xq8w1.log.gz"
     (tmp_path / elb).write_bytes(b"")
     return tmp_path
-
-
-def dry_run(*arguments: str) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["ingest", "--dry-run", *arguments, "--format", "json"])
-    assert result.exit_code == 0, result.output
-    answer: dict[str, Any] = json.loads(result.stdout)
-    return answer
 
 
 def sums_by_hand(files: Iterable[Path]) -> dict[str, int]:
@@ -377,7 +350,7 @@ def sums_by_hand(files: Iterable[Path]) -> dict[str, int]:
 
 
 def test_all_samples_are_what_a_sum_by_hand_says_and_every_misfit_has_its_reason(folder: Path) -> None:
-    answer = dry_run(str(folder))
+    answer = json.loads(dry(str(folder)).stdout)
     by_hand = sums_by_hand(path for name in ("flows", "s3") for path in (SAMPLES / name).iterdir())
     balance = answer["balance"]
     assert balance["holds"] is True
@@ -389,19 +362,12 @@ def test_all_samples_are_what_a_sum_by_hand_says_and_every_misfit_has_its_reason
 
 def test_the_mapping_of_the_documentation_is_tried_as_it_says(tmp_path: Path) -> None:
     row = {
-        "status": "done",
-        "tenant": {"aws_account": 12345678901},
-        "kind": "egress",
-        "origin": "edge",
-        "target": "client",
-        "host": "h",
-        "size": 1.5,
-        "began": "2026-11-24T13:00:00Z",
-        "took": 5,
-    }
+        "status": "done", "tenant": {"aws_account": 12345678901}, "kind": "egress", "origin": "edge",
+        "target": "client", "host": "h", "size": 1.5, "began": "2026-11-24T13:00:00Z", "took": 5,
+    }  # fmt: skip
     file = tmp_path / "transfers.ndjson"
     file.write_text(json.dumps(row) + "\n")
-    answer = dry_run("--map", str(ROOT / "docs" / "mapping.toml"), str(file))
+    answer = json.loads(dry("--map", str(ROOT / "docs" / "mapping.toml"), str(file)).stdout)
     assert [(each["usage_type"], each["bytes"]) for each in answer["rows"]] == [("USW2-DataTransfer-Out-Bytes", "1536")]
 
 
@@ -409,7 +375,7 @@ def test_a_wrong_mapping_is_refused_with_every_problem_in_words(tmp_path: Path) 
     mapping = tmp_path / "m.toml"
     mapping.write_text('format = "csv"\nacount = "a"\n')
     (tmp_path / "x.csv").write_text("a\n1\n")
-    result = CliRunner().invoke(app, ["ingest", "--dry-run", "--map", str(mapping), str(tmp_path / "x.csv")])
+    result = dry("--map", str(mapping), str(tmp_path / "x.csv"))
     assert result.exit_code != 0
     assert "did you mean 'account'" in result.output.replace("\n", " ")
     assert "service is missing" in result.output.replace("\n", " ")
@@ -421,11 +387,8 @@ _S3_LINE = (
     " acme-data.s3.us-west-2.amazonaws.com TLSv1.2 - -"
 )
 _LEGACY = dict.fromkeys(LEGACY_FIELDS, "-") | {
-    "date": "2026-11-24",
-    "time": "13:05:00",
-    "x-edge-location": "LHR61-P2",
-    "cs-bytes": "0",
-}
+    "date": "2026-11-24", "time": "13:05:00", "x-edge-location": "LHR61-P2", "cs-bytes": "0",
+}  # fmt: skip
 
 
 def _s3(folder: Path) -> None:
@@ -441,7 +404,7 @@ def _edge(folder: Path) -> None:
 
 def said(*words: str) -> tuple[int, str]:
     """Exit code and complete output of a dry run, on one line."""
-    result = CliRunner().invoke(app, ["ingest", "--dry-run", "--format", "table", *words])
+    result = dry("--format", "table", *words)
     return result.exit_code, " ".join(result.output.split())
 
 
@@ -495,12 +458,114 @@ def test_fields_that_all_logs_have_are_not_asked_for(tmp_path: Path) -> None:
 def test_address_ranges_that_cannot_be_fetched_are_named_with_the_option_that_takes_a_file(tmp_path: Path) -> None:
     description = tmp_path / "description.json"
     description.write_text('{"schema": "metering.description/1", "regions": []}')
-    result = CliRunner().invoke(
-        app,
-        [
-            *("context", "capture", "--from", str(description), "--into", str(tmp_path / "ctx")),
-            *("--ip-ranges", "https://127.0.0.1:1/ip-ranges.json"),
-        ],
-    )
+    line = ["context", "capture", "--from", str(description), "--into", str(tmp_path / "ctx"), "--ip-ranges"]
+    result = CliRunner().invoke(app, [*line, "https://127.0.0.1:1/ip-ranges.json"])
     assert "--ip-ranges FILE" in " ".join(result.output.split())
     assert result.exit_code == 1
+
+
+# `metering context`: capture into a folder or a stage, list, show.
+
+
+@pytest.fixture
+def description(tmp_path: Path) -> Path:
+    path = tmp_path / "description.json"
+    path.write_text(json.dumps(SMALL))
+    return path
+
+
+def typed(*line: object) -> Result:
+    return CliRunner().invoke(app, ["context", *map(str, line)])
+
+
+def captured(description: Path, folder: Path, *more: str) -> Any:
+    result = typed("capture", "--from", description, "-o", folder, *more)
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_a_description_is_kept_in_a_folder_without_any_stage_and_not_twice(description: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ctx"
+    answer = captured(description, folder)
+    assert (answer["kept"], answer["vpcs"], answer["flow_logs"], answer["address_ranges"]) == (True, 1, 1, 2)
+    again = captured(description, folder)
+    assert (again["kept"], again["context"]) == (False, answer["context"])
+    [(_, sha256)] = ContextStore(FolderLogStore(folder)).names()
+    assert sha256 == answer["context"]
+
+
+def test_kept_contexts_are_listed_and_shown(description: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ctx"
+    answer = captured(description, folder)
+    listed = json.loads(typed("list", "--context", folder).stdout)
+    assert listed["rows"] == [{"effective": answer["effective"], "context": answer["context"]}]
+    for which in ((), (answer["effective"],), (answer["effective"][:13],), (answer["context"][:8],)):
+        shown = json.loads(typed("show", *which, "--context", folder).stdout)
+        assert shown == {name: value for name, value in answer.items() if name != "kept"}
+
+
+def test_address_ranges_of_a_file_replace_those_of_the_description(description: Path, tmp_path: Path) -> None:
+    ranges = tmp_path / "ip-ranges.json"
+    ranges.write_text(json.dumps({"prefixes": [], "ipv6_prefixes": []}))
+    assert captured(description, tmp_path / "ctx", "--ip-ranges", str(ranges))["address_ranges"] == 0
+
+
+@pytest.mark.parametrize(("line", "code", "words"), [
+    (("capture", "--from", "DIR/nothing.json", "-o", "DIR"), 1, "cannot be read: No such file"),
+    (("capture", "--from", "DIR/text.json", "-o", "DIR"), 1, "is no JSON"),
+    (("capture", "--from", "DIR/list.json", "-o", "DIR"), 1, "not a JSON object"),
+    (("capture", "--from", "DIR/empty.json", "-o", "DIR"), 1, "its schema is 'None'"),
+    (
+        ("capture", "--from", "DIR/empty.json", "-o", "DIR", "--regions", "us-east-1"),
+        2,
+        "--from takes a description",
+    ),
+    (("capture", "-o", "DIR", "--regions", "us-east-1a"), 2, "us-east-1a is not the name of a region"),
+    (("capture", "-o", "DIR", "--role-arn", "admin"), 2, "admin is no ARN of a role"),
+    (("show", "--context", "DIR"), 1, "No context is kept there."),
+])  # fmt: skip
+def test_what_is_wrong_is_said_in_words(tmp_path: Path, line: tuple[str, ...], code: int, words: str) -> None:
+    for name, content in {"text.json": "text", "list.json": "[]", "empty.json": "{}"}.items():
+        (tmp_path / name).write_text(content)
+    result = typed(*(word.replace("DIR", str(tmp_path)) for word in line))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_context_that_is_not_meant_by_one_word_is_not_guessed(description: Path, tmp_path: Path) -> None:
+    captured(description, tmp_path / "ctx")
+    result = typed("show", "2020-01-01T00", "--context", tmp_path / "ctx")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "No context is meant by 2020-01-01T00" in result.stderr
+
+
+def test_an_empty_folder_says_how_to_capture(tmp_path: Path) -> None:
+    result = typed("list", "--context", tmp_path)
+    assert (result.exit_code, json.loads(result.stdout)["rows"]) == (0, [])
+    assert "metering context capture" in result.stderr
+
+
+def test_a_stage_keeps_contexts_in_its_bucket_and_remembers_who_did_it(
+    description: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(now_s=int(time.time()))
+    session = OperatorSession(world)
+    capture(session, source=description)
+    answer = json.loads(capsys.readouterr().out)
+    [(effective_s, sha256)] = ContextStore(world.objects).names()
+    assert (rfc3339(effective_s), sha256) == (answer["effective"], answer["context"])
+    assert effective_s > time.time()
+    [deed] = session.trail()
+    assert (deed.what, deed.subject) == ("context capture", sha256)
+    list_(session)
+    assert json.loads(capsys.readouterr().out)["rows"][0]["context"] == sha256
+
+
+def test_a_description_that_contradicts_itself_changes_nothing_in_a_stage(tmp_path: Path) -> None:
+    path = tmp_path / "description.json"
+    path.write_text(json.dumps(SMALL | {"accounts": ["1"]}))
+    world = World(now_s=int(time.time()))
+    with pytest.raises(DescriptionError):
+        capture(OperatorSession(world), source=path)
+    assert list(world.objects.list("")) == []

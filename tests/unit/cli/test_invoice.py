@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import PriceBook
 
-
 OCTOBER_S = NOW_S - 30 * DAY_S
 PAYER, OTHER, ALONE = "111111111111", "222222222222", "333333333333"
 ID = f"{PAYER}-2026-10-1"
@@ -104,9 +103,8 @@ def test_late_rows_are_corrections_of_the_next_invoice_and_the_first_one_stays(s
     body = stage.home.world.objects.get(f"invoices/2026-10/{PAYER}/1.json")
     stage.send(HOME, record(gb("10"), start_s=OCTOBER_S + 3600, account=PAYER))
     draft = ask("draft", "--month", "2026-11", "--payer", PAYER)
-    assert [(each["month"], each["usd"], each["hours"][0][:7]) for each in draft["corrections"]] == [
-        ("2026-10", "0.90", "2026-10")
-    ]
+    [correction] = draft["corrections"]
+    assert (correction["month"], correction["usd"], correction["hours"][0][:7]) == ("2026-10", "0.90", "2026-10")
     assert stage.home.world.objects.get(f"invoices/2026-10/{PAYER}/1.json") == body
     assert [each["region"] for each in draft["left_out"]] == [AWAY, HOME]
 
@@ -150,9 +148,7 @@ def test_a_region_that_gives_no_answer_is_named_in_a_draft_and_refuses_an_invoic
     assert draft["total"]["usd"] == "45.00"
     everybody = run("draft", "--month", "2026-10", "--format", "table")
     assert "Left out, because it cannot be read: eu-west-1" in " ".join(everybody.stdout.split())
-    result = run("issue", "--month", "2026-10")
-    assert result.exit_code == 1
-    assert "region eu-west-1 cannot be read" in result.stderr
+    assert "region eu-west-1 cannot be read" in refused("issue", "--month", "2026-10")
 
 
 def test_usage_without_a_price_is_listed_with_the_cure(stage: TwoRegions) -> None:
@@ -235,9 +231,7 @@ class Tags(HTMLParser):
         self.links += [each for each in attrs if each[0] in {"src", "href", "action", "data", "srcset"}]
 
 
-def test_the_page_to_print_needs_no_network_and_runs_nothing_that_stands_in_the_data(
-    stage: TwoRegions, tmp_path: Path
-) -> None:
+def test_the_page_to_print_needs_no_network_and_runs_nothing_of_the_data(stage: TwoRegions, tmp_path: Path) -> None:
     stage.close()
     ask("issue", "--month", "2026-10")
     target = tmp_path / "invoice.html"
@@ -260,9 +254,8 @@ def test_a_reader_of_the_page_can_multiply_gb_and_price(stage: TwoRegions) -> No
     stage.send(HOME, record(1_000 * GIB + 1, start_s=OCTOBER_S, account=PAYER))
     stage.close()
     ask("issue", "--month", "2026-10")
-    figures = re.findall(
-        r'<td class="n" title="([0-9,]+) bytes">([0-9,.]+)</td>', run("show", ID, "--format", "html").stdout
-    )
+    page = run("show", ID, "--format", "html").stdout
+    figures = re.findall(r'<td class="n" title="([0-9,]+) bytes">([0-9,.]+)</td>', page)
     assert figures
     for size, shown in figures:
         exact = Decimal(size.replace(",", "")) / GIB
@@ -307,10 +300,8 @@ def test_an_issued_month_of_all_regions_is_exported_and_ties_out(stage: TwoRegio
     assert [row["dataset"] for row in answer["rows"]] == ["CostAndUsage", "InvoiceDetail", "BillingPeriod"]
     (tie,) = answer["tie_out"]
     assert (tie["document"], tie["equal"], tie["document_usd"]) == (ID, True, "72.00")
-    assert rows_of(tmp_path / "october", "RegionId, SubAccountId, sum(BilledCost)") == [
-        ("eu-west-1", OTHER, Decimal("18.00")),
-        ("us-east-1", PAYER, Decimal("54.00")),
-    ]
+    rows = rows_of(tmp_path / "october", "RegionId, SubAccountId, sum(BilledCost)")
+    assert rows == [("eu-west-1", OTHER, Decimal("18.00")), ("us-east-1", PAYER, Decimal("54.00"))]
 
 
 def test_the_same_export_again_changes_nothing_and_says_so(stage: TwoRegions, tmp_path: Path) -> None:
@@ -341,9 +332,8 @@ def test_lines_are_cut_into_resources_of_every_region(stage: TwoRegions, tmp_pat
 
 def test_files_of_csv_by_month_are_packed(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
-    answer = exported(
-        "focus", "--month", MONTH, "--files", "csv", "--grain", "month", "--output", str(tmp_path / "csv")
-    )
+    line = ("focus", "--month", MONTH, "--files", "csv", "--grain", "month")
+    answer = exported(*line, "--output", str(tmp_path / "csv"))
     assert (answer["format"], answer["grain"]) == ("csv", "month")
     assert sorted(path.name for path in (tmp_path / "csv").iterdir())[0] == "BillingPeriod-00000.csv.gz"
 
@@ -351,9 +341,8 @@ def test_files_of_csv_by_month_are_packed(stage: TwoRegions, tmp_path: Path) -> 
 def test_a_place_with_something_else_is_refused(stage: TwoRegions, tmp_path: Path) -> None:
     issued(stage)
     (tmp_path / "mine.txt").write_text("mine")
-    result = export("focus", "--month", MONTH, "--output", str(tmp_path))
-    assert result.exit_code == 1
-    assert "is not empty (mine.txt); nothing was written" in " ".join(result.stderr.split())
+    told = refused_export("focus", "--month", MONTH, "--output", str(tmp_path))
+    assert "is not empty (mine.txt); nothing was written" in told
 
 
 def test_usage_without_a_price_is_named_and_strict_writes_nothing(stage: TwoRegions, tmp_path: Path) -> None:
@@ -376,9 +365,8 @@ def test_a_place_in_a_bucket_of_the_service_is_refused(stage: TwoRegions, prefix
 
 
 def test_a_month_without_charges_is_an_error_and_no_folder(stage: TwoRegions, tmp_path: Path) -> None:
-    result = export("focus", "--month", "2026-09", "--output", str(tmp_path / "none"))
-    assert result.exit_code == 1
-    assert "Nobody has a charge in 2026-09." in result.stderr
+    told = refused_export("focus", "--month", "2026-09", "--output", str(tmp_path / "none"))
+    assert "Nobody has a charge in 2026-09." in told
     assert not (tmp_path / "none").exists()
 
 
@@ -395,6 +383,4 @@ def test_a_month_without_charges_is_an_error_and_no_folder(stage: TwoRegions, tm
 def test_what_makes_no_sense_is_refused_before_anything_is_read(line: tuple[str, ...], why: str) -> None:
     name, *options = line
     given = {"--month": MONTH, "--output": "out"} | dict(zip(options[::2], options[1::2], strict=True))
-    result = export(name, *(word for option in given.items() for word in option))
-    assert result.exit_code == 2
-    assert why in " ".join(result.stderr.split())
+    assert why in refused_export(name, *(word for option in given.items() for word in option), code=2)

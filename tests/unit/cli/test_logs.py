@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from metering.cli.app import app
+from metering.hours import rfc3339
 from metering.onramps.coverage.log_format import LINE_BYTES, WORTH, compare, fields_of, log_format
 from metering.onramps.coverage.looking import SLOT_S
+from metering.onramps.plans import Plan, slot_label
 from metering.units import HOUR_S, MINUTE_S
 from tests.cli.lively import LOG_SOURCES, Lively
 from tests.support.command_line import typed_at
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from metering.onramps.plans import Plan
 
 END_S = NOW_S - NOW_S % SLOT_S
 FOLDER = "AWSLogs/123456789012/vpcflowlogs/us-west-2/2026/11/24"
@@ -57,19 +58,15 @@ def slots(hours: int, *, until_s: int = END_S - 10 * MINUTE_S) -> list[int]:
 
 
 def file_name(slot_s: int) -> str:
-    from metering.onramps.plans import slot_label
-
     return f"123456789012_vpcflowlogs_us-west-2_{LOG}_{slot_label(slot_s)}_1a2b3c4d.log.gz"
 
 
-def test_a_gap_is_named_with_flow_log_and_time_and_the_command_that_sends_it_and_then_it_is_gone(
-    region: Lively,
-) -> None:
+def test_a_gap_is_named_with_flow_log_time_and_the_command_that_sends_it_and_then_it_is_gone(region: Lively) -> None:
     gap_s = END_S - 2 * HOUR_S
     put(region, *(plan(slot_s) for slot_s in slots(6) if slot_s != gap_s))
     [row] = answered("coverage")["rows"]
     assert (row["source"], row["missing"], row["state"]) == (LOG, 1, "gaps")
-    assert [first for first, _last in row["gaps"]] == [_time(gap_s)]
+    assert [first for first, _last in row["gaps"]] == [rfc3339(gap_s)]
     printed = typed("coverage", "--format", "table").output
     assert f"metering ingest s3://acme-logs/{FOLDER.partition('/2026')[0]}/ --since 3h" in printed
     put(region, plan(gap_s))
@@ -107,10 +104,10 @@ def test_list_shows_each_source_and_a_log_source_from_which_nothing_came(region:
 def test_an_accepted_gap_and_a_forgotten_source_hold_nothing_back(region: Lively) -> None:
     put(region, *(plan(slot_s) for slot_s in slots(9, until_s=END_S - 4 * HOUR_S) if slot_s != END_S - 6 * HOUR_S))
     answered("coverage")
-    row = answered("accept-gap", LOG, _time(END_S - 6 * HOUR_S))
-    assert (row["missing"], row["first"]) == (1, _time(END_S - 6 * HOUR_S))
+    row = answered("accept-gap", LOG, rfc3339(END_S - 6 * HOUR_S))
+    assert (row["missing"], row["first"]) == (1, rfc3339(END_S - 6 * HOUR_S))
     [row] = answered("coverage")["rows"]
-    assert [first for first, _last in row["gaps"]] == [_time(END_S - 4 * HOUR_S)]
+    assert [first for first, _last in row["gaps"]] == [rfc3339(END_S - 4 * HOUR_S)]
     assert answered("forget", LOG)["ruling"] == "forget"
     [row] = answered("coverage")["rows"]
     assert (row["gaps"], row["state"]) == ([], "ended")
@@ -231,12 +228,6 @@ def test_compare_says_which_fields_a_format_lacks() -> None:
     assert compare(log_format()).lacks == ()
     assert fields_of("vpc_id, ${bytes}") == ("vpc-id", "bytes")
     assert typed("format", "--compare", "${bytes} 7%").exit_code == 1
-
-
-def _time(at_s: int) -> str:
-    from metering.hours import rfc3339
-
-    return rfc3339(at_s)
 
 
 def test_resources_that_two_flow_logs_metered_are_named_on_request(region: Lively) -> None:

@@ -73,9 +73,8 @@ def test_what_was_found_is_not_commented(ask: Ask) -> None:
 def test_an_account_that_is_not_there_is_said_with_the_nearest(ask: Ask) -> None:
     document, told = ask(last="2h", account=["123456789013"])
     assert document["rows"] == []
-    assert document["unknown"] == [
-        {"parameter": "account", "value": "123456789013", "nearest": [ACCOUNT], "cut": False}
-    ]
+    unknown = {"parameter": "account", "value": "123456789013", "nearest": [ACCOUNT], "cut": False}
+    assert document["unknown"] == [unknown]
     assert f"No account 123456789013 in this range. Nearest: {ACCOUNT}." in told
     assert "No matching usage is booked from" in told
 
@@ -89,7 +88,6 @@ def waiting_world() -> World:
 
 
 def test_a_report_of_an_account_says_right_after_the_send_how_much_waits(ask: Ask) -> None:
-    """H-D1: it said 0 bytes, and blamed filters that were not given."""
     document, told = ask(waiting_world(), last="2h", account=[ACCOUNT])
     assert "other filters" not in told
     assert document.get("waiting") == {"bytes": "41943040", "records": 1, "since": rfc3339(NOW_S)}
@@ -125,10 +123,8 @@ def test_a_table_without_usage_says_it_once(world: World, capsys: pytest.Capture
 def test_one_unknown_name_among_others_is_said_beside_their_rows(ask: Ask) -> None:
     document, told = ask(last="2h", account=[ACCOUNT, "999999999999"], service=["AmazonEC2", "amazonec2"])
     assert sum(int(row["bytes"]) for row in document["rows"]) == 12
-    assert [(each["parameter"], each["value"], each["nearest"]) for each in document["unknown"]] == [
-        ("account", "999999999999", []),
-        ("service", "amazonec2", ["AmazonEC2"]),
-    ]
+    unknown = [(each["parameter"], each["value"], each["nearest"]) for each in document["unknown"]]
+    assert unknown == [("account", "999999999999", []), ("service", "amazonec2", ["AmazonEC2"])]
     assert "No service amazonec2 in this range. Nearest: AmazonEC2." in told
 
 
@@ -228,7 +224,7 @@ def test_only_a_wrong_name_brings_the_hint_about_names(world: World, capsys: pyt
         assert "DESCRIBE" not in capsys.readouterr().err
 
 
-def test_a_value_in_an_error_cannot_steer_the_terminal_or_forge_a_line(
+def test_a_value_in_an_error_steers_no_terminal_and_forges_no_line(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit):
@@ -262,9 +258,7 @@ def test_sql_comes_from_stdin_or_a_file(
     (None, "No such file"), (b"\xff\xfe", "not text in UTF-8"), (b"-" * (1024 * 1024 + 1), "longer than 1 MiB"),
     ("-é".encode() * 1024 * 1024, "longer than 1 MiB"),
 ])  # fmt: skip
-def test_a_file_that_holds_no_statement_is_named(
-    world: World, tmp_path: Path, content: bytes | None, said: str
-) -> None:
+def test_a_file_without_a_statement_is_named(world: World, tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "q.sql"
     if content is not None:
         file.write_bytes(content)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 from metering.client.connection import Connection
 from metering.client.stores import Place, StoreAnswers
 from tests.api.world import ApiWorld, WorldRegion
+from tests.support.answering import answered_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from http.server import BaseHTTPRequestHandler
 
     from metering.wiring.connection import RegionConnection
     from tests.support.lake_world import World
@@ -30,8 +30,6 @@ class Readable(WorldRegion):
 
 @dataclass(frozen=True)
 class Here:
-    """A place whose regions are in memory."""
-
     worlds: Mapping[str, World]
     everywhere: bool = False
     without: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -58,32 +56,13 @@ def over_stores(world: World) -> Connection:
 def served(api: ApiWorld, **fixed: Any) -> Iterator[str]:
     """URL of the in-memory API. `fixed` answers every request the same: `status`, `headers`, `body`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        """Passes each request to the application."""
+    def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        if fixed:
+            return fixed["status"], fixed.get("headers", {}), fixed.get("body", b"")
+        found = api.send("GET", asked.path, dict(asked.headers.items()))
+        own = {"content-length", "date", "server"}
+        headers = {name: text for name, text in found.headers.items() if name.lower() not in own}
+        return found.status_code, headers, found.content
 
-        def do_GET(self) -> None:
-            if fixed:
-                status, headers, body = fixed["status"], fixed.get("headers", {}), fixed.get("body", b"")
-            else:
-                answer = api.send("GET", self.path, dict(self.headers.items()))
-                status, headers, body = answer.status_code, dict(answer.headers), answer.content
-            self.send_response(status)
-            for name, text in headers.items():
-                if name.lower() not in {"content-length", "date", "server"}:
-                    self.send_header(name, text)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Stay silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answered_by(answer) as url:
+        yield url

@@ -1,13 +1,20 @@
-"""The documentation's notebook runs, and its outputs are as stored."""
+"""The notebook of the documentation runs against a region in memory, and shows what it is said to show.
+
+`python -m tests.unit.client.test_notebook` runs each cell of `docs/explore.ipynb` and stores what it shows, so that who
+only reads it sees real answers. The cell with the tag `connect` is not run: the region in memory stands in for it.
+"""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import io
+import json
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,14 +23,58 @@ from metering.client.connection import Connection
 from metering.producer.producer import Producer
 from tests.api.world import ApiWorld
 from tests.unit.client.here import over_stores
-from tests.unit.client.notebook import NOTEBOOK, is_connecting, read, run, with_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+DOCS = Path(__file__).parents[3] / "docs"
+NOTEBOOK = DOCS / "explore.ipynb"
+Cell = dict[str, Any]
+
+
+def read() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(NOTEBOOK.read_text())
+    return found
+
+
+def run(cells: list[Cell], connection: Connection) -> list[str]:
+    """Output of each cell: its prints, and the value of its last line as an interpreter shows it."""
+    names: dict[str, object] = {"connection": connection}
+    return [_shown(cell, names) if cell["cell_type"] == "code" else "" for cell in cells]
+
+
+def is_connecting(cell: Cell) -> bool:
+    return "connect" in cell["metadata"].get("tags", [])
+
+
+def _shown(cell: Cell, names: dict[str, object]) -> str:
+    if is_connecting(cell):
+        return ""
+    tree = ast.parse("".join(cell["source"]))
+    value = None
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), names)  # noqa: S102 - the notebook's own lines
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # noqa: S307 - as above
+    return out.getvalue() + ("" if value is None else f"{value!r}\n")
+
+
+def with_outputs(notebook: dict[str, Any], shown: list[str]) -> dict[str, Any]:
+    cells = [
+        {**cell, "outputs": _outputs(text)} if cell["cell_type"] == "code" else cell
+        for cell, text in zip(notebook["cells"], shown, strict=True)
+    ]
+    return {**notebook, "cells": cells}
+
+
+def _outputs(text: str) -> list[Cell]:
+    return [{"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)}] if text else []
+
 
 def test_every_cell_runs_and_shows_what_is_stored() -> None:
-    """If this fails: After a change, run `python -m tests.unit.client.notebook`, and review the diff."""
+    """If this fails: `python -m tests.unit.client.test_notebook`, and read the difference."""
     notebook = read()
     shown = run(notebook["cells"], over_stores(ApiWorld().world))
     assert with_outputs(notebook, shown) == notebook
@@ -54,18 +105,12 @@ def test_the_notebook_is_of_the_form_that_tools_read() -> None:
 
 # Calls of the Python package on the pages can be made as written.
 
-
-DOCS = Path(__file__).parents[3] / "docs"
 _BLOCK = re.compile(r"^```python\n(.+?)^```", re.MULTILINE | re.DOTALL)
 _CALLED: dict[str, Callable[..., object]] = {
-    "metering.connect": metering.connect,
-    "metering.Producer": Producer,
-    "producer.send": Producer.send,
-    "connection.usage": Connection.usage,
-    "connection.cost": Connection.cost,
-    "connection.trace": Connection.trace,
+    "metering.connect": metering.connect, "metering.Producer": Producer, "producer.send": Producer.send,
+    "connection.usage": Connection.usage, "connection.cost": Connection.cost, "connection.trace": Connection.trace,
     "connection.query": Connection.query,
-}
+}  # fmt: skip
 
 
 def wrong_calls(code: str) -> Iterator[str]:
@@ -97,3 +142,13 @@ def test_the_calls_of_a_page_can_be_made(page: str, blocks: int) -> None:
 )
 def test_a_call_that_cannot_be_made_is_noticed(code: str) -> None:
     assert len(list(wrong_calls(code))) == 1
+
+
+def main() -> None:
+    notebook = read()
+    shown = run(notebook["cells"], over_stores(ApiWorld().world))
+    NOTEBOOK.write_text(json.dumps(with_outputs(notebook, shown), indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

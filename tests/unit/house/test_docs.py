@@ -1,4 +1,4 @@
-"""Links, anchors, decisions, code map, commands and notices of the documentation."""
+"""Links, anchors, decisions, code map, commands, runbooks and notices of the documentation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import pytest
 
 from metering.fleet.regions import ALONE_FUNCTIONS, reserved_executions
 from metering.fleet.stage import TUNABLES, StageConfig
-from metering.operations.alarms import ALARMS
+from metering.operations.alarms import ALARMS, LOG_FIGURES, LOG_ORIGINS, ROLLBACK_ALARMS, Figure
 from metering.operations.doctor.catalogue import CHECKS
+from metering.operations.runbooks import SHARED_PAGES, commands_by_part, link_of, page_of, runbook_in
 from metering.units import HOUR_S, MINUTE_S
 from tests import ROOT
 from tests.e2e.endpoints import AWS_CLI, Kind, kind_of, why_left_out
+from tests.e2e.oncall import UNDRILLED
 from tests.size import read_tree, readme_of, rooms
 from tests.support.answering import HEALTH, MINISTACK, serving
 from tests.support.command_line import tree
@@ -150,6 +152,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 def test_each_path_of_the_code_map_exists() -> None:
     rows = code_map(ARCHITECTURE)
+    assert len(rows) >= 12, "it answers what newcomers ask"
     assert {change: missing(paths) or not paths for change, paths in rows.items()} == dict.fromkeys(rows, False)
 
 
@@ -157,10 +160,6 @@ def test_a_path_of_the_code_map_that_does_not_exist_is_noticed() -> None:
     rows = code_map("## Code map\n\n| to change | open first |\n|---|---|\n| a | `README.md` |\n| b | `nowhere.py` |\n")
     assert list(rows) == ["a", "b"]
     assert [missing(paths) for paths in rows.values()] == [[], ["nowhere.py"]]
-
-
-def test_the_code_map_answers_what_newcomers_ask() -> None:
-    assert len(code_map(ARCHITECTURE)) >= 12
 
 
 def test_each_word_has_one_meaning() -> None:
@@ -183,7 +182,6 @@ _TIMES = re.compile(
 
 
 def times_of(text: str) -> Iterator[int]:
-    """Each number of receives in a text."""
     for found in _TIMES.finditer(" ".join(text.split())):
         word = found[1] or found[2]
         yield int(word) if word.isdigit() else _WORDS.index(word)
@@ -197,14 +195,9 @@ def test_a_page_names_the_receives_that_a_stage_has_by_default(page: Path) -> No
 def test_the_pages_about_dead_letters_name_them_and_their_setting() -> None:
     telling = {name(page): page.read_text() for page in PAGES if "`max_receives`" in page.read_text()}
     assert {
-        "docs/architecture.md",
-        "docs/getting-started.md",
-        "docs/on-ramps.md",
-        "docs/releasing.md",
-        "docs/runbooks/dead-letters.md",
-        "docs/runbooks/function-errors.md",
-        "docs/runbooks/onramp-dead-letters.md",
-    } <= telling.keys()
+        "docs/architecture.md", "docs/getting-started.md", "docs/on-ramps.md", "docs/releasing.md",
+        "docs/runbooks/dead-letters.md", "docs/runbooks/function-errors.md", "docs/runbooks/onramp-dead-letters.md",
+    } <= telling.keys()  # fmt: skip
     assert [page for page, text in telling.items() if not [*times_of(text)]] == []
 
 
@@ -294,16 +287,10 @@ def test_only_a_sentence_may_leave_arguments_out() -> None:
 _SEND = re.compile(r"\baws\s[^`\n]*\bsqs send-message\b")
 
 
-def test_the_pages_that_say_how_to_send_have_a_line_for_the_aws_cli_that_names_the_endpoint() -> None:
-    for name in ("docs/getting-started.md", "docs/contract/producers.md"):
-        lines = _SEND.findall((ROOT / name).read_text())
-        assert lines, f"{name} does not say how the AWS CLI sends a batch"
-
-
-def test_no_line_for_the_aws_cli_sends_to_wherever_version_1_would() -> None:
-    for page in PAGES:
-        for line in _SEND.findall(page.read_text()):
-            assert "--endpoint-url" in line, f"{page.name}: {line}"
+def test_every_line_that_sends_with_the_aws_cli_names_the_endpoint_and_the_pages_about_sending_have_one() -> None:
+    lines = {name(page): _SEND.findall(page.read_text()) for page in PAGES}
+    assert [page for page in ("docs/getting-started.md", "docs/contract/producers.md") if not lines[page]] == []
+    assert [line for found in lines.values() for line in found if "--endpoint-url" not in line] == []
 
 
 # LocalStack in the tests: its absence is reported, and its page names the tested versions.
@@ -317,13 +304,11 @@ def test_a_machine_that_cannot_have_it_says_why_and_is_red_where_ci_is_set(
 ) -> None:
     monkeypatch.setenv("CI", ci)
     monkeypatch.setattr(server, "install", lambda _tool: False)
-
     assert server.main(["up", "1"]) == code
     assert "no LocalStack: this machine has no Python 3.13" in capsys.readouterr().err
 
 
 def locked(lock: Path, name: str) -> str:
-    """Version of a package in a lock file."""
     [found] = re.findall(rf"^{re.escape(name)}==(\S+)", lock.read_text(), re.MULTILINE)
     return str(found)
 
@@ -345,15 +330,12 @@ def test_every_package_of_a_lock_has_its_hashes(lock: Path) -> None:
 # `make e2e ENDPOINT=…` detects the emulator and skips tests that fit only another one.
 
 
-@pytest.mark.parametrize(
-    ("answers", "kind"),
-    [
-        (MINISTACK, Kind.MINISTACK),
-        ({"/_localstack/health": HEALTH}, Kind.LOCALSTACK),
-        ({}, Kind.OTHER),
-        ({"/_ministack/health": b"<html>", "/_localstack/health": b"[]"}, Kind.OTHER),
-    ],
-)
+@pytest.mark.parametrize(("answers", "kind"), [
+    (MINISTACK, Kind.MINISTACK),
+    ({"/_localstack/health": HEALTH}, Kind.LOCALSTACK),
+    ({}, Kind.OTHER),
+    ({"/_ministack/health": b"<html>", "/_localstack/health": b"[]"}, Kind.OTHER),
+])  # fmt: skip
 def test_an_endpoint_says_what_it_is(answers: dict[str, bytes], kind: Kind) -> None:
     with serving(answers) as endpoint:
         assert kind_of(endpoint) is kind
@@ -373,7 +355,6 @@ def _item(*markers: Any) -> pytest.Item:
 
 def test_a_test_for_ministack_is_left_out_elsewhere_and_says_why() -> None:
     only = _item(pytest.mark.ministack(reason="it enforces IAM").mark)
-
     assert why_left_out(only, Kind.MINISTACK) is None
     assert why_left_out(only, Kind.LOCALSTACK) == "only on MiniStack, this is LocalStack: it enforces IAM"
     assert why_left_out(_item(), Kind.OTHER) is None
@@ -388,7 +369,6 @@ NAMES = {check.name for check in CHECKS}
 
 
 def named_in(path: Path) -> set[str]:
-    """Names of the tests of a module."""
     return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
 
 
@@ -404,7 +384,6 @@ def test_a_row_is_shown_by_a_test_that_exists() -> None:
 
 def test_what_emulators_show_is_told_of_each_check() -> None:
     told = set(re.findall(r"`([a-z-]+)`", PAGE_OF_AWS_ROWS.read_text().partition("## What the emulators show")[2]))
-
     assert NAMES - told == set()
 
 
@@ -427,3 +406,108 @@ def test_notice_has_every_licence_of_what_others_made() -> None:
         if "CC BY" in readme.read_text():
             assert readme.parent.relative_to(ROOT).as_posix() in notice
             assert "CC BY 4.0" in notice
+
+
+# Every alarm has a runbook, every runbook an alarm of its name, and its commands are commands.
+
+FOLDER = ROOT / "docs" / "runbooks"
+DRILLS = [
+    ROOT / "tests" / "e2e" / name for name in ("test_runbooks.py", "test_log_runbooks.py", "test_money_runbooks.py")
+]
+PARTS = (
+    "What it means", "What it costs", "How long there is", "How to see", "How to mitigate", "How to check",
+    "When to hand over",
+)  # fmt: skip
+ALARM_NAMES = [spec.name for spec in ALARMS]
+RUNBOOKS = sorted({spec.runbook for spec in ALARMS})
+
+
+def text_of(name: str) -> str:
+    return runbook_in((FOLDER / f"{page_of(name)}.md").read_text(), name)
+
+
+def commands_of(name: str) -> list[str]:
+    return whole_lines(text_of(name))
+
+
+def test_every_alarm_has_a_runbook_and_every_page_a_runbook() -> None:
+    pages = {path.stem for path in FOLDER.glob("*.md") if path.stem != "README"}
+    assert pages == {page_of(name) for name in RUNBOOKS}
+    assert set(RUNBOOKS) <= set(ALARM_NAMES)
+    assert len(set(ALARM_NAMES)) == len(ALARM_NAMES), "no two alarms have one name"
+
+
+@with_each(sorted(SHARED_PAGES))
+def test_sections_and_items_of_a_shared_page_belong_to_its_runbooks(page: str) -> None:
+    text = (FOLDER / f"{page}.md").read_text()
+    headed = {name for names in re.findall(r"^### (.+)$", text, re.MULTILINE) for name in names.split(", ")}
+    assert headed <= {*SHARED_PAGES[page], "all"}
+    for name in SHARED_PAGES[page]:
+        assert not re.search(rf"^(?:### |- `(?:{'|'.join(SHARED_PAGES[page])})`)", text_of(name), re.MULTILINE)
+
+
+@with_each(RUNBOOKS)
+def test_a_runbook_has_its_seven_parts_in_order_and_says_what_its_alarms_mean(name: str) -> None:
+    text = text_of(name)
+    assert text.startswith(f"# {name}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(PARTS)
+    for spec in ALARMS:
+        if spec.runbook == name:
+            assert spec.meaning in " ".join(text.split())
+            assert f"Severity: {spec.severity}." in " ".join(text.split())
+            assert spec.name == name or f"`{spec.name}`" in text
+
+
+@with_each(RUNBOOKS)
+def test_every_command_of_a_runbook_waits_for_its_region_and_stage_and_switches_no_check_off(name: str) -> None:
+    """Pasted from the page itself, it never acts on an unnamed stage."""
+    assert commands_of(name)
+    for line in commands_of(name):
+        assert parsed(line)
+        assert "REGION" in line.split(), line
+        assert line.split()[line.split().index("--stage") + 1] == "STAGE", line
+        assert not re.search(r"--(no-|force|skip|yes)", line), line
+
+
+@with_each(RUNBOOKS)
+def test_a_runbook_ends_with_a_step_that_cures_and_its_check(name: str) -> None:
+    """A dry run cures nothing, so another command follows it. What to expect stands below each block of commands."""
+    text = text_of(name)
+    last = dict(commands_by_part(text))
+    assert "--dry-run" not in last["How to mitigate"]
+    assert last["How to check"]
+    assert len(re.findall(r"^```$", text, re.MULTILINE)) == len(re.findall(r"^```\n\nExpected: ", text, re.MULTILINE))
+
+
+@with_each(RUNBOOKS)
+def test_a_runbook_is_followed_by_a_drill_or_a_sentence_says_why_not(name: str) -> None:
+    text = "\n".join(drills.read_text() for drills in DRILLS)
+    drilled = set(re.findall(r'^@follows\("([a-z-]+)"\)$', text, re.MULTILINE))
+    assert (name in drilled) != (name in UNDRILLED)
+    if name in UNDRILLED:
+        assert re.fullmatch(r"[A-Z].{40,}\.", UNDRILLED[name])
+
+
+@with_each(RUNBOOKS)
+def test_links_between_runbooks_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", text_of(name)):
+        file, _, anchor = target.partition("#")
+        page = FOLDER / (file or f"{page_of(name)}.md")
+        assert page.exists()
+        if anchor in RUNBOOKS:
+            assert link_of(anchor) == f"{page.name}#{anchor}"
+            assert f"### {anchor}\n" in page.read_text()
+
+
+def test_the_alarms_that_turn_a_deployment_back_page_and_are_as_many_as_cloudformation_takes() -> None:
+    assert set(ROLLBACK_ALARMS) <= {spec.name for spec in ALARMS if spec.severity == "page"}
+    assert len(ROLLBACK_ALARMS) <= 5
+
+
+def test_every_alarm_has_a_severity_a_missing_data_rule_and_a_source() -> None:
+    figures = {figure.value for figure in Figure}
+    for spec in ALARMS:
+        assert spec.severity in {"page", "ticket"}
+        assert (spec.missing == "breaching") == (spec.metric == Figure.HEARTBEAT)
+        assert (spec.origin in {"watch", "log_context"} and spec.metric != "Errors") == (spec.metric in figures)
+        assert (spec.metric in LOG_FIGURES) <= (spec.origin in LOG_ORIGINS)

@@ -95,7 +95,6 @@ EXAMPLES: list[MeteringError] = [
     RecordsRefusedError([(0, "no JSON")], 7),
     KeyReusedError("flows.log:0"),
     JournalError("It is full.", "Make room."),
-    ReadOnlyError("dynamodb.PutItem"),
     SumsDifferError({"usage": "1", "rows": "2", "markers": None}, None),
     SendingFailedError("sqs.SendMessageBatch: no answer", ["b1", ""]),
     DestinationTakenError("out/ is not empty; nothing was written.", "Name another place."),

@@ -1,21 +1,33 @@
-"""The gate itself: every condition under which it must fail is tried, and it continues after a failure."""
+"""The gates themselves: every condition under which they must fail is tried, and they continue after a failure."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests import ROOT
 from tests.browser.program import PACKAGE, commands, ends_without, program
 from tests.conftest import ALL_CASES, pytest_collection_modifyitems
 from tests.equal.__main__ import differences, facts, judged
+from tests.exports.make import made
 from tests.gate import PLANS, Plan, main, make, run
+from tests.tools import EXPORT_VALIDATORS, Tool, find_python
+from tests.validators.__main__ import Judged, report
+from tests.validators.__main__ import main as validate
+from tests.validators.mutants import WRONG_BUNDLES, WRONG_COSTS, WrongBundle, WrongCosts
+from tests.validators.offline import close_the_network
+from tests.validators.tie_out import missing_line, real_bill, total, written
+from tests.validators.verdicts import Bundle, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,45 +54,26 @@ def test_a_gate_of_parts_that_pass_within_their_shares_is_green(capfd: pytest.Ca
     assert "share" not in out.split("two ")[1]
 
 
-def test_one_failing_part_makes_it_red_and_the_others_still_run(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(PLAN, command_of=ends_with(one=3), clock=times(1, 1)) == 1
+@pytest.mark.parametrize(("codes", "took_s", "code", "told"), [
+    ({"one": 3}, (1, 1), 1, ["== two", "^one .* FAILED with exit 3$", "1 passed, 1 failed"]),
+    ({}, (60, 59.9), 0, ["^two .* over its share$", r"^one +1\.00 +1\.00$", "the load is"]),
+    ({}, (120, 30), 1, ["^one .* TOO LATE: took twice its share$", "1 passed, 1 failed"]),
+    ({"two": 1}, (1, 61), 1, ["^two .* FAILED with exit 1, TOO LATE: took twice its share$", "1 passed, 1 failed"]),
+], ids=["one fails, the others run", "over its share", "twice its share", "fails and is too late"])  # fmt: skip
+def test_a_part_that_fails_or_takes_twice_its_share_makes_it_red_and_one_over_its_share_is_named(
+    capfd: pytest.CaptureFixture[str], codes: dict[str, int], took_s: tuple[float, float], code: int, told: list[str]
+) -> None:
+    assert run(PLAN, command_of=ends_with(**codes), clock=times(*took_s)) == code
     out = capfd.readouterr().out
-    assert "== two" in out
-    assert re.search(r"^one .* FAILED with exit 3$", out, re.MULTILINE)
-    assert "1 passed, 1 failed" in out
+    assert [words for words in told if not re.search(words, out, re.MULTILINE)] == []
 
 
-def test_a_part_over_its_share_is_named_and_the_gate_stays_green(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(PLAN, command_of=ends_with(), clock=times(60, 59.9)) == 0
-    out = capfd.readouterr().out
-    assert re.search(r"^two .* over its share$", out, re.MULTILINE)
-    assert re.search(r"^one +1\.00 +1\.00$", out, re.MULTILINE)
-    assert "the load is" in out
-
-
-def test_a_part_that_takes_twice_its_share_makes_it_red(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(PLAN, command_of=ends_with(), clock=times(120, 30)) == 1
-    out = capfd.readouterr().out
-    assert re.search(r"^one .* TOO LATE: took twice its share$", out, re.MULTILINE)
-    assert "1 passed, 1 failed" in out
-
-
-def test_a_part_that_fails_and_is_too_late_counts_once_and_says_both(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(PLAN, command_of=ends_with(two=1), clock=times(1, 61)) == 1
-    out = capfd.readouterr().out
-    assert re.search(r"^two .* FAILED with exit 1, TOO LATE: took twice its share$", out, re.MULTILINE)
-    assert "1 passed, 1 failed" in out
-
-
-@pytest.mark.parametrize(
-    ("plan", "problem"),
-    [
-        (replace(PLAN, promise_s=99), "shares and reserve add up to 1.67 minutes, 1.65 are promised"),
-        (replace(PLAN, reserve_s={"later": 11}), "shares and reserve add up to 1.68 minutes, 1.67 are promised"),
-        (replace(PLAN, shares_s={"one": 60, "two": 0}), "two has no share"),
-        (replace(PLAN, shares_s={"one": 60, "later": 5}), "later is a part and still in the reserve"),
-    ],
-)
+@pytest.mark.parametrize(("plan", "problem"), [
+    (replace(PLAN, promise_s=99), "shares and reserve add up to 1.67 minutes, 1.65 are promised"),
+    (replace(PLAN, reserve_s={"later": 11}), "shares and reserve add up to 1.68 minutes, 1.67 are promised"),
+    (replace(PLAN, shares_s={"one": 60, "two": 0}), "two has no share"),
+    (replace(PLAN, shares_s={"one": 60, "later": 5}), "later is a part and still in the reserve"),
+])  # fmt: skip
 def test_a_plan_that_cannot_be_kept_is_red_before_anything_runs(
     capfd: pytest.CaptureFixture[str], plan: Plan, problem: str
 ) -> None:
@@ -178,10 +171,8 @@ def test_a_changed_byte_and_a_lost_answer_are_found(tmp_path: Path) -> None:
     after = _answers(tmp_path / "after", same="1", changed="a,13\n", new="1")
     found = dict(differences(before, after))
     assert found == {"changed": "at byte 3: b'a,12\\n' is b'a,13\\n'", "lost": "is gone"}
-    assert judged(iter(found.items()), {"lo*": "the command went"}) == (
-        [f"changed: {found['changed']}"],
-        ["lost: the command went"],
-    )
+    wrong, excused = judged(iter(found.items()), {"lo*": "the command went"})
+    assert (wrong, excused) == ([f"changed: {found['changed']}"], ["lost: the command went"])
 
 
 def test_a_document_may_say_more_and_in_other_words_but_nothing_less(tmp_path: Path) -> None:
@@ -230,3 +221,114 @@ def test_one_is_installed_only_where_nobody_must_be_asked(tmp_path: Path) -> Non
     assert commands(environ, root=True)[-1][:2] == ("apt-get", "install")
     assert commands(machine(tmp_path, "sudo"), root=False)[-1][:4] == ("sudo", "-n", "apt-get", "install")
     assert commands(machine(tmp_path, "chromium"), root=True) == ()
+
+
+# The gate of exports: what is no verdict is none, and each way in which it must be red is tried.
+
+REPORT = """<testsuites name="FOCUS Validations" tests="4" failures="1">
+  <testsuite name="Id"><testcase name="InvoiceId-C-004-C :: CheckValue"><failure message="m"/></testcase></testsuite>
+  <testsuite name="Base"><testcase name="Tags-C-001-M :: None"><error message="m"/></testcase></testsuite>
+  <testsuite name="ListCost"><testcase name="ListCost-C-001-M :: TypeDecimal"/></testsuite>
+  <testsuite name="ListCost"><testcase name="ListCost-C-005-C :: None"><skipped message="m"/></testcase></testsuite>
+</testsuites>"""
+
+
+def test_a_rule_that_could_not_be_tried_counts_as_failed() -> None:
+    found = read_report(REPORT)
+    assert found.failed == {"InvoiceId-C-004-C", "Tags-C-001-M"}
+    assert (found.rules, found.passed, found.skipped) == (4, 1, 1)
+
+
+def test_a_bundle_is_valid_only_if_each_command_ends_with_0_and_nothing_is_found_beside_them() -> None:
+    assert Bundle(codes={"bundle": 0}, found=()).is_valid
+    assert not Bundle(codes={"bundle": 1}, found=()).is_valid
+    assert not Bundle(codes={"bundle": 0}, found=("FDT-CROSS-030",)).is_valid
+
+
+def test_one_wrong_check_or_none_at_all_makes_it_red(capsys: pytest.CaptureFixture[str]) -> None:
+    right, wrong = Judged(name="one", right=True, found=""), Judged(name="two", right=False, found="nothing")
+    assert report([right]) == 0
+    assert report([right, wrong]) == 1
+    assert "WRONG two: nothing" in capsys.readouterr().out
+    assert report([]) == 1
+
+
+def test_without_their_python_it_is_skipped_with_the_reason_and_red_on_ci(capsys: pytest.CaptureFixture[str]) -> None:
+    def no_python() -> str:
+        return "this machine has no Python 3.12"
+
+    assert validate([], {}, why=no_python) == 0
+    assert validate([], {"CI": "true"}, why=no_python) == 1
+    assert capsys.readouterr().out == "skipped: this machine has no Python 3.12\n" * 2
+
+
+def test_validators_run_without_a_network() -> None:
+    with pytest.raises(OSError, match="validators run without a network"):
+        close_the_network("socket.connect", ())
+    close_the_network("open", ())
+    hooked = "import socket, sys; from tests.validators import offline; sys.addaudithook(offline.close_the_network)"
+    asks = f"{hooked}; socket.create_connection(('127.0.0.1', 9))"
+    done = subprocess.run([sys.executable, "-c", asks], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert "validators run without a network" in done.stderr
+
+
+@pytest.mark.long
+def test_a_python_that_a_version_manager_keeps_off_the_path_is_found_if_it_runs(tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.touch()
+    tool = Tool(name="t", python="3.99", lock=(lock,), requirements=(lock,))
+    python = tmp_path / "versions" / "3.99.1" / "bin" / "python3.99"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    assert find_python(tool, {"PYENV_ROOT": str(tmp_path)}) == ""
+    python.write_text("#!/bin/sh\nexit 0\n")
+    assert find_python(tool, {"PYENV_ROOT": str(tmp_path)}) == str(python)
+
+
+def test_versions_of_the_validators_are_locked_with_hashes() -> None:
+    texts = {path.name: path.read_text() for path in EXPORT_VALIDATORS.requirements}
+    for text in texts.values():
+        names = re.findall(r"^(\S+)==", text, re.MULTILINE)
+        assert names
+        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text)) >= len(names)
+    assert "focus-validator==2.2.1 \\" in texts["tools.txt"]
+    assert "focus-data-toolkit==0.14.1 \\" in texts["tools.txt"]
+    assert re.search(r"^pyarrow==2[01]\.", texts["tools.txt"], re.MULTILINE)
+    assert re.search(r"^numpy==1\.26\.", texts["tools.txt"], re.MULTILINE)
+
+
+def test_a_line_missing_from_an_export_of_35_cents_is_found_although_focus_tolerates_it() -> None:
+    assert total() == "0.3513825829"
+    assert written(real_bill()) == ""
+    found, tolerated = missing_line()
+    assert "HQEH3ZWJVT46JHRG.JRTCKXETXF.VF6T3GAUKQ" in found
+    assert tolerated
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exports")
+    made(folder, rows=300)
+    return folder
+
+
+def rows_of(path: Path) -> list[tuple[str, ...]]:
+    return [*map(tuple, csv.reader(path.read_text(encoding="utf-8").splitlines()))]
+
+
+@pytest.mark.parametrize("mutant", WRONG_COSTS, ids=lambda mutant: mutant.name)
+def test_wrong_costs_are_other_costs(mutant: WrongCosts, exports: Path, tmp_path: Path) -> None:
+    costs = exports / "focus-1.2" / "CostAndUsage-00000.parquet"
+    table: pa.Table = pq.read_table(mutant.write(costs, tmp_path))
+    assert not table.equals(pq.read_table(costs))
+    assert table.num_rows >= 300
+
+
+@pytest.mark.parametrize("mutant", WRONG_BUNDLES, ids=lambda mutant: mutant.name)
+def test_a_wrong_bundle_differs_in_one_file(mutant: WrongBundle, exports: Path, tmp_path: Path) -> None:
+    files = exports / "focus-1.4"
+    wrong = mutant.write(files, tmp_path)
+    before, after = (rows_of(folder / mutant.file) for folder in (files, wrong))
+    assert len(before) - len(after) in (0, 1)
+    assert len(set(before) - set(after)) == 1

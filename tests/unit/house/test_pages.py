@@ -47,8 +47,6 @@ _EXAMPLE = re.compile(
 
 
 class Outcome(NamedTuple):
-    """Outcome of a message."""
-
     verdict: str
     metered: int
     refused: int
@@ -56,7 +54,6 @@ class Outcome(NamedTuple):
 
 
 def told(verdict: str) -> Outcome:
-    """Text of the page."""
     counts = {name: int(number) for number, name in re.findall(r"(\d+) (metered|refused)", verdict)}
     named = re.findall(r"`([^`]+)`", verdict)
     return Outcome(named[0], counts.get("metered", 0), counts.get("refused", 0), frozenset(named[1:]))
@@ -291,16 +288,11 @@ def proof(manifests: list[list[SentBatch]]) -> Verification:
     total = Total(sum(each.bytes for each in metered), sum(each.metered for each in metered))
     expected = sent.expected
     return Verification(
-        stable=True,
-        sent=sent.distinct,
-        accepted=expected["accepted"],
-        duplicate=expected["duplicate"],
-        conflict=expected["conflict"],
-        rejected=expected["rejected"],
+        stable=True, sent=sent.distinct, accepted=expected["accepted"], duplicate=expected["duplicate"],
+        conflict=expected["conflict"], rejected=expected["rejected"],
         keys=len({key for line in first if line.expect in ("accepted", "partly") for key in line.totals}),
-        promised=total,
-        proven=total,
-    )
+        promised=total, proven=total,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("now_s", [1_795_600_000, 1_830_387_599])
@@ -313,7 +305,6 @@ def test_the_proof_in_the_readme_is_what_the_demo_prints(
     show_proof(proof(manifests), sent.expected)
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.strip().splitlines())
     shown = proof_of_the_readme()
-
     assert shown == printed
     assert f"Each of the {sent.expected['conflict']} conflicts" in README
     assert f"{BATCHES:,} made-up" in README
@@ -331,16 +322,14 @@ def queue_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_what_the_readme_tells_a_producer_to_send_is_metered(queue_url: str) -> None:
     [code] = re.findall(r"^```python\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
     exec(code, {"queue_url": queue_url})  # noqa: S102  # the README's own lines
-
     [message] = boto3.client("sqs").receive_message(QueueUrl=queue_url)["Messages"]
     desk = Desk()
     desk.sent_at_ms = int(time.time() * 1000)
     batch = desk.decoded(message["Body"])
     assert isinstance(batch, DecodedBatch)
     assert (batch.batch_id, len(batch.rows), batch.refused) == ("edge-7f3a-000184", 1, ())
-    assert [(key.usage_type, total.bytes) for key, total in batch.usage.items()] == [
-        ("DataTransfer-Out-Bytes", 41_943_040)
-    ]
+    [(key, total)] = batch.usage.items()
+    assert (key.usage_type, total.bytes) == ("DataTransfer-Out-Bytes", 41_943_040)
 
 
 @pytest.mark.parametrize(("row", "scenario"), list(enumerate(SCENARIO_NAMES)))

@@ -1,4 +1,4 @@
-"""Import contracts, one place for each spelling, and SDK calls only in adapters."""
+"""Import contracts and circles, one place for each spelling, and SDK calls in adapters only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,12 +26,13 @@ from metering.adapters.aws.session import Clients, _Named
 from tests import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Set
 
     from importlinter import Contract
 
 # The import contracts hold, and each fails if one forbidden import is added to the real ones.
 
+PRODUCTION = ("metering", "lambdas", "infra", "load_tests")
 KINDS: dict[str, type[Contract]] = {
     "forbidden": ForbiddenContract,
     "layers": LayersContract,
@@ -41,8 +43,6 @@ DEPLOYERS = "The package does not know who deploys it"
 
 
 class Offence(NamedTuple):
-    """An import that one contract forbids."""
-
     contract: str
     importer: str
     imported: str
@@ -80,7 +80,6 @@ OFFENCES = (
 
 @cache
 def contracts() -> tuple[Contract, ...]:
-    """The contracts in pyproject.toml."""
     configuration = read_configuration(str(ROOT / "pyproject.toml"))
     return tuple(
         KINDS[options["type"]](
@@ -95,13 +94,10 @@ def contracts() -> tuple[Contract, ...]:
 @cache
 def imports() -> grimp.ImportGraph:
     """The imports of the production packages, including type-only ones."""
-    return grimp.build_graph(
-        "metering", "lambdas", "infra", "load_tests", include_external_packages=True, cache_dir=None
-    )
+    return grimp.build_graph(*PRODUCTION, include_external_packages=True, cache_dir=None)
 
 
 def broken(graph: grimp.ImportGraph) -> set[str]:
-    """Names of the contracts that these imports break."""
     return {each.name for each in contracts() if not each.check(deepcopy(graph), verbose=False).kept}
 
 
@@ -129,7 +125,7 @@ def test_every_contract_is_shown_to_fail() -> None:
 def test_the_command_of_the_gate_fails_on_a_broken_contract(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    for package in ("metering", "lambdas", "infra", "load_tests"):
+    for package in PRODUCTION:
         for source in (ROOT / package).rglob("*.py"):
             copy = tree / source.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -151,17 +147,12 @@ def test_the_truth_of_generated_networks_is_independent_of_the_rules() -> None:
 
 # Shared spellings are defined in one place: ledger keys in the ledger, counters in one module.
 
-PRODUCTION = ("metering", "lambdas", "load_tests", "infra")
 # These modules handle items of any shape: the port, its adapters, a store that computes items, a benchmark that reads
 # the table without our code, counters inside an emulator, and the rivals' tables.
 _CARRIERS = (
-    "metering/stores/writes.py",
-    "metering/adapters/",
-    "load_tests/scale/items.py",
-    "load_tests/bench_report.py",
-    "load_tests/race/",
-    "load_tests/wire/",
-)
+    "metering/stores/writes.py", "metering/adapters/", "load_tests/scale/items.py", "load_tests/bench_report.py",
+    "load_tests/race/", "load_tests/wire/",
+)  # fmt: skip
 _FORMAT = re.compile(r"[A-Z0-9][#$]")
 
 
@@ -203,17 +194,10 @@ def test_no_key_format_is_outside_the_ledger() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        'item["sk"] == "M"',
-        'pk.startswith("B#")',
-        'key = f"H#{hour}"',
-        "batch_id = key.pk[2:]",
-        'pk = pending_key(shard, "").pk',
-        'grant_delete(role, "P#*")',
-    ],
-)
+@pytest.mark.parametrize("line", [
+    'item["sk"] == "M"', 'pk.startswith("B#")', 'key = f"H#{hour}"', "batch_id = key.pk[2:]",
+    'pk = pending_key(shard, "").pk', 'grant_delete(role, "P#*")',
+])  # fmt: skip
 def test_a_key_format_would_be_found(line: str) -> None:
     assert list(key_formats(line)) == [1]
 
@@ -284,15 +268,12 @@ def test_no_service_is_asked_outside_the_adapters() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "region.clients.sns.publish(TopicArn=topic)",
-        "self._clients.sts.get_caller_identity()",
-        "self._clients_of(region).lambda_.invoke(FunctionName=name)",
-        'clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)',
-    ],
-)
+@pytest.mark.parametrize("call", [
+    "region.clients.sns.publish(TopicArn=topic)",
+    "self._clients.sts.get_caller_identity()",
+    "self._clients_of(region).lambda_.invoke(FunctionName=name)",
+    'clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)',
+])  # fmt: skip
 def test_a_call_would_be_seen(call: str) -> None:
     assert uses(call, may_hand_over=False) == uses(call, may_hand_over=True) == [1]
 
@@ -301,3 +282,44 @@ def test_wiring_may_hand_a_client_to_an_adapter_and_others_may_not() -> None:
     handed = "SqsQueue(self.clients.sqs, url)"
     assert uses(handed, may_hand_over=True) == []
     assert uses(handed, may_hand_over=False) == [1]
+
+
+# No modules import each other in a circle, and a circle is found.
+
+
+def circle(imports: Mapping[str, Set[str]]) -> list[str]:
+    """Modules that import each other in a cycle, the first repeated at the end; empty without a cycle.
+
+    Args:
+        imports: Module -> the modules that it imports.
+    """
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = imports()
+    assert not circle({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+
+
+def test_a_circle_of_three_modules_is_found() -> None:
+    found = circle({"top": {"a"}, "a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert found[0] == found[-1]
+    assert set(found) == {"a", "b", "c"}
+
+
+def test_imports_for_types_alone_count_in_a_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "two_in_a_circle"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "value.py").write_text("import two_in_a_circle.reader\n")
+    for_types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import two_in_a_circle.value\n"
+    (package / "reader.py").write_text(for_types)
+    monkeypatch.syspath_prepend(tmp_path)
+    graph = grimp.build_graph(package.name, cache_dir=None)
+    found = circle({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+    assert set(found) == {"two_in_a_circle.value", "two_in_a_circle.reader"}

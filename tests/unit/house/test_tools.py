@@ -1,4 +1,4 @@
-"""Installation, workflows, and tools with their own environment."""
+"""Installation, workflows, tools with an environment of their own, and the exercise of CONTRIBUTING."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests import ROOT, tools
 from tests.tools import PYTHONS, SUPPORTED, Tool, main, remove_older
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # `make install`: uses the requested Python, even after an install with another, and explains an invalid one.
 
@@ -49,18 +47,12 @@ def checkout(tmp_path: Path) -> Path:
 def install(checkout: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": f"{checkout / 'tools'}:{os.environ['PATH']}"}
     return subprocess.run(
-        ["make", "install", *settings],
-        cwd=checkout,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["make", "install", *settings], cwd=checkout, env=environ, capture_output=True, text=True, check=False,
         timeout=60,
-    )
+    )  # fmt: skip
 
 
 def installed(checkout: Path) -> list[str]:
-    """The Pythons used for installing, one after the other."""
     log = checkout / "uv.log"
     return [line.rpartition(" ")[2] for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -101,11 +93,8 @@ def test_no_page_and_no_advice_installs_the_program_of_another_project() -> None
 
 def test_advice_to_install_another_project_is_noticed() -> None:
     text = "`pip install metering` has it; `uvx --from metering demo`, pip install 'metering[cli]'"
-    assert of_another_project(text) == [
-        "pip install metering",
-        "uvx --from metering demo",
-        "pip install 'metering[cli]'",
-    ]
+    found = of_another_project(text)
+    assert found == ["pip install metering", "uvx --from metering demo", "pip install 'metering[cli]'"]
     assert of_another_project("pip install transfer-metering, pip install . and make install, then metering demo") == []
 
 
@@ -187,20 +176,13 @@ def test_another_lock_is_another_folder_and_the_older_one_goes(tmp_path: Path) -
     tool = Tool(name="one", python="3.13", lock=(lock,))
     first = tool.folder(tmp_path)
     first.mkdir()
+    assert not tool.is_installed(tmp_path), "half of it"
     (first / ".installed").touch()
     assert tool.is_installed(tmp_path)
     lock.write_text("one==2")
     assert not tool.is_installed(tmp_path)
     remove_older(tool, tools=tmp_path)
     assert not first.exists()
-
-
-def test_what_was_installed_half_is_not_installed(tmp_path: Path) -> None:
-    lock = tmp_path / "tool.lock"
-    lock.write_text("one==1")
-    tool = Tool(name="one", python="3.13", lock=(lock,))
-    tool.folder(tmp_path).mkdir()
-    assert not tool.is_installed(tmp_path)
 
 
 def test_every_python_that_the_package_supports_is_tried() -> None:
@@ -232,3 +214,38 @@ def test_a_python_that_fails_or_is_the_only_one_is_red(monkeypatch: pytest.Monke
 
 def test_an_unknown_word_is_told() -> None:
     assert main(["python"]) == 2
+
+
+# The exercise of CONTRIBUTING: a filter is added everywhere in at most four files beside its tests.
+
+PATCH = Path(__file__).with_name("direction.patch")
+TREES = ("metering", "lambdas", "tests", "docs")
+FILES = ("CHANGELOG.md", "pyproject.toml")
+TESTS = "tests/unit/reports/test_direction.py"
+MOST_FILES = 4
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The tree with the patch applied."""
+    for tree in TREES:
+        shutil.copytree(ROOT / tree, tmp_path / tree, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in FILES:
+        shutil.copy(ROOT / file, tmp_path)
+    for words in (["--check"], []):
+        command = ["git", "apply", *words, str(PATCH)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"write the patch anew, as CONTRIBUTING says: {done.stderr}"
+    return tmp_path
+
+
+def test_a_filter_edits_at_most_four_files_beside_tests_and_works_everywhere(copy: Path) -> None:
+    changed = re.findall(r"^\+\+\+ b/(.+)$", PATCH.read_text(), flags=re.MULTILINE)
+    assert len([path for path in changed if not path.startswith("tests/")]) <= MOST_FILES
+    assert TESTS in changed
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", TESTS],
+        cwd=copy, env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

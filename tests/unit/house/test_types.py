@@ -1,21 +1,135 @@
-"""The type gate: `mypy` as in `make lint` is strict about all our code, and ignores nothing without a reason."""
+"""Types and repeats: mypy is strict about all our code, no logic is written twice, no test is named by the clock."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
+import inspect
+import io
+import pkgutil
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
+from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+import metering
 from metering.billing.usage.months import Sold, UsageLine
+from metering.errors import SettingsError
+from metering.fleet.stage import TUNABLES, StageConfig
+from metering.settings import Policy, Settings, as_environment
 from metering.usage.totals import Service, UsageKey, UsageKind, UsageType
 from tests import ROOT
-from tests.unit.house.measures import modules_below
-from tests.unit.house.repeats import MOST_LINES, logic_lines, repeats
+from tests.support.stage import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MOST_LINES = 12
+_SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+_BRACKETS = frozenset("()[]{},:")
+_OWN = "·"
+
+
+class Line(NamedTuple):
+    """A line that counts: its number, and its text without layout and without the function's own names."""
+
+    number: int
+    text: str
+
+
+class Repeat(NamedTuple):
+    """A run of equal lines in two places, each named by file and first line."""
+
+    first: str
+    second: str
+    lines: int
+
+
+def repeats(folders: Iterable[Path], *, most: int = MOST_LINES) -> list[Repeat]:
+    """Runs of more than `most` equal lines, only the longest ones: part of a run does not count."""
+    modules = sorted(path for folder in folders for path in folder.rglob("*.py") if "cdk.out" not in path.parts)
+    files = {module: logic_lines(module.read_text()) for module in modules}
+    places: dict[tuple[str, ...], list[tuple[Path, int]]] = defaultdict(list)
+    for module, lines in files.items():
+        texts = [line.text for line in lines]
+        for start in range(len(texts) - most):
+            places[tuple(texts[start : start + most + 1])].append((module, start))
+    found = []
+    for same in places.values():
+        for position, first in enumerate(same):
+            found += [
+                _repeat(files, first, second)
+                for second in same[position + 1 :]
+                if _begins(files, first, second) and not _overlap(first, second, most)
+            ]
+    return sorted(found, key=lambda repeat: (-repeat.lines, repeat))
+
+
+def _overlap(first: tuple[Path, int], second: tuple[Path, int], most: int) -> bool:
+    return first[0] == second[0] and second[1] - first[1] <= most
+
+
+def _begins(files: dict[Path, list[Line]], first: tuple[Path, int], second: tuple[Path, int]) -> bool:
+    """Whether the preceding lines differ."""
+    if not first[1] or not second[1]:
+        return True
+    return files[first[0]][first[1] - 1].text != files[second[0]][second[1] - 1].text
+
+
+def _repeat(files: dict[Path, list[Line]], first: tuple[Path, int], second: tuple[Path, int]) -> Repeat:
+    one, other = files[first[0]][first[1] :], files[second[0]][second[1] :]
+    count = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine.text != theirs.text:
+            break
+        count += 1
+    return Repeat(f"{first[0]}:{one[0].number}", f"{second[0]}:{other[0].number}", count)
+
+
+def logic_lines(source: str) -> list[Line]:
+    """The lines of a module that count."""
+    tree = ast.parse(source)
+    left_out = set(_left_out(tree))
+    own = _own_names(tree)
+    texts: dict[int, list[str]] = defaultdict(list)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        number = token.start[0]
+        if token.type not in _SILENT and number not in left_out:
+            is_own = token.type == tokenize.NAME and token.string in own.get(number, ())
+            texts[number].append(_OWN if is_own else token.string)
+    lines = [Line(number, " ".join(words)) for number, words in sorted(texts.items())]
+    return [line for line in lines if not _BRACKETS.issuperset(line.text.replace(" ", ""))]
+
+
+def _left_out(tree: ast.Module) -> Iterator[int]:
+    """Lines of docstrings and imports."""
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom)):
+            continue
+        if not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant):
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def _own_names(tree: ast.Module) -> dict[int, set[str]]:
+    """Line -> names of parameters and variables of the functions around it."""
+    own: dict[int, set[str]] = defaultdict(set)
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            names = {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+            names |= {
+                node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
+            for number in range(function.lineno, (function.end_lineno or function.lineno) + 1):
+                own[number] |= names - {"self", "cls"}
+    return own
+
 
 PROJECT = ROOT / "pyproject.toml"
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
@@ -51,15 +165,11 @@ def test_an_ignore_without_a_code_or_a_reason_is_noticed(comment: str) -> None:
     assert ignores_without_a_reason(f"x = 1  # type: ignore[misc, arg-type]  # why\ny = 1  {comment}\n") == [comment]
 
 
-@pytest.mark.parametrize(
-    ("code", "errors"),
-    [
-        ("def test_it() -> None:\n    assert True\n", set()),
-        ("def test_it():\n    assert True\n", {"no-untyped-def"}),
-        ("def test_it() -> None:\n    assert len(3) == 1\n", {"arg-type"}),
-    ],
-    ids=["typed", "untyped", "wrong"],
-)
+@pytest.mark.parametrize(("code", "errors"), [
+    ("def test_it() -> None:\n    assert True\n", set()),
+    ("def test_it():\n    assert True\n", {"no-untyped-def"}),
+    ("def test_it() -> None:\n    assert len(3) == 1\n", {"arg-type"}),
+], ids=["typed", "untyped", "wrong"])  # fmt: skip
 def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, code: str, errors: set[str]) -> None:
     """A project of one test, with our settings."""
     (tmp_path / PROJECT.name).write_text(PROJECT.read_text())
@@ -68,13 +178,9 @@ def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, cod
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "tests" / "test_it.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--num-workers", "2"],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=120,
+        [sys.executable, "-m", "mypy", "--num-workers", "2"], cwd=tmp_path, text=True, capture_output=True, timeout=120,
         check=False,
-    )
+    )  # fmt: skip
     assert set(re.findall(r"^tests/test_it\.py:\d+: error: .*\[(.+)\]$", done.stdout, re.MULTILINE)) == errors, done
     assert done.returncode == (1 if errors else 0), done
 
@@ -104,7 +210,7 @@ def function(name: str, *lines: str, variable: str = "total") -> str:
 
 
 def test_no_two_places_have_the_same_logic() -> None:
-    found = repeats(modules_below(PRODUCTION))
+    found = repeats(PRODUCTION)
     files = {
         (Path(first).relative_to(ROOT).as_posix(), Path(second).relative_to(ROOT).as_posix())
         for first, second in ((each.first.rpartition(":")[0], each.second.rpartition(":")[0]) for each in found)
@@ -115,14 +221,14 @@ def test_no_two_places_have_the_same_logic() -> None:
 def test_one_line_more_than_is_allowed_is_found_once(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("import os\n\n\n" + function("one", *LINES, "last(total)"))
     (tmp_path / "other.py").write_text(function("other", "first(total)", *LINES, "last(total)"))
-    [found] = repeats(modules_below([tmp_path]))
+    [found] = repeats([tmp_path])
     assert found == (f"{tmp_path / 'one.py'}:6", f"{tmp_path / 'other.py'}:4", MOST_LINES + 1)
 
 
 def test_as_many_lines_as_are_allowed_are_not_found(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(function("one", *LINES))
     (tmp_path / "other.py").write_text(function("other", *LINES))
-    assert not repeats(modules_below([tmp_path]))
+    assert not repeats([tmp_path])
 
 
 def test_a_copy_with_other_variables_and_comments_is_found(tmp_path: Path) -> None:
@@ -130,19 +236,19 @@ def test_a_copy_with_other_variables_and_comments_is_found(tmp_path: Path) -> No
     (tmp_path / "one.py").write_text(function("one", *lines))
     changed = [f"{line}  # as before" for line in lines]
     (tmp_path / "other.py").write_text(function("other", *changed, variable="amount"))
-    assert [each.lines for each in repeats(modules_below([tmp_path]))] == [MOST_LINES + 1]
+    assert [each.lines for each in repeats([tmp_path])] == [MOST_LINES + 1]
 
 
 def test_a_copy_in_the_same_module_is_found(tmp_path: Path) -> None:
     lines = [*LINES, "last(total)"]
     (tmp_path / "both.py").write_text(function("one", *lines) + "\n\n" + function("other", *lines))
-    assert [each.lines for each in repeats(modules_below([tmp_path]))] == [MOST_LINES + 1]
+    assert [each.lines for each in repeats([tmp_path])] == [MOST_LINES + 1]
 
 
 def test_calls_of_other_functions_are_other_logic(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(function("one", *LINES, "last(total)"))
     (tmp_path / "other.py").write_text(function("other", *(f"other_{line}" for line in LINES), "last(total)"))
-    assert not repeats(modules_below([tmp_path]))
+    assert not repeats([tmp_path])
 
 
 def test_only_logic_counts() -> None:
@@ -184,3 +290,61 @@ def test_a_name_by_the_clock_is_found() -> None:
     test = '@pytest.mark.parametrize("body", [gzip.compress(b"x"%s)])\ndef test_it(body): ...\n'
     assert names_by_the_clock(test % "") == [1]
     assert names_by_the_clock(test % ", mtime=0") == []
+
+
+# Nothing that a stage decides has a second source: no default in the code that works with it.
+
+# Not settings despite the same name: values that one job or one client keeps for itself, and the protocol's 72 hours.
+_KEPT = {"reserve_ms", "attempts"}
+# Settings of a stage, by every argument name in use.
+_DECIDED = {
+    *(name.removeprefix("compact_").removeprefix("clean_").removeprefix("admission_") for name in Policy.model_fields),
+    "commit_life_s",
+    "quarantine_age_s",
+} - _KEPT
+
+
+def defaults() -> Iterator[str]:
+    """Each argument of a class or function in `metering` that has a default, as `Class.argument`."""
+    for module in pkgutil.walk_packages(metering.__path__, "metering."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if getattr(value, "__module__", None) != module.name:
+                continue
+            if dataclasses.is_dataclass(value):
+                missing = dataclasses.MISSING
+                yield from (
+                    f"{name}.{f.name}"
+                    for f in dataclasses.fields(value)
+                    if f.default is not missing or f.default_factory is not missing
+                )
+            elif inspect.isfunction(value) or (inspect.isclass(value) and "__init__" in vars(value)):
+                signature = inspect.signature(value if inspect.isfunction(value) else value.__init__)
+                yield from (f"{name}.{p.name}" for p in signature.parameters.values() if p.default is not p.empty)
+
+
+def test_a_forgotten_argument_that_a_stage_decides_is_a_type_error() -> None:
+    found = {argument for argument in defaults() if argument.partition(".")[2] in _DECIDED and argument[0].isupper()}
+    assert found == {"PeriodCloser.wait_s"}
+
+
+def test_the_policy_has_no_defaults() -> None:
+    assert all(field.is_required() for field in Settings.model_fields.values())
+    assert all(field.is_required() for field in Policy.model_fields.values())
+
+
+def test_a_function_without_one_of_its_settings_does_not_start() -> None:
+    given = as_environment(settings().model_dump())
+    assert Settings.from_env(given) == settings()
+    for name in given:
+        with pytest.raises(SettingsError, match=name):
+            Settings.from_env({other: value for other, value in given.items() if other != name})
+
+
+def test_the_stage_decides_every_setting_of_the_policy() -> None:
+    assert {*TUNABLES, "window_s", "marker_life_s"} == set(Policy.model_fields)
+
+
+@pytest.mark.parametrize("tunables", [{"shards": 0}, {"shards": 65}, {"rollup_blocks": 2}])
+def test_a_tunable_that_no_function_would_take_is_refused_with_the_stage(tunables: dict[str, int]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(tunables))):
+        StageConfig.load("local", {"tunables": tunables})

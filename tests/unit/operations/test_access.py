@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from metering.ledger.markers import Marker
 
-
 NOW_S = 1_795_521_600
 WORKLOAD = "arn:aws:iam::444455556666:role/edge-workload"
 QUEUE = "https://sqs.us-west-2.amazonaws.com/123456789012/ingest"
@@ -264,13 +263,8 @@ def test_no_two_tokens_are_alike_and_each_has_256_bits() -> None:
 def test_a_taken_id_is_drawn_again_and_replaces_nothing() -> None:
     items = MemoryItemStore()
     first = book(items).create(role=Role.ANALYST, accounts=None, life_s=DAY_S, made_by=ARN)
-    taken = bytes.fromhex(first.stored.token_id)
-    calls = count()
-    drawing = TokenBook(
-        items=items,
-        clock=ManualClock(1000 * MADE_S),
-        draw=lambda size: taken if next(calls) == 0 else bytes([size]) * size,
-    )
+    taken, calls = bytes.fromhex(first.stored.token_id), count()
+    drawing = replace(book(items), draw=lambda size: taken if next(calls) == 0 else bytes([size]) * size)
     second = drawing.create(role=Role.OPERATOR, accounts=None, life_s=DAY_S, made_by=ARN)
     assert second.stored.token_id != first.stored.token_id
     assert drawing.find(first.stored.token_id) == first.stored
@@ -339,23 +333,22 @@ def test_a_token_is_good_until_it_expires() -> None:
     assert not stored.good_at(MADE_S + DAY_S)
 
 
-@pytest.mark.parametrize(
-    "lost",
-    [{"accounts": []}, {"all_accounts": True}, {"all_accounts": True, "accounts": []}, {"role": "root"}],
-    ids=["none", "both", "all", "root"],
-)
+@pytest.mark.parametrize("lost", [
+    {"accounts": []}, {"all_accounts": True}, {"all_accounts": True, "accounts": []}, {"role": "root"},
+], ids=["none", "both", "all", "root"])  # fmt: skip
 def test_an_item_that_lost_its_accounts_or_has_an_unknown_role_is_no_token(lost: dict[str, object]) -> None:
     stored = book().create(role=Role.CUSTOMER, accounts=[ACCOUNT], life_s=DAY_S, made_by=ARN).stored
     with pytest.raises(LedgerCorruptError):
         StoredToken.from_item({**stored.to_item(), **lost})  # type: ignore[dict-item]  # a value of any type
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "mtr_", "mtr_" + "0" * 16, "mtr_" + "0" * 16 + "_" + "A" * 64, " mtr_" + "0" * 16 + "_" + "a" * 64]
-    + ["mtr_" + "0" * 16 + "_" + "a" * 64 + tail for tail in ("\n", "a", "a" * 10**6)],
-    ids=lambda text: text[:12],
-)
+FORM = "mtr_" + "0" * 16
+
+
+@pytest.mark.parametrize("text", [
+    "", "mtr_", FORM, f"{FORM}_{'A' * 64}", f" {FORM}_{'a' * 64}",
+    *(f"{FORM}_{'a' * 64}{tail}" for tail in ("\n", "a", "a" * 10**6)),
+], ids=lambda text: text[:12])  # fmt: skip
 def test_a_text_that_has_not_the_form_of_a_token_has_no_parts(text: str) -> None:
     assert token_parts(text) is None
 

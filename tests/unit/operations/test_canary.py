@@ -67,14 +67,9 @@ class Setup:
         self.rows = Rows()
         view = LakeView(items=self.items, objects=MemoryObjectStore(self.clock), reader=self.rows, shards=1)
         self.canary = Canary(
-            items=self.items,
-            usage=UsageReading(self.items),
-            queue=self.queue,
-            view=view,
-            clock=self.clock,
-            region=REGION,
-            rollup_every_s=15,
-        )
+            items=self.items, usage=UsageReading(self.items), queue=self.queue, view=view, clock=self.clock,
+            region=REGION, rollup_every_s=15,
+        )  # fmt: skip
 
     def run(self, *, within_s: int = 180) -> CanaryRun:
         return self.canary.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + within_s * 1000))
@@ -95,13 +90,9 @@ class Setup:
     def book(self, slot_s: int = SLOT_S) -> None:
         """Do the roll-up's work for its usage."""
         key = UsageKey(
-            hour_of(slot_s),
-            CANARY_ACCOUNT_ID,
-            UsageType(canary_usage_type(slot_s)),
-            Service("MeteringCanary"),
-            REGION,
+            hour_of(slot_s), CANARY_ACCOUNT_ID, UsageType(canary_usage_type(slot_s)), Service("MeteringCanary"), REGION,
             "internet",
-        )
+        )  # fmt: skip
         total = Total(CANARY_BYTES, 1)
         entry = UsageEntry(
             key=key, total=total, number=None, item_key=usage_item_key(key, None), revision=None, runs={}
@@ -109,7 +100,6 @@ class Setup:
         change(self.items, entry, total.bytes, total.records)
 
     def account(self) -> None:
-        """Do both jobs: accept the batch and book its usage."""
         self.accept()
         self.book()
 
@@ -139,8 +129,12 @@ class Setup:
         self.items.on_call = hook
 
 
-def test_the_batch_is_sent_twice_with_the_same_content() -> None:
-    setup = Setup()
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+def test_the_batch_is_sent_twice_with_the_same_content(setup: Setup) -> None:
     setup.run(within_s=1)
     one, two = setup.queue.bodies()
     assert one == two
@@ -148,21 +142,18 @@ def test_the_batch_is_sent_twice_with_the_same_content() -> None:
     assert json.loads(one)["records"][0]["account_id"] == CANARY_ACCOUNT_ID
 
 
-def test_a_batch_seen_once_in_usage_and_lake_is_good() -> None:
-    setup = Setup()
+def test_a_batch_seen_once_in_usage_and_lake_is_good(setup: Setup) -> None:
     setup.account_when("items.query", 4)
     run = setup.run()
     assert run.verdict is CanaryVerdict.GOOD
     assert setup.stored() == run
 
 
-def test_a_batch_that_is_not_there_in_time_is_late() -> None:
-    setup = Setup()
+def test_a_batch_that_is_not_there_in_time_is_late(setup: Setup) -> None:
     assert setup.run().verdict is CanaryVerdict.LATE
 
 
-def test_a_run_that_is_cut_short_is_settled_by_the_next_one() -> None:
-    setup = Setup()
+def test_a_run_that_is_cut_short_is_settled_by_the_next_one(setup: Setup) -> None:
     assert setup.run(within_s=4).verdict is CanaryVerdict.SENT
     setup.account()
     setup.clock.advance_s(60)
@@ -170,8 +161,7 @@ def test_a_run_that_is_cut_short_is_settled_by_the_next_one() -> None:
     assert setup.stored().verdict is CanaryVerdict.GOOD
 
 
-def test_a_batch_counted_twice_in_usage_is_doubled() -> None:
-    setup = Setup()
+def test_a_batch_counted_twice_in_usage_is_doubled(setup: Setup) -> None:
     setup.account()
     setup.account()
     assert setup.run().verdict is CanaryVerdict.DOUBLED
@@ -182,9 +172,7 @@ def test_a_batch_counted_twice_in_usage_is_doubled() -> None:
     (False, [(SLOT_S, SLOT_S - MINUTE_S), (SLOT_S,)], CanaryVerdict.DOUBLED),
     (False, [(SLOT_S, SLOT_S - MINUTE_S)], CanaryVerdict.GOOD),
 ], ids=["in a file and in its commit", "in two files", "in a file, and its commit is cleaned"])  # fmt: skip
-def test_rows_of_a_batch_must_be_in_one_place(
-    waits: bool, files: list[tuple[int, ...]], verdict: CanaryVerdict
-) -> None:
+def test_rows_of_a_batch_are_in_one_place(waits: bool, files: list[tuple[int, ...]], verdict: CanaryVerdict) -> None:
     setup = Setup()
     setup.account()
     if not waits:
@@ -228,8 +216,7 @@ def test_each_minute_of_an_hour_has_a_usage_type_of_its_own_and_a_day_has_no_mor
     assert {canary_usage_type(hour_s + minute * MINUTE_S) for minute in range(24 * 60)} == names
 
 
-def test_a_good_batch_that_is_counted_again_later_is_found_by_a_later_run() -> None:
-    setup = Setup()
+def test_a_good_batch_that_is_counted_again_later_is_found_by_a_later_run(setup: Setup) -> None:
     setup.account()
     assert setup.run().verdict is CanaryVerdict.GOOD
     setup.account()
@@ -238,15 +225,13 @@ def test_a_good_batch_that_is_counted_again_later_is_found_by_a_later_run() -> N
     assert setup.stored().verdict is CanaryVerdict.DOUBLED
 
 
-def test_a_repeated_run_in_the_same_minute_sends_the_same_batch() -> None:
-    setup = Setup()
+def test_a_repeated_run_in_the_same_minute_sends_the_same_batch(setup: Setup) -> None:
     setup.run(within_s=1)
     setup.run(within_s=1)
     assert len(set(setup.queue.bodies())) == 1
 
 
-def test_a_queue_that_takes_nothing_is_said() -> None:
-    setup = Setup()
+def test_a_queue_that_takes_nothing_is_said(setup: Setup) -> None:
     setup.queue.refused_bodies.add(canary_body(SLOT_S, REGION))
     with pytest.raises(UnavailableError):
         setup.run()

@@ -29,6 +29,7 @@ from tests.support.memory.clock import UNHURRIED, ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 from tests.support.memory.queues import MemoryQueue
+from tests.support.small_world import Calls, KilledError
 from tests.support.stage import ADMISSION
 from tests.support.verdicts import decoded_batch, marker_of, refused_batch
 
@@ -37,13 +38,8 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker
     from metering.stores.queues import Delivery
 
-
 NOW_S = 1_800_000_000
 HOUR = NOW_S - NOW_S % HOUR_S
-
-
-class KilledError(BaseException):
-    """The process is gone."""
 
 
 class Reader:
@@ -78,15 +74,9 @@ class Setup:
         if moves_by_itself:
             self.dead = MemoryQueue(self.clock, name="dead", moves_by_itself=True, source=self.ingest)
         self.letters = DeadLetters(
-            dead=self.dead,
-            ingest=self.ingest,
-            reader=Reader(),
-            items=self.items,
-            clock=self.clock,
-            admission=ADMISSION,
-            bucket="data",
-            retention_s=14 * DAY_S,
-        )
+            dead=self.dead, ingest=self.ingest, reader=Reader(), items=self.items, clock=self.clock,
+            admission=ADMISSION, bucket="data", retention_s=14 * DAY_S,
+        )  # fmt: skip
 
     def deep(self) -> list[DeadLetter]:
         return self.letters.letters(limit=100, look=lambda delivery: self.letters.examine(delivery, UNHURRIED))
@@ -97,12 +87,16 @@ class Setup:
             self.dead.put_dead(f"m-{name}", body, (NOW_S - age_s) * 1000, 5, "AIDA1")
 
 
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
 def accepted(batch_id: str) -> Marker:
     return marker_of(batch_id, records=3, metered=3)
 
 
-def test_a_letter_says_until_when_a_redrive_still_meters_it() -> None:
-    setup = Setup()
+def test_a_letter_says_until_when_a_redrive_still_meters_it(setup: Setup) -> None:
     setup.die("a")
     [letter] = setup.deep()
     assert letter.batch_id == "a"
@@ -183,8 +177,7 @@ def test_a_glance_at_a_large_message_leaves_out_its_records(message: dict[str, o
 
 @pytest.mark.parametrize("filler", ["NaN," * 250_000 + "1", "[" * 250_000, '"' + "x" * 1_000_000 + '"'])
 @pytest.mark.parametrize("field", ["records", "source_id", "x"])
-def test_a_glance_is_quick_whatever_a_message_holds(filler: str, field: str) -> None:
-    setup = Setup()
+def test_a_glance_is_quick_whatever_a_message_holds(setup: Setup, filler: str, field: str) -> None:
     for number in range(20):
         text = body(batch_id=f"b{number}", location=None)[:-1] + f', "{field}": [{filler}]}}'
         setup.dead.put_dead(f"m{number}", text, NOW_S * 1000, 5, "AIDA1")
@@ -193,16 +186,14 @@ def test_a_glance_is_quick_whatever_a_message_holds(filler: str, field: str) -> 
     assert time.process_time() - began_s < 2
 
 
-def test_looking_at_letters_leaves_them_in_the_queue_and_visible() -> None:
-    setup = Setup()
+def test_looking_at_letters_leaves_them_in_the_queue_and_visible(setup: Setup) -> None:
     setup.die(*(f"b{n}" for n in range(25)))
     assert len(setup.letters.letters(limit=100)) == 25
     assert setup.dead.depth().visible == 25
     assert len(setup.letters.letters(limit=7)) == 7
 
 
-def test_a_redrive_moves_everything_once() -> None:
-    setup = Setup()
+def test_a_redrive_moves_everything_once(setup: Setup) -> None:
     setup.die(*(f"b{n}" for n in range(25)))
     done = setup.letters.redrive()
     assert (done.moved, done.kept, done.waiting) == (25, 0, 25)
@@ -210,15 +201,13 @@ def test_a_redrive_moves_everything_once() -> None:
     assert setup.dead.bodies() == []
 
 
-def test_a_dry_run_moves_nothing() -> None:
-    setup = Setup()
+def test_a_dry_run_moves_nothing(setup: Setup) -> None:
     setup.die("a", "b")
     assert setup.letters.redrive(dry_run=True).waiting == 2
     assert len(setup.dead.bodies()) == 2
 
 
-def test_a_redrive_stops_at_its_maximum_and_keeps_its_rate() -> None:
-    setup = Setup()
+def test_a_redrive_stops_at_its_maximum_and_keeps_its_rate(setup: Setup) -> None:
     setup.die(*(f"b{n}" for n in range(25)))
     began_ms = setup.clock.now_ms()
     assert setup.letters.redrive(maximum=15, per_s=5).moved == 15
@@ -237,8 +226,7 @@ def test_the_queue_service_moves_them_itself_unless_there_is_a_maximum(
     assert (len(setup.ingest.bodies()), len(setup.dead.bodies())) == (2 - left, left)
 
 
-def test_what_the_ingest_queue_does_not_take_stays_in_the_dead_letter_queue() -> None:
-    setup = Setup()
+def test_what_the_ingest_queue_does_not_take_stays_in_the_dead_letter_queue(setup: Setup) -> None:
     setup.die("a", "b")
     setup.ingest.refused_bodies.add(json.dumps({"batch_id": "a", "kind": "good"}))
     done = setup.letters.redrive(maximum=2)
@@ -246,8 +234,7 @@ def test_what_the_ingest_queue_does_not_take_stays_in_the_dead_letter_queue() ->
     assert len(setup.dead.bodies()) == 1
 
 
-def test_a_message_that_died_again_meanwhile_is_not_moved_in_a_circle() -> None:
-    setup = Setup()
+def test_a_message_that_died_again_meanwhile_is_not_moved_in_a_circle(setup: Setup) -> None:
     setup.die("a")
     setup.die("again", age_s=-1)
     assert setup.letters.redrive().moved == 1
@@ -256,21 +243,13 @@ def test_a_message_that_died_again_meanwhile_is_not_moved_in_a_circle() -> None:
 
 @pytest.mark.parametrize("at", range(8))
 def test_a_redrive_killed_at_any_call_loses_nothing(at: int) -> None:
-    setup = Setup()
+    setup, calls = Setup(), Calls()
     names = [f"b{n}" for n in range(15)]
     setup.die(*names)
-    left = at
-
-    def kill(call: str) -> None:
-        nonlocal left
-        if left == 0:
-            raise KilledError(call)
-        left -= 1
-
-    setup.dead.on_call = setup.ingest.on_call = kill
+    calls.before[at] = KilledError()
+    setup.dead.on_call = setup.ingest.on_call = calls.on_call
     with pytest.raises(KilledError):
         setup.letters.redrive()
-    setup.dead.on_call = setup.ingest.on_call = lambda call: None
     setup.clock.advance_s(120)
     setup.letters.redrive()
     assert {json.loads(body)["batch_id"] for body in setup.ingest.bodies()} == set(names)
@@ -288,17 +267,10 @@ NAME = f"{ACCOUNT}_vpcflowlogs_us-west-2_fl-0a1b2c3d_20270115T0700Z_1a2b3c4d.log
 KEY = f"AWSLogs/{ACCOUNT}/vpcflowlogs/us-west-2/2027/01/15/{NAME}"
 FLOWS = LogSource(name="flows", bucket="acme-logs", region="us-west-2", prefix="AWSLogs/", accounts=(ACCOUNT,))
 FLOW_LOG = FlowLog(
-    id="fl-0a1b2c3d",
-    resource_id="vpc-0a",
-    resource_type="vpc",
-    created_s=NOW_S - DAY_S,
-    fields=(),
-    traffic_type="ACCEPT",
-    destination="arn:aws:s3:::acme-logs",
-    destination_type="s3",
-    account_id=ACCOUNT,
+    id="fl-0a1b2c3d", resource_id="vpc-0a", resource_type="vpc", created_s=NOW_S - DAY_S, fields=(),
+    traffic_type="ACCEPT", destination="arn:aws:s3:::acme-logs", destination_type="s3", account_id=ACCOUNT,
     region="us-west-2",
-)
+)  # fmt: skip
 
 
 class LogSetup:
@@ -310,14 +282,9 @@ class LogSetup:
         self.dead = MemoryQueue(self.clock)
         self.context = context
         self.listing = DeadLogFiles(
-            dead=self.dead,
-            sources=(FLOWS,),
-            recognise=recognised,
-            objects=self.objects,
-            contexts=self,
-            clock=self.clock,
-            retention_s=14 * DAY_S,
-        )
+            dead=self.dead, sources=(FLOWS,), recognise=recognised, objects=self.objects, contexts=self,
+            clock=self.clock, retention_s=14 * DAY_S,
+        )  # fmt: skip
 
     def newest(self) -> Context | None:
         return self.context
@@ -344,9 +311,7 @@ def test_each_file_is_shown_with_its_place_and_age_and_stays_in_the_queue() -> N
     setup = LogSetup(context=captured())
     setup.die(event(), name="m-2", age_s=60)
     setup.die(event(key=KEY.replace("0700Z", "0705Z")), age_s=HOUR_S)
-
     older, newer = setup.listing.files(limit=10)
-
     assert (older.age_s, newer.age_s) == (HOUR_S, 60)
     assert newer.file == f"s3://acme-logs/{KEY}"
     assert (newer.log_source, newer.receives, newer.message_id) == ("flows", 7, "m-2")
@@ -393,33 +358,22 @@ YEAR_S = 365 * DAY_S
 
 def deed(at_s: int, deed_id: str = "one") -> Deed:
     return Deed(
-        deed_id=deed_id,
-        at_ms=1000 * at_s,
-        what="dlq redrive",
-        subject="",
+        deed_id=deed_id, at_ms=1000 * at_s, what="dlq redrive", subject="",
         consequence="3 messages go back into the ingest queue.",
-        who="arn:aws:sts::123456789012:assumed-role/Operator/ada",
-        stage="prod",
-        region="eu-west-1",
-        version="0.1.0",
+        who="arn:aws:sts::123456789012:assumed-role/Operator/ada", stage="prod", region="eu-west-1", version="0.1.0",
         consent=Consent.ANSWERED,
-    )
+    )  # fmt: skip
 
 
-def test_a_deed_that_was_killed_has_begun_and_has_no_end() -> None:
-    trail = DeedTrail(items=MemoryItemStore())
-    trail.begin(deed(FIRST_MONTH_S))
+def test_a_deed_has_begun_without_an_end_and_then_says_how_and_when_it_ended_in_one_line() -> None:
+    trail, begun = DeedTrail(items=MemoryItemStore()), deed(FIRST_MONTH_S)
+    trail.begin(begun)
     [found] = trail.between(0, FIRST_MONTH_S + 1)
     assert (found.state, found.ended_ms, found.result) == (DeedState.BEGUN, 0, "")
-
-
-def test_a_deed_that_ended_says_how_and_when_in_one_line() -> None:
-    trail = DeedTrail(items=MemoryItemStore())
-    begun = deed(FIRST_MONTH_S)
-    trail.begin(begun)
     ended = trail.end(begun, state=DeedState.OK, ended_ms=begun.at_ms + 5, result="3 moved")
     assert list(trail.between(0, FIRST_MONTH_S + DAY_S)) == [ended]
     assert (ended.state, ended.result) == (DeedState.OK, "3 moved")
+    assert "expires_at" not in ended.to_item()
 
 
 def test_two_deeds_of_one_moment_are_both_kept() -> None:
@@ -427,10 +381,6 @@ def test_two_deeds_of_one_moment_are_both_kept() -> None:
     trail.begin(deed(FIRST_MONTH_S, "one"))
     trail.begin(deed(FIRST_MONTH_S, "two"))
     assert len(list(trail.between(FIRST_MONTH_S, FIRST_MONTH_S + 1))) == 2
-
-
-def test_a_deed_never_expires() -> None:
-    assert "expires_at" not in deed(FIRST_MONTH_S).to_item()
 
 
 @given(

@@ -32,23 +32,23 @@ def quiet(**changes: int) -> WatchedRegion:
     return WatchedRegion(now_s=NOW_S, **changes)  # type: ignore[arg-type]  # numbers only
 
 
+@pytest.fixture
+def region() -> WatchedRegion:
+    return quiet()
+
+
 def canary(verdict: CanaryVerdict, *, sent_s: int, settled_s: int) -> CanaryRun:
     return CanaryRun(slot_s=sent_s, sent_s=sent_s, verdict=verdict, settled_s=settled_s)
 
 
 def waiting(commit_id: str, *, age_s: int, shard: int) -> Waiting:
     return Waiting(
-        shard=shard,
-        commit_id=commit_id,
-        totals={HOUR: Total(1, 1)},
-        staging_key="staging/x",
-        created_at_ms=(NOW_S - age_s) * 1000,
-        sent_at_ms=(NOW_S - age_s - 5) * 1000,
-    )
+        shard=shard, commit_id=commit_id, totals={HOUR: Total(1, 1)}, staging_key="staging/x",
+        created_at_ms=(NOW_S - age_s) * 1000, sent_at_ms=(NOW_S - age_s - 5) * 1000,
+    )  # fmt: skip
 
 
-def test_a_quiet_region_publishes_every_figure_and_its_heartbeat() -> None:
-    region = quiet()
+def test_a_quiet_region_publishes_every_figure_and_its_heartbeat(region: WatchedRegion) -> None:
     figures = region.watch.run()
     assert set(figures) == set(Figure) - LOG_FIGURES
     assert figures[Figure.HEARTBEAT] == 1
@@ -154,8 +154,7 @@ def test_what_jobs_wrote_down_is_passed_on(name: str) -> None:
     assert {figure: figures[figure] for figure in expected} == expected
 
 
-def test_sources_that_are_only_read_by_hand_have_no_figures() -> None:
-    region = quiet()
+def test_sources_that_are_only_read_by_hand_have_no_figures(region: WatchedRegion) -> None:
     region.put(LogFigures(looked_s=NOW_S, sources=3))
     assert not LOG_FIGURES & set(region.watch.run())
 
@@ -171,22 +170,19 @@ def test_the_age_of_a_job_that_never_ran_counts_from_the_first_watch(figure: Fig
     assert region.watch.run()[figure] == 27 * HOUR_S
 
 
-def test_dead_letters_are_counted_while_somebody_looks_at_them() -> None:
-    region = quiet()
+def test_dead_letters_are_counted_while_somebody_looks_at_them(region: WatchedRegion) -> None:
     region.dead.send_many(["a", "b"])
     region.dead.receive(1)
     assert region.watch.run()[Figure.DEAD_LETTERS] == 2
 
 
-def test_the_age_of_the_oldest_batch_is_the_queues_own_figure_where_there_is_one() -> None:
-    region = quiet()
+def test_the_age_of_the_oldest_batch_is_the_queues_own_figure_where_there_is_one(region: WatchedRegion) -> None:
     region.ingest.send_many(["a"])
     region.age_s = 77
     assert region.watch.run()[Figure.OLDEST_BATCH_AGE] == 77
 
 
-def test_without_one_it_is_the_time_since_the_queue_was_empty_or_a_canary_came_through() -> None:
-    region = quiet()
+def test_without_one_it_is_the_time_since_the_queue_was_empty_or_a_canary_came_through(region: WatchedRegion) -> None:
     region.watch.run()
     region.clock.advance_s(600)
     region.ingest.send_many(["a"])
@@ -195,8 +191,7 @@ def test_without_one_it_is_the_time_since_the_queue_was_empty_or_a_canary_came_t
     assert region.watch.run()[Figure.OLDEST_BATCH_AGE] == 120
 
 
-def test_the_age_of_the_canary_is_that_of_the_last_good_one() -> None:
-    region = quiet()
+def test_the_age_of_the_canary_is_that_of_the_last_good_one(region: WatchedRegion) -> None:
     region.watch.run()
     region.clock.advance_s(1500)
     region.put(canary(CanaryVerdict.GOOD, sent_s=NOW_S, settled_s=NOW_S + 1400))
@@ -204,24 +199,21 @@ def test_the_age_of_the_canary_is_that_of_the_last_good_one() -> None:
     assert region.watch.run()[Figure.CANARY_AGE] == 100
 
 
-def test_doubled_canaries_count_for_two_hours() -> None:
-    region = quiet()
+def test_doubled_canaries_count_for_two_hours(region: WatchedRegion) -> None:
     region.put(canary(CanaryVerdict.DOUBLED, sent_s=NOW_S - 60, settled_s=NOW_S))
     assert region.watch.run()[Figure.CANARY_DOUBLED] == 1
     region.clock.advance_s(7200)
     assert region.watch.run()[Figure.CANARY_DOUBLED] == 0
 
 
-def test_a_compactor_that_does_not_look_any_more_has_left_something_since_its_last_look() -> None:
-    region = quiet()
+def test_a_compactor_that_does_not_look_any_more_has_left_something_since_its_last_look(region: WatchedRegion) -> None:
     region.put(*(LakeFigures(shard=shard, listed_s=NOW_S) for shard in range(2)))
     assert region.watch.run()[Figure.OLDEST_PENDING_AGE] == 0
     region.clock.advance_s(27 * 3600)
     assert region.watch.run()[Figure.OLDEST_PENDING_AGE] == 27 * 3600
 
 
-def test_a_planned_run_of_either_chain_has_an_age_until_it_is_done() -> None:
-    region = quiet()
+def test_a_planned_run_of_either_chain_has_an_age_until_it_is_done(region: WatchedRegion) -> None:
     for chain, figure in (("L1", Figure.PLANNED_RUN_AGE), ("U1", Figure.PLANNED_ROLLUP_AGE)):
         region.put(Run(chain=chain, number=1, state="done", plan_key="p", planned_at_ms=0, done_at_ms=1))
         assert region.watch.run()[figure] == 0
@@ -241,8 +233,7 @@ def test_a_cleaner_that_does_not_look_any_more_has_left_something_since_its_last
     assert region.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 25 * HOUR_S + LISTED_LATE_S - 1
 
 
-def test_a_cleaner_that_never_ran_has_left_something_since_the_compactor_last_looked() -> None:
-    region = quiet()
+def test_a_cleaner_that_never_ran_has_left_something_since_the_compactor_last_looked(region: WatchedRegion) -> None:
     region.watch.run()
     region.clock.advance_s(27 * HOUR_S)
     # An older version that writes no such notes ran until now.
@@ -250,15 +241,13 @@ def test_a_cleaner_that_never_ran_has_left_something_since_the_compactor_last_lo
     assert region.watch.run()[Figure.CLEANING_OVERDUE_AGE] == 0
 
 
-def test_orphans_are_unseen_since_the_last_whole_pass_that_came_to_its_end_began() -> None:
-    region = quiet()
+def test_orphans_are_unseen_since_the_last_whole_pass_that_came_to_its_end_began(region: WatchedRegion) -> None:
     region.clock.advance_s(3 * DAY_S)
     region.put(OrphanPasses(seen_to_s=NOW_S + 3 * DAY_S, whole_s=NOW_S + DAY_S, began_s=NOW_S + 2 * DAY_S))
     assert region.watch.run()[Figure.ORPHANS_UNSEEN_AGE] == 2 * DAY_S
 
 
-def test_a_conflict_counts_once_however_often_it_was_noted() -> None:
-    region = quiet()
+def test_a_conflict_counts_once_however_often_it_was_noted(region: WatchedRegion) -> None:
     for batch_id, moment_s in (("b1", NOW_S - 10), ("b1", NOW_S - 5), ("b2", NOW_S - DAY_S)):
         region.items.put(Put(table=Table.LEDGER, item=conflict_seen_item(batch_id, "ff", moment_s)))
     assert region.watch.run()[Figure.CONFLICTS] == 1
@@ -268,8 +257,7 @@ def test_markers_that_live_too_short_have_less_than_no_headroom() -> None:
     assert quiet(marker_life_s=45 * DAY_S).watch.run()[Figure.MARKER_LIFE_HEADROOM] == -5 * DAY_S
 
 
-def test_the_reconciler_is_as_old_as_its_last_pass_and_its_scan_overdue_since_it_was_due() -> None:
-    region = quiet()
+def test_the_reconciler_is_as_old_as_its_last_pass_and_its_scan_overdue_since_it_was_due(region: WatchedRegion) -> None:
     region.watch.run()
     region.clock.advance_s(500)
     region.put(Reconciliation(finished_s=NOW_S + 300, hours=5, differences=0, scan_due_s=NOW_S + DAY_S))
@@ -279,8 +267,7 @@ def test_the_reconciler_is_as_old_as_its_last_pass_and_its_scan_overdue_since_it
     assert region.watch.run()[Figure.SCAN_OVERDUE_AGE] == 2 * DAY_S + 500
 
 
-def test_who_sends_does_not_decide_how_long_the_watch_reads() -> None:
-    region = quiet()
+def test_who_sends_does_not_decide_how_long_the_watch_reads(region: WatchedRegion) -> None:
     for number in range(2_500):
         note = conflict_seen_item(f"b{number}", "ff", NOW_S - number // 100)
         region.items.put(Put(table=Table.LEDGER, item=note))
@@ -291,8 +278,7 @@ def test_who_sends_does_not_decide_how_long_the_watch_reads() -> None:
     assert len(calls) < 9_000
 
 
-def test_a_figure_that_cannot_be_measured_takes_the_heartbeat_along_and_no_other_figure() -> None:
-    region = quiet()
+def test_a_figure_that_cannot_be_measured_takes_the_heartbeat_along_and_no_other_figure(region: WatchedRegion) -> None:
 
     def fail(name: str) -> None:
         if name == "queue.depth":
@@ -322,8 +308,7 @@ def test_a_first_look_says_nothing_of_what_was_sent_before_it_while_the_queue_is
     assert _complete_through_s(region) > NOW_S
 
 
-def test_the_age_of_complete_totals_is_that_of_what_reports_say() -> None:
-    region = quiet()
+def test_the_age_of_complete_totals_is_that_of_what_reports_say(region: WatchedRegion) -> None:
     region.watch.run()
     region.ingest.send_many(["waits"])
     region.clock.advance_s(600)
@@ -338,8 +323,7 @@ def _complete_through_s(region: WatchedRegion) -> int:
     return Completeness.from_item(item).through_s
 
 
-def test_what_it_cannot_remember_leaves_every_other_figure() -> None:
-    region = quiet()
+def test_what_it_cannot_remember_leaves_every_other_figure(region: WatchedRegion) -> None:
     region.watch.run()
     region.dead.send_many(["a"])
     region.items.put(Put(table=Table.LEDGER, item={"pk": WATCH_KEY.pk, "sk": WATCH_KEY.sk, "first_s": "x"}))

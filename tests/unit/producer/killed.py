@@ -64,12 +64,9 @@ def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[s
 def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
     """The caller: it sends all its keys, even sent ones."""
     outlet = Outlet(
-        queue=FileQueue(folder / "queue"),
-        objects=FolderLogStore(folder / "bucket"),
-        bucket=BUCKET,
-        clock=SystemClock(),
-        entropy=SystemEntropy(),
-    )
+        queue=FileQueue(folder / "queue"), objects=FolderLogStore(folder / "bucket"), bucket=BUCKET,
+        clock=SystemClock(), entropy=SystemEntropy(),
+    )  # fmt: skip
     with Producer(SOURCE.format(world=world), state=folder / "state", outlet=outlet) as producer:
         for key in KEYS:
             producer.send(records_of(world, key, first), key=key)

@@ -28,18 +28,13 @@ def records_of(number: int, count: int, *, resource: str = "i-0abc") -> list[dic
 
 
 class Meter:
-    """The region, its queue, and producers that send to it."""
-
     def __init__(self) -> None:
         self.world = World()
         self.queue = MemoryQueue(self.world.clock)
         self.outlet = Outlet(
-            queue=self.queue,
-            objects=self.world.objects,
-            bucket=self.world.settings.data_bucket,
-            clock=self.world.clock,
-            entropy=self.world.entropy,
-        )
+            queue=self.queue, objects=self.world.objects, bucket=self.world.settings.data_bucket,
+            clock=self.world.clock, entropy=self.world.entropy,
+        )  # fmt: skip
 
     def producer(
         self, state: Path | None, source_id: str = "edge-7f3a", *, name: str | None = None, patience_s: int = 60
@@ -50,20 +45,15 @@ class Meter:
         """Let workers process the messages, and then all of them once more."""
         messages = [
             Delivery(
-                message_id=f"m{number}",
-                body=body,
-                sent_at_ms=self.world.clock.now_ms(),
-                receive_count=1,
+                message_id=f"m{number}", body=body, sent_at_ms=self.world.clock.now_ms(), receive_count=1,
                 sender_id="AROAEDGE:session",
             )
             for number, body in enumerate(self.queue.bodies() if bodies is None else bodies)
-        ]
+        ]  # fmt: skip
         for _ in range(2):
             for start in range(0, len(messages), _INVOCATION):
-                result = (
-                    self.world.parts().worker().handle(messages[start : start + _INVOCATION], self.world.deadline())
-                )
-                assert not result.retry
+                some = messages[start : start + _INVOCATION]
+                assert not self.world.parts().worker().handle(some, self.world.deadline()).retry
         self.world.roll_up()
 
     def metered(self) -> dict[str, tuple[int, int]]:
@@ -73,7 +63,6 @@ class Meter:
         return dict(found)
 
     def markers(self) -> list[Marker]:
-        """All verdicts."""
         items = self.world.items.everything(Table.LEDGER)
         return [Marker.from_item(item) for item in items if is_marker(item)]
 

@@ -25,13 +25,9 @@ def worlds(folder: Path, kills: int) -> Iterator[tuple[int, Path]]:
     """Kill, and yield each world with its number."""
     (folder / "record.json").write_text(json.dumps(record(1)))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.unit.producer.killed", str(folder), str(kills)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+        [sys.executable, "-m", "tests.unit.producer.killed", str(folder), str(kills)], cwd=ROOT, capture_output=True,
+        text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["kills"] >= kills

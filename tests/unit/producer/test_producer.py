@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -25,7 +27,7 @@ from tests.support.lake_world import record
 from tests.unit.producer.meter import Meter, expected, records_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,8 +36,12 @@ def bodies(meter: Meter) -> list[dict[str, Any]]:
     return [json.loads(body) for body in meter.queue.bodies()]
 
 
-def test_records_are_metered_once_and_numbered_from_0(tmp_path: Path) -> None:
-    meter = Meter()
+@pytest.fixture
+def meter() -> Meter:
+    return Meter()
+
+
+def test_records_are_metered_once_and_numbered_from_0(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         first = producer.send(records_of(1, 3), key="flows.log:0")
         second = producer.send(records_of(2, 2), key="flows.log:4096")
@@ -46,8 +52,7 @@ def test_records_are_metered_once_and_numbered_from_0(tmp_path: Path) -> None:
     assert meter.metered() == expected([*records_of(1, 3), *records_of(2, 2)])
 
 
-def test_a_key_that_is_sent_again_gets_no_new_number_and_no_new_message(tmp_path: Path) -> None:
-    meter = Meter()
+def test_a_key_that_is_sent_again_gets_no_new_number_and_no_new_message(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         first = producer.send(records_of(1, 3), key="a")
     with meter.producer(tmp_path) as producer:
@@ -57,8 +62,7 @@ def test_a_key_that_is_sent_again_gets_no_new_number_and_no_new_message(tmp_path
     assert len(meter.queue.bodies()) == 1
 
 
-def test_a_key_with_other_records_is_refused_and_sends_nothing(tmp_path: Path) -> None:
-    meter = Meter()
+def test_a_key_with_other_records_is_refused_and_sends_nothing(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 3), key="a")
         with pytest.raises(KeyReusedError, match="'a' was used for other records"):
@@ -67,16 +71,14 @@ def test_a_key_with_other_records_is_refused_and_sends_nothing(tmp_path: Path) -
     assert len(meter.queue.bodies()) == 1
 
 
-def test_the_batch_ids_of_a_key_are_the_same_in_every_release() -> None:
+def test_the_batch_ids_of_a_key_are_the_same_in_every_release(meter: Meter) -> None:
     """Batch ids are public: a key that is sent before an upgrade and again after it must not be counted twice."""
-    meter = Meter()
     sent = meter.producer(None).send(records_of(1, 1), key="flows.log:4096")
     assert sent.batch_ids == ("edge-7f3a/18a89c111fefd5830acfc989d3ef6833741d1a85-0",)
     assert meter.producer(None, name="edge").send(records_of(1, 1), key="flows.log:4096").batch_ids != sent.batch_ids
 
 
-def test_without_a_journal_the_key_gives_the_same_ids_and_there_are_no_numbers() -> None:
-    meter = Meter()
+def test_without_a_journal_the_key_gives_the_same_ids_and_there_are_no_numbers(meter: Meter) -> None:
     first = meter.producer(None).send(records_of(1, 3), key="event-1")
     again = meter.producer(None).send(iter(records_of(1, 3)), key="event-1")
     meter.deliver()
@@ -87,15 +89,13 @@ def test_without_a_journal_the_key_gives_the_same_ids_and_there_are_no_numbers()
         meter.producer(None).send(records_of(1, 3))
 
 
-def test_without_a_key_each_call_is_new(tmp_path: Path) -> None:
-    meter = Meter()
+def test_without_a_key_each_call_is_new(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         assert producer.send(records_of(1, 1)).key != producer.send(records_of(1, 1)).key
     assert len({body["batch_id"] for body in bodies(meter)}) == 2
 
 
-def test_records_are_split_by_their_number(tmp_path: Path) -> None:
-    meter = Meter()
+def test_records_are_split_by_their_number(meter: Meter, tmp_path: Path) -> None:
     records = ({**record(1), "bytes": 1} for _ in range(MAX_RECORDS + 1))
     with meter.producer(tmp_path) as producer:
         sent = producer.send(records, key="many")
@@ -106,8 +106,7 @@ def test_records_are_split_by_their_number(tmp_path: Path) -> None:
     assert sum(marker.metered for marker in meter.markers()) == MAX_RECORDS + 1
 
 
-def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_object(tmp_path: Path) -> None:
-    meter = Meter()
+def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_object(meter: Meter, tmp_path: Path) -> None:
     # An unknown field makes a record large. The service ignores it.
     size = MIB - 1_000
     records = [{**each, "note": "x" * size} for each in records_of(1, BATCH_BYTES // size)] + records_of(2, 1)
@@ -142,8 +141,7 @@ def test_a_message_is_never_larger_than_the_queue_takes(tmp_path: Path, source_i
     assert meter.metered() == expected(records_of(1, 2))
 
 
-def test_no_records_are_a_key_without_batches(tmp_path: Path) -> None:
-    meter = Meter()
+def test_no_records_are_a_key_without_batches(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         sent = producer.send([], key="empty")
         assert (sent.batch_ids, sent.first_sequence, producer.next_sequence) == ((), None, 0)
@@ -179,8 +177,7 @@ class Whole:
         return self._value
 
 
-def test_values_of_python_programs_become_those_of_the_contract(tmp_path: Path) -> None:
-    meter = Meter()
+def test_values_of_python_programs_become_those_of_the_contract(meter: Meter, tmp_path: Path) -> None:
     at = datetime(2026, 11, 24, 14, 0, tzinfo=timezone(timedelta(hours=1)))
     base = {**record(1), "start": at, "end": at}
     sizes = [Whole(1), Decimal(2), Fraction(4), Decimal("8.0"), 16]
@@ -193,27 +190,16 @@ def test_values_of_python_programs_become_those_of_the_contract(tmp_path: Path) 
     assert meter.metered() == {"123456789012": (31, 5)}
 
 
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        (1.0, "bytes is a float"),
-        (float("nan"), "bytes is a float"),
-        (Decimal("1.5"), "bytes is no whole number"),
-        (Decimal("NaN"), "no JSON"),
-        ([1], "bytes is a list"),
-        (object(), "bytes is a object"),
-        (b"1", "bytes is a bytes"),
-        ("\ud800", "no JSON"),
-        ("x" * MIB, "a record has"),
-        (datetime(2026, 11, 24, 13), "time without a zone"),  # noqa: DTZ001 - what it is about
-    ],
-    ids=lambda value: str(value)[:20].encode("ascii", "replace").decode(),
-)
+@pytest.mark.parametrize(("value", "told"), [
+    (1.0, "bytes is a float"), (float("nan"), "bytes is a float"), ([1], "bytes is a list"),
+    (object(), "bytes is a object"), (b"1", "bytes is a bytes"), (Decimal("1.5"), "bytes is no whole number"),
+    (Decimal("NaN"), "no JSON"), ("\ud800", "no JSON"), ("x" * MIB, "a record has"),
+    (datetime(2026, 11, 24, 13), "time without a zone"),  # noqa: DTZ001 - what it is about
+], ids=lambda value: str(value)[:20].encode("ascii", "replace").decode())  # fmt: skip
 @pytest.mark.parametrize("numbered", [True, False])
 def test_a_record_that_cannot_be_written_is_named_and_nothing_is_sent(
-    tmp_path: Path, value: object, told: str, *, numbered: bool
+    meter: Meter, tmp_path: Path, value: object, told: str, *, numbered: bool
 ) -> None:
-    meter = Meter()
     producer = meter.producer(tmp_path if numbered else None)
     records: list[Any] = [*records_of(1, 2), {**record(1), "bytes": value}, *records_of(2, 2), "no mapping", {1: 2}]
     with pytest.raises(RecordsRefusedError) as refused:
@@ -248,17 +234,14 @@ def test_records_that_end_in_an_error_of_the_caller_are_not_sent_and_not_numbere
 class Outage:
     """Calls to the queue or the bucket that fail while `on`."""
 
-    def __init__(self, *, lost_replies: bool = False) -> None:
-        self.on = True
-        self.lost_replies = lost_replies
+    on = True
 
     def __call__(self, call: str) -> None:
         if self.on and call in {"queue.send_many", "objects.put"}:
             raise UnavailableError(call, "throttled")
 
 
-def test_what_could_not_be_sent_is_in_the_journal_and_a_later_call_sends_it(tmp_path: Path) -> None:
-    meter = Meter()
+def test_what_could_not_be_sent_is_in_the_journal_and_a_later_call_sends_it(meter: Meter, tmp_path: Path) -> None:
     outage = Outage()
     meter.queue.on_call = outage
     with meter.producer(tmp_path) as producer, pytest.raises(NotSentError, match="1 batch is not known") as error:
@@ -273,8 +256,7 @@ def test_what_could_not_be_sent_is_in_the_journal_and_a_later_call_sends_it(tmp_
     assert meter.metered() == expected([*records_of(1, 3), *records_of(2, 1)])
 
 
-def test_a_call_tries_again_until_its_patience_ends(tmp_path: Path) -> None:
-    meter = Meter()
+def test_a_call_tries_again_until_its_patience_ends(meter: Meter, tmp_path: Path) -> None:
     outage = Outage()
     meter.queue.on_call = outage
     began_ms = meter.world.clock.now_ms()
@@ -285,8 +267,7 @@ def test_a_call_tries_again_until_its_patience_ends(tmp_path: Path) -> None:
         producer.send(records_of(1, 1), key="a")
 
 
-def test_an_outage_that_ends_in_time_is_not_seen_by_the_caller() -> None:
-    meter = Meter()
+def test_an_outage_that_ends_in_time_is_not_seen_by_the_caller(meter: Meter) -> None:
     calls: list[str] = []
 
     def two_fail(call: str) -> None:
@@ -300,8 +281,7 @@ def test_an_outage_that_ends_in_time_is_not_seen_by_the_caller() -> None:
     assert [body["batch_id"] for body in bodies(meter)] == list(sent.batch_ids)
 
 
-def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(tmp_path: Path) -> None:
-    meter = Meter()
+def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(meter: Meter, tmp_path: Path) -> None:
     taken: list[str] = []
 
     class Picky:
@@ -310,8 +290,6 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(tmp_p
         def send_many(self, bodies: list[str]) -> list[int]:
             taken.append(bodies[0])
             return list(range(1, len(bodies)))
-
-    from dataclasses import replace
 
     outlet = replace(meter.outlet, queue=Picky())  # type: ignore[arg-type]  # a list is a sequence
     meter.queue.on_call = Outage()
@@ -324,9 +302,8 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(tmp_p
     assert [json.loads(body)["sequence"] for body in taken] == [0, 1, 2]
 
 
-def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(tmp_path: Path) -> None:
+def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(meter: Meter, tmp_path: Path) -> None:
     """The data on disk at the first call suffices for another machine to send everything."""
-    meter = Meter()
     (state, copy) = (tmp_path / "state", tmp_path / "copy")
 
     def copy_at_first_call(call: str) -> None:
@@ -343,18 +320,15 @@ def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(tmp_path: Path) 
         # FULL: SQLite syncs its write-ahead file before a transaction counts (sqlite.org, pragma synchronous).
         assert producer._journal is not None
         database = producer._journal._database
-        assert [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")] == [
-            2,
-            "wal",
-        ]
+        pragmas = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
+        assert pragmas == [2, "wal"]
     with meter.producer(copy) as producer:
         assert producer.flush() == 1
     meter.deliver()
     assert meter.metered() == expected(records_of(1, 3))
 
 
-def test_a_journal_is_of_one_process_one_source_and_one_name(tmp_path: Path) -> None:
-    meter = Meter()
+def test_a_journal_is_of_one_process_one_source_and_one_name(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path), pytest.raises(JournalError, match="another Producer of this one, uses the journal"):
         meter.producer(tmp_path)
     with pytest.raises(JournalError, match="is of source_id 'edge-7f3a', not 'edge-8'"):
@@ -364,8 +338,7 @@ def test_a_journal_is_of_one_process_one_source_and_one_name(tmp_path: Path) -> 
     assert oct(tmp_path.stat().st_mode)[-3:] == "700"
 
 
-def test_a_journal_that_cannot_be_used_is_an_error_with_words(tmp_path: Path) -> None:
-    meter = Meter()
+def test_a_journal_that_cannot_be_used_is_an_error_with_words(meter: Meter, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file")
     with pytest.raises(JournalError, match="cannot be opened"):
         meter.producer(tmp_path / "file")
@@ -374,10 +347,7 @@ def test_a_journal_that_cannot_be_used_is_an_error_with_words(tmp_path: Path) ->
         meter.producer(tmp_path)
 
 
-def test_a_journal_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
-    import sqlite3
-
-    meter = Meter()
+def test_a_journal_of_a_newer_release_is_left_alone(meter: Meter, tmp_path: Path) -> None:
     meter.producer(tmp_path).close()
     database = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
     database.execute("UPDATE about SET value = '2' WHERE name = 'version'")
@@ -386,9 +356,8 @@ def test_a_journal_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
         meter.producer(tmp_path)
 
 
-def test_keys_are_forgotten_when_they_are_of_no_use_any_more(tmp_path: Path) -> None:
+def test_keys_are_forgotten_when_they_are_of_no_use_any_more(meter: Meter, tmp_path: Path) -> None:
     """Old keys' records are too old to be admitted, and a journal must not grow forever. Unsent batches stay."""
-    meter = Meter()
     with meter.producer(tmp_path) as producer:
         producer.send(records_of(1, 1), key="old")
     meter.queue.on_call = outage = Outage()
@@ -404,8 +373,7 @@ def test_keys_are_forgotten_when_they_are_of_no_use_any_more(tmp_path: Path) -> 
         assert producer.next_sequence == 4
 
 
-def test_threads_share_a_producer_and_leave_no_gap(tmp_path: Path) -> None:
-    meter = Meter()
+def test_threads_share_a_producer_and_leave_no_gap(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         threads = [
             threading.Thread(target=lambda each=each: producer.send(records_of(each, 1), key=str(each)))
@@ -419,33 +387,38 @@ def test_threads_share_a_producer_and_leave_no_gap(tmp_path: Path) -> None:
     assert sorted(body["sequence"] for body in bodies(meter)) == list(range(8))
 
 
-def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("use", [
+    lambda producer: producer.send([], key="a"), Producer.flush,
+    # Even reading the journal takes locks that belong to the parent.
+    lambda producer: producer.unsent, lambda producer: producer.next_sequence,
+], ids=["send", "flush", "unsent", "next_sequence"])  # fmt: skip
+def test_a_producer_that_was_inherited_by_a_fork_is_refused(tmp_path: Path, use: Callable[[Producer], object]) -> None:
     producer = Meter().producer(tmp_path)
     assert producer._journal is not None
     # As in a forked child, which has the object, but not the lock.
     producer._journal.close()
     producer._process = -1
     with pytest.raises(OperationFailedError, match="made in another process"):
-        producer.send([], key="a")
-    with pytest.raises(OperationFailedError, match="made in another process"):
-        producer.flush()
-    # Even reading the journal takes locks that belong to the parent.
-    with pytest.raises(OperationFailedError, match="made in another process"):
-        _ = producer.unsent
-    with pytest.raises(OperationFailedError, match="made in another process"):
-        _ = producer.next_sequence
+        use(producer)
 
 
-@pytest.mark.parametrize("source_id", ["", "x" * 129, "a\nb", "\ud800"])
-def test_a_source_id_that_the_service_refuses_is_refused_here(source_id: str) -> None:
-    with pytest.raises(OperationFailedError, match="is no source id"):
-        Producer(source_id, name="edge")
-
-
-@pytest.mark.parametrize("name", ["", "x" * 65, "a/b", "..", ".a", "logs", "retry", "canary", "ü"])
-def test_a_name_that_cannot_begin_a_batch_id_or_belongs_to_the_service_is_refused(name: str) -> None:
-    with pytest.raises(OperationFailedError, match="is no name of a producer"):
-        Producer("edge", name=name)
+@pytest.mark.parametrize(("given", "words"), [
+    *(({"source_id": text, "name": "edge"}, "is no source id") for text in ("", "x" * 129, "a\nb", "\ud800")),
+    *(
+        ({"name": text}, "is no name of a producer")
+        for text in ("", "x" * 65, "a/b", "..", ".a", "logs", "retry", "canary", "ü")
+    ),
+    *(({"first_sequence": first}, "first_sequence") for first in (-1, 2**63, True, 1.5, "7")),
+    ({"queue_url": "https://sqs.us-east-1.amazonaws.com/1/q"}, "come together or not at all"),
+    ({"queue_url": "https://q", "bucket": "b", "stage": "prod"}, "both say where batches go"),
+])  # fmt: skip
+def test_what_the_service_refuses_of_a_producer_is_refused_here_and_leaves_no_journal(
+    tmp_path: Path, given: dict[str, Any], words: str
+) -> None:
+    outlet = {} if "queue_url" in given else {"outlet": Meter().outlet}
+    with pytest.raises(OperationFailedError, match=words):
+        Producer(**{"source_id": "edge-7f3a", "state": tmp_path, **outlet, **given})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1_025, "\ud800"])
@@ -454,18 +427,8 @@ def test_a_key_that_is_no_text_is_refused(tmp_path: Path, key: str) -> None:
         producer.send([], key=key)
 
 
-def test_a_place_is_named_whole(tmp_path: Path) -> None:
-    with pytest.raises(OperationFailedError, match="come together or not at all"):
-        Producer("edge", queue_url="https://sqs.us-east-1.amazonaws.com/1/q")
-    with pytest.raises(OperationFailedError, match="both say where batches go"):
-        Producer("edge", queue_url="https://q", bucket="b", stage="prod")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_region_that_gives_no_answer_does_not_keep_records_out_of_the_journal(tmp_path: Path) -> None:
     class Silent:
-        """A place whose region does not answer."""
-
         def outlet(self, clock: object) -> Outlet:
             raise UnavailableError("cloudformation.DescribeStacks", f"no answer at {clock}")
 
@@ -497,8 +460,7 @@ def test_a_place_is_found_by_the_url_of_its_queue_and_a_stage_for_emulators_neve
         Place(endpoint="https://sqs.us-east-1.amazonaws.com").outlet(clock, keys)
 
 
-def test_a_full_disk_is_an_error_with_words_and_nothing_is_sent_or_numbered(tmp_path: Path) -> None:
-    meter = Meter()
+def test_a_full_disk_is_an_error_with_words_and_nothing_is_sent_or_numbered(meter: Meter, tmp_path: Path) -> None:
     with meter.producer(tmp_path) as producer:
         assert producer._journal is not None
         database = producer._journal._database
@@ -535,10 +497,7 @@ def test_memory_does_not_grow_with_the_number_of_records() -> None:
     assert peak_kib(1_000_000) - peak_kib(100_000) < 24 * 1024
 
 
-def test_a_digit_that_the_disk_changed_is_found_and_not_sent(tmp_path: Path) -> None:
-    import sqlite3
-
-    meter = Meter()
+def test_a_digit_that_the_disk_changed_is_found_and_not_sent(meter: Meter, tmp_path: Path) -> None:
     meter.queue.on_call = outage = Outage()
     with meter.producer(tmp_path, patience_s=0) as producer, pytest.raises(NotSentError):
         producer.send(records_of(1, 1), key="a")
@@ -554,10 +513,3 @@ def test_a_digit_that_the_disk_changed_is_found_and_not_sent(tmp_path: Path) -> 
             producer.flush()
         assert producer.unsent == 1
     assert meter.queue.bodies() == []
-
-
-@pytest.mark.parametrize("first", [-1, 2**63, True, 1.5, "7"])
-def test_a_first_number_that_the_service_refuses_is_refused_here(first: Any, tmp_path: Path) -> None:
-    with pytest.raises(OperationFailedError, match="first_sequence"):
-        Producer("edge-7f3a", state=tmp_path, first_sequence=first, outlet=Meter().outlet)
-    assert list(tmp_path.iterdir()) == []

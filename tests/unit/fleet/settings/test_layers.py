@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = StageConfig.load("prod").batch_size
 PAGER = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}
-EARLIER = GivenSettings(
-    like="prod", by_file={"batch_size": 50}, by_option={"max_concurrency": 8, "subscriptions": [dict(PAGER)]}
-)
+_GIVEN = {"max_concurrency": 8, "subscriptions": [dict(PAGER)]}
+EARLIER = GivenSettings(like="prod", by_file={"batch_size": 50}, by_option=_GIVEN)
 
 
 def table(**values: object) -> StageTable:
@@ -80,9 +79,20 @@ def test_what_was_given_can_be_taken_back_whole_or_by_its_entries() -> None:
     assert planned(Asked(stage="prod", unset=frozenset({"batch_size"})), before).config.batch_size == BATCH_SIZE
 
 
-def test_what_the_file_names_cannot_be_taken_back_beside_it() -> None:
-    [problem] = problems(Asked(stage="prod", table=table(batch_size=5), unset=frozenset({"batch_size"})))
-    assert problem == "batch_size is in metering.toml [stage.prod]: take it out there"
+@pytest.mark.parametrize(("asked", "told"), [
+    (
+        Asked(stage="prod", table=table(batch_size=5), unset=frozenset({"batch_size"})),
+        "batch_size is in metering.toml [stage.prod]: take it out there",
+    ),
+    (
+        Asked(stage="prod", unset=frozenset({"max_concurency"})),
+        "--unset max_concurency is not a setting: did you mean max_concurrency?",
+    ),
+    (Asked(stage="pord"), "stage pord is neither deployed nor in a settings file: did you mean prod?"),
+], ids=["in the file", "unknown name", "unknown stage"])  # fmt: skip
+def test_what_cannot_be_taken_back_or_found_is_refused_with_the_nearest(asked: Asked, told: str) -> None:
+    assert problems(asked) == (told,)
+    assert "write [stage.staging] in metering.toml" in problems(Asked(stage="staging"))[0]
 
 
 def test_what_another_version_was_given_and_this_one_does_not_know_is_said_and_can_be_taken_back() -> None:
@@ -94,22 +104,12 @@ def test_what_another_version_was_given_and_this_one_does_not_know_is_said_and_c
     assert planned(Asked(stage="prod", unset=frozenset({"colour"})), before).config.max_concurrency == 8
 
 
-def test_a_name_that_nobody_gave_and_nobody_knows_cannot_be_taken_back() -> None:
-    assert problems(Asked(stage="prod", unset=frozenset({"max_concurency"}))) == (
-        "--unset max_concurency is not a setting: did you mean max_concurrency?",
-    )
-
-
-def test_what_says_the_same_as_the_base_is_not_kept() -> None:
-    given = planned(
-        Asked(stage="prod", table=table(log_retention_days=365), options={"batch_size": BATCH_SIZE}), None
-    ).given
+def test_what_says_the_same_as_the_base_is_not_kept_unless_the_file_says_otherwise() -> None:
+    same = {"batch_size": BATCH_SIZE}
+    given = planned(Asked(stage="prod", table=table(log_retention_days=365), options=same), None).given
     assert (given.by_file, given.by_option) == ({}, {})
-
-
-def test_an_option_that_says_the_same_as_the_base_and_not_as_the_file_is_kept() -> None:
-    given = planned(Asked(stage="prod", table=table(batch_size=50), options={"batch_size": 100}), None).given
-    assert (given.by_file, given.by_option) == ({"batch_size": 50}, {"batch_size": 100})
+    given = planned(Asked(stage="prod", table=table(batch_size=50), options=same), None).given
+    assert (given.by_file, given.by_option) == ({"batch_size": 50}, same)
 
 
 def test_each_setting_says_where_it_comes_from() -> None:
@@ -125,13 +125,6 @@ def test_a_stage_of_any_name_is_like_the_one_that_its_table_says() -> None:
     assert found.config == StageConfig.load("staging", like="dev")
     # A later deployment without the file remembers them.
     assert planned(Asked(stage="staging"), found.given).config == found.config
-
-
-def test_a_stage_that_nothing_names_is_refused_with_the_nearest() -> None:
-    assert problems(Asked(stage="pord")) == (
-        "stage pord is neither deployed nor in a settings file: did you mean prod?",
-    )
-    assert "write [stage.staging] in metering.toml" in problems(Asked(stage="staging"))[0]
 
 
 def test_every_problem_is_said_at_once_with_its_place_its_range_and_the_nearest_name() -> None:
@@ -233,13 +226,15 @@ TICKETS = {"severity": "ticket", "protocol": "email", "endpoint": "team@example.
 
 
 class Setup:
-    """A stage of two regions, deployed with different settings."""
+    """A stage of two regions, deployed with different settings; those of `damaged` cannot be read."""
 
-    def __init__(self, stage: str = "prod") -> None:
+    def __init__(self, stage: str = "prod", *, damaged: str = "") -> None:
         self.stage = stage
         self.world = MemoryDeployedSettings()
         self.deploy(HOME, max_concurrency=8, subscriptions=[PAGER, TICKETS])
         self.deploy(OTHER, max_concurrency=4)
+        if damaged:
+            self.world.documents[damaged] = "their hash differs"
 
     def deploy(self, region: str, **options: object) -> None:
         settings = planned(Asked(stage=self.stage, options=options), None)
@@ -257,15 +252,10 @@ class Setup:
         return RegionSettings(asked=asked, home=HOME, deployed=self.world)
 
 
-def test_a_redeployment_that_says_nothing_changes_nothing_in_any_region() -> None:
+def test_a_redeployment_that_says_nothing_changes_nothing_and_a_new_region_begins_as_the_home_region() -> None:
     settings = Setup().settings()
-    assert [settings.of(region).config.max_concurrency for region in (HOME, OTHER)] == [8, 4]
+    assert [settings.of(region).config.max_concurrency for region in (HOME, OTHER, NEW)] == [8, 4, 8]
     assert told([settings.change(region) for region in (HOME, OTHER)]) == []
-
-
-def test_a_new_region_begins_from_what_the_home_region_was_given() -> None:
-    settings = Setup().settings()
-    assert settings.of(NEW).config.max_concurrency == 8
     assert len(settings.of(NEW).config.subscriptions) == 2
     assert settings.current(NEW) is None
     assert str(settings.change(NEW)) == ""
@@ -283,14 +273,12 @@ def test_regions_with_the_same_difference_are_said_once() -> None:
     setup = Setup()
     setup.deploy(OTHER, max_concurrency=8)
     settings = setup.settings({"batch_size": 50})
-    assert told([settings.change(region) for region in (HOME, OTHER)]) == [
-        f"us-east-1, eu-west-1: settings: batch_size {StageConfig.load('prod').batch_size} -> 50"
-    ]
+    said = told([settings.change(region) for region in (HOME, OTHER)])
+    assert said == [f"us-east-1, eu-west-1: settings: batch_size {BATCH_SIZE} -> 50"]
 
 
 def test_the_order_of_subscriptions_is_no_difference() -> None:
-    settings = Setup().settings({"subscriptions": [TICKETS, PAGER]})
-    assert settings.change(HOME).differences == ()
+    assert Setup().settings({"subscriptions": [TICKETS, PAGER]}).change(HOME).differences == ()
 
 
 @pytest.mark.parametrize(("options", "words"), [
@@ -318,22 +306,19 @@ def test_data_that_loses_its_protection_is_said() -> None:
 
 @pytest.mark.parametrize("options", [{"emulated": True}, {"rollout.home": "eu-west-1"}])
 def test_what_would_leave_resources_without_an_owner_is_refused(options: dict[str, object]) -> None:
-    settings = Setup().settings(options)
     with pytest.raises(SettingsError, match="cannot be changed while stage prod is deployed"):
-        settings.change(HOME)
+        Setup().settings(options).change(HOME)
 
 
 def test_settings_that_nobody_can_read_are_said_and_do_not_stop_the_deployment_that_repairs_them() -> None:
-    setup = Setup()
-    setup.world.documents[HOME] = "their hash differs"
+    setup = Setup(damaged=HOME)
     settings = setup.settings({"max_concurrency": 5})
     assert settings.of(HOME).config.max_concurrency == 5
     assert "nobody knows what us-east-1 was given (their hash differs)" in str(settings.change(HOME))
 
 
 def test_settings_that_nobody_can_read_lose_no_pager() -> None:
-    setup = Setup()
-    setup.world.documents[HOME] = "their hash differs"
+    setup = Setup(damaged=HOME)
     setup.world.subscribers[HOME] = [PAGER]
     settings = setup.settings()
     assert [each.endpoint for each in settings.of(HOME).config.subscriptions] == ["oncall@example.com"]
@@ -359,8 +344,7 @@ def test_what_was_given_outlives_a_version_whose_policy_has_other_fields(region:
 
 
 def test_no_new_region_begins_from_a_home_region_that_nobody_can_read() -> None:
-    setup = Setup()
-    setup.world.documents[HOME] = "their hash differs"
+    setup = Setup(damaged=HOME)
     with pytest.raises(SettingsError, match="deploy that first"):
         setup.settings().of(NEW)
     # Others have their own.
@@ -368,9 +352,7 @@ def test_no_new_region_begins_from_a_home_region_that_nobody_can_read() -> None:
 
 
 def test_a_region_that_nobody_can_read_does_not_take_over_what_the_home_region_was_given() -> None:
-    setup = Setup()
-    setup.world.documents[OTHER] = "their hash differs"
-    assert setup.settings().of(OTHER).config.max_concurrency == 20
+    assert Setup(damaged=OTHER).settings().of(OTHER).config.max_concurrency == 20
 
 
 def test_what_is_not_for_this_version_is_said_and_can_be_taken_back() -> None:
@@ -386,9 +368,8 @@ def test_what_is_not_for_this_version_is_said_and_can_be_taken_back() -> None:
 
 def test_a_region_of_a_version_that_kept_nothing_keeps_what_its_deployment_shows() -> None:
     setup = Setup()
-    setup.world.documents[HOME] = StageConfig.load(
-        "prod", {"tunables": {"shards": 4}, "max_concurrency": 8}
-    ).published()
+    deployed = StageConfig.load("prod", {"tunables": {"shards": 4}, "max_concurrency": 8})
+    setup.world.documents[HOME] = deployed.published()
     setup.world.subscribers[HOME] = [PAGER]
     settings = setup.settings()
     config = settings.of(HOME).config
@@ -397,14 +378,9 @@ def test_a_region_of_a_version_that_kept_nothing_keeps_what_its_deployment_shows
     assert "its policy and 1 subscription were read from what runs; give all else again" in str(settings.change(HOME))
 
 
-def test_an_option_that_the_file_overrules_next_time_is_said() -> None:
-    settings = Setup().settings({"max_concurrency": 9}, file={"max_concurrency": 8})
-    assert "max_concurrency is also in metering.toml [stage.prod], and the next deployment takes it from there" in str(
-        settings.change(HOME)
-    )
-
-
-def test_taking_back_what_was_not_given_is_said() -> None:
+def test_what_the_file_overrules_next_time_or_was_not_given_is_said() -> None:
+    said = str(Setup().settings({"max_concurrency": 9}, file={"max_concurrency": 8}).change(HOME))
+    assert "max_concurrency is also in metering.toml [stage.prod], and the next deployment takes it from there" in said
     assert "batch_size was not given" in str(Setup().settings(unset=("batch_size",)).change(HOME))
 
 

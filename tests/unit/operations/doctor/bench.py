@@ -43,8 +43,6 @@ REGION = "eu-west-1"
 
 
 class Logs:
-    """`FunctionLogs` of given lines."""
-
     functions = ("compactor",)
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -117,9 +115,9 @@ class World:
             ingest=Ingest(self),
             needed_writes_per_s=dict.fromkeys(Table, self.needed),
             logs=lambda: Logs(self.logged),
-            facts=Facts(self),
-            scratch=Scratch(self),
-            lake=Lake(self),
+            facts=Parts(self),
+            scratch=Parts(self),
+            lake=Parts(self),
             engine=None if self.engine is None else Engine(self.engine),
             asking=self.asking,
             effort=Effort(tombstones=3, rates_per_s=(1, 60), rate_s=5, arrival_s=20, throttle_s=5),
@@ -182,8 +180,8 @@ class Ingest(MemoryQueue):
 
 
 @dataclass
-class Facts:
-    """`Facts` of a world."""
+class Parts:
+    """`Facts`, `Scratch` and `LakeHours` of a world."""
 
     world: World
 
@@ -210,12 +208,8 @@ class Facts:
     def builds(self) -> Sequence[str]:
         return self.world.builds
 
-
-@dataclass
-class Scratch:
-    """`Scratch` of a world."""
-
-    world: World
+    def newest(self) -> tuple[int, Total] | None:
+        return self.world.lake_hour
 
     @contextmanager
     def queues(self) -> Iterator[ScratchQueues]:
@@ -269,20 +263,16 @@ class Renewing(MemoryQueue):
         del max_per_s
         if not self._moves or self._queue is None:
             return None
-        for message in self.receive(10):
+        for dead in (message.delivery for message in self.receive(10)):
             if self._renews:
-                self._queue.send_many([message.delivery.body])
+                self._queue.send_many([dead.body])
             else:
-                self._queue.put_dead(
-                    message.delivery.message_id, message.delivery.body, message.delivery.sent_at_ms, 0, ""
-                )
+                self._queue.put_dead(dead.message_id, dead.body, dead.sent_at_ms, 0, "")
         return "task"
 
 
 @dataclass
 class Path:
-    """`AlarmPath` of a world."""
-
     world: World
     texts: list[str] = field(default_factory=list)
 
@@ -300,19 +290,7 @@ class Path:
 
 
 @dataclass
-class Lake:
-    """`LakeHours` of a world."""
-
-    world: World
-
-    def newest(self) -> tuple[int, Total] | None:
-        return self.world.lake_hour
-
-
-@dataclass
 class Engine:
-    """`Engine` with one answer."""
-
     answer: EngineHour
 
     def hour(self, hour_s: int) -> EngineHour:
@@ -321,13 +299,7 @@ class Engine:
 
 
 def decided(name: str, verdict: str, *, commit_id: str) -> Marker:
-    """Marker of a batch."""
     return marker_of(
-        name,
-        verdict,
-        commit_id=commit_id,
-        sender_id="",
-        decided_at_ms=NOW_MS,
-        expires_at_s=NOW_MS // 1000 + DAY_S,
+        name, verdict, commit_id=commit_id, sender_id="", decided_at_ms=NOW_MS, expires_at_s=NOW_MS // 1000 + DAY_S,
         reason="" if verdict == "accepted" else "sender_not_allowed",
-    )
+    )  # fmt: skip

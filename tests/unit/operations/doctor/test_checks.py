@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import count, cycle
 from typing import TYPE_CHECKING
 
 import pytest
 
 from metering.errors import MeteringError, ThrottledError, TransactionCanceledError, UnavailableError
 from metering.ledger.markers import partition_of_batch
+from metering.operations.doctor import catalogue as queues
 from metering.operations.doctor.bench import (
     BuiltRegion,
     CannotAskError,
@@ -30,7 +33,6 @@ from tests.unit.operations.doctor.bench import HOUR, Tables, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 NAMES = [check.name for check in CHECKS]
 
@@ -44,16 +46,13 @@ def seen(world: World, name: str) -> Observation:
 class Racing(Tables):
     """A table on which every third transaction conflicts with another."""
 
-    meets = "TransactionConflict"
-
-    def __init__(self) -> None:
+    def __init__(self, meets: str = "TransactionConflict") -> None:
         super().__init__()
-        self._calls = 0
+        self._calls, self._meets = count(1), meets
 
     def transact(self, actions: Sequence[Action]) -> None:
-        self._calls += 1
-        if self._calls % 3 == 0 and len(actions) == 2 and not isinstance(actions[0], Put):
-            raise TransactionCanceledError([(self.meets, None), None])
+        if next(self._calls) % 3 == 0 and len(actions) == 2 and not isinstance(actions[0], Put):
+            raise TransactionCanceledError([(self._meets, None), None])
         super().transact(actions)
 
 
@@ -67,7 +66,6 @@ def well() -> World:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_region_that_does_what_aws_documents_is_ok(name: str) -> None:
     observation = seen(well(), name)
-
     assert (observation.verdict, observation.advice) == (Verdict.OK, ""), observation
     assert observation.saw
 
@@ -77,42 +75,17 @@ def test_a_check_tidies_up_what_it_made(name: str) -> None:
     world = well()
     before = world.objects.keys()
     seen(world, name)
-
     assert world.objects.keys() == before
     left = {str(item["pk"]) for item in world.items.everything(Table.LEDGER)}
     assert all(pk.startswith(partition_of_batch("")) for pk in left)
 
 
-class Unconditional(World):
-    """A bucket that ignores conditions."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        put = self.objects.put
-        self.objects.put = lambda key, body, *, if_absent: put(key, body, if_absent=False)  # type: ignore[method-assign]  # a fault
-
-
-class Garbling(World):
-    """A bucket that returns other bytes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        get = self.objects.get
-        self.objects.get = lambda key: get(key)[:-1] + b"?"  # type: ignore[method-assign]  # a fault
-
-
-class Full(World):
-    """A bucket in which every key exists."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        put = self.objects.put
-
-        def refuse(key: str, body: bytes | Path, *, if_absent: bool) -> bool:
-            put(key, body, if_absent=if_absent)
-            return False
-
-        self.objects.put = refuse  # type: ignore[method-assign]  # a fault
+def faulty(**faults: Callable[..., object]) -> World:
+    """A region whose bucket does something else; each fault is given the call as it would be."""
+    world = World()
+    for name, fault in faults.items():
+        setattr(world.objects, name, partial(fault, getattr(world.objects, name)))
+    return world
 
 
 class Splitting(MemoryItemStore):
@@ -151,18 +124,11 @@ class Losing(Tables):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls = 0
+        self._applies = cycle((True, False))
 
     def transact(self, actions: Sequence[Action]) -> None:
-        self._calls += 1
-        if self._calls % 2:
+        if next(self._applies):
             super().transact(actions)
-
-
-class Strange(Racing):
-    """A table whose conflicts have another name."""
-
-    meets = "Deadlock"
 
 
 def refusing(error: MeteringError) -> MemoryItemStore:
@@ -183,31 +149,25 @@ def forgetful(keys: tuple[str, ...]) -> Pages:
 
 
 ENGINE = EngineHour(usage=Total(500, 5), totals=Total(500, 5), rows=Total(500, 5), strange_times=0)
+FAILED = "ConditionalCheckFailed"
+SLOW = UnavailableError("dynamodb.X", "Slow", may_have_applied=False)
 OTHER_REASONS = TransactionCanceledError([("TransactionConflict", None)])
 
 DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
     ("missing-key", lambda: World(reader_denied=True), "403 to reader and operator"),
-    ("large-put", Unconditional, "a second time"),
-    ("large-put", Garbling, "other bytes"),
-    ("large-put", Full, "as if the object were there"),
+    ("large-put", lambda: faulty(put=lambda put, *args, if_absent: put(*args, if_absent=False)), "a second time"),
+    ("large-put", lambda: faulty(get=lambda get, key: get(key)[:-1] + b"?"), "other bytes"),
+    ("large-put", lambda: faulty(put=lambda put, *args, **how: not put(*args, **how)), "as if the object were there"),
     ("cancel-reasons", lambda: World(items=Splitting()), "other action"),
     ("cancel-reasons", lambda: World(items=Careless()), "was applied"),
     ("cancel-reasons", lambda: World(items=Mute(lambda _: [])), "missing"),
-    ("cancel-reasons", lambda: World(items=Mute(lambda _: [("ConditionalCheckFailed", None), None])), "reasons are"),
-    (
-        "cancel-reasons",
-        lambda: World(items=Mute(lambda _: [None, ("ConditionalCheckFailed", None)])),
-        "without the item",
-    ),
+    ("cancel-reasons", lambda: World(items=Mute(lambda _: [(FAILED, None), None])), "reasons are"),
+    ("cancel-reasons", lambda: World(items=Mute(lambda _: [None, (FAILED, None)])), "without the item"),
     ("racing", lambda: World(items=Losing()), "counted"),
-    ("racing", lambda: World(items=Strange()), "Deadlock"),
+    ("racing", lambda: World(items=Racing("Deadlock")), "Deadlock"),
     ("throttle", lambda: World(slow_table=refusing(OTHER_REASONS)), "TransactionConflict"),
     ("throttle", lambda: World(slow_table=refusing(TransactionCanceledError([None]))), "no reason"),
-    (
-        "throttle",
-        lambda: World(slow_table=refusing(UnavailableError("dynamodb.X", "Slow", may_have_applied=False))),
-        "Slow",
-    ),
+    ("throttle", lambda: World(slow_table=refusing(SLOW)), "Slow"),
     ("warm-tables", lambda: World(needed=14_000), "asks for ledger 14,000, usage 14,000"),
     ("table-quota", lambda: World(needed=40_001), "needed 40,001"),
     ("mapping-fill", lambda: World(fill=10), "10.0 batches a commit"),
@@ -229,7 +189,6 @@ DIFFERENT: list[tuple[str, Callable[[], World], str]] = [
 @pytest.mark.parametrize(("name", "world", "words"), DIFFERENT)
 def test_what_differs_is_said_with_what_to_do(name: str, world: Callable[[], World], words: str) -> None:
     observation = seen(world(), name)
-
     assert observation.verdict is Verdict.DIFFERS, observation
     assert words in observation.saw
     assert observation.advice
@@ -260,14 +219,11 @@ UNKNOWN: list[tuple[str, Callable[[], World], str]] = [
 @pytest.mark.parametrize(("name", "world", "words"), UNKNOWN)
 def test_what_nobody_could_see_is_unknown_and_never_ok(name: str, world: Callable[[], World], words: str) -> None:
     observation = seen(world(), name)
-
     assert observation.verdict is Verdict.UNKNOWN, observation
     assert words in observation.saw
 
 
 def test_a_message_that_says_no_count_of_its_receives_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metering.operations.doctor import catalogue as queues
-
     received = queues._received
 
     def forgetting(bench: object, queue: object) -> object:
@@ -284,7 +240,6 @@ def test_a_message_that_says_no_count_of_its_receives_differs(monkeypatch: pytes
 def test_batches_without_a_verdict_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     monkeypatch.setattr(world, "judge", lambda _names: None)
-
     observation = seen(world, "mapping-fill")
     assert observation.verdict is Verdict.DIFFERS
     assert "5 of 5 batches have no verdict" in observation.saw
@@ -293,20 +248,17 @@ def test_batches_without_a_verdict_are_counted(monkeypatch: pytest.MonkeyPatch) 
 def test_each_check_can_come_to_each_verdict_that_its_question_has() -> None:
     """The list contains no check that cannot fail."""
     alone = {"receives"}
-
     assert {name for name, _, _ in DIFFERENT} | alone == set(NAMES)
 
 
 def test_a_throttle_without_a_transaction_is_one_as_well() -> None:
     world = World(slow_table=refusing(ThrottledError("dynamodb.X", "Throttled")))
-
     assert seen(world, "throttle").verdict is Verdict.OK
 
 
 def test_functions_are_proven_by_what_they_wrote_only() -> None:
     world = World()
     assert "nobody knows until its first lake file" in seen(world, "missing-key").saw
-
     assert "the compactor gets 404" in seen(well(), "missing-key").saw
 
 
@@ -335,7 +287,6 @@ def test_a_check_that_fails_to_look_does_not_end_the_others(error: MeteringError
 def test_what_costs_money_or_pages_people_is_not_done_unasked() -> None:
     world = well()
     quick = {check.name: found for check, found in examine(world.bench(), CHECKS, thorough=False)}
-
     left = {name for name, found in quick.items() if found.saw.startswith("not asked")}
     assert left == {"throttle", "mapping-fill", "alarm"}
     assert {quick[name].verdict for name in left} == {Verdict.UNKNOWN}

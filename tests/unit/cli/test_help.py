@@ -1,9 +1,11 @@
-"""Help reads well at any width: no line exceeds it except for pasteable examples, and topics hold shared text."""
+"""Help reads well at any width, names what is shared, and starts fast."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -19,10 +21,12 @@ from typer.testing import CliRunner
 
 from metering.cli import groups as kinds
 from metering.cli.app import app
+from metering.cli.command import first_sentence
+from metering.cli.families import FAMILIES
+from metering.cli.groups import load
 from metering.cli.help.topics import TOPICS, VARIABLES, words
 from metering.replay.scenarios import SCENARIOS
-from tests.cli.tree import help_texts
-from tests.support.command_line import tree
+from tests.support.command_line import help_texts, tree
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import parsed
 
@@ -125,17 +129,14 @@ def test_help_of_a_wrong_command_ends_with_2(asked: tuple[str, ...]) -> None:
     assert "Did you mean" in wrong.stderr
 
 
-@pytest.mark.parametrize(
-    ("line", "instead"),
-    [
-        (("budget", "forecast", "egress", "--backtest"), "load_tests.billing.backtest"),
-        (("cost", "--blended"), "exports in CUR"),
-        (("cost", "--plot", "november.svg"), "metering serve"),
-        (("report", "usage", "--plot", "november.svg"), "metering serve"),
-        (("ingest", "flows.log", "--append"), "into another file"),
-        (("logs", "verify", "s3://acme-logs/AWSLogs/"), "metering logs coverage"),
-    ],
-)
+@pytest.mark.parametrize(("line", "instead"), [
+    (("budget", "forecast", "egress", "--backtest"), "load_tests.billing.backtest"),
+    (("cost", "--blended"), "exports in CUR"),
+    (("cost", "--plot", "november.svg"), "metering serve"),
+    (("report", "usage", "--plot", "november.svg"), "metering serve"),
+    (("ingest", "flows.log", "--append"), "into another file"),
+    (("logs", "verify", "s3://acme-logs/AWSLogs/"), "metering logs coverage"),
+])  # fmt: skip
 def test_a_removed_option_or_command_names_what_took_its_place(line: tuple[str, ...], instead: str) -> None:
     wrong = CliRunner().invoke(app, line, prog_name="metering")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
@@ -148,24 +149,13 @@ def variables_read() -> Iterator[str]:
     """Names of environment variables that the package reads individually."""
     for path in (ROOT / "metering").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names: list[ast.expr] = []
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in {"get", "getenv"}
-            ):
-                names = [*node.args[:1]]
-            elif isinstance(node, ast.Subscript):
-                names = [node.slice]
-            elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
-                names = [node.left]
-            yield from (
-                name.value
-                for name in names
-                if isinstance(name, ast.Constant)
-                and isinstance(name.value, str)
-                and re.fullmatch(r"(AWS|METERING|LOCALSTACK)_[A-Z_]+|NO_COLOR|TERM|COLUMNS|TMPDIR", name.value)
-            )
+            match node:
+                case (
+                    ast.Call(func=ast.Attribute(attr="get" | "getenv"), args=[ast.Constant(value=str(name)), *_])
+                    | ast.Subscript(slice=ast.Constant(value=str(name)))
+                    | ast.Compare(left=ast.Constant(value=str(name)), ops=[ast.In() | ast.NotIn(), *_])
+                ) if re.fullmatch(r"(AWS|METERING|LOCALSTACK)_[A-Z_]+|NO_COLOR|TERM|COLUMNS|TMPDIR", name):
+                    yield name
 
 
 def test_every_environment_variable_that_is_read_is_explained() -> None:
@@ -233,3 +223,83 @@ def test_a_shell_that_is_not_served_is_told() -> None:
     wrong = CliRunner().invoke(app, ["completion", "tcsh"], prog_name="metering")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert shlex.split(wrong.stderr.splitlines()[1])[-1] == "fish."
+
+
+# Help imports nothing heavy, and a family only if it is named.
+
+# The slowest imports: each takes longer than the complete help.
+HEAVY = (
+    "aws_cdk", "boto3", "botocore", "duckdb", "localstack_client", "numpy", "pyarrow", "pydantic", "urllib3",
+)  # fmt: skip
+_RUN = """
+import json, sys
+from metering.cli.app import ended
+code = ended()
+print(json.dumps([code, sorted(set(sys.modules) & set({heavy!r})), sorted(n for n in sys.modules if n.startswith(
+    "metering.cli.commands.") and n.count(".") == 4)]), file=sys.stderr)
+"""
+STARTED = ((), ("--version",), *((family.name,) for family in FAMILIES))
+
+
+def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
+    """The exit code of a command line, and its imports: heavy modules, and families."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN.format(heavy=HEAVY), *arguments],
+        text=True, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    code, heavy, families = json.loads(done.stderr.splitlines()[-1])
+    return code, heavy, families
+
+
+@with_each(STARTED, " ".join)
+def test_help_imports_nothing_heavy(line: tuple[str, ...]) -> None:
+    code, heavy, _ = imported(*line, *([] if line == ("--version",) else ["--help"]))
+    assert (code, heavy) == (0, [])
+
+
+def test_the_list_of_what_is_heavy_can_fail() -> None:
+    code, heavy, _ = imported("report", "usage", "--endpoint", "http://127.0.0.1:9")
+    assert code == 1
+    assert {"boto3", "pydantic"} <= set(heavy)
+
+
+def test_the_help_of_all_commands_imports_no_family() -> None:
+    assert imported("--help") == (0, [], [])
+
+
+def cpu_s(command: list[str]) -> float:
+    """CPU time of a process: the minimum of several runs, because other processes disturb it."""
+    taken = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(taken)
+
+
+@pytest.mark.parametrize("line", [("--help",), ("--version",), ("verify", "--help")], ids=" ".join)
+def test_help_takes_little_more_cpu_than_the_library_that_it_needs(line: tuple[str, ...]) -> None:
+    """Twice the import of Typer and its rendering library: 0.11 s here, so that 0.3 s is kept."""
+    program = str(Path(sys.executable).with_name("metering"))
+    least = cpu_s([sys.executable, "-c", "import typer, typer.main, typer.rich_utils"])
+    assert cpu_s([program, *line]) < 2 * least + 0.08
+
+
+def test_the_list_of_families_tells_what_each_family_says_of_itself() -> None:
+    told = {family.name: family.about for family in FAMILIES}
+    assert told == {name: first_sentence(load(name).help or "") for name in told}
+
+
+def test_every_module_of_commands_is_listed() -> None:
+    folder = Path("metering/cli/commands")
+    modules = {
+        ".".join(path.relative_to(ROOT / folder).with_suffix("").parts)
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py" and "command(" in path.read_text()
+    }
+    listed = {family.place.partition(":")[0] for family in FAMILIES}
+    sources = [(ROOT / folder / f"{place.replace('.', '/')}.py").read_text() for place in listed]
+    # A module that adds to another module's family is imported by that module.
+    added = {module for module in modules if any(f"commands.{module} import" in source for source in sources)}
+    assert modules == listed | added

@@ -1,24 +1,32 @@
-"""`metering prices` and `organization`: imports with their difference, overrides, usage without a price, payers."""
+"""Prices, payers, budgets and accounts from outside: imports with their difference, overrides, sums up to a moment."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from metering.billing.day_sums.accounts import AccountsReader, accounts_body, accounts_key
+from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from metering.billing.prices.store import PriceStore, sample_book
+from metering.cli.billing import imports
 from metering.cli.failures import CommandFailedError
 from metering.operations.logged_errors import DeedTrail
 from metering.units import DAY_S
+from tests.cli.lively import Lively
 from tests.support import offer_files
-from tests.support.command_line import AWAY, TwoRegions, ask, refused, run
-from tests.support.lake_world import NOW_S, record
+from tests.support.budget_world import keep_day_sums
+from tests.support.command_line import AWAY, HOME, TwoRegions, ask, refused, run, typed_at
+from tests.support.lake_world import ACCOUNT, NOW_S, World, record
+from tests.support.priced import gb
+from tests.unit.cli.test_invoice import ALONE, OTHER, PAYER, billed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
 
 VIRGINIA = "HQEH3ZWJVT46JHRG"
 OCTOBER_S = NOW_S - 30 * DAY_S
@@ -30,7 +38,6 @@ class Stage(TwoRegions):
         return PriceStore(self.home.world.objects)
 
     def deeds(self) -> list[tuple[str, str]]:
-        """Deeds done by command, and their subjects."""
         trail = DeedTrail(items=self.home.world.items)
         return [(deed.what, deed.subject) for deed in trail.between(0, NOW_S + 9999 * DAY_S)]
 
@@ -90,9 +97,7 @@ def test_a_dry_run_writes_nothing_and_asks_nobody(stage: Stage, offers: list[Pat
     assert stage.books.versions("aws-list") == []
 
 
-def test_a_price_of_a_closed_month_is_refused_unless_it_is_repriced(
-    stage: Stage, offers: list[Path], tmp_path: Path
-) -> None:
+def test_a_price_of_a_closed_month_is_refused_unless_repriced(stage: Stage, offers: list[Path], tmp_path: Path) -> None:
     ask("prices", "import", *offers)
     # Usage of any region, because invoices cover all regions.
     stage.send(AWAY, record(1, start_s=OCTOBER_S))
@@ -108,8 +113,6 @@ def test_a_price_of_a_closed_month_is_refused_unless_it_is_repriced(
 
 
 def test_a_version_that_somebody_wrote_meanwhile_is_not_lost(stage: Stage, offers: list[Path]) -> None:
-    from metering.cli.billing import imports
-
     plan = imports.plan(stage.home, offers, book="aws-list", effective_s=None, partial=False)  # type: ignore[arg-type]  # as much of a connection as is used
     ask("prices", "import", offers[0])
     with pytest.raises(CommandFailedError, match="Version 1 of aws-list was written meanwhile"):
@@ -140,9 +143,7 @@ def test_a_version_index_says_whether_a_file_is_the_newest(stage: Stage, offers:
     assert result.exit_code == 0
     assert "the newest one is 20261101000000" in " ".join(result.stderr.split())
     (other,) = offer_files.written(tmp_path, index=offer_files.version_index("20200101000000"))
-    result = run("prices", "import", *offers, other)
-    assert result.exit_code == 1
-    assert "does not list its version" in result.stderr
+    assert "does not list its version" in refused("prices", "import", *offers, other)
     assert "only an index" in " ".join(run("prices", "import", other).stderr.split())
     assert stage.books.names() == []
 
@@ -283,9 +284,8 @@ def test_overrides_are_set_replaced_listed_and_removed(stage: Stage) -> None:
     assert [(row["payer"], row["account"], row["price_usd"], row["no_allowance"]) for row in rows] == [
         (None, "111122223333", None, True), ("999988887777", None, "0.0500000000", False),
     ]  # fmt: skip
-    overlapping = run("prices", "override", "set", *payer[:2], "--from", "2026-11", "--price", "1")
-    assert overlapping.exit_code == 1
-    assert "two overrides overlap" in overlapping.stderr
+    told = refused("prices", "override", "set", *payer[:2], "--from", "2026-11", "--price", "1")
+    assert "two overrides overlap" in told
     ask("prices", "override", "remove", *payer)
     assert len(ask("prices", "override", "list")["rows"]) == 1
     assert "There is no override" in run("prices", "override", "remove", *payer).stderr
@@ -303,30 +303,25 @@ def test_an_override_of_a_product_that_no_book_has_is_set_and_says_so(stage: Sta
     assert len(stage.home.world.objects.keys("prices/overrides/")) == 2
 
 
-PAYER = {"id": "999988887777", "name": "Acme", "issuer": "Cloud Team"}
-ACCOUNT = {"id": "111122223333", "payer": "999988887777", "from": "2026-01-01T00:00:00Z", "to": None, "name": "web"}
+ACME = {"id": "999988887777", "name": "Acme", "issuer": "Cloud Team"}
+WEB = {"id": "111122223333", "payer": "999988887777", "from": "2026-01-01T00:00:00Z", "to": None, "name": "web"}
 
 
 def file_of(tmp_path: Path, *accounts: dict[str, Any], payers: list[dict[str, Any]] | None = None) -> Path:
     path = tmp_path / "payers.json"
-    path.write_text(json.dumps({"payers": payers or [PAYER], "accounts": accounts}), encoding="utf-8")
+    path.write_text(json.dumps({"payers": payers or [ACME], "accounts": accounts}), encoding="utf-8")
     return path
 
 
 def test_a_file_is_set_shown_and_kept_in_versions(stage: Stage, tmp_path: Path) -> None:
-    answer = ask("organization", "set", file_of(tmp_path, ACCOUNT))
+    answer = ask("organization", "set", file_of(tmp_path, WEB))
     assert answer["version"] == 1
     assert answer["rows"] == [
         {
-            "payer": "999988887777",
-            "payer_name": "Acme",
-            "issuer": "Cloud Team",
-            "account": "111122223333",
-            "account_name": "web",
-            "from": "2026-01-01T00:00:00Z",
-            "to": None,
+            "payer": "999988887777", "payer_name": "Acme", "issuer": "Cloud Team", "account": "111122223333",
+            "account_name": "web", "from": "2026-01-01T00:00:00Z", "to": None,
         }
-    ]
+    ]  # fmt: skip
     ask("organization", "set", file_of(tmp_path))
     assert [row["account"] for row in ask("organization", "show")["rows"]] == [None]
     assert [row["account"] for row in ask("organization", "show", "--version", "1")["rows"]] == ["111122223333"]
@@ -337,17 +332,17 @@ def test_a_file_is_set_shown_and_kept_in_versions(stage: Stage, tmp_path: Path) 
 
 
 def test_the_same_file_again_writes_nothing(stage: Stage, tmp_path: Path) -> None:
-    ask("organization", "set", file_of(tmp_path, ACCOUNT))
-    result = run("organization", "set", file_of(tmp_path, ACCOUNT))
+    ask("organization", "set", file_of(tmp_path, WEB))
+    result = run("organization", "set", file_of(tmp_path, WEB))
     assert (result.exit_code, len(stage.home.world.objects.keys("organization/"))) == (0, 1)
     assert "Nothing was written: version 1 says the same." in result.stderr
 
 
 @pytest.mark.parametrize(("accounts", "told"), [
-    ([ACCOUNT, {**ACCOUNT, "from": "2026-06-01T00:00:00Z"}], "has payer 999988887777 twice"),
-    ([{**ACCOUNT, "id": "11112222333"}], "is no account id"),
-    ([{**ACCOUNT, "to": "2025-01-01T00:00:00Z"}], "it ends at"),
-    ([{**ACCOUNT, "payer": "999988887778"}], "is not among the payers"),
+    ([WEB, {**WEB, "from": "2026-06-01T00:00:00Z"}], "has payer 999988887777 twice"),
+    ([{**WEB, "id": "11112222333"}], "is no account id"),
+    ([{**WEB, "to": "2025-01-01T00:00:00Z"}], "it ends at"),
+    ([{**WEB, "payer": "999988887778"}], "is not among the payers"),
 ])  # fmt: skip
 def test_a_file_that_contradicts_itself_is_refused(
     stage: Stage, tmp_path: Path, accounts: list[dict[str, Any]], told: str
@@ -358,7 +353,7 @@ def test_a_file_that_contradicts_itself_is_refused(
 
 def test_overrides_of_a_payer_that_is_left_out_are_told(stage: Stage, tmp_path: Path) -> None:
     ask("prices", "override", "set", "--payer", "999988887778", "--from", "2026-12", "--price", "1")
-    result = run("organization", "set", file_of(tmp_path, ACCOUNT))
+    result = run("organization", "set", file_of(tmp_path, WEB))
     assert result.exit_code == 0
     assert "Overrides name payer 999988887778" in result.stderr
     assert stage.home.world.objects.keys("organization/")
@@ -370,3 +365,212 @@ def test_overrides_of_a_payer_that_is_left_out_are_told(stage: Stage, tmp_path: 
 @pytest.mark.usefixtures("stage")
 def test_what_does_not_exist_is_refused_in_words(line: tuple[str, ...], code: int) -> None:
     assert refused("organization", *line, code=code).startswith("Error: ")
+
+
+# `metering budget` and `metering anomalies` from outside, over two regions in memory.
+
+UNKNOWN = "999999999999"
+
+
+@pytest.fixture
+def budgeted() -> Iterator[TwoRegions]:
+    made = billed()
+    made.send(HOME, record(gb("600"), start_s=NOW_S, account=PAYER))
+    made.send(AWAY, {**record(gb("300"), start_s=NOW_S, account=OTHER), "from": "eu-west-1"})
+    with made.typed():
+        yield made
+
+
+def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(budgeted: TwoRegions) -> None:
+    """900 GB, of which 100 are free, at 0.09: 72 USD."""
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "72 USD", "--threshold", "actual 100%")
+    ask("budget", "set", "home", "--payer", PAYER, "--in-region", HOME, "--amount", "100 USD")
+    counted = ask("budget", "update", "--region", "all")
+    assert counted == {"files": 4, "budgets": 2, "alerts": 1, "sent": 1, "unusual": 0}
+    rows = {row["budget"]: row for row in ask("budget", "check")["rows"]}
+    assert (rows["egress"]["actual"], rows["egress"]["used_percent"]) == ("72.0000000000", "100.0")
+    assert (rows["egress"]["crossed"], rows["egress"]["alerts"]) == ("actual 100%", "actual 100% sent")
+    assert rows["home"]["crossed"] == ""
+    told = " ".join(run("budget", "check", "--format", "table").stdout.split())
+    assert "Crossed: egress (actual 100%). What to do: metering runbook budget-crossed" in told
+    assert float(rows["home"]["actual"]) in (45.0, 54.0), "the dearest region has the allowance, and both cost the same"
+    again = ask("budget", "update", "--region", "all")
+    assert (again["files"], again["alerts"], again["sent"]) == (0, 0, 0)
+    assert again["budgets"] == 2
+
+
+def lines_of(*line: str) -> str:
+    return " ".join(run(*line, "--format", "table").stdout.split())
+
+
+def pending(budgeted: TwoRegions, size: int, *, account: str = PAYER) -> None:
+    """Usage that is accepted and rolled up, but in no lake file."""
+    budgeted.home.world.send([record(size, start_s=NOW_S, account=account)])
+
+
+def test_budgets_say_up_to_when_they_counted_and_what_is_accepted_and_not_counted(budgeted: TwoRegions) -> None:
+    ask("budget", "set", "small", "--account", PAYER, "--amount", "10 GB", "--threshold", "actual 80%")
+    ask("budget", "update", "--region", "all")
+    budgeted.home.world.clock.advance_s(60)
+    pending(budgeted, gb("349"))
+    left = {"bytes": str(gb("349")), "records": 1, "at_least": False}
+    for line in (("budget", "list"), ("budget", "check"), ("budget", "forecast", "small"), ("anomalies",)):
+        document = ask(*line)
+        assert document.get("not_counted") == left, line
+        assert document["counted_through"] == "2026-11-24T13:30:00Z"
+        assert "Not counted: 374,735,896,576 bytes = 349 GB, accepted and in no sum yet." in lines_of(*line)
+        assert "Counted through 2026-11-24T13:30:00Z" in lines_of(*line)
+        assert "metering compact" in lines_of(*line)
+
+
+def test_on_an_emulator_an_update_of_budgets_compacts_first(budgeted: TwoRegions) -> None:
+    ask("budget", "set", "small", "--account", ALONE, "--amount", "10 GB", "--threshold", "actual 80%", "--new-account")
+    pending(budgeted, gb("349"), account=ALONE)
+    for region in budgeted.regions.values():
+        object.__setattr__(region, "emulated", True)
+    counted = ask("budget", "update", "--region", "all")
+    assert counted["alerts"] == 1
+    assert counted["files"] > 0
+    assert ask("budget", "list")["not_counted"] == {"bytes": "0", "records": 0, "at_least": False}
+
+
+def test_on_aws_an_update_of_budgets_compacts_nothing(budgeted: TwoRegions) -> None:
+    pending(budgeted, gb("349"))
+    assert not budgeted.home.emulated
+    ask("budget", "update", "--region", "all")
+    assert ask("budget", "list")["not_counted"]["bytes"] == str(gb("349"))
+
+
+def test_the_line_about_money_in_the_status_says_what_no_budget_has(budgeted: TwoRegions) -> None:
+    ask("budget", "update", "--region", "all")
+    pending(budgeted, gb("349"))
+    told = run("status", "--format", "json").stdout
+    assert "not counted yet: 374,735,896,576 bytes = 349 GB" in told
+
+
+def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_set(budgeted: TwoRegions) -> None:
+    for line, words in (
+        (("--amount", "0 USD"), "is 0"),
+        (("--amount", "-5 USD"), "below 0"),
+        (("--amount", "5 USD", "--threshold", "actual 80%", "--threshold", "actual 80%"), "given twice"),
+        (("--amount", "5 USD", "--threshold", "actual 5 TB"), "is in bytes"),
+    ):
+        assert words in refused("budget", "set", "egress", "--account", ALONE, *line)
+    assert ask("budget", "list")["rows"] == []
+
+
+def test_an_unknown_account_is_refused_unless_it_is_new(budgeted: TwoRegions) -> None:
+    told = refused("budget", "set", "egress", "--account", UNKNOWN, "--amount", "5 USD")
+    assert f"Account {UNKNOWN} is unknown" in told
+    ask("budget", "set", "egress", "--account", UNKNOWN, "--amount", "5 USD", "--new-account")
+    ask("budget", "set", "known", "--account", OTHER, "--amount", "5 USD")
+    assert [row["budget"] for row in ask("budget", "list")["rows"]] == ["egress", "known"]
+
+
+def test_a_budget_is_removed_once(budgeted: TwoRegions) -> None:
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "5 USD")
+    assert ask("budget", "remove", "egress")["rows"] == []
+    for line in (("remove", "egress"), ("check", "egress"), ("forecast", "egress")):
+        assert "There is no budget egress" in refused("budget", *line)
+
+
+def test_little_history_gives_no_forecast_and_says_so(budgeted: TwoRegions) -> None:
+    ask("budget", "set", "egress", "--payer", PAYER, "--amount", "500 USD")
+    ask("budget", "update", "--region", "all")
+    result = run("budget", "forecast", "egress", "--format", "table")
+    assert result.exit_code == 0
+    assert "fewer than 3 days of history" in " ".join(result.stdout.split())
+    assert ask("budget", "forecast", "egress")["rows"][0]["forecast"] is None
+
+
+def test_anomalies_need_a_day_and_a_floor_that_are_some(budgeted: TwoRegions) -> None:
+    assert run("anomalies", "--day", "yesterday").exit_code == 2
+    assert run("anomalies", "--floor", "cheap").exit_code == 2
+    assert ask("anomalies", "--day", "2026-11-20")["rows"] == []
+
+
+# `metering accounts` from outside, and `metering reconcile`, which compares what it shows.
+
+SECOND, MONTH = "210987654321", "2026-11"
+
+
+@pytest.fixture
+def region() -> Iterator[Lively]:
+    made = Lively(world=World())
+    made.world.send([record(2**70 >> 8), record(5, account=SECOND)])
+    made.world.compact_all()
+    with typed_at(lambda **_place: made):
+        yield made
+
+
+def test_it_says_up_to_when_it_counted_and_what_is_accepted_and_in_no_list_yet(region: Lively) -> None:
+    keep_day_sums(region.world)
+    region.world.clock.advance_s(60)
+    region.world.send([record(7)])
+    region.world.send([record(4, account=SECOND)], rolled_up=False)
+    answer = json.loads(run("accounts", "--format", "json").stdout)
+    assert answer.get("not_counted") == {"bytes": "11", "records": 2, "at_least": False}
+    assert answer["counted_through"] == "2026-11-24T13:30:00Z"
+    told = " ".join(run("accounts", "--format", "table").stdout.split())
+    assert "Not counted: 11 bytes, accepted and in no sum yet." in told
+
+
+def test_who_asks_for_some_accounts_is_told_nothing_of_the_others(region: Lively) -> None:
+    keep_day_sums(region.world)
+    region.world.send([record(7)])
+    for line in (("--account", ACCOUNT), ("--prefix", "21")):
+        answer = json.loads(run("accounts", *line, "--format", "json").stdout)
+        assert "not_counted" not in answer
+        assert answer["counted_through"] == "2026-11-24T13:30:00Z"
+
+
+def test_it_lists_the_accounts_of_the_month_that_runs(region: Lively) -> None:
+    keep_day_sums(region.world)
+    answer = json.loads(run("accounts", "--format", "json").stdout)
+    assert (answer["month"], answer["periods"]) == (MONTH, {MONTH: "open"})
+    assert answer["rows"] == [
+        {
+            "account_id": account, "bytes": size, "records": 1, "first_hour": "2026-11-24T13:00:00Z",
+            "last_hour": "2026-11-24T13:00:00Z",
+        }
+        for account, size in ((ACCOUNT, str(2**62)), (SECOND, "5"))
+    ]  # fmt: skip
+    rows = [*csv.DictReader(io.StringIO(run("accounts", "--top", "1", "--format", "csv").stdout))]
+    assert [(row["account_id"], row["bytes"]) for row in rows] == [(ACCOUNT, str(2**62)), ("others", "5")]
+
+
+@pytest.mark.usefixtures("region")
+def test_before_the_biller_ran_it_says_so_and_shows_nothing() -> None:
+    told = refused("accounts", "--format", "json")
+    assert "The accounts of us-east-1 were not summed yet." in told
+    assert "metering budget update" in told
+
+
+def test_a_question_without_sense_is_refused_with_every_problem() -> None:
+    told = refused("accounts", "--month", "2027-01", "--sort", "size", "--account", "1", code=2)
+    for words in ("--month 2027-01 has not begun.", "--sort size is not a column", "--account 1 is not an account"):
+        assert words in told
+
+
+def test_reconcile_fails_if_the_list_differs_from_the_lake(region: Lively) -> None:
+    world = region.world
+    keep_day_sums(world)
+    assert run("reconcile", "--deep", "--format", "json").exit_code == 0
+    indexes = DayIndexes(objects=world.objects)
+    index = indexes.newest()
+    before = index.accounts[MONTH]
+    reader = AccountsReader(world.objects.get(before.key), before.key)
+    first, second = reader.accounts()
+    body = accounts_body(MONTH, reader.hours, [first._replace(bytes=first.bytes + 1), second])
+    key = accounts_key(MONTH, body)
+    world.objects.put(key, body, if_absent=False)
+    assert indexes.put(index.following({}, {MONTH: KeptAccounts(key=key, days=before.days)}))
+
+    result = run("reconcile", "--deep", "--format", "json")
+    assert result.exit_code == 1
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["between"], row["key"]) for row in rows] == [
+        ("accounts/rows", "accounts of 2026-11"), ("accounts/rows", f"account {ACCOUNT} of 2026-11"),
+    ]  # fmt: skip
+    assert [int(row["expected_bytes"]) - int(row["found_bytes"]) for row in rows] == [1, 1]
+    assert "The lists of accounts differ from the lake in 2 places" in " ".join(result.stderr.split())

@@ -1,0 +1,253 @@
+"""The worked examples of docs/billing.md and docs/getting-started.md are what their commands print at a region.
+
+`python -m tests.cli.test_pages` writes the outputs of docs/billing.md anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from metering.cli.app import app
+from metering.cli.commands.developer.demo_stage import NEXT
+from metering.fleet.settings.layers import Asked, planned
+from metering.replay.synthesis import _LATE_DAYS
+from metering.stores.queues import Delivery
+from metering.units import GIB, HOUR_S
+from tests.cli.lively import NOW, REGION, Lively, LivelyAccount, LivelyFleet
+from tests.cli.record import _at_one_moment
+from tests.support.lake_world import record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "billing.md"
+WIDTH = 80
+# Hours counted from the first hour of 28 October 2026.
+_BEGIN_S = 1_793_145_600
+# Matches a command block, and the block with its output.
+_STEP = re.compile(r"^```\n(metering [^\n]+)\n```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Step(NamedTuple):
+    line: str
+    output: str
+
+
+def steps(text: str) -> list[Step]:
+    """A page's commands that have their output beside them, in order."""
+    return [Step(*found) for found in _STEP.findall(text)]
+
+
+def payers_of(text: str) -> str:
+    """The payers' file that the page shows."""
+    found = re.search(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert found
+    assert json.loads(found[1])["payers"]
+    return found[1]
+
+
+class Example:
+    """The example's region, in which commands are typed. Mutable."""
+
+    def __init__(self, payers: str) -> None:
+        self._region = Lively()
+        self._payers = payers
+        self.use("111111111111", 6_000, 0)
+        self.use("222222222222", 4_000, 1)
+        self.use("333333333333", 2_000, 2)
+
+    def use(self, account: str, size_gb: int, hour: int) -> None:
+        self._region.world.send([record(size_gb * GIB, start_s=_BEGIN_S + hour * HOUR_S, account=account)])
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """A folder with the payers' file, and commands connected to the region."""
+        # A stage of one region: the recordings' stage has more regions.
+        with patch("tests.cli.record.lively_account", _one_region):
+            moment = _at_one_moment(self._region)
+        with moment, tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"COLUMNS": str(WIDTH)}):
+            before = Path.cwd()
+            os.chdir(folder)
+            try:
+                Path("payers.json").write_text(self._payers)
+                yield
+            finally:
+                os.chdir(before)
+
+    def type(self, line: str) -> str:
+        """A command's output on stdout; it must exit with 0."""
+        _, *words = shlex.split(line)
+        form = [] if "export" in words or "--format" in words else ["--format", "table"]
+        result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *words, *form])
+        if result.exit_code:
+            raise SystemExit(f"{line}: exit {result.exit_code}\n{result.output}\n{result.stderr}") from result.exception
+        return "".join(f"{row.rstrip()}\n" for row in result.stdout.strip("\n").splitlines())
+
+
+def _one_region(region: Lively) -> LivelyAccount:
+    account = LivelyAccount()
+    given = planned(Asked(stage="local"), None)
+    account.settings.documents[REGION] = given.config.published(given.given)
+    account.outputs = NOW.outputs
+    fleet = LivelyFleet(
+        asked=Asked(stage="local"), home=REGION, endpoint=None, environ={}, no_pager=True, lively=region,
+        account=account,
+    )  # fmt: skip
+    fleet.manager.add(REGION)
+    return account
+
+
+# Late usage arrives before this command.
+_LATE = "metering invoice draft --month 2026-11"
+
+
+def played(text: str) -> Iterator[Step]:
+    """Each command of a page with its current output."""
+    example = Example(payers_of(text))
+    with example.open():
+        for step in steps(text):
+            if step.line.startswith(_LATE):
+                example.use("333333333333", 100, 30)
+            yield Step(step.line, example.type(step.line))
+
+
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_each_command_of_the_example_prints_what_the_page_says() -> None:
+    """If it does not: `python -m tests.cli.test_pages`, and read the difference."""
+    now = list(played(TEXT))
+    assert [step.line for step in now] == [step.line for step in steps(TEXT)]
+    for said, found in zip(steps(TEXT), now, strict=True):
+        assert said.output == found.output, said.line
+
+
+def test_the_example_goes_from_payers_to_a_correction_of_an_invoice() -> None:
+    lines = [step.line for step in steps(TEXT)]
+    assert [line.split()[1] for line in lines] == [
+        "organization", "cost", "cost", "invoice", "period", "invoice", "invoice", "invoice",
+    ]  # fmt: skip
+    assert "1062.70" in steps(TEXT)[3].output
+    assert "8.50" in steps(TEXT)[-1].output
+    assert TEXT.count("```text\n") == len(lines)
+
+
+def test_other_figures_are_noticed() -> None:
+    wrong = TEXT.replace("Total 8.50 USD", "Total 8.51 USD")
+    assert [step.line for step in steps(wrong) if step not in steps(TEXT)] == [steps(TEXT)[-1].line]
+
+
+# The first batch of docs/getting-started.md: its program sends, and its commands say what the page says of it.
+
+START = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
+_BLOCK = re.compile(r"^```(python)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Sent:
+    """Replaces the SDK: records the messages that a program sends. Mutable."""
+
+    bodies: list[str] = field(default_factory=list)
+
+    def client(self, _service: str) -> SimpleNamespace:
+        return SimpleNamespace(send_message=lambda *, QueueUrl, MessageBody: self.bodies.append(MessageBody))  # noqa: N803  # as the SDK names them
+
+
+def first_steps() -> tuple[str, list[str]]:
+    """The page's program, and the commands typed after it, up to the next step."""
+    blocks = _BLOCK.findall(START.partition("## 3.")[2].partition("\n## ")[0])
+    [at] = [place for place, (kind, _) in enumerate(blocks) if kind == "python"]
+    return blocks[at][1], [line for _, text in blocks[at + 1 :] for line in text.splitlines()]
+
+
+@pytest.fixture
+def region() -> Iterator[Lively]:
+    """A region without any batch, as the commands see it."""
+    here = Lively()
+    with _at_one_moment(here), patch.dict(os.environ, {"COLUMNS": "80", "INGEST_QUEUE_URL": "queue"}):
+        yield here
+
+
+def send(region: Lively, text: str, folder: Path) -> None:
+    """Run the program, and let the worker process its message. No roll-up has run since."""
+    sent, path = Sent(), folder / "first.py"
+    path.write_text(text)
+    with patch.dict(sys.modules, {"boto3": sent}):
+        runpy.run_path(str(path))
+    now_ms = region.world.clock.now_ms()
+    deliveries = [
+        Delivery(message_id=f"m{number}", body=body, sent_at_ms=now_ms, receive_count=1, sender_id="me")
+        for number, body in enumerate(sent.bodies)
+    ]
+    assert not region.world.aggregator.handle(deliveries, region.world.deadline()).retry
+
+
+def typed(line: str) -> str:
+    return " ".join(Example.type(None, line).split())  # type: ignore[arg-type]  # it needs nothing of the example
+
+
+def test_the_first_report_of_the_page_has_the_bytes_that_were_just_sent(region: Lively, tmp_path: Path) -> None:
+    program, (report, *_) = first_steps()
+    send(region, program, tmp_path)
+    assert "The report says 41,943,040 bytes in one record" in " ".join(START.split())
+    assert "Total: 41,943,040 bytes = 40.0 MB in 1 record" in typed(report)
+    assert "Not in it: 41,943,040 bytes = 40.0 MB in 1 record" in typed(report.replace(" --now", ""))
+
+
+def test_the_second_run_of_the_program_is_a_conflict_that_the_page_shows(region: Lively, tmp_path: Path) -> None:
+    program, (_, *quarantine) = first_steps()
+    send(region, program, tmp_path)
+    with patch("time.time", lambda: region.world.clock.now_ms() / 1000 + 60):
+        send(region, program, tmp_path)
+    assert [line.split()[1:3] for line in quarantine] == [["quarantine", "list"], ["quarantine", "show"]]
+    told = [typed(line) for line in quarantine]
+    assert "batch_id first-1 kind conflict" in told[0]
+    assert "first-1 differs from what is metered under its id:" in told[1]
+
+
+def test_a_report_without_times_says_that_it_is_of_this_month_alone(region: Lively) -> None:
+    told = typed("metering report usage")
+    assert "Usage from 2026-11-01T00:00:00Z to 2026-11-24T14:00:00Z, this month so far" in told
+    assert "this month so far" not in typed("metering report usage --last 35d")
+
+
+def test_what_is_asked_after_a_replay_has_all_of_its_late_records() -> None:
+    asked = START.partition("## 5.")[2].partition("\n## ")[0]
+    [first, *_] = [line for line in asked.splitlines() if line.startswith("metering report usage")]
+    [days] = re.findall(r"--last ([0-9]+)d", first) or ["0"]
+    assert int(days) > _LATE_DAYS[1] + 1
+    assert "this month so far" in " ".join(asked.split())
+
+
+def test_what_the_demo_proposes_next_has_all_of_the_week_that_it_sends() -> None:
+    lines = [line for line in NEXT if "--last" in line]
+    assert len(lines) == 2
+    assert all("--last 8d" in line for line in lines)
+
+
+def main() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for before, now in zip(steps(text), list(played(text)), strict=True):
+        block = "```\n{}\n```\n\n```text\n{}```"
+        text = text.replace(block.format(*before), block.format(*now))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
