@@ -153,7 +153,7 @@ class Lively:
 
     @property
     def coverage(self) -> CoverageJob:
-        return build_coverage(self, self.log_sources)  # type: ignore[arg-type]  # what the job needs of the ports
+        return build_coverage(self, self.log_sources)
 
     @cached_property
     def bucket_events(self) -> MemoryBucketEvents:

@@ -298,9 +298,9 @@ def test_no_action_is_refused(items: ItemStore) -> None:
 
 
 def test_two_actions_on_one_item_are_refused(items: ItemStore, pk: str) -> None:
-    put_and_check = [Put(table=LEDGER, item=item(pk, "1")), Check(table=LEDGER, key=Key(pk, "1"), condition=Absent())]
+    check = Check(table=LEDGER, key=Key(pk, "1"), condition=Absent())
     with pytest.raises(ValueError, match="one item"):
-        items.transact(put_and_check)
+        items.transact([Put(table=LEDGER, item=item(pk, "1")), check])
     # The same key in the other table is a different item.
     items.transact([Put(table=table, item=item(pk, "1")) for table in (Table.LEDGER, Table.USAGE)])
     assert items.get(LEDGER, Key(pk, "1")) == items.get(USAGE, Key(pk, "1"))

@@ -420,9 +420,7 @@ def test_a_port_that_is_taken_is_said_and_what_to_do() -> None:
 
 def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metering.cli.commands.analyst.query.importlib.util.find_spec", lambda _name: None)
-    result = serve()
-    assert (result.exit_code, result.stdout) == (2, "")
-    told = " ".join(result.stderr.split())
+    told = command_line.refused("serve", code=2)
     assert "needs fastapi and uvicorn" in told
     assert "pip install 'transfer-metering[cli,serve]'" in told
 

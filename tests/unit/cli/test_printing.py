@@ -279,8 +279,8 @@ ROW: dict[str, Cell] = {
 ANSWER = Answer(columns=COLUMNS, rows=[ROW], meta={"as_of": "2026-11-24T14:00:00Z"})
 
 
-def named(text: str, **more: str) -> Answer:
-    return Answer(columns=(Column(name="id"),), rows=[{"id": text}], **more)
+def named(text: str, title: str = "") -> Answer:
+    return Answer(columns=(Column(name="id"),), rows=[{"id": text}], title=title)
 
 
 def test_json_carries_byte_totals_as_decimal_strings_and_counts_as_numbers() -> None:
