@@ -38,8 +38,7 @@ from infra.stacks.rollout import RolloutStack
 from metering.errors import MeteringError
 from metering.fleet.ports import Release, own_release
 from metering.fleet.settings.bases import flat
-from metering.fleet.settings.file import find, read
-from metering.fleet.settings.layers import Asked, Planned, planned
+from metering.fleet.settings.layers import Asked, Planned, find, planned, read
 from metering.fleet.stage import NO_SETTINGS, StageConfig, decoded
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.adapters.aws.probe import has_http_apis
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.emulator.reaching import is_emulator
+from metering.adapters.emulator.ministack import is_emulator
 from metering.errors import OperationFailedError
 from metering.fleet.settings.bases import REHEARSAL
 from metering.fleet.settings.layers import Planned, config_of

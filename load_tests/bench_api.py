@@ -27,12 +27,12 @@ from load_tests.bench_report import fill
 from load_tests.deployed.sampler import local_stage
 from load_tests.stage import judged
 from metering.adapters.aws.stacks import read_outputs
-from metering.adapters.emulator.reaching import ApiAddress, api_address
+from metering.adapters.emulator.ministack import ApiAddress, api_address
 from metering.api.app import build
 from metering.api.authentication import LedgerTokens, Limits
 from metering.api.parts import ApiParts
 from metering.audit.freshness import merged
-from metering.billing.day_sums.accounts import AccountSum, accounts_body, accounts_key
+from metering.billing.day_sums.days import AccountSum, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from metering.fleet.ports import RegionStacks
 from metering.hours import month_bounds_s

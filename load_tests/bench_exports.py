@@ -28,11 +28,10 @@ from metering.billing.invoices.document import Invoice
 from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates
 from metering.billing.organization import Payer
 from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.usage.months import UsageLine
 from metering.hours import month_bounds_s
-from metering.reports.exports.batches import BATCH_ROWS, Collector
-from metering.reports.exports.datasets.columns import FileFormat
+from metering.reports.exports.batches import BATCH_ROWS, Collector, FileFormat
 from metering.reports.exports.destination import Destination
 from metering.reports.exports.exporting import ExportSource, export, layout_of
 from metering.reports.exports.manifest import ExportRequest

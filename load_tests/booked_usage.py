@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from metering.ledger.usage.items import usage_add, usage_item_key
 from metering.ledger.usage.kinds import kind_items
-from metering.stores.writes import Key, Put, Table, Update
+from metering.stores.writes import ItemStore, Key, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.stores.items import ItemStore
     from metering.usage.totals import Total, UsageKey, UsageKind
 
 

@@ -21,8 +21,8 @@ from metering.hours import hour_of
 from metering.operations.own_costs import PROCESSING_USD
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Shipment, Synthesis
-from metering.stores.items import item_bytes
 from metering.stores.queues import Delivery
+from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, item_bytes
 from metering.units import DAY_S, HOUR_S, KIB
 from metering.wiring.aggregator import build_aggregator
 from metering.wiring.lake import build_rollup
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from metering.ledger.usage.kinds import KindNumbers
     from metering.settings import Settings
-    from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
     from metering.usage.totals import UsageKey, UsageKind
 
 TARGET_BATCHES_PER_DAY = 12_000_000

@@ -47,7 +47,7 @@
         ├── SumsDifferError         a report does not say what its rows say                   client.connection
         ├── SendingFailedError      a replay could not send all of its messages               replay.sender
         ├── DestinationTakenError   an export was asked for where something else is         reports.exports.destination
-        ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.checks
+        ├── ExportWrongError        an export is not what it should be: no manifest          reports.exports.exporting
         ├── TooMuchWaitsError       more waits for the roll-up than one answer may read       rollup.as_of_now
         ├── AccountsNotKeptError    the accounts of a month are not summed                    reports.accounts
         ├── QueryError              DuckDB refuses a query                                    reports.sql.query

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from metering.billing.money import line_cost
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
+from metering.billing.rating.rater import Rater, positions
 from metering.units import GIB
 from tests.support.priced import US_TIERS, ListedUsage, book, product, tiers_of, usd, used
 

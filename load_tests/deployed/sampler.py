@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering.adapters.emulator.state import descendants
 from metering.cli.commands.developer.local import start_local, stop_leftovers
 from metering.cli.connecting import connect
+from metering.ledger.commits import known_shards
 from metering.ledger.runs import newest_first, rollup_chain
-from metering.ledger.shards import known_shards
 from metering.rollup.plan import RollupPlan
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from metering.replay.synthesis import Shipment
     from metering.settings import GivenSettings
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore
     from metering.wiring.connection import RegionConnection
 
 _SAMPLE_S = 0.5

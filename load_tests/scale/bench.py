@@ -19,8 +19,7 @@ from load_tests.scale.meter import MemoryWatch, Meter
 from load_tests.scale.objects import ComputedObjects
 from load_tests.scale.templates import Staging, Templates
 from load_tests.stage import settings
-from metering.adapters.aws.item_attributes import to_attributes
-from metering.adapters.aws.items import DynamoDbItemStore
+from metering.adapters.aws.items import DynamoDbItemStore, to_attributes
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.session import Access, sdk_config
 from metering.stores.clock import CALLS_AT_ONCE

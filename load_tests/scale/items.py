@@ -20,9 +20,8 @@ from metering.ledger.notes.reconciliation import SOURCE_PK, SOURCES_KEY, SourceF
 from metering.ledger.runs import Run, lake_chain, rollup_chain
 from metering.ledger.usage.items import usage_item_key
 from metering.ledger.usage.kinds import kind_items
-from metering.stores.items import item_bytes
 from metering.stores.objects import lake_file_key, plan_key
-from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, key_of
+from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, item_bytes, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import UsageKey
 

@@ -25,9 +25,8 @@ from metering.replay.records import FLOWS
 from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Shipment, Synthesis, account_id
 from metering.settings import Settings
-from metering.stores.items import item_bytes
 from metering.stores.queues import Delivery
-from metering.stores.writes import Table
+from metering.stores.writes import Table, item_bytes
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageType
 from metering.wiring.aggregator import build_aggregator
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.adapters.aws.session import Clients
-
 
 # No other service may have its edge as the metered side, so this service keeps its name.
 _FIXED = "AmazonCloudFront"

@@ -13,14 +13,12 @@ from metering.api.parameters import ParameterFault, ProblemError, problem
 from metering.ledger.notes.access import Role, StoredToken, token_key
 from metering.operations.access import secret_sha256, token_parts
 from metering.reports.query import ReadBudget
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
-
 
 EVERYONE = frozenset(Role)
 STAFF = frozenset({Role.ANALYST, Role.OPERATOR})

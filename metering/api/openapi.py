@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from metering.api.asking import MEDIA_TYPES, Resource
 from metering.api.parameters import MEDIA_TYPE, Parameter
-from metering.api.replies import MEDIA_TYPES
 from metering.reports.answer import Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from metering.api.asking import Resource
-
 
 Schema = dict[str, Json]
 

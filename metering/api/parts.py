@@ -13,7 +13,7 @@ from metering.api.authentication import Door, Limiter, Limits, Tokens
 from metering.api.parameters import ProblemError, problem
 from metering.errors import ConditionFailedError, OutOfTimeError, UnavailableError
 from metering.ledger.notes.access import LARGE_KEY, LargeRequest, LargeRequests
-from metering.stores.writes import Absent, Equals, Put, Table
+from metering.stores.writes import Absent, Equals, ItemStore, Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
     from metering.wiring.answers.costs import BillingRegions
     from metering.wiring.answers.usage import Everywhere
     from metering.wiring.lake import ReadableRegion
-
 
 # Log fields of one request: never the token, the query or the content of a response.
 #

@@ -18,25 +18,22 @@ from metering.audit.settling import is_settled, limited, no_limit
 from metering.audit.source_keeping import sources_known
 from metering.errors import LedgerCorruptError, ObjectMissingError
 from metering.lake.ports import BATCH_QUERY, Group, UsageRows, usage_digest
-from metering.ledger.commits import waiting_commits
+from metering.ledger.commits import known_shards, waiting_commits
 from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
 from metering.ledger.runs import Run, newest_first, rollup_chain
-from metering.ledger.shards import known_shards
 from metering.rollup.plan import RollupPlan
 from metering.stores.clock import side_by_side
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import MINUTE_S
 from metering.usage.totals import ZERO, Total, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from metering.audit.figures import Figures
+    from metering.audit.hour_check import Figures
     from metering.ledger.booked_hours import HourState
     from metering.ledger.usage.items import UsageItem
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-
 
 # Clocks of the workers and of the scan differ by less than this.
 CLOCKS_MS = 10 * MINUTE_S * 1_000

@@ -20,8 +20,7 @@ from metering.usage.totals import Total, add_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from metering.stores.items import ItemStore
-
+    from metering.stores.writes import ItemStore
 
 # Memory of a cell including its place in two dictionaries, measured with Python 3.13.
 _CELL_BYTES = 400

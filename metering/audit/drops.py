@@ -24,17 +24,14 @@ from metering.ledger.notes.access import may_be_refused
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.runs import OutOfTimeError
-from metering.stores.clock import in_blocks
-from metering.stores.items import ItemStore, read_note
-from metering.stores.objects import DROP_PREFIX, ObjectStore
-from metering.stores.writes import Put, Table
+from metering.stores.clock import Clock, Deadline, in_blocks
+from metering.stores.objects import DROP_PREFIX, ObjectInfo, ObjectStore
+from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from metering.stores.clock import Clock, Deadline
-    from metering.stores.objects import ObjectInfo
     from metering.stores.queues import Queue
 
 PASS_EVERY_S = DAY_S

@@ -24,8 +24,7 @@ from metering.ledger.notes.watch import (
     QueueMemory,
     WatchState,
 )
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:

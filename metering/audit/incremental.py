@@ -15,26 +15,23 @@ from heapq import merge
 from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
-from metering.audit.figures import MarkedRows
-from metering.audit.hour_check import HourCheck, HourComparison
+from metering.audit.hour_check import Figures, HourCheck, HourComparison, MarkedRows
 from metering.audit.settling import AccountHour, Fingerprint, HourUsage, differing, fingerprint, read_accounts
 from metering.audit.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
 from metering.lake.ports import Group, UsageRows, batches_of
 from metering.ledger.booked_hours import HourState, Published, RowSource, published_key
+from metering.ledger.commits import known_shards
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspects, WorkList
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
-from metering.ledger.shards import known_shards
 from metering.stores.clock import Deadline, side_by_side
-from metering.stores.items import read_note
-from metering.stores.writes import Put, Table
+from metering.stores.writes import Put, Table, read_note
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.audit.figures import Figures
     from metering.audit.reconciler import Reconciler
 
 # Hours of a day whose sums are in memory together, with some 75 bytes for each usage key: 12 hours of the target.

@@ -21,8 +21,7 @@ from metering.ledger.notes.reconciliation import (
     Suspects,
     WorkList,
 )
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S
 
 if TYPE_CHECKING:

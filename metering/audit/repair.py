@@ -29,9 +29,9 @@ from metering.errors import (
 )
 from metering.hours import month_of
 from metering.lake.ports import FrozenReader, usage_digest
+from metering.ledger.commits import known_shards
 from metering.ledger.periods import FrozenMonth, read_frozen_month
 from metering.ledger.runs import newest_first, rollup_chain
-from metering.ledger.shards import known_shards
 from metering.ledger.usage.items import REVISION, is_newest_run, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import KindNumbers, kind_key
 from metering.rollup.plan import RollupPlan
@@ -44,6 +44,7 @@ from metering.stores.writes import (
     Condition,
     Equals,
     Exists,
+    ItemStore,
     Key,
     LessThan,
     Table,
@@ -55,10 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.usage.totals import Total, UsageKey, UsageKind
-
 
 # One update removes at most this many odd attributes, to stay within 4 KB and 300 operators with 64 shards (P45).
 _TAKEN_AT_ONCE = 20

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metering.errors import EarlyEndError
 from metering.hours import month_of
+from metering.ledger.commits import known_shards
 from metering.ledger.runs import Contradictions, newest_done, rollup_chain
-from metering.ledger.shards import known_shards
 from metering.stores.clock import side_by_side
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.usage.items import UsageItem
     from metering.ledger.usage.reading import UsageReading
-    from metering.stores.items import ItemStore
-    from metering.stores.writes import Key, Value
-
+    from metering.stores.writes import ItemStore, Key, Value
 
 EMPTY: Mapping[str, Value] = MappingProxyType({})
 

@@ -23,9 +23,8 @@ from metering.ledger.notes.reconciliation import (
     SourceState,
     source_id_of,
 )
-from metering.stores.fields import Fields
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Item, Put, Table, Value
+from metering.stores.codec import Fields
+from metering.stores.writes import Item, ItemStore, Put, Table, Value, read_note
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from metering.audit.conservation import (
     peek_bodies,
     quarantined_digests,
 )
-from metering.audit.figures import Figures
+from metering.audit.hour_check import Figures
 from metering.audit.reconciler import Reconciler
 from metering.audit.settling import Fingerprint
 from metering.audit.verification import (
@@ -41,7 +41,7 @@ from metering.ledger.markers import LedgerFacts, Marker, VerdictCounts, marker_k
 from metering.onramps.coverage.job import find_sources
 from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
 from metering.stores.queues import Queue, QueueDepth
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
@@ -53,9 +53,7 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import HourState
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-
 
 # The rows are summed by batch and by the columns of a usage key.
 _BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)

@@ -17,7 +17,7 @@ from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.ledger.periods import FrozenMonth, periods_of
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from metering.billing.closer import PeriodCloser
     from metering.quarantine.entries import QuarantineEntries
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
-
 
 # Each is an object.
 _ENTRIES_READ = 1_000

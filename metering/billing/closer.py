@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.audit.census_state import HourStep, tell_hour
+from metering.audit.census_state import CensusState, HourStep, tell_hour
 from metering.billing.freezing import MonthFreezer, MonthVerifier, NotClosable, PeriodNotClosableError
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.commits import waiting_commits
+from metering.ledger.commits import known_shards, waiting_commits
 from metering.ledger.periods import FrozenHour, FrozenMonth, Period, period_key, periods_of, read_frozen_month
-from metering.ledger.shards import known_shards
 from metering.stores.objects import ObjectStore, closed_month_key
-from metering.stores.writes import Absent, Equals, Put, Table, Update
+from metering.stores.writes import Absent, Equals, ItemStore, Put, Table, Update
 from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from metering.audit.census_state import CensusState
     from metering.audit.hour_check import HourCheck
     from metering.audit.reconciler import Reconciler
     from metering.lake.compactor import Compactor
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.stores.clock import Alerts, Clock, Deadline, Retrier
-    from metering.stores.items import ItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

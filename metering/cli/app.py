@@ -1,4 +1,4 @@
-"""`metering`: the command line as a program. Its families of commands are listed in `families.py`."""
+"""`metering`: the command line as a program. Its families of commands are listed in `groups.py`."""
 
 import os
 import sys

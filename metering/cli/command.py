@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from metering.cli.deeds import Done, Ground, Person
     from metering.cli.printing.table import Chart
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import ItemStore
     from metering.wiring.connection import RegionConnection
     from metering.wiring.region import Stage
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from metering.adapters.emulator.state import LocalState
     from metering.wiring.connection import RegionConnection
 
-
 # Names of regions and stages are checked before anything is asked or printed, because people copy them into a shell.
 
 # Stands for all regions, so no region has this name.
@@ -157,7 +156,7 @@ def emulated(*, endpoint: str | None, region: str) -> bool:
         CommandFailedError: Nothing answers there.
     """
     from metering.adapters.aws.session import Access
-    from metering.adapters.emulator.reaching import is_emulator
+    from metering.adapters.emulator.ministack import is_emulator
 
     access = Access.from_env(os.environ, region=region, endpoint_url=endpoint)
     asked = access.custom_endpoint_url

@@ -25,7 +25,7 @@ from metering.version import package_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import ItemStore
 
 
 class Person(Protocol):

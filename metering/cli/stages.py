@@ -21,9 +21,7 @@ from metering.usage.usage_types import is_region
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from metering.fleet.settings.file import SettingsFile
-    from metering.fleet.settings.layers import Asked
-
+    from metering.fleet.settings.layers import Asked, SettingsFile
 
 _SETTINGS = "Settings"
 _SET = "Override a setting, also for later deployments; write lists and tables as JSON. `metering settings fields` "
@@ -79,7 +77,7 @@ def settings_file(named: str | None) -> SettingsFile | None:
     Raises:
         WrongUsageError: The named file does not exist, or the file is broken.
     """
-    from metering.fleet.settings.file import find, read
+    from metering.fleet.settings.layers import find, read
 
     with settings_explained():
         path = find(Path.cwd(), named or os.environ.get("METERING_SETTINGS"))

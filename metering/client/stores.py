@@ -13,7 +13,7 @@ from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.homes import published_home
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients
-from metering.adapters.emulator.reaching import endpoint_for, is_emulator
+from metering.adapters.emulator.ministack import endpoint_for, is_emulator
 from metering.client.asking import SqlQuestion, table_of
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
@@ -24,9 +24,8 @@ from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.units import DAY_S
 from metering.usage.usage_types import is_region
 from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
-from metering.wiring.answers.freshness import measured_completeness
 from metering.wiring.answers.trace import trace_of
-from metering.wiring.answers.usage import Everywhere, usage_of
+from metering.wiring.answers.usage import Everywhere, measured_completeness, usage_of
 from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from metering.reports.costs.rows import CostParameters
     from metering.reports.query import TraceParameters, UsageParameters
     from metering.stores.clock import Clock
-
 
 ALL = "all"
 _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, or name one region."

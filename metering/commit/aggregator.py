@@ -17,17 +17,15 @@ from metering.intake.batches import BatchReader, DecodedBatch, RefusedBatch
 from metering.ledger.notes.watch import HELD_FROM_RECEIVE, HeldMessage
 from metering.quarantine.retries import SenderAlerts
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier
-from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Put, Table
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, ItemStore, Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import RowCodec
     from metering.settings import Settings
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery
-
 
 # Notes of messages that were received three or more times. The notes are written before the messages are processed.
 #

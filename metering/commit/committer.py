@@ -32,7 +32,7 @@ from metering.errors import (
 )
 from metering.intake.batches import RefusedBatch
 from metering.lake.ports import RowCodec, StagedBatch
-from metering.ledger.shards import ShardRecord
+from metering.ledger.commits import ShardRecord
 from metering.quarantine.documents import encode_records
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker
     from metering.settings import Settings
     from metering.stores.clock import Clock, Deadline, Entropy, Metrics, Retrier
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import ActionLimits
+    from metering.stores.writes import ActionLimits, ItemStore
 
 Groups = list[list["Candidate"]]
 

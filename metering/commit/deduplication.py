@@ -16,13 +16,12 @@ from metering.intake.batches import DecodedBatch, RefusedBatch
 from metering.intake.senders import role_of
 from metering.intake.work import Reason, problem
 from metering.ledger.markers import Marker, marker_key
-from metering.stores.writes import Item, Key, Table
+from metering.stores.writes import Item, ItemStore, Key, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.stores.clock import Retrier
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Delivery
 
 

@@ -12,19 +12,16 @@ from metering.commit.deduplication import Content, Copy, Match, Verdict, compare
 from metering.errors import ConditionFailedError, LedgerCorruptError, ThrottledError, UnavailableError
 from metering.intake.batches import Claim, DecodedBatch, NoBatch, RefusedBatch
 from metering.ledger.markers import Conflict, Marker, conflict_key, conflict_seen_item, marker_key
-from metering.quarantine.documents import QuarantinedBatch
+from metering.quarantine.documents import Kind, Problems, QuarantinedBatch
 from metering.quarantine.retries import is_metered_claim
-from metering.stores.writes import Absent, Item, Put, Table
+from metering.stores.writes import Absent, Item, ItemStore, Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.quarantine.documents import Kind, Problems
     from metering.stores.clock import Alerts, Clock, Metrics, Retrier
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery
-
 
 _METRICS = {
     Verdict.ACCEPTED: metric_names.BATCHES_ACCEPTED,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
-from metering.stores.codec import Form, SortKey, StoredItem
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Key, Put, Table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from metering.stores.fields import Fields
-
+from metering.stores.codec import Fields, Form, SortKey, StoredItem
+from metering.stores.writes import ItemStore, Key, Put, Table, read_note
 
 REGIONS_PK = "G"
 # Functions with a reserved concurrency of one, since two executions would do the same work twice.

@@ -1,4 +1,7 @@
-"""Rollout: builds one region, or all that are missing. A run after a kill resumes where it stopped."""
+"""Rollout: builds one region, or all that are missing. Removal of a region from service; its data stays.
+
+A run after a kill resumes where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from metering.errors import MeteringError, OperationFailedError
 from metering.fleet.regions import ListedRegion, Phase, RegionState, Step, waves
-from metering.fleet.steps import STEPS, PreflightFailedError
+from metering.fleet.steps import STEPS, FleetPorts, PreflightFailedError, at_rest, delete_stack
+from metering.units import MINUTE_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from metering.fleet.ports import RegionStates
-    from metering.fleet.steps import FleetPorts
+    from metering.fleet.ports import RegionStates, StackResource
 
 # Steps that stay done when a ready region is deployed again.
 _KEPT_BY_REDEPLOY = (Step.OPT_IN, Step.BOOTSTRAP)
@@ -196,3 +199,247 @@ def _remark(step: Step, state: RegionState) -> str:
     if step is Step.PREFLIGHT and state.left_out:
         return f", without {', '.join(state.left_out)}"
     return ", not listed by the account API" if step is Step.OPT_IN and not state.listed else ""
+
+
+_DRAIN_LIMIT_S = 15 * MINUTE_S
+# Waiting commits are accepted, and the roll-up books them by itself.
+_ROLLING_UP = "waiting_commits"
+_POLL_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionRemoval:
+    """Stops the intake of a region, drains it, and deletes all its stacks but that of the data.
+
+    Attributes:
+        say: Told of each step, as region and message.
+    """
+
+    ports: FleetPorts
+    states: RegionStates
+    say: Callable[[str, str], None]
+
+    def remove(self, region: str) -> RegionState:
+        """Remove a region. A second run changes nothing, and a run after a kill resumes where it stopped.
+
+        Raises:
+            OperationFailedError: Nothing is built there, it is the home region of others, batches are in flight, or a
+                stack could not be deleted.
+        """
+        stacks = self.ports.builder.stacks()
+        state = self._known(region)
+        if state.phase is Phase.REMOVED:
+            return state
+        self._refuse_home(region)
+        if self.ports.stacks.describe(region, stacks.pipeline) is not None:
+            self._stop(state)
+        for name in stacks.working:
+            if at_rest(self.ports, region, name) is not None:
+                self.say(region, f"deleting {name}")
+                delete_stack(self.ports, region, name)
+        removed = replace(state, phase=Phase.REMOVED, step=None, done={}, reason="", advice="")
+        return self._saved(removed)
+
+    def check(self, region: str) -> None:
+        """Raise what `remove` would raise now, and change nothing."""
+        state = self._known(region)
+        if state.phase is Phase.REMOVED:
+            return
+        self._refuse_home(region)
+        pipeline = self.ports.builder.stacks().pipeline
+        if state.phase is not Phase.REMOVING and self.ports.stacks.describe(region, pipeline) is not None:
+            self._refuse_in_flight(region)
+
+    @property
+    def _stage(self) -> str:
+        return self.ports.builder.stacks().stage
+
+    def _known(self, region: str) -> RegionState:
+        state = self.states.load(region)
+        if state is None and self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
+            raise OperationFailedError(
+                f"Nothing is built in {region}.", f"See what there is: metering region status --stage {self._stage}"
+            )
+        pipeline = self.ports.builder.stacks().pipeline
+        # `local up` and a manual `cdk deploy` deploy a removed region without the steps.
+        if state is None or (state.phase is Phase.REMOVED and self.ports.stacks.describe(region, pipeline) is not None):
+            return RegionState(region=region)
+        return state
+
+    def _refuse_home(self, region: str) -> None:
+        """Refuse the region whose ledger keeps the states of others, whatever region is called home in this run."""
+        if self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
+            return
+        standing = [
+            state.region
+            for state in self.ports.deployed.kept_states(region)
+            if state.region != region and state.phase not in {Phase.REMOVED, Phase.ABSENT}
+        ]
+        if standing:
+            raise OperationFailedError(
+                f"{region} is the home region: it keeps the state of {', '.join(standing)}.",
+                f"Remove those first, such as: metering region remove {standing[0]} --stage {self._stage}",
+            )
+
+    def _stop(self, state: RegionState) -> None:
+        region = state.region
+        if state.phase is not Phase.REMOVING:
+            self._refuse_in_flight(region)
+            self._saved(replace(state, phase=Phase.REMOVING))
+        self.say(region, "stopping the intake")
+        self.ports.deployed.set_intake(region, enabled=False)
+        self._drain(region)
+        try:
+            self._refuse_in_flight(region)
+        except OperationFailedError:
+            # Producers still send, so the region resumes intake: otherwise their batches would wait until they expire.
+            self.ports.deployed.set_intake(region, enabled=True)
+            self._saved(replace(state, phase=Phase.READY))
+            raise
+
+    def _drain(self, region: str) -> None:
+        """Wait for running invocations, which acknowledge or return their messages, and for the roll-up behind them."""
+        until_s = self.ports.now_s() + _DRAIN_LIMIT_S
+        while self._works(region):
+            if self.ports.now_s() >= until_s:
+                raise OperationFailedError(
+                    f"{region} did not come to rest within {_DRAIN_LIMIT_S // MINUTE_S} minutes.",
+                    "The next run continues to wait.",
+                )
+            self.ports.clock.sleep_ms(_POLL_MS)
+
+    def _works(self, region: str) -> bool:
+        counts = self.ports.deployed.in_flight(region)
+        left = counts.get("received", 0) + counts.get(_ROLLING_UP, 0)
+        return left > 0 or self.ports.deployed.intake(region) not in {"Disabled", "none"}
+
+    def _refuse_in_flight(self, region: str) -> None:
+        found = self.ports.deployed.in_flight(region)
+        counts = {kind: n for kind, n in found.items() if n and kind != _ROLLING_UP}
+        if counts:
+            raise OperationFailedError(
+                f"Batches are in flight in {region}: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}.",
+                "Let producers stop and the queue run empty; redrive or look into dead letters: "
+                f"metering dlq list --region {region} --stage {self._stage}",
+            )
+
+    def _saved(self, state: RegionState) -> RegionState:
+        stamped = replace(state, updated_s=self.ports.now_s())
+        self.states.save(stamped)
+        return stamped
+
+
+# Resources that hold data or cost money. All others are deleted with their stack, or are worth nothing without these.
+_TELLS = {
+    "AWS::S3::Bucket": "bucket",
+    "AWS::DynamoDB::GlobalTable": "table",
+    "AWS::DynamoDB::Table": "table",
+    "AWS::KMS::Key": "key",
+    "AWS::Logs::LogGroup": "log",
+    "AWS::SQS::Queue": "queue",
+    "AWS::SNS::Topic": "topic",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """Resource that is still there after an uninstall.
+
+    Attributes:
+        kind: `bucket`, `table`, `key`, `log`, `queue` or `topic`.
+        orphaned: No stack holds it any more, so no command of the service finds it.
+    """
+
+    region: str
+    kind: str
+    name: str
+    orphaned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uninstall:
+    """Takes a stage out of its regions, the home region last. A run after a kill resumes where it stopped.
+
+    What CloudFormation keeps is named, and never deleted here.
+
+    Attributes:
+        say: Told of each step, as region and message.
+    """
+
+    ports: FleetPorts
+    states: RegionStates
+    removal: RegionRemoval
+    say: Callable[[str, str], None]
+
+    def regions(self) -> list[str]:
+        """Regions in which the stage has a stack, the home region last."""
+        home, stacks = self.ports.rules.home, self.ports.builder.stacks()
+        names = {home, *(state.region for state in self.states.everything())}
+        there = [name for name in sorted(names) if any(self._exists(name, stack) for stack in stacks.in_order)]
+        return sorted(there, key=lambda name: name == home)
+
+    def run(self, *, delete_data: bool) -> list[Remaining]:
+        """Uninstall, and return what remains.
+
+        Args:
+            delete_data: Also delete the data stacks, and the objects of buckets that their stack does not retain.
+
+        Raises:
+            OperationFailedError: Batches are in flight somewhere, or a stack could not be deleted.
+        """
+        remaining: list[Remaining] = []
+        regions = self.regions()
+        if regions:
+            # The rollout stack would deploy the regions again.
+            self._delete(self.ports.rules.home, self.ports.builder.stacks().rollout)
+        for region in regions:
+            remaining += self._leave(region, delete_data=delete_data)
+        return remaining
+
+    def would_remain(self, region: str, *, delete_data: bool) -> list[Remaining]:
+        """List what an uninstall of the region would leave; `delete_data`: the data stack goes, too."""
+        works = [each for name in self._works(region) for each in self.ports.stacks.resources(region, name)]
+        orphans = list(_told(region, [each for each in works if each.retained], orphaned=True))
+        data = self._data(region)
+        if not delete_data:
+            return [*orphans, *_told(region, data, orphaned=False)]
+        return [*orphans, *_told(region, [each for each in data if each.retained], orphaned=True)]
+
+    def _leave(self, region: str, *, delete_data: bool) -> list[Remaining]:
+        # Read before the deletion: a deleted stack no longer tells what it retained.
+        remaining, data = self.would_remain(region, delete_data=delete_data), self._data(region)
+        state = self.states.load(region)
+        if self._works(region) or state is None or state.phase is not Phase.REMOVED:
+            self.removal.remove(region)
+        if delete_data and self._exists(region, self.ports.builder.stacks().data):
+            self._delete_data(region, data)
+        return remaining
+
+    def _works(self, region: str) -> list[str]:
+        stacks = self.ports.builder.stacks()
+        return [name for name in stacks.working if self._exists(region, name)]
+
+    def _data(self, region: str) -> Sequence[StackResource]:
+        stack = self.ports.builder.stacks().data
+        return self.ports.stacks.resources(region, stack) if self._exists(region, stack) else ()
+
+    def _delete_data(self, region: str, data: Sequence[StackResource]) -> None:
+        if any(each.kind == "AWS::S3::Bucket" and not each.retained for each in data):
+            self.say(
+                region, f"deleted {counted(self.ports.deployed.empty_bucket(region), 'object')} of the data bucket"
+            )
+        self._delete(region, self.ports.builder.stacks().data)
+
+    def _exists(self, region: str, stack: str) -> bool:
+        return self.ports.stacks.describe(region, stack) is not None
+
+    def _delete(self, region: str, stack: str) -> None:
+        if at_rest(self.ports, region, stack) is not None:
+            self.say(region, f"deleting {stack}")
+            delete_stack(self.ports, region, stack)
+
+
+def _told(region: str, resources: Iterable[StackResource], *, orphaned: bool) -> Iterable[Remaining]:
+    for each in resources:
+        if each.kind in _TELLS and each.name:
+            yield Remaining(region=region, kind=_TELLS[each.kind], name=each.name, orphaned=orphaned)

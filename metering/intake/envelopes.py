@@ -11,10 +11,10 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from metering.intake.batches import NoBatch
-from metering.intake.formats.registry import SUFFIXES
 from metering.intake.json_values import MAX_DEPTH, DepthError, JsonError, canonical_json, parse_json
 from metering.intake.messages import (
     MAX_BODY_BYTES,
+    SUFFIXES,
     BatchMessage,
     ObjectRecords,
     key_problems,
@@ -27,7 +27,6 @@ from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
 
 TEST_EVENT = "s3:TestEvent"
 

@@ -27,8 +27,7 @@ from metering.intake.envelopes import read_body
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.compression import unpacked
 from metering.intake.formats.json_records import read_inline
-from metering.intake.formats.registry import FORMATS
-from metering.intake.messages import MAX_BODY_BYTES, BatchMessage, InlineRecords, ObjectRecords
+from metering.intake.messages import FORMATS, MAX_BODY_BYTES, BatchMessage, InlineRecords, ObjectRecords
 from metering.intake.records import BODY_HASH_VERSION, HASH_VERSION, ContentHasher, body_hash
 from metering.intake.senders import (
     Judged,

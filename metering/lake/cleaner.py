@@ -13,10 +13,9 @@ from metering.errors import ConditionFailedError, LedgerCorruptError, Unavailabl
 from metering.hours import date_of
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import pending_key, pointer_key
-from metering.ledger.commits import CommitRecord, commit_key, waiting_key
+from metering.ledger.commits import CommitRecord, commit_key, shards_of, waiting_key
 from metering.ledger.notes.lake import ORPHANS_KEY, Cleaning, OrphanPasses
 from metering.ledger.runs import Contradictions, Run, lake_chain, long_done, newest_first
-from metering.ledger.shards import shards_of
 from metering.stores.clock import Alerts, Clock, Deadline, Metrics, Retrier, do_all, side_by_side
 from metering.stores.objects import (
     QUARANTINE_PREFIX,
@@ -26,14 +25,11 @@ from metering.stores.objects import (
     commit_id_of,
     commit_of_refused_records,
 )
-from metering.stores.writes import Absent, Delete, Equals, Exists, Item, Key, Put, Table, Update
+from metering.stores.writes import Absent, Delete, Equals, Exists, Item, ItemStore, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from metering.stores.items import ItemStore
-
 
 _COMMITS_AT_ONCE = 100
 

@@ -25,11 +25,10 @@ from metering.ledger.booked_hours import (
     pointer_key,
     published_key,
 )
-from metering.ledger.commits import waiting_commit_of, waiting_in
+from metering.ledger.commits import shards_of, waiting_commit_of, waiting_in
 from metering.ledger.notes.lake import LakeFigures
 from metering.ledger.periods import period_key
 from metering.ledger.runs import Chain, Contradictions, OutOfTimeError, Run, RunOverError, lake_chain, run_name
-from metering.ledger.shards import shards_of
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, side_by_side
 from metering.stores.objects import ObjectStore, lake_file_key, summary_key
 from metering.stores.writes import Absent, AllOf, AnyOf, Condition, Delete, Equals, Exists, Put, Table, Update
@@ -37,8 +36,7 @@ from metering.stores.writes import Absent, AllOf, AnyOf, Condition, Delete, Equa
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from metering.stores.items import ItemStore
-
+    from metering.stores.writes import ItemStore
 
 # One run of the compactor, from its plan to `done` (P24, steps 1 to 5).
 #

@@ -26,18 +26,14 @@ from metering.ledger.booked_hours import (
     published_in,
     run_that_published,
 )
-from metering.ledger.commits import CommitRecord, Waiting, waiting_commits, waiting_key
-from metering.ledger.shards import known_shards
+from metering.ledger.commits import CommitRecord, Waiting, known_shards, waiting_commits, waiting_key
 from metering.stores.objects import LAKE_PREFIX, ObjectStore, hour_of_lake_key, lake_prefix
-from metering.stores.writes import Item, Table, key_of
+from metering.stores.writes import Item, ItemStore, Table, key_of
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from metering.stores.items import ItemStore
-
 
 T = TypeVar("T")
 

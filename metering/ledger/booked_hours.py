@@ -9,22 +9,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.runs import run_name
-from metering.stores.codec import Form, SortKey, StoredItem, Unwritten, after, item_of, number_after, struct_of
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Key, Table, Value, key_of
+from metering.stores.codec import Fields, Form, SortKey, StoredItem, Unwritten, after, item_of, number_after, struct_of
+from metering.stores.writes import Item, ItemStore, Key, Table, Value, key_of
 from metering.usage.totals import Total
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from metering.stores.items import ItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,11 @@ From format 2 on it also states the generation of the usage table that belongs t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from metering.errors import ConditionFailedError, FormatTooNewError, FormatTooOldError, GenerationError
-from metering.stores.codec import Form, FromOne, StoredItem
-from metering.stores.writes import Absent, Key, Put, Table
-
-if TYPE_CHECKING:
-    from metering.stores.fields import Fields
-    from metering.stores.items import ItemStore
+from metering.stores.codec import Fields, Form, FromOne, StoredItem
+from metering.stores.writes import Absent, ItemStore, Key, Put, Table
 
 # Ledger format that this code reads and writes.
 FORMAT_VERSION = 2

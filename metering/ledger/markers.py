@@ -21,17 +21,13 @@ from metering.ledger import partitions
 from metering.ledger.booked_hours import totals_of, totals_value
 from metering.ledger.notes.checks import REMEMBERED_S
 from metering.stores.clock import side_by_side
-from metering.stores.codec import AnyText, StoredItem, after
-from metering.stores.fields import Fields
-from metering.stores.writes import Absent, AnyOf, Equals, Item, Key, Table, Value
+from metering.stores.codec import AnyText, Fields, StoredItem, after
+from metering.stores.writes import Absent, AnyOf, Equals, Item, ItemStore, Key, Table, Value
 from metering.units import HOUR_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from metering.stores.items import ItemStore
-
 
 Verdict = Literal["accepted", "rejected"]
 _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from metering.hours import hour_label
 from metering.ledger import partitions
 from metering.ledger.booked_hours import LakeFile, RowSource
-from metering.stores.codec import Form, StoredItem, Unwritten, after, members_of, read_struct
-from metering.stores.fields import Fields
+from metering.stores.codec import Fields, Form, StoredItem, Unwritten, after, members_of, read_struct
 from metering.stores.objects import ObjectStore, closed_accounts_key, closed_days_key
-from metering.stores.writes import Key, Table
+from metering.stores.writes import ItemStore, Key, Table
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from metering.stores.items import ItemStore
-
 
 PeriodState = Literal["closing", "closed"]
 

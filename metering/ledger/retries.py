@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 from metering.ledger import partitions
 from metering.ledger.markers import in_partition_of_batch, partition_of_batch
 from metering.stores.codec import StoredItem, after
-from metering.stores.writes import Key, Table
+from metering.stores.writes import Item, ItemStore, Key, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.stores.items import ItemStore
-    from metering.stores.writes import Item
 
 _NOTE_PREFIX = "N#"
 _ALIAS_PREFIX = "A#"

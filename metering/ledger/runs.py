@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from metering.errors import ConditionFailedError, EarlyEndError, LedgerCorruptError, ObjectMissingError
 from metering.ledger import partitions
-from metering.stores.codec import Form, StoredItem, Unwritten, number_after
+from metering.stores.codec import Fields, Form, StoredItem, Unwritten, number_after
 from metering.stores.objects import ObjectStore, plan_key
-from metering.stores.writes import Absent, Equals, Key, Put, Table, Update
+from metering.stores.writes import Absent, Equals, ItemStore, Key, Put, Table, Update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from metering.stores.clock import Clock, Entropy, Retrier
-    from metering.stores.fields import Fields
-    from metering.stores.items import ItemStore
-
 
 RunState = Literal["planned", "done"]
 

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import msgspec
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.formats.parquet import PARQUET_MAGIC, column_names, read_rows, seekable
 from metering.onramps.formats.pieces import peeked
-from metering.onramps.reading import epoch_s_of
+from metering.onramps.formats.rows import (
+    MAX_BYTES,
+    PARQUET_MAGIC,
+    Moved,
+    Tally,
+    column_names,
+    read_lines,
+    read_rows,
+    seekable,
+)
+from metering.onramps.reading import Block, FileName, ReadSettings, epoch_s_of
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic
-from metering.onramps.rows import MAX_BYTES, Moved, Tally, read_lines
 from metering.onramps.sources import GIVE_ACCOUNT
 from metering.usage.usage_types import CLOUDFRONT, INTERNET, UNKNOWN
 
@@ -23,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from metering.onramps.context.store import Timeline
-    from metering.onramps.reading import Block, FileName, ReadSettings
-
 
 _EDGE = re.compile(r"([A-Z]{3})[0-9]*(?:-[A-Z0-9]+)*")
 
@@ -103,7 +109,7 @@ class RowJudge:
         self._version = version
 
     def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[EdgeTransfer]) -> None:
-        """Count a row (`metering.onramps.formats.parquet.RowJudge`)."""
+        """Count a row (`metering.onramps.formats.rows.RowJudge`)."""
         sent, received = _number(value(SENT)), _number(value(RECEIVED))
         if sent is None or received is None:
             detail = f"{SENT} or {RECEIVED} is no number from 0 to 2^63-1"

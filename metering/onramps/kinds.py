@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     _Parts = tuple[Callable[..., Iterator[Block[Any]]], Callable[[FileName, Timeline], Classifier[Any]]]
 
-
 # Kinds of logs that are never metered: each is recognised by its names, and refused with a sentence that says why. Most
 # of them repeat the bytes of another log, so metering both would count bytes twice; the others contain no bytes.
 
@@ -280,7 +279,7 @@ KINDS: tuple[LogKind, ...] = (
         rules="cloudfront/2",
     ),
 )
-"""All kinds of logs that are metered and that names tell. A mapping makes one more (`metering.onramps.mapped`)."""
+"""All kinds of logs that are metered and that names tell. A mapping makes one more (`metering.onramps.mapping`)."""
 
 
 def recognised(key: str) -> tuple[LogKind, FileName] | None:

@@ -13,19 +13,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 from metering.onramps.reading import NO_OTHERS, SLOT_FORM, Balance, Others
-from metering.stores.codec import Added, AnyText, DecimalText, Form, FromOne, StoredDocument, WholeOrNull
+from metering.stores.codec import Added, AnyText, DecimalText, Fields, Form, FromOne, StoredDocument, WholeOrNull
 from metering.stores.objects import PLANS_PREFIX
-
-if TYPE_CHECKING:
-    from metering.stores.fields import Fields
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 NO_SLOT = "none"
 PLACES_PREFIX = f"{PLANS_PREFIX}places/"
-"""Prefix of the notes about files without AWS's name (`metering.onramps.ingest.places`). They are no plans."""
+"""Prefix of the notes about files without AWS's name (`metering.onramps.ingest.taking`). They are no plans."""
 
 
 class Part(NamedTuple):

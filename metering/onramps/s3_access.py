@@ -7,10 +7,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from metering.onramps.context.facts import Address, AddressRange, address_of, is_public
-from metering.onramps.reading import epoch_s_of
+from metering.onramps.context.document import Address, AddressRange, Context, address_of, is_public
+from metering.onramps.formats.rows import Moved, Tally, number_of, read_lines
+from metering.onramps.reading import Block, FileName, ReadSettings, epoch_s_of
 from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Traffic, Unmetered
-from metering.onramps.rows import Moved, Tally, number_of, read_lines
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.onramps.sources import GIVE_ACCOUNT
 from metering.usage.usage_types import CLOUDFRONT, INTERNET, UNKNOWN
@@ -18,10 +18,7 @@ from metering.usage.usage_types import CLOUDFRONT, INTERNET, UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.onramps.context.document import Context
     from metering.onramps.context.store import Timeline
-    from metering.onramps.reading import Block, FileName, ReadSettings
-
 
 # Lines of S3 server access logs. Fields are separated by single spaces; the time is in brackets, and three fields are
 # in quotes. AWS has appended fields over the years, from 18 to 26 and more, and says that readers must expect more at

@@ -12,14 +12,22 @@ import zstandard
 
 from metering.errors import LogFileRefusedError
 from metering.hours import hour_of
-from metering.onramps.context.attached import PEERING, VPC
-from metering.onramps.context.facts import MeteringPolicy, MeteringRule, address_of
+from metering.onramps.context.document import MeteringPolicy, MeteringRule, address_of
+from metering.onramps.context.inventory import PEERING, VPC
 from metering.onramps.formats.flows.reader import read_flow_log
-from metering.onramps.formats.parquet import PARQUET_MAGIC, column_names, read_rows, seekable
 from metering.onramps.formats.pieces import peeked
+from metering.onramps.formats.rows import (
+    PARQUET_MAGIC,
+    Moved,
+    Tally,
+    column_names,
+    number_of,
+    read_lines,
+    read_rows,
+    seekable,
+)
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic, Unmetered
-from metering.onramps.rows import Moved, Tally, number_of, read_lines
-from metering.onramps.rules.flow_classifier import FlowClassifier
+from metering.onramps.rules.hop_judge import FlowClassifier
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.units import HOUR_S, KIB
 from metering.usage.usage_types import UNKNOWN, usage_type_of
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 
     from metering.onramps.context.store import Timeline
     from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
-
 
 # Rows of transit gateway flow logs. Each flow passes two attachments, and has a record at each: `ingress` where it
 # enters the gateway, `egress` where it leaves. The rules say what each of them is charged for. Lost packets are counted

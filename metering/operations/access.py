@@ -24,15 +24,13 @@ from metering.ledger.notes.access import (
     token_key,
 )
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, canary_batch_id
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, Put, Table, Update
+from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, ItemStore, Put, Table, Update, read_note
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from metering.stores.clock import Clock
-
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]{1,576})")

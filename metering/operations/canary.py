@@ -27,8 +27,7 @@ from metering.ledger.notes.checks import (
     canary_usage_type,
     slot_of,
 )
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, sum_totals
 

@@ -18,7 +18,7 @@ from metering.intake.senders import ServiceSenders, judged_sender, statement
 from metering.ledger.markers import Marker, marker_key
 from metering.onramps.plans import plan_key
 from metering.onramps.sources import LogSource, source_of
-from metering.stores.items import ItemStore, read_note
+from metering.stores.writes import ItemStore, read_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery, Queue, ReceivedMessage
-
 
 _Seen = TypeVar("_Seen")
 

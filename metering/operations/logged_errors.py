@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.notes.deeds import Deed, DeedState, deeds_pk, moment_of
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from metering.stores.items import ItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from metering.stores.objects import (
     SUMMARIES_PREFIX,
     ObjectStore,
 )
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S, GIB, KIB, MINUTE_S
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from metering.lake.view import BatchSizer, BatchSizes, LakeView
     from metering.ledger.booked_hours import RowSource
-    from metering.stores.items import ItemStore
-
 
 # List prices of us-east-1, for every cost that the service or its load tests print. Source: secondary pages, first
 # tier, as of autumn 2026; a bill may differ. Each printed cost names its prices.

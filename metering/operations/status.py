@@ -15,7 +15,7 @@ from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.watch import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import periods_of
 from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, Figure, alarm_name
-from metering.stores.items import ItemStore, read_note
+from metering.stores.writes import ItemStore, read_note
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:

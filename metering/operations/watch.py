@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
 from metering.intake.admission import shortest_marker_life_s
+from metering.ledger.commits import known_shards
 from metering.ledger.markers import CONFLICT_PK, conflict_of
 from metering.ledger.notes.checks import CANARY_PK, DROPS_KEY, CanaryRun, CanaryVerdict, DroppedObjects, canary_key
 from metering.ledger.notes.lake import ORPHANS_KEY, Cleaning, LakeFigures, OrphanPasses, cleanings, lake_figures
@@ -18,11 +19,9 @@ from metering.ledger.notes.money import BILLER_KEY, BillerFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, SOURCES_KEY, Reconciliation, SourceFigures
 from metering.ledger.notes.watch import WATCH_KEY, WatchFigures, WatchState
 from metering.ledger.runs import Contradictions, lake_chain, newest_run, rollup_chain
-from metering.ledger.shards import known_shards
 from metering.ledger.usage.kinds import BEYOND_CAP_PK, KindsBeyondCap
 from metering.operations.alarms import Figure
-from metering.stores.items import ItemStore, read_note
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from metering.errors import OperationFailedError
 from metering.intake.batches import Claim, RefusedRecord
 from metering.intake.senders import role_of
-from metering.stores.codec import Added, AnyText, DecimalText, Form, StoredDocument, WholeOrNull
-from metering.stores.fields import Fields
+from metering.stores.codec import Added, AnyText, DecimalText, Fields, Form, StoredDocument, WholeOrNull
 from metering.stores.objects import (
     disallowed_batch_key,
     quarantined_batch_key,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.ledger.markers import Marker
-
 
 Kind = Literal["refused", "conflict"]
 

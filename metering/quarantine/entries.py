@@ -47,13 +47,12 @@ from metering.stores.objects import (
     quarantined_files_prefix,
     quarantined_lines_key,
 )
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.intake.batches import RefusedRecord
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
 
 # Room for the sender that a retry states beside its body: the attribute's name plus more than any SenderId has.

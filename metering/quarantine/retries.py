@@ -16,7 +16,7 @@ from metering.intake.messages import SCHEMA, plain_values, readable_batch_id
 from metering.intake.senders import role_of
 from metering.ledger.notes.access import refused_sender_item, refused_sender_key
 from metering.stores.objects import retry_object_key
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 from metering.units import KIB
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker
     from metering.quarantine.documents import QuarantinedBatch
     from metering.stores.clock import Alerts, Clock, Metrics
-    from metering.stores.items import ItemStore
-
 
 RETRY_PREFIX = "retry:"
 # A longer retry uses an object below ingest/, because SQS accepts 1 MiB.

@@ -21,8 +21,7 @@ from metering.audit.verification import SentBatch
 from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.errors import OperationFailedError
 from metering.hours import hour_of, rfc3339
-from metering.intake.record_rules import record_problems
-from metering.intake.records import decode_record
+from metering.intake.records import decode_record, record_problems
 from metering.intake.work import Reason
 from metering.replay.records import expected_totals, start_of
 from metering.replay.synthesis import Envelope, Shipment, Synthesis, inline_body, replay_name
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from metering.intake.admission import Admission
     from metering.replay.scenarios import Scenario
-
 
 # Reason -> the field that it is about.
 _FIELDS = {

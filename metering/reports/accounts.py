@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.billing.budgets.messages import not_counted_text
-from metering.billing.day_sums.accounts import AccountsReader, AccountSum, merged
+from metering.billing.day_sums.days import AccountsReader, AccountSum, merged_accounts
 from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, Uncounted
 from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFailedError, UnavailableError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import FrozenReader
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-
+    from metering.stores.writes import ItemStore
 
 COLUMNS = ("account_id", "bytes", "records", "first_hour", "last_hour")
 BY_ID = Order(column="account_id")
@@ -260,7 +259,7 @@ def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
     """Accounts of several regions as one: each part is in the order of accounts."""
     several = list(parts)
     # One region needs no merge, which would take half of the time of a list.
-    return iter(several[0]) if len(several) == 1 else merged(heapq.merge(*several))
+    return iter(several[0]) if len(several) == 1 else merged_accounts(heapq.merge(*several))
 
 
 def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None) -> Listing:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from metering.billing.documents import gb_text, hour_text, percent_text
 from metering.billing.money import usd_text
 from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.prices.difference import Kind
-from metering.billing.rating.lines import PriceState
-from metering.billing.rating.payer_prices import find
+from metering.billing.prices.difference import Change, Kind
+from metering.billing.rating.payer_prices import PriceState, find
 from metering.reports.answer import (
     KEEP,
     ROOMY,
@@ -33,10 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.organization import Membership, Organization, Payer
-    from metering.billing.prices.difference import Change
     from metering.billing.prices.store import Overrides
     from metering.billing.usage.months import Sold
-
 
 _PRICES: RowType[tuple[Product, PriceVersion, Tier]] = RowType(
     copied("usage_type", of=lambda it: it[0].usage_type, priority=KEEP),

@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from metering.ledger.booked_hours import RowSource
     from metering.ledger.usage.kinds import KindNames
     from metering.rollup.as_of_now import UsageNow
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore
     from metering.usage.totals import Total, UsageKey
-
 
 # The usage table as a source of reports.
 #

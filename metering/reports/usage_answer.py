@@ -12,7 +12,7 @@ from metering.hours import hour_of, rfc3339
 from metering.lake.ports import RowQuery
 from metering.ledger.notes.checks import of_canary
 from metering.reports.answer import KEEP, Answer, Cell, Column, Json, RowType, integer, sized
-from metering.reports.query import FILTERS, Filter
+from metering.reports.query import FILTERS, Filter, UsageQuery
 from metering.reports.source import ReportSource, naming
 from metering.reports.time_range import month_start_s, shown
 from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, cut_lines, ranked
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import HourState, RowSource
-    from metering.reports.query import UsageQuery
-
 
 # Names that a report asked for and did not find, with the nearest existing names in its range.
 #

@@ -8,16 +8,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from metering.hours import hour_label, month_of
-from metering.reports.query import FILTERS
+from metering.reports.query import FILTERS, GroupColumn, UsageQuery
 from metering.reports.time_range import check_rows
 from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.reports.query import GroupColumn, UsageQuery
     from metering.rollup.as_of_now import Apart
-
 
 Values = tuple[str, ...]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metering.ledger.runs import Chain, Run
     from metering.rollup.plan import PlannedCommit, PlannedHour, RollupPlan
     from metering.stores.clock import Retrier
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import ItemStore
 
 
 def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Update]:

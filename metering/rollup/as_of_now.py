@@ -13,15 +13,14 @@ from metering.errors import (
     UnavailableError,
 )
 from metering.hours import month_of
-from metering.ledger.commits import Waiting, waiting_in
+from metering.ledger.commits import Waiting, known_shards, waiting_in
 from metering.ledger.runs import Run, newest_run, rollup_chain
-from metering.ledger.shards import known_shards
 from metering.ledger.usage.items import newest_run_of, usage_item_key
 from metering.ledger.usage.kinds import partition_of_kinds
 from metering.ledger.usage.reading import Fold, Grain, UsageReading
 from metering.rollup.plan import PlannedHour, RollupPlan
 from metering.stores.clock import side_by_side
-from metering.stores.fields import Fields
+from metering.stores.codec import Fields
 from metering.stores.writes import Item, Key, key_of
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind, add_totals
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from metering.lake.ports import StagedUsage
     from metering.stores.objects import ObjectStore
-
 
 # A report that is not as of now looks at this many waiting commits at most: more would take longer than the report.
 _FEW_COMMITS = 8

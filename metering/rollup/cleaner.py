@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from metering.ledger.commits import shards_of
 from metering.ledger.notes.lake import Cleaning
 from metering.ledger.runs import Contradictions, Run, long_done, newest_run, rollup_chain, runs_before
-from metering.ledger.shards import shards_of
 from metering.stores.clock import Clock, Deadline, Retrier, do_all
 from metering.stores.objects import ObjectStore, number_of_plan, plans_prefix
-from metering.stores.writes import Equals, Table, Update
+from metering.stores.writes import Equals, ItemStore, Table, Update
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from metering.stores.items import ItemStore
 
 # Objects of one deletion.
 _AT_ONCE = 1_000

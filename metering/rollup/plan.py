@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from metering.lake.ports import StagedUsage
     from metering.ledger.runs import Contradictions
-    from metering.stores.fields import Fields
-    from metering.stores.items import ItemStore
+    from metering.stores.codec import Fields
+    from metering.stores.writes import ItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

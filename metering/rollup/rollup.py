@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering import metric_names
 from metering.errors import GenerationError, LedgerCorruptError
-from metering.ledger.commits import Waiting, waiting_in
+from metering.ledger.commits import Waiting, shards_of, waiting_in
 from metering.ledger.runs import Chain, Contradictions, OutOfTimeError, Run, RunOverError, rollup_chain
-from metering.ledger.shards import shards_of
 from metering.ledger.usage.generation import check_chains, mark_run, remember_generation
 from metering.rollup.adding import Adding, Placing, updates_of
 from metering.rollup.plan import MOST_SUMS, NotWaitingError, Planner, RollupPlan
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, in_blocks, side_by_side
-from metering.stores.writes import ActionLimits, Key, Table
+from metering.stores.writes import ActionLimits, ItemStore, Key, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
     from metering.ledger.usage.kinds import KindNumbers
     from metering.settings import Policy
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-
 
 T = TypeVar("T")
 

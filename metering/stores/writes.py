@@ -1,4 +1,4 @@
-"""Items, conditions and actions as plain data.
+"""Items, conditions and actions as plain data, and `ItemStore`: the operations of DynamoDB that the protocol uses.
 
 Services build the protocol's exact conditional writes from these values, and an `ItemStore` only executes them. So the
 conditions that make a commit exact are in one place, and the simulation evaluates the same conditions as DynamoDB.
@@ -6,10 +6,10 @@ conditions that make a commit exact are in one place, and the simulation evaluat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +164,117 @@ class ActionLimits:
 
 
 DYNAMODB_LIMITS = ActionLimits()
+
+
+T = TypeVar("T")
+
+
+class ItemStore(Protocol):
+    """The operations of DynamoDB that the protocol uses.
+
+    Reads are strongly consistent. A transaction is all or nothing for writers; a reader may see a part of it. Each call
+    may raise UnavailableError, and so may every function that uses it.
+    """
+
+    def get(self, table: Table, key: Key) -> Item | None:
+        """The item as of now, or None."""
+
+    def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
+        """The items that exist, for any number of keys. Each item is read at its own time."""
+
+    def query(
+        self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
+    ) -> Iterator[Item]:
+        """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at its own time.
+
+        Pages are read while the caller iterates, and no further when the caller stops.
+        """
+
+    def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
+        """Every item, in no order; or one of several parts of them. For verification and repair, never in the hot path.
+
+        Args:
+            table: The table.
+            part: Number of the part, from 0. An item is always in the same part.
+            parts: Number of parts that the table is divided into.
+        """
+
+    def put(self, action: Put) -> None:
+        """Write one item.
+
+        Raises:
+            ConditionFailedError: With the item found.
+            ItemTooLargeError: Nothing was written.
+        """
+
+    def update(self, action: Update) -> Item:
+        """Change one item; returns the changed item (ALL_NEW).
+
+        Raises:
+            ConditionFailedError: With the item found.
+            ItemTooLargeError: Nothing was written.
+            LedgerCorruptError: It adds to a value that is not a number; nothing was written.
+        """
+
+    def delete(self, action: Delete) -> None:
+        """Delete one item.
+
+        Raises:
+            ConditionFailedError: With the item found.
+        """
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        """Apply 1-100 actions on distinct items, all or nothing.
+
+        After an unknown outcome the same actions may be sent again only if one of their conditions is permanently false
+        once they have been applied. The answer to the caller's own success can then be `TransactionCanceledError`.
+
+        Raises:
+            ValueError: No action, more than 100, or two on one item; nothing was sent.
+            TransactionCanceledError: Not applied; one reason per action, with the item found (ALL_OLD).
+            ItemTooLargeError: An item is too large, or all of them together; nothing was written.
+            LedgerCorruptError: An action adds to a value that is not a number; nothing was written.
+            UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
+        """
+
+
+def read_note(items: ItemStore, key: Key, decode: Callable[[Item], T]) -> T | None:
+    """Read one item of the ledger; None if there is none."""
+    item = items.get(Table.LEDGER, key)
+    return None if item is None else decode(item)
+
+
+# Size of an item by DynamoDB's rules. Items that grow with the input must stay below DynamoDB's limits.
+#
+# From the developer guide, "Item sizes and formats": names and strings by their UTF-8 bytes; a number one byte per two
+# significant digits plus one; a boolean one; a list or map three, plus one per element.
+
+
+def item_bytes(item: Item) -> int:
+    """Size of an item."""
+    return sum(_text_bytes(name) + value_bytes(value) for name, value in item.items())
+
+
+def value_bytes(value: Value) -> int:
+    """Size of one value."""
+    if isinstance(value, str | Foreign):
+        return _text_bytes(str(value))
+    if isinstance(value, bool):
+        return 1
+    if isinstance(value, int):
+        return _number_bytes(value)
+    if isinstance(value, frozenset):
+        return sum(map(_text_bytes, value))
+    if isinstance(value, list):
+        return 3 + sum(1 + value_bytes(element) for element in value)
+    return 3 + sum(1 + _text_bytes(name) + value_bytes(element) for name, element in value.items())
+
+
+def _text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _number_bytes(value: int) -> int:
+    digits = len(str(abs(value)).rstrip("0"))
+    # The guide says "approximately": a negative number takes one more byte.
+    return (digits + 1) // 2 + 1 + (value < 0)

@@ -19,8 +19,8 @@ from metering.wiring.region import WriterParts
 if TYPE_CHECKING:
     from metering.intake.batches import BatchReader
     from metering.stores.clock import Clock, Metrics
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore
     from metering.wiring.connection import RegionConnection
     from metering.wiring.lake import ServicePorts
 

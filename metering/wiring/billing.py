@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from metering.billing.usage.months import HoursDone
     from metering.lake.view import LakeView
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore
     from metering.wiring.region import RegionPorts
 
 

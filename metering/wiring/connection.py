@@ -21,7 +21,7 @@ from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.settings import Settings
 from metering.stores.clock import scans_at_once
-from metering.stores.items import ItemStore
+from metering.stores.writes import ItemStore
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.lake import lake_view
 from metering.wiring.onramps import build_coverage

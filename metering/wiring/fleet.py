@@ -23,8 +23,7 @@ from metering.adapters.aws.stacks import read_outputs
 from metering.errors import MeteringError
 from metering.fleet.ports import RegionStacks, own_release
 from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase, RegionState, reserved_executions
-from metering.fleet.removal import RegionRemoval, Uninstall
-from metering.fleet.rollout import RegionManager
+from metering.fleet.rollout import RegionManager, RegionRemoval, Uninstall
 from metering.fleet.settings.bases import REHEARSAL_RULES
 from metering.fleet.settings.layers import Asked, config_of
 from metering.fleet.settings.regions import RegionSettings
@@ -35,16 +34,14 @@ from metering.hours import date_of
 from metering.operations.doctor.bench import THOROUGH, Bench, CannotAskError, Effort, Engine, Verdict, examine
 from metering.operations.doctor.catalogue import CHECKS
 from metering.stores.objects import LAKE_PREFIX, ObjectStore, hour_of_lake_key
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S
 from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
 if TYPE_CHECKING:
-    from metering.stores.items import ItemStore
     from metering.stores.queues import Queue
     from metering.usage.totals import Total
-
 
 _ROLES = ("reader", "operator", "producer")
 # The newest hour of the lake is searched in this many days.

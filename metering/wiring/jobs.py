@@ -7,15 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from metering.audit.drops import DropCheck
-from metering.audit.figures import Figures
+from metering.audit.hour_check import Figures
 from metering.audit.incremental import IncrementalCheck
-from metering.audit.rebuild import Rebuilder
+from metering.audit.rebuild import AfterRestore, Rebuilder
 from metering.audit.reconciler import Reconciler
 from metering.audit.reconciler_tick import ReconcilerState, ReconcileTick
-from metering.audit.restoring import AfterRestore
 from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closer import PeriodCloser
-from metering.billing.day_sums.accounts import AccountCheck
+from metering.billing.day_sums.days import AccountCheck
 from metering.lake.cleaner import Cleaner, OrphanCleaner, quarantine_age_s
 from metering.lake.compactor import Compactor
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
+    from metering.stores.writes import ItemStore
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from metering.lake.view import LakeView
 from metering.ledger.usage.kinds import KindNames, KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy, RollupTick
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
-from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, ItemStore
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from metering.lake.ports import StagedUsage
     from metering.settings import Policy, Settings
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
 

@@ -17,7 +17,7 @@ from metering.errors import MeteringError, SettingsError
 from metering.ledger.format_version import check_format, check_readable, remember_format
 from metering.ledger.usage.kinds import KindNames
 from metering.settings import ApiSettings, Settings
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.version import package_version
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from metering.fleet.ports import RegionStates
     from metering.fleet.regions import RegionState
     from metering.lake.view import LakeView
-    from metering.stores.items import ItemStore
 
 
 class ResourceNames(Protocol):

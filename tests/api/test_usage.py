@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from metering.api.resources.accounts import ACCOUNTS
+from metering.api.resources.cost import ACCOUNTS
 from metering.fleet.regions import LedgerRegionStates, Phase, RegionState
 from metering.ledger.notes.checks import CanaryRun, CanaryVerdict
 from metering.ledger.notes.reconciliation import Reconciliation

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from metering.onramps.coverage.job import CoverageJob
     from metering.onramps.plans import Plan
     from metering.settings import StageSettings
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import ItemStore
 
 REGION = "us-east-1"
 _RETENTION_S = 14 * DAY_S

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
 
-from metering.cli.printing.layout import cell_text
+from metering.cli.printing.table import cell_text
 from metering.reports.answer import Answer, Column, printable
 
 if TYPE_CHECKING:

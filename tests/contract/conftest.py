@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from metering.adapters.aws.session import Clients
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
+    from metering.stores.writes import ItemStore
 
 __all__ = ["clients", "ministack"]
 

@@ -18,6 +18,7 @@ from metering.stores.writes import (
     Equals,
     Exists,
     Item,
+    ItemStore,
     Key,
     Put,
     Table,
@@ -28,8 +29,6 @@ from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from metering.stores.items import ItemStore
 
 LEDGER = Table.LEDGER
 USAGE = Table.USAGE

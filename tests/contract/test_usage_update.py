@@ -20,8 +20,21 @@ from metering.ledger.usage.kinds import KindNumbers, kind_items
 from metering.rollup.adding import updates_of
 from metering.rollup.plan import PlannedHour, RollupPlan
 from metering.stores.clock import Retrier
-from metering.stores.items import ItemStore, item_bytes
-from metering.stores.writes import AllOf, AnyOf, Condition, Exists, Foreign, Item, Key, Put, Table, Update, Value
+from metering.stores.writes import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Exists,
+    Foreign,
+    Item,
+    ItemStore,
+    Key,
+    Put,
+    Table,
+    Update,
+    Value,
+    item_bytes,
+)
 from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 from metering.usage.usage_types import MAX_REGION_CHARS
 from tests.support.memory.clock import ManualClock, SeededEntropy

@@ -19,7 +19,7 @@ import pytest
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.stacks import stack_outputs
-from metering.adapters.emulator.reaching import api_address
+from metering.adapters.emulator.ministack import api_address
 from metering.hours import rfc3339
 from metering.ledger.notes.access import Role
 from metering.operations.access import TokenBook

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from metering.adapters.emulator.reaching import api_address
+from metering.adapters.emulator.ministack import api_address
 from metering.fleet.ports import RegionStacks
 from tests.e2e.test_regions import HOME, World, record
 from tests.support.emulated import running_emulator

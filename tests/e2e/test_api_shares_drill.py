@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from metering.adapters.emulator.reaching import api_address
+from metering.adapters.emulator.ministack import api_address
 from metering.api.authentication import Limits
 from metering.fleet.ports import RegionStacks
 from metering.hours import hour_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.adapters.emulator.reaching import is_emulator
+from metering.adapters.emulator.ministack import is_emulator
 from tests import ROOT
 from tests.e2e.conftest import plain_environment
 from tests.e2e.endpoints import AWS_CLI, version_of, why_no_cli

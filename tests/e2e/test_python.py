@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.adapters.emulator.reaching import api_address
+from metering.adapters.emulator.ministack import api_address
 from tests import ROOT
 from tests.e2e.conftest import Service, plain_environment, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record

@@ -30,7 +30,7 @@ from metering.ledger.runs import lake_chain, newest_first
 from metering.ledger.usage.kinds import KindsBeyondCap
 from metering.operations.alarms import WATCH_NAMESPACE
 from metering.settings import GivenSettings
-from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update
+from metering.stores.writes import Action, Delete, Item, ItemStore, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.wiring.connection import RegionConnection
 from metering.wiring.region import RegionPorts
@@ -44,8 +44,6 @@ from tests.support.small_world import KilledError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from metering.stores.items import ItemStore
 
 
 class DyingItems:

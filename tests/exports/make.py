@@ -29,7 +29,7 @@ from tests.support.sample_book import bill_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.reports.exports.datasets.columns import FileFormat
+    from metering.reports.exports.batches import FileFormat
     from metering.reports.exports.grains import Grain
 
 MONTH, BEFORE = "2024-10", "2024-09"

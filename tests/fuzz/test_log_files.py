@@ -19,7 +19,7 @@ from metering.errors import LogFileRefusedError
 from metering.onramps.context.store import Timeline
 from metering.onramps.ingest.totals import measure
 from metering.onramps.kinds import KINDS, LogKind
-from metering.onramps.mapped import mapped_kind
+from metering.onramps.mapping import mapped_kind
 from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB, MIB

@@ -25,8 +25,7 @@ from metering.ledger.notes.watch import Completeness
 from metering.operations.canary import Canary
 from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail
 from metering.settings import AggregatorSettings
-from metering.stores.items import ItemStore
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 from metering.units import DAY_S
 from metering.wiring.jobs import LakeJobs
 from tests.infra.support.calls import Call, heard_items, heard_objects

@@ -12,7 +12,7 @@ import pytest
 from metering.adapters.aws.probe import _CALLS, _OPTIONAL_CALLS
 from metering.cli.commands.platform.deploy import _ENDS
 from metering.errors import SettingsError
-from metering.fleet.removal import _TELLS
+from metering.fleet.rollout import _TELLS
 from metering.fleet.settings.bases import REHEARSAL, STAGES
 from metering.fleet.stage import StageConfig
 from metering.settings import STANDARD_BYTES, Policy, Settings, StageSettings

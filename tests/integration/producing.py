@@ -5,8 +5,7 @@ import sys
 from metering.adapters.aws.objects import bucket_named
 from metering.adapters.aws.queues import queue_at
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.producer.outlet import Outlet
-from metering.producer.producer import Producer
+from metering.producer.producer import Outlet, Producer
 from tests.integration.region import record
 from tests.support.emulated import clients_of
 

@@ -25,7 +25,7 @@ from metering.onramps.context.store import ContextStore, capture_context
 from metering.onramps.ingest.taking import LogIngest
 from metering.onramps.reading import FileName, FlowHop
 from metering.onramps.reasons import Classified
-from metering.onramps.rules.flow_classifier import FlowClassifier
+from metering.onramps.rules.hop_judge import FlowClassifier
 from metering.units import HOUR_S
 from tests.integration.processes import Site, queue_of, region_of
 from tests.support.emulated import clients_of, make_resources

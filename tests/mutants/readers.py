@@ -42,7 +42,7 @@ READERS = (
     *seeded("metering/ledger/usage/kinds.py", ("tests/unit/ledger/usage", *_NOW),
         ("P45 kinds that came since a dictionary was read are unknown for ever",
          "of(account_id).get(number) or self.read_whole(account_id).get(number)", "of(account_id).get(number)")),
-    *seeded("metering/adapters/aws/item_attributes.py", ("tests/unit/adapters/aws/test_items.py",),
+    *seeded("metering/adapters/aws/items.py", ("tests/unit/adapters/aws/test_items.py",),
         ("usage: numbers of a page are read as floats", "[name] = int(number)", "[name] = int(float(number))"),
         ("usage: what a page's decoder does not know is left out", "gc=False, forbid_unknown_fields=True", "gc=False")),
     *seeded("metering/lake/view.py", ("tests/unit/lake/test_view.py",),

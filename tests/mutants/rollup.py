@@ -135,7 +135,7 @@ ROLLUP = (
          "set={newest_run_of(shard): number for shard, number in self.runs.items() if number},", "set={},"),
         ("P38 a repair leaves the number of a run that is not over", "(shard): number for", "(shard): number + 1 for"),
         ("P38 a repair does not ask what later runs have in their plans", "None or place in planned or ", "None or ")),
-    *seeded("metering/audit/restoring.py", ("tests/simulation/test_restore.py",),
+    *seeded("metering/audit/rebuild.py", ("tests/simulation/test_restore.py",),
         ("P41 a run of the lake that was planned is left as it is", "        self.resume()\n", ""),
         ("P41 what was placed and still waits stays placed", "            self._take_back(shard)\n", ""),
         ("P41 numbers of runs go on where the restored ledger is",

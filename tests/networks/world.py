@@ -23,7 +23,7 @@ from metering.reports.source import UsageTable
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped
 from metering.stores.objects import PLANS_PREFIX
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S, HOUR_S
 from tests.networks.exam import FIRST_S
 from tests.support.lake_world import World
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from metering.lake.view import LakeView
     from metering.onramps.kinds import LogKind
-    from metering.stores.items import ItemStore
     from tests.support.networks.billing import Movement
     from tests.support.networks.files import LogFile
     from tests.support.networks.traffic import Network

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from metering.billing.money import EXACT_A_USD
 from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
+from metering.billing.rating.rater import Rater, positions
 from metering.billing.usage.months import MonthUsage
 from metering.hours import hour_label, month_of
 from metering.reports.costs.column_costs import ColumnCosts

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from metering.onramps.context.store import Timeline
 from metering.onramps.formats.flows.columns import fields
+from metering.onramps.formats.rows import MAX_BYTES
 from metering.onramps.ingest.totals import Measured, measure
 from metering.onramps.kinds import KINDS, LogKind
-from metering.onramps.mapped import mapped_kind
+from metering.onramps.mapping import mapped_kind
 from metering.onramps.reading import FileName, ReadSettings
-from metering.onramps.rows import MAX_BYTES
 from metering.onramps.s3_access import Request, parse
 from tests.support.flow_logs import (
     ACCOUNT,

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from metering.billing.money import EXACT_A_USD, cents_of
 from metering.billing.prices.book import Product
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.lines import Positions, RatedLine
-from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, rated_month
+from metering.billing.rating.payer_prices import PayerPrices, Positions, RatedLine
+from metering.billing.rating.rater import Rater, positions, rated_month
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from metering.fleet.regions import RegionState
 from metering.intake.batches import Claim
 from metering.lake.plan import Plan, PlanFile, PlanHour
 from metering.ledger.booked_hours import HourTotals, LakeFile, Pending, Pointer, Published, RowSource
-from metering.ledger.commits import CommitRecord, Waiting
+from metering.ledger.commits import CommitRecord, UsedShards, Waiting
 from metering.ledger.format_version import LedgerFormat
 from metering.ledger.markers import Conflict, Marker, conflict_of, conflict_seen_item
 from metering.ledger.notes.access import LargeRequests, RegisteredProducer, StoredToken
@@ -35,10 +35,9 @@ from metering.ledger.notes.watch import Completeness, HeldMessage, Hold, QueueMe
 from metering.ledger.periods import FrozenHour, FrozenMonth, FrozenRows, Period
 from metering.ledger.retries import Alias, RetryNote
 from metering.ledger.runs import Run
-from metering.ledger.shards import UsedShards
 from metering.ledger.usage.items import BUCKET_KINDS, UsageItem, newest_run_of, usage_add, usage_item_key
 from metering.ledger.usage.kinds import KindNames, KindsBeyondCap, kind_items
-from metering.onramps.ingest.places import Note
+from metering.onramps.ingest.taking import Note
 from metering.onramps.plans import Plan as LogPlan
 from metering.onramps.reading import NO_OTHERS
 from metering.quarantine.documents import QuarantinedBatch, QuarantinedLog
@@ -49,8 +48,6 @@ from metering.units import DAY_S
 from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 from tests.support.memory.items import MemoryItemStore
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 HOUR_S = 1_800_000_000 - 1_800_000_000 % 3600
 HOURS = st.integers(0, 400).map(lambda number: HOUR_S + 3600 * number)
 NUMBERS = st.integers(0, 10**20)

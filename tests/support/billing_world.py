@@ -15,7 +15,7 @@ from metering.billing.invoices.planning import Planner
 from metering.billing.organization import OrganizationStore, Payer
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.payer_prices import PayerPrices
+from metering.billing.rating.payer_prices import PayerPrices, RatedLine
 from metering.billing.rating.rater import rated_month
 from metering.hours import month_bounds_s
 from metering.reports.exports.exporting import ExportSource
@@ -28,7 +28,6 @@ from tests.support.small_world import Calls
 
 if TYPE_CHECKING:
     from metering.billing.prices.book import Override, PriceBook
-    from metering.billing.rating.lines import RatedLine
     from metering.billing.usage.months import RegionMonth, UsageLine
 
 MONTH = "2026-11"

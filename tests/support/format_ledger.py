@@ -6,7 +6,7 @@ import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from metering.adapters.aws.item_attributes import to_attributes
+from metering.adapters.aws.items import to_attributes
 from metering.ledger.format_version import FORMAT_KEY, FORMAT_VERSION, LedgerFormat
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from metering.billing.prices.book import (
     Services,
     Tier,
 )
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
+from metering.billing.rating.rater import Rater, positions
 from metering.billing.usage.months import Accounts, Late, PayerUsage, Sold, Solds, UsageLine, merged
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, GIB, HOUR_S

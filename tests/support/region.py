@@ -10,7 +10,7 @@ from metering.lake.parquet.reader import ParquetStagedUsage
 from metering.ledger.markers import Marker, marker_key
 from metering.quarantine.entries import QuarantineEntries
 from metering.stores.clock import Alerts, Clock, Entropy, Metrics, Retrier
-from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, Table
+from metering.stores.writes import DYNAMODB_LIMITS, ActionLimits, ItemStore, Table
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, add_totals
 from metering.wiring.aggregator import build_aggregator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from metering.lake.ports import RowCodec, StagedUsage
     from metering.rollup.rollup import Rollup, RollupPolicy, RollupResult
     from metering.settings import Settings
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
     from metering.wiring.jobs import LakeJobs

@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 from metering.adapters.folders import FolderLogStore
 from metering.billing.money import UNITS_A_USD, usd_text
 from metering.billing.prices.store import sample_book
-from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.usage.months import UsageLine
 from metering.replay.given import billed_lines
-from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import Destination
-from metering.reports.exports.exporting import ExportSource, export
+from metering.reports.exports.exporting import ExportSource, ExportWrongError, export
 from metering.reports.exports.manifest import ExportRequest, focus_tolerance
 from tests.support.billing_world import charges_of, document_of
 

@@ -18,7 +18,7 @@ from metering.ledger.commits import waiting_commits
 from metering.ledger.format_version import check_format, check_readable, stored_format
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from metering.adapters.aws.session import Clients
     from metering.operations.logged_errors import AlarmState
     from metering.settings import GivenSettings, StageSettings
-    from metering.stores.items import ItemStore
-
 
 SEVERITIES = ("page", "ticket")
 _FUNCTION_NAME = "FunctionName"

@@ -1,4 +1,4 @@
-"""`/v1/health`: whether the service answers. Anyone may ask, so the answer comes from a cache."""
+"""`/v1/health` and `/v1/freshness`: whether the service answers, and the time up to which counts are complete."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.api.asking import Reply, Resource
+from metering.api import parameters as words
+from metering.api.asking import Asked, Reply, Resource
+from metering.api.openapi import HELD_BACK, TIME, Schema, each, integer, mapping, maybe, record, text
 from metering.errors import UnavailableError
 from metering.ledger.format_version import FORMAT_KEY
 from metering.reports.answer import Answer, Column
 from metering.stores.writes import Table
+from metering.wiring.answers.usage import freshness_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metering.api.asking import Asked
     from metering.wiring.lake import ReadableRegion
 
 # Unauthenticated requests cause at most one read of the ledger in this time.
@@ -66,3 +68,24 @@ def _trouble(regions: Iterable[ReadableRegion]) -> str | None:
         # Unauthenticated callers must not learn which call failed.
         return "a ledger does not answer"
     return None
+
+
+def _freshness(asked: Asked) -> Reply:
+    return Reply(answer=freshness_of(asked.parts.regions, now_s=asked.now_s, in_full=asked.sees_all))
+
+
+_STATE: Schema = {"complete_through": TIME, "held_back_by": HELD_BACK}
+_RECONCILIATION = record(
+    {"finished": TIME, **each(integer(), "hours differences waiting"), "waiting_since": maybe(TIME)}
+)
+_CANARY = record({"verdict": text(16), "settled": TIME, "last_good": maybe(TIME)})
+_REGION = record(_STATE, reconciliation=maybe(_RECONCILIATION), canary=maybe(_CANARY))
+FRESHNESS = Resource(
+    path="/v1/freshness",
+    name="freshness",
+    about="Up to when everything that was sent is counted, what holds that back, and for staff what was last proved.",
+    answer=_freshness,
+    parameters=(words.FORMAT,),
+    schema=record({"as_of": TIME, **_STATE, "regions": mapping(_REGION)}),
+)
+RESOURCES = (FRESHNESS,)

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from metering.api import parameters as words
-from metering.api.asking import Asked, Reply, Resource
+from metering.api.asking import Asked, Reply, Resource, too_large
 from metering.api.authentication import OPERATORS, STAFF
 from metering.api.openapi import BYTES, CURSOR, DELTA, FLAG, TIME, Schema, array, each, integer, maybe, record, text
 from metering.api.paging import cursor_after, position_of
 from metering.api.parameters import Parameter, ProblemError, problem
-from metering.api.replies import too_large
 from metering.reports.answer import Answer, regions_answer
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.wiring.answers.operators import (

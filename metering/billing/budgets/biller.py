@@ -28,7 +28,7 @@ from metering.ledger.notes.money import BILLER_KEY, BillerFigures, StoredAlert
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness
 from metering.ledger.periods import periods_of
 from metering.stores.objects import ObjectStore, positions_key
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 from metering.units import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.stores.clock import Alerts, Clock, Deadline
-    from metering.stores.items import ItemStore
-
 
 # A month that has ended is judged until it is closed in every region. That takes 72 hours from its end, unless its
 # count has a problem, which raises an alarm of its own.

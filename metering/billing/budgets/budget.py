@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from metering.billing.money import EXACT_A_USD, UNITS_A_USD, price_of, usd_text
 from metering.errors import LedgerCorruptError, OperationFailedError
 from metering.ledger.notes.money import BUDGETS_PK, StoredBudget, budget_key
-from metering.stores.writes import Delete, Put, Table
+from metering.stores.writes import Delete, ItemStore, Put, Table
 from metering.units import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
-
 
 Unit = Literal["USD", "bytes"]
 Period = Literal["month", "day"]

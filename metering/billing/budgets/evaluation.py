@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.billing.budgets.forecasts import HISTORY_DAYS, DayBytes, Forecast, Forecaster, Method, PeriodUsage
-from metering.billing.budgets.summaries import in_scope
+from metering.billing.budgets.open_months import OpenMonths, in_scope
 from metering.billing.money import EXACT_A_USD
 from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating.payer_prices import find
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.billing.budgets.budget import Budget, Threshold
-    from metering.billing.budgets.open_months import OpenMonths
     from metering.billing.day_sums.days import DayReader, SummedMonth
     from metering.billing.day_sums.index import DayIndex
     from metering.usage.totals import UsageKind

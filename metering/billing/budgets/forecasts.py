@@ -9,8 +9,7 @@ from itertools import islice
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, rated_by_days
+from metering.billing.rating.rater import Rater, positions, rated_by_days
 from metering.billing.usage.months import Sold, UsageLine, days_of
 from metering.hours import month_bounds_s
 from metering.units import DAY_S, HOUR_S
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.billing.rating.payer_prices import PayerPrices
-
 
 # Bytes are forecast and never cost, which jumps where a tier begins. A forecast may be a float.
 

@@ -12,7 +12,7 @@ from metering.billing.money import exact_text, rounded, usd_text
 from metering.errors import ConditionFailedError
 from metering.hours import date_of
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
-from metering.stores.writes import Absent, Equals, Put, Table
+from metering.stores.writes import Absent, Equals, ItemStore, Put, Table
 from metering.units import DAY_S, exact_and_size
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from metering.billing.budgets.budget import Threshold, Unit
     from metering.billing.day_sums.index import Reach, Uncounted
     from metering.stores.clock import Alerts, Clock
-    from metering.stores.items import ItemStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

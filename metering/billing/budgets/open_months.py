@@ -1,36 +1,382 @@
-"""Usage, prices and payers that budgets of one moment are judged by."""
+"""Usage, prices and payers that budgets of one moment are judged by.
+
+Days are summed for budgets, by payer, by the accounts that count apart, and by product. The sums are kept with the key
+of their day, so that the next run reads only days that have changed.
+"""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import heapq
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Protocol
 
 from metering.billing.budgets.forecasts import HISTORY_DAYS, HourShares
-from metering.billing.budgets.summaries import DaySummaries, Grouping, PayerCosts, PayerMonth
-from metering.billing.day_sums.days import SummedMonth
+from metering.billing.day_sums.days import DayHead, DayReader, SummedMonth
 from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, reach_of
-from metering.billing.rating.lines import Positions
-from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, is_unpriced
-from metering.billing.usage.months import Sold
-from metering.errors import ObjectMissingError, UnavailableError
-from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.stores.codec import AnyText, Form, StoredDocument, members_of
-from metering.stores.objects import ObjectStore, positions_key
+from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, Positions, is_unpriced
+from metering.billing.rating.rater import Rater, positions, regions_rated
+from metering.billing.usage.months import MergedUsage, MonthUsage, Sold, UsageLine, merged
+from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
+from metering.hours import date_of, month_bounds_s, month_of, rfc3339
+from metering.stores.codec import AnyText, Fields, Form, StoredDocument, members_of
+from metering.stores.objects import ObjectStore, positions_key, rated_summaries_key
 from metering.units import DAY_S, HOUR_S
+from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from metering.billing.budgets.budget import Budget
+    from metering.billing.budgets.budget import Budget, Scope
     from metering.billing.organization import Organization
     from metering.billing.prices.book import PriceBook
     from metering.billing.prices.store import Overrides
     from metering.lake.ports import TotalsReader
-    from metering.stores.fields import Fields
+
+_SCHEMA = "metering.budget-days/1"
+
+
+class Group(NamedTuple):
+    """An account that counts apart, or (with an empty id) all others of a payer."""
+
+    payer_id: str
+    account_id: str
+
+
+Sums = dict[Group, dict[Sold, int]]
+_EVERYBODY = Group("", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """Usage that is summed, and how.
+
+    Attributes:
+        payers: Payers whose usage is summed; None: of all.
+        apart: Accounts that are summed apart: those of budgets, and those with prices of their own.
+    """
+
+    organization: Organization
+    payers: frozenset[str] | None
+    apart: frozenset[str]
+
+    @property
+    def stamp(self) -> str:
+        """Text that differs if sums of the same day may differ."""
+        parts = [self.organization.sha256, str(self.organization.version), *sorted(self.apart), "|"]
+        parts += ["*"] if self.payers is None else sorted(self.payers)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def sums(self, region: SummedMonth, day_s: int, day: DayReader) -> Sums:
+        found: Sums = {}
+        solds = [Sold(kind.service, kind.usage_type) for kind in day.head.kinds]
+        for account_id, places in day.accounts(self._accounts()):
+            if any(day_s < hour_s < day_s + DAY_S for hour_s in self.organization.changes(account_id)):
+                for line in region.hour_lines(frozenset([account_id]), day_s=day_s):
+                    self._add(found, line)
+                continue
+            into = self._into(found, account_id, day_s)
+            if into is not None:
+                for place, size in places.items():
+                    sold = solds[place]
+                    into[sold] = into.get(sold, 0) + size
+        return found
+
+    def hours(self, region: SummedMonth, day_s: int) -> dict[int, Sums]:
+        """Sums of each hour of a day of a region, from the totals beside its lake files."""
+        found: dict[int, Sums] = {}
+        for line in region.parts_of_day(day_s, self._accounts()):
+            self._add(found.setdefault(line.hour_s, {}), line)
+        return found
+
+    def _add(self, found: Sums, line: UsageLine) -> None:
+        into = self._into(found, line.account_id, line.hour_s)
+        if into is not None:
+            sold = line.sold
+            into[sold] = into.get(sold, 0) + line.bytes
+
+    def _into(self, found: Sums, account_id: str, hour_s: int) -> dict[Sold, int] | None:
+        payer_id = self.organization.payer_of(account_id, hour_s)
+        if self.payers is not None and payer_id not in self.payers:
+            return None
+        return found.setdefault(Group(payer_id, account_id if account_id in self.apart else ""), {})
+
+    def _accounts(self) -> frozenset[str] | None:
+        if self.payers is None:
+            return None
+        return frozenset().union(*(self.organization.accounts_of(payer_id) for payer_id in self.payers))
+
+
+class _Kind(StrEnum):
+    """Sums that are kept of a day: by group (at its first second), of hours by group, of hours over all."""
+
+    DAY = "day"
+    HOURS = "hours"
+    ALL = "all"
+
+
+class _Kept(NamedTuple):
+    """Sums of a day of a region, by second, with the key of their day object."""
+
+    key: str
+    sums: Mapping[int, Sums]
+
+
+_Days = dict[tuple[str, str, _Kind], _Kept]
+_COLUMNS = ("at", "payer", "account", "service", "usage_type", "bytes")
+
+
+@dataclass(slots=True)
+class DaySummaries:
+    """Sums of days. Mutable: it remembers what it is asked for."""
+
+    objects: ObjectStore
+    grouping: Grouping
+    _known: dict[str, _Days] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+
+    def of(self, region: SummedMonth, day_s: int) -> Mapping[Group, Mapping[Sold, int]]:
+        return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
+
+    def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
+        """The same of one payer, without a look at others."""
+        sums, grouping = self.of(region, day_s), self.grouping
+        apart = grouping.apart & grouping.organization.accounts_of(payer_id)
+        groups = (Group(payer_id, each) for each in ("", *apart))
+        return ((group, sums[group]) for group in groups if group in sums)
+
+    def hours_of(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Group, Mapping[Sold, int]]]:
+        """Sums of each hour of a day of a region, for days in which a price changes."""
+        return self._sums(region, day_s, _Kind.HOURS)
+
+    def everything(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Sold, int]]:
+        """Bytes of each hour of a day of a region, over all accounts."""
+        hours = self._sums(region, day_s, _Kind.ALL)
+        return {hour_s: groups[_EVERYBODY] for hour_s, groups in hours.items()}
+
+    def keep(self) -> None:
+        """Put changed sums. Losing them costs time only."""
+        for month in sorted(self._changed):
+            self.objects.put(rated_summaries_key(month), self._body(month), if_absent=False)
+        self._changed.clear()
+
+    def _sums(self, region: SummedMonth, day_s: int, kind: _Kind) -> Mapping[int, Sums]:
+        key = region.index.days.get(day_s)
+        if key is None:
+            return {}
+        date = date_of(day_s)
+        month = self._month(date[:7])
+        kept = month.get((region.region, date, kind))
+        if kept is None or kept.key != key:
+            kept = _Kept(key, self._found(region, day_s, kind))
+            month[region.region, date, kind] = kept
+            self._changed.add(date[:7])
+        return kept.sums
+
+    def _found(self, region: SummedMonth, day_s: int, kind: _Kind) -> dict[int, Sums]:
+        if kind is _Kind.HOURS:
+            return self.grouping.hours(region, day_s)
+        if kind is _Kind.ALL:
+            return _of_everybody(region.head(day_s))
+        day = region.day(day_s)
+        return {} if day is None else {day_s: self.grouping.sums(region, day_s, day)}
+
+    def _month(self, month: str) -> _Days:
+        if month not in self._known:
+            self._known[month] = {}
+            # A lost or damaged summary is rebuilt from the days.
+            with suppress(ObjectMissingError, LedgerCorruptError):
+                self._known[month] = dict(self._days(month))
+        return self._known[month]
+
+    def _days(self, month: str) -> Iterator[tuple[tuple[str, str, _Kind], _Kept]]:
+        key = rated_summaries_key(month)
+        try:
+            fields = Fields.of_json(gzip.decompress(self.objects.get(key)), key)
+        except (OSError, EOFError) as error:
+            raise LedgerCorruptError(f"{key}: {error}") from error
+        fields.one_of("schema", (_SCHEMA,))
+        if fields.text("stamp") != self.grouping.stamp:
+            return
+        for day in fields.objects("days"):
+            sums: dict[int, Sums] = {}
+            for row in day.rows("sums", _COLUMNS):
+                group = Group(row.any_text("payer"), row.any_text("account"))
+                into = sums.setdefault(row.whole("at"), {}).setdefault(group, {})
+                into[Sold(Service(row.text("service")), UsageType(row.text("usage_type")))] = row.decimal("bytes")
+            kind = day.one_of("kind", tuple(_Kind))
+            yield (day.text("region"), day.text("date"), kind), _Kept(day.text("key"), sums)
+
+    def _body(self, month: str) -> bytes:
+        days = [
+            {
+                "region": region,
+                "date": date,
+                "kind": kind,
+                "key": kept.key,
+                "sums": [
+                    [at_s, *group, *sold, str(size)]
+                    for at_s, groups in kept.sums.items()
+                    for group, solds in groups.items()
+                    for sold, size in solds.items()
+                ],
+            }
+            for (region, date, kind), kept in sorted(self._known[month].items(), key=lambda day: day[0])
+        ]
+        document = {"schema": _SCHEMA, "stamp": self.grouping.stamp, "days": days}
+        return gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0)
+
+
+def _of_everybody(head: DayHead | None) -> dict[int, Sums]:
+    found: dict[int, Sums] = {}
+    for kind, sizes in () if head is None else zip(head.kinds, head.hours, strict=True):
+        sold = Sold(kind.service, kind.usage_type)
+        for hour, size in enumerate(sizes):
+            if size and head is not None:
+                into = found.setdefault(head.day_s + hour * HOUR_S, {}).setdefault(_EVERYBODY, {})
+                into[sold] = into.get(sold, 0) + size
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayerMonth:
+    """One payer's open month, as a `PayerUsage`.
+
+    Attributes:
+        summaries: Sums of days.
+    """
+
+    payer_id: str
+    month: str
+    regions: Sequence[SummedMonth]
+    summaries: DaySummaries
+    organization: Organization
+
+    def parts(self, days: Iterable[int] | None = None) -> Iterator[tuple[SummedMonth, int, Group, Sold, int]]:
+        """Region, day, group, product, bytes; of some days, or of all of the month."""
+        wanted = None if days is None else sorted(days)
+        for region in self.regions:
+            for day_s in region.days if wanted is None else wanted:
+                for group, solds in self.summaries.of_payer(region, day_s, self.payer_id):
+                    for sold, size in solds.items():
+                        yield region, day_s, group, sold, size
+
+    def days(self) -> Mapping[Sold, Mapping[int, int]]:
+        return self._days
+
+    def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
+        return self._usage.lines_of(sold, day_s)
+
+    def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
+        """Bytes by hour of products together."""
+        found: dict[int, int] = {}
+        for _, hour_s, _, each, size in self.hour_parts(day_s):
+            if each in sold:
+                found[hour_s] = found.get(hour_s, 0) + size
+        return {hour_s: size for hour_s, size in found.items() if size}
+
+    def lines_of_hour(self, sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
+        return self.hour_lines(self.regions, sold, hour_s)
+
+    def hour_lines(self, regions: Iterable[SummedMonth], sold: frozenset[Sold], hour_s: int) -> Iterator[UsageLine]:
+        """Lines of one hour of some regions, in the order of rating."""
+        accounts = self.organization.accounts_of(self.payer_id)
+        lines = heapq.merge(*(region.lines_of_hour(hour_s, accounts, sold) for region in regions))
+        mine = (line for line in lines if self.organization.payer_of(line.account_id, hour_s) == self.payer_id)
+        return merged(mine)
+
+    def hour_parts(self, day_s: int) -> Iterator[tuple[SummedMonth, int, Group, Sold, int]]:
+        """Region, hour, group, product, bytes of one day."""
+        for region in self.regions:
+            for hour_s, groups in self.summaries.hours_of(region, day_s).items():
+                for group, solds in groups.items():
+                    if group.payer_id == self.payer_id:
+                        for sold, size in solds.items():
+                            yield region, hour_s, group, sold, size
+
+    @cached_property
+    def _days(self) -> dict[Sold, dict[int, int]]:
+        found: dict[Sold, dict[int, int]] = {}
+        for _, day_s, _, sold, size in self.parts():
+            by_day = found.setdefault(sold, {})
+            by_day[day_s] = by_day.get(day_s, 0) + size
+        return found
+
+    @property
+    def _usage(self) -> MergedUsage:
+        whole = MonthUsage(regions=self.regions, month=self.month, organization=self.organization)
+        return whole.of(self.payer_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayerCosts:
+    """Exact costs of parts of a payer's open month."""
+
+    usage: PayerMonth
+    prices: PayerPrices
+
+    @cached_property
+    def positions(self) -> Positions:
+        return positions(self.prices, self.usage)
+
+    def exact_of(self, scope: Scope, days: Iterable[int] | None = None) -> int:
+        """Exact cost (L0) of a scope, of some days or of the whole month so far.
+
+        A day is rated by its sums, unless a tier, an allowance or a price ends within it: then its hours are read.
+        """
+        exact = 0
+        by_hours: dict[int, set[Sold]] = {}
+        for region, day_s, group, sold, size in self.usage.parts(days):
+            if not in_scope(scope, region.region, group, sold):
+                continue
+            if self._rater.needs_hours(sold, day_s):
+                by_hours.setdefault(day_s, set()).add(sold)
+            else:
+                exact += size * self._rater.terms_of_day(sold, day_s, group.account_id).price
+        return exact + sum(self._hours(scope, day_s, solds) for day_s, solds in by_hours.items())
+
+    def _hours(self, scope: Scope, day_s: int, solds: set[Sold]) -> int:
+        """Exact cost of a day by its hours, with lines of an hour that holds a cut."""
+        exact = 0
+        by_lines: dict[int, set[Sold]] = {}
+        for region, hour_s, group, sold, size in self.usage.hour_parts(day_s):
+            if sold not in solds or not in_scope(scope, region.region, group, sold):
+                continue
+            terms = self._rater.terms_of_hour(sold, hour_s, group.account_id)
+            if terms is None:
+                by_lines.setdefault(hour_s, set()).add(sold)
+            else:
+                exact += size * terms.price
+        return exact + sum(self._lines(scope, hour_s, cut) for hour_s, cut in by_lines.items())
+
+    def _lines(self, scope: Scope, hour_s: int, solds: set[Sold]) -> int:
+        # A key in two regions is one line, so a place in it counts the bytes of both regions.
+        parts = sorted(
+            (line, region.region)
+            for region in self.usage.regions
+            for line in self.usage.hour_lines([region], frozenset(solds), hour_s)
+            if scope.account in ("", line.account_id)
+        )
+        return sum(rated.exact for name, rated in regions_rated(parts, self._rater) if scope.region in ("", name))
+
+    @cached_property
+    def _rater(self) -> Rater:
+        return Rater(self.prices, self.positions)
+
+
+def in_scope(scope: Scope, region: str, group: Group, sold: Sold) -> bool:
+    """Whether the sums of a group in a region are in a scope. An account in a scope is a group of its own."""
+    return (
+        scope.payer in ("", group.payer_id)
+        and scope.account in ("", group.account_id)
+        and scope.region in ("", region)
+        and scope.usage_type in ("", sold.usage_type)
+    )
 
 
 # Unless it is behind, the compactor takes an hour of today within one hour of its first rows.

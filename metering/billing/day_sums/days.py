@@ -1,8 +1,14 @@
-"""The sums of one day: bytes of each account and kind of usage, and by the hour of each kind over all accounts.
+"""The sums of one day, by account and kind of usage, and the accounts of a month, listed in one read.
 
-A gzip file of lines of JSON. The first line is the head: the lake files that are counted, the kinds of usage, and their
-bytes by the hour. Each line after it is an account, in order: `["123456789012", [[0, "4096"], …]]`, with the number of
-a kind and its bytes. Bytes are text, because numbers of JSON end at 2^53. Nothing holds the accounts of a day.
+Both are gzip files of lines of JSON. The head of a day is the lake files that are counted, the kinds of usage, and
+their bytes by the hour over all accounts. Each line after it is an account, in order:
+`["123456789012", [[0, "4096"], …]]`, with the number of a kind and its bytes. Bytes are text, because numbers of JSON
+end at 2^53. Nothing holds the accounts of a day.
+
+The head of a list of accounts has the month and the total of each hour that is in the sums. Each line after it is an
+account: `["123456789012", "4096", 12, 1764000000, 1764003600]`, with its bytes, its records, and the first and the last
+hour of its usage, in epoch seconds. Unlike the sums of days, the list has the canary, and corrections in the month of
+their booking: the sum over all accounts is that of the lake files, to the byte.
 """
 
 from __future__ import annotations
@@ -13,27 +19,31 @@ import heapq
 import io
 import json
 import zlib
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from metering.audit.verification import EVERY_ACCOUNT, Difference
+from metering.billing.day_sums.index import DayIndex, DayIndexes, KeptAccounts
 from metering.billing.usage.months import Accounts, Late, Sold, Solds, UsageLine, line_of, merged
-from metering.errors import ObjectDamagedError
-from metering.hours import date_of, hour_label
-from metering.ledger.booked_hours import LakeFile
+from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError
+from metering.hours import date_of, hour_label, month_bounds_s, month_of
+from metering.lake.ports import LakeReader, RowQuery, TotalsReader
+from metering.ledger.booked_hours import LakeFile, Published, RowSource, published_in
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
-from metering.stores.fields import Fields
+from metering.stores.codec import Fields
+from metering.stores.objects import ObjectStore, rated_accounts_key
 from metering.units import DAY_S, HOUR_S
-from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
+from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageKind, UsageType, add_totals, sum_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.billing.day_sums.index import DayIndex
-    from metering.lake.ports import TotalsReader
-    from metering.stores.objects import ObjectStore
-
+    from metering.stores.writes import ItemStore
 
 _SCHEMA = "metering.rated-day/1"
 # Level 6 compresses in a third of the time of level 9, into files that are a few percent larger.
@@ -306,3 +316,328 @@ class SummedMonth:
                 continue
             if sold is None or Sold(key.service, key.usage_type) in sold:
                 yield line_of(key, total)
+
+
+_ACCOUNTS_SCHEMA = "metering.month-accounts/1"
+# Lines are decoded in portions of this size. Decoding them one by one takes three times as long.
+_LINES = 4_096
+
+
+class AccountSum(NamedTuple):
+    """Usage of an account in a month.
+
+    Attributes:
+        first_s, last_s: The first and the last hour with usage, epoch seconds.
+    """
+
+    account_id: str
+    bytes: int
+    records: int
+    first_s: int
+    last_s: int
+
+    def plus(self, other: AccountSum) -> AccountSum:
+        return AccountSum(
+            self.account_id,
+            self.bytes + other.bytes,
+            self.records + other.records,
+            min(self.first_s, other.first_s),
+            max(self.last_s, other.last_s),
+        )
+
+
+def merged_accounts(sums: Iterable[AccountSum]) -> Iterator[AccountSum]:
+    """One sum for each account, of sums in the order of accounts."""
+    return (reduce(AccountSum.plus, same) for _, same in groupby(sums, key=attrgetter("account_id")))
+
+
+def _add(sums: dict[str, AccountSum], added: AccountSum) -> None:
+    known = sums.get(added.account_id)
+    sums[added.account_id] = added if known is None else known.plus(added)
+
+
+def accounts_body(month: str, hours: Mapping[int, Total], sums: Iterable[AccountSum]) -> bytes:
+    """Content of the object. `sums` are in order. Equal sums give equal bytes."""
+    head = [[hour_label(hour_s), str(total.bytes), total.records] for hour_s, total in sorted(hours.items())]
+    lines = ([each.account_id, str(each.bytes), each.records, each.first_s, each.last_s] for each in sums)
+    return lines_body(chain([{"schema": _ACCOUNTS_SCHEMA, "month": month, "hours": head}], lines))
+
+
+def accounts_key(month: str, body: bytes) -> str:
+    """Key of the object: other sums have another one."""
+    return rated_accounts_key(month, hashlib.sha256(body).hexdigest())
+
+
+class AccountsReader:
+    """Reads the accounts of a month; they are decoded while the caller iterates.
+
+    Raises:
+        ObjectDamagedError: Its content is not that of its key, or something else.
+    """
+
+    def __init__(self, body: bytes, key: str) -> None:
+        self._body = body
+        self._key = key
+        try:
+            fields = head_fields(io.BytesIO(body), key, _ACCOUNTS_SCHEMA)
+            self.month = fields.text("month")
+            self.hours: Mapping[int, Total] = {
+                row.hour("hour"): Total(row.decimal("bytes"), row.whole("records"))
+                for row in fields.rows("hours", ("hour", "bytes", "records"))
+            }
+        except LedgerCorruptError as error:
+            raise ObjectDamagedError(key, str(error)) from error
+        if accounts_key(self.month, body) != key:
+            raise ObjectDamagedError(key, "its content is another one than its name says")
+
+    def accounts(self, wanted: frozenset[str] | None = None, *, prefix: str = "") -> Iterator[AccountSum]:
+        """Accounts in order; None: all. Only those whose ids begin with `prefix`."""
+        lines: list[bytes] = []
+        begins = prefix.encode()
+        for line in account_lines(self._body):
+            account_id = line[ACCOUNT_ID]
+            if account_id.startswith(begins) and (wanted is None or account_id.decode() in wanted):
+                lines.append(line)
+                if len(lines) == _LINES:
+                    yield from _sums(lines)
+                    lines.clear()
+        yield from _sums(lines)
+
+
+def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
+    for account_id, size, records, first_s, last_s in json.loads(b"[%b]" % b",".join(lines)):
+        yield AccountSum(account_id, int(size), records, first_s, last_s)
+
+
+# A month's accounts cover whole days, which the index names beside the object's key. A day that is not covered, because
+# an earlier release summed it or the object was lost, is filled in from the lake files that its day sums name.
+
+
+if TYPE_CHECKING:
+    Entries = Iterable[tuple[UsageKey, Total]]
+
+
+# For this many newest months, a deleted list of accounts is made again.
+_LOOKED_AFTER = 3
+
+
+class MonthAddition:
+    """Adds to the accounts of one month, which cover some days (their first hours). Mutable."""
+
+    def __init__(self, before: AccountsReader | None, days: frozenset[int]) -> None:
+        self.days = set(days)
+        self.changed = False
+        self._before = before
+        self._hours: dict[int, Total] = {} if before is None else dict(before.hours)
+        self._sums: dict[str, AccountSum] = {}
+
+    def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
+        """Add the accounts of one lake file of an hour, whose day is covered."""
+        self.changed = True
+        for account_id, total in totals.items():
+            _add(self._sums, AccountSum(account_id, total.bytes, total.records, hour_s, hour_s))
+        self._hours[hour_s] = self._hours.get(hour_s, ZERO).plus(sum_totals(totals.values()))
+
+    def cover(self, day_s: int, day: MonthAddition) -> None:
+        self.changed = True
+        self.days.add(day_s)
+        add_totals(self._hours, day._hours)
+        for added in day._sums.values():
+            _add(self._sums, added)
+
+    def body(self, month: str) -> bytes:
+        before = () if self._before is None else self._before.accounts()
+        both = heapq.merge(before, (self._sums[account_id] for account_id in sorted(self._sums)))
+        return accounts_body(month, self._hours, merged_accounts(both))
+
+
+class AccountTurn:
+    """Adds to the accounts of months the files that the keeper adds to days. Mutable: fill it, then `put`."""
+
+    def __init__(self, index: DayIndex, objects: ObjectStore, totals: TotalsReader) -> None:
+        self._index = index
+        self._objects = objects
+        self._totals = totals
+        self._months: dict[str, MonthAddition] = {}
+        newest = sorted(index.accounts.items())[-_LOOKED_AFTER:]
+        self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
+
+    def counting(self, hour_s: int, totals: Entries) -> Entries:
+        """The totals of a lake file. They are added if the accounts of the month cover its day."""
+        day_s = hour_s - hour_s % DAY_S
+        month = self._month(day_s)
+        if day_s not in self._index.days:
+            # Nothing of the day was counted before, so this file is its first.
+            month.days.add(day_s)
+        return _told(month, hour_s, totals) if day_s in month.days else totals
+
+    def fill(self, days: Mapping[int, str], *, most_files: int) -> bool:
+        """Add days that are not covered; returns whether all are.
+
+        Args:
+            days: First hour of each day of the region -> key of its sums, with those of this turn.
+            most_files: Number of lake files after which no further day is begun.
+        """
+        for day_s, key in sorted(days.items(), reverse=True):
+            if self._covers(day_s):
+                continue
+            if most_files <= 0:
+                return False
+            with suppress(ObjectMissingError, ObjectDamagedError):
+                # Day sums expire after a retention period. An expired day stays empty, and its month unlisted.
+                most_files -= self._add_day(key)
+        return True
+
+    def put(self) -> dict[str, KeptAccounts]:
+        """Put the accounts of the months that have changed; returns all, as the index names them."""
+        made: dict[str, KeptAccounts] = dict(self._index.accounts)
+        for month, addition in self._months.items():
+            before = made.get(month)
+            if not addition.changed and before is not None and before.days == addition.days:
+                continue
+            body = addition.body(month)
+            key = accounts_key(month, body)
+            self._objects.put(key, body, if_absent=False)
+            made[month] = KeptAccounts(key=key, days=frozenset(addition.days))
+        return made
+
+    def _covers(self, day_s: int) -> bool:
+        month = month_of(day_s)
+        if month in self._months:
+            return day_s in self._months[month].days
+        kept = self._index.accounts.get(month)
+        return kept is not None and day_s in kept.days and kept.key not in self._lost
+
+    def _add_day(self, key: str) -> int:
+        """Add the day of these sums, whole or not at all; returns the number of its lake files."""
+        with self._objects.open(key) as body:
+            head = head_of(body, key)
+        day = MonthAddition(None, frozenset())
+        for hour_s, files in head.files.items():
+            for file in files:
+                deque(_told(day, hour_s, self._totals.of(file)), maxlen=0)
+        self._month(head.day_s).cover(head.day_s, day)
+        return sum(map(len, head.files.values()))
+
+    def _month(self, day_s: int) -> MonthAddition:
+        month = month_of(day_s)
+        if month not in self._months:
+            self._months[month] = self._begun(month)
+        return self._months[month]
+
+    def _begun(self, month: str) -> MonthAddition:
+        kept = self._index.accounts.get(month)
+        if kept is not None:
+            try:
+                return MonthAddition(AccountsReader(self._objects.get(kept.key), kept.key), kept.days)
+            except (ObjectMissingError, ObjectDamagedError):
+                # The list is derived data: all its days are filled in again.
+                pass
+        return MonthAddition(None, frozenset())
+
+
+def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
+    """The totals, which are added to a month after all of them were read."""
+    sums: dict[str, Total] = {}
+    for entry in totals:
+        key, total = entry
+        known = sums.get(key.account_id)
+        sums[key.account_id] = total if known is None else known.plus(total)
+        yield entry
+    month.add(hour_s, sums)
+
+
+_BY_ACCOUNT = RowQuery(columns=("account_id",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountCheck:
+    """Compares the accounts of months with published rows: the fourth figure of the reconciler.
+
+    Published rows never change, and the index says how far the accounts have counted them. So one look is enough.
+    """
+
+    items: ItemStore
+    objects: ObjectStore
+    reader: LakeReader
+
+    def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> list[Difference]:
+        """Differences of hours in `[from_s, to_s)`, and of the sum over the accounts of their months.
+
+        Args:
+            from_s: First second of the hours that are compared.
+            to_s: The second after them.
+            deep: Also count the rows of whole months in the range, account by account.
+
+        Raises:
+            UnavailableError: A read failed.
+            LedgerCorruptError: A published item cannot be read.
+        """
+        try:
+            index = DayIndexes(objects=self.objects).newest()
+        except (LedgerCorruptError, ObjectMissingError):
+            # The biller fails on the same error and has an alarm of its own, or it has just replaced the index.
+            return []
+        found: list[Difference] = []
+        for month, kept in sorted(index.accounts.items()):
+            first_s, after_s = month_bounds_s(month)
+            if first_s < to_s and from_s < after_s:
+                whole = deep and from_s <= first_s and (after_s <= to_s or after_s > max(kept.days) + DAY_S)
+                found += self._month(month, kept, index, (from_s, to_s), deep=whole)
+        return found
+
+    def _month(
+        self, month: str, kept: KeptAccounts, index: DayIndex, times: tuple[int, int], *, deep: bool
+    ) -> Iterator[Difference]:
+        days = sorted(day_s for day_s in kept.days if _is_whole(day_s, index))
+        hours = [h for day_s in days for h in range(day_s, day_s + DAY_S, HOUR_S) if times[0] <= h < times[1]]
+        published = {hour_s: self._published(hour_s, index) for hour_s in hours}
+        reader = self._reader(kept)
+        shown: Mapping[int, Total] = {} if reader is None else reader.hours
+        for hour_s, sources in published.items():
+            rows = Total(sum(source.bytes for source in sources), sum(source.rows for source in sources))
+            if shown.get(hour_s, ZERO) != rows:
+                yield _difference(hour_s, shown.get(hour_s, ZERO), rows)
+        if reader is None:
+            return
+        of_accounts = sum_totals(Total(each.bytes, each.records) for each in reader.accounts())
+        of_hours = sum_totals(shown.values())
+        if of_accounts != of_hours:
+            yield _difference(month_bounds_s(month)[0], of_accounts, of_hours, account_id=EVERY_ACCOUNT)
+        if deep and len(days) == len(kept.days):
+            yield from self._by_account(month, reader, published)
+
+    def _by_account(
+        self, month: str, reader: AccountsReader, published: Mapping[int, list[RowSource]]
+    ) -> Iterator[Difference]:
+        counted: dict[str, AccountSum] = {}
+        for hour_s, sources in published.items():
+            for (account_id,), total in self.reader.totals(sources, _BY_ACCOUNT).items():
+                _add(counted, AccountSum(str(account_id), total.bytes, total.records, hour_s, hour_s))
+        kept = {each.account_id: each for each in reader.accounts()}
+        for account_id in sorted(counted.keys() | kept.keys()):
+            nothing = AccountSum(account_id, 0, 0, 0, 0)
+            one, other = kept.get(account_id, nothing), counted.get(account_id, nothing)
+            if one != other:
+                expected, found = Total(one.bytes, one.records), Total(other.bytes, other.records)
+                yield _difference(month_bounds_s(month)[0], expected, found, account_id=account_id)
+
+    def _published(self, hour_s: int, index: DayIndex) -> list[RowSource]:
+        """Lake files of an hour, of the runs that are counted."""
+        items = map(Published.from_item, published_in(self.items, hour_s))
+        return [source for each in items if each.run <= index.runs.get(each.shard, 0) for source in each.sources]
+
+    def _reader(self, kept: KeptAccounts) -> AccountsReader | None:
+        try:
+            return AccountsReader(self.objects.get(kept.key), kept.key)
+        except (ObjectMissingError, ObjectDamagedError):
+            return None
+
+
+def _is_whole(day_s: int, index: DayIndex) -> bool:
+    # Clocks differ, so an earlier run may have published rows of the first minutes of the first day.
+    return not index.from_s or day_s > index.from_s
+
+
+def _difference(hour_s: int, accounts: Total, rows: Total, *, account_id: str = "") -> Difference:
+    return Difference(between="accounts/rows", hour_s=hour_s, account_id=account_id, expected=accounts, found=rows)

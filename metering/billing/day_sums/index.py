@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.hours import date_of, rfc3339
 from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.commits import waiting_commits
+from metering.ledger.commits import known_shards, waiting_commits
 from metering.ledger.runs import lake_chain, newest_run
-from metering.ledger.shards import known_shards
-from metering.stores.codec import Added, Form, StoredDocument, members_of
-from metering.stores.fields import Fields
+from metering.stores.codec import Added, Fields, Form, StoredDocument, members_of
 from metering.stores.objects import RATED_INDEX_PREFIX, ObjectStore, rated_index_key
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from metering.stores.items import ItemStore
-
+    from metering.stores.writes import ItemStore
 
 # A query lists at most this many entries: about a second. The biller lists all, as the compactor does in each run.
 MOST_LISTED = 2_000

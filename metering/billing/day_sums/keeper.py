@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from metering.billing.day_sums.accounts import AccountTurn
-from metering.billing.day_sums.days import DayAddition, DayReader, day_body, digest_of, empty_day
+from metering.billing.day_sums.days import AccountTurn, DayAddition, DayReader, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import (
     MOST_LISTED,
     DayIndex,
@@ -25,10 +24,10 @@ from metering.billing.day_sums.index import (
 )
 from metering.lake.plan import Plan
 from metering.ledger.booked_hours import LakeFile, Published, published_key
+from metering.ledger.commits import known_shards
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
-from metering.ledger.shards import known_shards
 from metering.stores.objects import ObjectStore, rated_day_key
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S
 from metering.usage.totals import Total
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from metering.lake.ports import TotalsReader
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.items import ItemStore
 
 # The biller's first run looks back this far: two whole months, for forecasts and for usual usage.
 _LOOKS_BACK_S = 70 * DAY_S

@@ -22,9 +22,8 @@ from metering.billing.invoices.document import (
 )
 from metering.billing.money import cents_of
 from metering.billing.rating.corrections import LateUsage, Together, corrected
-from metering.billing.rating.lines import PriceState, RatedLine
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, rated_by_days, rated_month
+from metering.billing.rating.payer_prices import PayerPrices, PriceState, RatedLine
+from metering.billing.rating.rater import Rater, positions, rated_by_days, rated_month
 from metering.billing.usage.months import Correction, MergedUsage, MonthUsage, UsageLine
 from metering.hours import months_between
 from metering.usage.usage_types import CLOUDFRONT_SERVICE, billing_prefixes, is_region
@@ -34,11 +33,9 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices.inputs import Inputs, Rates, RateShelf, UsageSource
     from metering.billing.organization import Payer
-    from metering.billing.rating.payer_prices import PayerPrices
     from metering.usage.totals import Service, UsageType
 
     _Priced = tuple[MergedUsage, PayerPrices]
-
 
 GLOBAL_REGION = "global"
 """Region of usage that is in none, such as that of an edge of CloudFront."""

@@ -17,14 +17,12 @@ from metering.billing.invoices.inputs import Inputs
 from metering.billing.money import DECIMALS, EXACT_A_USD, exact_text, usd_text
 from metering.errors import LedgerCorruptError, ObjectMissingError, OperationFailedError
 from metering.hours import hour_label
-from metering.stores.codec import AnyText, DecimalText, Form, FromOne, members_of, read_struct
-from metering.stores.fields import Fields
+from metering.stores.codec import AnyText, DecimalText, Fields, Form, FromOne, members_of, read_struct
 from metering.stores.objects import INVOICES_PREFIX, ObjectStore, invoice_inputs_key, invoice_key, invoices_prefix
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
 
 T = TypeVar("T")
 Kind = Literal["invoice", "credit"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -14,13 +14,10 @@ from metering.errors import OperationFailedError
 from metering.stores.codec import FromOne, StoredDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from metering.billing.organization import Organization, OrganizationStore
     from metering.billing.prices.book import Override, PriceBook
     from metering.billing.prices.store import AllBooks, OverrideStore
     from metering.billing.usage.months import RegionMonth
-
 
 ENGINE_VERSION = 1
 """Version of the rules that make an invoice of its inputs. A change that gives any invoice other bytes raises it."""

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from metering.billing.invoices.planning import Planner
     from metering.billing.organization import Organization
     from metering.stores.clock import Clock, Retrier
-    from metering.stores.items import ItemStore
-
+    from metering.stores.writes import ItemStore
 
 _IMPORT = "Import a book that has them, or list them there as not sold: metering prices import FILE… Then run it again."
 _IMPORT_BESIDE = (

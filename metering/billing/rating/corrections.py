@@ -23,9 +23,8 @@ from heapq import merge
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from metering.billing.rating.lines import Cut, Positions, RatedLine, SkuPositions
-from metering.billing.rating.positions import Place, Places, given_to, places_of, positions_in, sku_positions
-from metering.billing.rating.rater import Rater
+from metering.billing.rating.payer_prices import Cut, PayerPrices, Positions, RatedLine, SkuPositions
+from metering.billing.rating.rater import Place, Places, Rater, given_to, places_of, positions_in, sku_positions
 from metering.billing.rating.stretches import Sales, Stretch, sales_in, stretches_of
 from metering.billing.usage.months import LineKey, PayerUsage, Sold, UsageLine, merged
 from metering.hours import month_bounds_s
@@ -33,8 +32,6 @@ from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from metering.billing.rating.payer_prices import PayerPrices
 
 
 class LateUsage:

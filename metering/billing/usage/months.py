@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
     from metering.billing.organization import Organization
     from metering.ledger.usage.items import UsageItem
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import ItemStore
 
     HoursDone = Callable[[str, int, int], None]
     """Told a region, how many of its hours are read, and how many there are."""
-
 
 # For up to this many accounts, lines of the usage table are rated, one partition each; for more, columns of the lake.
 FEW_ACCOUNTS = 200

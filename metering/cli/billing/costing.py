@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from metering.wiring.answers.costs import BillingRegions, CostsFound
     from metering.wiring.connection import RegionConnection
 
-
 _TOO_LITTLE = "Nothing is shown, because it would be too little: tiers count over all regions. Run it again later."
 
 
@@ -43,7 +42,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
         WrongUsageError: `prices` does not name a book.
     """
     from metering.wiring.answers.costs import costs_of
-    from metering.wiring.answers.freshness import measured_completeness
+    from metering.wiring.answers.usage import measured_completeness
 
     book = _book_of(prices)
     home = billing_home(session)

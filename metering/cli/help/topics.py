@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from typer.models import OptionInfo
 
-    from metering.cli.help.page import Part
-
+    from metering.cli.groups import Part
 
 VARIABLES: dict[str, str] = {
     "METERING_STAGE": "The stage, if --stage does not name one. Without either it is local.",

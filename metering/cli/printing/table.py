@@ -1,34 +1,377 @@
-"""Answers, charts and headings on a console, as wide as it is."""
+"""Answers, charts and headings on a console, as wide as it is.
+
+A narrow window first shortens what may be shortened, then leaves out columns of low priority and names them. What is
+copied goes on in the next line. No line is wider than the width but for a command to type, or a number, that is wider
+itself. Without a width, every column is shown whole. Widths are in cells of a terminal: a Chinese character takes two,
+an accent on a letter none.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, Literal
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.markdown import Markdown
 from rich.text import Text
 
 from metering.billing.money import half_up, usd_text
-from metering.cli.printing.layout import (
-    UNBOUNDED,
-    Line,
-    body_lines,
-    footer_lines,
-    padded,
-    shortened,
-    title_lines,
-    wrapped,
-)
-from metering.reports.answer import Answer, printable
-from metering.units import size_text
+from metering.hours import rfc3339
+from metering.reports.answer import KEEP, USUAL, Answer, Cell, Column, printable
+from metering.units import SIZE_BASE, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions
+
+Style = Literal["", "title", "heading", "rule", "note"]
+
+# Wide enough for any line of a file or of a scrolling window.
+UNBOUNDED = 1 << 30
+# A row with more columns is easier to read vertically, even if it fits.
+_MOST_COLUMNS_OF_A_ROW = 4
+# Between two fields.
+_GAP = "  "
+# Less width is not worth wrapping text beside its name.
+_READABLE = 24
+_ENOUGH_ROWS = 3
+# Text of each form is never narrowed below this many cells.
+_LEAST = {"short": 12, "prose": 24, "copied": 24}
+# Text to copy is never broken up to this length.
+_WHOLE_COPY = 40
+_ELLIPSIS = "…"
+# A command to paste counts as one unbreakable word.
+_WORDS = re.compile(r"`[^`]*`\S*|(?<=: )metering .*\S|\S+")
+_DIGITS = re.compile(r"(-?)([0-9]+)(\.[0-9]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a printed answer."""
+
+    text: str
+    style: Style = ""
+
+
+def cell_text(column: Column, value: Cell) -> str:
+    """The value as people read it; digits are grouped, and characters that could steer a terminal are escaped."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        return f"{value:,f}"
+    if isinstance(value, int):
+        # A number that serves as a name, such as a process id, is printed for copying; a count is printed for reading.
+        return str(value) if column.text == "copied" else f"{value:,}"
+    if column.text == "number":
+        match = _DIGITS.fullmatch(value)
+        return f"{match[1]}{int(match[2]):,}{match[3] or ''}" if match else printable(value)
+    return printable(_as_rfc3339(value) if column.text == "time" else value)
+
+
+def _as_rfc3339(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if moment.tzinfo is None or moment.microsecond:
+        return text
+    return rfc3339(int(moment.astimezone(UTC).timestamp()))
+
+
+def _size_of(column: Column, value: Cell) -> str:
+    return size_text(value) if column.shows_size and isinstance(value, int) else ""
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` cells: its middle makes room, because the ends tell texts of one kind apart."""
+    if cell_len(text) <= width:
+        return text
+    if width < 2:
+        return _ELLIPSIS[:width]
+    right = (width - 1) // 2
+    end = set_cell_size(text[::-1], right).rstrip()[::-1]
+    return set_cell_size(text, width - 1 - right).rstrip() + _ELLIPSIS + end
+
+
+def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
+    """Lines of at most `width` cells, broken between words; a longer word goes on in the next line.
+
+    A command to paste is one word if it fits: in backticks, or after a colon at the end.
+
+    Args:
+        text: What to wrap.
+        width: Cells.
+        keeping: Keep longer commands whole too, each alone on its line, and wider than it should be.
+    """
+    if cell_len(text) <= width and not keeping:
+        return [text]
+    lines: list[str] = []
+    for word in _WORDS.findall(text):
+        whole = cell_len(word) <= width or (keeping and word.startswith(("`", "metering ")))
+        for part in [word] if whole else [piece for each in word.split() for piece in chop_cells(each, width)]:
+            if lines and cell_len(lines[-1]) + 1 + cell_len(part) <= width:
+                lines[-1] += f" {part}"
+            else:
+                lines.append(part)
+    return lines or [""]
+
+
+def padded(text: str, width: int, *, right: bool) -> str:
+    """`text` with spaces up to `width` cells, before it if it stands to the right."""
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def _is_aligned(column: Column) -> bool:
+    return column.kind in {"bytes", "whole", "integer", "money"} or column.text == "number"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Field:
+    """A column as it is printed; a column of bytes has a second one for its sizes.
+
+    Attributes:
+        column: The column that it shows.
+        texts: One a row.
+        is_size: It holds sizes, such as `19.4 PB`, beside the exact bytes.
+    """
+
+    column: Column
+    texts: Sequence[str]
+    is_size: bool = False
+
+    @property
+    def heading(self) -> str:
+        return "size" if self.is_size else printable(self.column.heading)
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """The greatest is left out first: a size before other columns like its own, which may be kept."""
+        priority = self.column.priority
+        return (max(priority, USUAL), True) if self.is_size else (priority, False)
+
+    @cached_property
+    def widest(self) -> int:
+        """Cells of the longest text, or of the heading."""
+        return max(cell_len(self.heading), *map(cell_len, self.texts))
+
+    @cached_property
+    def least(self) -> int:
+        """Cells that it needs at least: numbers and times are never broken, headings only at spaces and underscores."""
+        longest = max(map(cell_len, self.texts))
+        if self.column.kind == "text" and self.column.text in _LEAST:
+            stays = self.column.text == "copied" and longest <= _WHOLE_COPY
+            longest = longest if stays else min(longest, _LEAST[self.column.text])
+        return max(longest, *map(cell_len, _heading_words(self.heading).split()))
+
+    @cached_property
+    def is_same(self) -> bool:
+        """Whether it says the same in all rows, and they are enough, or it says nothing, to say it once."""
+        return len({*self.texts}) == 1 and (
+            not self.texts[0] or (len(self.texts) >= _ENOUGH_ROWS and not self._is_prose)
+        )
+
+    @property
+    def _is_prose(self) -> bool:
+        return self.column.kind == "text" and self.column.text == "prose"
+
+    def inside(self, text: str, width: int) -> list[str]:
+        """A text in lines of its width."""
+        if self.column.kind != "text" or self.column.text not in _LEAST or cell_len(text) <= width:
+            return [text]
+        if self.column.text == "short":
+            return [shortened(text, width)]
+        return chop_cells(text, width) if self.column.text == "copied" else wrapped(text, width)
+
+
+def _heading_words(heading: str) -> str:
+    return heading.replace("_", "_ ")
+
+
+def _heading_lines(heading: str, width: int) -> list[str]:
+    if cell_len(heading) <= width:
+        return [heading]
+    return [line.replace("_ ", "_") for line in wrapped(_heading_words(heading), width)]
+
+
+def _fields_of(answer: Answer) -> list[Field]:
+    # The rows are read once, because those of a query may be on disk.
+    rows = list(answer.rows_and_others())
+    fields: list[Field] = []
+    for column in answer.columns:
+        values = [row.get(column.name) for row in rows]
+        fields.append(Field(column=column, texts=[cell_text(column, value) for value in values]))
+        if column.shows_size:
+            fields.append(Field(column=column, texts=[_size_of(column, value) for value in values], is_size=True))
+    return fields
+
+
+def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
+    """Widths that fill `width` at most, of which the widest give way first; None if there is not the room."""
+    room = width - len(_GAP) * (len(fields) - 1)
+    least = [field.least for field in fields]
+    if sum(least) > room:
+        return None
+    # No field gets more than the whole width, so a value of a megabyte is not shrunk cell by cell.
+    widths = [max(low, min(field.widest, room)) for low, field in zip(least, fields, strict=True)]
+    for _ in range(sum(widths) - room):
+        widest = max(range(len(widths)), key=lambda each: (widths[each] > least[each], widths[each]))
+        widths[widest] -= 1
+    return widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """A table that fits: its fields, their cells, and fields that are said once, because all rows say the same."""
+
+    fields: Sequence[Field]
+    widths: Sequence[int]
+    same: Sequence[Field] = ()
+
+
+def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
+    """Choose the fields of a table: what is the same in all rows is said once, then those of low priority go.
+
+    Returns:
+        None if not even those fields fit that a table must have.
+    """
+    same = [field for field in fields[1:] if field.is_same]
+    for said in ([], [field for field in same if not any(field.texts)], same):
+        kept = [field for field in fields if field not in said]
+        if widths := _widths(kept, width):
+            return _Grid(fields=kept, widths=widths, same=said)
+    while (widths := _widths(kept, width)) is None:
+        last = max(reversed(kept), key=lambda field: field.rank)
+        if last.rank <= (KEEP, False) or len(kept) == 1:
+            return None
+        # Removing a column removes its size, too; a size can be removed alone.
+        kept = [each for each in kept if each is not last and (last.is_size or each.column is not last.column)]
+    return _Grid(fields=kept, widths=widths, same=same)
+
+
+def title_lines(answer: Answer, width: int) -> list[Line]:
+    """The title, if there is one."""
+    return _noted(printable(answer.title), width, "title") if answer.title else []
+
+
+def body_lines(answer: Answer, width: int) -> list[Line]:
+    """The rows: a table, or upright, or a sentence if there are none."""
+    if not answer.rows:
+        return _noted(printable(answer.empty), width, "")
+    is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
+    if len(answer.rows) == 1 and answer.others is None and is_one_thing:
+        return [*_upright(answer.columns, answer.rows, width)]
+    fields = _fields_of(answer)
+    grid = _fitting(fields, width)
+    if grid is None:
+        return [*_upright(answer.columns, list(answer.rows_and_others()), width)]
+    rule = Line(text=_GAP.join("─" * each for each in grid.widths), style="rule")
+    headings = [_heading_lines(field.heading, each) for field, each in zip(grid.fields, grid.widths, strict=True)]
+    highest = max(map(len, headings))
+    lowered = [[""] * (highest - len(lines)) + lines for lines in headings]
+    return [
+        *_said_once(grid, width),
+        *(Line(text=text, style="heading") for text in _rows(grid, lowered)),
+        rule,
+        *(line for number in range(len(answer.rows)) for line in _row_lines(grid, number)),
+        *([] if answer.others is None else [rule, *_row_lines(grid, len(answer.rows))]),
+        *_left_out(fields, grid, width),
+    ]
+
+
+def _rows(grid: _Grid, columns: Sequence[Sequence[str]]) -> Iterator[str]:
+    for texts in zip_longest(*columns, fillvalue=""):
+        cells = zip(texts, grid.widths, grid.fields, strict=True)
+        yield _GAP.join(padded(text, room, right=_is_aligned(field.column)) for text, room, field in cells).rstrip()
+
+
+def _row_lines(grid: _Grid, number: int) -> list[Line]:
+    cells = [field.inside(field.texts[number], room) for field, room in zip(grid.fields, grid.widths, strict=True)]
+    return [Line(text=text) for text in _rows(grid, cells)]
+
+
+def _said_once(grid: _Grid, width: int) -> list[Line]:
+    texts = [f"{field.heading} {field.texts[0] or 'empty'}" for field in grid.same]
+    return _noted(f"In all rows: {', '.join(texts)}", width) if texts else []
+
+
+def _left_out(fields: Sequence[Field], grid: _Grid, width: int) -> list[Line]:
+    kept = {id(field.column) for field in (*grid.fields, *grid.same)}
+    names = dict.fromkeys(field.column.heading for field in fields if id(field.column) not in kept)
+    if not names:
+        return []
+    return _noted(f"Not shown: {', '.join(names)}. Show all columns with --wide.", width)
+
+
+def _noted(text: str, width: int, style: Style = "note") -> list[Line]:
+    return [Line(text=line, style=style) for line in wrapped(text, width)]
+
+
+def footer_lines(answer: Answer, width: int) -> list[Line]:
+    """Lines below the rows and their chart."""
+    lines: list[str] = []
+    for text in map(printable, answer.footer):
+        # An indented line keeps its indentation.
+        indent = text[: len(text) - len(text.lstrip())]
+        lines += [indent + line for line in wrapped(text, width - len(indent), keeping=True)]
+    if answer.rows and any(column.shows_size for column in answer.columns):
+        lines += wrapped(SIZE_BASE, width)
+    return [Line(text=text) for text in (*lines, *map(printable, answer.commands))]
+
+
+def _upright(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], width: int) -> Iterator[Line]:
+    """Each row as a block of lines. A single one says what its columns are; of several, empty values are left out."""
+    alone = len(rows) == 1
+    for number, row in enumerate(rows):
+        if number:
+            yield Line(text="")
+        texts = [(column, cell_text(column, row.get(column.name)), row.get(column.name)) for column in columns]
+        shown = [each for each in texts if each[1] or alone]
+        start = max((cell_len(printable(column.heading)) for column, _, _ in shown), default=0) + len(_GAP)
+        end = max((cell_len(text) for column, text, _ in shown if _stands_right(column)), default=0)
+        entries: list[tuple[Column, list[str]]] = []
+        for column, text, value in shown:
+            beside = [_size_of(column, value), column.about if alone else ""]
+            entries.append((column, [padded(text or "-", end, right=_stands_right(column)), *filter(None, beside)]))
+        # If only some lines were explained, the others would seem to have no explanation.
+        explained = all(start + cell_len(_GAP.join(parts)) <= width for column, parts in entries if column.about)
+        for column, parts in entries:
+            kept = parts if explained else [part for part in parts if part != column.about]
+            yield from _entry(column, kept, start, width)
+
+
+def _stands_right(column: Column) -> bool:
+    return _is_aligned(column) or column.kind == "flag"
+
+
+def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iterator[Line]:
+    """A name with its value and what explains it, beside it where there is room."""
+    name = printable(column.heading)
+    line = f"{padded(name, start, right=False)}{_GAP.join(parts)}".rstrip()
+    if cell_len(line) <= width:
+        yield Line(text=line)
+        return
+    indent = start if width - start >= _READABLE else len(_GAP)
+    value, *beside = parts
+    lines = [value] if column.text == "copied" else Field(column=column, texts=[]).inside(value.strip(), width - indent)
+    for part in beside:
+        lines += wrapped(part, width - indent)
+    if indent == start and cell_len(lines[0]) <= width - start:
+        yield Line(text=f"{padded(name, start, right=False)}{lines.pop(0)}".rstrip())
+    else:
+        yield Line(text=name)
+    for text in lines:
+        # Text to copy that is wider than the line gets a line of its own.
+        yield Line(text=" " * indent + text if indent + cell_len(text) <= width else text)
+
 
 MOST_BARS = 20
 # A month of days.

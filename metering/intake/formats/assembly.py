@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, cast
 from metering.intake.admission import HOUR_US, SECOND_US, Admission
 from metering.intake.batches import RefusedRecord
 from metering.intake.formats.columns import BatchRows, RowBlock, bounds, span_bounds, sums
-from metering.intake.record_rules import MAX_RESOURCE_ID_CHARS, Traffic, traffic_of
 from metering.intake.records import (
+    MAX_RESOURCE_ID_CHARS,
     AnyRecord,
     ContentHasher,
     Head,
     HeadText,
     LongText,
+    Traffic,
     Undecodable,
     head_of,
     kept_head,
     little_endian,
+    traffic_of,
     written_head,
 )
 from metering.intake.work import Problem, Reason, Work, refusal

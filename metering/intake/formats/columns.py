@@ -21,9 +21,7 @@ from metering.units import INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from metering.intake.record_rules import Traffic
-    from metering.intake.records import Head
-
+    from metering.intake.records import Head, Traffic
 
 _LOW_BITS = 32
 

@@ -14,7 +14,7 @@ from metering.units import KIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.intake.formats.registry import Compression
+    from metering.intake.messages import Compression
 
 READ_BYTES = 4 * MIB
 _PIECE_BYTES = 4 * MIB

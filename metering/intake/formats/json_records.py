@@ -20,7 +20,6 @@ from metering.intake.json_values import (
     check_depth,
     parse_json,
 )
-from metering.intake.record_rules import record_problems
 from metering.intake.records import (
     BYTES,
     END,
@@ -36,6 +35,7 @@ from metering.intake.records import (
     decode_record,
     instant_of,
     integer_of,
+    record_problems,
     short_instant_of,
 )
 from metering.intake.work import ReadLimits, Reason, Work, refusal
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from metering.errors import BatchRefusedError
-
 
 # msgspec raises these errors for input that it refuses; invalid UTF-8 is a ValueError.
 REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)

@@ -20,7 +20,6 @@ from metering.intake.formats.assembly import RAW_CHARS, BatchAssembly, Columns, 
 from metering.intake.formats.columns import is_plain
 from metering.intake.formats.parquet_footer import Chunk, pages, read_footer
 from metering.intake.json_values import ascii_json, canonical_number
-from metering.intake.record_rules import field_problems
 from metering.intake.records import (
     BYTES,
     END,
@@ -33,6 +32,7 @@ from metering.intake.records import (
     Integer,
     LongText,
     Undecodable,
+    field_problems,
     value_bytes,
     value_start,
 )
@@ -41,7 +41,6 @@ from metering.units import INT64_MAX, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
 
 _WINDOW_ROWS = 256
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}

@@ -33,7 +33,7 @@ from metering.lake.parquet.usage_files import (
     usage_table,
     usage_writer,
 )
-from metering.lake.parquet.writer import merged_steps, scratch_folder, sorted_runs, write_run
+from metering.lake.parquet.writer import Place, merged_steps, scratch_folder, sorted_runs, write_run
 from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure, UsageRows
 from metering.units import DAY_S, KIB
 from metering.usage.totals import Total, UsageKey, UsageKind
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from metering.lake.parquet.writer import Place
     from metering.ledger.periods import FrozenHour, FrozenMonth
     from metering.stores.objects import ObjectStore
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -40,10 +40,7 @@ from metering.lake.ports import USAGE_QUERY, MergedFile
 from metering.units import HOUR_S, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
     from metering.stores.objects import ObjectStore
-
 
 # External sort: sorted runs on disk, and a merge of them. Memory use does not grow with the number of rows.
 

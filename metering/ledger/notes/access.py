@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from metering.errors import LedgerCorruptError
 from metering.intake.senders import Producer, Registry, role_of
 from metering.ledger.partitions import NOTE, TOKENS
-from metering.stores.codec import Added, AnyText, Form, SortKey, StoredItem, item_of
-from metering.stores.fields import Fields
-from metering.stores.writes import Key, Table, Value
+from metering.stores.codec import Added, AnyText, Fields, Form, SortKey, StoredItem, item_of
+from metering.stores.writes import ItemStore, Key, Table, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
-
 
 PRODUCERS_PK = f"{NOTE}producers"
 REFUSED_SENDERS_PK = f"{NOTE}refused-senders"

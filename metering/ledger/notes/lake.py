@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from metering.ledger.partitions import NOTE
 from metering.stores.codec import Form, SortKey, StoredItem
-from metering.stores.writes import Key, Put, Table
-
-if TYPE_CHECKING:
-    from metering.stores.items import ItemStore
-
+from metering.stores.writes import ItemStore, Key, Put, Table
 
 CLEANING_PK = f"{NOTE}cleaning"
 

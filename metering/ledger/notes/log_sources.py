@@ -12,20 +12,14 @@ rebuilds a lost one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import AnyText, Form, SortKey, Spans, StoredItem
+from metering.stores.codec import AnyText, Fields, Form, SortKey, Spans, StoredItem
 from metering.stores.writes import Key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from metering.stores.fields import Fields
-
 
 LOG_SOURCE_PK = f"{NOTE}log-source"
 LOG_RULING_PK = f"{NOTE}log-ruling"

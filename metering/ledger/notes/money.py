@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from metering.errors import ConditionFailedError, LedgerCorruptError
 from metering.ledger import partitions
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import AnyText, DecimalText, FromOne, SortKey, StoredItem, after, item_of, struct_of
-from metering.stores.fields import Fields
-from metering.stores.writes import Absent, Item, Key, Put, Table, Value
+from metering.stores.codec import AnyText, DecimalText, Fields, FromOne, SortKey, StoredItem, after, item_of, struct_of
+from metering.stores.writes import Absent, Item, ItemStore, Key, Put, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from metering.stores.clock import Retrier
-    from metering.stores.items import ItemStore
-
 
 BUDGETS_PK = f"{NOTE}budgets"
 ALERTS_PK = f"{NOTE}budget-alerts"

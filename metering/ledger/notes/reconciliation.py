@@ -11,8 +11,7 @@ from typing import Annotated, ClassVar
 from metering.hours import hour_label
 from metering.ledger.booked_hours import RowSource
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import Added, Form, Hour, SortKey, Spans, StoredItem, item_of, struct_of
-from metering.stores.fields import Fields
+from metering.stores.codec import Added, Fields, Form, Hour, SortKey, Spans, StoredItem, item_of, struct_of
 from metering.stores.writes import Item, Key, Value
 from metering.units import DAY_S
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from metering.hours import rfc3339
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import Added, DecimalText, Form, StoredItem, item_of
+from metering.stores.codec import Added, DecimalText, Fields, Form, StoredItem, item_of
 from metering.stores.writes import Key, Value
 from metering.units import DAY_S, MINUTE_S
-
-if TYPE_CHECKING:
-    from metering.stores.fields import Fields
-
 
 FIGURES_KEY = Key(f"{NOTE}figures", "W")
 

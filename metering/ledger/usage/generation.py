@@ -19,14 +19,11 @@ from typing import TYPE_CHECKING
 from metering.errors import ConditionFailedError, GenerationError
 from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.usage.items import newest_run_of
-from metering.stores.fields import Fields
-from metering.stores.writes import Absent, AllOf, AnyOf, Key, LessThan, Put, Table, Update
+from metering.stores.codec import Fields
+from metering.stores.writes import Absent, AllOf, AnyOf, Item, ItemStore, Key, LessThan, Put, Table, Update, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from metering.stores.items import ItemStore
-    from metering.stores.writes import Item, Value
 
 GENERATION_KEY = Key("S#generation", "S")
 _RESTORE = "S#restore"

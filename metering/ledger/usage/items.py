@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError
 from metering.hours import hour_label, month_of, parse_hour
-from metering.stores.fields import Fields, shown
-from metering.stores.writes import Key
+from metering.stores.codec import Fields, shown
+from metering.stores.writes import Item, Key, Value
 from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from metering.stores.writes import Item, Value
 
 # Kinds of one item. Its largest update stays below 4 KB and 300 operators (tests/contract/test_usage_update.py).
 BUCKET_KINDS = 64

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError
 from metering.ledger import partitions
-from metering.stores.codec import SortKey, StoredItem, item_of
-from metering.stores.fields import Fields
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Item, Key, Put, Table, Value
+from metering.stores.codec import Fields, SortKey, StoredItem, item_of
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Absent, Check, Item, ItemStore, Key, Put, Table, Value
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageKind, UsageType
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from metering.stores.clock import Retrier
-    from metering.stores.items import ItemStore
-
 
 # Maximum number of kinds in an account's dictionary, the same for all accounts and permanent (P45).
 #

@@ -17,8 +17,8 @@ from metering.ledger.usage.items import (
     usage_partition,
 )
 from metering.ledger.usage.kinds import KindNames
-from metering.stores.fields import Fields
-from metering.stores.writes import Item, Table
+from metering.stores.codec import Fields
+from metering.stores.writes import Item, ItemStore, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from metering.ledger.runs import Contradictions
-    from metering.stores.items import ItemStore
-
 
 # An item whose key contains no hour cannot be ruled out, so readers must see it.
 _HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d#")

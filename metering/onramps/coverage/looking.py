@@ -23,15 +23,13 @@ from metering.ledger.notes.log_sources import (
 )
 from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
 from metering.onramps.reading import SLOT_FORM, epoch_s_of
-from metering.stores.writes import Key, Put, Table
+from metering.stores.writes import ItemStore, Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
-
 
 # A sum names this many logs with authority; the bytes of all others are added up under one name.
 _SHADOWS_NAMED = 20

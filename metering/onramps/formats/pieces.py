@@ -16,7 +16,7 @@ from metering.units import GIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.intake.formats.registry import Compression
+    from metering.intake.messages import Compression
     from metering.onramps.reading import ReadSettings
 
 # A file may expand to this size whatever its own size, because a short file of equal lines compresses well.

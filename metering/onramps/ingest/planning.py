@@ -23,10 +23,8 @@ from metering.units import DAY_S, HOUR_S, INT64_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.onramps.ingest.files import LogFile
-    from metering.onramps.ingest.totals import HourTotal, Measured
+    from metering.onramps.ingest.totals import HourTotal, LogFile, Measured
     from metering.stores.clock import Clock
-
 
 # Parts of a plan: sorted records of a log file, at most 50,000 per batch. The same totals always give the same records
 # in the same order, with any version of the libraries. A part is named by the SHA-256 of its records, because another

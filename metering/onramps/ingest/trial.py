@@ -9,9 +9,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.ingest.files import kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
 from metering.onramps.ingest.planning import check_owner
+from metering.onramps.ingest.totals import kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
 from metering.onramps.sources import NAMED, Bills, LogStore
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from metering.onramps.context.store import Timeline
     from metering.onramps.kinds import LogKind
     from metering.stores.objects import ObjectInfo
-
 
 # This many interface-hours are remembered, which takes about 50 MB. A larger run may miss some overlap.
 _MOST = 200_000

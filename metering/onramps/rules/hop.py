@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.context.facts import NOT_OF_AWS, Address, AddressRange, Interface, address_of, is_public
+from metering.onramps.context.document import NOT_OF_AWS, Address, AddressRange, Interface, address_of, is_public
 from metering.onramps.context.interfaces import INTERFACE, NAT_GATEWAY, TRANSIT_GATEWAY, kind_of_type
 from metering.onramps.reasons import LineReason, Refused
 
 if TYPE_CHECKING:
     from metering.onramps.reading import FileName, FlowHop
     from metering.onramps.rules.knowledge import Knowledge, VpcFacts
-
 
 # AWS writes this for interfaces that it created itself.
 _UNTOLD = "unknown"

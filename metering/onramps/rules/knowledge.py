@@ -9,11 +9,12 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.onramps.context.document import Authorities, Context
-from metering.onramps.context.facts import (
+from metering.onramps.context.document import (
     Address,
     AddressRange,
     Attachment,
+    Authorities,
+    Context,
     FlowLog,
     Interface,
     MeteringPolicy,

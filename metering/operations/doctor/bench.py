@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from metering.operations.logged_errors import FunctionLogs
     from metering.stores.clock import Clock
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Queue
-    from metering.stores.writes import Table, Value
+    from metering.stores.writes import ItemStore, Table, Value
     from metering.usage.totals import Total
 
 

@@ -18,13 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.prices.book import PriceBook, Product
-from metering.billing.rating.lines import RatedLine, Terms
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Piece, Rater, WholeMonths, regions_rated
-from metering.billing.usage.columns import SCHEMA, columns_of, lines_of, only
+from metering.billing.rating.payer_prices import PayerPrices, RatedLine, Terms
+from metering.billing.rating.rater import Piece, Rater, WholeMonths, positions, regions_rated
 from metering.billing.usage.months import MergedUsage, MonthUsage, RegionMonth, Sold, UsageLine, merged
+from metering.billing.usage.stored_months import SCHEMA, columns_of, lines_of, only
 from metering.hours import month_bounds_s
-from metering.reports.costs.late import payers_of_month
+from metering.reports.costs.late import PayersTogether, payers_of_month
 from metering.reports.costs.rows import CostQuery, Entry, Labels, entries_of
 from metering.reports.query import PLACES
 from metering.units import DAY_S, HOUR_S
@@ -34,10 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
-    from metering.billing.rating.payer_prices import PayerPrices
     from metering.reports.answer import Json
-    from metering.reports.costs.late import PayersTogether
-
 
 LINES = -1
 """In place of a price: a cut lies within the hour, so its lines are rated one by one."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from metering.billing.money import UNITS_A_USD, exact_text, quantity_of, usd_text
 from metering.billing.prices.book import NotSold, Override, PriceVersion, Product
-from metering.billing.rating.lines import Cut, PriceState, RatedLine, SkuPositions
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, rated_by_days
+from metering.billing.rating.payer_prices import Cut, PriceState, RatedLine, SkuPositions
+from metering.billing.rating.rater import Rater, positions, rated_by_days
 from metering.billing.usage.months import MergedUsage, Sold, UsageLine
 from metering.hours import rfc3339
 from metering.reports.answer import KEEP, Answer, Json, RowType, copied, exact, money, number, prose

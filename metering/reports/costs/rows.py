@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from metering.billing.documents import hour_of_text
 from metering.billing.money import UNITS_A_USD, quantity_of, usd_text
-from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.rating.rater import Rater, rated_by_days
 from metering.hours import rfc3339
 from metering.reports.query import (

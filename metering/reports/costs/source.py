@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from metering.billing.invoices.composing import Subject
 from metering.billing.invoices.inputs import BookPin, Inputs, Loaded, Rates
 from metering.billing.money import exact_text, quantity_of, rounded, usd_text
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater
-from metering.billing.usage.months import FEW_ACCOUNTS
+from metering.billing.rating.rater import Rater, positions
+from metering.billing.usage.months import FEW_ACCOUNTS, MonthUsage
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
 from metering.reports.answer import KEEP, ROOMY, Answer, Json, RowType, exact, money, sized
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from metering.billing.budgets.open_months import KeptPositions
     from metering.billing.invoices.planning import Planner
     from metering.billing.organization import Organization
-    from metering.billing.usage.months import MonthUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

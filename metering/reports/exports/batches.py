@@ -2,29 +2,37 @@
 
 A charge says some thirty things, and most of them are said by millions of others: who pays, the account, the price with
 what it is for. Each of these parts gets a number when it is first seen. A batch then is a few arrays of numbers, from
-which Arrow makes all columns; a Python loop touches each charge once.
+which Arrow makes all columns of an export; a Python loop touches each charge once.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from importlib import resources
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, UNITS_A_USD, line_cost, quantity_of
-from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.hours import month_bounds_s, month_of
+from metering.reports.answer import spreadsheet_text
+from metering.reports.exports.grains import Grain, ends_of, labels_of
 from metering.units import GIB, INT64_MAX
+from metering.usage.usage_types import CLOUDFRONT, INTERNET, is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.invoices.composing import Charge
     from metering.billing.organization import Payer
+    from metering.billing.usage.months import UsageLine
     from metering.usage.totals import Service, UsageType
-
 
 # Quantities and costs of many lines at once, in integers, equal to `billing.money` line by line.
 #
@@ -320,3 +328,337 @@ def _batch(
         cost=cost,
         list_cost=cost if same else costs(of_bytes, quantity, lists.take(of_priced)),
     )
+
+
+Kind = Literal["text", "number", "money", "time", "double", "map"]
+"""`number` is a text of digits that we made: no spreadsheet runs it, so it needs no apostrophe if it is negative."""
+
+Value = str | int | tuple[tuple[str, str], ...] | None
+"""Text; a whole number of 1e-10 for money and doubles; epoch seconds of a time; pairs of a map."""
+FileFormat = Literal["parquet", "csv"]
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_MAP = pa.map_(pa.string(), pa.string())
+_TIME = pa.timestamp("us", "UTC")
+_PARQUET: Mapping[Kind, pa.DataType] = {
+    "text": pa.string(), "number": pa.string(), "money": MONEY, "time": _TIME, "double": pa.float64(), "map": _MAP,
+}  # fmt: skip
+_CSV: Mapping[Kind, pa.DataType] = {**_PARQUET, "time": pa.string(), "double": MONEY, "map": pa.string()}
+TYPES: Mapping[FileFormat, Mapping[Kind, pa.DataType]] = {"parquet": _PARQUET, "csv": _CSV}
+_MICROSECONDS = 1_000_000
+P = TypeVar("P", Billed, Priced, Used)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of an export: its arrays of batches, with dictionaries of texts that `repeats` in many lines."""
+
+    name: str
+    kind: Kind
+    values: Callable[[Batch, Layout], pa.Array]
+    repeats: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Columns in the order of a file, and its tables. Columns remember what parts became, so each file has its own."""
+
+    columns: Sequence[Column]
+    form: FileFormat
+    time_text: Callable[[int], str]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Types of its tables."""
+        return pa.schema([(column.name, self._stored(column)) for column in self.columns])
+
+    def table(self, batch: Batch) -> pa.Table:
+        """A batch as columns. Texts that lines share are dictionaries of it."""
+        arrays = [_stored_as(self._stored(column), column.values(batch, self)) for column in self.columns]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def type_of(self, kind: Kind) -> pa.DataType:
+        """How the file format has values of a kind."""
+        return TYPES[self.form][kind]
+
+    def _stored(self, column: Column) -> pa.DataType:
+        kind = self.type_of(column.kind)
+        return _TEXT if pa.types.is_string(kind) and column.repeats else kind
+
+
+def billed(value: str | Callable[[Billed], Value], *names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns with the same value, which depends on the document alone: an attribute's path, or a function of it."""
+    return _of_parts("billed", value, names, kind)
+
+
+def priced(value: str | Callable[[Priced], Value], *names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns whose value depends on key and price alone."""
+    return _of_parts("priced", value, names, kind)
+
+
+def used(value: str | Callable[[Used], Value], *names: str) -> Iterator[Column]:
+    """Columns whose value depends on account and resource alone."""
+    return _of_parts("used", value, names, "text")
+
+
+def always(value: Value, *names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns that say the same of every line."""
+    return billed(lambda _: value, *names, kind=kind)
+
+
+def empty(*names: str, kind: Kind = "text") -> Iterator[Column]:
+    """Columns without values, which are there because readers ask for them."""
+    for name in names:
+        yield Column(name=name, kind=kind, values=lambda batch, layout: pa.nulls(len(batch), layout.type_of(kind)))
+
+
+def amounts(of: Literal["cost", "list_cost", "quantity"], *names: str, kind: Kind = "money") -> Iterator[Column]:
+    """Columns of an amount of lines: decimals; doubles in Parquet if their kind is `double`."""
+    for name in names:
+        yield Column(
+            name=name,
+            kind=kind,
+            values=lambda batch, layout: money(getattr(batch, of), layout.form, double=kind == "double"),
+        )
+
+
+def texts(name: str, values: Callable[[Batch], pa.Array], *, kind: Kind = "text", repeats: bool = False) -> Column:
+    """A column of texts that are made for all lines of a batch at once."""
+    return Column(name=name, kind=kind, values=lambda batch, _: values(batch), repeats=repeats)
+
+
+def period(start: str, end: str, grain: Grain) -> Iterator[Column]:
+    """Columns of the beginning and the end of the period of use."""
+    yield Column(
+        name=start, kind="time", values=lambda batch, layout: moments(batch.starts, layout.form, layout.time_text),
+        repeats=True,
+    )  # fmt: skip
+    yield Column(
+        name=end, kind="time",
+        values=lambda batch, layout: moments(ends_of(batch.starts, grain), layout.form, layout.time_text), repeats=True,
+    )  # fmt: skip
+
+
+def _of_parts(
+    part: Literal["billed", "priced", "used"], value: str | Callable[[P], Value], names: Sequence[str], kind: Kind
+) -> Iterator[Column]:
+    read = attrgetter(value) if isinstance(value, str) else value
+    for name in names:
+        yield Column(name=name, kind=kind, values=_PartValues(kind=kind, part=part, read=read).of, repeats=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class _PartValues(Generic[P]):
+    """Values of one column for all parts that are known. Mutable."""
+
+    kind: Kind
+    part: Literal["billed", "priced", "used"]
+    read: Callable[[P], Value]
+    _parts: Parts | None = None
+    _shown: list[Value] = field(default_factory=list)
+    _array: pa.Array = None
+
+    def of(self, batch: Batch, layout: Layout) -> pa.Array:
+        if batch.parts is not self._parts:
+            self._parts, self._shown = batch.parts, []
+        parts, numbers = getattr(batch.parts, self.part), getattr(batch, self.part)
+        if len(parts) > len(self._shown):
+            new = map(self.read, parts[len(self._shown) :])
+            self._shown += [shown_value(self.kind, layout.form, layout.time_text, value) for value in new]
+            values = array_of(self._shown, layout.type_of(self.kind))
+            self._array = values.dictionary_encode() if pa.types.is_string(values.type) else values
+        if pa.types.is_dictionary(self._array.type):
+            return pa.DictionaryArray.from_arrays(self._array.indices.take(numbers), self._array.dictionary)
+        return self._array.take(numbers)
+
+
+def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], value: Value) -> Value:
+    """A value as the file format has it, but money as whole numbers, and so times in Parquet."""
+    if form == "parquet" or value is None:
+        return value
+    if kind == "text" and isinstance(value, str):
+        return spreadsheet_text(value)
+    if kind == "time" and isinstance(value, int):
+        return time_text(value)
+    return json.dumps(dict(value), separators=(",", ":")) if isinstance(value, tuple) else value
+
+
+def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]) -> pa.Array:
+    """Times of lines, epoch seconds, as the file format has them. Few of them differ."""
+    if form == "parquet":
+        return pc.multiply(batch_s, _MICROSECONDS).cast(_TIME)
+    encoded = batch_s.dictionary_encode()
+    texts = pa.array([time_text(each) for each in encoded.dictionary.to_pylist()], pa.string())
+    return pa.DictionaryArray.from_arrays(encoded.indices, texts)
+
+
+def money(units: pa.Array, form: FileFormat, *, double: bool = False) -> pa.Array:
+    """Amounts of lines in 1e-10, as decimals; as doubles where AWS's own files have them, and only in Parquet."""
+    return as_doubles(units) if double and form == "parquet" else as_money(units)
+
+
+def _stored_as(kind: pa.DataType, array: pa.Array) -> pa.Array:
+    if array.type == kind:
+        return array
+    return array.dictionary_encode() if pa.types.is_dictionary(kind) else array.dictionary_decode()
+
+
+def array_of(values: Sequence[Value], kind: pa.DataType) -> pa.Array:
+    """Shown values as an array of a column's type."""
+    if pa.types.is_decimal(kind):
+        return as_money(_whole(values))
+    if pa.types.is_floating(kind):
+        return as_doubles(_whole(values))
+    return moments(_whole(values), "parquet", str) if pa.types.is_timestamp(kind) else pa.array(values, kind)
+
+
+def _whole(values: Sequence[Value]) -> pa.Array:
+    return whole_numbers([value if isinstance(value, int) else None for value in values])
+
+
+_PRICED_CHARS = 20
+_BILLED_CHARS = 12
+_RESOURCE_CHARS = 12
+
+
+def detail_id(billed: Billed, priced: Priced) -> str:
+    """InvoiceDetailId of a charge; see `line_id`."""
+    month = "" if billed.month == billed.billing_month else billed.month
+    return line_id(billed.invoice_id, priced.region, priced.rated.rate_code, month)
+
+
+def line_id(invoice_id: str, region: str, rate_code: str, month: str) -> str:
+    """Id of an invoice line: `<invoice>:<region>:<rate code>`; `:<month of use>` follows if a later month books it."""
+    return f"{invoice_id}:{region}:{rate_code}" + (f":{month}" if month else "")
+
+
+def charge_key(name: str) -> Column:
+    """`<account>:<digest of key and price>:<digest of the document>:<hour>`: one line of an export has one."""
+    used = _PartValues(kind="number", part="used", read=_used_digest)
+    priced = _PartValues(kind="number", part="priced", read=_priced_digest)
+    billed = _PartValues(kind="number", part="billed", read=_billed_digest)
+
+    def keys(batch: Batch, layout: Layout) -> pa.Array:
+        parts = (each.of(batch, layout).dictionary_decode() for each in (used, priced, billed))
+        return pc.binary_join_element_wise(*parts, labels_of(batch.starts), ":")
+
+    return Column(name=name, kind="text", values=keys)
+
+
+def detail_ids(batch: Batch) -> pa.Array:
+    """InvoiceDetailId of each line, as a dictionary."""
+    pairs = line_numbers(batch).dictionary_encode()
+    ids = [detail_id(*parts_of(batch.parts, pair)) for pair in pairs.dictionary.to_pylist()]
+    encoded = pa.array(ids, pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(pairs.indices), encoded.dictionary)
+
+
+# There are more prices here than parts are ever cached.
+_PRICED = 2**20
+
+
+def line_numbers(batch: Batch) -> pa.Array:
+    """A number for each line that tells document and price apart: `parts_of` gives them back."""
+    return pc.add(pc.multiply(batch.billed.cast(pa.int64()), _PRICED), batch.priced.cast(pa.int64()))
+
+
+def parts_of(parts: Parts, number: int) -> tuple[Billed, Priced]:
+    """Document and price of a line's number."""
+    billed, priced = divmod(number, _PRICED)
+    return parts.billed[billed], parts.priced[priced]
+
+
+def _billed_digest(part: Billed) -> str:
+    # A draft and its invoice have the same keys. Several credit notes may contain the same line.
+    note = part.invoice_id if part.credit_of else ""
+    return _digest([part.payer.payer_id, part.billing_month, part.later, part.credit_of, note], _BILLED_CHARS)
+
+
+def _priced_digest(part: Priced) -> str:
+    line = part.rated.line
+    key = (line.service, line.usage_type, line.from_location, line.to_location)
+    return _digest([part.region, *key, *part.rated[2:]], _PRICED_CHARS)
+
+
+def _used_digest(part: Used) -> str:
+    resource = f"/{_digest([part.resource_id], _RESOURCE_CHARS)}" if part.resource_id else ""
+    return f"{part.account_id}{resource}"
+
+
+def _digest(values: list[object], chars: int) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:chars]
+
+
+_UNKNOWN_SERVICE = ("Other", "Other (Other)")
+# Prefix of a resource id in logs -> type of the resource.
+_RESOURCES = {
+    "i-": "Instance", "eni-": "Network Interface", "nat-": "NAT Gateway", "vpce-": "VPC Endpoint",
+    "tgw-": "Transit Gateway", "app/": "Load Balancer", "net/": "Load Balancer", "gwy/": "Load Balancer",
+    "restapis/": "API",
+}  # fmt: skip
+_ANY_RESOURCE = "Resource"
+# Names in AWS's price lists.
+_OUTSIDE = {INTERNET: "External", CLOUDFRONT: "Amazon CloudFront"}
+
+
+def region_name(region: str) -> str:
+    """`US East (N. Virginia)`; the region's own name if AWS's is not known."""
+    return str(_json("regions.json").get(region, region))
+
+
+def location_name(location: str) -> str:
+    """How AWS's price lists call a location: the long name of a region, or `External` for the internet."""
+    region = location.partition("/")[0]
+    return _OUTSIDE.get(region) or region_name(region)
+
+
+def location_type(location: str) -> str:
+    """`AWS Region` or `Other`."""
+    return "AWS Region" if region_code(location) else "Other"
+
+
+def region_code(location: str) -> str | None:
+    """The region of a location, with or without a zone; None if it is in none."""
+    region = location.partition("/")[0]
+    return region if is_region(region) else None
+
+
+def zone_of(line: UsageLine, region: str) -> str | None:
+    """The zone of the metered side; None if it is not known.
+
+    Between two zones of one region, both sides are metered under one usage type, and a line does not say which it is.
+    """
+    zones = [
+        zone
+        for name, _, zone in (each.partition("/") for each in (line.from_location, line.to_location))
+        if name == region
+    ]
+    return zones[0] or None if len(zones) == 1 else None
+
+
+def resource_type(resource_id: str) -> str | None:
+    """What a resource is, by its id; None without one."""
+    if not resource_id:
+        return None
+    name = resource_id.rpartition(":")[2]
+    return next((kind for begin, kind in _RESOURCES.items() if name.startswith(begin)), _ANY_RESOURCE)
+
+
+def service_category(service: str) -> Sequence[str]:
+    """FOCUS's ServiceCategory and ServiceSubcategory of an AWS product code."""
+    return _json("services.json").get(service, _UNKNOWN_SERVICE)
+
+
+@cache
+def cur_names() -> tuple[str, ...]:
+    """Names of the columns of a CUR 2.0 export without resource ids, in AWS's order; the file names its source."""
+    return tuple(line for line in _text("cur_columns.txt").splitlines() if line and not line.startswith("#"))
+
+
+@cache
+def _json(name: str) -> Mapping[str, Sequence[str]]:
+    return cast("dict[str, Sequence[str]]", json.loads(_text(name)))
+
+
+def _text(name: str) -> str:
+    return resources.files("metering.reports.exports.datasets").joinpath(name).read_text("utf-8")

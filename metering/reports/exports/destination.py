@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from metering.reports.exports.datasets.columns import FileFormat
+    from metering.reports.exports.batches import FileFormat
     from metering.stores.objects import ObjectStore
-
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"

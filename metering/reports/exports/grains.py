@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.invoices.composing import Charge
-from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.usage.months import UsageLine
 from metering.errors import OperationFailedError
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from metering.billing.organization import Payer
     from metering.lake.view import LakeView
     from metering.usage.totals import Service, UsageType
-
 
 Grain = Literal["hour", "day", "month"]
 GRAINS: tuple[Grain, ...] = get_args(Grain)

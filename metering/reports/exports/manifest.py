@@ -11,11 +11,15 @@ import pyarrow as pa
 
 from metering.billing.money import UNITS_A_USD, cents_of, exact_text, usd_text
 from metering.hours import month_bounds_s, rfc3339
-from metering.reports.exports.batches import WHOLE, Batch, Billed, Priced, Unbilled
-from metering.reports.exports.datasets.columns import (
+from metering.reports.exports.batches import (
     TYPES,
+    WHOLE,
+    Batch,
+    Billed,
     FileFormat,
     Kind,
+    Priced,
+    Unbilled,
     Value,
     array_of,
     detail_id,

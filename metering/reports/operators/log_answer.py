@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
-from metering.onramps.coverage.figures import is_refusing, is_silent, is_unclassified
+from metering.lake.ports import RowQuery
+from metering.onramps.coverage.job import CoverageJob, folder_of, is_refusing, is_silent, is_unclassified
 from metering.onramps.coverage.looking import SLOT_S, count
-from metering.onramps.reading import OUTCOMES
+from metering.onramps.reading import OUTCOMES, flow_log_name
 from metering.reports.answer import (
     KEEP,
     ROOMY,
@@ -24,12 +27,11 @@ from metering.reports.answer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from metering.audit.log_overlap import Overlap
+    from metering.lake.view import LakeView
     from metering.ledger.notes.log_sources import LogFigures, LogSourceState, LogSums
-    from metering.onramps.context.facts import FlowLog
-    from metering.onramps.coverage.job import CoverageJob
+    from metering.onramps.context.document import FlowLog
     from metering.onramps.sources import LogSource
 
     Covered = tuple[LogSourceState, LogSums]
@@ -207,8 +209,6 @@ def _overlap_text(overlaps: Sequence[Overlap]) -> str:
 
 def cure_of(state: LogSourceState, now_s: int) -> str:
     """The command that sends what is missing of a source; empty if nothing is, or nobody knows where it lies."""
-    from metering.onramps.coverage.figures import folder_of
-
     if not state.missing or not state.place.startswith("s3://"):
         return ""
     hours = -(-(now_s - state.missing[0][0]) // 3_600) + 1
@@ -281,3 +281,42 @@ def _reasons(all_sums: Sequence[LogSums]) -> str:
     metered = sum(sums.balance.get("metered_bytes", 0) for sums in all_sums)
     order = sorted(total, key=lambda reason: (-total[reason], reason))
     return ", ".join(f"{reason} {share_text(total[reason], metered)}" for reason in order)
+
+
+_SCHEME = "flow:"
+_QUERY = RowQuery(columns=("batch_id", "resource_id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """Resource with traffic of more than one flow log in an hour, by flow log."""
+
+    hour_s: int
+    resource_id: str
+    bytes: dict[str, int]
+
+
+def overlaps(view: LakeView, hours: Iterable[int]) -> Iterator[Overlap]:
+    """Overlaps of each hour, in order of the hours. Memory is that of one hour's resources.
+
+    Raises:
+        UnavailableError: An hour changed too often while it was read.
+    """
+    for hour_s in hours:
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for (batch_id, resource_id), total in view.hour_totals(hour_s, _QUERY).items():
+            log = flow_log_of(str(batch_id))
+            if log:
+                known = found[str(resource_id)]
+                known[log] = known.get(log, 0) + total.bytes
+        for resource_id, sizes in sorted(found.items()):
+            if len(sizes) > 1:
+                yield Overlap(hour_s=hour_s, resource_id=resource_id, bytes=dict(sorted(sizes.items())))
+
+
+def flow_log_of(batch_id: str) -> str:
+    """The flow log that a batch was made from; empty of any other batch."""
+    if not batch_id.startswith(_SCHEME):
+        return ""
+    name = flow_log_name(batch_id.removeprefix(_SCHEME).rpartition("/")[0])
+    return "" if name is None else name.source

@@ -9,8 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
 from metering.adapters.inert import NoQueue
-from metering.audit.figures import Figures
-from metering.audit.hour_check import OneHour
+from metering.audit.hour_check import Figures, OneHour
 from metering.audit.source_keeping import SourceKeeper
 from metering.hours import month_of
 from metering.intake.work import Reason

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from metering.fleet.stage import TUNABLES
-from metering.stores.items import ItemStore
 from metering.stores.objects import ROLLUP_PLANS_PREFIX, ObjectStore
-from metering.stores.writes import Action, Check, Delete, Key, Put, Table, Update
+from metering.stores.writes import Action, Check, Delete, ItemStore, Key, Put, Table, Update
 
 # The usage table's name contains the generation.
 USAGE_TABLE = f"Usage{TUNABLES['usage_generation']}Table"

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.audit.figures import Figures
 from metering.audit.freshness import Freshness
-from metering.audit.hour_check import OneHour
+from metering.audit.hour_check import Figures, OneHour
 from metering.hours import month_of, rfc3339
 from metering.lake.view import LakeView
 from metering.ledger.markers import Marker, conflict_key, marker_key

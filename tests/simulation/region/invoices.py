@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from metering.billing.budgets.biller import Biller, Home
 from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
-from metering.billing.day_sums.accounts import AccountsReader
-from metering.billing.day_sums.days import DayHead, SummedMonth
+from metering.billing.day_sums.days import AccountsReader, DayHead, SummedMonth
 from metering.billing.day_sums.keeper import DaySumKeeper
 from metering.billing.invoices.composing import Composer
 from metering.billing.invoices.credits import Crediting, Verification
@@ -27,7 +26,7 @@ from metering.billing.usage.months import RegionMonth, UsageLine, line_of
 from metering.hours import month_of
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.ledger.periods import read_frozen_month
-from metering.stores.writes import Table
+from metering.stores.writes import ItemStore, Table
 from metering.usage.totals import Total
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region import jobs
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
     from metering.billing.day_sums.index import DayIndex
     from metering.stores.clock import Alerts, Clock
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
     from tests.simulation.region.ports import Process
     from tests.simulation.region.world import World

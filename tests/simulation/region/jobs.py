@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from metering.audit.figures import Figures
+from metering.audit.hour_check import Figures
 from metering.audit.incremental import IncrementalCheck
-from metering.audit.rebuild import Rebuilder
+from metering.audit.rebuild import AfterRestore, Rebuilder
 from metering.audit.reconciler import Reconciler
-from metering.audit.restoring import AfterRestore
 from metering.audit.verifier import Verifier
 from metering.billing.closer import PeriodCloser
 from metering.errors import UnavailableError

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metering.adapters.emulator.reaching import is_emulator
+from metering.adapters.emulator.ministack import is_emulator
 from metering.adapters.emulator.state import end_tree
 from metering.errors import UnavailableError
 from tests import ROOT

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
 from metering.stores import writes
-from metering.stores.items import item_bytes
+from metering.stores.writes import item_bytes
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:

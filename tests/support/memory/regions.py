@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import Deployment, RegionStacks, StackResource, StackStatus
 from metering.fleet.regions import Answered, Finding, ListedRegion, RegionState
-from metering.fleet.removal import RegionRemoval
-from metering.fleet.rollout import RegionManager
+from metering.fleet.rollout import RegionManager, RegionRemoval
 from metering.fleet.steps import FleetPorts
 from metering.ledger.format_version import FORMAT_VERSION
 from metering.operations.access import ProducerRole

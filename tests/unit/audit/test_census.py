@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metering.audit.census import RecentCommits
 from metering.audit.census_state import Cells, CensusState, keep_census, kept_census, parts_in
-from metering.audit.findings import Findings
+from metering.audit.reconciler import Findings
 from metering.audit.settling import Fingerprint, ScanTooLongError, fingerprint
 from metering.ledger.booked_hours import pointer_key
 from metering.ledger.markers import Marker, is_marker, marker_key, named_batch

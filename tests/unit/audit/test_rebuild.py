@@ -17,9 +17,9 @@ from metering.cli.commands.analyst import periods
 from metering.errors import UnavailableError
 from metering.hours import hour_of
 from metering.lake.ports import in_order
+from metering.ledger.commits import UsedShards
 from metering.ledger.markers import Marker, marker_key
 from metering.ledger.runs import newest_first, rollup_chain
-from metering.ledger.shards import UsedShards
 from metering.ledger.usage.kinds import kind_items
 from metering.reports.query import UsageQuery
 from metering.reports.source import report_rows

@@ -8,8 +8,7 @@ from metering.audit.sequences import GAPS_KEPT, SOURCES_KEPT, MarkerSurvey, Seen
 from metering.audit.source_keeping import SourceKeeper
 from metering.errors import ItemTooLargeError, UnavailableError
 from metering.ledger.notes.reconciliation import RULING_PK, SOURCE_PK, Ruling, RulingKind, SourceFigures, SourceState
-from metering.stores.items import item_bytes
-from metering.stores.writes import Item, Key, Put, Table
+from metering.stores.writes import Item, Key, Put, Table, item_bytes
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
-from metering.audit.census_state import CensusState, census_bytes, census_of
+from metering.audit.census_state import CensusState, HourStep, census_bytes, census_of
 from metering.billing.freezing import PeriodNotClosableError
 from metering.hours import month_bounds_s
-from metering.ledger.commits import waiting_commits
-from metering.ledger.shards import SHARDS_KEY
+from metering.ledger.commits import SHARDS_KEY, waiting_commits
 from metering.ledger.usage.items import newest_run_of
 from metering.stores.writes import Table, Update
 from metering.units import DAY_S, HOUR_S
@@ -20,9 +18,6 @@ from metering.usage.totals import Total
 from tests.support.lake_world import World, dying, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.billing import test_freezing
-
-if TYPE_CHECKING:
-    from metering.audit.census_state import HourStep
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)

@@ -19,7 +19,7 @@ from metering.billing.organization import Membership, Organization, Organization
 from metering.billing.prices.book import Override
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.billing.rating.payer_prices import PayerPrices
-from metering.billing.rating.positions import positions
+from metering.billing.rating.rater import positions
 from metering.billing.usage.months import FEW_ACCOUNTS
 from metering.errors import UnavailableError
 from metering.hours import month_bounds_s

@@ -36,7 +36,7 @@ from tests.support.with_each import with_each
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from metering.stores.items import ItemStore
+    from metering.stores.writes import ItemStore
 
 WHO = "arn:aws:sts::123456789012:assumed-role/Operator/ada"
 FAR_S = 4_102_444_800

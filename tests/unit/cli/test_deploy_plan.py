@@ -19,7 +19,7 @@ from metering.cli.commands.platform.region import STATES, check_rules, deployed_
 from metering.cli.failures import CommandFailedError
 from metering.fleet.ports import TOOLKIT_STACK, Release, StackStatus
 from metering.fleet.regions import Phase, RegionState, Step
-from metering.fleet.removal import Remaining
+from metering.fleet.rollout import Remaining
 from metering.fleet.settings.layers import Asked, planned
 from metering.fleet.settings.regions import Before, Change
 from metering.fleet.stage import StageConfig

@@ -22,8 +22,7 @@ from typer.testing import CliRunner
 from metering.cli import groups as kinds
 from metering.cli.app import app
 from metering.cli.command import first_sentence
-from metering.cli.families import FAMILIES
-from metering.cli.groups import load
+from metering.cli.groups import FAMILIES, load
 from metering.cli.help.topics import TOPICS, VARIABLES, words
 from metering.replay.scenarios import SCENARIOS
 from tests.support.command_line import help_texts, tree

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 
-from metering.audit.findings import Findings
+from metering.audit.reconciler import Findings
 from metering.audit.settling import ScanTooLongError
 from metering.audit.verification import Difference
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.cli.commands.analyst import lake
-from metering.cli.commands.analyst.lake import _reconciled, compact_now
+from metering.cli.commands.analyst.lake import ScanFile, ScanOf, _reconciled, compact_now
 from metering.cli.commands.analyst.periods import removed_at_the_end
 from metering.cli.commands.analyst.report import trace
 from metering.cli.commands.operator.verify import wait_until_all_settled, wait_until_settled
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.printing.scan_file import ScanFile, ScanOf
 from metering.errors import LedgerCorruptError
 from metering.hours import rfc3339
 from metering.ledger.booked_hours import Pending, pending_in

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from metering.billing.day_sums.accounts import AccountsReader, accounts_body, accounts_key
+from metering.billing.day_sums.days import AccountsReader, accounts_body, accounts_key
 from metering.billing.day_sums.index import DayIndexes, KeptAccounts
 from metering.billing.prices.store import PriceStore, sample_book
 from metering.cli.billing import imports

@@ -18,9 +18,8 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from metering.cli.app import app
-from metering.cli.printing.layout import shortened, wrapped
 from metering.cli.printing.output import Format, chosen_format, encoded
-from metering.cli.printing.table import answer_lines, bars, heading_of
+from metering.cli.printing.table import answer_lines, bars, heading_of, shortened, wrapped
 from metering.reports.answer import (
     KEEP,
     ROOMY,

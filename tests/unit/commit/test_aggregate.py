@@ -13,10 +13,9 @@ from metering.errors import OutOfTimeError, TransactionCanceledError, Unavailabl
 from metering.hours import parse_hour
 from metering.intake.admission import Admission
 from metering.intake.batches import Allowance, BatchReader, BatchReading, DecodedBatch
-from metering.ledger.commits import CommitRecord, commit_key
+from metering.ledger.commits import SHARDS_KEY, CommitRecord, commit_key
 from metering.ledger.notes.watch import HELD_PK, HeldMessage
 from metering.ledger.periods import Period
-from metering.ledger.shards import SHARDS_KEY
 from metering.quarantine.documents import QuarantinedBatch, decode_records
 from metering.stores.objects import quarantined_batch_key
 from metering.stores.queues import Delivery

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from metering.commit.deduplication import Candidate, Content, Copy
 from metering.commit.transaction import Budget, CommitPlan, book, build_commit, plan_commits
 from metering.hours import month_bounds_s, month_of, parse_hour
-from metering.stores.items import item_bytes
-from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Put
+from metering.stores.writes import MAX_TRANSACTION_ACTIONS, Put, item_bytes
 from metering.units import HOUR_S, MIB
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.small_world import delivery

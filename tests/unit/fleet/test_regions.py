@@ -11,8 +11,7 @@ import pytest
 from metering.errors import FormatTooNewError, OperationFailedError, SettingsError
 from metering.fleet.ports import Deployment, Direction, Release, StackResource, StackStatus, direction, order
 from metering.fleet.regions import Answered, Finding, LedgerRegionStates, ListedRegion, Phase, RegionState, Step, waves
-from metering.fleet.removal import RegionRemoval, Remaining, Uninstall
-from metering.fleet.rollout import RegionManager
+from metering.fleet.rollout import RegionManager, RegionRemoval, Remaining, Uninstall
 from metering.fleet.settings.layers import Asked
 from metering.fleet.stage import RolloutRules
 from metering.fleet.survey import Surveyed, deployed_regions, survey, to_deploy

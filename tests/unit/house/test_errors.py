@@ -36,8 +36,8 @@ from metering.producer.batches import JournalError, KeyReusedError, NotSentError
 from metering.replay.given import InputError
 from metering.replay.sender import SendingFailedError
 from metering.reports.accounts import AccountsNotKeptError
-from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import DestinationTakenError
+from metering.reports.exports.exporting import ExportWrongError
 from metering.reports.sql.ahead import StoppedError
 from metering.reports.sql.query import QueryError, QueryStoppedError
 from metering.reports.time_range import InvalidParametersError, ParameterProblem

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from metering.errors import ObjectChangedError, UnavailableError
-from metering.intake.formats.registry import FORMATS, SUFFIXES, Compression, Format
+from metering.intake.messages import FORMATS, SUFFIXES, Compression, Format
 from metering.intake.reader import RecordBatchReader
 from metering.intake.work import ReadLimits
 from metering.stores.queues import Delivery

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from metering.intake.admission import MAX_EPOCH_S, MIN_EPOCH_S, Admission, epoch_us, rfc3339_us
-from metering.intake.record_rules import record_problems
-from metering.intake.records import decode_record
+from metering.intake.records import decode_record, record_problems
 from metering.intake.work import Reason
 from tests.support.reading import SENT_AT_S, Desk, message, record
 from tests.support.stage import ADMISSION

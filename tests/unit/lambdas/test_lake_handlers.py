@@ -16,7 +16,7 @@ from lambdas.reconciler import handler as reconciler
 from lambdas.rollup import handler as rollup
 from lambdas.sqs import SqsRecord
 from lambdas.start import Started
-from metering.adapters.aws.item_attributes import to_attributes
+from metering.adapters.aws.items import to_attributes
 from metering.adapters.aws.session import Access, Clients
 from metering.errors import FormatTooNewError, FormatTooOldError, GenerationError, LedgerCorruptError
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat

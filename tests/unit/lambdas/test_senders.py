@@ -15,8 +15,7 @@ from metering.intake.envelopes import drop_batch_id
 from metering.ledger.notes.access import refused_sender_key
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_BYTES, canary_batch_id, canary_body, slot_of
 from metering.operations.dead_letters import RedriveEffect
-from metering.producer.outlet import Outlet
-from metering.producer.producer import Producer
+from metering.producer.producer import Outlet, Producer
 from metering.stores.queues import Delivery
 from metering.stores.writes import Put, Table
 from metering.units import HOUR_S

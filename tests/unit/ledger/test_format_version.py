@@ -25,8 +25,7 @@ from metering.ledger.usage.generation import (
     remember_generation,
     usage_generation,
 )
-from metering.stores.items import ItemStore
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 from tests.support.memory.items import MemoryItemStore
 
 NEWER = LedgerFormat(number=FORMAT_VERSION + 1, written_by="0.2.0", usage_generation=2)

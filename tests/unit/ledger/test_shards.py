@@ -8,7 +8,7 @@ import pytest
 
 import metering
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
-from metering.ledger.shards import SHARDS_KEY, ShardRecord, UsedShards, known_shards
+from metering.ledger.commits import SHARDS_KEY, ShardRecord, UsedShards, known_shards
 from metering.stores.clock import Retrier
 from metering.stores.writes import Put, Table
 from tests.support.lake_world import HOUR, World, record

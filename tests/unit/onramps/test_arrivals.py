@@ -10,9 +10,8 @@ import pytest
 from metering.errors import LogFileRefusedError, UnavailableError
 from metering.intake.envelopes import CreatedObject
 from metering.onramps.arrivals import Arrival, Arrivals
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import FlowLog
-from metering.onramps.ingest.taking import Taken
+from metering.onramps.context.document import Context, FlowLog
+from metering.onramps.ingest.taking import Taken, TakenAs
 from metering.onramps.reading import NO_OTHERS, FileName, Others
 from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills, LogSource
 from tests.support.memory.clock import ManualClock
@@ -21,7 +20,6 @@ from tests.support.small_logs import NEEDS_CONTEXT
 from tests.unit.onramps.coverage.world import plan
 
 if TYPE_CHECKING:
-    from metering.onramps.ingest.taking import TakenAs
     from metering.onramps.kinds import LogKind
 
 FLOWS = LogSource(

@@ -20,7 +20,7 @@ from metering.errors import LogFileRefusedError
 from metering.onramps.formats.flows.reader import read_flow_log
 from metering.onramps.formats.pieces import Pieces
 from metering.onramps.kinds import KINDS, LogKind
-from metering.onramps.mapped import mapped_kind
+from metering.onramps.mapping import mapped_kind
 from metering.onramps.reading import FileName, ReadSettings
 from metering.units import GIB, MIB
 from tests.support.flow_logs import V2, known_name, line, members, read, text
@@ -28,7 +28,6 @@ from tests.unit.onramps.readers import measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
 
 _CSV = """
 format = "csv"

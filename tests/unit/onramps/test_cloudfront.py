@@ -14,8 +14,7 @@ import pytest
 
 from metering.errors import LogFileRefusedError
 from metering.onramps.cloudfront import LEGACY_FIELDS, airport_of, areas_by_airport
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import Distribution
+from metering.onramps.context.document import Context, Distribution
 from metering.onramps.kinds import recognised
 from tests.unit.onramps.readers import SETTINGS, Row, gzipped, log_of, measured, reasons, records
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.ingest.files import kind_and_name
 from metering.onramps.ingest.outcomes import ADVICE, advice_of
+from metering.onramps.ingest.totals import kind_and_name
 from metering.onramps.kinds import KINDS, recognised, why_refused
 from metering.onramps.reading import MAX_IDENTITY_CHARS, flow_log_name
 from metering.onramps.rules.hop_judge import hop_rules

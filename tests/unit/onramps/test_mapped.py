@@ -10,8 +10,7 @@ import pytest
 import zstandard
 
 from metering.errors import LogFileRefusedError, SettingsError
-from metering.onramps.mapped import mapped_kind
-from metering.onramps.mapping import NumberRule, OptionalTextRule, TimeRule, parse_mapping
+from metering.onramps.mapping import NumberRule, OptionalTextRule, TimeRule, mapped_kind, parse_mapping
 from metering.onramps.reading import FileName
 from tests.unit.onramps.readers import Row, gzipped, measured, reasons, records
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import Prefix, PublicAddress, Vpc
+from metering.onramps.context.document import Context, Prefix, PublicAddress, Vpc
 from metering.onramps.kinds import recognised
 from metering.onramps.s3_access import Misfit, Repeats, Request, parse
 from tests.unit.onramps.readers import Row, gzipped, log_of, measured, reasons, records

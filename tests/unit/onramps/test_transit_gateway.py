@@ -15,9 +15,8 @@ import zstandard
 
 from metering.errors import LogFileRefusedError
 from metering.hours import hour_of
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import Attachment, FlowLog, MeteringPolicy
-from metering.onramps.context.facts import MeteringRule as Rule
+from metering.onramps.context.document import Attachment, Context, FlowLog, MeteringPolicy
+from metering.onramps.context.document import MeteringRule as Rule
 from metering.onramps.context.inventory import context_of
 from metering.units import HOUR_S
 from tests.support.describing import described, place
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.onramps.reading import Block
-
 
 OWNER, SENDER = "111111111111", "222222222222"
 KEY = f"AWSLogs/{OWNER}/vpcflowlogs/{OWNER}_vpcflowlogs_us-west-2_fl-0a1b_20261124T1305Z_ab12.log.gz"

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from metering.errors import OperationFailedError, OutOfTimeError
 from metering.intake.batches import Allowance, BatchReading, DecodedBatch, NoBatch
 from metering.ledger.notes.deeds import Consent, Deed, DeedState
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import FlowLog
+from metering.onramps.context.document import Context, FlowLog
 from metering.onramps.kinds import recognised
 from metering.onramps.plans import plan_key
 from metering.onramps.sources import LogSource

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import metering.producer
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.folders import FolderLogStore
-from metering.producer.outlet import Outlet
-from metering.producer.producer import Producer
+from metering.producer.producer import Outlet, Producer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

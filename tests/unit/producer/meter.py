@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metering.ledger.markers import Marker, is_marker
-from metering.producer.outlet import Outlet
-from metering.producer.producer import Producer
+from metering.producer.producer import Outlet, Producer
 from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from tests.support.lake_world import World, record

@@ -20,8 +20,7 @@ import pytest
 from metering.errors import OperationFailedError, UnavailableError
 from metering.intake.work import MAX_RECORDS
 from metering.producer.batches import BATCH_BYTES, JournalError, KeyReusedError, NotSentError, RecordsRefusedError
-from metering.producer.outlet import Outlet, Place
-from metering.producer.producer import Producer
+from metering.producer.producer import Outlet, Place, Producer
 from metering.units import DAY_S, MIB
 from tests.support.lake_world import record
 from tests.unit.producer.meter import Meter, expected, records_of

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from metering.adapters.aws.item_attributes import to_attributes
+from metering.adapters.aws.items import to_attributes
 from metering.stores.queues import Delivery
 from metering.stores.writes import Table
 from metering.units import DAY_S, HOUR_S

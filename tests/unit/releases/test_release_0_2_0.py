@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from metering.adapters.aws.item_attributes import from_attributes
+from metering.adapters.aws.items import from_attributes
 from metering.stores.writes import Put, Table
 from tests.support.lake_world import World, record
 from tests.unit.releases.record import deliver, read_at_rest

@@ -27,10 +27,9 @@ from hypothesis import strategies as st
 import metering
 from metering.errors import LedgerCorruptError, ObjectDamagedError, UnavailableError
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles
-from metering.reports.sql import query, scan
+from metering.reports.sql import query
 from metering.reports.sql.ahead import Stop
-from metering.reports.sql.query import LakeQuery, QueryError, QueryStoppedError
-from metering.reports.sql.scan import QUERY_SCHEMA, LakeRows, Part, ScanState
+from metering.reports.sql.query import QUERY_SCHEMA, LakeQuery, LakeRows, Part, QueryError, QueryStoppedError, ScanState
 from metering.stores.objects import summary_key
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, World, ask_again_and_again, record, slow_lake
@@ -38,7 +37,6 @@ from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
 
 OTHER = "210987654321"
 # In the lake 1, 2 and 4 (two files), in staging 8 and 16.
@@ -140,7 +138,7 @@ def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() ->
         [key] = world.objects.keys("lake/")
         metadata = pq.ParquetFile(io.BytesIO(world.objects.get(key))).metadata
         part = Part(region="us-east-1", objects=world.objects, key=key, hour_s=HOUR)
-        assert scan._Group(part=part, metadata=metadata, number=0).may_have_canary is may
+        assert query._Group(part=part, metadata=metadata, number=0).may_have_canary is may
 
 
 @settings(max_examples=30, deadline=None)
@@ -321,7 +319,7 @@ def test_duckdb_gets_our_rows_and_arrow_no_file_system() -> None:
         used |= {each.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for each in node.names}
         assert not imported & banned, path
         assert not used & names, path
-        assert "pyarrow.dataset" not in imported or path == Path(inspect.getfile(scan)), path
+        assert "pyarrow.dataset" not in imported or path == Path(inspect.getfile(query)), path
         assert "register" not in used or "duckdb" not in imported or path == Path(inspect.getfile(query)), path
         assert not used & {"from_arrow", "arrow"} or "duckdb" not in imported, path
 

@@ -10,9 +10,8 @@ from metering.ledger.usage.items import is_usage_item
 from metering.ledger.usage.kinds import KindNumbers
 from metering.rollup.rollup import Rollup, RollupPolicy
 from metering.stores.clock import Retrier
-from metering.stores.items import ItemStore
 from metering.stores.objects import ObjectStore, staging_key
-from metering.stores.writes import ActionLimits, Item, Put, Table
+from metering.stores.writes import ActionLimits, Item, ItemStore, Put, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals, by_hour
 from tests.support.memory.clock import DeadlineAt

@@ -8,8 +8,7 @@ import pytest
 
 from metering.errors import LedgerCorruptError, UnavailableError
 from metering.stores.clock import Retrier, do_all, side_by_side
-from metering.stores.items import item_bytes, value_bytes
-from metering.stores.writes import Value
+from metering.stores.writes import Value, item_bytes, value_bytes
 from tests.support.memory.clock import ManualClock, SeededEntropy
 
 

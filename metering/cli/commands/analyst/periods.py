@@ -14,11 +14,10 @@ from metering.audit.hour_check import describe_key
 from metering.billing.checklist import ACCEPTABLE, Checklist
 from metering.billing.freezing import NotClosable, PeriodNotClosableError
 from metering.cli.command import Session, bar, command, say
-from metering.cli.commands.analyst.lake import NoDeadline
+from metering.cli.commands.analyst.lake import RESUME_OPTION, NoDeadline, ScanFile, ScanOf
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
 from metering.cli.options import FROM_OPTION, TO_OPTION, argument, family, option, switch
-from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
 from metering.reports.answer import Answer, Json, ListedRows, RowType, integer, prose
 from metering.reports.operators.sources_answer import checklist_answer, corrections_since, frozen_answer, months_answer

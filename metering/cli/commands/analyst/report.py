@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from metering.wiring.answers.trace import Traced
     from metering.wiring.answers.usage import UsageFound
 
-
 _KB = 1_000
 
 
@@ -201,8 +200,7 @@ def usage(
     Totals are kept by the hour, so --from and --to must be on the hour. With --detail, the rows themselves are read,
     and any second is allowed. With --tz, a day is a day of that time zone: the sum of its UTC hours.
     """
-    from metering.wiring.answers.freshness import measured_completeness
-    from metering.wiring.answers.usage import Everywhere, read_warnings, usage_of
+    from metering.wiring.answers.usage import Everywhere, measured_completeness, read_warnings, usage_of
 
     now_s = int(time.time())
     if html is not None:

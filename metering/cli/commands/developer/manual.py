@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.cli.failures import WrongUsageError
-from metering.cli.groups import COMPLETION, OneCommand, nearest
-from metering.cli.help.page import Part, show
+from metering.cli.groups import COMPLETION, OneCommand, Part, nearest, show
 from metering.cli.help.topics import TOPICS, contents, words
 from metering.cli.options import argument
 

@@ -39,10 +39,9 @@ from metering.units import DAY_S, GIB
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.audit.log_overlap import Overlap
     from metering.fleet.settings.log_sources import LogSource
+    from metering.reports.operators.log_answer import Overlap
     from metering.wiring.connection import RegionConnection
-
 
 _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP, about="what it is for"))
 _MILLION = 1_000_000
@@ -303,7 +302,7 @@ def _consequence(bucket: str, others: int, *, turned: bool, write: Path | None) 
 def _write_entry(path: Path, entry: str, stage: str) -> None:
     """Add an entry to a settings file; the file is whole, or as it was before."""
     from metering.cli.stages import settings_explained
-    from metering.fleet.settings.file import read
+    from metering.fleet.settings.layers import read
 
     text = path.read_text() if path.exists() else ""
     if text and not text.endswith("\n"):
@@ -370,7 +369,7 @@ def list_sources(session: Session) -> None:
 
     The log-context function checks them every 5 minutes. To look now: metering logs coverage
     """
-    from metering.onramps.coverage.figures import delivers_to_s3
+    from metering.onramps.coverage.job import delivers_to_s3
     from metering.reports.operators.log_answer import list_answer
 
     now_s = int(time.time())
@@ -437,7 +436,7 @@ def coverage(
 
 def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
     """Some resources that two flow logs metered in one hour."""
-    from metering.audit.log_overlap import overlaps
+    from metering.reports.operators.log_answer import overlaps
 
     view = session.region().view
     return list(islice(overlaps(view, view.hours(from_s=hour_of(from_s), to_s=to_s)), _OVERLAPS_NAMED))

@@ -22,11 +22,10 @@ from metering.audit.verification import (
     whole_lines,
 )
 from metering.cli.command import Session, command, say, spinner
-from metering.cli.commands.analyst.lake import NoDeadline
+from metering.cli.commands.analyst.lake import RESUME_OPTION, NoDeadline, ScanFile, ScanOf, counting
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import answering, asks_for_all, connections
 from metering.cli.options import option, parse_duration
-from metering.cli.printing.scan_file import RESUME_OPTION, ScanFile, ScanOf, counting
 from metering.errors import OperationFailedError, UnavailableError
 from metering.hours import rfc3339
 from metering.ledger.usage.items import MENDED_BY

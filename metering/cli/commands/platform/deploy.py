@@ -23,11 +23,9 @@ from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, fla
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.fleet.removal import Remaining
-    from metering.fleet.rollout import RolloutPlan
+    from metering.fleet.rollout import Remaining, RolloutPlan
     from metering.fleet.stage import StageConfig
     from metering.wiring.fleet import Fleet
-
 
 # Minutes as measured; of a first deployment on AWS as others report: bootstrap, tables, functions and alarms.
 _FIRST_MIN = 12

@@ -271,7 +271,7 @@ def _known(kind: str | None) -> str | None:
 
 
 def _mapped(mapping: Path) -> LogKind:
-    from metering.onramps.mapped import mapped_kind
+    from metering.onramps.mapping import mapped_kind
 
     shown = "docs/mapping.toml shows one with every key."
     try:

@@ -19,8 +19,7 @@ from metering.reports.answer import KEEP, ROOMY, Json, ListedRows, RowType, copi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from metering.fleet.settings.file import SettingField
-    from metering.fleet.settings.layers import Planned
+    from metering.fleet.settings.layers import Planned, SettingField
     from metering.wiring.fleet import Fleet
 
 settings = family("Settings of a stage: the deployed values, the values in metering.toml, and the difference.")
@@ -98,7 +97,7 @@ def validate(
     file: Annotated[str | None, argument("FILE", "Default: the settings file that a deployment would use.")] = None,
 ) -> None:
     """Check every stage of a settings file, without AWS. Problems are all listed, and the exit code is then 2."""
-    from metering.fleet.settings.file import read
+    from metering.fleet.settings.layers import read
 
     with stages.settings_explained():
         found = read(Path(file)) if file is not None else stages.settings_file(None)
@@ -124,7 +123,7 @@ def validate(
 @command(settings, "fields", reads=True)
 def fields(session: Session) -> None:
     """List every setting with its name, allowed values, default and meaning."""
-    from metering.fleet.settings.file import setting_fields
+    from metering.fleet.settings.layers import setting_fields
 
     table: RowType[SettingField] = RowType(
         copied("setting", of=lambda it: it.name, priority=KEEP),
@@ -162,7 +161,7 @@ def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
 
 
 def _write_text(session: Session, fleet: Fleet, found: dict[str, Planned], *, toml: bool) -> None:
-    from metering.fleet.settings.file import as_options, as_toml
+    from metering.fleet.settings.layers import as_options, as_toml
 
     if len({each.given.model_dump_json() for each in found.values()}) > 1:
         raise WrongUsageError("The regions have different settings.", "Name one of them with --region.")

@@ -1,28 +1,29 @@
-"""Verdicts on the rows of a block, column by column: metered, rejected, without data, or refused with a reason.
+"""Blocks of a flow log, made of columns of several stretches of lines, and verdicts on their rows, column by column.
 
-A row gets the first verdict that fits, in the order of `RowJudge.judge`. Texts are checked once for each distinct one.
+A row is metered, rejected, without data, or refused with a reason: the first verdict that fits, in the order of
+`RowJudge.judge`. Texts are checked once for each distinct one.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from metering.intake.formats.columns import exact_sum
+from metering.intake.formats.columns import exact_sum, halves, joined
 from metering.onramps.formats.flows.columns import ACTION, STATUS, Rows, rows_of, rows_with
+from metering.onramps.reading import Balance, Block, FileName, FlowHop, Folding, Observation, ReadSettings, RefusedLine
 from metering.onramps.reasons import LineReason
 from metering.units import HOUR_S, INT64_MAX
 from metering.usage.usage_types import is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    import pyarrow as pa
-
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _UNKNOWN = "unknown"
@@ -244,3 +245,243 @@ def _stated_bytes(rows: Rows, taken: pa.BooleanArray) -> int:
     if numbers.null_count or not _within(numbers, 0, INT64_MAX):
         numbers = numbers.filter(pc.greater_equal(numbers, 0).fill_null(False))
     return exact_sum(numbers)
+
+
+# Metered rows, summed by subject and hour over several blocks. Arrow groups the rows of a block, then the groups of
+# several blocks, and Python makes one tuple per remaining group. A text has the same number in all blocks that are
+# summed together.
+
+ADDRESSES = ("source", "destination", "packet_source", "packet_destination")
+# Aggregates of a group: halves of bytes (see `exact_sums`), lines, least start and greatest end.
+_SUMS = {"low": "sum", "high": "sum", "lines": "sum", "start": "min", "end": "max"}
+
+# Like `_make`, but without a Python call per group.
+_HOP = cast("Callable[[tuple[str, ...]], FlowHop]", partial(tuple.__new__, FlowHop))
+_OBSERVATION = cast("Callable[[tuple[object, ...]], Observation[FlowHop]]", partial(tuple.__new__, Observation))
+
+
+class _Numbers(dict[str, int]):
+    """Numbers of texts, counted up from 0. A known text is found without a call of Python."""
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
+        return number
+
+
+class FlowSums:
+    """Sums over the metered rows of one file, until `take` hands them over."""
+
+    def __init__(self, texts: Texts, folding: Folding | None) -> None:
+        self._texts = texts
+        self._folding = folding
+        self._done: list[Observation[FlowHop]] = []
+        self._tables: list[pa.Table] = []
+        self._numbers: dict[str, _Numbers] = {}
+        self.groups = 0
+
+    def add(self, rows: Rows, judge: RowJudge) -> tuple[int, int]:
+        """Add the metered rows of a judged block; returns their number and their bytes."""
+        words = {name: column for name, column in rows.words.items() if name not in (STATUS, ACTION)}
+        columns = {name: column.indices for name, column in words.items()}
+        table = pa.table(columns | {"bytes": rows.bytes, "start": judge.start, "end": judge.end})
+        if judge.live is not None:
+            table = table.filter(judge.live)
+        if not table.num_rows:
+            return 0, 0
+        if words.keys() != self._numbers.keys():
+            self._end()
+            self._numbers = {name: _Numbers() for name in words}
+        numbers, start = table.column("bytes"), table.column("start")
+        table = table.append_column("hour", pc.multiply(pc.divide(start, HOUR_S), HOUR_S))
+        table = self._numbered(table, {name: rows.texts(name) for name in words})
+        # Sums of a block fit into int64, except for numbers that no real log line has.
+        exact = pc.max(numbers).as_py() <= INT64_MAX // table.num_rows
+        grouped = _grouped(table, [*words, "hour"], exact=exact)
+        self._tables.append(grouped)
+        self.groups += grouped.num_rows
+        return table.num_rows, pc.sum(numbers).as_py() if exact else exact_sum(numbers)
+
+    def take(self) -> list[Observation[FlowHop]]:
+        self._end()
+        done, self._done = self._done, []
+        return done
+
+    def _end(self) -> None:
+        """Turn groups into observations, and forget the numbers of texts."""
+        if self._tables:
+            self._done += self._observed()
+        self._tables, self.groups = [], 0
+        self._numbers = {name: _Numbers() for name in self._numbers}
+
+    def _numbered(self, table: pa.Table, words: dict[str, list[str]]) -> pa.Table:
+        """Replace texts by the numbers that they have in all blocks. An absent text is an empty one."""
+        directed = "flow_direction" in words and not table.column("flow_direction").null_count
+        hours = pc.unique(table.column("hour")).to_pylist() if self._folding is not None else []
+        for name, texts in words.items():
+            alike: Sequence[str] = texts
+            if name == "account_id":
+                alike = list(map(self._texts.account, texts))
+            elif name in ADDRESSES and self._folding is not None:
+                alike = self._folding.alike(texts, hours, directed=directed)
+            absent = self._texts.account("") if name == "account_id" else ""
+            moved = pa.array(list(map(self._numbers[name].__getitem__, (*alike, absent))), pa.int32())
+            column = table.column(name)
+            found = pc.take(moved, column.fill_null(len(texts)) if column.null_count else column)
+            table = table.set_column(table.column_names.index(name), name, found)
+        return table
+
+    def _observed(self) -> Iterable[Observation[FlowHop]]:
+        grouped = self._tables[0]
+        if len(self._tables) > 1:
+            grouped = _added(pa.concat_tables(self._tables), [*self._numbers, "hour"])
+        starts = grouped.column("start")
+        ends = pc.min_element_wise(grouped.column("end"), pc.add(starts, HOUR_S))
+        found = zip(
+            map(_HOP, zip(*self._columns(grouped), strict=False)),
+            _list(grouped.column("hour")),
+            map(joined, _list(grouped.column("low")), _list(grouped.column("high"))),
+            _list(grouped.column("lines")),
+            _list(starts),
+            _list(ends),
+            strict=True,
+        )
+        return map(_OBSERVATION, found)
+
+    def _columns(self, grouped: pa.Table) -> list[Iterable[str]]:
+        found: list[Iterable[str]] = []
+        for name in FlowHop._fields:
+            if name in self._numbers:
+                found.append(map(list(self._numbers[name]).__getitem__, _list(grouped.column(name))))
+            else:
+                found.append(repeat(self._texts.account("") if name == "account_id" else ""))
+        return found
+
+
+def _grouped(table: pa.Table, keys: Sequence[str], *, exact: bool) -> pa.Table:
+    functions = [("bytes", "count"), ("start", "min"), ("end", "max")]
+    if exact:
+        grouped = table.group_by(keys, use_threads=False).aggregate([*functions, ("bytes", "sum")])
+        low, high = halves(grouped.column("bytes_sum"))
+    else:
+        low, high = halves(table.column("bytes"))
+        table = table.append_column("low", low).append_column("high", high)
+        grouped = table.group_by(keys, use_threads=False).aggregate([*functions, ("low", "sum"), ("high", "sum")])
+        low, high = grouped.column("low_sum"), grouped.column("high_sum")
+    values = (low, high, grouped.column("bytes_count"), grouped.column("start_min"), grouped.column("end_max"))
+    return pa.table([*(grouped.column(name) for name in keys), *values], names=[*keys, *_SUMS])
+
+
+def _added(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    grouped = table.group_by(keys, use_threads=False).aggregate(list(_SUMS.items()))
+    columns = [grouped.column(f"{name}_{function}") for name, function in _SUMS.items()]
+    return pa.table([*(grouped.column(name) for name in keys), *columns], names=[*keys, *_SUMS])
+
+
+def _list(column: pa.ChunkedArray) -> list[int]:
+    """Integers without nulls as a list: by the buffer it takes a fifth of the time of `to_pylist`."""
+    array = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    width = array.type.bit_width // 8
+    data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
+    return data.cast("q" if width == 8 else "i").tolist()
+
+
+# A block is handed over at this many groups, which bounds its memory, or at this many lines, so that progress is
+# visible. If blocks were smaller, the same groups would be judged over and over.
+_MOST_GROUPS = 60_000
+_MOST_LINES = 500_000
+
+
+class BlockMaker:
+    """Makes the blocks of one file, and keeps as many of its refused lines as the settings say."""
+
+    def __init__(self, name: FileName, settings: ReadSettings) -> None:
+        self._texts = Texts(name.account_id)
+        self._sums = FlowSums(self._texts, settings.folding)
+        self._left = settings.kept_refusals
+        self._balance = Balance()
+        self._kept: list[RefusedLine] = []
+        self._refusals: dict[str, tuple[int, int]] = {}
+        self._fields: frozenset[str] | None = None
+
+    def add(
+        self,
+        rows: Rows,
+        *,
+        fields: Iterable[str],
+        header: int,
+        misfits: Mapping[str, int],
+        refused: Iterable[RefusedLine],
+        place: Callable[[int], tuple[int, str]],
+    ) -> None:
+        """Add a stretch of lines.
+
+        Args:
+            rows: Its rows.
+            fields: Fields that the log has there.
+            header: Number of its header lines.
+            misfits: Number of the lines that became no row, by the reason why.
+            refused: These lines in order, as many as are asked for.
+            place: Number of a row's line in the file, and its text.
+        """
+        self._fields = frozenset(fields) if self._fields is None else self._fields.intersection(fields)
+        judge = RowJudge(rows, self._texts, self._left)
+        judge.judge()
+        metered, metered_bytes = self._sums.add(rows, judge)
+        kept = [*islice(refused, self._left), *_kept(rows, judge, place)]
+        count, refused_bytes = self._refuse(judge, misfits, kept)
+        counted = (metered, judge.rejected.lines, judge.nodata, judge.skipdata, count, header)
+        self._balance += Balance(
+            lines=sum(counted),
+            header=header,
+            metered=metered,
+            rejected=judge.rejected.lines,
+            nodata=judge.nodata,
+            skipdata=judge.skipdata,
+            refused=count,
+            stated_bytes=metered_bytes + judge.rejected.bytes + refused_bytes,
+            metered_bytes=metered_bytes,
+            rejected_bytes=judge.rejected.bytes,
+            refused_bytes=refused_bytes,
+        )
+
+    def full(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
+        """A block if enough has been added for one, else nothing."""
+        if self._sums.groups >= _MOST_GROUPS or self._balance.lines >= _MOST_LINES:
+            yield from self.last(read_bytes)
+
+    def last(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
+        """A block of what was added since the last one, if anything was."""
+        if not self._balance.lines:
+            return
+        balance, self._balance = self._balance, Balance()
+        kept, self._kept = self._kept, []
+        refusals, self._refusals = self._refusals, {}
+        yield Block(
+            observations=self._sums.take(),
+            refused=kept,
+            refusals=refusals,
+            balance=balance,
+            read_bytes=read_bytes,
+            fields=self._fields,
+        )
+
+    def _refuse(self, judge: RowJudge, misfits: Mapping[str, int], kept: list[RefusedLine]) -> tuple[int, int]:
+        counts: dict[str, tuple[int, int]] = {reason: (lines, 0) for reason, lines in misfits.items()}
+        for each in judge.refused:
+            lines, total_bytes = counts.get(each.reason, (0, 0))
+            counts[each.reason] = (lines + each.lines, total_bytes + each.bytes)
+        kept = sorted(kept, key=lambda line: line.number)[: self._left]
+        self._left -= len(kept)
+        self._kept += kept
+        for reason, (lines, total_bytes) in counts.items():
+            before = self._refusals.get(reason, (0, 0))
+            self._refusals[reason] = (before[0] + lines, before[1] + total_bytes)
+        return sum(lines for lines, _ in counts.values()), sum(total_bytes for _, total_bytes in counts.values())
+
+
+def _kept(rows: Rows, judge: RowJudge, place: Callable[[int], tuple[int, str]]) -> Iterator[RefusedLine]:
+    for each in judge.refused:
+        for row in each.rows:
+            number, text = place(row)
+            stated = rows.bytes[row].as_py() or 0
+            yield RefusedLine(number, each.reason, each.detail, text, max(stated, 0))

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.errors import LogFileRefusedError
-from metering.onramps.formats.flows.blocks import BlockMaker
 from metering.onramps.formats.flows.columns import (
     NUMBERS,
     WORDS,
@@ -24,8 +23,10 @@ from metering.onramps.formats.flows.columns import (
     parsed,
     unreadable,
 )
+from metering.onramps.formats.flows.judging import BlockMaker
 from metering.onramps.formats.lines import MAX_TEXT_CHARS, BadLines, LineBlock, TakenLine, line_blocks, shown
-from metering.onramps.formats.parquet import (
+from metering.onramps.formats.pieces import Pieces, peeked
+from metering.onramps.formats.rows import (
     PARQUET_MAGIC,
     checked_batches,
     checked_footer,
@@ -33,14 +34,12 @@ from metering.onramps.formats.parquet import (
     refusals,
     seekable,
 )
-from metering.onramps.formats.pieces import Pieces, peeked
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, RefusedLine
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import INT64_MAX, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
 
 # Every header contains this field name. The letter `y` is rare in all other lines.
 _SIGN, _SIGN_LETTER = b"bytes", b"y"

@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from metering.billing.money import DECIMALS, usd_text
 from metering.hours import rfc3339
-from metering.reports.exports.batches import Batch, Billed, Priced, costs, whole_numbers
-from metering.reports.exports.datasets import columns
-from metering.reports.exports.datasets.columns import Column, Layout, Value
+from metering.reports.exports import batches
+from metering.reports.exports.batches import Batch, Billed, Column, Layout, Priced, Value, costs, whole_numbers
 from metering.reports.exports.datasets.focus import SKU_METER, description, operation
 from metering.reports.exports.grains import Grain, ends_of
 
@@ -44,7 +43,7 @@ class CurTerms:
 def cur_columns(terms: CurTerms) -> list[Column]:
     """All columns, in AWS's order."""
     said = {column.name: column for column in (*_billed(terms), *_priced(terms), *_lines(terms))}
-    return [said.get(name) or next(columns.empty(name)) for name in columns.cur_names()]
+    return [said.get(name) or next(batches.empty(name)) for name in batches.cur_names()]
 
 
 def time_text(epoch_s: int) -> str:
@@ -53,22 +52,22 @@ def time_text(epoch_s: int) -> str:
 
 
 def _billed(terms: CurTerms) -> Iterator[Column]:
-    yield from columns.always("Anniversary", "bill_bill_type")
-    yield from columns.billed("payer.issuer", "bill_billing_entity", "bill_invoicing_entity", "line_item_legal_entity")
-    yield from columns.billed(lambda it: None if it.invoice_id in terms.drafts else it.invoice_id, "bill_invoice_id")
-    yield from columns.billed("payer.payer_id", "bill_payer_account_id")
-    yield from columns.billed("payer.name", "bill_payer_account_name")
-    yield from columns.billed("begins_s", "bill_billing_period_start_date", kind="time")
-    yield from columns.billed("ends_s", "bill_billing_period_end_date", kind="time")
-    yield from columns.billed("payer.currency", "line_item_currency_code", "pricing_currency")
-    yield from columns.billed(lambda it: "Credit" if it.credit_of else "Usage", "line_item_line_item_type")
-    yield from columns.always("OnDemand", "pricing_term")
-    yield from columns.always(UNIT, "pricing_unit", "product_pricing_unit")
-    yield from columns.always(SKU_METER, "product_product_family")
-    yield from columns.always(_OFFER, "product_servicecode")
-    yield from columns.always((), "cost_category", "discount", "resource_tags", kind="map")
+    yield from batches.always("Anniversary", "bill_bill_type")
+    yield from batches.billed("payer.issuer", "bill_billing_entity", "bill_invoicing_entity", "line_item_legal_entity")
+    yield from batches.billed(lambda it: None if it.invoice_id in terms.drafts else it.invoice_id, "bill_invoice_id")
+    yield from batches.billed("payer.payer_id", "bill_payer_account_id")
+    yield from batches.billed("payer.name", "bill_payer_account_name")
+    yield from batches.billed("begins_s", "bill_billing_period_start_date", kind="time")
+    yield from batches.billed("ends_s", "bill_billing_period_end_date", kind="time")
+    yield from batches.billed("payer.currency", "line_item_currency_code", "pricing_currency")
+    yield from batches.billed(lambda it: "Credit" if it.credit_of else "Usage", "line_item_line_item_type")
+    yield from batches.always("OnDemand", "pricing_term")
+    yield from batches.always(UNIT, "pricing_unit", "product_pricing_unit")
+    yield from batches.always(SKU_METER, "product_product_family")
+    yield from batches.always(_OFFER, "product_servicecode")
+    yield from batches.always((), "cost_category", "discount", "resource_tags", kind="map")
     # There are no discounts, because contract prices are in the rates.
-    yield from columns.always(0, "discount_total_discount", kind="double")
+    yield from batches.always(0, "discount_total_discount", kind="double")
 
 
 def _priced(terms: CurTerms) -> Iterator[Column]:
@@ -77,40 +76,40 @@ def _priced(terms: CurTerms) -> Iterator[Column]:
         return (("product_name", _PRODUCT), *((("transfer_type", sold.transfer),) if sold else ()))
 
     rates = ("line_item_unblended_rate", "line_item_net_unblended_rate")
-    yield from columns.priced(lambda it: columns.zone_of(it.rated.line, it.region), "line_item_availability_zone")
-    yield from columns.priced(description, "line_item_line_item_description")
-    yield from columns.priced(operation, "line_item_operation", "product_operation")
-    yield from columns.priced("rated.line.service", "line_item_product_code")
-    yield from columns.priced(lambda it: _rate(it.rated.price), *rates, kind="number")
-    yield from columns.priced(lambda it: _rate(it.rated.list_price), "pricing_public_on_demand_rate", kind="number")
-    yield from columns.priced("rated.line.usage_type", "line_item_usage_type", "product_usagetype")
-    yield from columns.priced("rated.rate_code", "pricing_rate_code")
-    yield from columns.priced(lambda it: it.rated.rate_code.rpartition(".")[2] or None, "pricing_rate_id")
-    yield from columns.priced(product, "product", kind="map")
-    yield from columns.priced("region", "product_region_code")
-    yield from columns.priced("rated.sku", "product_sku")
-    yield from columns.priced(lambda it: columns.location_name(it.rated.line.from_location), "product_from_location")
-    yield from columns.priced(
-        lambda it: columns.location_type(it.rated.line.from_location), "product_from_location_type"
+    yield from batches.priced(lambda it: batches.zone_of(it.rated.line, it.region), "line_item_availability_zone")
+    yield from batches.priced(description, "line_item_line_item_description")
+    yield from batches.priced(operation, "line_item_operation", "product_operation")
+    yield from batches.priced("rated.line.service", "line_item_product_code")
+    yield from batches.priced(lambda it: _rate(it.rated.price), *rates, kind="number")
+    yield from batches.priced(lambda it: _rate(it.rated.list_price), "pricing_public_on_demand_rate", kind="number")
+    yield from batches.priced("rated.line.usage_type", "line_item_usage_type", "product_usagetype")
+    yield from batches.priced("rated.rate_code", "pricing_rate_code")
+    yield from batches.priced(lambda it: it.rated.rate_code.rpartition(".")[2] or None, "pricing_rate_id")
+    yield from batches.priced(product, "product", kind="map")
+    yield from batches.priced("region", "product_region_code")
+    yield from batches.priced("rated.sku", "product_sku")
+    yield from batches.priced(lambda it: batches.location_name(it.rated.line.from_location), "product_from_location")
+    yield from batches.priced(
+        lambda it: batches.location_type(it.rated.line.from_location), "product_from_location_type"
     )
-    yield from columns.priced(lambda it: columns.region_code(it.rated.line.from_location), "product_from_region_code")
-    yield from columns.priced(lambda it: columns.location_name(it.rated.line.to_location), "product_to_location")
-    yield from columns.priced(lambda it: columns.location_type(it.rated.line.to_location), "product_to_location_type")
-    yield from columns.priced(lambda it: columns.region_code(it.rated.line.to_location), "product_to_region_code")
+    yield from batches.priced(lambda it: batches.region_code(it.rated.line.from_location), "product_from_region_code")
+    yield from batches.priced(lambda it: batches.location_name(it.rated.line.to_location), "product_to_location")
+    yield from batches.priced(lambda it: batches.location_type(it.rated.line.to_location), "product_to_location_type")
+    yield from batches.priced(lambda it: batches.region_code(it.rated.line.to_location), "product_to_region_code")
 
 
 def _lines(terms: CurTerms) -> Iterator[Column]:
     blended = _Blended(terms)
-    yield from columns.used("account_id", "line_item_usage_account_id")
-    yield from columns.used(lambda it: terms.names.get(it.account_id, it.account_id), "line_item_usage_account_name")
-    yield from columns.amounts("cost", "line_item_unblended_cost", "line_item_net_unblended_cost", kind="double")
-    yield from columns.amounts("quantity", "line_item_usage_amount", kind="double")
-    yield from columns.amounts("list_cost", "pricing_public_on_demand_cost", kind="double")
+    yield from batches.used("account_id", "line_item_usage_account_id")
+    yield from batches.used(lambda it: terms.names.get(it.account_id, it.account_id), "line_item_usage_account_name")
+    yield from batches.amounts("cost", "line_item_unblended_cost", "line_item_net_unblended_cost", kind="double")
+    yield from batches.amounts("quantity", "line_item_usage_amount", kind="double")
+    yield from batches.amounts("list_cost", "pricing_public_on_demand_cost", kind="double")
     yield Column(name="line_item_blended_cost", kind="double", values=blended.costs)
-    yield columns.texts("line_item_blended_rate", blended.rate_texts, kind="number", repeats=True)
-    yield columns.charge_key("identity_line_item_id")
-    yield columns.texts("identity_time_interval", lambda batch: _intervals(batch, terms.grain), repeats=True)
-    yield from columns.period("line_item_usage_start_date", "line_item_usage_end_date", terms.grain)
+    yield batches.texts("line_item_blended_rate", blended.rate_texts, kind="number", repeats=True)
+    yield batches.charge_key("identity_line_item_id")
+    yield batches.texts("identity_time_interval", lambda batch: _intervals(batch, terms.grain), repeats=True)
+    yield from batches.period("line_item_usage_start_date", "line_item_usage_end_date", terms.grain)
 
 
 @dataclass(slots=True)
@@ -125,7 +124,7 @@ class _Blended:
         # If a SKU has one price, its blended rate equals that price.
         own = whole_numbers([part.rated.price for part in batch.parts.priced]).take(batch.priced)
         units = batch.cost if rates.equals(own) else costs(batch.bytes, batch.quantity, rates)
-        return columns.money(units, layout.form, double=True)
+        return batches.money(units, layout.form, double=True)
 
     def rate_texts(self, batch: Batch) -> pa.Array:
         encoded = self._rates(batch).dictionary_encode()
@@ -134,8 +133,8 @@ class _Blended:
 
     def _rates(self, batch: Batch) -> pa.Array:
         if self._last is None or self._last[0] is not batch:
-            encoded = columns.line_numbers(batch).dictionary_encode()
-            rates = [self._rate(*columns.parts_of(batch.parts, number)) for number in encoded.dictionary.to_pylist()]
+            encoded = batches.line_numbers(batch).dictionary_encode()
+            rates = [self._rate(*batches.parts_of(batch.parts, number)) for number in encoded.dictionary.to_pylist()]
             self._last = batch, whole_numbers(rates).take(encoded.indices)
         return self._last[1]
 

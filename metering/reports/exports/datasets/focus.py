@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.billing.money import DECIMALS, usd_text
-from metering.reports.exports.datasets import columns
-from metering.reports.exports.datasets.columns import Column, Layout
+from metering.reports.exports import batches
+from metering.reports.exports.batches import Batch, Column, Layout, Priced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.reports.exports.batches import Batch, Priced
     from metering.reports.exports.grains import Grain
 
 FocusVersion = Literal["1.2", "1.4"]
@@ -45,77 +44,77 @@ def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str])
 
 def _of_version(version: FocusVersion) -> Iterator[Column]:
     if version == "1.2":
-        yield from columns.billed("payer.issuer", "ProviderName", "PublisherName")
+        yield from batches.billed("payer.issuer", "ProviderName", "PublisherName")
     else:
-        yield from columns.billed("payer.issuer", "HostProviderName", "ServiceProviderName")
-        yield from columns.empty(*_NULL_TEXTS_OF_1_4)
-        yield columns.texts("InvoiceDetailId", columns.detail_ids)
+        yield from batches.billed("payer.issuer", "HostProviderName", "ServiceProviderName")
+        yield from batches.empty(*_NULL_TEXTS_OF_1_4)
+        yield batches.texts("InvoiceDetailId", batches.detail_ids)
 
 
 def _billed() -> Iterator[Column]:
-    yield from columns.billed("payer.payer_id", "BillingAccountId")
-    yield from columns.billed("payer.name", "BillingAccountName")
-    yield from columns.always("Payer", "BillingAccountType")
-    yield from columns.billed("payer.currency", "BillingCurrency", "PricingCurrency")
-    yield from columns.billed("begins_s", "BillingPeriodStart", kind="time")
-    yield from columns.billed("ends_s", "BillingPeriodEnd", kind="time")
+    yield from batches.billed("payer.payer_id", "BillingAccountId")
+    yield from batches.billed("payer.name", "BillingAccountName")
+    yield from batches.always("Payer", "BillingAccountType")
+    yield from batches.billed("payer.currency", "BillingCurrency", "PricingCurrency")
+    yield from batches.billed("begins_s", "BillingPeriodStart", kind="time")
+    yield from batches.billed("ends_s", "BillingPeriodEnd", kind="time")
     # Credit notes take back and bill again, so their lines may have either sign.
-    yield from columns.billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
-    yield from columns.billed(lambda it: "Correction" if it.later else None, "ChargeClass")
-    yield from columns.always("Usage-Based", "ChargeFrequency")
-    yield from columns.billed("invoice_id", "InvoiceId")
-    yield from columns.billed("payer.issuer", "InvoiceIssuerName")
-    yield from columns.always("Standard", "PricingCategory")
-    yield from columns.always(UNIT, "PricingUnit")
+    yield from batches.billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
+    yield from batches.billed(lambda it: "Correction" if it.later else None, "ChargeClass")
+    yield from batches.always("Usage-Based", "ChargeFrequency")
+    yield from batches.billed("invoice_id", "InvoiceId")
+    yield from batches.billed("payer.issuer", "InvoiceIssuerName")
+    yield from batches.always("Standard", "PricingCategory")
+    yield from batches.always(UNIT, "PricingUnit")
     # Only usage consumes.
-    yield from columns.billed(lambda it: None if it.credit_of else UNIT, "ConsumedUnit")
-    yield from columns.always(SKU_METER, "SkuMeter")
-    yield from columns.always("Member", "SubAccountType")
-    yield from columns.always("{}", "Tags")
-    yield from columns.empty(*_NULL_TEXTS)
-    yield from columns.empty("CommitmentDiscountQuantity", kind="money")
+    yield from batches.billed(lambda it: None if it.credit_of else UNIT, "ConsumedUnit")
+    yield from batches.always(SKU_METER, "SkuMeter")
+    yield from batches.always("Member", "SubAccountType")
+    yield from batches.always("{}", "Tags")
+    yield from batches.empty(*_NULL_TEXTS)
+    yield from batches.empty("CommitmentDiscountQuantity", kind="money")
 
 
 def _priced() -> Iterator[Column]:
-    yield from columns.priced(lambda it: columns.zone_of(it.rated.line, it.region), "AvailabilityZone")
-    yield from columns.priced(description, "ChargeDescription")
-    yield from columns.priced("rated.price", "ContractedUnitPrice", "PricingCurrencyContractedUnitPrice", kind="money")
-    yield from columns.priced("rated.list_price", "ListUnitPrice", "PricingCurrencyListUnitPrice", kind="money")
-    yield from columns.priced("region", "RegionId")
-    yield from columns.priced(lambda it: columns.region_name(it.region), "RegionName")
-    yield from columns.priced("rated.line.service", "ServiceName")
-    yield from columns.priced(lambda it: columns.service_category(it.rated.line.service)[0], "ServiceCategory")
-    yield from columns.priced(lambda it: columns.service_category(it.rated.line.service)[1], "ServiceSubcategory")
-    yield from columns.priced("rated.sku", "SkuId")
-    yield from columns.priced("rated.rate_code", "SkuPriceId")
-    yield from columns.priced(_price_details, "SkuPriceDetails")
+    yield from batches.priced(lambda it: batches.zone_of(it.rated.line, it.region), "AvailabilityZone")
+    yield from batches.priced(description, "ChargeDescription")
+    yield from batches.priced("rated.price", "ContractedUnitPrice", "PricingCurrencyContractedUnitPrice", kind="money")
+    yield from batches.priced("rated.list_price", "ListUnitPrice", "PricingCurrencyListUnitPrice", kind="money")
+    yield from batches.priced("region", "RegionId")
+    yield from batches.priced(lambda it: batches.region_name(it.region), "RegionName")
+    yield from batches.priced("rated.line.service", "ServiceName")
+    yield from batches.priced(lambda it: batches.service_category(it.rated.line.service)[0], "ServiceCategory")
+    yield from batches.priced(lambda it: batches.service_category(it.rated.line.service)[1], "ServiceSubcategory")
+    yield from batches.priced("rated.sku", "SkuId")
+    yield from batches.priced("rated.rate_code", "SkuPriceId")
+    yield from batches.priced(_price_details, "SkuPriceDetails")
 
 
 def _lines(grain: Grain, names: Mapping[str, str]) -> Iterator[Column]:
-    yield from columns.used(lambda it: it.resource_id or None, "ResourceId")
+    yield from batches.used(lambda it: it.resource_id or None, "ResourceId")
     # Records contain ids, but no names.
-    yield from columns.empty("ResourceName")
-    yield from columns.used(lambda it: columns.resource_type(it.resource_id), "ResourceType")
-    yield from columns.used("account_id", "SubAccountId")
-    yield from columns.used(lambda it: names.get(it.account_id, it.account_id), "SubAccountName")
-    yield from columns.amounts("cost", "BilledCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost")
-    yield from columns.amounts("list_cost", "ListCost")
-    yield from columns.amounts("quantity", "PricingQuantity")
+    yield from batches.empty("ResourceName")
+    yield from batches.used(lambda it: batches.resource_type(it.resource_id), "ResourceType")
+    yield from batches.used("account_id", "SubAccountId")
+    yield from batches.used(lambda it: names.get(it.account_id, it.account_id), "SubAccountName")
+    yield from batches.amounts("cost", "BilledCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost")
+    yield from batches.amounts("list_cost", "ListCost")
+    yield from batches.amounts("quantity", "PricingQuantity")
     yield Column(name="ConsumedQuantity", kind="money", values=_consumed)
-    yield from columns.period("ChargePeriodStart", "ChargePeriodEnd", grain)
+    yield from batches.period("ChargePeriodStart", "ChargePeriodEnd", grain)
 
 
 def _own() -> Iterator[Column]:
     """Columns of our own, whose names begin with `x_`, as FOCUS demands it."""
-    yield from columns.priced("rated.line.usage_type", "x_UsageType")
-    yield from columns.priced("rated.line.service", "x_ServiceCode")
-    yield from columns.priced(operation, "x_Operation")
-    yield from columns.priced("rated.line.from_location", "x_FromLocation")
-    yield from columns.priced("rated.line.to_location", "x_ToLocation")
-    yield columns.texts("x_Bytes", lambda batch: batch.bytes.cast(pa.string()), kind="number")
+    yield from batches.priced("rated.line.usage_type", "x_UsageType")
+    yield from batches.priced("rated.line.service", "x_ServiceCode")
+    yield from batches.priced(operation, "x_Operation")
+    yield from batches.priced("rated.line.from_location", "x_FromLocation")
+    yield from batches.priced("rated.line.to_location", "x_ToLocation")
+    yield batches.texts("x_Bytes", lambda batch: batch.bytes.cast(pa.string()), kind="number")
     yield Column(name="x_CorrectsHour", kind="time", values=_corrected)
-    yield from columns.billed(lambda it: it.credit_of or None, "x_CreditOf")
-    yield columns.charge_key("x_ChargeKey")
+    yield from batches.billed(lambda it: it.credit_of or None, "x_CreditOf")
+    yield batches.charge_key("x_ChargeKey")
 
 
 def description(part: Priced) -> str:
@@ -151,12 +150,12 @@ def _price_details(part: Priced) -> str:
 
 def _consumed(batch: Batch, layout: Layout) -> pa.Array:
     flags = pa.array([not part.credit_of for part in batch.parts.billed], pa.bool_())
-    return _where(flags.take(batch.billed), columns.money(batch.quantity, layout.form))
+    return _where(flags.take(batch.billed), batches.money(batch.quantity, layout.form))
 
 
 def _corrected(batch: Batch, layout: Layout) -> pa.Array:
     flags = pa.array([part.later for part in batch.parts.billed], pa.bool_())
-    return _where(flags.take(batch.billed), columns.moments(batch.starts, layout.form, layout.time_text))
+    return _where(flags.take(batch.billed), batches.moments(batch.starts, layout.form, layout.time_text))
 
 
 def _where(flags: pa.Array, values: pa.Array) -> pa.Array:

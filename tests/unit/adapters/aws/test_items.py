@@ -12,16 +12,17 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.adapters.aws import item_attributes
+from metering.adapters.aws import items
 from metering.adapters.aws.errors import refusals_explained, translated
-from metering.adapters.aws.item_attributes import (
+from metering.adapters.aws.items import (
     ITEM_VALUES,
+    DynamoDbItemStore,
+    Expressions,
     from_attribute,
     from_attributes,
     to_attribute,
     to_attributes,
 )
-from metering.adapters.aws.items import DynamoDbItemStore, Expressions
 from metering.errors import (
     ConditionFailedError,
     ItemTooLargeError,
@@ -30,7 +31,7 @@ from metering.errors import (
     TransactionCanceledError,
     UnavailableError,
 )
-from metering.stores.fields import Fields
+from metering.stores.codec import Fields
 from metering.stores.writes import Absent, AllOf, AnyOf, Check, Equals, Exists, Foreign, Key, Put, Table, Update, Value
 from tests.unit.adapters.aws.stubs import Stubbed, client, stubbed
 
@@ -428,7 +429,7 @@ def test_an_answer_of_something_that_is_not_aws_is_a_sentence_that_names_the_end
 
 # Items of a page that are decoded fast equal those that are decoded attribute by attribute.
 
-_take = item_attributes._take_items
+_take = items._take_items
 _TEXTS = st.text(max_size=8) | st.sampled_from(["null", "true", "7", ""])
 _VALUES = st.recursive(
     _TEXTS | st.booleans() | st.integers(-(10**37), 10**37) | st.frozensets(st.text(), min_size=1, max_size=3),
@@ -441,7 +442,7 @@ def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str,
     """The part that the decoder leaves to botocore, and the part that it decoded."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
-    _take(cast("item_attributes._Response", response), decoded)
+    _take(cast("items._Response", response), decoded)
     return response, decoded
 
 
@@ -449,7 +450,7 @@ def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[st
     """The same for the reply to an update."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
-    item_attributes._take_updated(cast("item_attributes._Response", response), decoded)
+    items._take_updated(cast("items._Response", response), decoded)
     return response, decoded
 
 
@@ -458,14 +459,14 @@ def test_values_are_exactly_those_of_the_slow_way(items: list[dict[str, Value]])
     attributes = [to_attributes(item) for item in items]
     reply = {"Items": attributes, "Count": len(items), "ScannedCount": 9, "LastEvaluatedKey": {"pk": {"S": "a"}}}
     response, decoded = taken(json.dumps(reply).encode())
-    assert decoded == {item_attributes.ITEM_VALUES: [from_attributes(each) for each in attributes]}
+    assert decoded == {items.ITEM_VALUES: [from_attributes(each) for each in attributes]}
     assert json.loads(cast("bytes", response["body"])) == {name: v for name, v in reply.items() if name != "Items"}
 
 
 @pytest.mark.parametrize("text", ["1E+2", "9007199254740993.0", "-0", "12345678901234567890123456789012345678", "5E+0"])
 def test_a_number_is_exact_however_it_is_written(text: str) -> None:
     _, decoded = taken(json.dumps({"Items": [{"n": {"N": text}}]}).encode())
-    assert decoded[item_attributes.ITEM_VALUES] == [from_attributes({"n": {"N": text}})]
+    assert decoded[items.ITEM_VALUES] == [from_attributes({"n": {"N": text}})]
 
 
 @pytest.mark.parametrize("reply", [
@@ -493,7 +494,7 @@ def test_a_number_that_is_no_whole_one_is_read_as_what_nobody_here_writes() -> N
 def test_an_updated_item_is_exactly_that_of_the_slow_way(item: dict[str, Value]) -> None:
     rest = {"ConsumedCapacity": {"TableName": "t", "CapacityUnits": 1.0}}
     response, decoded = updated(json.dumps({"Attributes": to_attributes(item), **rest}).encode())
-    assert decoded == {item_attributes.ITEM_VALUES: [from_attributes(to_attributes(item))]}
+    assert decoded == {items.ITEM_VALUES: [from_attributes(to_attributes(item))]}
     assert json.loads(cast("bytes", response["body"])) == rest
 
 

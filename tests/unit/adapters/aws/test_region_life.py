@@ -31,8 +31,7 @@ from metering.errors import (
 )
 from metering.fleet.ports import Release
 from metering.ledger.format_version import FORMAT_VERSION, LedgerFormat
-from metering.stores.items import ItemStore
-from metering.stores.writes import Put, Table
+from metering.stores.writes import ItemStore, Put, Table
 from metering.wiring.fleet import Fleet
 from tests.support.memory.items import MemoryItemStore
 from tests.unit.adapters.aws.stubs import OUTPUTS, Stubbed, stubbed

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from metering.adapters.emulator.reaching import ApiAddress, api_address, is_emulator
+from metering.adapters.emulator.ministack import ApiAddress, api_address, is_emulator
 from metering.errors import UnavailableError
 from tests.support.answering import HEALTH, MINISTACK, serving
 

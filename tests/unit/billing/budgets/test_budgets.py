@@ -41,7 +41,7 @@ from tests.support.priced import ListedUsage, allowance, book, exact_total, prod
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from metering.billing.budgets.summaries import PayerCosts
+    from metering.billing.budgets.open_months import PayerCosts
 
 WHO = Scope(account="123456789012")
 

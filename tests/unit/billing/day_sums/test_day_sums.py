@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.billing.day_sums import keeper as keeping
-from metering.billing.day_sums.accounts import AccountsReader, AccountSum, accounts_body, accounts_key, merged
-from metering.billing.day_sums.days import DayReader, SummedMonth
+from metering.billing.day_sums.days import (
+    AccountsReader,
+    AccountSum,
+    DayReader,
+    SummedMonth,
+    accounts_body,
+    accounts_key,
+    merged_accounts,
+)
 from metering.billing.day_sums.index import (
     DayIndex,
     DayIndexes,
@@ -54,7 +61,7 @@ def of_lake(world: BudgetWorld) -> list[AccountSum]:
         AccountSum(key.account_id, total.bytes, total.records, key.hour_s, key.hour_s)
         for key, total in world.visible().items()
     ]
-    return list(merged(sorted(sums)))
+    return list(merged_accounts(sorted(sums)))
 
 
 def kept_world(*sizes: int) -> BudgetWorld:

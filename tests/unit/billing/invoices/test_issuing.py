@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from metering.billing.budgets.summaries import DaySummaries, Group, Grouping, PayerMonth
+from metering.billing.budgets.open_months import DaySummaries, Group, Grouping, PayerMonth
 from metering.billing.invoices.composing import charges, region_of
 from metering.billing.invoices.document import InvoiceMissingError, invoice_bytes, read_invoice
 from metering.billing.invoices.inputs import Loaded

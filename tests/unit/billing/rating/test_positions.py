@@ -11,10 +11,17 @@ import pytest
 from metering.billing.money import exact_text
 from metering.billing.prices.book import NotSold, Override, Product
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.lines import UNPRICED, UNRATED, Cut, Positions, PriceState, RatedLine
-from metering.billing.rating.payer_prices import PayerPrices, less_percent
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import Rater, WholeMonths, rated_month
+from metering.billing.rating.payer_prices import (
+    UNPRICED,
+    UNRATED,
+    Cut,
+    PayerPrices,
+    Positions,
+    PriceState,
+    RatedLine,
+    less_percent,
+)
+from metering.billing.rating.rater import Rater, WholeMonths, positions, rated_month
 from metering.errors import LedgerCorruptError
 from metering.units import DAY_S, HOUR_S
 from tests.support.priced import (

@@ -18,10 +18,8 @@ from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices.book import NotSold, PriceBook, Product, Services
 from metering.billing.prices.store import sample_book
 from metering.billing.rating.corrections import corrected
-from metering.billing.rating.lines import PriceState, RatedLine
-from metering.billing.rating.payer_prices import PayerPrices, find
-from metering.billing.rating.positions import positions
-from metering.billing.rating.rater import rated_month
+from metering.billing.rating.payer_prices import PayerPrices, PriceState, RatedLine, find
+from metering.billing.rating.rater import positions, rated_month
 from metering.billing.usage.months import MonthUsage, UsageLine
 from metering.hours import hour_label
 from metering.replay.given import BilledLine, billed_lines
@@ -43,7 +41,6 @@ from tests.support.priced import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
 
 PAYER = "999999999999"
 SUSAN = "222222222222"

@@ -7,9 +7,8 @@ from contextlib import closing
 import pytest
 
 from metering.billing.organization import Membership, Organization, Payer
-from metering.billing.usage.columns import Spool, table_of
 from metering.billing.usage.months import Correction, MonthUsage, TableMonth, UsageLine, merged
-from metering.billing.usage.stored_months import ClosedMonth, LakeMonth
+from metering.billing.usage.stored_months import ClosedMonth, LakeMonth, Spool, table_of
 from metering.hours import month_bounds_s
 from metering.lake.parquet.reader import ParquetTotals
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID

@@ -11,8 +11,7 @@ import pytest
 
 from metering.errors import SettingsError
 from metering.fleet.settings.bases import STAGES
-from metering.fleet.settings.file import setting_fields
-from metering.fleet.settings.layers import Asked, planned
+from metering.fleet.settings.layers import Asked, planned, setting_fields
 from metering.fleet.settings.regions import consequences, differences
 from metering.fleet.stage import NO_SETTINGS, TUNABLES, StageConfig, setting_names
 from metering.onramps import sources

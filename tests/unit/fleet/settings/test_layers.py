@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from metering.errors import SettingsError
-from metering.fleet.settings.file import as_options, as_toml, find, read
-from metering.fleet.settings.layers import Asked, StageTable, check_alone, config_of, planned, recovered
+from metering.fleet.settings.layers import (
+    Asked,
+    StageTable,
+    as_options,
+    as_toml,
+    check_alone,
+    config_of,
+    find,
+    planned,
+    read,
+    recovered,
+)
 from metering.fleet.settings.regions import RegionSettings, told
 from metering.fleet.stage import StageConfig
 from metering.settings import STANDARD_BYTES, GivenSettings, StageSettings

@@ -12,8 +12,7 @@ import pytest
 from metering.errors import ObjectMissingError, UnavailableError
 from metering.hours import parse_hour
 from metering.onramps.context.description import SCHEMA, DescriptionError
-from metering.onramps.context.document import Authorities, Context, ContextUnreadableError, Overlap
-from metering.onramps.context.facts import Distribution
+from metering.onramps.context.document import Authorities, Context, ContextUnreadableError, Distribution, Overlap
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import (
     Captured,
@@ -32,7 +31,6 @@ from tests.support.memory.objects import MemoryObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
 
 CONTEXT = context_of(SMALL, EFFECTIVE_S)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.onramps.context import attached, facts, inventory
+from metering.onramps.context import document, inventory
 from metering.onramps.context.description import DescriptionError, read_ip_ranges
-from metering.onramps.context.facts import Address, Prefix, PrefixMap, address_of, address_ranges, is_public
+from metering.onramps.context.document import Address, Prefix, PrefixMap, address_of, address_ranges, is_public
 from metering.onramps.context.inventory import context_of
 from tests.support.describing import (
     ACCOUNT,
@@ -123,7 +123,7 @@ def test_addresses_may_change_between_the_calls_of_two_accounts() -> None:
 def test_notes_are_few_however_much_is_left_out() -> None:
     lost = [interface(f"eni-{number:04}", "subnet-7", "10.0.0.4") for number in range(500)]
     notes = context_of(described(place(NetworkInterfaces=lost)), EFFECTIVE_S).notes
-    assert len(notes) == facts.MAX_NOTES + 1
+    assert len(notes) == document.MAX_NOTES + 1
     assert notes[-1] == "400 more notes were left out"
 
 
@@ -209,12 +209,12 @@ def test_every_problem_is_named_up_to_a_limit() -> None:
     wrong = [vpc(f"vpc-{number}", "nowhere") for number in range(50)]
     with pytest.raises(DescriptionError) as caught:
         context_of(described(place(Vpcs=wrong)), EFFECTIVE_S)
-    assert len(caught.value.problems) == facts.MAX_PROBLEMS
+    assert len(caught.value.problems) == document.MAX_PROBLEMS
 
 
 def test_a_context_holds_from_a_full_hour_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "full hour" in problems_of(SMALL, EFFECTIVE_S + 1)
-    monkeypatch.setattr(attached, "MAX_INTERFACES", 1)
+    monkeypatch.setattr(inventory, "MAX_INTERFACES", 1)
     assert "2 interfaces are more than the 1 of a context" in problems_of(SMALL)
     monkeypatch.setattr(inventory, "MAX_PREFIXES", 2)
     assert "more than 2" in problems_of(SMALL)

@@ -12,7 +12,7 @@ from metering.ledger.notes.log_sources import LogRuling, LogRulingKind, LogSums,
 from metering.onramps.coverage import looking
 from metering.onramps.coverage.job import LOOKS, find_sources
 from metering.onramps.coverage.looking import SLOT_S, sums_between
-from metering.onramps.ingest.places import places_prefix
+from metering.onramps.ingest.taking import places_prefix
 from metering.onramps.plans import PLACES_PREFIX
 from metering.stores.writes import Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import parse_hour
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import FlowLog
+from metering.onramps.context.document import Context, FlowLog
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.coverage.looking import SLOT_S
 from metering.onramps.plans import Part, Plan, Share

@@ -12,9 +12,8 @@ import pytest
 
 from metering.adapters.folders import FolderLogStore
 from metering.onramps.cloudfront import LEGACY_FIELDS
-from metering.onramps.context.document import Context
-from metering.onramps.context.facts import Attachment, Distribution, FlowLog, Interface, Prefix, Subnet, Vpc
-from metering.onramps.mapped import mapped_kind
+from metering.onramps.context.document import Attachment, Context, Distribution, FlowLog, Interface, Prefix, Subnet, Vpc
+from metering.onramps.mapping import mapped_kind
 from metering.onramps.plans import Plan
 from metering.onramps.sources import ANY, NAMED, SHARED_SUBNETS, BilledAs, Bills
 from metering.stores.objects import PLANS_PREFIX

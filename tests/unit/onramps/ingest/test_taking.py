@@ -11,10 +11,10 @@ import pytest
 
 from metering.errors import OperationFailedError
 from metering.onramps.context.document import Context
-from metering.onramps.ingest.places import Note
 from metering.onramps.ingest.planning import part_key
+from metering.onramps.ingest.taking import Note, Taken
 from metering.onramps.plans import Plan
-from metering.onramps.reading import identity_by_content
+from metering.onramps.reading import FileName, identity_by_content
 from metering.onramps.sources import Bills
 from metering.quarantine.documents import QuarantinedLog
 from metering.quarantine.entries import QuarantineEntries
@@ -24,9 +24,7 @@ from tests.support.memory.items import MemoryItemStore
 from tests.support.small_logs import NEEDS_CONTEXT, SMALL, Contexts, LogStage, plan_of, reason_of, small_file
 
 if TYPE_CHECKING:
-    from metering.onramps.ingest.taking import Taken
     from metering.onramps.kinds import LogKind
-    from metering.onramps.reading import FileName
 
 T = 1_796_083_200  # a full hour
 KEY, REPLICA = "AWSLogs/small_1.log", "replica/small_1.log"

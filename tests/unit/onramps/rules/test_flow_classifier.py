@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.hours import hour_of
-from metering.intake.record_rules import traffic_of
+from metering.intake.records import traffic_of
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import StoredContext, Timeline
 from metering.onramps.ingest.totals import Measured, measure
 from metering.onramps.reading import Block, FileName, FlowHop, Folding
 from metering.onramps.reasons import Classified, Outcome, Refused, Shadowed
-from metering.onramps.rules import flow_classifier as flows
 from metering.onramps.rules import hop_judge
-from metering.onramps.rules.flow_classifier import AddressClasses, FlowClassifier
+from metering.onramps.rules import hop_judge as flows
+from metering.onramps.rules.hop_judge import AddressClasses, FlowClassifier
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.onramps.transit_gateway import WithTransit
 from metering.units import HOUR_S
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from metering.onramps.context.document import Context
     from metering.onramps.kinds import LogKind
     from tests.support.networks.files import LogFile
-
 
 V2 = {"vpc_id": "", "region": "", "flow_direction": ""}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metering.onramps.context.inventory import context_of
 from metering.onramps.context.store import Timeline
 from metering.onramps.reading import FileName, FlowHop
-from metering.onramps.rules.flow_classifier import FlowClassifier
+from metering.onramps.rules.hop_judge import FlowClassifier
 from tests.support.describing import (
     ACCOUNT,
     EFFECTIVE_S,

@@ -20,7 +20,7 @@ from metering.operations.doctor.bench import (
     ScratchQueues,
 )
 from metering.operations.logged_errors import LoggedLine
-from metering.stores.writes import Action, Put, Table
+from metering.stores.writes import Action, ItemStore, Put, Table
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total
 from tests.support.memory.clock import ManualClock
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.ledger.markers import Marker
-    from metering.stores.items import ItemStore
     from metering.stores.objects import ObjectStore
 
 NOW_MS = 1_795_000_000_000

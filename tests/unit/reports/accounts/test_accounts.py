@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from metering.billing.day_sums.accounts import AccountSum
+from metering.billing.day_sums.days import AccountSum
 from metering.billing.day_sums.index import DayIndexes
 from metering.errors import LedgerCorruptError, ObjectDamagedError
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles

@@ -14,11 +14,11 @@ from metering.billing.money import exact_text
 from metering.billing.prices.book import NotSold, Override
 from metering.billing.usage.months import UsageLine
 from metering.errors import UnavailableError
-from metering.reports.exports.checks import ExportWrongError
 from metering.reports.exports.destination import UNFINISHED, Destination, DestinationTakenError
 from metering.reports.exports.exporting import (
     Exported,
     ExportSource,
+    ExportWrongError,
     blended_rates,
     documents_of,
     export,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from metering.billing.invoices.composing import Charge
-    from metering.reports.exports.datasets.columns import FileFormat
+    from metering.reports.exports.batches import FileFormat
     from metering.reports.exports.grains import Grain
 
 BOOK = book([product("OUT", "DataTransfer-Out-Bytes", US_TIERS)], allowance("100", "OUT"))

@@ -16,27 +16,31 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metering.billing.money import line_cost, quantity_of
-from metering.billing.rating.lines import PriceState, RatedLine
+from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.usage.months import UsageLine
 from metering.errors import OperationFailedError
 from metering.hours import hour_of, month_of, rfc3339
-from metering.reports.exports.batches import Collector, as_doubles, as_money, costs, quantities, whole_numbers
-from metering.reports.exports.checks import CUR_AMOUNTS, FOCUS_AMOUNTS, ExportWrongError, LineChecks
-from metering.reports.exports.datasets.columns import (
+from metering.reports.exports.batches import (
+    Collector,
     FileFormat,
     Layout,
     array_of,
+    as_doubles,
+    as_money,
+    costs,
     cur_names,
     location_name,
     money,
+    quantities,
     region_code,
     resource_type,
     service_category,
+    whole_numbers,
     zone_of,
 )
 from metering.reports.exports.datasets.cur import CurTerms, cur_columns, time_text
 from metering.reports.exports.datasets.focus import focus_columns
-from metering.reports.exports.exporting import ExportSource
+from metering.reports.exports.exporting import CUR_AMOUNTS, FOCUS_AMOUNTS, ExportSource, ExportWrongError, LineChecks
 from metering.reports.exports.grains import Key, LakeResources, by_resource, summed
 from metering.units import GIB
 from tests.exports.make import asked, exported, request_of
