@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from metering.errors import MeteringError
 from metering.fleet.ports import TOOLKIT_STACK
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # `❌  Environment aws://1/us-east-1 failed bootstrapping: DeploymentError: The stack named CDKToolkit …`
 _BOOTSTRAP = re.compile(r"^❌\s+Environment \S+ failed bootstrapping: (?P<why>.*)$")

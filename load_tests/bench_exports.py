@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -37,9 +38,6 @@ from metering.reports.exports.exporting import ExportSource, export, layout_of
 from metering.reports.exports.manifest import ExportRequest
 from metering.units import HOUR_S
 from metering.usage.totals import Service, UsageType
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 _MONTH = "2026-11"
 _LINES = 300_000

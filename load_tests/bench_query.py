@@ -11,9 +11,10 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import duckdb
 
@@ -28,9 +29,6 @@ from metering.stores.writes import Put, Table
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 MOST_S = 2.0
 # Limit as a multiple of the CPU time of DuckDB's own reader. The printed wall-clock time includes other load.

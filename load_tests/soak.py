@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import linear_regression
-from typing import TYPE_CHECKING
 
 from load_tests.stage import settings
 from metering.adapters.aws.items import DynamoDbItemStore
@@ -37,9 +37,6 @@ from metering.stores.writes import Table
 from metering.wiring.jobs import LakeJobs
 from tests.support.emulated import make_tables
 from tests.support.memory.clock import DeadlineAt, MemoryAlerts, MemoryMetrics
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _RECORDS = 20
 _DUPLICATES = 20

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from metering.fleet.stage import StageConfig
 from metering.intake.admission import Admission
 from metering.intake.work import ReadLimits
 from metering.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 POLICY = StageConfig.load("prod").policy()
 ADMISSION = Admission.of(POLICY)

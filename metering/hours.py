@@ -5,14 +5,11 @@ An hour is the epoch second of its start (`hour_s`, a multiple of 3,600); keys a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from metering.units import HOUR_S
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # A ledger item repeats its hours many times, and a commit or a report touches few distinct ones.
 _REMEMBERED = 4096

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Mapping
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from metering.errors import SettingsError
 from metering.units import DAY_S, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _PREFIX = "METERING_"
 

@@ -11,15 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from infra.bundle import find_uv
 from tests import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 TOOLS = ROOT / ".local" / "tools"
 # `requires-python` of the package.

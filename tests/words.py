@@ -19,14 +19,12 @@ import re
 import sys
 import tokenize
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from tests import ROOT
 from tests.size import TIGHT, read_tree, room_of
 from tests.support.command_line import help_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 TREES = ("metering", "lambdas", "infra", "load_tests", "tests")
 SENTENCES = 40

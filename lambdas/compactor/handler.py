@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from lambdas.shards import shard_of_event
 from lambdas.start import Started, starting
@@ -11,9 +11,6 @@ from metering.ledger.runs import Contradictions
 from metering.stores.clock import CALLS_AT_ONCE, Deadline, EarlierDeadline
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.region import FunctionParts
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # A busy compactor keeps a quarter of its remaining time for the cleaners. Each cleaner leaves half of its remaining
 # time to the cleaners after it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from lambdas.start import Started, starting
 from metering.adapters.aws.runtime import LambdaContext, LambdaDeadline
@@ -10,9 +10,6 @@ from metering.errors import MeteringError
 from metering.stores.clock import Metrics, scans_at_once
 from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.region import FunctionParts
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def _jobs(parts: FunctionParts, metrics: Metrics) -> LakeJobs:

@@ -15,8 +15,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
@@ -39,9 +39,6 @@ from tests.support.budget_world import OwnSums
 from tests.support.memory.clock import DeadlineAt, ManualClock, MemoryAlerts
 from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _ACCOUNTS = 10_000
 _KINDS = 20

@@ -10,14 +10,11 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from tests.support.revisions import checked_out, environment, python_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[2]
 _RATE = re.compile(r"^(\d+) batches/s, ", re.MULTILINE)

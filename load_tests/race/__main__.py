@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES
 from load_tests.race.running import COPIES, KILL_EVERY_S, LOST_REPLIES, OURS, WORKERS, Race, Result
@@ -27,9 +27,6 @@ from metering.replay.scenarios import SCENARIOS
 from metering.replay.synthesis import Shipment, Synthesis
 from metering.units import HOUR_S
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 NAMES = ("powertools", "transact", OURS)
 LEVELS = {1: "load-1", 5: "load-5", 16: "load"}

@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from load_tests.scale import reports
 from load_tests.scale.bench import Result, Step
@@ -28,9 +28,6 @@ from load_tests.scale.meter import name_pools
 from load_tests.scale.projection import HEADER, MOST_TIMES, REPORTS_HEADER, line, project, report_line, seconds
 from load_tests.scale.region import TARGET_ACCOUNTS
 from load_tests.scale.reports import Reports
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 _REPORTS = "reports"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
-from typing import TYPE_CHECKING
 
 from load_tests.scale.meter import Kept, Meter
 from load_tests.scale.region import KINDS, RECORDS, ROUNDS, Region, account_id, kind
@@ -24,9 +24,6 @@ from metering.stores.objects import lake_file_key, plan_key
 from metering.stores.writes import Action, Delete, Item, Key, Put, Table, Update, Value, item_bytes, key_of
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import UsageKey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32

@@ -7,16 +7,13 @@ of past hours depend on the time that has passed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from metering.fleet.stage import TUNABLES
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKind, UsageType, sum_totals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The target: 12 million batches of 100 records a day, from 10,000 accounts with 20 usage kinds in each hour.
 TARGET_ACCOUNTS = 10_000

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from load_tests.costs import MESSAGES, RUN_BATCHES
 from load_tests.stage import judged
@@ -20,9 +20,6 @@ from load_tests.wire.day_costs import day_costs, print_day
 from load_tests.wire.region import SEED, Load, WireRegion, deliveries_of
 from metering.replay.synthesis import account_id
 from tests.support.emulated import clients_of, running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 LOADS = (
     Load(scenario="load-1", accounts=500, most_units=3.0, most_usd=None),

@@ -8,7 +8,7 @@ stored data. Those jobs' times are from docs/scale.md, with 10,000 accounts; wit
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from load_tests.costs import MESSAGES, TARGET_BATCHES_PER_DAY
 from load_tests.stage import POLICY
@@ -18,9 +18,6 @@ from metering.ledger import partitions
 from metering.ledger.usage.items import ACCOUNT_PREFIX
 from metering.operations.own_costs import PROCESSING_USD, S3_GET_USD, STORED_ITEMS_USD_GB_MONTH, month_usd
 from metering.units import DAY_S, GIB, KIB, MINUTE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _PROD = StageConfig.load("prod")
 _MONTH_DAYS = 30

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, build_opener
 
 from metering.errors import OperationFailedError, UnavailableError
 from metering.onramps.context.description import read_ip_ranges
 from metering.units import GIB, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 URL = "https://ip-ranges.amazonaws.com/ip-ranges.json"
 """AWS General Reference, AWS IP address ranges."""

@@ -11,9 +11,8 @@ from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from metering.api import openapi, page
+from metering.api import authentication, openapi, page
 from metering.api.asking import Asked, Resource, chosen_form, entity_tag, final_tag, knows, not_modified, response_of
-from metering.api.authentication import Grant
 from metering.api.parameters import ProblemError, given_values, problem, problem_of
 from metering.api.parts import ApiParts, Reading, figures_of
 from metering.api.resources import cost, health, operators, trace, usage
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_NOBODY = Grant(token_id="", role=Role.CUSTOMER, accounts=frozenset())
+_NOBODY = authentication.Grant(token_id="", role=Role.CUSTOMER, accounts=frozenset())
 
 
 def router_of(parts: ApiParts, resources: Iterable[Resource]) -> APIRouter:
@@ -95,7 +94,7 @@ def _response(resource: Resource, asked: Asked, request: Request) -> Response:
     )
 
 
-def _admitted(parts: ApiParts, resource: Resource, request: Request, reading: Reading) -> Grant:
+def _admitted(parts: ApiParts, resource: Resource, request: Request, reading: Reading) -> authentication.Grant:
     grant = parts.door.let_in(request.headers.getlist("authorization"))
     reading.token_id = reading.figures.token_id = grant.token_id
     if grant.role not in resource.roles:

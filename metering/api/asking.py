@@ -13,9 +13,9 @@ from fastapi import Response
 
 from metering.api.authentication import EVERYONE, Grant, Limits, effective_accounts
 from metering.api.parameters import FORMATS, Given, Parameter, ProblemError, problem
+from metering.reports import time_range
 from metering.reports.answer import Answer, Json, encoded_bytes
 from metering.reports.query import ReadBudget, UsageQuery, most_hours, partitions_of
-from metering.reports.time_range import InvalidParametersError
 from metering.wiring.answers.usage import hours_to_read, in_short, stored_completeness
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Asked:
         budget, now_s = budget or self.parts.limits, self.now_s
         problems = budget.of_range(query.from_s, query.to_s, now_s=now_s) or budget.of_query(query, now_s=now_s)
         if problems:
-            raise InvalidParametersError(problems)
+            raise time_range.InvalidParametersError(problems)
         regions = self.parts.regions
         hours = most_hours(query, now_s=now_s)
         read = hours * len(regions)
@@ -88,7 +88,7 @@ class Asked:
             found = hours_to_read(regions, query, now_s=now_s)
             # An hour counts once for all regions: else a stage of many would be refused a range that each allows.
             if problems := budget.of_hours(query, len(set(found))):
-                raise InvalidParametersError(problems)
+                raise time_range.InvalidParametersError(problems)
             read = len(found)
         self.reading.afford(partitions_of(query, now_s=now_s) * len(regions) + read)
 

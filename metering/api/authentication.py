@@ -13,7 +13,7 @@ from metering.api.parameters import ParameterFault, ProblemError, problem
 from metering.ledger.notes.access import Role, StoredToken, token_key
 from metering.operations.access import secret_sha256, token_parts
 from metering.reports.query import ReadBudget
-from metering.stores.writes import ItemStore, Table
+from metering.stores import writes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -172,7 +172,7 @@ class _Memory:
 class LedgerTokens:
     """`Tokens` of the ledger of one region. Several threads may use it."""
 
-    items: ItemStore
+    items: writes.ItemStore
     clock: Clock
     _known: _Memory = field(default_factory=lambda: _Memory(MOST_KNOWN), init=False, repr=False)
     _unknown: _Memory = field(default_factory=lambda: _Memory(MOST_UNKNOWN), init=False, repr=False)
@@ -208,7 +208,7 @@ class LedgerTokens:
             found = self._known.get(token_id, now_ms) or self._unknown.get(token_id, now_ms)
         if found is not None:
             return found[1]
-        item = self.items.get(Table.LEDGER, token_key(token_id))
+        item = self.items.get(writes.Table.LEDGER, token_key(token_id))
         stored = None if item is None else StoredToken.from_item(item)
         with self._lock:
             (self._unknown if stored is None else self._known).put(token_id, now_ms, stored)

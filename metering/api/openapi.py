@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from metering.api.asking import MEDIA_TYPES, Resource
 from metering.api.parameters import MEDIA_TYPE, Parameter
 from metering.reports.answer import Json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 Schema = dict[str, Json]
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
-from metering.api.parameters import problem
+from metering.api import parameters
 from metering.reports.query import FILTERS
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def router(parts: ApiParts) -> APIRouter:
         """A file of the page, only of this version."""
         file = static_files().get(name)
         if file is None or version != digest():
-            raise problem("not-found", "The page has no such file now. Load the page again.")
+            raise parameters.problem("not-found", "The page has no such file now. Load the page again.")
         return file.response(request, cache_control=_FOR_EVER)
 
     return routes

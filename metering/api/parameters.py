@@ -18,7 +18,7 @@ from metering.reports.time_range import WORDS, InvalidParametersError, Parameter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.reports.answer import Json
+    from metering.reports import answer
 
 
 MEDIA_TYPE = "application/problem+json"
@@ -178,7 +178,7 @@ class Parameter:
             return None if text in self.choices else f"is not one of {', '.join(self.choices)}."
         return self._text_fault(text)
 
-    def schema(self) -> dict[str, Json]:
+    def schema(self) -> dict[str, answer.Json]:
         if self.kind == "flag":
             return {"type": "string", "enum": [*_FLAGS]}
         if self.kind == "integer":

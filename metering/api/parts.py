@@ -9,8 +9,8 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
+from metering.api import parameters
 from metering.api.authentication import Door, Limiter, Limits, Tokens
-from metering.api.parameters import ProblemError, problem
 from metering.errors import ConditionFailedError, OutOfTimeError, UnavailableError
 from metering.ledger.notes.access import LARGE_KEY, LargeRequest, LargeRequests
 from metering.stores.writes import Absent, Equals, ItemStore, Put, Table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from metering.stores.clock import Clock
-    from metering.wiring.answers.costs import BillingRegions
+    from metering.wiring import answers
     from metering.wiring.answers.usage import Everywhere
     from metering.wiring.lake import ReadableRegion
 
@@ -297,8 +297,8 @@ class Reading:
         return self.figures.hours + self.figures.partitions
 
 
-def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> ProblemError:
-    return problem(
+def _too_much(why: str, *, retry_after_s: int = _RETRY_AFTER_S) -> parameters.ProblemError:
+    return parameters.problem(
         "too-many-requests",
         f"{why}. Ask again in {retry_after_s} s, or for less at once: a shorter range, or fewer accounts.",
         title="Too much at once",
@@ -322,7 +322,7 @@ class ApiParts:
     limits: Limits
     clock: Clock
     everywhere: Everywhere | None = None
-    billing: Callable[[], BillingRegions] | None = None
+    billing: Callable[[], answers.costs.BillingRegions] | None = None
     large: LargeStore = field(default_factory=ProcessLarge)
 
     @cached_property

@@ -12,26 +12,22 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from metering.audit import sequences, settling, source_keeping
 from metering.audit.census_state import Cells, CensusState, HourRows, part_of
-from metering.audit.sequences import MarkerSurvey
-from metering.audit.settling import is_settled, limited, no_limit
-from metering.audit.source_keeping import sources_known
 from metering.errors import LedgerCorruptError, ObjectMissingError
 from metering.lake.ports import BATCH_QUERY, Group, UsageRows, usage_digest
-from metering.ledger.commits import known_shards, waiting_commits
+from metering.ledger import commits, runs
 from metering.ledger.markers import Marker, MarkerGlance, VerdictTally, is_marker
-from metering.ledger.runs import Run, newest_first, rollup_chain
 from metering.rollup.plan import RollupPlan
-from metering.stores.clock import side_by_side
-from metering.stores.writes import ItemStore, Table
+from metering.stores import clock, writes
 from metering.units import MINUTE_S
 from metering.usage.totals import ZERO, Total, add_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from metering.audit.hour_check import Figures
-    from metering.ledger.booked_hours import HourState
+    from metering.audit import hour_check
+    from metering.ledger import booked_hours
     from metering.ledger.usage.items import UsageItem
     from metering.stores.objects import ObjectStore
 
@@ -50,7 +46,7 @@ class RecentCommits:
             looked at batch by batch.
     """
 
-    def __init__(self, items: ItemStore, objects: ObjectStore, *, shards: int, after_ms: int) -> None:
+    def __init__(self, items: writes.ItemStore, objects: ObjectStore, *, shards: int, after_ms: int) -> None:
         self._items = items
         self._objects = objects
         self._shards = shards
@@ -66,12 +62,12 @@ class RecentCommits:
         """
         waiting = {
             entry.commit_id: entry.totals
-            for entry in waiting_commits(self._items, self._shards)
+            for entry in commits.waiting_commits(self._items, self._shards)
             if entry.created_at_ms > self.after_ms
         }
         done: list[str] = []
-        for shard in known_shards(self._items, self._shards):
-            recent = list(takewhile(self._may_hold, newest_first(self._items, rollup_chain(shard))))
+        for shard in commits.known_shards(self._items, self._shards):
+            recent = list(takewhile(self._may_hold, runs.newest_first(self._items, runs.rollup_chain(shard))))
             for run in [run for run in recent if run.name not in self._read]:
                 try:
                     plan = RollupPlan.from_json(self._objects.get(run.plan_key), run.plan_key)
@@ -90,7 +86,7 @@ class RecentCommits:
             add_totals(totals, hours)
         return totals
 
-    def _add(self, run: Run, plan: RollupPlan) -> None:
+    def _add(self, run: runs.Run, plan: RollupPlan) -> None:
         """Add the commits of a run: no two runs of a chain take the same one."""
         recent = [each for each in plan.commits if each.created_at_ms > self.after_ms]
         for commit in recent:
@@ -98,7 +94,7 @@ class RecentCommits:
         self._at_work[run.name] = frozenset(commit.commit_id for commit in recent)
         self._read.add(run.name)
 
-    def _may_hold(self, run: Run) -> bool:
+    def _may_hold(self, run: runs.Run) -> bool:
         """Whether the run was planned since: earlier ones took earlier commits. Runs of a restore have no plan."""
         return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
 
@@ -152,7 +148,7 @@ class _Batches:
 class Census:
     """Counts markers, rows and usage."""
 
-    figures: Figures
+    figures: hour_check.Figures
 
     def begin(
         self, *, from_s: int, to_s: int, deep: bool, parts: int, markers: bool = True, sources: bool = True
@@ -169,8 +165,8 @@ class Census:
         """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
         if markers:
-            known = sources_known(self.figures.items) if sources else {}
-            state.survey = MarkerSurvey(sources=known, began_ms=state.began_ms, with_sources=sources)
+            known = source_keeping.sources_known(self.figures.items) if sources else {}
+            state.survey = sequences.MarkerSurvey(sources=known, began_ms=state.began_ms, with_sources=sources)
         else:
             state.with_markers = False
             self._begin_rows(state)
@@ -186,7 +182,7 @@ class Census:
         self,
         state: CensusState,
         *,
-        limit: Callable[[], None] = no_limit,
+        limit: Callable[[], None] = settling.no_limit,
         tell: Callable[[CensusState], None] = lambda _state: None,
     ) -> None:
         """Count to the end.
@@ -214,17 +210,17 @@ class Census:
     def _count(
         self, state: CensusState, count: Callable[[int], CensusState], tell: Callable[[CensusState], None]
     ) -> None:
-        for part in side_by_side(count, range(state.done, state.segments), threads=self.figures.threads):
+        for part in clock.side_by_side(count, range(state.done, state.segments), threads=self.figures.threads):
             state.merge(part)
             state.done += 1
             tell(state)
 
     def _markers(self, state: CensusState, limit: Callable[[], None], part: int) -> CensusState:
-        found = self.figures.items.scan(Table.LEDGER, part=part, parts=state.segments)
+        found = self.figures.items.scan(writes.Table.LEDGER, part=part, parts=state.segments)
         made = state.part()
         tally = VerdictTally(self.figures.items, from_s=state.from_s, to_s=state.to_s)
         look = Marker.from_item if state.deep else MarkerGlance.of_item
-        for item in limited(found, limit):
+        for item in settling.limited(found, limit):
             if is_marker(item):
                 # A context manager would cost too much here: there are hundreds of millions of markers.
                 try:
@@ -263,7 +259,7 @@ class Census:
             return hour
         return replace(hour, rows=replace(hour.rows, all_rows=self._not_recent(hour_s, hour.total, before, recent)))
 
-    def _counted(self, hour_s: int, state: CensusState, found: HourState, *, marks: bool) -> _Hour:
+    def _counted(self, hour_s: int, state: CensusState, found: booked_hours.HourState, *, marks: bool) -> _Hour:
         """Count the rows that the roll-up has placed by key and, of a deep census, all rows by batch."""
         placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.figures.view.reader
         by_batch = _Batches(hour_s=hour_s, cells=Cells(state.parts))
@@ -309,13 +305,13 @@ class Census:
         found = self.figures.usage.scan(
             made.survey.contradictions, part=part, parts=state.segments, from_s=state.from_s, to_s=state.to_s
         )
-        for item in limited(found, limit):
+        for item in settling.limited(found, limit):
             if state.from_s <= item.hour_s < state.to_s:
                 self._add_usage(made, item)
         return made
 
     def _add_usage(self, made: CensusState, item: UsageItem) -> None:
-        settled = is_settled(item.runs, made.runs)
+        settled = settling.is_settled(item.runs, made.runs)
         if not settled:
             bit = 1 << part_of(item.account_id, made.parts)
             made.unsettled[item.hour_s] = made.unsettled.get(item.hour_s, 0) | bit

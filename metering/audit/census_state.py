@@ -8,9 +8,9 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from metering.audit import source_keeping
 from metering.audit.sequences import MarkerSurvey, SourceSightings
 from metering.audit.settling import Fingerprint
-from metering.audit.source_keeping import sources_known
 from metering.errors import ObjectMissingError
 from metering.ledger.markers import VerdictCounts
 from metering.stores.objects import SCAN_KEY, ObjectStore
@@ -20,7 +20,7 @@ from metering.usage.totals import Total, add_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from metering.stores.writes import ItemStore
+    from metering.stores import writes
 
 # Memory of a cell including its place in two dictionaries, measured with Python 3.13.
 _CELL_BYTES = 400
@@ -293,7 +293,7 @@ def keep_census(objects: ObjectStore, state: CensusState) -> None:
     objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
 
 
-def kept_census(objects: ObjectStore, items: ItemStore) -> CensusState | None:
+def kept_census(objects: ObjectStore, items: writes.ItemStore) -> CensusState | None:
     """Saved state; None if there is none, or another version saved it."""
     try:
         body = objects.get(SCAN_KEY)
@@ -307,7 +307,7 @@ def census_bytes(state: CensusState) -> bytes:
     return gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
 
 
-def census_of(body: bytes, items: ItemStore) -> CensusState | None:
+def census_of(body: bytes, items: writes.ItemStore) -> CensusState | None:
     """Inverse of `census_bytes`, with what the ledger knows of the sources; None for any other bytes."""
     try:
         document = json.loads(gzip.decompress(body))
@@ -341,7 +341,7 @@ def _saved(state: CensusState) -> dict[str, object]:
     }
 
 
-def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
+def _restored(saved: dict[str, Any], items: writes.ItemStore) -> CensusState:
     state = CensusState(
         **{name: saved[name] for name in _AS_IT_IS},
         runs={int(shard): number for shard, number in saved["runs"].items()},
@@ -359,9 +359,9 @@ def _restored(saved: dict[str, Any], items: ItemStore) -> CensusState:
     return state
 
 
-def _survey(saved: dict[str, Any], items: ItemStore) -> MarkerSurvey:
+def _survey(saved: dict[str, Any], items: writes.ItemStore) -> MarkerSurvey:
     with_sources = saved["with_sources"]
-    known = sources_known(items) if with_sources else {}
+    known = source_keeping.sources_known(items) if with_sources else {}
     survey = MarkerSurvey(sources=known, began_ms=saved["began_ms"], with_sources=with_sources)
     for source_id, (numbers, moments, newest_ms) in saved["sources"].items():
         survey.sources.setdefault(source_id, SourceSightings()).add_saved(numbers, moments, newest_ms)

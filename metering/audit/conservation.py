@@ -7,11 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.audit.verification import SentBatches, SentContent, Verification, body_digest, sum_verifications
+from metering.intake import envelopes, work
 from metering.intake.batches import Claim, NoBatch
-from metering.intake.envelopes import read_body
-from metering.intake.work import Reason
 from metering.quarantine.documents import QuarantinedBatch
-from metering.stores.clock import side_by_side
+from metering.stores import clock
 from metering.stores.objects import QUARANTINED_BATCHES_PREFIX, ObjectStore, quarantined_batch_key
 from metering.usage.totals import Total, sum_totals
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.ledger.markers import LedgerFacts, Marker, VerdictCounts
-    from metering.stores.queues import Queue
+    from metering.stores import queues
 
 
 _PEEK_MESSAGES = 10
@@ -28,7 +27,7 @@ _PEEK_HIDDEN_S = 20
 _EMPTY_PEEKS = 3
 
 
-def peek_bodies(queue: Queue) -> list[str]:
+def peek_bodies(queue: queues.Queue) -> list[str]:
     """Bodies of all messages of a queue without a consumer. The messages stay in the queue."""
     seen: dict[str, tuple[str, str]] = {}
     empty = 0
@@ -50,7 +49,7 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
     """Names of the batches in message bodies: their ids, or the digest of a body without an id."""
     names: set[str] = set()
     for body in bodies:
-        batches = [batch for batch in read_body(body, bucket=bucket) if not isinstance(batch, NoBatch)]
+        batches = [batch for batch in envelopes.read_body(body, bucket=bucket) if not isinstance(batch, NoBatch)]
         names.update(batch.batch_id or body_digest(body) for batch in batches)
     return names
 
@@ -175,7 +174,7 @@ def quarantined_claims(
                 yield info.key
 
     # A body may be large, so the thread returns only its claim.
-    return filter(None, side_by_side(partial(_claim, objects), listed(), threads=threads))
+    return filter(None, clock.side_by_side(partial(_claim, objects), listed(), threads=threads))
 
 
 def _claim(objects: ObjectStore, key: str) -> Claim | None:
@@ -192,7 +191,7 @@ def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: M
 
 
 def _foreign(batch_id: str) -> tuple[str, str]:
-    return batch_id, f"refused ({Reason.SENDER_NOT_ALLOWED}): its sender may not send it here"
+    return batch_id, f"refused ({work.Reason.SENDER_NOT_ALLOWED}): its sender may not send it here"
 
 
 def _late_contents(sent: SentBatches, facts: LedgerFacts, batch_id: str) -> int:

@@ -19,8 +19,7 @@ from urllib.parse import quote_plus
 
 from metering.audit.conservation import quarantined_claims
 from metering.intake.envelopes import drop_batch_id
-from metering.ledger.markers import marker_key
-from metering.ledger.notes.access import may_be_refused
+from metering.ledger import markers, notes
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.runs import OutOfTimeError
@@ -32,7 +31,7 @@ from metering.units import DAY_S, MINUTE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from metering.stores.queues import Queue
+    from metering.stores import queues
 
 PASS_EVERY_S = DAY_S
 # The first pass in a region starts at this age.
@@ -117,7 +116,7 @@ class DropCheck:
         oldest_s = min((each.put_s for each in lost), default=0)
         return _Refused(check=self, since_s=oldest_s, limit=lambda: None).left_out(lost)
 
-    def announce(self, lost: Sequence[LostDrop], queue: Queue) -> list[LostDrop]:
+    def announce(self, lost: Sequence[LostDrop], queue: queues.Queue) -> list[LostDrop]:
         """Announce objects again, as S3 does; returns those that the queue did not take."""
         refused = queue.send_many([announcement(self.bucket, each) for each in lost])
         return [lost[position] for position in refused]
@@ -147,7 +146,7 @@ class DropCheck:
         return replace(known, seen_to_s=known.upto_s, upto_s=0, after="", finished_s=self._now_s())
 
     def _unknown(self, objects: Sequence[LostDrop]) -> list[LostDrop]:
-        keys = {each: marker_key(self.batch_id(each)) for each in objects}
+        keys = {each: markers.marker_key(self.batch_id(each)) for each in objects}
         found = self.items.get_many(Table.LEDGER, list(keys.values()))
         return [each for each in objects if keys[each] not in found]
 
@@ -207,7 +206,7 @@ class _Refused:
 
     def _read(self) -> frozenset[str]:
         check = self.check
-        if not may_be_refused(check.items):
+        if not notes.access.may_be_refused(check.items):
             return frozenset()
         began_s = check.clock.now_ms() // 1000
         claims = quarantined_claims(check.objects, since_s=self.since_s, threads=check.threads, limit=self.limit)

@@ -7,23 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
-from metering.ledger.commits import Waiting, waiting_commits
-from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
+from metering.ledger import commits
+from metering.ledger.notes import log_sources, watch
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.notes.watch import (
-    COMPLETENESS_KEY,
-    HELD_FROM_RECEIVE,
-    HELD_PK,
-    QUEUES_KEY,
-    WATCH_KEY,
-    Completeness,
-    HeldMessage,
-    Hold,
-    Holder,
-    QueueLook,
-    QueueMemory,
-    WatchState,
-)
 from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -34,15 +20,15 @@ if TYPE_CHECKING:
     from metering.stores.queues import Queue, QueueFacts, Redelivery
 
 
-def log_holds(known: LogFigures, *, now_s: int) -> list[Hold]:
+def log_holds(known: log_sources.LogFigures, *, now_s: int) -> list[watch.Hold]:
     """Holds of the log sources of a stage, by the figures of the coverage job: a job that stopped holds back, too."""
-    holds: list[Hold] = []
+    holds: list[watch.Hold] = []
     seen_s = min(known.looked_s, now_s)
     if known.held_s is not None:
         gaps = known.holding > 0
         holds.append(
-            Hold(
-                holder=Holder.LOG_GAPS if gaps else Holder.LOG_DELAY,
+            watch.Hold(
+                holder=watch.Holder.LOG_GAPS if gaps else watch.Holder.LOG_DELAY,
                 since_s=min(known.held_s, seen_s),
                 count=known.holding,
                 name=known.first if gaps else "",
@@ -50,7 +36,7 @@ def log_holds(known: LogFigures, *, now_s: int) -> list[Hold]:
             )
         )
     if known.settles_s:
-        holds.append(Hold(holder=Holder.LOG_SETTLING, since_s=max(seen_s - known.settles_s, 0)))
+        holds.append(watch.Hold(holder=watch.Holder.LOG_SETTLING, since_s=max(seen_s - known.settles_s, 0)))
     return holds
 
 
@@ -90,7 +76,7 @@ class Complete:
     held_back_by: tuple[HeldBack, ...] = ()
 
 
-def complete_of(known: Completeness, *, now_s: int, region: str, stage: str) -> Complete:
+def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: str) -> Complete:
     """Answer that a measurement gives at `now_s`. It may be of an earlier version."""
     place = f"--region {region} --stage {stage}"
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
@@ -120,32 +106,36 @@ def merged(answers: Mapping[str, Complete]) -> Complete:
 _WAIT = "metering verify --wait 5m"
 # Holder -> its noun in singular and plural, and the command that cures it.
 _WORDS: dict[str, tuple[str, str, str]] = {
-    Holder.QUEUE: ("message in the ingest queue", "messages in the ingest queue", _WAIT),
-    Holder.HELD_MESSAGES: (
+    watch.Holder.QUEUE: ("message in the ingest queue", "messages in the ingest queue", _WAIT),
+    watch.Holder.HELD_MESSAGES: (
         "message that was received three times or more",
         "messages that were received three times or more",
         _WAIT,
     ),
-    Holder.PUT_BACK: ("", "dead letters that were put back and have no verdict yet", _WAIT),
-    Holder.DEAD_LETTERS: ("dead letter", "dead letters", "metering dlq redrive"),
-    Holder.WAITING_COMMITS: (
+    watch.Holder.PUT_BACK: ("", "dead letters that were put back and have no verdict yet", _WAIT),
+    watch.Holder.DEAD_LETTERS: ("dead letter", "dead letters", "metering dlq redrive"),
+    watch.Holder.WAITING_COMMITS: (
         "commit that waits for the roll-up",
         "commits that wait for the roll-up",
         "metering compact --due",
     ),
-    Holder.SOURCE_GAPS: ("", "numbers that a source misses", "metering sources --gaps"),
-    Holder.LOG_GAPS: (
+    watch.Holder.SOURCE_GAPS: ("", "numbers that a source misses", "metering sources --gaps"),
+    watch.Holder.LOG_GAPS: (
         "flow log whose files are missing",
         "flow logs whose files are missing",
         "metering logs coverage",
     ),
-    Holder.LOG_DELAY: ("", "flow logs, whose files come about ten minutes late", "metering logs coverage"),
-    Holder.LOG_SETTLING: ("", "logs of S3 or CloudFront, whose lines may come a day late", "metering logs coverage"),
+    watch.Holder.LOG_DELAY: ("", "flow logs, whose files come about ten minutes late", "metering logs coverage"),
+    watch.Holder.LOG_SETTLING: (
+        "",
+        "logs of S3 or CloudFront, whose lines may come a day late",
+        "metering logs coverage",
+    ),
 }
-_USUAL = frozenset({Holder.LOG_DELAY.value, Holder.LOG_SETTLING.value})
+_USUAL = frozenset({watch.Holder.LOG_DELAY.value, watch.Holder.LOG_SETTLING.value})
 
 
-def _told(hold: Hold, place: str, now_s: int) -> HeldBack:
+def _told(hold: watch.Hold, place: str, now_s: int) -> HeldBack:
     # A watch of a later version may report a holder that this version does not know.
     later = (hold.holder.replace("_", " "),) * 2
     one, several, cure = _WORDS.get(hold.holder, (*later, "metering status"))
@@ -157,7 +147,9 @@ def _told(hold: Hold, place: str, now_s: int) -> HeldBack:
         # The hours reach one hour further back, because a file holds flows that ended in its slot.
         hours = (max(now_s - hold.since_s, 0) + 2 * HOUR_S - 1) // HOUR_S
         cure = f"metering ingest {hold.place} --since {hours}h"
-    usual = hold.holder in _USUAL or (hold.holder == Holder.WAITING_COMMITS and now_s - hold.since_s < ROLLED_UP_S)
+    usual = hold.holder in _USUAL or (
+        hold.holder == watch.Holder.WAITING_COMMITS and now_s - hold.since_s < ROLLED_UP_S
+    )
     return HeldBack(what=what, since_s=hold.since_s or None, cure=f"{cure} {place}", usual=usual)
 
 
@@ -195,7 +187,7 @@ class Looked:
         held_s: Sending time of the oldest of them.
     """
 
-    memory: QueueMemory
+    memory: watch.QueueMemory
     waiting: int
     dead: int
     held: int
@@ -207,10 +199,10 @@ class Looked:
         return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
 
 
-def _unseen(looked: Looked) -> Holder:
+def _unseen(looked: Looked) -> watch.Holder:
     if looked.dead:
-        return Holder.DEAD_LETTERS
-    return Holder.HELD_MESSAGES if looked.memory.unseen else Holder.PUT_BACK
+        return watch.Holder.DEAD_LETTERS
+    return watch.Holder.HELD_MESSAGES if looked.memory.unseen else watch.Holder.PUT_BACK
 
 
 # One measurement reads at most this many waiting commits: ten minutes of the target's peak.
@@ -221,9 +213,9 @@ WAITING_READ = 20_000
 class Measured:
     """Result of one measurement; `queues` is for the next one."""
 
-    known: Completeness
+    known: watch.Completeness
     waiting: WaitingNow
-    queues: QueueMemory
+    queues: watch.QueueMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +238,7 @@ class WaitingNow:
         return self.count <= WAITING_READ
 
     @classmethod
-    def of(cls, entries: Iterable[Waiting]) -> WaitingNow:
+    def of(cls, entries: Iterable[commits.Waiting]) -> WaitingNow:
         """Sum up a list, as far as it is read."""
         read = list(islice(entries, WAITING_READ + 1))
         sent_ms = min((entry.sent_at_ms for entry in read), default=None)
@@ -301,12 +293,12 @@ class Freshness:
         first: a message that has left them is in the ledger when that is read.
         """
         looked = self._look()
-        waiting = WaitingNow.of(waiting_commits(self.items, self.shards))
+        waiting = WaitingNow.of(commits.waiting_commits(self.items, self.shards))
         now_s = looked.memory.looked_s
         holds = [*self._queued(looked), *_waiting(waiting, self._last()), *self._gaps(now_s), *self._logs(now_s)]
         holds = sorted((hold for hold in holds if hold.since_s < looked.bound_s), key=lambda hold: hold.since_s)
         return Measured(
-            known=Completeness(
+            known=watch.Completeness(
                 through_s=min([looked.bound_s, *(hold.since_s for hold in holds)]),
                 held_by=tuple(holds),
                 measured_s=now_s,
@@ -332,7 +324,7 @@ class Freshness:
             noted_from_s = max(noted_from_s, left_s - redelivery.visibility_s)
         held = self._held(noted_from_s)
         dead = self.dead.depth().total
-        look = QueueLook(
+        look = watch.QueueLook(
             now_s=now_s,
             left_s=left_s,
             empty=empty,
@@ -344,28 +336,28 @@ class Freshness:
             memory=self._remembered(look, redelivery), waiting=waiting, dead=dead, held=len(held), held_s=look.held_s
         )
 
-    def _queued(self, looked: Looked) -> list[Hold]:
+    def _queued(self, looked: Looked) -> list[watch.Hold]:
         """Messages that hold completeness back: all that was sent before the earliest of them has its verdict."""
         memory = looked.memory
-        found = [Hold(holder=Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
+        found = [watch.Hold(holder=watch.Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
         if looked.held_s is not None:
-            found.append(Hold(holder=Holder.HELD_MESSAGES, since_s=looked.held_s, count=looked.held))
+            found.append(watch.Hold(holder=watch.Holder.HELD_MESSAGES, since_s=looked.held_s, count=looked.held))
         if not memory.calm:
             since_s = memory.unseen_since_s(longest_life_s=self.queue_facts.longest_retention_s())
-            found.append(Hold(holder=_unseen(looked), since_s=since_s, count=looked.dead))
+            found.append(watch.Hold(holder=_unseen(looked), since_s=since_s, count=looked.dead))
         return [hold for hold in found if hold.since_s < looked.bound_s]
 
-    def _remembered(self, look: QueueLook, redelivery: Redelivery | None) -> QueueMemory:
-        last = read_note(self.items, QUEUES_KEY, QueueMemory.from_item)
-        return QueueMemory.first(look) if last is None else last.after(look, blind_s=self._blind_s(redelivery))
+    def _remembered(self, look: watch.QueueLook, redelivery: Redelivery | None) -> watch.QueueMemory:
+        last = read_note(self.items, watch.QUEUES_KEY, watch.QueueMemory.from_item)
+        return watch.QueueMemory.first(look) if last is None else last.after(look, blind_s=self._blind_s(redelivery))
 
     def _last_empty_s(self) -> int:
-        state = read_note(self.items, WATCH_KEY, WatchState.from_item)
+        state = read_note(self.items, watch.WATCH_KEY, watch.WatchState.from_item)
         return 0 if state is None else state.queue_empty_s
 
-    def _held(self, noted_from_s: int) -> list[HeldMessage]:
-        notes = self.items.query(Table.LEDGER, HELD_PK, sk_from=rfc3339(max(noted_from_s, 0)))
-        return [HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
+    def _held(self, noted_from_s: int) -> list[watch.HeldMessage]:
+        notes = self.items.query(Table.LEDGER, watch.HELD_PK, sk_from=rfc3339(max(noted_from_s, 0)))
+        return [watch.HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
 
     def _blind_s(self, redelivery: Redelivery | None) -> int:
         """Longest stay of a message in the queue after its age is left out: it is hidden after each further receive."""
@@ -373,28 +365,28 @@ class Freshness:
             return 0
         if redelivery.max_receives is None:
             return self.queue_facts.longest_retention_s()
-        receives = max(redelivery.max_receives - HELD_FROM_RECEIVE + 1, 1)
+        receives = max(redelivery.max_receives - watch.HELD_FROM_RECEIVE + 1, 1)
         return receives * redelivery.visibility_s + AGE_DELAY_S
 
-    def _gaps(self, now_s: int) -> list[Hold]:
+    def _gaps(self, now_s: int) -> list[watch.Hold]:
         known = read_note(self.items, RECONCILIATION_KEY, Reconciliation.from_item)
         if known is None or known.gaps_since_s is None:
             return []
-        return [Hold(holder=Holder.SOURCE_GAPS, since_s=max(known.gaps_since_s, now_s - self.window_s))]
+        return [watch.Hold(holder=watch.Holder.SOURCE_GAPS, since_s=max(known.gaps_since_s, now_s - self.window_s))]
 
-    def _logs(self, now_s: int) -> list[Hold]:
-        known = read_note(self.items, LOG_SOURCES_KEY, LogFigures.from_item)
+    def _logs(self, now_s: int) -> list[watch.Hold]:
+        known = read_note(self.items, log_sources.LOG_SOURCES_KEY, log_sources.LogFigures.from_item)
         return [] if known is None else log_holds(known, now_s=now_s)
 
-    def _last(self) -> Completeness | None:
-        return read_note(self.items, COMPLETENESS_KEY, Completeness.from_item)
+    def _last(self) -> watch.Completeness | None:
+        return read_note(self.items, watch.COMPLETENESS_KEY, watch.Completeness.from_item)
 
 
-def _waiting(waiting: WaitingNow, last: Completeness | None) -> list[Hold]:
+def _waiting(waiting: WaitingNow, last: watch.Completeness | None) -> list[watch.Hold]:
     """P27: reports hold what was committed before the last run of the roll-up."""
     if waiting.sent_s is None:
         return []
     since_s = waiting.sent_s
     if not waiting.all_read:
         since_s = min(since_s, 0 if last is None else last.through_s)
-    return [Hold(holder=Holder.WAITING_COMMITS, since_s=since_s, count=waiting.count)]
+    return [watch.Hold(holder=watch.Holder.WAITING_COMMITS, since_s=since_s, count=waiting.count)]

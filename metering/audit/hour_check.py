@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.lake.view import LakeView
-    from metering.ledger.booked_hours import HourState
-    from metering.ledger.runs import Contradictions
+    from metering.ledger import booked_hours, runs
     from metering.stores.clock import Clock
 
 _ACCOUNTS_QUERY = RowQuery(columns=("account_id",))
@@ -114,13 +113,13 @@ class Figures:
         placed = self.view.placed
         query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
 
-        def count(state: HourState) -> PlacedRows:
+        def count(state: booked_hours.HourState) -> PlacedRows:
             rows = dict(usage_in(hour_s, placed.reader.groups(state.sources, query)))
             return PlacedRows(booked=state.total if accounts is None else None, by_key=rows)
 
         return placed.read(hour_s, count)
 
-    def summed(self, state: HourState) -> Iterator[UsageRows]:
+    def summed(self, state: booked_hours.HourState) -> Iterator[UsageRows]:
         """Totals of an hour in parts: counted from the rows in staging, read from beside the lake files."""
         staged = [source for source in state.sources if source.staged]
         files = [source.file for source in state.sources if not source.staged]
@@ -136,7 +135,7 @@ class Figures:
     def batches(self, hour_s: int, *, only: Callable[[str], bool] = lambda _batch_id: True) -> dict[str, Total]:
         """Count the rows of an hour, also of waiting commits, by batch; only batches that `only` takes are held."""
 
-        def count(state: HourState) -> dict[str, Total]:
+        def count(state: booked_hours.HourState) -> dict[str, Total]:
             made: dict[str, Total] = {}
             for (name,), total in self.view.reader.parts(state.sources, BATCH_QUERY):
                 if only(batch_id := str(name)):
@@ -146,7 +145,7 @@ class Figures:
         return self.view.read(hour_s, count)
 
     def marked(
-        self, hour_s: int, batch_ids: Iterable[str], contradictions: Contradictions | None = None
+        self, hour_s: int, batch_ids: Iterable[str], contradictions: runs.Contradictions | None = None
     ) -> dict[str, Total]:
         """Totals that the markers of some batches have in an hour.
 
@@ -352,7 +351,7 @@ class HourFigures:
         check: None if the hour has more rows, accounts or batches than are compared at once.
     """
 
-    state: HourState
+    state: booked_hours.HourState
     check: HourCheck | None
 
 

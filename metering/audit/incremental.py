@@ -20,11 +20,11 @@ from metering.audit.settling import AccountHour, Fingerprint, HourUsage, differi
 from metering.audit.verification import MAX_DIFFERENCES, Difference
 from metering.lake.plan import Plan
 from metering.lake.ports import Group, UsageRows, batches_of
+from metering.ledger import commits
 from metering.ledger.booked_hours import HourState, Published, RowSource, published_key
-from metering.ledger.commits import known_shards
 from metering.ledger.notes.reconciliation import WORK_LIST_KEY, Backlog, Suspects, WorkList
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_done, run_key
-from metering.stores.clock import Deadline, side_by_side
+from metering.stores import clock
 from metering.stores.writes import Put, Table, read_note
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, add_totals
@@ -90,7 +90,7 @@ class AccountDays:
             account_id, found = account
             return found, read_accounts(self.figures.usage, [account_id], from_s=hours[0], to_s=hours[-1] + HOUR_S)
 
-        for found, usage in side_by_side(read, self._by_account(rows), threads=self.figures.threads):
+        for found, usage in clock.side_by_side(read, self._by_account(rows), threads=self.figures.threads):
             for hour_s, hour in made.items():
                 hour.add(found.get(hour_s, {}), usage.get(hour_s, HourUsage()))
         return {hour_s: made[hour_s].check(booked=rows[hour_s].booked) for hour_s in hours}
@@ -161,7 +161,7 @@ class IncrementalCheck:
     def figures(self) -> Figures:
         return self.reconciler.figures
 
-    def run(self, deadline: Deadline) -> IncrementalResult:
+    def run(self, deadline: clock.Deadline) -> IncrementalResult:
         """Add the hours and files published since the last pass to the list, and compare as many as time allows.
 
         Raises:
@@ -208,7 +208,7 @@ class IncrementalCheck:
         return {shard: newest_done(self.figures.items, lake_chain(shard)) for shard in self._shards()}
 
     def _shards(self) -> range:
-        return known_shards(self.figures.items, self.figures.view.shards)
+        return commits.known_shards(self.figures.items, self.figures.view.shards)
 
     def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
         """Add what was published since to the list; returns also the runs that it has no room for."""
@@ -332,12 +332,12 @@ class IncrementalCheck:
 class _Times:
     """Time of one kind of work: first for the newest, then for the longest waiting, so that nothing starves."""
 
-    deadline: Deadline
+    deadline: clock.Deadline
     turn_ms: int
     end_ms: int
 
     @classmethod
-    def of(cls, deadline: Deadline, *, share: int, reserve_ms: int) -> _Times:
+    def of(cls, deadline: clock.Deadline, *, share: int, reserve_ms: int) -> _Times:
         """Time that is left but for a reserve, divided by `share`."""
         left_ms = deadline.remaining_ms()
         ours_ms = max(left_ms - reserve_ms, 0) // share

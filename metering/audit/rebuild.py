@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, TextIO
 from zlib import crc32
 
 from metering import metric_names
+from metering.audit import settling
 from metering.audit.census_state import HourStep, tell_hour
 from metering.audit.reconciler import Findings, NameSearch, Reconciler
 from metering.audit.repair import FrozenTruth, Repair, Repaired, UsageRepair
-from metering.audit.settling import HourUsage, no_limit, read_accounts
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectMissingError, OperationFailedError
 from metering.hours import hour_label
 from metering.lake.ports import BATCH_QUERY, FrozenReader, RowQuery
+from metering.ledger import commits
 from metering.ledger.booked_hours import HourState, pending_key, pointer_key
-from metering.ledger.commits import Waiting, known_shards, waiting_in
 from metering.ledger.format_version import FORMAT_KEY, ledger_format
 from metering.ledger.markers import ABSENT_OR_REJECTED, Marker, marker_key
 from metering.ledger.runs import Contradictions, Run, lake_chain, newest_run, rollup_chain
@@ -43,7 +43,7 @@ from metering.usage.totals import Total, UsageKey, UsageKind, sum_totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from metering.audit.hour_check import Figures
+    from metering.audit import hour_check
     from metering.ledger.usage.kinds import KindNumbers
 
 # Number of markers that are looked up together.
@@ -79,7 +79,7 @@ class MarkerRebuilder:
         batches_at_once: Rough limit of the missing batches in memory.
     """
 
-    figures: Figures
+    figures: hour_check.Figures
     retrier: Retrier
     batches_at_once: int
 
@@ -277,7 +277,7 @@ class Rebuilder:
     batches_at_once: int = 1_000_000
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> hour_check.Figures:
         return self.reconciler.figures
 
     def usage(
@@ -307,7 +307,7 @@ class Rebuilder:
             if doubt
         }
         # Finds the accounts that have usage in the differing parts.
-        search = NameSearch(figures=self.figures, most=0, limit=no_limit)
+        search = NameSearch(figures=self.figures, most=0, limit=settling.no_limit)
         named = search.run(state, doubts).accounts if doubts else {}
         view = self.figures.view
         work = _Work(frozen=FrozenTruth(items=view.items, objects=view.objects, files=self.frozen, view=view))
@@ -341,7 +341,7 @@ class Rebuilder:
 
     def _name_planned(self, contradictions: Contradictions) -> None:
         """Claim numbers that planned runs book by. A lost number would stop its run for ever."""
-        for shard in known_shards(self.figures.items, self.figures.view.shards):
+        for shard in commits.known_shards(self.figures.items, self.figures.view.shards):
             run = newest_run(self.figures.items, rollup_chain(shard))
             if run is None or run.state == "done":
                 continue
@@ -384,7 +384,7 @@ class Rebuilder:
             with work.contradictions.noted():
                 numbers[account_id] = self.numbers.claim(account_id, some, fills=True)
         known = accounts - (kinds.keys() - numbers.keys())
-        usage = read_accounts(
+        usage = settling.read_accounts(
             self.figures.usage, known, from_s=day[0], to_s=day[-1] + HOUR_S, threads=self.figures.threads
         )
         left: dict[int, frozenset[str]] = {}
@@ -396,7 +396,7 @@ class Rebuilder:
                 objects=self.figures.view.objects,
                 numbers=self.numbers,
                 runs=runs,
-                usage=usage.get(hour_s, HourUsage()),
+                usage=usage.get(hour_s, settling.HourUsage()),
                 rows={key: total for key, total in found.items() if key.account_id in known},
                 threads=self.figures.threads,
             )
@@ -497,7 +497,7 @@ class AfterRestore:
         self.retrier.call(lambda: claim_new_table(self.items, self.generation, token=token))
         # A planned run has marked its rows, which no other run could take.
         self.resume()
-        for shard in self.retrier.call(lambda: known_shards(self.items, self.shards)):
+        for shard in self.retrier.call(lambda: commits.known_shards(self.items, self.shards)):
             self._take_back(shard)
             for each in (rollup_chain(shard), lake_chain(shard)):
                 self._lift(each)
@@ -527,8 +527,8 @@ class AfterRestore:
 
         Their run's plan may be deleted since, so nobody works on it. No run of the lake has taken them (P24).
         """
-        for item in self.retrier.call(lambda: list(waiting_in(self.items, shard))):
-            waiting = Waiting.from_item(item)
+        for item in self.retrier.call(lambda: list(commits.waiting_in(self.items, shard))):
+            waiting = commits.Waiting.from_item(item)
             keys = [pointer_key(hour_s, waiting.commit_id) for hour_s in waiting.totals]
             for key in (*keys, pending_key(shard, waiting.commit_id)):
                 self.retrier.call(partial(self.items.delete, Delete(table=Table.LEDGER, key=key)))

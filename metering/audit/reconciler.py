@@ -19,15 +19,14 @@ from metering.audit.settling import limited, no_limit
 from metering.lake.ports import in_order, usage_digest
 from metering.ledger.markers import MarkerGlance, is_marker
 from metering.ledger.runs import Contradictions, newest_run, rollup_chain
-from metering.stores.clock import Alerts, Metrics, side_by_side
+from metering.stores import clock
 from metering.stores.writes import Item, Table
 from metering.usage.totals import ZERO, Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from metering.audit.sequences import MarkerSurvey
-    from metering.audit.verification import Difference
+    from metering.audit import sequences, verification
 
 _NOTHING = HourRows(booked=ZERO, placed=ZERO, all_rows=ZERO, keys=0)
 
@@ -165,7 +164,7 @@ class NameSearch:
                 if hour_s in doubts and doubts[hour_s].has_account(name, state.parts)
             }
 
-        for found in side_by_side(read, range(names.usage_done, state.segments), threads=self.figures.threads):
+        for found in clock.side_by_side(read, range(names.usage_done, state.segments), threads=self.figures.threads):
             for hour_s, name in found:
                 names.accounts.setdefault(hour_s, set()).add(name)
             names.usage_done += 1
@@ -181,7 +180,7 @@ class NameSearch:
                     found += _marked(item, state, doubts)
             return found
 
-        for found in side_by_side(read, range(names.markers_done, state.segments), threads=self.figures.threads):
+        for found in clock.side_by_side(read, range(names.markers_done, state.segments), threads=self.figures.threads):
             held += len(found)
             if held > self.most:
                 names.batches, names.too_many = {}, True
@@ -223,15 +222,15 @@ class ReconciliationResult:
     checks: tuple[HourCheck, ...]
     different: tuple[HourCheck, ...]
     unstable: tuple[HourCheck, ...]
-    markers: MarkerSurvey
-    derived: tuple[Difference, ...] = ()
+    markers: sequences.MarkerSurvey
+    derived: tuple[verification.Difference, ...] = ()
     unjudged: frozenset[int] = frozenset()
 
 
 class DerivedSums(Protocol):
     """Sums of rows that another job keeps."""
 
-    def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> Sequence[Difference]:
+    def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> Sequence[verification.Difference]:
         """Differences from the rows of hours in `[from_s, to_s)`; with `deep`, the rows are counted."""
 
 
@@ -247,8 +246,8 @@ class Reconciler:
     """
 
     figures: Figures
-    metrics: Metrics
-    alerts: Alerts
+    metrics: clock.Metrics
+    alerts: clock.Alerts
     derived: DerivedSums | None = None
     wait_ms: int = 60_000
     passes: int = 4

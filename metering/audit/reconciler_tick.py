@@ -10,27 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from metering.audit import settling
 from metering.audit.census_state import CensusState, keep_census, kept_census
-from metering.audit.settling import ScanTooLongError
 from metering.hours import rfc3339
-from metering.ledger.notes.reconciliation import (
-    RECONCILIATION_KEY,
-    Backlog,
-    Reconciliation,
-    SourceState,
-    Suspects,
-    WorkList,
-)
+from metering.ledger.notes import reconciliation
 from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.audit.hour_check import HourCheck
-    from metering.audit.incremental import IncrementalCheck, IncrementalResult
+    from metering.audit import hour_check, incremental, source_keeping
     from metering.audit.reconciler import Reconciler, ReconciliationResult
-    from metering.audit.source_keeping import SourceKeeper
     from metering.stores.clock import Clock, Deadline
 
 
@@ -40,10 +31,14 @@ class ReconcilerState:
 
     items: ItemStore
     clock: Clock
-    keeper: SourceKeeper
+    keeper: source_keeping.SourceKeeper
 
     def keep(
-        self, result: ReconciliationResult, *, backlog: Backlog | None = None, scan_due_s: int | None = None
+        self,
+        result: ReconciliationResult,
+        *,
+        backlog: reconciliation.Backlog | None = None,
+        scan_due_s: int | None = None,
     ) -> None:
         """Store the summary of a pass over all hours. None keeps the stored backlog and due time."""
         gaps_since_ms, last = self.keeper.keep(result.markers), self._last()
@@ -58,7 +53,7 @@ class ReconcilerState:
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
-    def keep_quick(self, check: IncrementalResult) -> None:
+    def keep_quick(self, check: incremental.IncrementalResult) -> None:
         """Store the summary of a quick pass. Only a pass over everything can find gaps of sources.
 
         The pass counts as finished if it skipped nothing on its list.
@@ -77,13 +72,13 @@ class ReconcilerState:
         )
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
-    def sources(self) -> list[SourceState]:
+    def sources(self) -> list[reconciliation.SourceState]:
         """All live sources, by name."""
         return self.keeper.states()
 
-    def _last(self) -> Reconciliation:
-        last = read_note(self.items, RECONCILIATION_KEY, Reconciliation.from_item)
-        return last or Reconciliation(finished_s=0, hours=0, differences=0)
+    def _last(self) -> reconciliation.Reconciliation:
+        last = read_note(self.items, reconciliation.RECONCILIATION_KEY, reconciliation.Reconciliation.from_item)
+        return last or reconciliation.Reconciliation(finished_s=0, hours=0, differences=0)
 
 
 # Differences of a scan are examined in this many ticks; then the quick passes take over.
@@ -121,7 +116,7 @@ class ReconcileTick:
     """
 
     reconciler: Reconciler
-    checker: IncrementalCheck
+    checker: incremental.IncrementalCheck
     state: ReconcilerState
     clock: Clock
     window_s: int
@@ -154,18 +149,18 @@ class ReconcileTick:
         if kept is None or kept.phase == "done":
             return
         begun = (kept.phase, kept.done)
-        with suppress(ScanTooLongError):
+        with suppress(settling.ScanTooLongError):
             self.reconciler.census.go_on(kept, limit=_until(deadline, self.checker.reserve_ms))
         if (kept.phase, kept.done) != begun:
             keep_census(self.checker.figures.view.objects, kept)
 
-    def _kept(self, work: WorkList) -> CensusState | None:
+    def _kept(self, work: reconciliation.WorkList) -> CensusState | None:
         """Saved state of the scan that the work list is about."""
         figures = self.checker.figures
         kept = kept_census(figures.view.objects, figures.items) if work.scan_tries else None
         return None if kept is None or kept.began_ms // 1_000 < work.scanned_s else kept
 
-    def _scan(self, work: WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
+    def _scan(self, work: reconciliation.WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
         """Resume the scan, or begin one. None if it takes more time: it is saved."""
         state = self._kept(work)
         if state is None:
@@ -177,7 +172,7 @@ class ReconcileTick:
         try:
             self.reconciler.census.go_on(state, limit=limit)
             result = self._judged(state, limit)
-        except ScanTooLongError:
+        except settling.ScanTooLongError:
             if began == (state.phase, state.done):
                 state.in_smaller_parts()
             keep_census(self.checker.figures.view.objects, state)
@@ -193,7 +188,7 @@ class ReconcileTick:
         named = state.names.done
         try:
             result = self.reconciler.judge(state, settle=False, limit=limit)
-        except ScanTooLongError:
+        except settling.ScanTooLongError:
             state.judged += state.names.done == named
             if state.judged < _JUDGED:
                 raise
@@ -206,7 +201,7 @@ class ReconcileTick:
             )
         return self.reconciler.told(result, from_s=state.from_s, to_s=state.to_s, deep=state.deep)
 
-    def _finished(self, result: ReconciliationResult, state: CensusState, work: WorkList) -> TickResult:
+    def _finished(self, result: ReconciliationResult, state: CensusState, work: reconciliation.WorkList) -> TickResult:
         work = self._renewed(result, work, state)
         # The list is stored first: if the process dies here, the quick passes still have the remaining work.
         self.checker.keep(work)
@@ -221,7 +216,9 @@ class ReconcileTick:
             left=len(result.unstable),
         )
 
-    def _renewed(self, result: ReconciliationResult, work: WorkList, state: CensusState) -> WorkList:
+    def _renewed(
+        self, result: ReconciliationResult, work: reconciliation.WorkList, state: CensusState
+    ) -> reconciliation.WorkList:
         """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal.
 
         The scan covers what was published before it began; newer entries stay. An hour has the names that differ in it,
@@ -244,9 +241,9 @@ class ReconcileTick:
         )
 
 
-def _suspects(result: ReconciliationResult) -> tuple[dict[int, Suspects], list[int]]:
+def _suspects(result: ReconciliationResult) -> tuple[dict[int, reconciliation.Suspects], list[int]]:
     """Names that differ by hour, as many as the list has room for; and the hours without room."""
-    suspects: dict[int, Suspects] = {}
+    suspects: dict[int, reconciliation.Suspects] = {}
     unnamed: list[int] = []
     room = _NAMES
     for check in (*result.different, *result.unstable):
@@ -259,8 +256,8 @@ def _suspects(result: ReconciliationResult) -> tuple[dict[int, Suspects], list[i
     return suspects, unnamed
 
 
-def _named(check: HourCheck) -> Suspects:
-    return Suspects(
+def _named(check: hour_check.HourCheck) -> reconciliation.Suspects:
+    return reconciliation.Suspects(
         accounts=frozenset(
             each.key.account_id if each.key is not None else each.account_id
             for each in check.differences
@@ -273,6 +270,6 @@ def _named(check: HourCheck) -> Suspects:
 def _until(deadline: Deadline, keep_ms: int) -> Callable[[], None]:
     def limit() -> None:
         if deadline.remaining_ms() < keep_ms:
-            raise ScanTooLongError
+            raise settling.ScanTooLongError
 
     return limit

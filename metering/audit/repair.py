@@ -18,39 +18,16 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from metering import errors
 from metering.audit.settling import AccountHour, HourUsage, SeenItem, differing
-from metering.errors import (
-    ConditionFailedError,
-    LedgerCorruptError,
-    ObjectDamagedError,
-    ObjectMissingError,
-    TransactionCanceledError,
-    UnavailableError,
-)
 from metering.hours import month_of
 from metering.lake.ports import FrozenReader, usage_digest
-from metering.ledger.commits import known_shards
-from metering.ledger.periods import FrozenMonth, read_frozen_month
+from metering.ledger import commits, periods
 from metering.ledger.runs import newest_first, rollup_chain
+from metering.ledger.usage import kinds
 from metering.ledger.usage.items import REVISION, is_newest_run, newest_run_of, usage_add, usage_item_key
-from metering.ledger.usage.kinds import KindNumbers, kind_key
 from metering.rollup.plan import RollupPlan
-from metering.stores.clock import side_by_side
-from metering.stores.writes import (
-    Absent,
-    AllOf,
-    AnyOf,
-    Check,
-    Condition,
-    Equals,
-    Exists,
-    ItemStore,
-    Key,
-    LessThan,
-    Table,
-    Update,
-    Value,
-)
+from metering.stores import clock, writes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -97,7 +74,7 @@ class _Correction:
         last: Nothing is left to do for the item.
     """
 
-    update: Update
+    update: writes.Update
     repairs: tuple[Repair, ...] = ()
     unnumbered: UsageKind | None = None
     mends: str = ""
@@ -115,9 +92,9 @@ class UsageRepair:
         threads: Items that are written at the same time.
     """
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
-    numbers: KindNumbers
+    numbers: kinds.KindNumbers
     runs: Mapping[int, int]
     rows: Mapping[UsageKey, Total]
     usage: HourUsage
@@ -133,7 +110,7 @@ class UsageRepair:
             UnavailableError: A dictionary could not be read. An update of unknown outcome is left to the next look.
         """
         wrong = self._wrong()
-        odd: dict[AccountHour, dict[Key, SeenItem]] = {}
+        odd: dict[AccountHour, dict[writes.Key, SeenItem]] = {}
         for place, item_key, seen in self.usage.odd():
             odd.setdefault(place, {})[item_key] = seen
         unsettled = {place.account_id for place in self.usage.unsettled(self.runs)}
@@ -157,7 +134,7 @@ class UsageRepair:
         return wrong
 
     def _landed(self, corrections: Sequence[tuple[str, _Correction]], left: set[str]) -> Repaired:
-        landed = side_by_side(lambda each: self._lands(*each), corrections, threads=self.threads)
+        landed = clock.side_by_side(lambda each: self._lands(*each), corrections, threads=self.threads)
         done: list[Repair] = []
         mended: list[str] = []
         for (account_id, each), lands in zip(corrections, landed, strict=True):
@@ -180,17 +157,17 @@ class UsageRepair:
         self, place: AccountHour, repairs: list[Repair], numbers: Mapping[UsageKind, int | None]
     ) -> list[_Correction]:
         seen = self.usage.seen.get(place, {})
-        by_item: dict[Key, list[Repair]] = {key: [] for key, item in seen.items() if item.oddities}
+        by_item: dict[writes.Key, list[Repair]] = {key: [] for key, item in seen.items() if item.oddities}
         for each in repairs:
             by_item.setdefault(usage_item_key(each.key, numbers[each.key.kind]), []).append(each)
         return [each for key, some in by_item.items() for each in self._update(key, some, numbers, seen.get(key))]
 
     def _update(
-        self, key: Key, repairs: list[Repair], numbers: Mapping[UsageKind, int | None], seen: SeenItem | None
+        self, key: writes.Key, repairs: list[Repair], numbers: Mapping[UsageKind, int | None], seen: SeenItem | None
     ) -> list[_Correction]:
         missing = {numbers[each.key.kind]: each.after.minus(each.before) for each in repairs}
-        update = Update(
-            table=Table.USAGE,
+        update = writes.Update(
+            table=writes.Table.USAGE,
             key=key,
             add=usage_add(missing),
             set={newest_run_of(shard): number for shard, number in self.runs.items() if number},
@@ -201,7 +178,7 @@ class UsageRepair:
         update = replace(
             update,
             remove=tuple(name for name in odd if name not in update.set),
-            condition=AllOf((*_as_read(odd), *self._as_seen(seen))),
+            condition=writes.AllOf((*_as_read(odd), *self._as_seen(seen))),
         )
         return [
             _Correction(
@@ -213,31 +190,36 @@ class UsageRepair:
             )
         ]
 
-    def _as_seen(self, seen: SeenItem | None) -> Iterator[Condition]:
+    def _as_seen(self, seen: SeenItem | None) -> Iterator[writes.Condition]:
         odd = {} if seen is None else seen.odd
         yield from _same_revision(seen)
         # Revisions restart in a lost table, so an equal revision alone does not prove that nothing was booked since.
         for shard, number in self.runs.items():
             name = newest_run_of(shard)
             if name not in odd:
-                yield AnyOf((Absent(attribute=name), LessThan(attribute=name, value=number + 1)))
+                yield writes.AnyOf((writes.Absent(attribute=name), writes.LessThan(attribute=name, value=number + 1)))
 
     def _lands(self, account_id: str, correction: _Correction) -> bool:
         """Send an update; returns whether it surely landed. The next look measures unknown outcomes."""
         try:
             if correction.unnumbered is not None:
-                name = kind_key(account_id, correction.unnumbered)
-                check = Check(table=Table.LEDGER, key=name, condition=Absent())
+                name = kinds.kind_key(account_id, correction.unnumbered)
+                check = writes.Check(table=writes.Table.LEDGER, key=name, condition=writes.Absent())
                 self.items.transact([correction.update, check])
             else:
                 self.items.update(correction.update)
-        except (ConditionFailedError, LedgerCorruptError, TransactionCanceledError, UnavailableError):
+        except (
+            errors.ConditionFailedError,
+            errors.LedgerCorruptError,
+            errors.TransactionCanceledError,
+            errors.UnavailableError,
+        ):
             # If another writer has just stored a figure that is not a number, the ledger is corrupt.
             return False
         return True
 
 
-def _taken_away(key: Key, seen: SeenItem) -> list[_Correction]:
+def _taken_away(key: writes.Key, seen: SeenItem) -> list[_Correction]:
     """Update that only removes odd attributes, also while a run books in the item.
 
     A number of a run stays, whatever its value: only a run that is over may get one (P38).
@@ -245,49 +227,53 @@ def _taken_away(key: Key, seen: SeenItem) -> list[_Correction]:
     odd = _some({name: value for name, value in seen.odd.items() if not is_newest_run(name)})
     if not odd:
         return []
-    update = Update(
-        table=Table.USAGE,
+    update = writes.Update(
+        table=writes.Table.USAGE,
         key=key,
         add={} if seen.revision is None else {REVISION: 1},
         remove=tuple(odd),
-        condition=AllOf((*_as_read(odd), *_same_revision(seen))),
+        condition=writes.AllOf((*_as_read(odd), *_same_revision(seen))),
     )
     return [_Correction(update=update, mends="; ".join(seen.oddities), last=False)]
 
 
-def _some(odd: Mapping[str, Value]) -> dict[str, Value]:
+def _some(odd: Mapping[str, writes.Value]) -> dict[str, writes.Value]:
     return {name: odd[name] for name in sorted(odd)[:_TAKEN_AT_ONCE]}
 
 
-def _as_read(odd: Mapping[str, Value]) -> Iterator[Condition]:
+def _as_read(odd: Mapping[str, writes.Value]) -> Iterator[writes.Condition]:
     for name, value in odd.items():
         if isinstance(value, str) or type(value) is int:
-            yield Equals(attribute=name, value=value)
+            yield writes.Equals(attribute=name, value=value)
         else:
-            yield Exists(attribute=name)
+            yield writes.Exists(attribute=name)
 
 
-def _same_revision(seen: SeenItem | None) -> Iterator[Condition]:
+def _same_revision(seen: SeenItem | None) -> Iterator[writes.Condition]:
     if seen is None or REVISION not in seen.odd:
         revision = None if seen is None else seen.revision
-        yield Absent(attribute=REVISION) if revision is None else Equals(attribute=REVISION, value=revision)
+        yield (
+            writes.Absent(attribute=REVISION) if revision is None else writes.Equals(attribute=REVISION, value=revision)
+        )
 
 
-def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int]) -> frozenset[AccountHour] | None:
+def planned_later(
+    items: writes.ItemStore, objects: ObjectStore, runs: Mapping[int, int]
+) -> frozenset[AccountHour] | None:
     """Units in the plans of later runs, also of new shards. Ask it after the rows were collected.
 
     Returns:
         None if a plan is gone: then everything is left for the next look.
     """
     places: set[AccountHour] = set()
-    for shard in known_shards(items, len(runs)):
+    for shard in commits.known_shards(items, len(runs)):
         number = runs.get(shard, 0)
         for run in takewhile(lambda run: run.number > number, newest_first(items, rollup_chain(shard))):  # noqa: B023 - called at once
             if not run.plan_key:
                 return None
             try:
                 plan = RollupPlan.from_json(objects.get(run.plan_key), run.plan_key)
-            except ObjectMissingError:
+            except errors.ObjectMissingError:
                 return None
             places |= {AccountHour(each.hour_s, each.account_id, each.corrects_s) for each in plan.hours}
     return frozenset(places)
@@ -296,12 +282,12 @@ def planned_later(items: ItemStore, objects: ObjectStore, runs: Mapping[int, int
 class FrozenTruth:
     """Frozen totals of closed months (P39). A plain class: it remembers the manifests that it read."""
 
-    def __init__(self, *, items: ItemStore, objects: ObjectStore, files: FrozenReader, view: LakeView) -> None:
+    def __init__(self, *, items: writes.ItemStore, objects: ObjectStore, files: FrozenReader, view: LakeView) -> None:
         self._items = items
         self._objects = objects
         self._files = files
         self._view = view
-        self._months: dict[str, FrozenMonth | None] = {}
+        self._months: dict[str, periods.FrozenMonth | None] = {}
         self._sound: dict[int, bool] = {}
         self._damaged: dict[int, bool] = {}
 
@@ -333,19 +319,19 @@ class FrozenTruth:
             self._damaged[hour_s] = not sound or self._view.hour_usage(hour_s) != dict(self._files.hour(month, hour_s))
         return self._damaged[hour_s]
 
-    def _is_sound(self, month: FrozenMonth, hour_s: int) -> bool:
+    def _is_sound(self, month: periods.FrozenMonth, hour_s: int) -> bool:
         if hour_s not in self._sound:
             hour = month.hour(hour_s)
             frozen = None if hour is None else hour.frozen
             try:
                 digest = usage_digest(self._files.hour(month, hour_s))
-            except (ObjectMissingError, ObjectDamagedError):
+            except (errors.ObjectMissingError, errors.ObjectDamagedError):
                 digest = "none"
             self._sound[hour_s] = digest == frozen.digest if frozen is not None else digest != "none"
         return self._sound[hour_s]
 
-    def _month(self, hour_s: int) -> FrozenMonth | None:
+    def _month(self, hour_s: int) -> periods.FrozenMonth | None:
         month = month_of(hour_s)
         if month not in self._months:
-            self._months[month] = read_frozen_month(self._items, self._objects, month)
+            self._months[month] = periods.read_frozen_month(self._items, self._objects, month)
         return self._months[month]

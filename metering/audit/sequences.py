@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.ledger.runs import Contradictions
+from metering.ledger import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -263,7 +263,7 @@ class MarkerSurvey:
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
-    contradictions: Contradictions = field(default_factory=Contradictions)
+    contradictions: runs.Contradictions = field(default_factory=runs.Contradictions)
     unkept: int = 0
     unkept_source: str = ""
     began_ms: int = 0

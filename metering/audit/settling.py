@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metering.errors import EarlyEndError
 from metering.hours import month_of
-from metering.ledger.commits import known_shards
+from metering.ledger import commits
 from metering.ledger.runs import Contradictions, newest_done, rollup_chain
-from metering.stores.clock import side_by_side
+from metering.stores import clock
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
         LedgerCorruptError: A run cannot be read.
         UnavailableError: The ledger gives no answer.
     """
-    return {shard: newest_done(items, rollup_chain(shard)) for shard in known_shards(items, shards)}
+    return {shard: newest_done(items, rollup_chain(shard)) for shard in commits.known_shards(items, shards)}
 
 
 def is_settled(runs: Mapping[int, int], done: Mapping[int, int]) -> bool:
@@ -120,7 +120,7 @@ def read_accounts(
         return [(item, list(reading.totals(item, left_out))) for item in items]
 
     hours: dict[int, HourUsage] = {}
-    for found in side_by_side(read, sorted(accounts), threads=threads):
+    for found in clock.side_by_side(read, sorted(accounts), threads=threads):
         for item, totals in found:
             hours.setdefault(item.hour_s, HourUsage()).add(item, totals)
     return hours

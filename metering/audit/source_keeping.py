@@ -23,7 +23,7 @@ from metering.ledger.notes.reconciliation import (
     SourceState,
     source_id_of,
 )
-from metering.stores.codec import Fields
+from metering.stores import codec
 from metering.stores.writes import Item, ItemStore, Put, Table, Value, read_note
 from metering.units import HOUR_S, MINUTE_S
 
@@ -49,7 +49,7 @@ class SourceMemory:
 
     @classmethod
     def from_item(cls, item: Item) -> SourceMemory:
-        state, fields = SourceState.from_item(item), Fields.of_item(item)
+        state, fields = SourceState.from_item(item), codec.Fields.of_item(item)
         return cls(
             seen=SeenSequences(
                 last=state.last_sequence,

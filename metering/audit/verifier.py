@@ -11,37 +11,16 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from metering.audit.conservation import (
-    Whereabouts,
-    chosen_contents,
-    count_ledger,
-    count_sent,
-    disallowed_contents,
-    doubtful_ids,
-    names_of,
-    peek_bodies,
-    quarantined_digests,
-)
-from metering.audit.hour_check import Figures
+from metering.audit import conservation, hour_check, settling, verification
 from metering.audit.reconciler import Reconciler
-from metering.audit.settling import Fingerprint
-from metering.audit.verification import (
-    MAX_DIFFERENCES,
-    Difference,
-    LogTotals,
-    SentBatches,
-    SentContent,
-    Verification,
-    sum_verifications,
-)
 from metering.errors import LedgerCorruptError, ObjectMissingError
-from metering.lake.ports import USAGE_COLUMNS, RowQuery, usage_in
-from metering.ledger.commits import waiting_commits
+from metering.lake import ports
+from metering.ledger import commits
 from metering.ledger.markers import LedgerFacts, Marker, VerdictCounts, marker_key, read_batches
 from metering.onramps.coverage.job import find_sources
 from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
+from metering.stores import writes
 from metering.stores.queues import Queue, QueueDepth
-from metering.stores.writes import ItemStore, Table
 from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, UsageKey, sum_totals
 
@@ -51,37 +30,39 @@ if TYPE_CHECKING:
 
     from metering.audit.census_state import CensusState
     from metering.lake.view import LakeView
-    from metering.ledger.booked_hours import HourState
+    from metering.ledger import booked_hours
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
 
 # The rows are summed by batch and by the columns of a usage key.
-_BATCH_USAGE_COLUMNS = ("batch_id", *USAGE_COLUMNS)
+_BATCH_USAGE_COLUMNS = ("batch_id", *ports.USAGE_COLUMNS)
 
 
-def _compare(reconciler: Reconciler, state: CensusState, chosen: Mapping[str, SentContent]) -> Verification:
+def _compare(
+    reconciler: Reconciler, state: CensusState, chosen: Mapping[str, verification.SentContent]
+) -> verification.Verification:
     """Judge a deep census (I2) as the reconciler does. Rows of `chosen` are subtracted from what is unaccounted."""
     result = reconciler.judge(state)
     result.markers.contradictions.tell()
     view = reconciler.figures.view
-    compared = Verification(
+    compared = verification.Verification(
         keys=sum(rows.keys for rows in state.rows.values()),
         metered=sum_totals(_visible(state, hour_s) for hour_s in state.rows),
         proven=sum_totals(_account(view, hour_s, chosen) for hour_s in state.rows if chosen),
         unstable=tuple(check.hour_s for check in result.unstable),
     )
-    return sum_verifications([compared, *(_named(check.differences) for check in result.different)])
+    return verification.sum_verifications([compared, *(_named(check.differences) for check in result.different)])
 
 
-def _account(view: LakeView, hour_s: int, chosen: Mapping[str, SentContent]) -> Total:
+def _account(view: LakeView, hour_s: int, chosen: Mapping[str, verification.SentContent]) -> Total:
     """Subtract an hour's rows from what is unaccounted of the chosen contents; returns their total."""
-    query = RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(chosen)),))
+    query = ports.RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(chosen)),))
 
-    def minus_found(hour: HourState) -> dict[str, Fingerprint]:
-        made: dict[str, Fingerprint] = {}
+    def minus_found(hour: booked_hours.HourState) -> dict[str, settling.Fingerprint]:
+        made: dict[str, settling.Fingerprint] = {}
         for (batch_id, *usage), total in view.reader.parts(hour.sources, query):
-            [(key, found)] = usage_in(hour_s, [(tuple(usage), total)])
-            made.setdefault(str(batch_id), Fingerprint()).add(_own(key), ZERO.minus(found))
+            [(key, found)] = ports.usage_in(hour_s, [(tuple(usage), total)])
+            made.setdefault(str(batch_id), settling.Fingerprint()).add(_own(key), ZERO.minus(found))
         return made
 
     left = view.read(hour_s, minus_found)
@@ -91,8 +72,8 @@ def _account(view: LakeView, hour_s: int, chosen: Mapping[str, SentContent]) -> 
 
 
 def judge_contents(
-    chosen: Mapping[str, SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
-) -> Verification:
+    chosen: Mapping[str, verification.SentContent], markers: Mapping[str, Marker], unstable: Iterable[int]
+) -> verification.Verification:
     """Name the batches of a manifest with records that are missing, or visible more than once.
 
     The rest of a batch is known as a sum, so a batch is named as both unless bytes and records have one sign. Batches
@@ -102,9 +83,9 @@ def judge_contents(
     differing = {
         batch_id: content.unaccounted.total
         for batch_id, content in chosen.items()
-        if content.unaccounted != Fingerprint() and moving.isdisjoint(markers[batch_id].hours)
+        if content.unaccounted != settling.Fingerprint() and moving.isdisjoint(markers[batch_id].hours)
     }
-    return Verification(
+    return verification.Verification(
         lost=tuple(name for name, left in differing.items() if not (left.records < 0 and left.bytes <= 0)),
         doubled=tuple(name for name, left in differing.items() if not (left.records > 0 and left.bytes >= 0)),
     )
@@ -116,18 +97,18 @@ def _visible(state: CensusState, hour_s: int) -> Total:
     return rows.placed if rows.all_rows is None else rows.all_rows
 
 
-def _named(found: Iterable[Difference]) -> Verification:
+def _named(found: Iterable[verification.Difference]) -> verification.Verification:
     lost: list[str] = []
     doubled: list[str] = []
-    differences: list[Difference] = []
+    differences: list[verification.Difference] = []
     for difference in found:
-        if len(differences) < MAX_DIFFERENCES:
+        if len(differences) < verification.MAX_DIFFERENCES:
             differences.append(difference)
         if difference.batch_id:
             less = difference.found.records < difference.expected.records
             less = less or difference.found.bytes < difference.expected.bytes
             (lost if less else doubled).append(difference.batch_id)
-    return Verification(lost=tuple(lost), doubled=tuple(doubled), differences=tuple(differences))
+    return verification.Verification(lost=tuple(lost), doubled=tuple(doubled), differences=tuple(differences))
 
 
 def _own(key: UsageKey) -> UsageKey:
@@ -155,27 +136,27 @@ class PlanCheck:
         markers_since_s: Older plans may have lost their markers to age.
     """
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     markers: Mapping[str, Marker]
     now_s: int
     markers_since_s: int
 
-    def run(self, *, from_s: int, to_s: int) -> LogTotals:
+    def run(self, *, from_s: int, to_s: int) -> verification.LogTotals:
         """Check the plans of slots in `[from_s, to_s)`, at most `MOST_PLANS`; from 0 on also those without a slot.
 
         Raises:
             UnavailableError: A store gives no answer.
         """
         keys = self._keys(from_s, to_s)
-        totals = LogTotals()
+        totals = verification.LogTotals()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             left = MOST_PLANS
             while left and (group := list(islice(keys, min(_GROUP, left)))):
                 left -= len(group)
                 totals = totals.plus(self._checked(list(pool.map(self._read, group)), group))
         more = next(keys, None) is not None
-        return totals.plus(LogTotals(left_out=more))
+        return totals.plus(verification.LogTotals(left_out=more))
 
     def _keys(self, from_s: int, to_s: int) -> Iterator[str]:
         first = slot_label(max(from_s - _BEFORE_S, 0))
@@ -206,19 +187,19 @@ class PlanCheck:
         except LedgerCorruptError as error:
             return str(error)
 
-    def _checked(self, plans: Sequence[Plan | str | None], keys: Sequence[str]) -> LogTotals:
+    def _checked(self, plans: Sequence[Plan | str | None], keys: Sequence[str]) -> verification.LogTotals:
         read = [plan for plan in plans if isinstance(plan, Plan)]
         wanted = [part.batch_id for plan in read for part in plan.parts if part.batch_id not in self.markers]
         fresh = read_batches(self.items, wanted).markers
         found = list(chain.from_iterable(self._problems(plan, fresh) for plan in read))
         found += [(key, plan) for key, plan in zip(keys, plans, strict=True) if isinstance(plan, str)]
-        return LogTotals(
+        return verification.LogTotals(
             plans=len(read),
             lines=sum(plan.balance.lines for plan in read),
             metered_bytes=sum(plan.balance.metered_bytes for plan in read),
             accepted_bytes=sum(self._accepted(plan, fresh) for plan in read),
             refused_bytes=sum(self._refused(plan, fresh) for plan in read),
-            differences=tuple(found[:MAX_DIFFERENCES]),
+            differences=tuple(found[: verification.MAX_DIFFERENCES]),
         )
 
     def _marker(self, batch_id: str, fresh: Mapping[str, Marker]) -> Marker | None:
@@ -295,7 +276,7 @@ class Verifier:
         memory_bytes: Memory that a scan of everything may take.
     """
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     view: LakeView
     ingest: Queue
@@ -340,11 +321,11 @@ class Verifier:
         *,
         from_s: int,
         to_s: int,
-        sent: SentBatches | None = None,
+        sent: verification.SentBatches | None = None,
         counted: CensusState | None = None,
         keep: Callable[[CensusState], None] = lambda _state: None,
         tell: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-    ) -> Verification:
+    ) -> verification.Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
         Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count. Memory
@@ -363,21 +344,21 @@ class Verifier:
             ValueError: The counts are of another scan.
         """
         waiting, at_rest = self._rest()
-        dead = names_of(peek_bodies(self.dead_letters), self.bucket)
-        chosen: dict[str, SentContent] = {}
+        dead = conservation.names_of(conservation.peek_bodies(self.dead_letters), self.bucket)
+        chosen: dict[str, verification.SentContent] = {}
         markers: Mapping[str, Marker] = {}
-        verdicts = Verification()
+        verdicts = verification.Verification()
         if sent is not None:
             facts = self._read(sent.contents.keys() | dead, sent)
             waiting = max(waiting, self._look_again(facts, dead, sent))
-            chosen, markers = chosen_contents(sent, facts), facts.markers
+            chosen, markers = conservation.chosen_contents(sent, facts), facts.markers
             unmarked = {batch_id for batch_id in sent.contents if batch_id not in facts.markers}
-            verdicts = count_sent(
+            verdicts = conservation.count_sent(
                 sent,
                 chosen,
-                Whereabouts(facts=facts, dead=dead, waiting=waiting),
+                conservation.Whereabouts(facts=facts, dead=dead, waiting=waiting),
                 self._quarantined(sent.nameless),
-                disallowed_contents(self.objects, unmarked - dead, threads=self.threads),
+                conservation.disallowed_contents(self.objects, unmarked - dead, threads=self.threads),
             )
         reconciler = self._reconciler
         state = counted
@@ -403,9 +384,9 @@ class Verifier:
             now_s=now_s,
             markers_since_s=now_s - self.marker_life_s,
         )
-        logs = Verification(logs=plans.run(from_s=from_s, to_s=to_s))
+        logs = verification.Verification(logs=plans.run(from_s=from_s, to_s=to_s))
         judged = judge_contents(chosen, markers, compared.unstable)
-        total = sum_verifications((verdicts, compared, judged, logs))
+        total = verification.sum_verifications((verdicts, compared, judged, logs))
         at_rest = at_rest and self._rest()[1]
         return replace(
             total,
@@ -414,23 +395,23 @@ class Verifier:
             doubled=tuple(sorted(set(total.doubled))),
         )
 
-    def _ledger(self, verdicts: VerdictCounts, dead: set[str], waiting: int) -> Verification:
+    def _ledger(self, verdicts: VerdictCounts, dead: set[str], waiting: int) -> verification.Verification:
         """Count the ledger's own verdicts, and the dead letters without one."""
         undecided = self._without_verdict(dead)
         if undecided:
             self.clock.sleep_ms(_LATER_MS)
             waiting = max(waiting, self.ingest.depth().total)
             undecided = self._without_verdict(undecided)
-        return count_ledger(verdicts, waiting=waiting, dead=len(undecided))
+        return conservation.count_ledger(verdicts, waiting=waiting, dead=len(undecided))
 
     def _without_verdict(self, names: set[str]) -> set[str]:
-        found = self.items.get_many(Table.LEDGER, [marker_key(name) for name in sorted(names)])
+        found = self.items.get_many(writes.Table.LEDGER, [marker_key(name) for name in sorted(names)])
         return {name for name in names if marker_key(name) not in found}
 
     @property
     def _reconciler(self) -> Reconciler:
         return Reconciler(
-            figures=Figures.counted(
+            figures=hour_check.Figures.counted(
                 items=self.items,
                 view=self.view,
                 clock=self.clock,
@@ -445,11 +426,11 @@ class Verifier:
         )
 
     def _quarantined(self, digests: set[str]) -> set[str]:
-        found = quarantined_digests(self.objects, digests)
+        found = conservation.quarantined_digests(self.objects, digests)
         if found == digests:
             return found
         self.clock.sleep_ms(_LATER_MS)
-        return found | quarantined_digests(self.objects, digests - found)
+        return found | conservation.quarantined_digests(self.objects, digests - found)
 
     def _rest(self) -> tuple[int, bool]:
         """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
@@ -468,9 +449,9 @@ class Verifier:
                 return waiting, False
             self.clock.sleep_ms(_POLL_MS)
 
-    def _look_again(self, facts: LedgerFacts, dead: set[str], sent: SentBatches) -> int:
+    def _look_again(self, facts: LedgerFacts, dead: set[str], sent: verification.SentBatches) -> int:
         """Read batches without a verdict once more; returns the number of messages in the queue at that time."""
-        names = {name for name in dead if name not in facts.markers} | doubtful_ids(sent, facts)
+        names = {name for name in dead if name not in facts.markers} | conservation.doubtful_ids(sent, facts)
         if not names:
             return 0
         self.clock.sleep_ms(_LATER_MS)
@@ -478,11 +459,11 @@ class Verifier:
         facts.merge(self._read(names, sent))
         return waiting
 
-    def _read(self, names: AbstractSet[str], sent: SentBatches) -> LedgerFacts:
+    def _read(self, names: AbstractSet[str], sent: verification.SentBatches) -> LedgerFacts:
         """Markers of some batches; conflicts, by a query each, of batches with several contents."""
         several = {name for name in names if len(sent.contents.get(name, ())) > 1}
         alone = sorted(names - several)
         return read_batches(self.items, alone, in_conflict=sorted(several), threads=self.threads)
 
     def _waits(self) -> bool:
-        return next(waiting_commits(self.items, self.view.shards), None) is not None
+        return next(commits.waiting_commits(self.items, self.view.shards), None) is not None

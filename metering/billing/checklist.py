@@ -12,22 +12,22 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Complete, Freshness, duration
-from metering.billing.freezing import NotClosable, PeriodNotClosableError
+from metering.billing import freezing
 from metering.hours import month_bounds_s, month_of, rfc3339
+from metering.ledger import periods
+from metering.ledger.notes import reconciliation
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
-from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.periods import FrozenMonth, periods_of
-from metering.stores.writes import ItemStore, Table
+from metering.stores import writes
 from metering.units import HOUR_S, MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from metering.audit.census_state import CensusState, HourStep
+    from metering.audit import census_state
     from metering.billing.closer import PeriodCloser
     from metering.quarantine.entries import QuarantineEntries
+    from metering.stores import queues
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.queues import Queue
 
 # Each is an object.
 _ENTRIES_READ = 1_000
@@ -94,7 +94,7 @@ class Checklist:
         options = " ".join(f"--accept {check.name}" for check in blocking if check.acceptable)
         final = any(not check.acceptable for check in blocking)
         hint = "" if final else f". What cannot be cured may be accepted, for good: {options}"
-        raise PeriodNotClosableError(self.month, NotClosable.CHECKLIST, f"{found}{hint}")
+        raise freezing.PeriodNotClosableError(self.month, freezing.NotClosable.CHECKLIST, f"{found}{hint}")
 
 
 ACCEPTABLE = ("freshness", "queue", "dead-letters", "gaps", "differences")
@@ -110,9 +110,9 @@ class CheckedClose:
     """
 
     closer: PeriodCloser
-    items: ItemStore
-    ingest: Queue
-    dead: Queue
+    items: writes.ItemStore
+    ingest: queues.Queue
+    dead: queues.Queue
     quarantine: QuarantineEntries
     freshness: Freshness
     clock: Clock
@@ -125,10 +125,10 @@ class CheckedClose:
         deadline: Deadline,
         *,
         accepted: Collection[str] = (),
-        tell: Callable[[HourStep], None] = lambda _step: None,
-        counted: CensusState | None = None,
-        keep: Callable[[CensusState], None] = lambda _state: None,
-    ) -> FrozenMonth:
+        tell: Callable[[census_state.HourStep], None] = lambda _step: None,
+        counted: census_state.CensusState | None = None,
+        keep: Callable[[census_state.CensusState], None] = lambda _state: None,
+    ) -> periods.FrozenMonth:
         """Close the month of a checklist, after another look: it may be hours old.
 
         Args:
@@ -158,8 +158,8 @@ class CheckedClose:
         now_s = self.clock.now_ms() // 1000
         complete = self.freshness.answer()
         counted = complete.through_s >= after_s
-        item = self.items.get(Table.LEDGER, RECONCILIATION_KEY)
-        known = None if item is None else Reconciliation.from_item(item)
+        item = self.items.get(writes.Table.LEDGER, reconciliation.RECONCILIATION_KEY)
+        known = None if item is None else reconciliation.Reconciliation.from_item(item)
         checks = (
             self._ended(after_s, now_s),
             _freshness(complete, after_s),
@@ -203,7 +203,7 @@ class CheckedClose:
         value = f"{dead:,}, which may be of the month" if dead else "none"
         return _check("dead-letters", bad=dead > 0, value=value, todo=self._typed("metering dlq redrive"))
 
-    def _gaps(self, known: Reconciliation | None, after_s: int) -> CloseCheck:
+    def _gaps(self, known: reconciliation.Reconciliation | None, after_s: int) -> CloseCheck:
         since_s = None if known is None else known.gaps_since_s
         return _check(
             "gaps",
@@ -213,7 +213,7 @@ class CheckedClose:
             state=CheckState.BLOCKS if since_s is None or since_s < after_s else CheckState.ATTENTION,
         )
 
-    def _reconciler(self, known: Reconciliation | None, now_s: int) -> tuple[CloseCheck, ...]:
+    def _reconciler(self, known: reconciliation.Reconciliation | None, now_s: int) -> tuple[CloseCheck, ...]:
         todo = self._typed("metering reconcile")
         if known is None:
             value = "the reconciler has not finished a pass yet"
@@ -250,7 +250,7 @@ class CheckedClose:
 
     def _earlier(self, month: str) -> CloseCheck:
         before = month_of(month_bounds_s(month)[0] - 1)
-        state = next((period.state for period in periods_of(self.items, [before]).values()), "open")
+        state = next((period.state for period in periods.periods_of(self.items, [before]).values()), "open")
         first_s = self.closer.view.first_hour_s()
         used = first_s is not None and month_of(first_s) <= before
         return _check(
@@ -262,7 +262,7 @@ class CheckedClose:
         )
 
     def _canary(self, now_s: int) -> CloseCheck:
-        notes = islice(self.items.query(Table.LEDGER, CANARY_PK, descending=True), _CANARIES_READ)
+        notes = islice(self.items.query(writes.Table.LEDGER, CANARY_PK, descending=True), _CANARIES_READ)
         runs = [CanaryRun.from_item(item) for item in notes]
         good_s = max((run.settled_s for run in runs if run.verdict is CanaryVerdict.GOOD), default=0)
         doubled = any(run.verdict is CanaryVerdict.DOUBLED for run in runs)

@@ -9,7 +9,7 @@ from metering.audit.census_state import CensusState, HourStep, tell_hour
 from metering.billing.freezing import MonthFreezer, MonthVerifier, NotClosable, PeriodNotClosableError
 from metering.errors import ConditionFailedError
 from metering.hours import month_bounds_s, month_of, rfc3339
-from metering.ledger.booked_hours import Pending, pending_in
+from metering.ledger import booked_hours
 from metering.ledger.commits import known_shards, waiting_commits
 from metering.ledger.periods import FrozenHour, FrozenMonth, Period, period_key, periods_of, read_frozen_month
 from metering.stores.objects import ObjectStore, closed_month_key
@@ -20,10 +20,10 @@ from metering.usage.totals import ZERO, Total
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from metering.audit.hour_check import HourCheck
+    from metering.audit import hour_check
     from metering.audit.reconciler import Reconciler
+    from metering.lake import ports
     from metering.lake.compactor import Compactor
-    from metering.lake.ports import FrozenFiles, LakeReader
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.stores.clock import Alerts, Clock, Deadline, Retrier
@@ -55,8 +55,8 @@ class PeriodCloser:
     items: ItemStore
     objects: ObjectStore
     view: LakeView
-    reader: LakeReader
-    files: FrozenFiles
+    reader: ports.LakeReader
+    files: ports.FrozenFiles
     rollup: Rollup
     compactor: Compactor
     reconciler: Reconciler
@@ -188,8 +188,8 @@ class PeriodCloser:
         return waits or any(
             month_of(hour_s) == month
             for shard in known_shards(self.items, self.shards)
-            for item in pending_in(self.items, shard)
-            for hour_s in Pending.from_item(item).hours
+            for item in booked_hours.pending_in(self.items, shard)
+            for hour_s in booked_hours.Pending.from_item(item).hours
         )
 
     def _check(
@@ -198,7 +198,7 @@ class PeriodCloser:
         tell: Callable[[HourStep], None],
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
-    ) -> dict[int, HourCheck]:
+    ) -> dict[int, hour_check.HourCheck]:
         """Compare markers, usage and rows: a deep census, which holds an hour at a time, not the month (P35)."""
         first_s, after_s = month_bounds_s(month)
         state = counted
@@ -229,7 +229,7 @@ class PeriodCloser:
         result.markers.contradictions.tell()
         return {check.hour_s: check for check in result.checks}
 
-    def _frozen_hour(self, hour_s: int, month: str, check: HourCheck | None) -> FrozenHour:
+    def _frozen_hour(self, hour_s: int, month: str, check: hour_check.HourCheck | None) -> FrozenHour:
         """Read an hour once more, and freeze it if it is what was compared."""
         state = self.view.hour_snapshot(hour_s)
         if not state.published:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.lake.view import LakeView
-    from metering.ledger.booked_hours import LakeFile
-    from metering.stores.clock import Alerts, Retrier
+    from metering.ledger import booked_hours
+    from metering.stores import clock
     from metering.usage.totals import Total, UsageKey
 
 
@@ -143,15 +143,15 @@ class MonthFreezer:
 
     objects: ObjectStore
     files: FrozenFiles
-    retrier: Retrier
-    alerts: Alerts
+    retrier: clock.Retrier
+    alerts: clock.Alerts
 
     def hour(
         self,
         month: str,
         hour_s: int,
         *,
-        files: tuple[LakeFile, ...],
+        files: tuple[booked_hours.LakeFile, ...],
         kept: UsageRows,
         counted: Callable[[], UsageRows],
         compared: str,

@@ -5,30 +5,18 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
-from metering.billing.documents import (
-    ACCOUNT_DIGITS,
-    DocumentRefusedError,
-    Numbered,
-    NumberedDocuments,
-    VersionStore,
-    canonical,
-    hour_of_text,
-    hour_text,
-    is_account_id,
-)
+from metering.billing import documents
 from metering.billing.prices.document import StrictDocument
 from metering.stores.objects import ORGANIZATION_PREFIX, ObjectStore
 from metering.units import MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 
 class Membership(NamedTuple):
@@ -150,7 +138,7 @@ def read_organization(body: bytes, what: str) -> Organization:
     members = _members(document, problems)
     problems.extend(_at_one_hour(members))
     if problems:
-        raise DocumentRefusedError(what, problems)
+        raise documents.DocumentRefusedError(what, problems)
     of_payer: dict[str, list[Membership]] = {}
     for payer_id, each in members:
         of_payer.setdefault(payer_id, []).append(each)
@@ -177,8 +165,9 @@ def _of_ids(document: _OrganizationDocument) -> Iterator[str]:
     for twice in (name for name, count in Counter(ids).items() if count > 1):
         yield f"payer {twice} stands twice"
     for wrong in dict.fromkeys([*ids, *(each.id for each in document.accounts)]):
-        if not is_account_id(wrong):
-            yield f"{wrong!r} is no account id: it has {len(wrong)} characters, and not {ACCOUNT_DIGITS} digits"
+        if not documents.is_account_id(wrong):
+            digits = documents.ACCOUNT_DIGITS
+            yield f"{wrong!r} is no account id: it has {len(wrong)} characters, and not {digits} digits"
     for unknown in dict.fromkeys(each.payer for each in document.accounts if each.payer not in known):
         yield f"payer {unknown} of an account is not among the payers"
     names: dict[str, str] = {}
@@ -191,8 +180,8 @@ def _members(document: _OrganizationDocument, problems: list[str]) -> list[tuple
     made: list[tuple[str, Membership]] = []
     for each in document.accounts:
         try:
-            begin = hour_of_text(each.begin)
-            end = None if each.end is None else hour_of_text(each.end)
+            begin = documents.hour_of_text(each.begin)
+            end = None if each.end is None else documents.hour_of_text(each.end)
         except ValueError as error:
             problems.append(f"account {each.id}: {error}")
             continue
@@ -213,7 +202,7 @@ def _at_one_hour(members: list[tuple[str, Membership]]) -> Iterator[str]:
         for (_, end, one), (begin, _, other) in pairwise(of):
             if end is None or end > begin:
                 who = f"two payers, {one} and {other}," if one != other else f"payer {one} twice"
-                yield f"account {account_id} has {who} at {hour_text(begin)}"
+                yield f"account {account_id} has {who} at {documents.hour_text(begin)}"
 
 
 def organization_value(organization: Organization) -> dict[str, object]:
@@ -231,8 +220,8 @@ def organization_value(organization: Organization) -> dict[str, object]:
             {
                 "id": each.account_id,
                 "payer": payer_id,
-                "from": hour_text(each.from_s),
-                "to": None if each.to_s is None else hour_text(each.to_s),
+                "from": documents.hour_text(each.from_s),
+                "to": None if each.to_s is None else documents.hour_text(each.to_s),
                 "name": organization.names.get(each.account_id, ""),
             }
             for each, payer_id in accounts
@@ -240,11 +229,11 @@ def organization_value(organization: Organization) -> dict[str, object]:
     }
 
 
-class OrganizationStore(VersionStore[Organization]):
+class OrganizationStore(documents.VersionStore[Organization]):
     """All versions of the organization. In version 0 each account is its own payer."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        super().__init__(NumberedDocuments(objects, ORGANIZATION_PREFIX), read_organization, Organization())
+        super().__init__(documents.NumberedDocuments(objects, ORGANIZATION_PREFIX), read_organization, Organization())
 
     def put(self, organization: Organization) -> Organization:
         """Write an organization as the next version, unless the newest one says the same; returns the version in force.
@@ -252,9 +241,9 @@ class OrganizationStore(VersionStore[Organization]):
         Raises:
             DocumentRefusedError: It contradicts itself.
         """
-        read_organization(canonical(organization_value(organization)), "the organization")
+        read_organization(documents.canonical(organization_value(organization)), "the organization")
 
-        def document(number: int, newest: Numbered | None) -> dict[str, object] | None:
+        def document(number: int, newest: documents.Numbered | None) -> dict[str, object] | None:
             made = organization_value(replace(organization, version=number))
             before = None if newest is None else organization_value(replace(self._of(newest), version=number))
             return None if made == before else made

@@ -8,21 +8,12 @@ from typing import Annotated
 
 import typer
 
-from metering.cli.command import root_places, tell_of
-from metering.cli.failures import (
-    CommandFailedError,
-    WrongUsageError,
-    drop,
-    machine_troubles_explained,
-    mend_streams,
-    mend_width,
-)
-from metering.cli.groups import COMPLETION, RootGroup, explained, is_bare
+from metering.cli import command, failures, groups
 from metering.cli.options import EndpointOption, RegionOption, StageOption
 from metering.version import CONTRACT_VERSION, package_version
 
 
-class Program(RootGroup):
+class Program(groups.RootGroup):
     """The command line as a program: every mistake in it ends in a sentence and an exit code."""
 
     def main(
@@ -34,8 +25,8 @@ class Program(RootGroup):
         windows_expand_args: bool = True,
         **extra: object,
     ) -> int:
-        mend_width()
-        if COMPLETION in os.environ:
+        failures.mend_width()
+        if groups.COMPLETION in os.environ:
             from typer._completion_classes import completion_init
 
             completion_init()
@@ -51,12 +42,12 @@ class Program(RootGroup):
             code = ended if isinstance(ended, int) else 0
         except typer.TyperException as error:
             code = error.exit_code
-            if is_bare(error):
+            if groups.is_bare(error):
                 typer.echo(error.message, err=True)
-            tell_of(explained(error))
-        except WrongUsageError as error:
+            command.tell_of(groups.explained(error))
+        except failures.WrongUsageError as error:
             code = 2
-            tell_of(error)
+            command.tell_of(error)
         if standalone_mode:
             sys.exit(code)
         return code
@@ -94,7 +85,7 @@ def metering(
     stage: StageOption = None,
 ) -> None:
     """Data-transfer metering for AWS regions: every byte counted once, and you can check."""
-    root_places.set({"endpoint": endpoint, "region": region, "stage": stage})
+    command.root_places.set({"endpoint": endpoint, "region": region, "stage": stage})
 
 
 def main() -> None:
@@ -113,23 +104,23 @@ def ended() -> int | str | None:
     An error after the command is a sentence too: the disk may be full when the last bytes of stdout are written.
     """
     code: int | str | None = 0
-    mend_streams()
+    failures.mend_streams()
     try:
-        with machine_troubles_explained():
+        with failures.machine_troubles_explained():
             try:
                 app()
             except SystemExit as done:
                 code = done.code
             sys.stdout.flush()
     except BrokenPipeError:
-        drop(sys.stdout)
-    except CommandFailedError as error:
-        drop(sys.stdout)
+        failures.drop(sys.stdout)
+    except failures.CommandFailedError as error:
+        failures.drop(sys.stdout)
         if not code:
             code = 1
-            tell_of(error)
+            command.tell_of(error)
     try:
         sys.stderr.flush()
     except OSError:
-        drop(sys.stderr)
+        failures.drop(sys.stderr)
     return code

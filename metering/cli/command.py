@@ -41,8 +41,8 @@ from metering.cli.groups import CommandGroup, OneCommand
 from metering.cli.options import CONTEXT, PLACE_OPTIONS, shared_options, signature_of
 from metering.cli.printing.output import Format, PageFormat, check_target, chosen_format, write_answer
 from metering.errors import MeteringError, OperationFailedError, SettingsError, UnavailableError
+from metering.reports import time_range
 from metering.reports.answer import Answer, printable, without_password
-from metering.reports.time_range import InvalidParametersError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
+    from metering.cli import printing
     from metering.cli.deeds import Done, Ground, Person
-    from metering.cli.printing.table import Chart
     from metering.stores.writes import ItemStore
-    from metering.wiring.connection import RegionConnection
+    from metering.wiring import connection
     from metering.wiring.region import Stage
 
 P = ParamSpec("P")
@@ -221,7 +221,7 @@ class Session:
         return self.given_region or self._home
 
     @cached_property
-    def _connection(self) -> RegionConnection:
+    def _connection(self) -> connection.RegionConnection:
         from metering.cli.stages import known_home
 
         endpoint, region = self.endpoint, self.region_name
@@ -229,7 +229,7 @@ class Session:
         return connect(endpoint=endpoint, region=region, stage=self.stage, home=home)
 
     @cached_property
-    def regions(self) -> Stage[RegionConnection]:
+    def regions(self) -> Stage[connection.RegionConnection]:
         """The stage with all of its regions, whichever `--region` names.
 
         Raises:
@@ -254,12 +254,12 @@ class Session:
 
         return home_region(self.stage, endpoint=lambda: self.endpoint)
 
-    def _connect(self, region: str) -> RegionConnection:
+    def _connect(self, region: str) -> connection.RegionConnection:
         if region == self.region_name:
             return self.region()
         return connect(endpoint=self.endpoint, region=region, stage=self.stage)
 
-    def region(self) -> RegionConnection:
+    def region(self) -> connection.RegionConnection:
         """The deployed region, with its stores, queues and settings.
 
         Raises:
@@ -323,7 +323,7 @@ class Session:
             items=items or (lambda: self.region().items),
         )
 
-    def write(self, answer: Answer, *, chart: Chart | None = None) -> None:
+    def write(self, answer: Answer, *, chart: printing.table.Chart | None = None) -> None:
         """Print the answer as `--format` and `--output` say; a chart goes below its table."""
         write_answer(answer, self.form, self.output, chart=chart, wide=self.wide, tell=say)
 
@@ -432,7 +432,7 @@ def _guarded(
             function(session, *args, **options)
             # A full disk behind stdout must raise its error before the exit code is decided.
             sys.stdout.flush()
-    except InvalidParametersError as error:
+    except time_range.InvalidParametersError as error:
         fail(wrong_options(error), code=2, look_up=path)
     except WrongUsageError as error:
         fail(error, code=2, look_up=path)

@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Self
 
 from metering.adapters.aws.runtime import SystemClock
-from metering.cli.connecting import connect
+from metering.cli import connecting
 from metering.stores.queues import Delivery, Queue
 from metering.units import GIB, KIB, MIB
 
@@ -214,7 +214,7 @@ def main() -> None:
     """For each delivery, one a line on stdin, print a line that says what a redrive would do with it."""
     from metering.intake.batches import Allowance
 
-    letters = dead_letters(connect(**json.loads(sys.argv[1])))
+    letters = dead_letters(connecting.connect(**json.loads(sys.argv[1])))
     limit_memory(_MEMORY_BYTES)
     for line in sys.stdin.buffer:
         allowance = Allowance(until=_EndsAt(at_s=time.monotonic() + LOOK_S), final=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
 
-from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws import errors
 from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
@@ -194,7 +194,7 @@ def _account_of(arn: str) -> str:
 
 def _begin(deed: Deed, ground: Ground, say: Callable[[str, str], None]) -> None:
     try:
-        with refusals_explained():
+        with errors.refusals_explained():
             items = ground.items()
             if items is not None:
                 DeedTrail(items=items).begin(deed)
@@ -210,7 +210,7 @@ def _begin(deed: Deed, ground: Ground, say: Callable[[str, str], None]) -> None:
 
 def _end(deed: Deed, ground: Ground, state: DeedState, result: str, say: Callable[[str, str], None]) -> None:
     try:
-        with refusals_explained():
+        with errors.refusals_explained():
             # The items are read again, because the command may have created the ledger.
             items = ground.items()
             if items is not None:

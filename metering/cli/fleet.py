@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from metering.cli import connecting
 from metering.cli.command import Session, say
-from metering.cli.connecting import ALL_REGIONS, reaching
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.stages import SettingsOptions, asked_for, home_region, settings_explained
 from metering.errors import MeteringError, OperationFailedError, UnavailableError
-from metering.fleet.settings.bases import STAGES
+from metering.fleet.settings import bases
 from metering.reports.answer import Answer, regions_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from metering.cli.deeds import Ground
+    from metering.cli import deeds
     from metering.fleet.settings.layers import Asked
-    from metering.wiring.connection import RegionConnection
+    from metering.wiring import connection
     from metering.wiring.fleet import Fleet
 
 
@@ -71,7 +71,7 @@ def _fleet(session: Session, asked: Asked, *, no_pager: bool, verbose: bool, nam
         no_pager=no_pager,
         say=say_of,
         say_resource=say_of if verbose else silent,
-        reaching_home=partial(reaching, session.endpoint, home),
+        reaching_home=partial(connecting.reaching, session.endpoint, home),
     )
 
 
@@ -107,7 +107,7 @@ def deploying_fleet(
 def _is_for_emulators(asked: Asked) -> bool:
     """Whether the file or the base says so; what is deployed may say it too."""
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
-    base = STAGES.get(asked.table.like if asked.table is not None else asked.stage, {})
+    base = bases.STAGES.get(asked.table.like if asked.table is not None else asked.stage, {})
     return values.get("emulated", base.get("emulated")) is True
 
 
@@ -131,7 +131,7 @@ def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
         return told([fleet.settings.change(region) for region in regions])
 
 
-def home_of(session: Session, fleet: Fleet) -> Ground:
+def home_of(session: Session, fleet: Fleet) -> deeds.Ground:
     """Ground of a deed on regions: done by the fleet, remembered by the home region's ledger, if there is one yet."""
     return session.ground(fleet.home, caller=fleet.caller, items=fleet.home_items)
 
@@ -150,10 +150,10 @@ _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, o
 
 def asks_for_all(session: Session) -> bool:
     """Whether `--region all` was given."""
-    return session.given_region == ALL_REGIONS
+    return session.given_region == connecting.ALL_REGIONS
 
 
-def connections(session: Session) -> list[RegionConnection]:
+def connections(session: Session) -> list[connection.RegionConnection]:
     """Connect to the region that was asked for, or to all of them, sorted by name.
 
     Raises:
@@ -162,13 +162,13 @@ def connections(session: Session) -> list[RegionConnection]:
     return all_connections(session) if asks_for_all(session) else [session.region()]
 
 
-def all_connections(session: Session) -> list[RegionConnection]:
+def all_connections(session: Session) -> list[connection.RegionConnection]:
     """Connect to all regions of the stage that hold data, sorted by name.
 
     Raises:
         CommandFailedError: One of them gives no answer, or the stage is not deployed anywhere.
     """
-    found: list[RegionConnection] = []
+    found: list[connection.RegionConnection] = []
     stage = session.regions
     for name in stage.names:
         with answering(name):
@@ -182,7 +182,7 @@ def all_connections(session: Session) -> list[RegionConnection]:
 
 
 def everywhere(
-    session: Session, ask: Callable[[RegionConnection], Answer], *, newest: str = "", most: int | None = None
+    session: Session, ask: Callable[[connection.RegionConnection], Answer], *, newest: str = "", most: int | None = None
 ) -> Answer:
     """The answer of the region that was asked for; of all regions, their rows with a column `region`.
 

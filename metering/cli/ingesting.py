@@ -12,17 +12,17 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
+from metering.cli import failures
 from metering.cli.command import Session, progress, say
-from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError, first_interrupt_noted
+from metering.onramps import reading
 from metering.onramps.ingest.outcomes import FileOutcome, RunTotals, outcome_of_taken
 from metering.onramps.ingest.trial import Chosen, Overlap, Target, Trial, chosen, outcomes
 from metering.onramps.kinds import KINDS, LogKind
-from metering.onramps.reading import Block, ReadSettings
 
 if TYPE_CHECKING:
+    from metering.onramps import sources
     from metering.onramps.context.store import Timeline
     from metering.onramps.ingest.taking import LogIngest
-    from metering.onramps.sources import Bills
 
 
 _S3 = "s3://"
@@ -63,14 +63,14 @@ class Choice:
     since_s: int | None
     kind: LogKind | str | None
     fields: tuple[str, ...]
-    bills: Bills
+    bills: sources.Bills
     without_context_flow_log: str
     contexts: Path | None
     jobs: int
 
     @property
-    def settings(self) -> ReadSettings:
-        return ReadSettings(fields=self.fields)
+    def settings(self) -> reading.ReadSettings:
+        return reading.ReadSettings(fields=self.fields)
 
     def files(self) -> Iterator[Chosen]:
         """The files, one at a time."""
@@ -130,7 +130,7 @@ def _on_disk(text: str, unnamed: Unnamed) -> Target:
         return Target(store=FolderLogStore(path, unnamed=unnamed.add), prefix="")
     if path.is_file():
         return Target(store=FolderLogStore(path.parent), prefix=path.name, single=True)
-    raise CommandFailedError(f"There is no file or folder {text}.", "A bucket is named as s3://bucket/prefix.")
+    raise failures.CommandFailedError(f"There is no file or folder {text}.", "A bucket is named as s3://bucket/prefix.")
 
 
 def _local_endpoint(session: Session) -> str | None:
@@ -147,7 +147,7 @@ def _in_bucket(text: str, session: Session) -> Target:
 
     bucket, _, prefix = text.removeprefix(_S3).partition("/")
     if not bucket:
-        raise WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
+        raise failures.WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
     # Logs are read where their owner has them: on AWS even for an emulated stage, unless an endpoint is named.
     endpoint = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     if endpoint is None and (local := _local_endpoint(session)):
@@ -157,7 +157,7 @@ def _in_bucket(text: str, session: Session) -> Target:
     return Target(store=store, prefix=prefix, single=first is not None and first.key == prefix)
 
 
-STOPPED = CommandStoppedError(
+STOPPED = failures.CommandStoppedError(
     "You stopped it.",
     "Nothing is lost, and nothing is counted twice: the same command goes on where this one ended. A dry run, which "
     "keeps nothing, begins again.",
@@ -181,7 +181,7 @@ def _bar(total_bytes: int) -> Iterator[Callable[..., None]]:
         yield partial(bar.update, bar.add_task("reading", total=total_bytes, speed=""))
 
 
-Watch = Callable[[Block[object]], None]
+Watch = Callable[[reading.Block[object]], None]
 Work = Callable[[Chosen, Watch], FileOutcome]
 
 
@@ -225,7 +225,7 @@ class _Progress:
         if self.stopped.is_set():
             raise STOPPED
 
-        def watch(block: Block[object]) -> None:
+        def watch(block: reading.Block[object]) -> None:
             nonlocal before
             if self.stopped.is_set():
                 raise STOPPED
@@ -285,7 +285,7 @@ def run(choice: Choice, survey: Survey, work: Work, ran: Ran, *, most_files: int
     Raises:
         CommandStoppedError: The person pressed Ctrl-C. What was done stays done.
     """
-    with first_interrupt_noted() as stopped, _bar(survey.stored_bytes) as move:
+    with failures.first_interrupt_noted() as stopped, _bar(survey.stored_bytes) as move:
         bar = _Progress(move=move, ran=ran, stopped=stopped)
 
         def done(chosen: Chosen) -> FileOutcome:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+from typing import Annotated, TypedDict, Unpack
 
 import typer
 
 from metering.cli.failures import WrongUsageError
 from metering.cli.printing.output import Format, PageFormat
 from metering.units import DAY_S, HOUR_S, MINUTE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 
 def family(about: str) -> typer.Typer:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.connecting import no_answer
-from metering.cli.failures import WrongUsageError
+from metering.cli import connecting, failures
 from metering.cli.options import option, switch
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.settings.bases import SAFEST, STAGES, runs_on_emulator
@@ -96,7 +95,7 @@ def asked_for(stage: str, options: SettingsOptions) -> Asked:
     file = settings_file(options.file)
     wrong = [each for each in options.given if not each.partition("=")[0] or "=" not in each]
     if wrong:
-        raise WrongUsageError(f"--set {wrong[0]}: not FIELD=VALUE.", ADVICE)
+        raise failures.WrongUsageError(f"--set {wrong[0]}: not FIELD=VALUE.", ADVICE)
     with settings_explained():
         values = {name: _value(name, text) for name, _, text in (each.partition("=") for each in options.given)}
         table = file.table(stage) if file is not None else None
@@ -113,7 +112,7 @@ def settings_explained() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        raise WrongUsageError(sentence(str(error)), ADVICE) from error
+        raise failures.WrongUsageError(sentence(str(error)), ADVICE) from error
 
 
 def sentence(text: str) -> str:
@@ -185,7 +184,7 @@ def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
     try:
         return published_home(stage, environ=os.environ, endpoint=asked)
     except UnavailableError as error:
-        raise no_answer(error, endpoint=asked, region=RolloutRules().home) from error
+        raise connecting.no_answer(error, endpoint=asked, region=RolloutRules().home) from error
 
 
 def known_home(stage: str, *, endpoint: Callable[[], str | None]) -> str | None:
@@ -199,5 +198,5 @@ def _stated(asked: Asked) -> str | None:
         return None
     if not isinstance(named, str) or not is_region(named):
         place = "--set" if _HOME in asked.options or asked.table is None else f"{asked.table.place}:"
-        raise WrongUsageError(f"{place} {_HOME} is {named!r}; it must be a region.", "Write it as eu-west-1.")
+        raise failures.WrongUsageError(f"{place} {_HOME} is {named!r}; it must be a region.", "Write it as eu-west-1.")
     return named

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
-from metering.reports.parquet_table import arrow_table
-from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.reports import parquet_table, time_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,9 +79,9 @@ def time_text(parameter: str, given: Time) -> str | None:
     if not isinstance(given, datetime):
         return given.isoformat()
     if given.utcoffset() is None:
-        raise InvalidParametersError(
+        raise time_range.InvalidParametersError(
             [
-                ParameterProblem(
+                time_range.ParameterProblem(
                     parameter=parameter,
                     value=given.isoformat(),
                     problem="has no zone.",
@@ -102,7 +101,7 @@ def table_of(answer: Answer, about: Mapping[str, Json] | None = None) -> pa.Tabl
 
     If `top` left out rows, the last row is their sum.
     """
-    table = arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
+    table = parquet_table.arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
     return with_about(table, answer.meta if about is None else about)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from metering.reports.answer import Json
+    from metering.reports import answer
     from metering.reports.query import CostNames, LineNames, Names, UsageNames
 
 
@@ -222,7 +222,7 @@ class Connection:
         )  # fmt: skip
 
     @staticmethod
-    def about(table: pa.Table) -> dict[str, Json]:
+    def about(table: pa.Table) -> dict[str, answer.Json]:
         """Facts beside an answer's rows: `as_of`, `complete_through` and, over the stores, all facts of the JSON."""
         return about(table)
 
@@ -253,10 +253,10 @@ def connect(
         OperationFailedError: The arguments contradict each other, or stage, region, endpoint or URL are invalid.
     """
     if url is None and token is None:
-        from metering.client.stores import Place, StoreAnswers
+        from metering.client import stores
 
-        place = Place.named(stage=stage, region=region, endpoint=endpoint, home=home, environ=os.environ)
-        return Connection(StoreAnswers(place))
+        place = stores.Place.named(stage=stage, region=region, endpoint=endpoint, home=home, environ=os.environ)
+        return Connection(stores.StoreAnswers(place))
     if url is None or any(each is not None for each in (stage, region, endpoint, home)):
         raise OperationFailedError(
             "url and token are one way to connect, and stage, region and endpoint another.",

@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from metering.client.asking import SqlQuestion, with_about
 from metering.errors import OperationFailedError, UnavailableError
-from metering.reports.parquet_table import arrow_table
-from metering.reports.time_range import InvalidParametersError, ParameterProblem
+from metering.reports import parquet_table, time_range
 from metering.version import package_version
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def _batches(batches: Sequence[Mapping[str, Json]]) -> pa.Table:
         name: kind for name, kind in _TRACE.items() if name != "region" or any("region" in row for row in batches)
     }
     rows = [{name: _cell(kind, row.get(name)) for name, kind in columns.items()} for row in batches]
-    return arrow_table(columns, rows)
+    return parquet_table.arrow_table(columns, rows)
 
 
 def _cell(kind: str, value: Json) -> str | int | None:
@@ -207,15 +206,15 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
     told = problem.get("errors")
     faults = [_fault(each) for each in told if isinstance(each, dict)] if isinstance(told, list) else []
     if faults and error.code in _WRONG_QUESTION:
-        return InvalidParametersError(faults)
+        return time_range.InvalidParametersError(faults)
     return OperationFailedError(detail, " ".join(f"{each.value} {each.problem}" for each in faults))
 
 
-def _fault(fault: Mapping[str, Json]) -> ParameterProblem:
+def _fault(fault: Mapping[str, Json]) -> time_range.ParameterProblem:
     # The message begins with the value, like the command line's; of several, with the parameter's name before it.
     parameter = str(fault.get("parameter", ""))
     value, _, problem = str(fault.get("detail", "")).removeprefix(f"{parameter} ").partition(" ")
-    return ParameterProblem(parameter=parameter, value=value, problem=problem)
+    return time_range.ParameterProblem(parameter=parameter, value=value, problem=problem)
 
 
 def _no_api(url: str) -> OperationFailedError:

@@ -9,9 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from metering.adapters.aws.errors import refusals_explained
-from metering.adapters.aws.homes import published_home
-from metering.adapters.aws.runtime import SystemClock
+from metering.adapters.aws import errors, homes, runtime
 from metering.adapters.aws.session import Clients
 from metering.adapters.emulator.ministack import endpoint_for, is_emulator
 from metering.client.asking import SqlQuestion, table_of
@@ -23,7 +21,7 @@ from metering.reports.answer import without_password
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range, zone_of
 from metering.units import DAY_S
 from metering.usage.usage_types import is_region
-from metering.wiring.answers.costs import BillingRegions, book_named, costs_of
+from metering.wiring import answers
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, measured_completeness, usage_of
 from metering.wiring.connection import RegionConnection, connected
@@ -111,7 +109,7 @@ class Place:
     def _deployed_home(self) -> str | None:
         if runs_on_emulator(self.stage):
             return None
-        return published_home(self.stage, environ=self.environ, endpoint=self._reached)
+        return homes.published_home(self.stage, environ=self.environ, endpoint=self._reached)
 
     @property
     def everywhere(self) -> bool:
@@ -194,7 +192,7 @@ class StoreAnswers:
     """Answers from the regions of a place. It connects to the regions at the first question."""
 
     place: Place
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=runtime.SystemClock)
 
     @property
     def _now_s(self) -> int:
@@ -215,7 +213,7 @@ class StoreAnswers:
     def usage(self, asked: UsageParameters) -> pa.Table:
         now_s = self._now_s
         query = asked.query(now_s=now_s)
-        with refusals_explained():
+        with errors.refusals_explained():
             complete = measured_completeness(self._regions)
             found = usage_of(
                 self._regions, query, now_s=now_s, complete=complete, named_beginning=bool(asked.start or asked.last),
@@ -226,29 +224,29 @@ class StoreAnswers:
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
         now_s = self._now_s
         query = replace(asked, region=self.place.only).cost_query(now_s=now_s)
-        book = book_named(prices)
+        book = answers.costs.book_named(prices)
         if book is None:
             problem = ParameterProblem(
                 parameter="prices", value=prices or "", problem="is no price book.",
                 advice="Write it as aws-list, or with a version: aws-list@3.",
             )  # fmt: skip
             raise InvalidParametersError([problem])
-        with refusals_explained():
+        with errors.refusals_explained():
             home, regions = self._rated
-            billing = BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
+            billing = answers.costs.BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
             if query.regions - set(billing.names):
                 raise OperationFailedError(
                     f"Region {self.place.only} holds no data of the stage.",
                     f"Those that do: {', '.join(billing.names)}.",
                 )
             complete = measured_completeness(regions)
-            found = costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
+            found = answers.costs.costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
             return table_of(found.answer)
 
     def trace(self, asked: TraceParameters) -> pa.Table:
         now_s = self._now_s
         query = asked.query(now_s=now_s)
-        with refusals_explained():
+        with errors.refusals_explained():
             answer = trace_of(self._regions, query, now_s=now_s, everywhere=self.place.everywhere).answer
             return table_of(
                 answer, {name: value for name, value in (answer.document or {}).items() if name != "batches"}
@@ -266,7 +264,7 @@ class StoreAnswers:
             asked.start, asked.end, default_s=(0, now_s + DAY_S), now_s=now_s, last=asked.last, zone=zone
         )
         expect_one_statement(asked.sql)
-        with refusals_explained():
+        with errors.refusals_explained():
             lakes = [RegionLake(region=each.region, view=each.view, objects=each.objects) for each in self._regions]
             result = LakeQuery(lakes=lakes).run(
                 asked.sql, from_s=from_s, to_s=to_s, timeout_s=asked.timeout_s, with_canary=asked.with_canary,

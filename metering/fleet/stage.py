@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,9 +19,6 @@ from metering.intake.admission import shortest_marker_life_s
 from metering.operations.runbooks import CONSOLE_HOSTS, DEFAULT_PARTITION
 from metering.settings import GivenSettings, Policy, QueueSettings, StageSettings
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 
 class RolloutRules(BaseModel):

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metering.errors import OperationFailedError
+from metering.fleet import stage
 from metering.fleet.ports import Account, Builder, DeployedRegion, Deployment, Probe, Stacks, StackStatus
 from metering.fleet.regions import Answered, Finding, RegionState, Step
-from metering.fleet.stage import RolloutRules, matches
 from metering.ledger.notes.checks import slot_of
 from metering.units import HOUR_S, MINUTE_S
 
@@ -60,7 +60,7 @@ class FleetPorts:
     probe: Probe
     deployed: DeployedRegion
     clock: Clock
-    rules: RolloutRules
+    rules: stage.RolloutRules
     tell: Callable[[str, str], None] = lambda _region, _message: None
     usage_before: Callable[[str], int] = lambda _region: 0
     examined: Callable[[str], Sequence[Finding]] = lambda _region: ()
@@ -102,7 +102,7 @@ def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
 
 def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
     """Check that the region has all that the stacks need, and leave out optional parts that it lacks."""
-    x86 = ports.architecture == "x86_64" or matches(state.region, ports.rules.x86_regions)
+    x86 = ports.architecture == "x86_64" or stage.matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
     types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
     findings = tuple(_judged(finding) for finding in ports.probe.preflight(state.region, types))

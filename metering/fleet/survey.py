@@ -12,7 +12,7 @@ from metering.fleet.regions import Phase
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from metering.fleet.steps import FleetPorts
+    from metering.fleet import steps
 
 # Stacks that tell the release: the functions' stack if it does, else the data stack.
 _TELLING = ("pipeline", "data")
@@ -86,7 +86,7 @@ class Surveyed:
             raise FormatTooOldError(found=found, known=known)
 
 
-def survey(ports: FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
+def survey(ports: steps.FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
     """Look at one region, and change nothing. The arguments are those of `Surveyed`."""
     names = ports.builder.stacks()
     found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))

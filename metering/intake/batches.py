@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from metering.intake.admission import Admission
-    from metering.stores.clock import Deadline
+    from metering.stores import clock
     from metering.stores.queues import Delivery
     from metering.usage.totals import Total, UsageKey
 
@@ -139,7 +139,7 @@ class Allowance:
         final: Whether a batch that is not read by then is refused as `too_slow`; otherwise it stays without a verdict.
     """
 
-    until: Deadline
+    until: clock.Deadline
     final: bool
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -24,9 +25,6 @@ from metering.intake.messages import (
 from metering.intake.work import Problem, Reason, problem, quoted
 from metering.stores.objects import DROP_PREFIX
 from metering.units import KIB
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 TEST_EVENT = "s3:TestEvent"
 

@@ -13,6 +13,7 @@ from metering.errors import (
     ObjectUnreadableError,
     UnavailableError,
 )
+from metering.intake import envelopes, formats
 from metering.intake.batches import (
     Allowance,
     BatchReader,
@@ -23,10 +24,8 @@ from metering.intake.batches import (
     RefusedBatch,
     RefusedRecord,
 )
-from metering.intake.envelopes import read_body
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.compression import unpacked
-from metering.intake.formats.json_records import read_inline
 from metering.intake.messages import FORMATS, MAX_BODY_BYTES, BatchMessage, InlineRecords, ObjectRecords
 from metering.intake.records import BODY_HASH_VERSION, HASH_VERSION, ContentHasher, body_hash
 from metering.intake.senders import (
@@ -68,7 +67,7 @@ class RecordBatchReader:
         return BatchReading(
             batches=tuple(
                 message if isinstance(message, NoBatch) else self._read_message(message, delivery, admission, work)
-                for message in read_body(delivery.body, bucket=self.bucket)
+                for message in envelopes.read_body(delivery.body, bucket=self.bucket)
             )
         )
 
@@ -109,7 +108,7 @@ class RecordBatchReader:
             detail = f"record_count is {message.record_count}, more than {self.limits.batch_records}"
             raise refusal(Reason.TOO_MANY_RECORDS, detail)
         if isinstance(records, InlineRecords):
-            return read_inline(records.array, assembly, self.limits), []
+            return formats.json_records.read_inline(records.array, assembly, self.limits), []
         try:
             announced = {"if_match": records.if_match or None, "version_id": records.version_id or None}
             with self.objects.open(records.key, **announced) as stream:

@@ -14,7 +14,7 @@ from metering.stores.objects import DROP_PREFIX, INGEST_PREFIX, LOG_PARTS_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.stores.queues import Delivery
+    from metering.stores import queues
 
 
 # The name is part of an IAM role's name, which has at most 64 characters and is case-insensitive.
@@ -188,7 +188,7 @@ def statement(sender: Judged) -> str:
     return f"{_RETRIED}{sender.sender_id}" if sender.retried else sender.sender_id
 
 
-def judged_sender(delivery: Delivery, services: ServiceSenders) -> Judged:
+def judged_sender(delivery: queues.Delivery, services: ServiceSenders) -> Judged:
     """The sender by which a delivery is judged. Only an operator may state another one."""
     stated = delivery.stated_sender
     if stated and role_of(delivery.sender_id) in services.operators:

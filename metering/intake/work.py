@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metering.errors import BatchRefusedError, OutOfTimeError
-from metering.intake.json_values import ascii_json
+from metering.intake import json_values
 from metering.units import KIB, MIB
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ _RANK = {str(reason): rank for rank, reason in enumerate(Reason)}
 
 def problem(reason: Reason, detail: str) -> Problem:
     """Make a problem of plain strings; its detail becomes ASCII without control characters, cut to fit into a table."""
-    detail = ascii_json(detail)
+    detail = json_values.ascii_json(detail)
     return (reason.value, detail if len(detail) <= _DETAIL_CHARS else detail[: _DETAIL_CHARS - 3] + "...")
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from metering import metric_names
 from metering.errors import ConditionFailedError, LedgerCorruptError, UnavailableError
 from metering.hours import date_of
 from metering.lake.plan import Plan
-from metering.ledger.booked_hours import pending_key, pointer_key
+from metering.ledger import booked_hours
 from metering.ledger.commits import CommitRecord, commit_key, shards_of, waiting_key
 from metering.ledger.notes.lake import ORPHANS_KEY, Cleaning, OrphanPasses
 from metering.ledger.runs import Contradictions, Run, lake_chain, long_done, newest_first
@@ -27,9 +28,6 @@ from metering.stores.objects import (
 )
 from metering.stores.writes import Absent, Delete, Equals, Exists, Item, ItemStore, Key, Put, Table, Update
 from metering.units import DAY_S, HOUR_S
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _COMMITS_AT_ONCE = 100
 
@@ -114,7 +112,7 @@ class Cleaner:
 
     def _clean_plan(self, run: Run) -> int:
         plan = Plan.from_json(self.retrier.call(lambda: self.objects.get(run.plan_key)), run.plan_key)
-        pairs = [pointer_key(hour.hour_s, commit_id) for hour in plan.hours for commit_id in hour.commits]
+        pairs = [booked_hours.pointer_key(hour.hour_s, commit_id) for hour in plan.hours for commit_id in hour.commits]
         # All items are deleted before the first staging object: a reader that misses a staging object starts again.
         do_all(self._delete_item, pairs, threads=self.threads)
         for start in range(0, len(plan.last), _COMMITS_AT_ONCE):
@@ -139,7 +137,7 @@ class Cleaner:
 
     def _check_settled(self, run: Run, commit_ids: tuple[str, ...]) -> None:
         """A guard: by the protocol, commits whose last hours a done run took neither wait nor are pending."""
-        pending = [pending_key(run.shard, commit_id) for commit_id in commit_ids]
+        pending = [booked_hours.pending_key(run.shard, commit_id) for commit_id in commit_ids]
         waiting = [waiting_key(run.shard, commit_id) for commit_id in commit_ids]
         found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, [*pending, *waiting]))
         if found:

@@ -6,37 +6,23 @@ claim, and the next process works on the same plan. The protocol prescribes the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from metering import metric_names
 from metering.errors import ConditionFailedError, LedgerCorruptError, ObjectDamagedError, ObjectMissingError
 from metering.hours import hour_label, month_bounds_s, month_of
+from metering.lake import ports
 from metering.lake.plan import Backlog, CompactionPolicy, Plan, PlanFile, PlanHour, make_plan
-from metering.lake.ports import FEW_ROWS, LakeWriter
-from metering.ledger.booked_hours import (
-    LakeFile,
-    Pending,
-    Pointer,
-    Published,
-    pending_in,
-    pending_key,
-    pointer_key,
-    published_key,
-)
+from metering.ledger import booked_hours, periods
 from metering.ledger.commits import shards_of, waiting_commit_of, waiting_in
 from metering.ledger.notes.lake import LakeFigures
-from metering.ledger.periods import period_key
 from metering.ledger.runs import Chain, Contradictions, OutOfTimeError, Run, RunOverError, lake_chain, run_name
+from metering.stores import writes
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier, do_all, side_by_side
 from metering.stores.objects import ObjectStore, lake_file_key, summary_key
-from metering.stores.writes import Absent, AllOf, AnyOf, Condition, Delete, Equals, Exists, Put, Table, Update
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from metering.stores.writes import ItemStore
 
 # One run of the compactor, from its plan to `done` (P24, steps 1 to 5).
 #
@@ -45,9 +31,9 @@ if TYPE_CHECKING:
 # is known.
 
 
-_THERE = Exists()
-_NOT_THERE = Absent()
-_NO_HOURS = Absent(attribute="hours")
+_THERE = writes.Exists()
+_NOT_THERE = writes.Absent()
+_NO_HOURS = writes.Absent(attribute="hours")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +70,7 @@ class WorkTally:
 class _Marked:
     """A pointer after it was marked, or the contradiction found in it."""
 
-    pointer: Pointer | None = None
+    pointer: booked_hours.Pointer | None = None
     wrong: str = ""
 
 
@@ -94,9 +80,9 @@ class RunWork:
 
     chain: Chain
     run: Run
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
-    writer: LakeWriter
+    writer: ports.LakeWriter
     retrier: Retrier
     alerts: Alerts
     deadline: Deadline
@@ -134,8 +120,8 @@ class RunWork:
             raise OutOfTimeError
 
     def _hour(self, hour: PlanHour) -> None:
-        key = published_key(hour.hour_s, self.run.shard, self.run.number)
-        if self.retrier.call(lambda: self.items.get(Table.LEDGER, key)) is not None:
+        key = booked_hours.published_key(hour.hour_s, self.run.shard, self.run.number)
+        if self.retrier.call(lambda: self.items.get(writes.Table.LEDGER, key)) is not None:
             # The hour is published only after every pointer was marked and every file was put.
             return
         pointers = self._mark_all(hour)
@@ -143,8 +129,8 @@ class RunWork:
             self._file(hour.hour_s, index, file, [pointers[commit_id] for commit_id in file.commits])
             for index, file in enumerate(hour.files)
         )
-        published = Published(hour_s=hour.hour_s, shard=self.run.shard, run=self.run.number, files=files)
-        put = Put(table=Table.LEDGER, item=published.to_item(), condition=_NOT_THERE)
+        published = booked_hours.Published(hour_s=hour.hour_s, shard=self.run.shard, run=self.run.number, files=files)
+        put = writes.Put(table=writes.Table.LEDGER, item=published.to_item(), condition=_NOT_THERE)
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
@@ -154,11 +140,11 @@ class RunWork:
         self.tally.files += len(files)
         self.tally.rows += published.rows
 
-    def _mark_all(self, hour: PlanHour) -> dict[str, Pointer]:
+    def _mark_all(self, hour: PlanHour) -> dict[str, booked_hours.Pointer]:
         """Mark the pointers of an hour, in any order; returns them by commit id."""
         commits = tuple(hour.commits)
         mark = partial(self._mark, hour.hour_s, self._free_or_ours())
-        pointers: dict[str, Pointer] = {}
+        pointers: dict[str, booked_hours.Pointer] = {}
         for commit_id, marked in zip(commits, side_by_side(mark, commits, threads=self.threads), strict=True):
             if marked.pointer is None:
                 self._late_or_corrupt(hour.hour_s, marked.wrong)
@@ -169,24 +155,29 @@ class RunWork:
     def _name(self) -> str:
         return run_name(self.run.shard, self.run.number)
 
-    def _free_or_ours(self) -> Condition:
+    def _free_or_ours(self) -> writes.Condition:
         """Condition that the pointer exists and no other run has marked it."""
-        ours = Equals(attribute="run", value=self._name)
-        return AllOf((_THERE, AnyOf((Absent(attribute="run"), ours))))
+        ours = writes.Equals(attribute="run", value=self._name)
+        return writes.AllOf((_THERE, writes.AnyOf((writes.Absent(attribute="run"), ours))))
 
-    def _mark(self, hour_s: int, condition: Condition, commit_id: str) -> _Marked:
-        mark = Update(
-            table=Table.LEDGER, key=pointer_key(hour_s, commit_id), set={"run": self._name}, condition=condition
+    def _mark(self, hour_s: int, condition: writes.Condition, commit_id: str) -> _Marked:
+        mark = writes.Update(
+            table=writes.Table.LEDGER,
+            key=booked_hours.pointer_key(hour_s, commit_id),
+            set={"run": self._name},
+            condition=condition,
         )
         try:
-            return _Marked(pointer=Pointer.from_item(self.retrier.call(lambda: self.items.update(mark))))
+            return _Marked(pointer=booked_hours.Pointer.from_item(self.retrier.call(lambda: self.items.update(mark))))
         except ConditionFailedError as error:
             found = "gone" if error.existing is None else f"of run {error.existing.get('run')}"
             return _Marked(wrong=f"the pointer to commit {commit_id} is {found}")
 
-    def _file(self, hour_s: int, index: int, file: PlanFile, pointers: list[Pointer]) -> LakeFile:
+    def _file(
+        self, hour_s: int, index: int, file: PlanFile, pointers: list[booked_hours.Pointer]
+    ) -> booked_hours.LakeFile:
         key = lake_file_key(hour_s, self.run.shard, self.run.number, index)
-        planned = LakeFile(key=key, rows=file.rows, bytes=file.bytes)
+        planned = booked_hours.LakeFile(key=key, rows=file.rows, bytes=file.bytes)
         if self.retrier.call(lambda: self.objects.head(key)) is not None:
             return planned
         # A file is the largest step, and an hour may have many files.
@@ -197,9 +188,9 @@ class RunWork:
             self._late_or_corrupt(hour_s, str(error))
         return planned
 
-    def _write(self, hour_s: int, planned: LakeFile, pointers: list[Pointer]) -> None:
+    def _write(self, hour_s: int, planned: booked_hours.LakeFile, pointers: list[booked_hours.Pointer]) -> None:
         staging_keys = [pointer.staging_key for pointer in pointers]
-        few = frozenset(pointer.staging_key for pointer in pointers if pointer.rows <= FEW_ROWS)
+        few = frozenset(pointer.staging_key for pointer in pointers if pointer.rows <= ports.FEW_ROWS)
         with self.writer.merge(hour_s, staging_keys, in_part=few) as merged:
             if (merged.rows, merged.bytes) != (planned.rows, planned.bytes):
                 self._corrupt(
@@ -213,10 +204,10 @@ class RunWork:
 
     def _take_from_pending(self, taken: tuple[str, list[int]]) -> None:
         commit_id, hours = taken
-        key = pending_key(self.run.shard, commit_id)
+        key = booked_hours.pending_key(self.run.shard, commit_id)
         # Without the condition, a late call would create an empty item that is never deleted.
-        take = Update(
-            table=Table.LEDGER, key=key, discard={"hours": frozenset(map(hour_label, hours))}, condition=_THERE
+        take = writes.Update(
+            table=writes.Table.LEDGER, key=key, discard={"hours": frozenset(map(hour_label, hours))}, condition=_THERE
         )
         try:
             left = self.retrier.call(lambda: self.items.update(take))
@@ -224,7 +215,7 @@ class RunWork:
             return
         if "hours" in left:
             return
-        emptied = Delete(table=Table.LEDGER, key=key, condition=_NO_HOURS)
+        emptied = writes.Delete(table=writes.Table.LEDGER, key=key, condition=_NO_HOURS)
         try:
             self.retrier.call(lambda: self.items.delete(emptied))
         except ConditionFailedError:
@@ -262,9 +253,9 @@ class Compactor:
         reserve_ms: With less time left, no further step is started.
     """
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
-    writer: LakeWriter
+    writer: ports.LakeWriter
     clock: Clock
     entropy: Entropy
     retrier: Retrier
@@ -389,15 +380,15 @@ class Compactor:
         closing = turn.closing | self._closing(backlog.hours, now_s)
         return make_plan(shard, backlog, now_s=now_s, policy=self.policy, closing=closing)
 
-    def _pending(self, shard: int, turn: _Turn) -> Iterator[Pending]:
+    def _pending(self, shard: int, turn: _Turn) -> Iterator[booked_hours.Pending]:
         """Pending commits. An unreadable commit is left out, like a waiting one, so its rows stay in staging."""
-        for item in pending_in(self.items, shard):
+        for item in booked_hours.pending_in(self.items, shard):
             with turn.contradictions.noted():
-                yield Pending.from_item(item)
+                yield booked_hours.Pending.from_item(item)
 
     def _closing(self, hours: Iterable[int], now_s: int) -> frozenset[str]:
         months = {month_of(hour_s) for hour_s in hours}
-        ended = {period_key(month): month for month in sorted(months) if month_bounds_s(month)[1] <= now_s}
+        ended = {periods.period_key(month): month for month in sorted(months) if month_bounds_s(month)[1] <= now_s}
         if not ended:
             return frozenset()
-        return frozenset(ended[key] for key in self.items.get_many(Table.LEDGER, list(ended)))
+        return frozenset(ended[key] for key in self.items.get_many(writes.Table.LEDGER, list(ended)))

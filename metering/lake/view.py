@@ -7,33 +7,20 @@ missing starts again; it never skips the object (P26).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from metering.errors import LedgerCorruptError, ObjectMissingError, UnavailableError
 from metering.hours import hour_label
 from metering.lake.ports import USAGE_QUERY, Group, LakeReader, RowQuery, usage_of
-from metering.ledger.booked_hours import (
-    HourState,
-    Pending,
-    Pointer,
-    Published,
-    RowSource,
-    pending_in,
-    pointer_key,
-    pointers_of,
-    published_in,
-    run_that_published,
-)
+from metering.ledger import booked_hours
 from metering.ledger.commits import CommitRecord, Waiting, known_shards, waiting_commits, waiting_key
 from metering.stores.objects import LAKE_PREFIX, ObjectStore, hour_of_lake_key, lake_prefix
 from metering.stores.writes import Item, ItemStore, Table, key_of
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, add_totals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -53,21 +40,23 @@ class _Look:
     @property
     def keys(self) -> frozenset[str]:
         """Published keys, and one key per commit, whether it waits or is placed, because placing changes no state."""
-        waiting = [pointer_key(0, entry.commit_id).sk for entry in self.waiting]
+        waiting = [booked_hours.pointer_key(0, entry.commit_id).sk for entry in self.waiting]
         return frozenset([*self.published_keys, *waiting, *_sort_keys(self.pointers)])
 
-    def state(self, hour_s: int) -> HourState:
-        runs = set(map(run_that_published, self.published))
-        files = [source for item in self.published for source in Published.from_item(item).sources]
-        pointers = list(map(Pointer.from_item, self.pointers))
+    def state(self, hour_s: int) -> booked_hours.HourState:
+        runs = set(map(booked_hours.run_that_published, self.published))
+        files = [source for item in self.published for source in booked_hours.Published.from_item(item).sources]
+        pointers = list(map(booked_hours.Pointer.from_item, self.pointers))
         placed = {pointer.commit_id for pointer in pointers}
         staged = [
-            RowSource(key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True)
+            booked_hours.RowSource(
+                key=pointer.staging_key, hour_s=hour_s, rows=pointer.rows, bytes=pointer.bytes, staged=True
+            )
             for pointer in pointers
             if pointer.run not in runs
         ]
         waiting = [_waiting_source(entry, hour_s) for entry in self.waiting if entry.commit_id not in placed]
-        return HourState(hour_s=hour_s, sources=(*files, *staged, *waiting), keys=self.keys)
+        return booked_hours.HourState(hour_s=hour_s, sources=(*files, *staged, *waiting), keys=self.keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +86,7 @@ class LakeView:
         """The view of published files and of one commit: a few reads, however many commits an hour has."""
         return replace(self, commit=commit)
 
-    def hour_between(self, hour_s: int) -> HourState:
+    def hour_between(self, hour_s: int) -> booked_hours.HourState:
         """Interval-exact state: it has every commit from before this call, and none from after its return.
 
         Raises:
@@ -105,7 +94,7 @@ class LakeView:
         """
         return self._hour(hour_s, agrees=lambda _, seen: seen.published_keys == _sort_keys(self._published(hour_s)))
 
-    def hour_snapshot(self, hour_s: int) -> HourState:
+    def hour_snapshot(self, hour_s: int) -> booked_hours.HourState:
         """Moment-exact state: the hour as it was at one moment during this call.
 
         Raises:
@@ -113,7 +102,7 @@ class LakeView:
         """
         return self._hour(hour_s, agrees=lambda before, seen: before is not None and before.keys == seen.keys)
 
-    def read(self, hour_s: int, work: Callable[[HourState], T], *, exact: bool = False) -> T:
+    def read(self, hour_s: int, work: Callable[[booked_hours.HourState], T], *, exact: bool = False) -> T:
         """Call `work` with the state of an hour, and again with a new state if a staging object disappears meanwhile.
 
         Raises:
@@ -163,7 +152,7 @@ class LakeView:
         hours.update(islice(self._lake_hours(0, None), 1))
         return min(hours, default=None)
 
-    def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> HourState:
+    def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> booked_hours.HourState:
         """State of the first look that agrees. `agrees` is called with the previous look, or None, and the new one."""
         before: _Look | None = None
         for _ in range(self.attempts):
@@ -180,8 +169,8 @@ class LakeView:
         """Hours of commits that wait, or have pairs that no run has published."""
         hours = {hour_s for entry in self._all_waiting() for hour_s in entry.totals}
         for shard in known_shards(self.items, self.shards):
-            for item in pending_in(self.items, shard):
-                hours |= Pending.from_item(item).hours
+            for item in booked_hours.pending_in(self.items, shard):
+                hours |= booked_hours.Pending.from_item(item).hours
         return hours
 
     def _all_waiting(self) -> Iterator[Waiting]:
@@ -206,18 +195,18 @@ class LakeView:
                 yield hour_s
 
     def _published(self, hour_s: int) -> list[Item]:
-        return list(published_in(self.items, hour_s))
+        return list(booked_hours.published_in(self.items, hour_s))
 
     def _pointers(self, hour_s: int) -> list[Item]:
         if self.commit is None:
-            return list(pointers_of(self.items, hour_s))
-        item = self.items.get(Table.LEDGER, pointer_key(hour_s, self.commit.commit_id))
+            return list(booked_hours.pointers_of(self.items, hour_s))
+        item = self.items.get(Table.LEDGER, booked_hours.pointer_key(hour_s, self.commit.commit_id))
         return [] if item is None else [item]
 
 
-def _waiting_source(entry: Waiting, hour_s: int) -> RowSource:
+def _waiting_source(entry: Waiting, hour_s: int) -> booked_hours.RowSource:
     total = entry.totals[hour_s]
-    return RowSource(
+    return booked_hours.RowSource(
         key=entry.staging_key, hour_s=hour_s, rows=total.records, bytes=total.bytes, staged=True, waiting=True
     )
 

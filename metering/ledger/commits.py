@@ -21,7 +21,7 @@ from metering.stores.writes import Absent, Equals, Item, ItemStore, Key, Put, Ta
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.stores.clock import Retrier
+    from metering.stores import clock
 
 SHARDS_KEY = Key("S#shards", "S")
 # Far more than a stage can have, so that every listing terminates.
@@ -84,7 +84,7 @@ class ShardRecord:
     This is a plain class, because it remembers that the ledger has the number.
     """
 
-    def __init__(self, *, items: ItemStore, retrier: Retrier, shards: int) -> None:
+    def __init__(self, *, items: ItemStore, retrier: clock.Retrier, shards: int) -> None:
         self._items = items
         self._retrier = retrier
         self._shards = shards

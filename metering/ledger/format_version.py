@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from metering.errors import ConditionFailedError, FormatTooNewError, FormatTooOldError, GenerationError
-from metering.stores.codec import Fields, Form, FromOne, StoredItem
+from metering.stores import codec
 from metering.stores.writes import Absent, ItemStore, Key, Put, Table
 
 # Ledger format that this code reads and writes.
@@ -22,14 +22,14 @@ FORMAT_VERSION = 2
 FORMAT_KEY = Key("S#format", "S")
 
 
-def _generation(fields: Fields, name: str) -> int:
+def _generation(fields: codec.Fields, name: str) -> int:
     # Future formats keep the other two attributes forever.
     own = fields.whole("number") == FORMAT_VERSION
     return fields.whole(name, least=1) if own else fields.whole(name, absent=1, least=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFormat(StoredItem):
+class LedgerFormat(codec.StoredItem):
     """Format of the ledger's data.
 
     Attributes:
@@ -39,9 +39,9 @@ class LedgerFormat(StoredItem):
     """
 
     key: ClassVar[Key] = FORMAT_KEY
-    number: FromOne
+    number: codec.FromOne
     written_by: str
-    usage_generation: Annotated[int, Form(_generation)]
+    usage_generation: Annotated[int, codec.Form(_generation)]
 
 
 def check_format(items: ItemStore, *, usage_generation: int | None = None) -> LedgerFormat | None:

@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 from metering.hours import parse_hour, rfc3339
 from metering.ledger import partitions
@@ -25,9 +26,6 @@ from metering.stores.codec import AnyText, Fields, StoredItem, after
 from metering.stores.writes import Absent, AnyOf, Equals, Item, ItemStore, Key, Table, Value
 from metering.units import HOUR_S
 from metering.usage.totals import Total
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 Verdict = Literal["accepted", "rejected"]
 _VERDICTS: tuple[Verdict, ...] = ("accepted", "rejected")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from metering.hours import hour_label
 from metering.ledger import partitions
@@ -14,9 +15,6 @@ from metering.stores.codec import Fields, Form, StoredItem, Unwritten, after, me
 from metering.stores.objects import ObjectStore, closed_accounts_key, closed_days_key
 from metering.stores.writes import ItemStore, Key, Table
 from metering.usage.totals import Total
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 PeriodState = Literal["closing", "closed"]
 

@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from metering.ledger import partitions
 from metering.ledger.markers import in_partition_of_batch, partition_of_batch
 from metering.stores.codec import StoredItem, after
 from metering.stores.writes import Item, ItemStore, Key, Table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _NOTE_PREFIX = "N#"
 _ALIAS_PREFIX = "A#"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from metering.errors import LogFileRefusedError, UnavailableError
-from metering.onramps.reading import NO_OTHERS, FileName, Others
+from metering.onramps import reading
 from metering.onramps.reasons import FileReason
 from metering.onramps.sources import ORGANIZATION_WARNING, Bills, LogSource, LogStore, source_of
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from metering.intake.envelopes import CreatedObject
+    from metering.onramps import kinds
     from metering.onramps.context.document import Context
     from metering.onramps.ingest.taking import Taken
-    from metering.onramps.kinds import LogKind
 
 _READS = frozenset({"s3.GetObject", "s3.HeadObject"})
 
@@ -60,7 +60,7 @@ class Arrival:
     reason: str = ""
     detail: str = ""
     messages: int = 0
-    others: Others = NO_OTHERS
+    others: reading.Others = reading.NO_OTHERS
     deprecated: str = ""
 
 
@@ -75,7 +75,7 @@ class Arrivals:
 
     sources: Sequence[LogSource]
     store_of: Callable[[str], LogStore]
-    recognise: Callable[[str], tuple[LogKind, FileName] | None]
+    recognise: Callable[[str], tuple[kinds.LogKind, reading.FileName] | None]
     files: FileTaker
     refusals: FileRefusals
     contexts: NewestContext
@@ -103,7 +103,7 @@ class Arrivals:
         self.refusals.keep_file(place, kept)
         return Arrival(verdict="refused", place=place, reason=kept.reason, detail=detail)
 
-    def _taken(self, found: CreatedObject, source: LogSource, kind: LogKind | None) -> Arrival:
+    def _taken(self, found: CreatedObject, source: LogSource, kind: kinds.LogKind | None) -> Arrival:
         store = self.store_of(found.bucket)
         bills = self._bills(source, kind)
         try:
@@ -128,7 +128,7 @@ class Arrivals:
             deprecated=ORGANIZATION_WARNING if source.bills_organization else "",
         )
 
-    def _bills(self, source: LogSource, kind: LogKind | None) -> Bills:
+    def _bills(self, source: LogSource, kind: kinds.LogKind | None) -> Bills:
         """A file that came before the first context waits for it: refusing it would be for good."""
         judged = kind is not None and kind.needs_any_context
         if not judged and not source.bills_organization:

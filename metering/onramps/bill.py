@@ -17,21 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.errors import OperationFailedError
-from metering.onramps.bill_lines import (
-    BilledLine,
-    Broken,
-    BrokenLine,
-    Chosen,
-    LeftOut,
-    LeftOutLine,
-    LineKey,
-    Wanted,
-    chosen,
-    is_metered_only,
-    is_transfer,
-    judged,
-    why_billed_only,
-)
+from metering.onramps import bill_lines
 from metering.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
@@ -112,7 +98,7 @@ def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Chosen, Iterator[Row]]]:
+def opened(path: Path) -> Iterator[tuple[bill_lines.Chosen, Iterator[Row]]]:
     """The columns and rows of a file, whose first bytes tell its format.
 
     Raises:
@@ -124,7 +110,7 @@ def opened(path: Path) -> Iterator[tuple[Chosen, Iterator[Row]]]:
             stream.seek(0)
             if head == _PARQUET:
                 file = pq.ParquetFile(stream, buffer_size=MIB)
-                found = chosen(file.schema_arrow.names, str(path))
+                found = bill_lines.chosen(file.schema_arrow.names, str(path))
                 yield found, _parquet_rows(file, found.columns)
                 return
             unpacked = gzip.GzipFile(fileobj=stream) if head.startswith(_GZIP) else stream
@@ -151,10 +137,10 @@ def _parquet_rows(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[Row]
             yield number, fields
 
 
-def _csv(text: TextIO, path: Path) -> tuple[Chosen, Iterator[Row]]:
+def _csv(text: TextIO, path: Path) -> tuple[bill_lines.Chosen, Iterator[Row]]:
     reader = csv.reader(_lines(text, path), strict=True)
     header = next(reader, [])
-    found = chosen(header, str(path))
+    found = bill_lines.chosen(header, str(path))
     places = [header.index(name) if name else -1 for name in found.columns]
     return found, _csv_rows(reader, len(header), places)
 
@@ -193,14 +179,14 @@ class Bill:
         first_s, last_s: Earliest and latest start of a compared line; None if there is none.
     """
 
-    bytes: dict[LineKey, int] = field(default_factory=dict)
+    bytes: dict[bill_lines.LineKey, int] = field(default_factory=dict)
     exact: Decimal = Decimal(0)
     lines: int = 0
     negative: int = 0
     compared: dict[str, Named] = field(default_factory=dict)
-    left_out: Counter[LeftOut] = field(default_factory=Counter)
+    left_out: Counter[bill_lines.LeftOut] = field(default_factory=Counter)
     no_transfer: dict[str, Named] = field(default_factory=dict)
-    broken: Counter[Broken] = field(default_factory=Counter)
+    broken: Counter[bill_lines.Broken] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     first_s: int | None = None
@@ -218,24 +204,24 @@ class Bill:
     def rounding(self) -> Decimal:
         return _EXACT.subtract(Decimal(sum(self.bytes.values())), self.exact)
 
-    def take(self, found: BilledLine | LeftOutLine | BrokenLine, where: str) -> None:
+    def take(self, found: bill_lines.BilledLine | bill_lines.LeftOutLine | bill_lines.BrokenLine, where: str) -> None:
         """Count a line once.
 
         Raises:
             OperationFailedError: There is more than memory should hold.
         """
-        if isinstance(found, LeftOutLine):
+        if isinstance(found, bill_lines.LeftOutLine):
             self.left_out[found.why] += 1
-            if found.why is LeftOut.NO_TRANSFER:
+            if found.why is bill_lines.LeftOut.NO_TRANSFER:
                 count_named(self.no_transfer, found.usage_type, found.usd)
-        elif isinstance(found, BrokenLine):
+        elif isinstance(found, bill_lines.BrokenLine):
             self.broken[found.what] += 1
             if len(self.examples) < _EXAMPLES:
                 self.examples.append(f"{where}: {found.why}")
         else:
             self._add(found)
 
-    def _add(self, line: BilledLine) -> None:
+    def _add(self, line: bill_lines.BilledLine) -> None:
         self.lines += 1
         self.negative += line.bytes < 0
         count_named(self.compared, line.key.usage_type, line.usd)
@@ -250,7 +236,9 @@ class Bill:
             )
 
 
-def read_bill(paths: Iterable[Path], wanted: Wanted, tell: Callable[[Path, int], None] = lambda *_: None) -> Bill:
+def read_bill(
+    paths: Iterable[Path], wanted: bill_lines.Wanted, tell: Callable[[Path, int], None] = lambda *_: None
+) -> Bill:
     """Read the files of a bill, one after the other, in memory of one block and of the sums.
 
     Now and then `tell` gets a file and the number of its lines that were read.
@@ -263,7 +251,7 @@ def read_bill(paths: Iterable[Path], wanted: Wanted, tell: Callable[[Path, int],
         with opened(path) as (found, rows):
             bill.names.add(found.dialect.name)
             for number, fields in rows:
-                bill.take(judged(fields, found.dialect, wanted), f"{path}, row {number:,}")
+                bill.take(bill_lines.judged(fields, found.dialect, wanted), f"{path}, row {number:,}")
                 if number % _TOLD_EVERY == 0:
                     tell(path, number)
     return bill
@@ -318,7 +306,7 @@ def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
 class ComparedRow(NamedTuple):
     """A row of the comparison; a side that has nothing is 0."""
 
-    key: LineKey
+    key: bill_lines.LineKey
     billed: int
     metered: int
 
@@ -388,16 +376,18 @@ class Comparison:
 
 
 def compare(
-    billed: Mapping[LineKey, int], metered: Mapping[LineKey, int], tolerance: Tolerance | None = None
+    billed: Mapping[bill_lines.LineKey, int],
+    metered: Mapping[bill_lines.LineKey, int],
+    tolerance: Tolerance | None = None,
 ) -> Comparison:
     """Put both beside each other, key by key. What no bill can have is no difference, and stands apart."""
     apart: dict[str, int] = {}
     own: dict[str, int] = {}
-    beside: dict[LineKey, int] = {}
+    beside: dict[bill_lines.LineKey, int] = {}
     for key, size in metered.items():
-        if key not in billed and is_metered_only(key.usage_type):
+        if key not in billed and bill_lines.is_metered_only(key.usage_type):
             apart[key.usage_type] = apart.get(key.usage_type, 0) + size
-        elif key not in billed and not is_transfer(key.usage_type):
+        elif key not in billed and not bill_lines.is_transfer(key.usage_type):
             own[key.usage_type] = own.get(key.usage_type, 0) + size
         else:
             beside[key] = size
@@ -407,14 +397,14 @@ def compare(
 
 
 def _billed_apart(
-    billed: Mapping[LineKey, int], metered: Mapping[LineKey, int]
-) -> tuple[dict[LineKey, int], dict[str, BilledOnly]]:
+    billed: Mapping[bill_lines.LineKey, int], metered: Mapping[bill_lines.LineKey, int]
+) -> tuple[dict[bill_lines.LineKey, int], dict[str, BilledOnly]]:
     """Billed lines that are compared, and those under usage types that their account does not meter."""
     known = {(key.account_id, key.usage_type) for key in metered}
-    left: dict[LineKey, int] = {}
+    left: dict[bill_lines.LineKey, int] = {}
     apart: dict[str, BilledOnly] = {}
     for key, size in billed.items():
-        why = "" if key[:2] in known else why_billed_only(key.usage_type)
+        why = "" if key[:2] in known else bill_lines.why_billed_only(key.usage_type)
         if why:
             before = apart.get(key.usage_type)
             apart[key.usage_type] = BilledOnly(size + (before.bytes if before else 0), why)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from metering.errors import OperationFailedError
 from metering.hours import date_of
 from metering.units import DAY_S, GIB
 from metering.usage.usage_types import contract_name
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 
 # AWS's export formats of a bill, recognised by their column names. Sources: the column lists of CUR 2.0 and of the
 # older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides, and FOCUS 1.0 to 1.2 with the `x_` columns that

@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import msgspec
 
 from metering.errors import LogFileRefusedError
+from metering.onramps import sources
+from metering.onramps.formats import rows
 from metering.onramps.formats.pieces import peeked
-from metering.onramps.formats.rows import (
-    MAX_BYTES,
-    PARQUET_MAGIC,
-    Moved,
-    Tally,
-    column_names,
-    read_lines,
-    read_rows,
-    seekable,
-)
 from metering.onramps.reading import Block, FileName, ReadSettings, epoch_s_of
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic
-from metering.onramps.sources import GIVE_ACCOUNT
 from metering.usage.usage_types import CLOUDFRONT, INTERNET, UNKNOWN
 
 if TYPE_CHECKING:
@@ -108,7 +99,7 @@ class RowJudge:
         self._edge_logged = EDGE in fields
         self._version = version
 
-    def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[EdgeTransfer]) -> None:
+    def judge(self, number: int, text: str, value: Callable[[str], str], tally: rows.Tally[EdgeTransfer]) -> None:
         """Count a row (`metering.onramps.formats.rows.RowJudge`)."""
         sent, received = _number(value(SENT)), _number(value(RECEIVED))
         if sent is None or received is None:
@@ -123,7 +114,7 @@ class RowJudge:
         airport = airport_of(value(EDGE))
         inward, doubt = _went(value(METHOD), value(RESULT))
         moves = [
-            Moved(EdgeTransfer(airport, self._edge_logged, direction, self._version, why), size_bytes)
+            rows.Moved(EdgeTransfer(airport, self._edge_logged, direction, self._version, why), size_bytes)
             for direction, size_bytes, why in (("out", sent, ""), (inward, received, doubt))
             if size_bytes
         ]
@@ -147,10 +138,10 @@ def _went(method: str, result: str) -> tuple[str, str]:
 def _number(text: str) -> int | None:
     if text in _NONE:
         return 0
-    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(MAX_BYTES)):
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(rows.MAX_BYTES)):
         return None
     number = int(text)
-    return number if number <= MAX_BYTES else None
+    return number if number <= rows.MAX_BYTES else None
 
 
 def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None:
@@ -200,7 +191,7 @@ class CloudFrontClassifier:
             return Shadowed(f"{known.id} {known.log}")
         account_id = self._name.account_id or (known.account_id if known is not None else "")
         if not account_id:
-            detail = f"the log does not say whose distribution it is: {GIVE_ACCOUNT}"
+            detail = f"the log does not say whose distribution it is: {sources.GIVE_ACCOUNT}"
             return Refused(LineReason.INVALID_ACCOUNT, detail)
         if not self._name.source:
             return Refused(LineReason.INVALID_VALUE, "the file's name does not say which distribution it is of")
@@ -253,7 +244,7 @@ class TextJudge:
         if fields:
             self._know(fields)
 
-    def judge(self, number: int, line: str, tally: Tally[EdgeTransfer]) -> None:
+    def judge(self, number: int, line: str, tally: rows.Tally[EdgeTransfer]) -> None:
         if line.startswith("#"):
             if line.startswith(_FIELDS):
                 self._know(_names(line.removeprefix(_FIELDS)))
@@ -273,7 +264,7 @@ class TextJudge:
         self._places = {name: place for place, name in enumerate(self._names) if name in _USED}
         self._delimiter = ""
 
-    def _judge_fields(self, number: int, line: str, tally: Tally[EdgeTransfer]) -> None:
+    def _judge_fields(self, number: int, line: str, tally: rows.Tally[EdgeTransfer]) -> None:
         if self._rows is None and self._json_rows is not None:
             tally.refuse(
                 number, LineReason.INVALID_VALUE, "the line is no JSON object, as others of the file are", line
@@ -292,7 +283,7 @@ class TextJudge:
         places = self._places
         self._rows.judge(number, line, lambda name: values[places[name]] if name in places else "", tally)
 
-    def _judge_json(self, number: int, line: str, tally: Tally[EdgeTransfer]) -> None:
+    def _judge_json(self, number: int, line: str, tally: rows.Tally[EdgeTransfer]) -> None:
         try:
             document = _decode_json(line)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -328,11 +319,11 @@ def read_cloudfront_log(
 ) -> Iterator[Block[EdgeTransfer]]:
     """Read a file (`LogReader`)."""
     start, whole = peeked(stream)
-    if not name.parquet and start not in PARQUET_MAGIC:
+    if not name.parquet and start not in rows.PARQUET_MAGIC:
         judge = TextJudge(settings.fields, known_as_v2=name.version == V2)
-        yield from read_lines(whole, settings, digest, judge)
+        yield from rows.read_lines(whole, settings, digest, judge)
         return
-    with seekable(whole, digest) as file:
-        columns = column_names(file, settings)
+    with rows.seekable(whole, digest) as file:
+        columns = rows.column_names(file, settings)
         used = tuple(name for name in USED_FIELDS if name in columns)
-        yield from read_rows(file, settings, used, RowJudge(columns, V2))
+        yield from rows.read_rows(file, settings, used, RowJudge(columns, V2))

@@ -7,27 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from metering.onramps.reading import (
-    Block,
-    FileName,
-    LogReader,
-    ReadSettings,
-    epoch_s_of,
-    flow_log_name,
-    identity_of,
-    unpacked_name,
-)
+from metering.onramps import reading
 from metering.units import HOUR_S
 from metering.usage.usage_types import is_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.onramps.context.document import Context
+    from metering.onramps.context import document
     from metering.onramps.context.store import Timeline
     from metering.onramps.reasons import Classifier
 
-    _Parts = tuple[Callable[..., Iterator[Block[Any]]], Callable[[FileName, Timeline], Classifier[Any]]]
+    _Parts = tuple[Callable[..., Iterator[reading.Block[Any]]], Callable[[reading.FileName, Timeline], Classifier[Any]]]
 
 # Kinds of logs that are never metered: each is recognised by its names, and refused with a sentence that says why. Most
 # of them repeat the bytes of another log, so metering both would count bytes twice; the others contain no bytes.
@@ -117,7 +108,7 @@ _NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})-([0
 _PARTITION = re.compile(r"(?:.*/)?([0-9]{12})/([a-z0-9-]+)/([a-z0-9.-]{3,63})/[0-9]{4}/[0-9]{2}/[0-9]{2}/")
 
 
-def recognise_s3_access(key: str) -> FileName | None:
+def recognise_s3_access(key: str) -> reading.FileName | None:
     """Parse the key of an S3 server access log; None of any other key.
 
     The identity is the name alone: a replica of a log bucket has the same names, and is no second log. The slot stays
@@ -126,17 +117,17 @@ def recognise_s3_access(key: str) -> FileName | None:
     folder, slash, name = key.rpartition("/")
     # AWS appends the name directly to the prefix, which need not end with a slash. AWS never compresses these files; a
     # person who compresses a copy adds a suffix, and it counts as the same file.
-    name = unpacked_name(name)
+    name = reading.unpacked_name(name)
     named = _NAME.search(name)
-    if named is None or named.end() != len(name) or epoch_s_of(named[1], "%Y-%m-%d-%H-%M-%S") is None:
+    if named is None or named.end() != len(name) or reading.epoch_s_of(named[1], "%Y-%m-%d-%H-%M-%S") is None:
         return None
     partition = _PARTITION.fullmatch(folder + slash)
     if partition is not None and named.start() == 0 and is_region(partition[2]):
         account_id, region, bucket = partition.groups()
     else:
         account_id = region = bucket = ""
-    identity = identity_of("s3", named[0])
-    return FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
+    identity = reading.identity_of("s3", named[0])
+    return reading.FileName(kind=S3_ACCESS, identity=identity, account_id=account_id, region=region, source=bucket)
 
 
 # Names of CloudFront standard logs. Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` plus a suffix.
@@ -152,17 +143,17 @@ _CLOUDFRONT_NAME = re.compile(
 _CLOUDFRONT_ACCOUNT = re.compile(r"(?:^|/)AWSLogs/(?:aws-account-id=)?([0-9]{12})/(?:aws-service=)?CloudFront/")
 
 
-def recognise_cloudfront(key: str) -> FileName | None:
+def recognise_cloudfront(key: str) -> reading.FileName | None:
     """Parse the key of a CloudFront standard log; None of any other key."""
     name = key.rpartition("/")[2]
     found = _CLOUDFRONT_NAME.fullmatch(name)
-    slot_s = None if found is None else epoch_s_of(found[2], "%Y-%m-%d-%H")
+    slot_s = None if found is None else reading.epoch_s_of(found[2], "%Y-%m-%d-%H")
     if found is None or slot_s is None:
         return None
     account = _CLOUDFRONT_ACCOUNT.search(key)
     # A person who decompresses a copy removes the suffix, and it counts as the same file.
-    identity = identity_of("cf", unpacked_name(name))
-    return FileName(
+    identity = reading.identity_of("cf", reading.unpacked_name(name))
+    return reading.FileName(
         kind=CLOUDFRONT,
         identity=identity,
         account_id=account[1] if account is not None else "",
@@ -190,9 +181,9 @@ class LogKind:
     """
 
     name: str
-    recognise: Callable[[str], FileName | None]
-    read: LogReader
-    classifier: Callable[[FileName, Timeline], Classifier[Any]]
+    recognise: Callable[[str], reading.FileName | None]
+    read: reading.LogReader
+    classifier: Callable[[reading.FileName, Timeline], Classifier[Any]]
     needs_context: bool = True
     needs_ranges: bool = False
     settles_after_s: int | None = None
@@ -202,7 +193,7 @@ class LogKind:
     def needs_any_context(self) -> bool:
         return self.needs_context or self.needs_ranges
 
-    def lacks(self, context: Context | None) -> str:
+    def lacks(self, context: document.Context | None) -> str:
         """The requirement of a real ingest that a context does not meet, such as `lists flow logs`; else empty."""
         if self.needs_context and (context is None or not context.flow_logs):
             return "lists flow logs"
@@ -234,15 +225,15 @@ def _cloudfront() -> _Parts:
 def _read(
     parts: Callable[[], _Parts],
     stream: BinaryIO,
-    name: FileName,
-    settings: ReadSettings,
+    name: reading.FileName,
+    settings: reading.ReadSettings,
     *,
     digest: Callable[[bytes], object] = len,
-) -> Iterator[Block[Any]]:
+) -> Iterator[reading.Block[Any]]:
     return parts()[0](stream, name, settings, digest=digest)
 
 
-def _classify(parts: Callable[[], _Parts], name: FileName, timeline: Timeline) -> Classifier[Any]:
+def _classify(parts: Callable[[], _Parts], name: reading.FileName, timeline: Timeline) -> Classifier[Any]:
     return parts()[1](name, timeline)
 
 
@@ -253,7 +244,7 @@ KINDS: tuple[LogKind, ...] = (
     LogKind(
         name="vpc-flow",
         # Text or Parquet, of any version and any custom format, including transit gateways.
-        recognise=flow_log_name,
+        recognise=reading.flow_log_name,
         read=partial(_read, _flows),
         classifier=partial(_classify, _flows),
         rules="hops/2",
@@ -282,6 +273,6 @@ KINDS: tuple[LogKind, ...] = (
 """All kinds of logs that are metered and that names tell. A mapping makes one more (`metering.onramps.mapping`)."""
 
 
-def recognised(key: str) -> tuple[LogKind, FileName] | None:
+def recognised(key: str) -> tuple[LogKind, reading.FileName] | None:
     """The kind and name of a file by its key or path; None if AWS gives no such name."""
     return next(((kind, name) for kind in KINDS if (name := kind.recognise(key)) is not None), None)

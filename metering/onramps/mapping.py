@@ -33,8 +33,8 @@ from pydantic import (
 
 from metering.errors import LogFileRefusedError, SettingsError
 from metering.intake.admission import HOUR_US, MAX_EPOCH_S, SECOND_US, rfc3339_us
+from metering.onramps import kinds
 from metering.onramps.formats.rows import MAX_BYTES, Moved, Tally, read_lines
-from metering.onramps.kinds import LogKind
 from metering.onramps.reading import Block, FileName, ReadSettings
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Traffic
 
@@ -616,14 +616,14 @@ RULE = "mapping"
 _UNKNOWN = "unknown"
 
 
-def mapped_kind(text: str) -> LogKind:
+def mapped_kind(text: str) -> kinds.LogKind:
     """The kind of log of a mapping, TOML.
 
     Raises:
         SettingsError: It is no mapping; carries every problem.
     """
     mapping = parse_mapping(text)
-    return LogKind(
+    return kinds.LogKind(
         name=KIND,
         recognise=lambda _key: FileName(kind=KIND, identity="", source=mapping.source),
         read=partial(read_mapped_log, mapping),

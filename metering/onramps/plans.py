@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from typing import Annotated, ClassVar, NamedTuple
 
 from metering.onramps.reading import NO_OTHERS, SLOT_FORM, Balance, Others
+from metering.stores import objects
 from metering.stores.codec import Added, AnyText, DecimalText, Fields, Form, FromOne, StoredDocument, WholeOrNull
-from metering.stores.objects import PLANS_PREFIX
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 NO_SLOT = "none"
-PLACES_PREFIX = f"{PLANS_PREFIX}places/"
+PLACES_PREFIX = f"{objects.PLANS_PREFIX}places/"
 """Prefix of the notes about files without AWS's name (`metering.onramps.ingest.taking`). They are no plans."""
 
 
@@ -116,7 +116,7 @@ class Plan(StoredDocument):
 
 def source_prefix(kind: str, source: str) -> str:
     """Prefix of the plans of one source."""
-    return f"{PLANS_PREFIX}{kind}/{_UNFIT.sub('_', source) or NO_SLOT}/"
+    return f"{objects.PLANS_PREFIX}{kind}/{_UNFIT.sub('_', source) or NO_SLOT}/"
 
 
 def plan_key(kind: str, source: str, slot_s: int | None, identity: str) -> str:

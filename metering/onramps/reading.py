@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from metering.stores.codec import DecimalText
 from metering.units import GIB, KIB, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 
 # Every line has exactly one of these outcomes. Reports list them in this order.
 OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "refused")

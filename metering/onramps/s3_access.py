@@ -7,18 +7,18 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from metering.onramps import sources
 from metering.onramps.context.document import Address, AddressRange, Context, address_of, is_public
 from metering.onramps.formats.rows import Moved, Tally, number_of, read_lines
 from metering.onramps.reading import Block, FileName, ReadSettings, epoch_s_of
 from metering.onramps.reasons import Classified, LineReason, Outcome, Refused, Traffic, Unmetered
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
-from metering.onramps.sources import GIVE_ACCOUNT
 from metering.usage.usage_types import CLOUDFRONT, INTERNET, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.onramps.context.store import Timeline
+    from metering.onramps.context import store
 
 # Lines of S3 server access logs. Fields are separated by single spaces; the time is in brackets, and three fields are
 # in quotes. AWS has appended fields over the years, from 18 to 26 and more, and says that readers must expect more at
@@ -241,7 +241,7 @@ class Peer(NamedTuple):
 class S3AccessClassifier:
     """Judges the transfers of one file (`Classifier`)."""
 
-    def __init__(self, name: FileName, timeline: Timeline) -> None:
+    def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
         self._timeline = timeline
 
@@ -255,7 +255,7 @@ class S3AccessClassifier:
             detail = f"neither the key, the Host header nor a context says the region of {subject.bucket[:64]}"
             return Refused(LineReason.NO_REGION, detail)
         if not account_id:
-            detail = f"the log does not say whose bucket {subject.bucket[:64]} is: {GIVE_ACCOUNT}"
+            detail = f"the log does not say whose bucket {subject.bucket[:64]} is: {sources.GIVE_ACCOUNT}"
             return Refused(LineReason.INVALID_ACCOUNT, detail)
         address = address_of(subject.remote_ip)
         if address is None and subject.remote_ip != _NO_ADDRESS:

@@ -13,9 +13,9 @@ from metering.onramps.reasons import Classified, LineReason, Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from metering.onramps.context.document import Context
+    from metering.onramps import reading
+    from metering.onramps.context import document
     from metering.onramps.context.store import Timeline
-    from metering.onramps.reading import FileName
     from metering.stores.objects import ObjectInfo
 
 
@@ -78,7 +78,7 @@ ANY = Bills(billed_as=BilledAs.ANY)
 class Billable:
     """Decides which accounts the lines of one file may bill."""
 
-    def __init__(self, bills: Bills, name: FileName, timeline: Timeline) -> None:
+    def __init__(self, bills: Bills, name: reading.FileName, timeline: Timeline) -> None:
         self._bills = bills
         self._owner = name.account_id
         self._timeline = timeline
@@ -118,7 +118,7 @@ class Billable:
         return found
 
 
-def _beside(context: Context, owner: str) -> tuple[frozenset[str], frozenset[str]]:
+def _beside(context: document.Context, owner: str) -> tuple[frozenset[str], frozenset[str]]:
     own_vpcs = {vpc.id for vpc in context.vpcs if vpc.account_id == owner}
     subnets = {subnet.id for subnet in context.subnets if subnet.vpc_id in own_vpcs}
     inside = frozenset(each.account_id for each in context.interfaces if each.subnet_id in subnets)
@@ -128,7 +128,7 @@ def _beside(context: Context, owner: str) -> tuple[frozenset[str], frozenset[str
     return inside, frozenset(account_id for each in attached for account_id in (each.owner_id, each.gateway_owner_id))
 
 
-def folder_contradicts(key: str, name: FileName) -> str:
+def folder_contradicts(key: str, name: reading.FileName) -> str:
     """Why a file's name and its folder are of two accounts; empty if they agree.
 
     Every `AWSLogs/<account>/` of the key counts: a bucket policy may be about any of them.

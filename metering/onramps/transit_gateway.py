@@ -12,22 +12,13 @@ import zstandard
 
 from metering.errors import LogFileRefusedError
 from metering.hours import hour_of
+from metering.onramps import context
 from metering.onramps.context.document import MeteringPolicy, MeteringRule, address_of
-from metering.onramps.context.inventory import PEERING, VPC
+from metering.onramps.formats import rows
 from metering.onramps.formats.flows.reader import read_flow_log
 from metering.onramps.formats.pieces import peeked
-from metering.onramps.formats.rows import (
-    PARQUET_MAGIC,
-    Moved,
-    Tally,
-    column_names,
-    number_of,
-    read_lines,
-    read_rows,
-    seekable,
-)
 from metering.onramps.reasons import Classified, FileReason, LineReason, Outcome, Refused, Shadowed, Traffic, Unmetered
-from metering.onramps.rules.hop_judge import FlowClassifier
+from metering.onramps.rules import hop_judge
 from metering.onramps.rules.knowledge import Knowledge, knowledge_of
 from metering.units import HOUR_S, KIB
 from metering.usage.usage_types import UNKNOWN, usage_type_of
@@ -35,7 +26,7 @@ from metering.usage.usage_types import UNKNOWN, usage_type_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from metering.onramps.context.store import Timeline
+    from metering.onramps.context import store
     from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
 
 # Rows of transit gateway flow logs. Each flow passes two attachments, and has a record at each: `ingress` where it
@@ -108,7 +99,7 @@ class TransitRowJudge:
             detail = f"the flow log of a transit gateway has no {', no '.join(missing)}"
             raise LogFileRefusedError(FileReason.MISSING_FIELD, detail)
 
-    def judge(self, number: int, text: str, value: Callable[[str], str], tally: Tally[TransitHop]) -> None:
+    def judge(self, number: int, text: str, value: Callable[[str], str], tally: rows.Tally[TransitHop]) -> None:
         """Count a row; `value` gives one of `USED_FIELDS`, empty if the row has none."""
         status = value(_STATUS)
         if status == "NODATA":
@@ -117,7 +108,7 @@ class TransitRowJudge:
         if status == "SKIPDATA":
             tally.skipdata()
             return
-        size_bytes = number_of(value(_BYTES))
+        size_bytes = rows.number_of(value(_BYTES))
         if size_bytes is None:
             tally.refuse(number, LineReason.INVALID_NUMBER, "bytes is no number from 0 to 2^63-1", text)
             return
@@ -134,7 +125,7 @@ class TransitRowJudge:
         return asked
 
     def _count(
-        self, value: Callable[[str], str], size_bytes: int, tally: Tally[TransitHop]
+        self, value: Callable[[str], str], size_bytes: int, tally: rows.Tally[TransitHop]
     ) -> tuple[LineReason, str] | None:
         start_s, end_s = _seconds(value(_START)), _seconds(value(_END))
         if start_s is None or end_s is None or end_s < start_s:
@@ -159,7 +150,7 @@ class TransitRowJudge:
             *accounts,
             *flow,
         )
-        tally.metered([Moved(hop, size_bytes)], start_s, end_s)
+        tally.metered([rows.Moved(hop, size_bytes)], start_s, end_s)
         return None
 
 
@@ -168,7 +159,7 @@ def _text(value: str) -> str:
 
 
 def _seconds(text: str) -> int | None:
-    number = number_of(text)
+    number = rows.number_of(text)
     return number // 1000 if number is not None and number >= _MILLISECONDS_FROM else number
 
 
@@ -181,11 +172,11 @@ def read_flow_file(
 ) -> Iterator[Block[FlowHop] | Block[TransitHop]]:
     """Read a flow log, of a transit gateway or of interfaces (`LogReader`)."""
     start, whole = peeked(stream, _LOOK_BYTES)
-    if name.parquet or start[:4] in PARQUET_MAGIC:
-        with seekable(whole, digest) as file:
+    if name.parquet or start[:4] in rows.PARQUET_MAGIC:
+        with rows.seekable(whole, digest) as file:
             yield from _read_parquet(file, name, settings)
     elif _is_transit(start, settings):
-        yield from read_lines(whole, settings, digest, _Lines(settings))
+        yield from rows.read_lines(whole, settings, digest, _Lines(settings))
     else:
         yield from read_flow_log(whole, name, settings, digest=digest)
 
@@ -193,11 +184,11 @@ def read_flow_file(
 def _read_parquet(
     file: IO[bytes], name: FileName, settings: ReadSettings
 ) -> Iterator[Block[FlowHop] | Block[TransitHop]]:
-    columns = column_names(file, settings)
+    columns = rows.column_names(file, settings)
     file.seek(0)
     if GATEWAY in columns:
         used = tuple(name for name in USED_FIELDS if name in columns)
-        yield from read_rows(file, settings, used, TransitRowJudge(columns, settings.folding))
+        yield from rows.read_rows(file, settings, used, TransitRowJudge(columns, settings.folding))
     else:
         # It has been hashed.
         yield from read_flow_log(cast("BinaryIO", file), name, settings, digest=len)
@@ -233,7 +224,7 @@ class _Lines:
         if settings.fields:
             self._know(list(settings.fields))
 
-    def judge(self, number: int, line: str, tally: Tally[TransitHop]) -> None:
+    def judge(self, number: int, line: str, tally: rows.Tally[TransitHop]) -> None:
         values = line.split(" ")
         if GATEWAY in values:
             self._know(values)
@@ -319,7 +310,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
     if attachment is None:
         return _End(attachment_id, "", "", address, port)
     # Behind a peering, a line may name the account of a VPC that is attached to the other gateway.
-    owners = {attachment.owner_id, told_id if attachment.kind == VPC else ""} - {""}
+    owners = {attachment.owner_id, told_id if attachment.kind == context.inventory.VPC else ""} - {""}
     return _End(attachment_id, attachment.kind, owners.pop() if len(owners) == 1 else "", address, port)
 
 
@@ -450,10 +441,10 @@ _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 class WithTransit:
     """Judges the flow logs of transit gateways and of interfaces, which AWS names alike (`Classifier`)."""
 
-    def __init__(self, name: FileName, timeline: Timeline) -> None:
+    def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
         self._timeline = timeline
-        self._flows = FlowClassifier(name, timeline)
+        self._flows = hop_judge.FlowClassifier(name, timeline)
 
     def outcome(self, subject: FlowHop | TransitHop, hour_s: int) -> Outcome:
         if isinstance(subject, TransitHop):
@@ -493,7 +484,7 @@ def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int)
     free = _free(kind, hop, inside=peer_region == region)
     if free:
         return Unmetered(free)
-    peered = kind == PEERING
+    peered = kind == context.inventory.PEERING
     rule = PEERED_ELSEWHERE if peered else PROCESSING
     reason = _unknown(kind, peer_region)
     payer_id = "" if reason else payer_of(hop, owner_id, region, hour_s, knowledge)
@@ -507,14 +498,14 @@ def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int)
 
 def _free(kind: str, hop: TransitHop, *, inside: bool) -> str:
     """The rule by which nothing is charged at an attachment; empty if something is, or may be."""
-    if kind == PEERING:
+    if kind == context.inventory.PEERING:
         return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""
     return LEAVES if kind and hop.outward else ""
 
 
 def _unknown(kind: str, peer_region: str) -> str:
     """The fact about an attachment that is needed and not known; empty if none is."""
-    if kind == PEERING:
+    if kind == context.inventory.PEERING:
         return "" if peer_region else PEER_REGION_UNKNOWN
     return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN
 

@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from metering.errors import ConditionFailedError, OperationFailedError
 from metering.intake.senders import MAX_NAME_CHARS, is_producer_name, role_of
-from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.access import MAX_ACCOUNTS as MAX_PRODUCER_ACCOUNTS
-from metering.ledger.notes.access import (
-    TOKENS_PK,
-    RegisteredProducer,
-    Role,
-    ShownProducer,
-    StoredToken,
-    producer_key,
-    refused_senders,
-    registered,
-    token_key,
-)
+from metering.ledger import markers
+from metering.ledger.notes import access
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, canary_batch_id
 from metering.stores.writes import Absent, AllOf, Delete, Equals, Exists, ItemStore, Put, Table, Update, read_note
 from metering.units import DAY_S
@@ -83,8 +72,8 @@ def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn:
         )
     if accounts is not None:
         problems += [f"{each!r} is no account: it has 12 digits." for each in accounts if not _ACCOUNT.fullmatch(each)]
-        if not 0 < len(accounts) <= MAX_PRODUCER_ACCOUNTS:
-            problems.append(f"A producer has 1 to {MAX_PRODUCER_ACCOUNTS} accounts, or all.")
+        if not 0 < len(accounts) <= access.MAX_ACCOUNTS:
+            problems.append(f"A producer has 1 to {access.MAX_ACCOUNTS} accounts, or all.")
     if trusted_arn and not _PRINCIPAL.fullmatch(trusted_arn):
         problems.append(f"{trusted_arn!r} is no ARN of a role, a user or an account's root.")
     return problems
@@ -100,7 +89,7 @@ class ProducerBook:
 
     def add(
         self, name: str, *, accounts: Sequence[str] | None, trusted_arn: str, registered_by: str
-    ) -> RegisteredProducer:
+    ) -> access.RegisteredProducer:
         """Register a producer, or register it anew with other accounts, another trust or a new role.
 
         It may be repeated and killed anywhere: the role is created first; a role without an entry is refused.
@@ -119,7 +108,7 @@ class ProducerBook:
         if problems:
             raise OperationFailedError(" ".join(problems), "Nobody was registered.")
         role = self.roles.put(name, trusted_arn=trusted_arn)
-        made = RegisteredProducer(
+        made = access.RegisteredProducer(
             name=name,
             role_id=role.role_id,
             role_arn=role.arn,
@@ -131,15 +120,15 @@ class ProducerBook:
         self.items.put(Put(table=Table.LEDGER, item=made.to_item()))
         return made
 
-    def everyone(self) -> list[RegisteredProducer]:
+    def everyone(self) -> list[access.RegisteredProducer]:
         """All of them, by name."""
-        return list(registered(self.items))
+        return list(access.registered(self.items))
 
-    def get(self, name: str) -> RegisteredProducer | None:
+    def get(self, name: str) -> access.RegisteredProducer | None:
         """Producer of a name; None if there is none."""
-        return read_note(self.items, producer_key(name), RegisteredProducer.from_item)
+        return read_note(self.items, access.producer_key(name), access.RegisteredProducer.from_item)
 
-    def find(self, name: str) -> RegisteredProducer:
+    def find(self, name: str) -> access.RegisteredProducer:
         """Producer of a name.
 
         Raises:
@@ -152,16 +141,16 @@ class ProducerBook:
             )
         return found
 
-    def show(self, name: str) -> ShownProducer:
+    def show(self, name: str) -> access.ShownProducer:
         """Producer with warnings about what keeps its batches from being taken.
 
         Raises:
             OperationFailedError: There is none.
         """
         found = self.find(name)
-        told = [told_s for role_id, told_s in refused_senders(self.items) if role_id == found.role_id]
+        told = [told_s for role_id, told_s in access.refused_senders(self.items) if role_id == found.role_id]
         warnings = [*self._of_role(found), *self._of_senders()]
-        return ShownProducer(registered=found, warnings=tuple(warnings), told_s=max(told, default=None))
+        return access.ShownProducer(registered=found, warnings=tuple(warnings), told_s=max(told, default=None))
 
     def remove(self, name: str) -> bool:
         """Take a producer out of the registry, then its role in this region; returns whether the role is gone.
@@ -173,7 +162,7 @@ class ProducerBook:
         self.items.delete(Delete(table=Table.LEDGER, key=found.key))
         return self.roles.remove(name)
 
-    def _of_role(self, found: RegisteredProducer) -> list[str]:
+    def _of_role(self, found: access.RegisteredProducer) -> list[str]:
         again = f"Register it anew: metering producers add {found.name} …"
         role = self.roles.find(found.name)
         if role is None:
@@ -194,13 +183,13 @@ class ProducerBook:
         """Warn where SQS calls all senders the same; the canary's newest marker tells."""
         for item in self.items.query(Table.LEDGER, CANARY_PK, descending=True):
             slot_s = CanaryRun.from_item(item).slot_s
-            marker = read_note(self.items, marker_key(canary_batch_id(slot_s)), Marker.from_item)
+            marker = read_note(self.items, markers.marker_key(canary_batch_id(slot_s)), markers.Marker.from_item)
             if marker is not None and marker.sender_id:
                 account = role_of(marker.sender_id)
                 told = f"This endpoint calls every sender {account}, its account, so it cannot tell producers."
                 return [told] if _ACCOUNT_SENDER.fullmatch(marker.sender_id) else []
         # Where senders are checked and all have the same name, the canary is refused, too, without any marker.
-        for sender, _ in refused_senders(self.items):
+        for sender, _ in access.refused_senders(self.items):
             if _ACCOUNT_SENDER.fullmatch(sender):
                 return [
                     f"No canary was metered yet, and what {sender} sent was refused: that is an account. An endpoint "
@@ -235,7 +224,7 @@ class MadeToken:
     """
 
     text: str = field(repr=False)
-    stored: StoredToken
+    stored: access.StoredToken
 
 
 def secret_sha256(secret: str) -> str:
@@ -265,7 +254,7 @@ class TokenBook:
     def create(
         self,
         *,
-        role: Role,
+        role: access.Role,
         accounts: Collection[str] | None,
         life_s: int,
         made_by: str,
@@ -292,7 +281,7 @@ class TokenBook:
         now_s = self.clock.now_ms() // 1000
         while True:
             token_id, secret = self.draw(_ID_BYTES).hex(), self.draw(_SECRET_BYTES).hex()
-            stored = StoredToken(
+            stored = access.StoredToken(
                 token_id=token_id,
                 secret_sha256=secret_sha256(secret),
                 role=role,
@@ -310,12 +299,12 @@ class TokenBook:
                 continue
             return MadeToken(text=f"mtr_{token_id}_{secret}", stored=stored)
 
-    def list(self) -> list[StoredToken]:
+    def list(self) -> list[access.StoredToken]:
         """All tokens, the newest first. DynamoDB deletes expired ones within days."""
-        found = (StoredToken.from_item(item) for item in self.items.query(Table.LEDGER, TOKENS_PK))
+        found = (access.StoredToken.from_item(item) for item in self.items.query(Table.LEDGER, access.TOKENS_PK))
         return sorted(found, key=lambda each: (-each.made_s, each.token_id))
 
-    def find(self, token_id: str) -> StoredToken:
+    def find(self, token_id: str) -> access.StoredToken:
         """The token of this id; a whole token is taken by its id.
 
         Raises:
@@ -323,13 +312,13 @@ class TokenBook:
         """
         whole = token_parts(token_id)
         wanted = token_id if whole is None else whole[0]
-        item = self.items.get(Table.LEDGER, token_key(wanted)) if _ID.fullmatch(wanted) else None
+        item = self.items.get(Table.LEDGER, access.token_key(wanted)) if _ID.fullmatch(wanted) else None
         if item is None:
             # The typed text may be a secret or part of one, so the error does not repeat it.
             raise OperationFailedError("There is no token of this id.", "See all of them with: metering token list")
-        return StoredToken.from_item(item)
+        return access.StoredToken.from_item(item)
 
-    def revoke(self, token_id: str, *, revoked_by: str) -> StoredToken:
+    def revoke(self, token_id: str, *, revoked_by: str) -> access.StoredToken:
         """Refuse a token from now on. Processes that have just checked it notice within a minute.
 
         A token that is revoked already stays as it is.
@@ -346,15 +335,15 @@ class TokenBook:
             condition=AllOf((Exists(), Equals(attribute="revoked_s", value=0))),
         )
         try:
-            return StoredToken.from_item(self.items.update(change))
+            return access.StoredToken.from_item(self.items.update(change))
         except ConditionFailedError:
             return self.find(found.token_id)
 
 
-def token_problems(*, role: Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:
+def token_problems(*, role: access.Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:
     """Why no token can be made of these, a sentence each."""
     problems = []
-    if role is Role.CUSTOMER and not accounts:
+    if role is access.Role.CUSTOMER and not accounts:
         problems.append("A customer's token names its accounts, at least one.")
     if accounts is not None:
         problems += _account_problems(accounts)

@@ -11,22 +11,9 @@ from typing import TYPE_CHECKING
 
 from metering.errors import UnavailableError
 from metering.hours import month_of
-from metering.lake.ports import RowQuery
-from metering.ledger.commits import CommitRecord, commit_key
-from metering.ledger.markers import Marker, marker_key
-from metering.ledger.notes.checks import (
-    CANARY_ACCOUNT_ID,
-    CANARY_BYTES,
-    CANARY_PK,
-    CanaryRun,
-    CanaryVerdict,
-    canary_batch_id,
-    canary_body,
-    canary_hour,
-    canary_key,
-    canary_usage_type,
-    slot_of,
-)
+from metering.lake import ports
+from metering.ledger import commits, markers
+from metering.ledger.notes import checks
 from metering.stores.writes import ItemStore, Put, Table, read_note
 from metering.units import HOUR_S, MINUTE_S
 from metering.usage.totals import ZERO, Total, sum_totals
@@ -34,8 +21,8 @@ from metering.usage.totals import ZERO, Total, sum_totals
 if TYPE_CHECKING:
     from metering.lake.view import LakeView
     from metering.ledger.usage.reading import UsageReading
+    from metering.stores import queues
     from metering.stores.clock import Clock, Deadline
-    from metering.stores.queues import Queue
 
 _POLL_MS = 2_000
 _RESERVE_MS = 5_000
@@ -43,7 +30,7 @@ _RESERVE_MS = 5_000
 _LOOK_BACK_S = 2 * HOUR_S
 # The roll-up function starts once a minute.
 _ROLLUP_STARTS_S = MINUTE_S
-_EXPECTED = Total(CANARY_BYTES, 1)
+_EXPECTED = Total(checks.CANARY_BYTES, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +46,14 @@ class Canary:
 
     items: ItemStore
     usage: UsageReading
-    queue: Queue
+    queue: queues.Queue
     view: LakeView
     clock: Clock
     region: str
     rollup_every_s: int
     freshness_s: int = 120
 
-    def run(self, deadline: Deadline) -> CanaryRun:
+    def run(self, deadline: Deadline) -> checks.CanaryRun:
         """Send the batch of this minute, and wait for it as long as the deadline and the freshness target allow.
 
         Returns:
@@ -76,72 +63,74 @@ class Canary:
             UnavailableError: The queue did not take the batch.
         """
         run = self._send()
-        while run.verdict is CanaryVerdict.SENT:
+        while run.verdict is checks.CanaryVerdict.SENT:
             run = self._judged(run)
-            if run.verdict is not CanaryVerdict.SENT or deadline.remaining_ms() < _POLL_MS + _RESERVE_MS:
+            if run.verdict is not checks.CanaryVerdict.SENT or deadline.remaining_ms() < _POLL_MS + _RESERVE_MS:
                 break
             self.clock.sleep_ms(_POLL_MS)
         self._look_back(before_s=run.slot_s)
         return run
 
-    def _send(self) -> CanaryRun:
-        slot_s = slot_of(self._now_s())
-        known = read_note(self.items, canary_key(slot_s), CanaryRun.from_item)
-        run = known or CanaryRun(slot_s=slot_s, sent_s=self._now_s())
+    def _send(self) -> checks.CanaryRun:
+        slot_s = checks.slot_of(self._now_s())
+        known = read_note(self.items, checks.canary_key(slot_s), checks.CanaryRun.from_item)
+        run = known or checks.CanaryRun(slot_s=slot_s, sent_s=self._now_s())
         self._save(run)
-        body = canary_body(slot_s, self.region)
+        body = checks.canary_body(slot_s, self.region)
         if self.queue.send_many([body, body]):
             raise UnavailableError("sqs.SendMessageBatch", "the queue did not take the canary's batch")
         return run
 
-    def _judged(self, run: CanaryRun) -> CanaryRun:
+    def _judged(self, run: checks.CanaryRun) -> checks.CanaryRun:
         verdict = self._verdict(run)
-        if verdict is CanaryVerdict.SENT:
+        if verdict is checks.CanaryVerdict.SENT:
             return run
         return self._save(replace(run, verdict=verdict, settled_s=self._now_s()))
 
-    def _verdict(self, run: CanaryRun) -> CanaryVerdict:
+    def _verdict(self, run: checks.CanaryRun) -> checks.CanaryVerdict:
         usage, lake = self._usage(run.slot_s), self._lake(run.slot_s)
         if any(total.records > 1 or total not in {ZERO, _EXPECTED} for total in (usage, lake)):
-            return CanaryVerdict.DOUBLED
+            return checks.CanaryVerdict.DOUBLED
         waited_s = self._now_s() - run.sent_s
         of_usage_s = self.freshness_s + self.rollup_every_s + _ROLLUP_STARTS_S
         if waited_s > of_usage_s or (lake == ZERO and waited_s > self.freshness_s):
-            return CanaryVerdict.LATE
-        return CanaryVerdict.GOOD if usage == lake == _EXPECTED else CanaryVerdict.SENT
+            return checks.CanaryVerdict.LATE
+        return checks.CanaryVerdict.GOOD if usage == lake == _EXPECTED else checks.CanaryVerdict.SENT
 
     def _look_back(self, *, before_s: int) -> None:
         """Judge runs that were cut short, and find good ones that were doubled since."""
-        first = canary_key(before_s - _LOOK_BACK_S).sk
-        for item in list(self.items.query(Table.LEDGER, CANARY_PK, sk_from=first, sk_to=canary_key(before_s).sk)):
-            run = CanaryRun.from_item(item)
-            if run.verdict is CanaryVerdict.SENT or (
-                run.verdict is not CanaryVerdict.DOUBLED and self._verdict(run) is CanaryVerdict.DOUBLED
+        first = checks.canary_key(before_s - _LOOK_BACK_S).sk
+        for item in list(
+            self.items.query(Table.LEDGER, checks.CANARY_PK, sk_from=first, sk_to=checks.canary_key(before_s).sk)
+        ):
+            run = checks.CanaryRun.from_item(item)
+            if run.verdict is checks.CanaryVerdict.SENT or (
+                run.verdict is not checks.CanaryVerdict.DOUBLED and self._verdict(run) is checks.CanaryVerdict.DOUBLED
             ):
                 self._judged(run)
 
     def _usage(self, slot_s: int) -> Total:
-        hour_s, usage_type = canary_hour(slot_s), canary_usage_type(slot_s)
-        items = self.usage.of_month(CANARY_ACCOUNT_ID, month_of(hour_s), from_s=hour_s, to_s=hour_s + HOUR_S)
+        hour_s, usage_type = checks.canary_hour(slot_s), checks.canary_usage_type(slot_s)
+        items = self.usage.of_month(checks.CANARY_ACCOUNT_ID, month_of(hour_s), from_s=hour_s, to_s=hour_s + HOUR_S)
         return sum_totals(
             total for item in items for key, total in self.usage.totals(item) if key.usage_type == usage_type
         )
 
     def _lake(self, slot_s: int) -> Total:
-        marker = read_note(self.items, marker_key(canary_batch_id(slot_s)), Marker.from_item)
-        key = None if marker is None else commit_key(marker.commit_id)
-        commit = None if key is None else read_note(self.items, key, CommitRecord.from_item)
+        marker = read_note(self.items, markers.marker_key(checks.canary_batch_id(slot_s)), markers.Marker.from_item)
+        key = None if marker is None else commits.commit_key(marker.commit_id)
+        commit = None if key is None else read_note(self.items, key, commits.CommitRecord.from_item)
         if commit is None:
             return ZERO
-        query = RowQuery(
+        query = ports.RowQuery(
             where=(
-                ("account_id", frozenset({CANARY_ACCOUNT_ID})),
-                ("usage_type", frozenset({canary_usage_type(slot_s)})),
+                ("account_id", frozenset({checks.CANARY_ACCOUNT_ID})),
+                ("usage_type", frozenset({checks.canary_usage_type(slot_s)})),
             )
         )
-        return self.view.of_commit(commit).hour_totals(canary_hour(slot_s), query).get((), ZERO)
+        return self.view.of_commit(commit).hour_totals(checks.canary_hour(slot_s), query).get((), ZERO)
 
-    def _save(self, run: CanaryRun) -> CanaryRun:
+    def _save(self, run: checks.CanaryRun) -> checks.CanaryRun:
         self.items.put(Put(table=Table.LEDGER, item=run.to_item()))
         return run
 

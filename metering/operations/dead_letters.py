@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering.commit.deduplication import Match, compare
 from metering.errors import OperationFailedError, OutOfTimeError, UnavailableError
+from metering.intake import senders
 from metering.intake.batches import Allowance, BatchReader, DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.envelopes import Announced, CreatedObject, glance, read_announcements
-from metering.intake.senders import ServiceSenders, judged_sender, statement
 from metering.ledger.markers import Marker, marker_key
-from metering.onramps.plans import plan_key
+from metering.onramps import plans
 from metering.onramps.sources import LogSource, source_of
-from metering.stores.writes import ItemStore, read_note
+from metering.stores import writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from metering.intake.admission import Admission
     from metering.intake.messages import BatchMessage
-    from metering.onramps.arrivals import NewestContext
-    from metering.onramps.kinds import LogKind
-    from metering.onramps.reading import FileName
+    from metering.onramps import arrivals, kinds, reading
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
     from metering.stores.queues import Delivery, Queue, ReceivedMessage
@@ -134,12 +132,12 @@ class DeadLetters:
     dead: Queue
     ingest: Queue
     reader: BatchReader
-    items: ItemStore
+    items: writes.ItemStore
     clock: Clock
     admission: Admission
     bucket: str
     retention_s: int
-    services: ServiceSenders | None = None
+    services: senders.ServiceSenders | None = None
 
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
@@ -213,7 +211,7 @@ class DeadLetters:
         return len(unsent)
 
     def _first_sender(self, delivery: Delivery) -> str:
-        return "" if self.services is None else statement(judged_sender(delivery, self.services))
+        return "" if self.services is None else senders.statement(senders.judged_sender(delivery, self.services))
 
     def _release(self, messages: list[ReceivedMessage]) -> None:
         if messages:
@@ -279,7 +277,7 @@ class DeadLetters:
         return batch, "It can be read and metered: its workers failed, were throttled or ran out of time."
 
     def _marker(self, batch_id: str) -> Marker | None:
-        return read_note(self.items, marker_key(batch_id), Marker.from_item) if batch_id else None
+        return writes.read_note(self.items, marker_key(batch_id), Marker.from_item) if batch_id else None
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
         # The record starts no earlier than its hour, so this time is never too late.
@@ -350,9 +348,9 @@ class DeadLogFiles:
 
     dead: Queue
     sources: Sequence[LogSource]
-    recognise: Callable[[str], tuple[LogKind, FileName] | None]
+    recognise: Callable[[str], tuple[kinds.LogKind, reading.FileName] | None]
     objects: ObjectStore
-    contexts: NewestContext
+    contexts: arrivals.NewestContext
     clock: Clock
     retention_s: int
 
@@ -399,7 +397,7 @@ class DeadLogFiles:
         kind, name = recognised
         if kind.name not in source.kinds:
             return f"Its kind is {kind.name}, and {source.name} does not take such logs; a redrive would refuse it."
-        if name.identity and self.objects.head(plan_key(kind.name, name.source, name.slot_s, name.identity)):
+        if name.identity and self.objects.head(plans.plan_key(kind.name, name.source, name.slot_s, name.identity)):
             return "It has a plan: a redrive finishes what it began, and counts nothing twice."
         context = self.contexts.newest()
         if lacking := kind.lacks(context):

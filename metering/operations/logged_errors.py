@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from metering.hours import hour_of, month_bounds_s, month_of
 from metering.ledger.notes.deeds import Deed, DeedState, deeds_pk, moment_of
 from metering.stores.writes import ItemStore, Put, Table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.ledger.commits import CommitRecord, is_commit
+from metering.ledger import commits
 from metering.operations.alarms import ALARMS, API_ORIGIN, LOG_FIGURES, LOG_ORIGINS, Figure
+from metering.stores import writes
 from metering.stores.objects import (
     LAKE_PREFIX,
     PREFIXES,
@@ -17,7 +18,6 @@ from metering.stores.objects import (
     SUMMARIES_PREFIX,
     ObjectStore,
 )
-from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S, GIB, KIB, MINUTE_S
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class StorageReport:
 class StorageReporter:
     """Makes the storage report. It reads every row, so people run it and no schedule does."""
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     view: LakeView
     sizer: BatchSizer
@@ -192,8 +192,8 @@ class StorageReporter:
         """Cost of the PUTs of staging, lake files and their totals, and of the GETs of roll-up and compactor."""
         puts = 2 * sum(not source.staged for source in sources)
         gets = 0
-        for item in self.items.scan(Table.LEDGER):
-            commit = CommitRecord.from_item(item) if is_commit(item) else None
+        for item in self.items.scan(writes.Table.LEDGER):
+            commit = commits.CommitRecord.from_item(item) if commits.is_commit(item) else None
             if commit is not None and commit.state != "aborted":
                 puts += 1
                 gets += len(commit.hours) + 1

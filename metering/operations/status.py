@@ -15,16 +15,16 @@ from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.watch import FIGURES_KEY, WatchFigures
 from metering.ledger.periods import periods_of
 from metering.operations.alarms import ALARMS, LOG_FIGURES, AlarmSpec, Figure, alarm_name
-from metering.stores.writes import ItemStore, read_note
+from metering.stores import writes
 from metering.units import MINUTE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from metering.billing.day_sums.keeper import DaySumKeeper
-    from metering.operations.logged_errors import DeployedAlarms, Subscribers
+    from metering.operations import logged_errors
+    from metering.stores import queues
     from metering.stores.clock import Clock
-    from metering.stores.queues import Queue, QueueDepth, QueueFacts
 
 # After this long without a measurement, the alarm `watch-silent` pages.
 SILENT_S = 15 * MINUTE_S
@@ -92,14 +92,14 @@ class StatusReader:
         sums: Knows which accepted usage budgets do not have. None: that is not told.
     """
 
-    items: ItemStore
-    ingest: Queue
-    dead: Queue
-    queue_facts: QueueFacts
+    items: writes.ItemStore
+    ingest: queues.Queue
+    dead: queues.Queue
+    queue_facts: queues.QueueFacts
     clock: Clock
     freshness: Freshness
-    alarms: DeployedAlarms
-    subscribers: Subscribers
+    alarms: logged_errors.DeployedAlarms
+    subscribers: logged_errors.Subscribers
     region: str
     stage: str
     version: str
@@ -111,7 +111,7 @@ class StatusReader:
         Raises:
             UnavailableError: Something gives no answer.
         """
-        known = read_note(self.items, FIGURES_KEY, WatchFigures.from_item)
+        known = writes.read_note(self.items, FIGURES_KEY, WatchFigures.from_item)
         figures = {} if known is None else known.figures
         lines = {**_LINES, **(_LOG_LINES if LOG_FIGURES & figures.keys() else {})}
         complete = self.freshness.answer()
@@ -333,7 +333,7 @@ def _told(figure: Figure, text: str, value: int) -> str:
     return text.format(duration(value) if figure in _IN_SECONDS else f"{value:,}")
 
 
-def _depth(depth: QueueDepth) -> str:
+def _depth(depth: queues.QueueDepth) -> str:
     if not depth.total:
         return "empty"
     parts = {"visible": depth.visible, "in flight": depth.in_flight, "delayed": depth.delayed}

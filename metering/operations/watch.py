@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from metering.errors import UnavailableError
 from metering.hours import rfc3339
 from metering.intake.admission import shortest_marker_life_s
-from metering.ledger.commits import known_shards
-from metering.ledger.markers import CONFLICT_PK, conflict_of
+from metering.ledger import commits, markers
+from metering.ledger.notes import log_sources, money
 from metering.ledger.notes.checks import CANARY_PK, DROPS_KEY, CanaryRun, CanaryVerdict, DroppedObjects, canary_key
 from metering.ledger.notes.lake import ORPHANS_KEY, Cleaning, LakeFigures, OrphanPasses, cleanings, lake_figures
-from metering.ledger.notes.log_sources import LOG_SOURCES_KEY, LogFigures
-from metering.ledger.notes.money import BILLER_KEY, BillerFigures
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, SOURCES_KEY, Reconciliation, SourceFigures
 from metering.ledger.notes.watch import WATCH_KEY, WatchFigures, WatchState
 from metering.ledger.runs import Contradictions, lake_chain, newest_run, rollup_chain
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from metering.audit.freshness import Freshness
+    from metering.stores import queues
     from metering.stores.clock import Clock, Gauges
-    from metering.stores.queues import Queue, QueueFacts
 
 # Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
@@ -52,9 +50,9 @@ class Watch:
     """
 
     items: ItemStore
-    ingest: Queue
-    dead: Queue
-    queue_facts: QueueFacts
+    ingest: queues.Queue
+    dead: queues.Queue
+    queue_facts: queues.QueueFacts
     gauges: Gauges
     clock: Clock
     freshness: Freshness
@@ -208,7 +206,7 @@ class Watch:
         }
 
     def _shards(self) -> range:
-        return known_shards(self.items, self.shards)
+        return commits.known_shards(self.items, self.shards)
 
     def _reconciliation(self) -> dict[Figure, int]:
         state = self._state()
@@ -237,7 +235,7 @@ class Watch:
 
     def _logs(self) -> dict[Figure, int]:
         """Sums of the coverage job; no figures in a region without log sources."""
-        known = read_note(self.items, LOG_SOURCES_KEY, LogFigures.from_item)
+        known = read_note(self.items, log_sources.LOG_SOURCES_KEY, log_sources.LogFigures.from_item)
         if known is None or not known.log_sources:
             return {}
         captured_s = max(known.context_s, known.first_run_s)
@@ -252,7 +250,7 @@ class Watch:
 
     def _money(self) -> dict[Figure, int]:
         """Figures of the biller; its age counts from the first run of the watch if it never ran."""
-        known = read_note(self.items, BILLER_KEY, BillerFigures.from_item)
+        known = read_note(self.items, money.BILLER_KEY, money.BillerFigures.from_item)
         if known is None:
             return {Figure.BILLER_AGE: max(self._now_s() - self._state().first_s, 0), **dict.fromkeys(_MONEY, 0)}
         recent_s = self._now_s() - RECENT_S
@@ -266,8 +264,8 @@ class Watch:
     def _conflicts(self) -> dict[Figure, int]:
         """Number of distinct conflicts, a lower bound if there are more notes than one run reads."""
         recent = rfc3339(self._now_s() - RECENT_S)
-        notes = self.items.query(Table.LEDGER, CONFLICT_PK, sk_from=recent, descending=True)
-        return {Figure.CONFLICTS: len({conflict_of(item) for item in islice(notes, _NOTES_READ)})}
+        notes = self.items.query(Table.LEDGER, markers.CONFLICT_PK, sk_from=recent, descending=True)
+        return {Figure.CONFLICTS: len({markers.conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _drops(self) -> dict[Figure, int]:
         """Lost objects below `drop/`; the age of the look counts from the first run of the watch if there was none."""

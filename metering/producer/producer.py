@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from uuid import uuid4
 
-from metering.adapters.aws.errors import refusals_explained
+from metering.adapters.aws import errors, queues, runtime, session, stacks
 from metering.adapters.aws.objects import bucket_named
-from metering.adapters.aws.queues import queue_at
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.session import Clients
-from metering.adapters.aws.stacks import stack_outputs
 from metering.adapters.emulator.ministack import endpoint_for
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.producer.batches import Batch, KeyReusedError, NotSentError, batch_id, record_lines, split
@@ -85,7 +81,7 @@ class Outlet:
             if bodies:
                 raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
 
-        with refusals_explained():
+        with errors.refusals_explained():
             for batch in batches:
                 if not batch.inline:
                     retrier.call(partial(self._put, batch), go_on=go_on)
@@ -136,27 +132,27 @@ class Place:
             OperationFailedError: The stage is not deployed in the region, or AWS refuses the caller.
             UnavailableError: The region does not answer.
         """
-        with refusals_explained():
+        with errors.refusals_explained():
             clients, queue_url, bucket = self._found(environ)
             return Outlet(
-                queue=queue_at(clients, queue_url),
+                queue=queues.queue_at(clients, queue_url),
                 objects=bucket_named(clients, bucket),
                 bucket=bucket,
                 clock=clock,
-                entropy=SystemEntropy(),
+                entropy=runtime.SystemEntropy(),
             )
 
-    def _found(self, environ: Mapping[str, str]) -> tuple[Clients, str, str]:
+    def _found(self, environ: Mapping[str, str]) -> tuple[session.Clients, str, str]:
         if self.queue_url is not None and self.bucket is not None:
             told = _QUEUE_OF_REGION.match(self.queue_url)
             region = self.region or (told[1] if told is not None else None)
-            clients = Clients.from_env(environ, region=region, endpoint_url=self.endpoint)
+            clients = session.Clients.from_env(environ, region=region, endpoint_url=self.endpoint)
             return clients, self.queue_url, self.bucket
         stage = self.stage or environ.get("METERING_STAGE") or "local"
         endpoint = endpoint_for(stage, self.endpoint, environ)
-        clients = Clients.from_env(environ, region=self.region, endpoint_url=endpoint)
+        clients = session.Clients.from_env(environ, region=self.region, endpoint_url=endpoint)
         try:
-            names = stack_outputs(clients, stage)
+            names = stacks.stack_outputs(clients, stage)
         except SettingsError as error:
             raise OperationFailedError(
                 f"{error}.", "Name another stage, region or endpoint; or queue_url and bucket, which need no stack."
@@ -246,7 +242,7 @@ class Producer:
         self._place = Place(queue_url=queue_url, bucket=bucket, stage=stage, region=region, endpoint=endpoint)
         self._place.check()
         self._outlet = outlet
-        self._clock = SystemClock() if outlet is None else outlet.clock
+        self._clock = runtime.SystemClock() if outlet is None else outlet.clock
         self._patience_s = patience_s
         self._turn = threading.RLock()
         self._process = os.getpid()

@@ -18,15 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from metering.errors import OperationFailedError
+from metering.intake import senders
 from metering.intake.batches import Claim, RefusedRecord
-from metering.intake.senders import role_of
+from metering.stores import objects
 from metering.stores.codec import Added, AnyText, DecimalText, Fields, Form, StoredDocument, WholeOrNull
-from metering.stores.objects import (
-    disallowed_batch_key,
-    quarantined_batch_key,
-    quarantined_file_key,
-    quarantined_lines_key,
-)
 from metering.usage.totals import sum_totals
 
 if TYPE_CHECKING:
@@ -108,8 +103,8 @@ class QuarantinedBatch(StoredDocument):
     @property
     def key(self) -> str:
         if self.claim is not None:
-            return disallowed_batch_key(role_of(self.sender_id), self.claim.batch_id, self.content_hash)
-        return quarantined_batch_key(self.batch_id, self.content_hash)
+            return objects.disallowed_batch_key(senders.role_of(self.sender_id), self.claim.batch_id, self.content_hash)
+        return objects.quarantined_batch_key(self.batch_id, self.content_hash)
 
     @property
     def reason(self) -> str:
@@ -204,8 +199,8 @@ class QuarantinedLog(StoredDocument):
     @property
     def key(self) -> str:
         if self.kind == "lines":
-            return quarantined_lines_key(self.identity)
-        return quarantined_file_key(self.place, self.version_id, self.etag, self.refusals[0][0])
+            return objects.quarantined_lines_key(self.identity)
+        return objects.quarantined_file_key(self.place, self.version_id, self.etag, self.refusals[0][0])
 
     @property
     def name(self) -> str:

@@ -6,36 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from metering.errors import ObjectMissingError, OperationFailedError, UnavailableError
-from metering.intake.messages import MAX_BODY_BYTES
-from metering.intake.senders import Judged, statement
-from metering.intake.work import MAX_RECORDS
+from metering.intake import messages, senders, work
 from metering.ledger.markers import Conflict, Marker, is_conflict, is_marker, marker_key, partition_of_batch
 from metering.ledger.retries import RetryNote, aliases_of, is_retry_note
-from metering.quarantine.documents import (
-    Contrast,
-    QuarantinedBatch,
-    QuarantinedLog,
-    contrasts,
-    decode_records,
-    log_not_retried,
-)
-from metering.quarantine.retries import (
-    INLINE_BYTES,
-    RETRY_PREFIX,
-    content_retry_id,
-    is_metered_claim,
-    not_metered,
-    object_key,
-    object_message,
-    original_of,
-    reason_counts,
-    records_message,
-    records_object,
-    records_retry_id,
-    renamed,
-    retriable,
-    retry_verdict,
-)
+from metering.quarantine import documents, retries
 from metering.stores.clock import Clock, side_by_side
 from metering.stores.objects import (
     QUARANTINE_PREFIX,
@@ -53,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.intake.batches import RefusedRecord
-    from metering.stores.queues import Queue
+    from metering.stores import queues
 
 # Room for the sender that a retry states beside its body: the attribute's name plus more than any SenderId has.
 _STATEMENT_BYTES = 256
@@ -87,11 +61,11 @@ class Entry:
     reasons: Mapping[str, int]
     at_s: int
     refused: tuple[RefusedRecord, ...] = ()
-    batch: QuarantinedBatch | None = None
-    log: QuarantinedLog | None = None
+    batch: documents.QuarantinedBatch | None = None
+    log: documents.QuarantinedLog | None = None
     retried_as: tuple[str, ...] = ()
     became: str = ""
-    differs: tuple[Contrast, ...] = ()
+    differs: tuple[documents.Contrast, ...] = ()
     source_id: str = ""
     sent_by: str = ""
 
@@ -129,7 +103,7 @@ class QuarantineEntries:
 
     items: ItemStore
     objects: ObjectStore
-    queue: Queue
+    queue: queues.Queue
     clock: Clock
     bucket: str
     marker_life_s: int
@@ -187,27 +161,27 @@ class QuarantineEntries:
             OperationFailedError: It cannot be retried, or the queue did not take it.
         """
         if entry.log is not None:
-            raise log_not_retried(entry.log)
+            raise documents.log_not_retried(entry.log)
         if entry.kind == "records":
             return self._retry_records(entry, dry_run=dry_run)
         return self._retry_batch(entry, as_new_id=as_new_id, dry_run=dry_run)
 
     def _retry_records(self, entry: Entry, *, dry_run: bool) -> Retry:
-        records = retriable(entry.refused)[:MAX_RECORDS]
+        records = retries.retriable(entry.refused)[: work.MAX_RECORDS]
         sent = {record.position for record in records}
         skipped = tuple(record.position for record in entry.refused if record.position not in sent)
         if not records:
             raise OperationFailedError(
                 f"None of the refused records of {entry.batch_id} is kept whole.", "Ask its producer to send them anew."
             )
-        retry_id = records_retry_id(entry.batch_id, sorted(sent))
+        retry_id = retries.records_retry_id(entry.batch_id, sorted(sent))
         if not dry_run:
-            body = records_message(retry_id, records)
-            if len(body) > INLINE_BYTES:
-                self.objects.put(object_key(retry_id), records_object(records), if_absent=True)
-                body = object_message(retry_id, len(records), bucket=self.bucket)
+            body = retries.records_message(retry_id, records)
+            if len(body) > retries.INLINE_BYTES:
+                self.objects.put(retries.object_key(retry_id), retries.records_object(records), if_absent=True)
+                body = retries.object_message(retry_id, len(records), bucket=self.bucket)
             self._note(entry.batch_id, retry_id, tuple(sorted(sent)))
-            self._send(body, Judged(sender_id=entry.sent_by, retried=True))
+            self._send(body, senders.Judged(sender_id=entry.sent_by, retried=True))
         return Retry(entry=entry, retry_id=retry_id, records=len(records), skipped=skipped)
 
     def _retry_batch(self, entry: Entry, *, as_new_id: bool, dry_run: bool) -> Retry:
@@ -215,19 +189,19 @@ class QuarantineEntries:
         if batch is None:
             raise OperationFailedError(f"{entry.key} holds no batch.")
         retry_id, body = self._as_new_id(entry, batch) if as_new_id else self._as_itself(entry, batch)
-        if len(body.encode("utf-8", errors="surrogatepass")) > MAX_BODY_BYTES - _STATEMENT_BYTES:
+        if len(body.encode("utf-8", errors="surrogatepass")) > messages.MAX_BODY_BYTES - _STATEMENT_BYTES:
             raise OperationFailedError(
                 f"The message of {entry.batch_id or entry.key} is too long to name another id or its sender: "
-                f"{MAX_BODY_BYTES - _STATEMENT_BYTES} bytes at most.",
+                f"{messages.MAX_BODY_BYTES - _STATEMENT_BYTES} bytes at most.",
                 "Ask its producer to send it anew, in two batches.",
             )
         if not dry_run:
             # A sender that forged a retry id must not obtain it through quarantine.
-            ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(RETRY_PREFIX))
-            self._send(body, Judged(sender_id=entry.sent_by, retried=ours))
+            ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(retries.RETRY_PREFIX))
+            self._send(body, senders.Judged(sender_id=entry.sent_by, retried=ours))
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
-    def _as_itself(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
+    def _as_itself(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
         """A batch's own id and message, if it may be sent again under this id."""
         metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
         if metered:
@@ -241,15 +215,15 @@ class QuarantineEntries:
             )
         return batch.batch_id, batch.body
 
-    def _as_new_id(self, entry: Entry, batch: QuarantinedBatch) -> tuple[str, str]:
+    def _as_new_id(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
         """Another id, and the message under it, if other content has the batch's own id."""
         if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"{entry.batch_id or entry.key} can be sent under its own id.",
                 "Send it without --as-new-id; under both ids it would be counted twice.",
             )
-        retry_id = content_retry_id(batch.batch_id, batch.content_hash)
-        body = renamed(batch.body, retry_id, retry_of=original_of(batch.body, batch.batch_id))
+        retry_id = retries.content_retry_id(batch.batch_id, batch.content_hash)
+        body = retries.renamed(batch.body, retry_id, retry_of=retries.original_of(batch.body, batch.batch_id))
         if body is None:
             raise OperationFailedError(f"The message of {entry.key} does not carry its batch id.")
         return retry_id, body
@@ -272,9 +246,9 @@ class QuarantineEntries:
         )
         self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
-    def _send(self, body: str, sender: Judged) -> None:
+    def _send(self, body: str, sender: senders.Judged) -> None:
         # The retry is judged by its original sender, because a producer must not gain an operator's rights.
-        if self.queue.send_many([body], original_senders=[statement(sender)]):
+        if self.queue.send_many([body], original_senders=[senders.statement(sender)]):
             raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
 
     def _keys_of(self, batch_id: str) -> list[str]:
@@ -296,12 +270,12 @@ class QuarantineEntries:
         except ObjectMissingError:
             return []
         if info.key.startswith(QUARANTINED_BATCHES_PREFIX):
-            return [self._whole(info, QuarantinedBatch.from_json(body, info.key))]
+            return [self._whole(info, documents.QuarantinedBatch.from_json(body, info.key))]
         if info.key.startswith(QUARANTINED_LOGS_PREFIX):
-            return [_of_log(info, QuarantinedLog.from_json(body, info.key))]
+            return [_of_log(info, documents.QuarantinedLog.from_json(body, info.key))]
         return self._partial(info, body) if commit_of_refused_records(info.key) else []
 
-    def _whole(self, info: ObjectInfo, batch: QuarantinedBatch) -> Entry:
+    def _whole(self, info: ObjectInfo, batch: documents.QuarantinedBatch) -> Entry:
         metered_as = self._retries(batch)
         return Entry(
             key=info.key,
@@ -311,7 +285,7 @@ class QuarantineEntries:
             at_s=info.modified_s,
             batch=batch,
             retried_as=metered_as,
-            became=f"metered as {metered_as[0]}" if metered_as else not_metered(batch),
+            became=f"metered as {metered_as[0]}" if metered_as else retries.not_metered(batch),
             source_id=batch.source_id,
             sent_by=batch.sender_id,
         )
@@ -320,12 +294,12 @@ class QuarantineEntries:
         marker = self._marker(entry.batch_id) if entry.kind == "conflict" else None
         if marker is None or entry.batch is None or marker.verdict != "accepted":
             return entry
-        return replace(entry, differs=contrasts(marker, entry.batch))
+        return replace(entry, differs=documents.contrasts(marker, entry.batch))
 
-    def _retries(self, batch: QuarantinedBatch) -> tuple[str, ...]:
+    def _retries(self, batch: documents.QuarantinedBatch) -> tuple[str, ...]:
         if batch.claim is not None and batch.claim.batch_id:
             marker = self._marker(batch.claim.batch_id)
-            metered = marker is not None and is_metered_claim(marker, batch.claim, sender_id=batch.sender_id)
+            metered = marker is not None and retries.is_metered_claim(marker, batch.claim, sender_id=batch.sender_id)
             return (batch.claim.batch_id,) if metered else ()
         if not batch.batch_id:
             return ()
@@ -333,15 +307,15 @@ class QuarantineEntries:
         if batch.kind == "refused" and self._is_accepted(batch.batch_id):
             found.append(batch.batch_id)
         # The search is by content, whatever the new id; or by id, because unreadable content has another hash.
-        new_id = content_retry_id(batch.batch_id, batch.content_hash)
-        for alias in aliases_of(self.items, original_of(batch.body, batch.batch_id)):
+        new_id = retries.content_retry_id(batch.batch_id, batch.content_hash)
+        for alias in aliases_of(self.items, retries.original_of(batch.body, batch.batch_id)):
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:
                 found.append(alias.retry_id)
         return tuple(found)
 
     def _partial(self, info: ObjectInfo, body: bytes) -> list[Entry]:
         refused: dict[str, list[RefusedRecord]] = {}
-        for quarantined in decode_records(body, info.key):
+        for quarantined in documents.decode_records(body, info.key):
             refused.setdefault(quarantined.batch_id, []).append(quarantined.record)
         found: list[Entry] = []
         for batch_id, records in refused.items():
@@ -354,7 +328,7 @@ class QuarantineEntries:
                     key=info.key,
                     kind="records",
                     batch_id=batch_id,
-                    reasons=reason_counts(records),
+                    reasons=retries.reason_counts(records),
                     at_s=info.modified_s,
                     refused=tuple(records),
                     retried_as=tuple(note.retry_id for note in notes),
@@ -366,7 +340,7 @@ class QuarantineEntries:
         return found
 
     def _became(self, notes: list[RetryNote]) -> str:
-        return "; ".join(retry_verdict(self._marker(note.retry_id)) for note in notes) or "not metered"
+        return "; ".join(retries.retry_verdict(self._marker(note.retry_id)) for note in notes) or "not metered"
 
     def _marker_and_notes(self, batch_id: str) -> tuple[Marker | None, list[RetryNote]]:
         marker: Marker | None = None
@@ -379,7 +353,7 @@ class QuarantineEntries:
         return marker, notes
 
 
-def _of_log(info: ObjectInfo, log: QuarantinedLog) -> Entry:
+def _of_log(info: ObjectInfo, log: documents.QuarantinedLog) -> Entry:
     return Entry(
         key=info.key,
         kind=log.kind,

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 from metering import metric_names
 from metering.errors import UnavailableError
-from metering.intake.envelopes import Fields as MessageFields
-from metering.intake.envelopes import is_batch_message, split_object
-from metering.intake.json_values import field_spans, replaced
+from metering.intake import envelopes, json_values, senders
 from metering.intake.messages import SCHEMA, plain_values, readable_batch_id
-from metering.intake.senders import role_of
 from metering.ledger.notes.access import refused_sender_item, refused_sender_key
-from metering.stores.objects import retry_object_key
-from metering.stores.writes import ItemStore, Put, Table
+from metering.stores import objects, writes
 from metering.units import KIB
 
 if TYPE_CHECKING:
@@ -64,7 +60,7 @@ def records_object(records: Sequence[RefusedRecord]) -> bytes:
 
 def object_key(retry_id: str) -> str:
     """Key of the object with a retry's records."""
-    return retry_object_key(retry_id.removeprefix(RETRY_PREFIX))
+    return objects.retry_object_key(retry_id.removeprefix(RETRY_PREFIX))
 
 
 def object_message(retry_id: str, count: int, *, bucket: str) -> str:
@@ -90,7 +86,7 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
     if "batch_id" not in fields:
         return None
     values = {"retry_of": json.dumps(retry_of), "batch_id": json.dumps(retry_id)}
-    return body[:start] + replaced(body[start:end], values) + body[end:]
+    return body[:start] + json_values.replaced(body[start:end], values) + body[end:]
 
 
 def original_of(body: str, batch_id: str) -> str:
@@ -100,18 +96,18 @@ def original_of(body: str, batch_id: str) -> str:
     return readable_batch_id(value) or batch_id
 
 
-def _batch_message(body: str) -> tuple[MessageFields, int, int] | None:
+def _batch_message(body: str) -> tuple[envelopes.Fields, int, int] | None:
     """Find the batch message in a body as the reader does: its fields, its start and its end."""
-    fields = split_object(body)
+    fields = envelopes.split_object(body)
     if not isinstance(fields, dict):
         return None
-    if is_batch_message(fields):
+    if envelopes.is_batch_message(fields):
         return fields, 0, len(body)
     # Of a repeated field, the last one counts.
-    data = [span for span in field_spans(body) if span.name == "data"]
+    data = [span for span in json_values.field_spans(body) if span.name == "data"]
     if "specversion" not in fields or not data:
         return None
-    inner = split_object(body[data[-1].start : data[-1].end])
+    inner = envelopes.split_object(body[data[-1].start : data[-1].end])
     return (inner, data[-1].start, data[-1].end) if isinstance(inner, dict) else None
 
 
@@ -152,7 +148,7 @@ def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
     """
     return (
         marker.verdict == "accepted"
-        and role_of(marker.sender_id) == role_of(sender_id)
+        and senders.role_of(marker.sender_id) == senders.role_of(sender_id)
         and marker.hash_version == claim.hash_version
         and marker.content_hash == claim.content_hash
     )
@@ -168,7 +164,7 @@ def not_metered(batch: QuarantinedBatch) -> str:
 class SenderAlerts:
     """Alerts people to refused senders. A failed alert is counted; the batches are in quarantine anyway."""
 
-    items: ItemStore
+    items: writes.ItemStore
     clock: Clock
     metrics: Metrics
     alerts: Alerts
@@ -177,7 +173,7 @@ class SenderAlerts:
         """Alert people to the senders of an invocation's refused batches, unless they were alerted in this hour."""
         by_role: dict[str, list[QuarantinedBatch]] = {}
         for batch in refused:
-            by_role.setdefault(role_of(batch.sender_id), []).append(batch)
+            by_role.setdefault(senders.role_of(batch.sender_id), []).append(batch)
         for batches in by_role.values():
             self.metrics.count(metric_names.SENDERS_NOT_ALLOWED, len(batches))
             try:
@@ -188,7 +184,7 @@ class SenderAlerts:
     def _tell(self, batches: Sequence[QuarantinedBatch]) -> None:
         first = batches[0]
         now_s = self.clock.now_ms() // 1000
-        if self.items.get(Table.LEDGER, refused_sender_key(first.sender_id, now_s)) is not None:
+        if self.items.get(writes.Table.LEDGER, refused_sender_key(first.sender_id, now_s)) is not None:
             return
         fields: dict[str, str | int] = {
             "sender": first.sender_id,
@@ -199,4 +195,4 @@ class SenderAlerts:
         }
         self.alerts.send("ticket", "A sender sent what it may not send", fields)
         # The note is written after the alert: if the worker dies in between, the alert is sent twice and never lost.
-        self.items.put(Put(table=Table.LEDGER, item=refused_sender_item(first.sender_id, now_s)))
+        self.items.put(writes.Put(table=writes.Table.LEDGER, item=refused_sender_item(first.sender_id, now_s)))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.intake.admission import Admission
-    from metering.replay.scenarios import Scenario
+    from metering.replay import scenarios
 
 # Reason -> the field that it is about.
 _FIELDS = {
@@ -414,7 +414,7 @@ def given_traffic(
 
 
 def synthetic_traffic(
-    name: str, scenario: Scenario, batches: int | None, seed: int, now_s: int, bucket: str
+    name: str, scenario: scenarios.Scenario, batches: int | None, seed: int, now_s: int, bucket: str
 ) -> Traffic:
     """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
     # The last complete hour: no record may start in the future.

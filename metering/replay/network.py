@@ -9,17 +9,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from metering.hours import rfc3339
 from metering.units import DAY_S, MINUTE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 SLOT_S = 5 * MINUTE_S
 # The first account id begins with zero: as a number it would have eleven digits.

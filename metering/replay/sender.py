@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from metering.audit.verification import SentBatch
     from metering.replay.synthesis import Shipment, Upload
+    from metering.stores import queues
     from metering.stores.objects import ObjectStore
-    from metering.stores.queues import Queue
 
 # SendMessageBatch accepts 10 messages, 1 MiB in all.
 _GROUP_MESSAGES = 10
@@ -79,7 +79,7 @@ class Sender:
         rate_per_s: Most messages a second; None for no limit.
     """
 
-    queue: Queue
+    queue: queues.Queue
     objects: ObjectStore
     bucket: str
     threads: int = 8

@@ -12,8 +12,8 @@ import io
 import json
 import random
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,10 +23,6 @@ from metering.audit.verification import SentBatch, body_digest
 from metering.hours import hour_label
 from metering.replay.records import RecordGenerator, Records
 from metering.replay.scenarios import Form, Scenario
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
 
 SCHEMA = "metering.batch/1"
 

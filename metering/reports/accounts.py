@@ -14,10 +14,10 @@ from metering.errors import ObjectDamagedError, ObjectMissingError, OperationFai
 from metering.hours import date_of, hour_of, month_bounds_s, month_of, rfc3339
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
 from metering.ledger.periods import FrozenMonth, periods_of, read_frozen_month
+from metering.reports import usage_rows
 from metering.reports.answer import KEEP, Answer, Json, MappedRows, RowType, copied, integer, sized, timed
 from metering.reports.query import Order, given_names, ranking_problems
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, refused
-from metering.reports.usage_rows import cut_lines
 from metering.units import counted, exact_and_size
 from metering.usage.totals import ZERO, Total, sum_totals
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from metering.lake.ports import FrozenReader
+    from metering.stores import writes
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import ItemStore
 
 COLUMNS = ("account_id", "bytes", "records", "first_hour", "last_hour")
 BY_ID = Order(column="account_id")
@@ -155,7 +155,7 @@ class AccountsSource:
     """Reads the accounts of a region's months."""
 
     region: str
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     frozen: FrozenReader
 
@@ -360,7 +360,7 @@ def accounts_answer(
         title=f"Accounts in {query.month}",
         empty="No account has usage.",
         footer=(
-            *cut_lines(len(listing.rows), listing.count),
+            *usage_rows.cut_lines(len(listing.rows), listing.count),
             f"Total: {exact_and_size(listing.total.bytes)} in {counted(listing.total.records, 'record')} of "
             f"{counted(listing.count, 'account')}.",
             *_freshness(query.month, state, as_of_s, reach),

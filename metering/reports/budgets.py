@@ -5,74 +5,61 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from metering.billing.budgets import open_months
 from metering.billing.budgets.evaluation import LEAST_WEEKS, Anomaly, Standing, query_of
-from metering.billing.budgets.open_months import moment
 from metering.billing.money import rounded, usd_text
 from metering.hours import date_of
+from metering.reports import answer
 from metering.reports.accounts import reach_document, reach_lines
-from metering.reports.answer import (
-    KEEP,
-    ROOMY,
-    USUAL,
-    Answer,
-    Fields,
-    RowType,
-    copied,
-    integer,
-    number,
-    prose,
-    short,
-    sized,
-)
 from metering.units import DAY_S, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from metering.billing.budgets import forecasts
     from metering.billing.budgets.budget import Budget, Threshold, Unit
-    from metering.billing.budgets.forecasts import Forecast
     from metering.billing.day_sums.index import Reach
     from metering.ledger.notes.money import StoredAlert
 
 T = TypeVar("T")
 
 
-def _about(budget: Callable[[T], Budget], period: Callable[[T], str]) -> Fields[T]:
+def _about(budget: Callable[[T], Budget], period: Callable[[T], str]) -> answer.Fields[T]:
     return (
-        *copied("budget", of=lambda it: budget(it).name, priority=KEEP),
-        *prose("scope", of=lambda it: str(budget(it).scope)),
-        *copied("period", of=period, priority=KEEP),
-        *short("unit", of=lambda it: budget(it).amount.unit, priority=KEEP),
-        *number("amount", of=lambda it: _amount(budget(it), budget(it).amount.value), priority=KEEP),
+        *answer.copied("budget", of=lambda it: budget(it).name, priority=answer.KEEP),
+        *answer.prose("scope", of=lambda it: str(budget(it).scope)),
+        *answer.copied("period", of=period, priority=answer.KEEP),
+        *answer.short("unit", of=lambda it: budget(it).amount.unit, priority=answer.KEEP),
+        *answer.number("amount", of=lambda it: _amount(budget(it), budget(it).amount.value), priority=answer.KEEP),
     )
 
 
 def _of_forecast(
-    name: str, read: Callable[[Forecast], int], *, title: str = "", priority: int = USUAL
-) -> Fields[Standing]:
+    name: str, read: Callable[[forecasts.Forecast], int], *, title: str = "", priority: int = answer.USUAL
+) -> answer.Fields[Standing]:
     def text(it: Standing) -> str | None:
         return _amount(it.budget, read(it.forecast)) if it.forecast and it.forecast.known else None
 
-    return number(name, of=text, title=title, priority=priority)
+    return answer.number(name, of=text, title=title, priority=priority)
 
 
 def _texts(thresholds: Iterable[Threshold]) -> list[str]:
     return [each.text for each in thresholds]
 
 
-_BUDGETS: RowType[Budget] = RowType(
+_BUDGETS: answer.RowType[Budget] = answer.RowType(
     _about(lambda it: it, lambda it: it.period),
-    prose("thresholds", of=lambda it: _texts(it.thresholds)),
-    short("severity", priority=ROOMY),
+    answer.prose("thresholds", of=lambda it: _texts(it.thresholds)),
+    answer.short("severity", priority=answer.ROOMY),
 )
-_STANDINGS: Fields[Standing] = (
+_STANDINGS: answer.Fields[Standing] = (
     *_about(lambda it: it.budget, lambda it: it.period.name),
-    *number("actual", of=lambda it: _amount(it.budget, it.actual), priority=KEEP),
-    *number("used_percent", of=lambda it: _percent(it.actual, it.budget.amount.value), title="used %"),
+    *answer.number("actual", of=lambda it: _amount(it.budget, it.actual), priority=answer.KEEP),
+    *answer.number("used_percent", of=lambda it: _percent(it.actual, it.budget.amount.value), title="used %"),
     *_of_forecast("forecast", lambda it: it.value),
-    *_of_forecast("forecast_low", lambda it: it.low, title="10 %", priority=ROOMY),
-    *_of_forecast("forecast_high", lambda it: it.high, title="90 %", priority=ROOMY),
-    *prose("crossed", of=lambda it: _texts(it.crossed)),
+    *_of_forecast("forecast_low", lambda it: it.low, title="10 %", priority=answer.ROOMY),
+    *_of_forecast("forecast_high", lambda it: it.high, title="90 %", priority=answer.ROOMY),
+    *answer.prose("crossed", of=lambda it: _texts(it.crossed)),
 )
 _NAMED = 5
 """Usage types without a price that are named."""
@@ -100,8 +87,8 @@ class Counted:
 
     def meta(self) -> dict[str, object]:
         return {
-            "as_of": moment(self.as_of_s),
-            "complete_through": moment(self.through_s),
+            "as_of": open_months.moment(self.as_of_s),
+            "complete_through": open_months.moment(self.through_s),
             **reach_document(self.reach),
             "prices": self.prices,
             "left_out": list(self.left_out),
@@ -110,8 +97,9 @@ class Counted:
 
     def footer(self) -> tuple[str, ...]:
         lines = [
-            f"Counted: what the compactor had published by {moment(self.as_of_s)}, of usage that is complete through "
-            f"{moment(self.through_s) or 'an unknown time'}. `metering cost` has newer usage too. To count what was "
+            f"Counted: what the compactor had published by {open_months.moment(self.as_of_s)}, of usage that is "
+            f"complete through {open_months.moment(self.through_s) or 'an unknown time'}. "
+            "`metering cost` has newer usage too. To count what was "
             "published since: metering budget update"
             if self.as_of_s
             else "Nothing is counted yet: the biller has not run. To run it now: metering budget update",
@@ -136,7 +124,7 @@ def number_text(value: int, unit: Unit) -> str:
     return str(value) if unit == "bytes" else usd_text(rounded(value))
 
 
-def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> Answer:
+def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> answer.Answer:
     """Every budget that is set, and how far the usage goes that they are judged by, if that was asked."""
     return _BUDGETS.answer(
         budgets,
@@ -147,9 +135,9 @@ def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> Ans
     )
 
 
-def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert], counted: Counted) -> Answer:
+def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert], counted: Counted) -> answer.Answer:
     """Where budgets stand, and what was told about them."""
-    told: Fields[Standing] = prose("alerts", of=lambda it: _told(it, alerts), priority=ROOMY)
+    told: answer.Fields[Standing] = answer.prose("alerts", of=lambda it: _told(it, alerts), priority=answer.ROOMY)
     asked = [each.forecast for each in standings if each.forecast is not None]
     said = [FORECAST] if any(each.known for each in asked) else []
     if any(not each.known for each in asked):
@@ -165,7 +153,7 @@ def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert
     ]
     if crossed:
         said.insert(0, f"Crossed: {'; '.join(crossed)}. What to do: metering runbook budget-crossed")
-    return RowType(_STANDINGS, told).answer(
+    return answer.RowType(_STANDINGS, told).answer(
         standings,
         meta=counted.meta(),  # type: ignore[arg-type]  # texts and lists of texts
         title="Budgets",
@@ -194,22 +182,24 @@ def _percent(part: int | None, whole: int) -> str | None:
     return f"{sign}{tenths // 10}.{tenths % 10}"
 
 
-_ANOMALIES: RowType[Anomaly] = RowType(
-    copied("region"),
-    copied("day", of=lambda it: date_of(it.day_s), priority=KEEP),
-    copied("account_id", of=lambda it: it.series.account_id, priority=KEEP),
-    copied("usage_type", of=lambda it: it.series.usage_type, priority=KEEP),
-    short("service", of=lambda it: it.kind.service),
-    copied("from", of=lambda it: it.kind.from_location, priority=ROOMY),
-    copied("to", of=lambda it: it.kind.to_location, priority=ROOMY),
-    sized("bytes", priority=KEEP),
-    sized("usual_bytes", of=lambda it: it.expected, title="usual"),
-    number("above_usd", of=lambda it: usd_text(rounded(it.excess)), title="above, USD at list price"),
-    integer("weeks", priority=ROOMY),
+_ANOMALIES: answer.RowType[Anomaly] = answer.RowType(
+    answer.copied("region"),
+    answer.copied("day", of=lambda it: date_of(it.day_s), priority=answer.KEEP),
+    answer.copied("account_id", of=lambda it: it.series.account_id, priority=answer.KEEP),
+    answer.copied("usage_type", of=lambda it: it.series.usage_type, priority=answer.KEEP),
+    answer.short("service", of=lambda it: it.kind.service),
+    answer.copied("from", of=lambda it: it.kind.from_location, priority=answer.ROOMY),
+    answer.copied("to", of=lambda it: it.kind.to_location, priority=answer.ROOMY),
+    answer.sized("bytes", priority=answer.KEEP),
+    answer.sized("usual_bytes", of=lambda it: it.expected, title="usual"),
+    answer.number("above_usd", of=lambda it: usd_text(rounded(it.excess)), title="above, USD at list price"),
+    answer.integer("weeks", priority=answer.ROOMY),
 )
 
 
-def anomalies_answer(found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str, reach: Reach) -> Answer:
+def anomalies_answer(
+    found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str, reach: Reach
+) -> answer.Answer:
     """Unusual days of series, the dearest first, with what to type to see whose resources they are of."""
     return _ANOMALIES.answer(
         found,

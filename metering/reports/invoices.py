@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from metering.billing.invoices.document import AccountDetail, Invoice, InvoiceLine, Unbilled, invoice_value
 from metering.billing.money import exact_text, quantity_of, usd_text
@@ -27,10 +28,6 @@ from metering.reports.answer import (
 )
 from metering.reports.page import Markup, headings, html, numbers, section, table, tag, text, words
 from metering.units import SIZE_BASE, counted, exact_and_size, size_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
 
 _CENTS = 2
 _TOLD = 8

@@ -9,9 +9,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, NewType
 
 from metering.hours import rfc3339
+from metering.reports import time_range, usage_answer
 from metering.reports.answer import printable, spreadsheet_text
-from metering.reports.time_range import shown
-from metering.reports.usage_answer import waiting_lines
 from metering.units import DAY_S, HOUR_S, SIZE_BASE, counted, exact_and_size, size_text
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
     from metering.audit.freshness import Complete
     from metering.ledger.notes.reconciliation import Reconciliation
+    from metering.reports import usage_rows
     from metering.reports.query import GroupColumn, UsageQuery
-    from metering.reports.usage_rows import NotRolledUp, Values
 
 
 # The longest ranges whose charts have a bar per hour and per day; more bars would be too thin.
@@ -56,7 +55,7 @@ class Figures:
     regions: dict[str, Total] = field(default_factory=dict)
     pairs: dict[tuple[str, str], Total] = field(default_factory=dict)
 
-    def add(self, values: Values, total: Total) -> None:
+    def add(self, values: usage_rows.Values, total: Total) -> None:
         """Count one total, with the values of `page_query`'s columns."""
         moment, account_id, usage_type, from_location, to_location, region = values
         self.total = self.total.plus(total)
@@ -67,7 +66,7 @@ class Figures:
         add_totals(self.pairs, {(from_location.partition("/")[0], to_location.partition("/")[0]): total})
 
 
-def figures_of(entries: Iterable[tuple[Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
+def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
     """Sum the unsummed totals of all regions by the columns of `page_query`. What is to come has no bar."""
     found = Figures(bucket=query.group_by[0])
     if found.bucket != "month":
@@ -225,7 +224,7 @@ class UsagePage:
     reconciled: Mapping[str, Reconciliation | None]
     periods: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
-    lacks: NotRolledUp | None = None
+    lacks: usage_rows.NotRolledUp | None = None
     accounts: int = TOP_ACCOUNTS
 
     def html(self) -> str:
@@ -247,7 +246,7 @@ class UsagePage:
 
     def _range(self) -> str:
         query = self.query
-        return f"{shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}"
+        return f"{time_range.shown(query.from_s, query.zone)} to {time_range.shown(query.to_s, query.zone)}"
 
     def _heading(self) -> Markup:
         total, query = self.figures.total, self.query
@@ -278,7 +277,7 @@ class UsagePage:
             f"held back by {'; '.join(each.what for each in held[:_HOLDS])}" if held else "nothing holds it back",
             "late" if held else "well",
         )
-        for line in waiting_lines(self.lacks):
+        for line in usage_answer.waiting_lines(self.lacks):
             yield _fact("Not counted yet", line, "", "late")
         if closed:
             yield _fact("Closed months", ", ".join(closed), "Their figures are final.", "well")

@@ -11,52 +11,38 @@ from metering.billing.money import usd_text
 from metering.billing.prices.book import Allowance, NotSold, Override, PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.prices.difference import Change, Kind
 from metering.billing.rating.payer_prices import PriceState, find
-from metering.reports.answer import (
-    KEEP,
-    ROOMY,
-    Answer,
-    Fields,
-    Json,
-    RowType,
-    copied,
-    flag,
-    integer,
-    number,
-    prose,
-    sized,
-    timed,
-)
+from metering.reports import answer
 from metering.units import exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from metering.billing import prices
     from metering.billing.organization import Membership, Organization, Payer
-    from metering.billing.prices.store import Overrides
     from metering.billing.usage.months import Sold
 
-_PRICES: RowType[tuple[Product, PriceVersion, Tier]] = RowType(
-    copied("usage_type", of=lambda it: it[0].usage_type, priority=KEEP),
-    prose("services", of=lambda it: services_text(it[0].services), priority=ROOMY),
-    number("tier_from_gb", of=lambda it: gb_text(it[2].from_bytes), title="from GB", priority=KEEP),
-    number("tier_to_gb", of=lambda it: _optional(gb_text, it[2].to_bytes), title="to GB", priority=KEEP),
-    number("price_usd", of=lambda it: usd_text(it[2].price), title="USD a GB", priority=KEEP),
-    timed("effective", of=lambda it: hour_text(it[1].from_s)),
-    copied("sku", of=lambda it: it[0].sku),
-    copied("rate_code", of=lambda it: it[2].rate_code, priority=ROOMY),
-    prose("transfer", of=lambda it: it[0].transfer, priority=ROOMY),
-    copied("from", of=lambda it: it[0].from_location, priority=ROOMY),
-    copied("to", of=lambda it: it[0].to_location, priority=ROOMY),
+_PRICES: answer.RowType[tuple[Product, PriceVersion, Tier]] = answer.RowType(
+    answer.copied("usage_type", of=lambda it: it[0].usage_type, priority=answer.KEEP),
+    answer.prose("services", of=lambda it: services_text(it[0].services), priority=answer.ROOMY),
+    answer.number("tier_from_gb", of=lambda it: gb_text(it[2].from_bytes), title="from GB", priority=answer.KEEP),
+    answer.number("tier_to_gb", of=lambda it: _optional(gb_text, it[2].to_bytes), title="to GB", priority=answer.KEEP),
+    answer.number("price_usd", of=lambda it: usd_text(it[2].price), title="USD a GB", priority=answer.KEEP),
+    answer.timed("effective", of=lambda it: hour_text(it[1].from_s)),
+    answer.copied("sku", of=lambda it: it[0].sku),
+    answer.copied("rate_code", of=lambda it: it[2].rate_code, priority=answer.ROOMY),
+    answer.prose("transfer", of=lambda it: it[0].transfer, priority=answer.ROOMY),
+    answer.copied("from", of=lambda it: it[0].from_location, priority=answer.ROOMY),
+    answer.copied("to", of=lambda it: it[0].to_location, priority=answer.ROOMY),
 )
-_VERSIONS: RowType[WrittenBook] = RowType(
-    copied("book", of=lambda it: it.book.name, priority=KEEP),
-    integer("version", of=lambda it: it.book.version, priority=KEEP),
-    timed("written", of=lambda it: it.written_s),
-    integer("products", of=lambda it: len(it.book.products)),
-    integer("allowances", of=lambda it: len(it.book.allowances), priority=ROOMY),
-    timed("newest_price", of=lambda it: _newest(it.book), title="newest price from"),
-    prose("source", of=lambda it: _source(it.book)),
-    copied("sha256", of=lambda it: it.book.sha256, priority=ROOMY),
+_VERSIONS: answer.RowType[WrittenBook] = answer.RowType(
+    answer.copied("book", of=lambda it: it.book.name, priority=answer.KEEP),
+    answer.integer("version", of=lambda it: it.book.version, priority=answer.KEEP),
+    answer.timed("written", of=lambda it: it.written_s),
+    answer.integer("products", of=lambda it: len(it.book.products)),
+    answer.integer("allowances", of=lambda it: len(it.book.allowances), priority=answer.ROOMY),
+    answer.timed("newest_price", of=lambda it: _newest(it.book), title="newest price from"),
+    answer.prose("source", of=lambda it: _source(it.book)),
+    answer.copied("sha256", of=lambda it: it.book.sha256, priority=answer.ROOMY),
 )
 
 
@@ -68,7 +54,7 @@ class WrittenBook:
     written_s: int | None
 
 
-def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> Answer:
+def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> answer.Answer:
     """Prices of some products of a book in force at an hour."""
     found = [(product, product.version_at(at_s)) for product in sorted(products, key=lambda each: each.usage_type)]
     later = sum(1 for _, version in found if version is None)
@@ -86,14 +72,14 @@ def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> A
     )
 
 
-def book_meta(book: PriceBook) -> dict[str, Json]:
+def book_meta(book: PriceBook) -> dict[str, answer.Json]:
     """What names a version of a book in an answer."""
     return {
         "book": book.name,
         "version": book.version,
         "currency": book.currency,
         "sha256": book.sha256,
-        "source": cast("Json", book.source),
+        "source": cast("answer.Json", book.source),
     }
 
 
@@ -106,7 +92,7 @@ def source_sentences(book: PriceBook) -> Iterator[str]:
         yield f"From secondary sources: {secondary}"
 
 
-def books_answer(written: Sequence[WrittenBook]) -> Answer:
+def books_answer(written: Sequence[WrittenBook]) -> answer.Answer:
     """Versions of books, the newest first."""
     return _VERSIONS.answer(
         written,
@@ -127,7 +113,7 @@ def _optional(text: Callable[[int], str], value: int | None) -> str | None:
     return None if value is None else text(value)
 
 
-def _allowance(allowance: Allowance) -> Json:
+def _allowance(allowance: Allowance) -> answer.Json:
     return {
         "id": allowance.id,
         "gb": gb_text(allowance.bytes),
@@ -165,19 +151,19 @@ def _source(book: PriceBook) -> str:
     return str(book.source.get("of", book.source.get("kind", "")))
 
 
-_CHANGES: RowType[Change] = RowType(
-    copied("change", of=lambda it: it.kind, priority=KEEP),
-    copied("subject", priority=KEEP),
-    copied("usage_type", of=lambda it: it.usage_type or None),
-    copied("tier_gb", of=lambda it: it.tier_gb or None, title="tier in GB"),
-    prose("old", of=lambda it: it.old or None, priority=KEEP),
-    prose("new", of=lambda it: it.new or None, priority=KEEP),
-    timed("effective", of=lambda it: _optional(hour_text, it.from_s), priority=ROOMY),
+_CHANGES: answer.RowType[Change] = answer.RowType(
+    answer.copied("change", of=lambda it: it.kind, priority=answer.KEEP),
+    answer.copied("subject", priority=answer.KEEP),
+    answer.copied("usage_type", of=lambda it: it.usage_type or None),
+    answer.copied("tier_gb", of=lambda it: it.tier_gb or None, title="tier in GB"),
+    answer.prose("old", of=lambda it: it.old or None, priority=answer.KEEP),
+    answer.prose("new", of=lambda it: it.new or None, priority=answer.KEEP),
+    answer.timed("effective", of=lambda it: _optional(hour_text, it.from_s), priority=answer.ROOMY),
 )
-_PROBLEMS: RowType[str] = RowType(prose("problem", of=str, priority=KEEP))
+_PROBLEMS: answer.RowType[str] = answer.RowType(answer.prose("problem", of=str, priority=answer.KEEP))
 
 
-def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, Json]) -> Answer:
+def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
     """Every change, a row each."""
     return _CHANGES.answer(
         changes, meta=meta, title=title, empty="Nothing differs.", footer=(f"{counted(changes)}.",) if changes else ()
@@ -190,18 +176,18 @@ def counted(changes: Sequence[Change]) -> str:
     return ", ".join(f"{counts[kind]} {kind.value}" for kind in Kind if counts[kind]) or "nothing changed"
 
 
-def problems_answer(problems: Sequence[str], *, title: str, meta: Mapping[str, Json]) -> Answer:
+def problems_answer(problems: Sequence[str], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
     """Everything that is wrong with documents; no row if nothing is."""
     return _PROBLEMS.answer(problems, meta=meta, title=title, empty="No problem was found.")
 
 
-_COVERAGE: Fields[Covered] = (
-    *copied("state", priority=KEEP),
-    *copied("service", of=lambda it: it.used.sold.service, priority=KEEP),
-    *copied("usage_type", of=lambda it: it.used.sold.usage_type, priority=KEEP),
-    *sized("bytes", of=lambda it: it.used.bytes, priority=KEEP),
-    *prose("why", of=lambda it: it.why or None, priority=KEEP),
-    *copied("sku", of=lambda it: it.sku or None),
+_COVERAGE: answer.Fields[Covered] = (
+    *answer.copied("state", priority=answer.KEEP),
+    *answer.copied("service", of=lambda it: it.used.sold.service, priority=answer.KEEP),
+    *answer.copied("usage_type", of=lambda it: it.used.sold.usage_type, priority=answer.KEEP),
+    *answer.sized("bytes", of=lambda it: it.used.bytes, priority=answer.KEEP),
+    *answer.prose("why", of=lambda it: it.why or None, priority=answer.KEEP),
+    *answer.copied("sku", of=lambda it: it.sku or None),
 )
 _NO_PRODUCT = "Not in the book."
 
@@ -259,11 +245,11 @@ def first_prices(book: PriceBook, used: Iterable[Used], *, month_s: int) -> set[
     return {hour for hour in begins if hour > month_s}
 
 
-def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, everything: bool) -> Answer:
+def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, everything: bool) -> answer.Answer:
     """Usage that is unpriced or unrated; with `everything`, also what is priced."""
     shown = [each for each in found if everything or each.state is not PriceState.PRICED]
     sums = {state: sum(each.used.bytes for each in found if each.state is state) for state in PriceState}
-    return RowType(_COVERAGE if everything else _COVERAGE[:-1]).answer(
+    return answer.RowType(_COVERAGE if everything else _COVERAGE[:-1]).answer(
         shown,
         meta={**book_meta(book), "month": month, **{f"{state.value}_bytes": str(sums[state]) for state in PriceState}},
         title=f"Usage of {month} by {book.name}, version {book.version}",
@@ -272,36 +258,40 @@ def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, ev
     )
 
 
-_MEMBERS: RowType[tuple[Organization, Payer, Membership | None]] = RowType(
-    copied("payer", of=lambda it: it[1].payer_id, priority=KEEP),
-    prose("payer_name", of=lambda it: it[1].name, title="name"),
-    prose("issuer", of=lambda it: it[1].issuer, priority=ROOMY),
-    copied("account", of=lambda it: it[2] and it[2].account_id, priority=KEEP),
-    prose("account_name", of=lambda it: it[2] and it[0].names.get(it[2].account_id), title="account's name"),
-    timed("from", of=lambda it: it[2] and hour_text(it[2].from_s), priority=KEEP),
-    timed("to", of=lambda it: it[2] and _optional(hour_text, it[2].to_s), priority=KEEP),
+_MEMBERS: answer.RowType[tuple[Organization, Payer, Membership | None]] = answer.RowType(
+    answer.copied("payer", of=lambda it: it[1].payer_id, priority=answer.KEEP),
+    answer.prose("payer_name", of=lambda it: it[1].name, title="name"),
+    answer.prose("issuer", of=lambda it: it[1].issuer, priority=answer.ROOMY),
+    answer.copied("account", of=lambda it: it[2] and it[2].account_id, priority=answer.KEEP),
+    answer.prose("account_name", of=lambda it: it[2] and it[0].names.get(it[2].account_id), title="account's name"),
+    answer.timed("from", of=lambda it: it[2] and hour_text(it[2].from_s), priority=answer.KEEP),
+    answer.timed("to", of=lambda it: it[2] and _optional(hour_text, it[2].to_s), priority=answer.KEEP),
 )
-_ORGANIZATIONS: RowType[tuple[Organization, int]] = RowType(
-    integer("version", of=lambda it: it[0].version, priority=KEEP),
-    timed("written", of=lambda it: it[1]),
-    integer("payers", of=lambda it: len(it[0].payers)),
-    integer("accounts", of=lambda it: len({each.account_id for payer in it[0].payers for each in payer.members})),
-    copied("sha256", of=lambda it: it[0].sha256),
+_ORGANIZATIONS: answer.RowType[tuple[Organization, int]] = answer.RowType(
+    answer.integer("version", of=lambda it: it[0].version, priority=answer.KEEP),
+    answer.timed("written", of=lambda it: it[1]),
+    answer.integer("payers", of=lambda it: len(it[0].payers)),
+    answer.integer(
+        "accounts", of=lambda it: len({each.account_id for payer in it[0].payers for each in payer.members})
+    ),
+    answer.copied("sha256", of=lambda it: it[0].sha256),
 )
-_OVERRIDES: RowType[Override] = RowType(
-    copied("payer", of=lambda it: it.payer or None, priority=KEEP),
-    copied("account", of=lambda it: it.account or None, priority=KEEP),
-    prose("skus", of=lambda it: sorted(it.skus) or "all"),
-    timed("from", of=lambda it: hour_text(it.from_s), priority=KEEP),
-    timed("to", of=lambda it: _optional(hour_text, it.to_s)),
-    number("price_usd", of=lambda it: _optional(usd_text, it.price), title="USD a GB", priority=KEEP),
-    number("percent_off", of=lambda it: _optional(percent_text, it.percent_off), title="% off", priority=KEEP),
-    flag("no_allowance"),
-    prose("why"),
+_OVERRIDES: answer.RowType[Override] = answer.RowType(
+    answer.copied("payer", of=lambda it: it.payer or None, priority=answer.KEEP),
+    answer.copied("account", of=lambda it: it.account or None, priority=answer.KEEP),
+    answer.prose("skus", of=lambda it: sorted(it.skus) or "all"),
+    answer.timed("from", of=lambda it: hour_text(it.from_s), priority=answer.KEEP),
+    answer.timed("to", of=lambda it: _optional(hour_text, it.to_s)),
+    answer.number("price_usd", of=lambda it: _optional(usd_text, it.price), title="USD a GB", priority=answer.KEEP),
+    answer.number(
+        "percent_off", of=lambda it: _optional(percent_text, it.percent_off), title="% off", priority=answer.KEEP
+    ),
+    answer.flag("no_allowance"),
+    answer.prose("why"),
 )
 
 
-def organization_answer(organization: Organization) -> Answer:
+def organization_answer(organization: Organization) -> answer.Answer:
     """Every account of every payer, a row for each time that it belongs to one."""
     return _MEMBERS.answer(
         ((organization, payer, each) for payer in organization.payers for each in payer.members or (None,)),
@@ -312,14 +302,14 @@ def organization_answer(organization: Organization) -> Answer:
     )
 
 
-def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> Answer:
+def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> answer.Answer:
     """Versions, the newest first, each with the second at which it was written."""
     return _ORGANIZATIONS.answer(
         versions, title="Versions of the organization", empty="No payer was set yet: each account is its own payer."
     )
 
 
-def overrides_answer(overrides: Overrides) -> Answer:
+def overrides_answer(overrides: prices.store.Overrides) -> answer.Answer:
     """Every override in force, of the past and of the future."""
     return _OVERRIDES.answer(
         overrides.overrides,

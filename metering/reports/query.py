@@ -25,7 +25,7 @@ from metering.usage.usage_types import EXPLICIT_USAGE_TYPE, LOCATION, SERVICE
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from metering.usage.totals import UsageKey
+    from metering.usage import totals
 
 
 GroupColumn = Literal[
@@ -241,7 +241,7 @@ class UsageQuery:
         """Columns that name the rows of the answer, in order."""
         return (*self.group_by, *self.details)
 
-    def matches(self, key: UsageKey) -> bool:
+    def matches(self, key: totals.UsageKey) -> bool:
         """Whether a total counts in this report."""
         if not self.accounts and key.account_id == CANARY_ACCOUNT_ID:
             return False
@@ -259,7 +259,7 @@ class UsageQuery:
         """Whether a filter reads one of these columns."""
         return any(each.column in columns for each, _ in self.given)
 
-    def covers(self, key: UsageKey) -> bool:
+    def covers(self, key: totals.UsageKey) -> bool:
         """Whether a total is booked in the range, or corrects the range and the report includes corrections."""
         return self.takes_hour(key.hour_s, key.corrects_s)
 

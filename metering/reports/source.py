@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from metering.lake.view import LakeView
     from metering.ledger.booked_hours import RowSource
-    from metering.ledger.usage.kinds import KindNames
+    from metering.ledger.usage import kinds
     from metering.rollup.as_of_now import UsageNow
+    from metering.stores import writes
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import ItemStore
     from metering.usage.totals import Total, UsageKey
 
 # The usage table as a source of reports.
@@ -49,8 +49,8 @@ class UsageTable:
         as_of_now: Also reads what is not rolled up yet, for queries that ask for it. None: no query may.
     """
 
-    items: ItemStore
-    names: KindNames | None = None
+    items: writes.ItemStore
+    names: kinds.KindNames | None = None
     as_of_now: UsageNow | None = None
     meter: Meter = UNCOUNTED
 
@@ -130,11 +130,11 @@ class ReportSource:
     """Reads a region's reports; `names` and `as_of_now` are those of `UsageTable`."""
 
     region: str
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     view: LakeView
     frozen: FrozenReader
-    names: KindNames | None = None
+    names: kinds.KindNames | None = None
     as_of_now: UsageNow | None = None
     meter: Meter = UNCOUNTED
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, TypeVar
 from metering.errors import OperationFailedError
 from metering.hours import parse_hour, rfc3339
 from metering.lake.ports import USAGE_COLUMNS, LakeReader, RowQuery, batches_of, usage_of
-from metering.ledger.commits import waiting_commits
+from metering.ledger import commits
 from metering.ledger.markers import Marker, may_have_expired, read_batches
+from metering.reports import usage_answer
 from metering.reports.answer import (
     KEEP,
     ROOMY,
@@ -39,7 +40,6 @@ from metering.reports.answer import (
     timed,
 )
 from metering.reports.query import KEY_COLUMNS, UsageQuery
-from metering.reports.usage_answer import title_of
 from metering.reports.usage_rows import Values, matching
 from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import ZERO, Total, add_totals, sum_totals
@@ -269,7 +269,7 @@ class Tracer:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
         # Under traffic, each pair of readings can differ. Only then is the list of all waiting commits read.
-        waiting = waiting_commits(self.source.items, self.source.view.shards) if differing else ()
+        waiting = commits.waiting_commits(self.source.items, self.source.view.shards) if differing else ()
         unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(
             region=self.source.region,
@@ -425,7 +425,7 @@ def trace_answer(
         rows=rows,
         document=document,
         meta={"as_of": rfc3339(as_of_s)},
-        title=title_of(_named(query), query, as_of_s),
+        title=usage_answer.title_of(_named(query), query, as_of_s),
         empty="Nothing is booked on this line.",
         footer=(*lines(traces), *_next_step(query, traces)),
     )

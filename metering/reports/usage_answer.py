@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.freshness import Complete, HeldBack, sentences
 from metering.hours import hour_of, rfc3339
-from metering.lake.ports import RowQuery
+from metering.lake import ports
 from metering.ledger.notes.checks import of_canary
+from metering.reports import time_range
 from metering.reports.answer import KEEP, Answer, Cell, Column, Json, RowType, integer, sized
 from metering.reports.query import FILTERS, Filter, UsageQuery
 from metering.reports.source import ReportSource, naming
-from metering.reports.time_range import month_start_s, shown
 from metering.reports.usage_rows import NotRolledUp, Ranked, Seen, UsageRow, cut_lines, ranked
 from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import Total, sum_totals
@@ -114,7 +114,7 @@ class _Search:
             sources.append(source)
             self.rows += source.rows
             self.objects += 1
-        groups = view.reader.totals(sources, RowQuery(columns=self.columns))
+        groups = view.reader.totals(sources, ports.RowQuery(columns=self.columns))
         return {
             column: {str(group[place]) for group in groups if not of_canary(str(group[place]))}
             for place, column in enumerate(self.columns)
@@ -291,10 +291,10 @@ def _final_line(closed: Sequence[str]) -> str:
 
 def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
     """Heading of a report: what, and its range."""
-    title = f"{what} from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}"
+    title = f"{what} from {time_range.shown(query.from_s, query.zone)} to {time_range.shown(query.to_s, query.zone)}"
     if query.zone is not UTC:
         title += f", by UTC hours in {query.zone}"
-    if (query.from_s, query.to_s) == (month_start_s(as_of_s, query.zone), hour_of(as_of_s) + HOUR_S):
+    if (query.from_s, query.to_s) == (time_range.month_start_s(as_of_s, query.zone), hour_of(as_of_s) + HOUR_S):
         title += ", this month so far"
     return f"{title} (not over yet)" if query.to_s > hour_of(as_of_s) + HOUR_S else title
 

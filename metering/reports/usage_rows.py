@@ -8,8 +8,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from metering.hours import hour_label, month_of
+from metering.reports import time_range
 from metering.reports.query import FILTERS, GroupColumn, UsageQuery
-from metering.reports.time_range import check_rows
 from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) 
         before = sums.get(values)
         sums[values] = total if before is None else before.plus(total)
         if before is None:
-            check_rows(len(sums), most)
+            time_range.check_rows(len(sums), most)
     return [ReportRow(values=values, total=sums[values]) for values in sorted(sums)]
 
 

@@ -6,9 +6,9 @@ The newest run of a chain keeps its plan, and its item never expires, so numbers
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from metering.ledger.commits import shards_of
 from metering.ledger.notes.lake import Cleaning
@@ -17,9 +17,6 @@ from metering.stores.clock import Clock, Deadline, Retrier, do_all
 from metering.stores.objects import ObjectStore, number_of_plan, plans_prefix
 from metering.stores.writes import Equals, ItemStore, Table, Update
 from metering.units import DAY_S
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Objects of one deletion.
 _AT_ONCE = 1_000

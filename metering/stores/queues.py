@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+from typing import Final, Protocol
 
 ORIGINAL_SENDER: Final = "metering-original-sender"
 """Message attribute by which an operator who sends a message again says who sent it first."""

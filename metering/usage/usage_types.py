@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple, cast
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+from typing import NamedTuple, cast
 
 # Locations, the two sides of a transfer: a region, a zone of a region, the internet, CloudFront, or unknown.
 #

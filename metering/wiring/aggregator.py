@@ -8,39 +8,38 @@ from typing import TYPE_CHECKING
 
 from metering.commit.aggregator import Aggregator
 from metering.errors import OperationFailedError, SettingsError
+from metering.intake import work
 from metering.intake.reader import JudgingReader, RecordBatchReader
 from metering.intake.senders import ServiceSenders, decode_services, role_of
-from metering.intake.work import ReadLimits
 from metering.lake.parquet.codec import ParquetRowCodec
 from metering.ledger.notes.access import LedgerProducers
 from metering.settings import AggregatorSettings, Settings
 from metering.wiring.region import WriterParts
 
 if TYPE_CHECKING:
-    from metering.intake.batches import BatchReader
+    from metering.intake import batches
+    from metering.stores import writes
     from metering.stores.clock import Clock, Metrics
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import ItemStore
-    from metering.wiring.connection import RegionConnection
-    from metering.wiring.lake import ServicePorts
+    from metering.wiring import connection, lake
 
 
 def batch_reader(
-    *, objects: ObjectStore, items: ItemStore, clock: Clock, settings: Settings, services: ServiceSenders | None
-) -> BatchReader:
+    *, objects: ObjectStore, items: writes.ItemStore, clock: Clock, settings: Settings, services: ServiceSenders | None
+) -> batches.BatchReader:
     """The reader of a region's batches.
 
     In a stage whose producers are registered, it judges senders by the registry in the ledger and the service's own
     senders, `services`. None: nobody is judged.
     """
-    limits = ReadLimits(object_bytes=settings.object_bytes)
+    limits = work.ReadLimits(object_bytes=settings.object_bytes)
     reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
     if services is None:
         return reader
     return JudgingReader(reader=reader, producers=LedgerProducers(items=items, clock=clock), services=services)
 
 
-def need_operator(region: RegionConnection) -> None:
+def need_operator(region: connection.RegionConnection) -> None:
     """Check that the caller may send messages of others again.
 
     Raises:
@@ -79,7 +78,7 @@ class AggregatorParts(WriterParts):
             raise SettingsError([f"METERING_SENDERS: {error}"]) from error
 
 
-def build_aggregator(ports: ServicePorts, metrics: Metrics, services: ServiceSenders | None = None) -> Aggregator:
+def build_aggregator(ports: lake.ServicePorts, metrics: Metrics, services: ServiceSenders | None = None) -> Aggregator:
     """Build the aggregator of a region; `services` as in `batch_reader`."""
     reader = batch_reader(
         objects=ports.objects, items=ports.items, clock=ports.clock, settings=ports.settings, services=services

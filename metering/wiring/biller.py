@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from metering.adapters.aws.session import Clients
+from metering.adapters.aws import session
 from metering.adapters.aws.stacks import stack_outputs
+from metering.billing import organization
+from metering.billing.budgets import budget
 from metering.billing.budgets.biller import Biller, Home
-from metering.billing.budgets.budget import Budget, BudgetStore
 from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
 from metering.billing.day_sums.keeper import DaySumKeeper
-from metering.billing.organization import OrganizationStore
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.errors import SettingsError, UnavailableError
 from metering.fleet.regions import LedgerRegionStates
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from metering.stores.objects import ObjectStore
+    from metering.wiring import lake
     from metering.wiring.connection import RegionConnection
-    from metering.wiring.lake import ReadableRegion, ServicePorts
 
 
 PRICE_BOOK = "aws-list"
@@ -79,7 +79,7 @@ def _biller(parts: FunctionParts | RegionConnection, regions: Callable[[], Itera
     )
 
 
-def build_keeper(ports: ServicePorts | ReadableRegion) -> DaySumKeeper:
+def build_keeper(ports: lake.ServicePorts | lake.ReadableRegion) -> DaySumKeeper:
     """Build what keeps the day sums of a region."""
     return DaySumKeeper(
         items=ports.items,
@@ -99,7 +99,7 @@ def read_terms(home: ObjectStore) -> Terms:
     return Terms(
         book=PriceStore(home).newest(PRICE_BOOK),
         overrides=OverrideStore(home).newest(),
-        organization=OrganizationStore(home).newest(),
+        organization=organization.OrganizationStore(home).newest(),
     )
 
 
@@ -115,7 +115,7 @@ def _regions(parts: FunctionParts) -> Iterable[BucketSums]:
 def _objects_of(parts: FunctionParts, region: str) -> ObjectStore:
     if region == parts.region:
         return parts.objects
-    clients = Clients(replace(parts.clients.access, region=region))
+    clients = session.Clients(replace(parts.clients.access, region=region))
     return RegionPorts(clients, stack_outputs(clients, parts.settings.stage)).objects
 
 
@@ -124,7 +124,7 @@ def connected_sums(region: RegionPorts) -> BucketSums:
     return BucketSums(region.region, lambda: region.objects)
 
 
-def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[Budget]) -> OpenMonths:
+def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[budget.Budget]) -> OpenMonths:
     """Figures for a command that judges budgets: the day sums as the billers last kept them.
 
     Raises:
@@ -144,6 +144,6 @@ def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnectio
     return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
 
 
-def build_budgets(home: RegionPorts) -> BudgetStore:
+def build_budgets(home: RegionPorts) -> budget.BudgetStore:
     """Budgets of the stage."""
-    return BudgetStore(items=home.items, clock=home.clock)
+    return budget.BudgetStore(items=home.items, clock=home.clock)

@@ -5,21 +5,19 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Protocol, Self
 
-from metering.adapters.aws.log_buckets import S3LogStore
+from metering.adapters import aws, folders
+from metering.adapters.aws import runtime, session
 from metering.adapters.aws.objects import S3ObjectStore
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
-from metering.adapters.aws.session import Clients
-from metering.adapters.folders import FolderLogStore
+from metering.billing import invoices
 from metering.billing.budgets.open_months import KeptPositions, read_positions
-from metering.billing.invoices.composing import Composer
+from metering.billing.invoices import issuing
 from metering.billing.invoices.credits import Crediting, Verification
 from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.inputs import RateShelf, UsageSource
-from metering.billing.invoices.issuing import Issuer
 from metering.billing.invoices.planning import Planner
 from metering.billing.organization import Organization, OrganizationStore
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
-from metering.billing.usage.months import FEW_ACCOUNTS, MonthUsage, RegionMonth, TableMonth
+from metering.billing.usage import months
 from metering.ledger.periods import read_frozen_month
 from metering.reports.exports.destination import Destination
 from metering.reports.source import naming
@@ -30,10 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from metering.billing.usage.months import HoursDone
     from metering.lake.view import LakeView
+    from metering.stores import writes
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import ItemStore
     from metering.wiring.region import RegionPorts
 
 
@@ -43,7 +40,7 @@ class UsageStores(Protocol):
     @property
     def region(self) -> str: ...
     @property
-    def items(self) -> ItemStore: ...
+    def items(self) -> writes.ItemStore: ...
     @property
     def objects(self) -> ObjectStore: ...
     @property
@@ -66,13 +63,13 @@ class StageUsage:
         *,
         accounts: frozenset[str] = frozenset(),
         left_out: Mapping[str, str] | None = None,
-        on_hour: HoursDone = lambda _region, _done, _of: None,
+        on_hour: months.HoursDone = lambda _region, _done, _of: None,
     ) -> None:
         self.left_out: Mapping[str, str] = left_out or {}
         self._stores = regions
         self._accounts = accounts
         self._on_hour = on_hour
-        self._read: dict[str, tuple[RegionMonth, ...]] = {}
+        self._read: dict[str, tuple[months.RegionMonth, ...]] = {}
         self._stack = ExitStack()
 
     @property
@@ -80,14 +77,14 @@ class StageUsage:
         """Every region that holds data of the stage, sorted."""
         return tuple(sorted({*(each.region for each in self._stores), *self.left_out}))
 
-    def month(self, month: str) -> Sequence[RegionMonth]:
+    def month(self, month: str) -> Sequence[months.RegionMonth]:
         """One month of each region that can be read.
 
         Raises:
             UnavailableError: A region gives no answer; the error names it.
         """
         if month not in self._read:
-            read: list[RegionMonth] = []
+            read: list[months.RegionMonth] = []
             for region in self._stores:
                 with naming(region.region):
                     read.append(self._region_month(region, month))
@@ -118,7 +115,7 @@ class StageUsage:
     ) -> None:
         self.close()
 
-    def _region_month(self, region: UsageStores, month: str) -> RegionMonth:
+    def _region_month(self, region: UsageStores, month: str) -> months.RegionMonth:
         # pyarrow is slow to import, and a report about one account in an open month does not need it.
         frozen = read_frozen_month(region.items, region.objects, month)
         if frozen is not None:
@@ -127,8 +124,8 @@ class StageUsage:
 
             return ClosedMonth(region=region.region, frozen=frozen, reader=ParquetFrozenFiles(region.objects))
         accounts = self._accounts
-        if 0 < len(accounts) <= FEW_ACCOUNTS:
-            return TableMonth.read(region.items, region=region.region, month=month, accounts=accounts)
+        if 0 < len(accounts) <= months.FEW_ACCOUNTS:
+            return months.TableMonth.read(region.items, region=region.region, month=month, accounts=accounts)
         from metering.billing.usage.stored_months import LakeMonth
         from metering.lake.parquet.reader import ParquetTotals
 
@@ -144,7 +141,7 @@ class StageUsage:
 @contextmanager
 def month_usage(
     regions: Sequence[UsageStores], month: str, organization: Organization, *, accounts: frozenset[str] = frozenset()
-) -> Iterator[MonthUsage]:
+) -> Iterator[months.MonthUsage]:
     """The usage of one month (`2026-11`) over all regions of a stage, as of now; of a closed month, as it was frozen.
 
     It is that of `accounts`; of all if there are none.
@@ -153,7 +150,7 @@ def month_usage(
         UnavailableError: A region gives no answer; the error names it.
     """
     with StageUsage(regions, accounts=accounts) as usage:
-        yield MonthUsage(regions=usage.month(month), month=month, organization=organization)
+        yield months.MonthUsage(regions=usage.month(month), month=month, organization=organization)
 
 
 class WithObjects(Protocol):
@@ -189,7 +186,7 @@ def build_shelf(home: WithObjects) -> RateShelf:
 
 def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
     """Finds what months are rated with."""
-    return Planner(store=InvoiceStore(home.objects), composer=Composer(usage=usage, shelf=shelf))
+    return Planner(store=InvoiceStore(home.objects), composer=invoices.composing.Composer(usage=usage, shelf=shelf))
 
 
 def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions | None]:
@@ -200,21 +197,21 @@ def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions |
 _ATTEMPTS = 5
 
 
-def build_issuer(home: RegionPorts, usage: UsageSource) -> Issuer:
+def build_issuer(home: RegionPorts, usage: UsageSource) -> issuing.Issuer:
     """The parts that make drafts and issue invoices."""
-    clock = SystemClock()
-    composer, store = Composer(usage=usage, shelf=build_shelf(home)), InvoiceStore(home.objects)
-    return Issuer(
+    clock = runtime.SystemClock()
+    composer, store = invoices.composing.Composer(usage=usage, shelf=build_shelf(home)), InvoiceStore(home.objects)
+    return issuing.Issuer(
         store=store,
         items=home.items,
         composer=composer,
         planner=Planner(store=store, composer=composer),
         clock=clock,
-        retrier=Retrier(clock=clock, entropy=SystemEntropy(), attempts=_ATTEMPTS),
+        retrier=Retrier(clock=clock, entropy=runtime.SystemEntropy(), attempts=_ATTEMPTS),
     )
 
 
-def build_verification(issuer: Issuer) -> Verification:
+def build_verification(issuer: issuing.Issuer) -> Verification:
     """The parts that make documents again."""
     return Verification(issuer=issuer, crediting=Crediting(issuer=issuer))
 
@@ -226,7 +223,7 @@ def folder_destination(folder: Path) -> Destination:
         OSError: It cannot be made, or it is no folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return Destination(objects=FolderLogStore(folder), prefix="", name=str(folder))
+    return Destination(objects=folders.FolderLogStore(folder), prefix="", name=str(folder))
 
 
 def bucket_destination(
@@ -240,7 +237,7 @@ def bucket_destination(
         OperationFailedError: The bucket does not exist, or may not be listed.
     """
     folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    client = Clients.from_env(environ, region=region, endpoint_url=endpoint).s3
+    client = session.Clients.from_env(environ, region=region, endpoint_url=endpoint).s3
     # A log store's errors explain in words what is wrong with anybody's bucket.
-    next(iter(S3LogStore(client, bucket).list(folder)), None)
+    next(iter(aws.log_buckets.S3LogStore(client, bucket).list(folder)), None)
     return Destination(objects=S3ObjectStore(client, bucket), prefix=folder, name=f"s3://{bucket}/{folder}")

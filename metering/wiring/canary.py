@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metering.ledger.usage.reading import UsageReading
 from metering.operations.canary import Canary
-from metering.wiring.lake import lake_view
+from metering.wiring import lake
 
 if TYPE_CHECKING:
     from metering.wiring.region import FunctionParts
@@ -18,7 +18,7 @@ def build_canary(parts: FunctionParts) -> Canary:
         items=parts.items,
         usage=UsageReading(parts.items),
         queue=parts.ingest,
-        view=lake_view(parts.items, parts.objects, shards=parts.settings.shards),
+        view=lake.lake_view(parts.items, parts.objects, shards=parts.settings.shards),
         clock=parts.clock,
         region=parts.region,
         rollup_every_s=parts.settings.rollup_every_s,

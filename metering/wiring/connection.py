@@ -4,14 +4,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
+from metering.adapters import aws, inert
+from metering.adapters.aws import published_settings, queues
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
-from metering.adapters.aws.log_buckets import S3BucketEvents
 from metering.adapters.aws.producer_roles import IamProducerRoles
-from metering.adapters.aws.published_settings import read_settings
-from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, caller_id
 from metering.adapters.aws.stacks import RegionResources, read_outputs, stack_outputs
-from metering.adapters.inert import NoMetrics
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import config_of
 from metering.intake.senders import ServiceSenders, decode_services
@@ -20,23 +18,21 @@ from metering.ledger.format_version import check_format
 from metering.onramps.coverage.job import CoverageJob
 from metering.onramps.sources import LogSource
 from metering.settings import Settings
-from metering.stores.clock import scans_at_once
+from metering.stores import clock
 from metering.stores.writes import ItemStore
+from metering.wiring import lake, onramps, region
 from metering.wiring.jobs import LakeJobs, lake_jobs
-from metering.wiring.lake import lake_view
-from metering.wiring.onramps import build_coverage
-from metering.wiring.region import RegionPorts
 
 
 class OnrampQueues(NamedTuple):
     """Queues of log files: events of new ones, and events that failed each time."""
 
-    events: SqsQueue
-    dead: SqsQueue
+    events: queues.SqsQueue
+    dead: queues.SqsQueue
 
 
 @dataclass(frozen=True)
-class RegionConnection(RegionPorts):
+class RegionConnection(region.RegionPorts):
     """Ports, settings and jobs of one deployed region, each made on first use.
 
     Attributes:
@@ -67,7 +63,7 @@ class RegionConnection(RegionPorts):
         urls = [outputs.get(name, "") for name in ("OnrampQueueUrl", "OnrampDeadLetterQueueUrl")]
         if not all(urls):
             return None
-        events, dead = (SqsQueue(self.clients.sqs, url) for url in urls)
+        events, dead = (queues.SqsQueue(self.clients.sqs, url) for url in urls)
         return OnrampQueues(events=events, dead=dead)
 
     def restoring(self) -> Self:
@@ -121,7 +117,7 @@ class RegionConnection(RegionPorts):
             OperationFailedError: They cannot be read, and no defaults stand in for them.
             UnavailableError: The region does not answer.
         """
-        published = read_settings(self.clients, self.stage)
+        published = published_settings.read_settings(self.clients, self.stage)
         return Settings.model_validate(
             {**published.policy.model_dump(), **asdict(self.names), "settings_sha256": published.functions_sha256}
         )
@@ -129,25 +125,25 @@ class RegionConnection(RegionPorts):
     @cached_property
     def log_sources(self) -> tuple[LogSource, ...]:
         """Log sources of the stage whose bucket is in this region, as the deployment published them."""
-        given = read_settings(self.clients, self.stage).given
+        given = published_settings.read_settings(self.clients, self.stage).given
         config = None if given is None else config_of(self.stage, given, {}).in_region(self.region)
         return () if config is None else tuple(source.plain() for source in config.log_sources)
 
     @cached_property
     def coverage(self) -> CoverageJob:
-        return build_coverage(self, self.log_sources)
+        return onramps.build_coverage(self, self.log_sources)
 
     @cached_property
-    def bucket_events(self) -> S3BucketEvents:
-        return S3BucketEvents(self.clients.s3)
+    def bucket_events(self) -> aws.log_buckets.S3BucketEvents:
+        return aws.log_buckets.S3BucketEvents(self.clients.s3)
 
     @cached_property
     def view(self) -> LakeView:
-        return lake_view(self.items, self.objects, shards=self.settings.shards)
+        return lake.lake_view(self.items, self.objects, shards=self.settings.shards)
 
     @cached_property
     def jobs(self) -> LakeJobs:
-        return lake_jobs(self, NoMetrics(), threads=scans_at_once(emulated=self.emulated))
+        return lake_jobs(self, inert.NoMetrics(), threads=clock.scans_at_once(emulated=self.emulated))
 
 
 def connected(clients: Clients, stage: str) -> RegionConnection:

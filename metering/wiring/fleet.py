@@ -9,30 +9,24 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
-from metering.adapters.aws.cloudformation import CloudFormationStacks
-from metering.adapters.aws.deployed_regions import DeployedRegions
-from metering.adapters.aws.deployment import CdkBuilder
+from metering.adapters.aws import cloudformation, deployed_regions, deployment, objects, probe, published_settings
 from metering.adapters.aws.doctor import AthenaClient, AthenaEngine, AwsFacts, AwsScratch, asking
-from metering.adapters.aws.objects import S3ObjectStore
-from metering.adapters.aws.probe import AwsAccount, RegionProbe
-from metering.adapters.aws.published_settings import read_settings
 from metering.adapters.aws.queues import SqsQueue
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.session import Clients, assumed, caller_arn
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import MeteringError
+from metering.fleet import steps
 from metering.fleet.ports import RegionStacks, own_release
 from metering.fleet.regions import Answered, Finding, LedgerRegionStates, Phase, RegionState, reserved_executions
 from metering.fleet.rollout import RegionManager, RegionRemoval, Uninstall
-from metering.fleet.settings.bases import REHEARSAL_RULES
-from metering.fleet.settings.layers import Asked, config_of
+from metering.fleet.settings import bases, layers
 from metering.fleet.settings.regions import RegionSettings
 from metering.fleet.stage import TABLE_WRITES_PER_S, RolloutRules, StageConfig, peak_writes_per_s
-from metering.fleet.steps import DOCTOR, FleetPorts
 from metering.fleet.survey import Surveyed, survey
 from metering.hours import date_of
+from metering.operations.doctor import catalogue
 from metering.operations.doctor.bench import THOROUGH, Bench, CannotAskError, Effort, Engine, Verdict, examine
-from metering.operations.doctor.catalogue import CHECKS
 from metering.stores.objects import LAKE_PREFIX, ObjectStore, hour_of_lake_key
 from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S
@@ -40,7 +34,7 @@ from metering.wiring.connection import RegionConnection, connected
 from metering.wiring.region import Stage, home_ledger
 
 if TYPE_CHECKING:
-    from metering.stores.queues import Queue
+    from metering.stores import queues
     from metering.usage.totals import Total
 
 _ROLES = ("reader", "operator", "producer")
@@ -77,7 +71,7 @@ def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
             tables=tables,
             rollout=RegionStacks.of(region.stage).rollout,
             logs=lambda: region.function_logs,
-            account=lambda: AwsAccount(clients.account, custom_endpoint=clients.access.custom_endpoint),
+            account=lambda: probe.AwsAccount(clients.account, custom_endpoint=clients.access.custom_endpoint),
             states=lambda: LedgerRegionStates(lambda: region.items).everything(),
         ),
         scratch=AwsScratch(
@@ -102,10 +96,10 @@ def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.
     """
-    quick = [check for check in CHECKS if not check.thorough]
+    quick = [check for check in catalogue.CHECKS if not check.thorough]
     return tuple(
         Finding(
-            check=f"{DOCTOR}{check.name}",
+            check=f"{steps.DOCTOR}{check.name}",
             answered=_ANSWERS[seen.verdict],
             detail=f"{seen.saw}. {seen.advice}" if seen.advice else seen.saw,
         )
@@ -144,10 +138,10 @@ def _as_role(clients: Clients, role_arn: str, role: str) -> Callable[[], Clients
 
 
 def _bucket_of(clients_of: Callable[[], Clients], bucket: str) -> Callable[[], ObjectStore]:
-    return lambda: S3ObjectStore(clients_of().s3, bucket)
+    return lambda: objects.S3ObjectStore(clients_of().s3, bucket)
 
 
-def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> Queue:
+def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues.Queue:
     """The ingest queue: as the operator where that is possible, for a stage may take nobody else's batches."""
     try:
         return SqsQueue(operator().sqs, region.names.ingest_queue_url)
@@ -156,8 +150,8 @@ def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> Queue:
 
 
 def _needed(region: RegionConnection) -> Mapping[Table, int]:
-    given = read_settings(region.clients, region.stage).given
-    config = None if given is None else config_of(region.stage, given, {})
+    given = published_settings.read_settings(region.clients, region.stage).given
+    config = None if given is None else layers.config_of(region.stage, given, {})
     if config is None:
         return dict.fromkeys((Table.LEDGER, Table.USAGE), TABLE_WRITES_PER_S)
     return {
@@ -203,7 +197,7 @@ class Fleet:
         reaching_home: Context of the first call to the home region, which may explain a failure.
     """
 
-    asked: Asked
+    asked: layers.Asked
     home: str
     endpoint: str | None
     environ: Mapping[str, str]
@@ -218,8 +212,8 @@ class Fleet:
         return cache(lambda region: Clients.from_env(self.environ, region=region, endpoint_url=self.endpoint))
 
     @cached_property
-    def deployed(self) -> DeployedRegions:
-        return DeployedRegions(self.clients_of, stage=self.asked.stage)
+    def deployed(self) -> deployed_regions.DeployedRegions:
+        return deployed_regions.DeployedRegions(self.clients_of, stage=self.asked.stage)
 
     @cached_property
     def settings(self) -> RegionSettings:
@@ -242,16 +236,16 @@ class Fleet:
 
     @cached_property
     def rules(self) -> RolloutRules:
-        own = REHEARSAL_RULES if self.rehearsal else {}
+        own = bases.REHEARSAL_RULES if self.rehearsal else {}
         return self.config.rollout.model_copy(update={**own, "home": self.home})
 
     @cached_property
-    def ports(self) -> FleetPorts:
+    def ports(self) -> steps.FleetPorts:
         home = self.clients_of(self.home)
-        return FleetPorts(
-            account=AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
-            stacks=CloudFormationStacks(self.clients_of),
-            builder=CdkBuilder(
+        return steps.FleetPorts(
+            account=probe.AwsAccount(home.account, custom_endpoint=home.access.custom_endpoint),
+            stacks=cloudformation.CloudFormationStacks(self.clients_of),
+            builder=deployment.CdkBuilder(
                 stage=self.asked.stage,
                 endpoint=self.endpoint,
                 environ=self.environ,
@@ -261,7 +255,7 @@ class Fleet:
                 home="" if self.config.emulated or self.rehearsal else self.home,
                 say=self.say_resource,
             ),
-            probe=RegionProbe(
+            probe=probe.RegionProbe(
                 self.clients_of,
                 reserved=reserved_executions(shards=self.config.policy().shards),
                 api_concurrency=self.config.api_concurrency,
@@ -290,7 +284,7 @@ class Fleet:
         try:
             return findings_of(self._connected(region))
         except MeteringError as error:
-            return (Finding(check=DOCTOR.strip(), answered=Answered.UNKNOWN, detail=str(error)),)
+            return (Finding(check=steps.DOCTOR.strip(), answered=Answered.UNKNOWN, detail=str(error)),)
 
     def _connected(self, region: str) -> RegionConnection:
         return connected(self.clients_of(region), self.asked.stage)

@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from metering.audit.drops import DropCheck
-from metering.audit.hour_check import Figures
-from metering.audit.incremental import IncrementalCheck
-from metering.audit.rebuild import AfterRestore, Rebuilder
+from metering.audit import drops, hour_check, incremental, rebuild, reconciler_tick, source_keeping
 from metering.audit.reconciler import Reconciler
-from metering.audit.reconciler_tick import ReconcilerState, ReconcileTick
-from metering.audit.source_keeping import SourceKeeper
 from metering.billing.closer import PeriodCloser
 from metering.billing.day_sums.days import AccountCheck
+from metering.lake import parquet, plan
 from metering.lake.cleaner import Cleaner, OrphanCleaner, quarantine_age_s
 from metering.lake.compactor import Compactor
-from metering.lake.parquet.frozen_months import ParquetFrozenFiles
-from metering.lake.parquet.reader import ParquetTotals
+from metering.lake.parquet import reader
 from metering.lake.parquet.writer import ParquetLakeWriter
-from metering.lake.plan import CompactionPolicy
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
 from metering.stores.clock import Alerts, Clock, Deadline, Entropy, Metrics, Retrier
@@ -30,12 +24,12 @@ from metering.wiring.lake import ServicePorts, build_rollup, lake_view
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.audit.census_state import HourStep
+    from metering.audit import census_state
     from metering.lake.view import LakeView
     from metering.rollup.rollup import Rollup
     from metering.settings import Settings
+    from metering.stores import writes
     from metering.stores.objects import ObjectStore
-    from metering.stores.writes import ItemStore
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class LakeJobs:
         threads: Calls that a job makes side by side. More than one only over stores that threads may share.
     """
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     clock: Clock
     entropy: Entropy
@@ -60,14 +54,14 @@ class LakeJobs:
         return lake_view(self.items, self.objects, shards=self.settings.shards)
 
     @cached_property
-    def policy(self) -> CompactionPolicy:
-        return CompactionPolicy.of(self.settings)
+    def policy(self) -> plan.CompactionPolicy:
+        return plan.CompactionPolicy.of(self.settings)
 
     @cached_property
     def compactor(self) -> Compactor:
         return self.compactor_of(self.policy)
 
-    def compactor_of(self, policy: CompactionPolicy) -> Compactor:
+    def compactor_of(self, policy: plan.CompactionPolicy) -> Compactor:
         """Build a compactor that decides by `policy` which hours are due."""
         return Compactor(
             items=self.items,
@@ -131,8 +125,8 @@ class LakeJobs:
         return UsageReading(self.items, self.rollup.numbers.names)
 
     @cached_property
-    def figures(self) -> Figures:
-        return Figures(
+    def figures(self) -> hour_check.Figures:
+        return hour_check.Figures(
             items=self.items,
             usage=self.usage_reading,
             view=self.view,
@@ -157,12 +151,12 @@ class LakeJobs:
         return AccountCheck(items=self.items, objects=self.objects, reader=self.view.reader)
 
     @cached_property
-    def reconciler_state(self) -> ReconcilerState:
-        return ReconcilerState(items=self.items, clock=self.clock, keeper=self.source_keeper)
+    def reconciler_state(self) -> reconciler_tick.ReconcilerState:
+        return reconciler_tick.ReconcilerState(items=self.items, clock=self.clock, keeper=self.source_keeper)
 
     @cached_property
-    def source_keeper(self) -> SourceKeeper:
-        return SourceKeeper(
+    def source_keeper(self) -> source_keeping.SourceKeeper:
+        return source_keeping.SourceKeeper(
             items=self.items,
             clock=self.clock,
             largest_jump=self.settings.source_jump,
@@ -170,8 +164,8 @@ class LakeJobs:
         )
 
     @cached_property
-    def drop_check(self) -> DropCheck:
-        return DropCheck(
+    def drop_check(self) -> drops.DropCheck:
+        return drops.DropCheck(
             items=self.items,
             objects=self.objects,
             clock=self.clock,
@@ -180,10 +174,10 @@ class LakeJobs:
         )
 
     @cached_property
-    def reconcile_tick(self) -> ReconcileTick:
-        return ReconcileTick(
+    def reconcile_tick(self) -> reconciler_tick.ReconcileTick:
+        return reconciler_tick.ReconcileTick(
             reconciler=self.reconciler,
-            checker=IncrementalCheck(reconciler=self.reconciler),
+            checker=incremental.IncrementalCheck(reconciler=self.reconciler),
             state=self.reconciler_state,
             clock=self.clock,
             window_s=self.settings.window_s,
@@ -191,8 +185,8 @@ class LakeJobs:
         )
 
     @cached_property
-    def rebuilder(self) -> Rebuilder:
-        return Rebuilder(
+    def rebuilder(self) -> rebuild.Rebuilder:
+        return rebuild.Rebuilder(
             reconciler=self.reconciler,
             retrier=self._retrier,
             metrics=self.metrics,
@@ -200,12 +194,12 @@ class LakeJobs:
             numbers=self.rollup.numbers,
         )
 
-    def after_restore(self, deadline: Deadline, tell: Callable[[HourStep], None]) -> AfterRestore:
+    def after_restore(self, deadline: Deadline, tell: Callable[[census_state.HourStep], None]) -> rebuild.AfterRestore:
         """Steps after which a restored ledger works with a new usage table (P41).
 
         `tell` is told of each hour that is measured.
         """
-        return AfterRestore(
+        return rebuild.AfterRestore(
             items=self.items,
             clock=self.clock,
             entropy=self.entropy,
@@ -217,12 +211,12 @@ class LakeJobs:
         )
 
     @cached_property
-    def frozen_files(self) -> ParquetFrozenFiles:
-        return ParquetFrozenFiles(self.objects)
+    def frozen_files(self) -> parquet.frozen_months.ParquetFrozenFiles:
+        return parquet.frozen_months.ParquetFrozenFiles(self.objects)
 
     @cached_property
-    def totals(self) -> ParquetTotals:
-        return ParquetTotals(self.objects, self.view.reader)
+    def totals(self) -> reader.ParquetTotals:
+        return reader.ParquetTotals(self.objects, self.view.reader)
 
     @cached_property
     def closer(self) -> PeriodCloser:

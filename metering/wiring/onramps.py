@@ -7,20 +7,15 @@ from functools import cache, cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from metering.adapters import description_files, folders
+from metering.adapters.aws import log_buckets, session
 from metering.adapters.aws.inventory import AwsInventory
-from metering.adapters.aws.log_buckets import S3LogStore
-from metering.adapters.aws.session import Clients
-from metering.adapters.description_files import fetched_ip_ranges
-from metering.adapters.folders import FolderLogStore
 from metering.errors import SettingsError, UnavailableError
 from metering.ledger.markers import Marker, marker_key
-from metering.onramps.arrivals import Arrivals
+from metering.onramps import arrivals, ingest, kinds, plans
 from metering.onramps.context.document import Context
 from metering.onramps.context.store import ContextKeeper, ContextStore, StoredContext, Timeline
 from metering.onramps.coverage.job import TIME_S, CoverageJob
-from metering.onramps.ingest.taking import LogIngest, Refusals
-from metering.onramps.kinds import KINDS, recognised
-from metering.onramps.plans import Plan
 from metering.onramps.sources import LogSource, decode_sources
 from metering.settings import OnrampSettings
 from metering.stores.writes import Table
@@ -79,13 +74,13 @@ class OnrampParts(FunctionParts):
         return ContextStore(self.objects)
 
 
-def build_arrivals(parts: OnrampParts) -> Arrivals:
+def build_arrivals(parts: OnrampParts) -> arrivals.Arrivals:
     """Build what takes new log files."""
-    return Arrivals(
+    return arrivals.Arrivals(
         sources=parts.sources,
-        store_of=cache(lambda bucket: S3LogStore(parts.clients.s3, bucket)),
-        recognise=recognised,
-        files=LogIngest(
+        store_of=cache(lambda bucket: log_buckets.S3LogStore(parts.clients.s3, bucket)),
+        recognise=kinds.recognised,
+        files=ingest.taking.LogIngest(
             objects=parts.objects,
             bucket=parts.names.data_bucket,
             queue=parts.ingest,
@@ -93,7 +88,7 @@ def build_arrivals(parts: OnrampParts) -> Arrivals:
             clock=parts.clock,
             window_s=parts.names.window_s,
         ),
-        refusals=Refusals(objects=parts.objects),
+        refusals=ingest.taking.Refusals(objects=parts.objects),
         contexts=parts.contexts,
     )
 
@@ -125,7 +120,7 @@ def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
 def _ip_ranges(*, emulated: bool) -> Mapping[str, object]:
     """AWS's list of address ranges. An emulator may be out of its reach: then public peers are unclassified there."""
     try:
-        return fetched_ip_ranges()
+        return description_files.fetched_ip_ranges()
     except UnavailableError:
         if not emulated:
             raise
@@ -145,10 +140,10 @@ def build_coverage(
         items=parts.items,
         objects=objects,
         clock=parts.clock,
-        kinds={kind.name: kind.settles_after_s for kind in KINDS},
+        kinds={kind.name: kind.settles_after_s for kind in kinds.KINDS},
         log_sources=sources,
         newest_context=store.newest,
-        read_plan=lambda key: Plan.from_json(objects.get(key), key),
+        read_plan=lambda key: plans.Plan.from_json(objects.get(key), key),
         window_s=settings.window_s,
         keep_s=settings.marker_life_s + _OUTLIVES_S,
         unclassified_permille=10 * settings.log_unclassified_percent,
@@ -156,13 +151,13 @@ def build_coverage(
     )
 
 
-def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> LogIngest:
+def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> ingest.taking.LogIngest:
     """Ingest into a region, judged by the contexts of a folder, or by those of the region.
 
     It refuses records from the age of `window_s` on.
     """
     kept = ContextStore(ports.objects)
-    return LogIngest(
+    return ingest.taking.LogIngest(
         objects=ports.objects,
         bucket=bucket,
         queue=ports.ingest,
@@ -178,14 +173,14 @@ def _is_booked(ports: RegionPorts, batch_id: str) -> bool:
     return item is not None and Marker.from_item(item).verdict == "accepted"
 
 
-def log_bucket(bucket: str, environ: Mapping[str, str], *, region: str, endpoint: str | None) -> S3LogStore:
+def log_bucket(bucket: str, environ: Mapping[str, str], *, region: str, endpoint: str | None) -> log_buckets.S3LogStore:
     """A bucket with log files, of anyone, read with the credentials of the environment. S3 says where it is."""
-    return S3LogStore(Clients.from_env(environ, region=region, endpoint_url=endpoint).s3, bucket)
+    return log_buckets.S3LogStore(session.Clients.from_env(environ, region=region, endpoint_url=endpoint).s3, bucket)
 
 
 def folder_contexts(folder: Path) -> ContextStore:
     """The contexts of a folder."""
-    return ContextStore(FolderLogStore(folder))
+    return ContextStore(folders.FolderLogStore(folder))
 
 
 class RememberedContexts:

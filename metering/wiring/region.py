@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
 
+from metering.adapters.aws import errors, runtime
 from metering.adapters.aws.alerts import SnsAlerts
-from metering.adapters.aws.errors import refusals_explained
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.adapters.aws.objects import S3ObjectStore
 from metering.adapters.aws.queues import SqsQueue, SqsQueueFacts
-from metering.adapters.aws.runtime import SystemClock, SystemEntropy
 from metering.adapters.aws.session import Clients
 from metering.errors import MeteringError, SettingsError
 from metering.ledger.format_version import check_format, check_readable, remember_format
@@ -23,7 +22,7 @@ from metering.version import package_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from metering.fleet.ports import RegionStates
+    from metering.fleet import ports
     from metering.fleet.regions import RegionState
     from metering.lake.view import LakeView
 
@@ -61,12 +60,12 @@ class RegionPorts:
         return self.clients.access.region
 
     @cached_property
-    def clock(self) -> SystemClock:
-        return SystemClock()
+    def clock(self) -> runtime.SystemClock:
+        return runtime.SystemClock()
 
     @cached_property
-    def entropy(self) -> SystemEntropy:
-        return SystemEntropy()
+    def entropy(self) -> runtime.SystemEntropy:
+        return runtime.SystemEntropy()
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
@@ -147,7 +146,7 @@ class Stage(Generic[R]):
 
     home: str
     connect: Callable[[str], R]
-    states: RegionStates
+    states: ports.RegionStates
 
     @cached_property
     def known(self) -> Mapping[str, RegionState]:
@@ -176,7 +175,7 @@ class Stage(Generic[R]):
             MeteringError: The region holds data, or may hold some, and cannot be read: totals would be short.
         """
         try:
-            with refusals_explained():
+            with errors.refusals_explained():
                 return [self.connect(name)]
         except MeteringError as error:
             state = self.known.get(name)
@@ -196,7 +195,7 @@ class Stage(Generic[R]):
         found, silent = [home], dict[str, MeteringError]()
         for name in self._others(home):
             try:
-                with refusals_explained():
+                with errors.refusals_explained():
                     region = self.connect(name)
                     check(region)
                     found.append(region)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metering.audit.freshness import Freshness
+from metering.audit import freshness
 from metering.audit.verifier import Verifier
 from metering.ledger.usage.reading import UsageReading
-from metering.reports.query import UNCOUNTED, Meter
+from metering.reports import query
 from metering.reports.source import ReportSource
 from metering.rollup.as_of_now import UsageNow
 from metering.stores.clock import CALLS_AT_ONCE, scans_at_once
 from metering.units import MIB
 
 if TYPE_CHECKING:
-    from metering.wiring.connection import RegionConnection
-    from metering.wiring.lake import ReadableRegion
+    from metering.wiring import connection, lake
     from metering.wiring.region import FunctionParts
 
 # One answer as of now reads at most this many staging objects. At full load some 20 of them wait, for about 15 seconds.
 MOST_WAITING = 1_000
 
 
-def report_source(region: ReadableRegion, meter: Meter = UNCOUNTED) -> ReportSource:
+def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUNTED) -> ReportSource:
     """Where the reports of a region come from. `meter` is told of all that is read for them."""
     # The watch is also built here, and must load no Parquet library.
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
@@ -47,9 +46,9 @@ def report_source(region: ReadableRegion, meter: Meter = UNCOUNTED) -> ReportSou
     )
 
 
-def build_freshness(region: RegionConnection | FunctionParts) -> Freshness:
+def build_freshness(region: connection.RegionConnection | FunctionParts) -> freshness.Freshness:
     """Up to when the reports of a region are complete."""
-    return Freshness(
+    return freshness.Freshness(
         items=region.items,
         ingest=region.ingest,
         dead=region.dead_letters,
@@ -62,7 +61,7 @@ def build_freshness(region: RegionConnection | FunctionParts) -> Freshness:
     )
 
 
-def build_verifier(region: RegionConnection) -> Verifier:
+def build_verifier(region: connection.RegionConnection) -> Verifier:
     """A verifier of a connected region."""
     return Verifier(
         items=region.items,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from metering.billing.checklist import CheckedClose
 from metering.operations.status import StatusReader
 from metering.quarantine.entries import QuarantineEntries
-from metering.wiring.biller import build_keeper
-from metering.wiring.reports import build_freshness
+from metering.wiring import biller, reports
 
 if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
@@ -22,13 +21,13 @@ def build_status(region: RegionConnection) -> StatusReader:
         dead=region.dead_letters,
         queue_facts=region.queue_facts,
         clock=region.clock,
-        freshness=build_freshness(region),
+        freshness=reports.build_freshness(region),
         alarms=region.alarms,
         subscribers=region.alerts,
         region=region.region,
         stage=region.stage,
         version=region.version,
-        sums=build_keeper(region),
+        sums=biller.build_keeper(region),
     )
 
 
@@ -40,7 +39,7 @@ def build_close(region: RegionConnection) -> CheckedClose:
         ingest=region.ingest,
         dead=region.dead_letters,
         quarantine=build_quarantine(region),
-        freshness=build_freshness(region),
+        freshness=reports.build_freshness(region),
         clock=region.clock,
         region=region.region,
         stage=region.stage,

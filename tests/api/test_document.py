@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
 import pytest
@@ -25,9 +26,6 @@ from tests.api.world import at_rest as world
 from tests.api_fuzz.__main__ import told as fuzz_told
 from tests.api_fuzz.faults import FAULTS
 from tests.api_fuzz.fuzzing import Findings, Issue, Outcome, in_process, judged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 PUBLIC = {"/v1/health", "/openapi.json"}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -19,9 +20,6 @@ from tests.api.world import FIRST, PAYER, SECOND, THIRD, ApiWorld, complete_unti
 from tests.api.world import documented as documented_of
 from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 OWN = {"first": FIRST, "second": SECOND}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,6 @@ from tests.api.world import FIRST, ApiWorld
 from tests.support.command_line import HereSession
 from tests.support.lake_world import HOUR, NOW_S, record
 from tests.support.usage_items import change, usage_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 ROUTES = ("/v1/hours/2026-11-24T11", "/v1/sources", "/v1/quarantine", "/v1/reconciliation")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from threading import Event
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +16,6 @@ from tests.api.world import FIRST, ApiWorld, at_rest, traffic
 from tests.support.lake_world import NOW_S, World
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LARGE = "/v1/usage?last=3d&detail=resource_id"
 # 15 accounts in 12 months: 180 partitions.

@@ -5,9 +5,9 @@ The worlds have the same batches, commits and hours. Only the others' amounts di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -33,9 +33,6 @@ from tests.api.world import (
 )
 from tests.support.budget_world import keep_day_sums
 from tests.support.lake_world import HOUR, NOW_S, World, record
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 WHOLE = frozenset({FIRST, THIRD, PAYER})

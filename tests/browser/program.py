@@ -10,12 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 PACKAGE = "chromium-headless-shell"
 PROGRAMS = (PACKAGE, "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metering.cli.printing.output import write_answer
 from metering.cli.printing.table import Chart
 from metering.reports.answer import Answer, Cell, Column
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 FOLDER = Path(__file__).parent / "recorded"
 _DECIMAL = "decimal"

@@ -12,11 +12,12 @@ import runpy
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
@@ -31,9 +32,6 @@ from metering.units import GIB, HOUR_S
 from tests.cli.lively import NOW, REGION, Lively, LivelyAccount, LivelyFleet
 from tests.cli.record import _at_one_moment
 from tests.support.lake_world import record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "billing.md"

@@ -7,15 +7,12 @@ copied column, alone on its line, and a command to type next or in a footer.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len, chop_cells
 
 from metering.cli.printing.table import cell_text
 from metering.reports.answer import Answer, Column, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _COMMAND = re.compile(r"`[^`]*`|(?<=: )metering .*\S")
 _LEFT_OUT = re.compile(r"Not shown: (.+)\. Show all columns with --wide\.", re.DOTALL)

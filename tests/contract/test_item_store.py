@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
@@ -26,9 +26,6 @@ from metering.stores.writes import (
     Value,
 )
 from metering.units import KIB
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LEDGER = Table.LEDGER
 USAGE = Table.USAGE

@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -34,9 +35,6 @@ from tests import ROOT
 from tests.e2e.endpoints import Kind, kind_of, why_left_out
 from tests.e2e.oncall import mapping, until
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 REGION = "us-east-1"
 _ROLLED_UP_EVERY_S = 3

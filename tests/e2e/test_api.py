@@ -9,9 +9,10 @@ import json
 import re
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import botocore.exceptions
 import httpx
@@ -27,9 +28,6 @@ from metering.units import DAY_S
 from metering.wiring.region import RegionPorts
 from tests.e2e.conftest import Service, credentials_of, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DENIED = r"AccessDenied|not authorized|Forbidden"
 # A token that was just verified is cached for a minute.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -13,9 +14,6 @@ from metering.adapters.emulator.ministack import api_address
 from metering.fleet.ports import RegionStacks
 from tests.e2e.test_regions import HOME, World, record
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.emulator, pytest.mark.regions, pytest.mark.drill]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -20,9 +20,6 @@ from metering.units import HOUR_S
 from tests.e2e.test_api_drill import outputs
 from tests.e2e.test_regions import HOME, World, record
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.emulator, pytest.mark.regions, pytest.mark.drill]
 

@@ -11,8 +11,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,9 +21,6 @@ from tests import ROOT
 from tests.e2e.conftest import plain_environment
 from tests.e2e.endpoints import AWS_CLI, version_of, why_no_cli
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 pytestmark = pytest.mark.emulator
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,6 @@ from tests.e2e.test_runbooks import (
     put_figure,
     state_of,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.ministack(reason="an alarm is looked at as soon as its figure is put"), pytest.mark.drill]
 

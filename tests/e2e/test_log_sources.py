@@ -6,8 +6,9 @@ import gzip
 import json
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import botocore.exceptions
 import pytest
@@ -16,9 +17,6 @@ from metering.adapters.aws.objects import S3ObjectStore
 from metering.onramps.context.store import ContextStore
 from tests.e2e.conftest import LOG_ACCOUNTS, LOG_BUCKET, LOG_PREFIX, REGION, Service, wait_for
 from tests.e2e.test_main_job import _DENIED, report
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _FIELDS = (
     "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "

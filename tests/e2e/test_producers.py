@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,9 +16,6 @@ from metering.intake.senders import decode_services
 from metering.settings import GivenSettings
 from tests.e2e.conftest import Service, credentials_of, stack_outputs_of, wait_for
 from tests.e2e.test_main_job import account, message, record, report
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ELSEWHERE = "ap-northeast-3"
 NAME = "edge-e2e"

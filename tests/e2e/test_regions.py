@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,6 @@ from tests import ROOT
 from tests.e2e.conftest import plain_environment
 from tests.e2e.oncall import UNDRILLED
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.emulator, pytest.mark.regions]
 

@@ -7,8 +7,9 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,6 @@ from metering.adapters.aws.session import Access, Clients
 from metering.adapters.emulator.ministack import client_environment
 from tests import ROOT
 from tests.e2e.conftest import plain_environment, ran
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 pytestmark = [pytest.mark.emulator, pytest.mark.drill]
 

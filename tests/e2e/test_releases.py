@@ -12,10 +12,11 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,6 @@ from metering.version import DISTRIBUTION, package_version
 from tests import ROOT
 from tests.e2e.conftest import plain_environment
 from tests.support.emulated import running_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 HOME = "us-east-1"
 # MiniStack kills the running invocations of a function that is replaced. Here their messages reappear after 20 s.

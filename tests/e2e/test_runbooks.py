@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,6 @@ from tests.e2e.test_main_job import account, message, record, report
 from tests.support.memory.clock import MemoryAlerts, MemoryMetrics
 from tests.support.region import Parts
 from tests.support.small_world import KilledError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 
 class DyingItems:

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,9 +24,6 @@ from tests.api_fuzz.fuzzing import over_http
 from tests.e2e.conftest import Service, plain_environment, stack_outputs_of, wait_for
 from tests.e2e.test_api import front_of
 from tests.e2e.test_main_job import account, message, record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Complements the in-process tests; slow, because each test starts commands and waits for them.
 pytestmark = pytest.mark.drill

@@ -14,15 +14,12 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests import ROOT
 from tests.support.revisions import checked_out, environment, python_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _HERE = Path(__file__).parent
 # Members of the API document that are texts for people.

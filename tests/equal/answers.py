@@ -11,16 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
 import tests.cli.record
 import tests.cli.snapshots
 from tests.api import test_foreign_accounts as foreign
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # This module reads names that `tests.cli.record` does not export.
 record: Any = tests.cli.record

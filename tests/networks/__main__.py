@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from metering.onramps.context.store import Timeline
 from tests.networks.exam import (
@@ -27,9 +27,6 @@ from tests.networks.exam import (
 from tests.networks.world import NetworkWorld, differences, shadowed_of, tally_of
 from tests.support.networks.files import replica
 from tests.support.networks.traffic import Network
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _STYLES = ("v11", "v5", "v4", "v3", "v2")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +15,6 @@ from metering.cli.commands.developer.demo_stage import Demo
 from metering.units import HOUR_S
 from tests.networks.world import NetworkWorld
 from tests.support.memory.queues import MemoryQueue
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture

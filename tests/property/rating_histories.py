@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -12,9 +13,6 @@ from metering.billing.usage.months import UsageLine
 from metering.units import GIB, HOUR_S
 from metering.usage.totals import Service, UsageType
 from tests.support.priced import BEGIN_S, END_S, book, product
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PAYER = "999999999999"
 ACCOUNTS = ("111111111111", "222222222222", PAYER)

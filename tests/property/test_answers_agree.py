@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
@@ -21,9 +22,6 @@ from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
 from tests.support.lake_world import HOUR, NOW_S, World, record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ACCOUNTS = ("000000000000", "111111111111", "222222222222", "333333333333")
 PEERS = {"internet": "DataTransfer-Out-Bytes", "cloudfront": "CloudFront-Out-Bytes"}

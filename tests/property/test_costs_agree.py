@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,9 +24,6 @@ from metering.units import DAY_S, HOUR_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
 from tests.support.priced import BEGIN_S, END_S, MONTH, MemoryMonth
 from tests.support.slow_rating import Slow, SlowPayer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _COLUMNS = ("account_id", "usage_type", "service", "from", "month", "day", "hour", "tier", "payer", "region")
 _Sums = dict[tuple[str, ...], tuple[int, Fraction, int, int]]

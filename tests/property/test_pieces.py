@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -18,9 +18,6 @@ from metering.intake.work import CONTRACT_WORK, Work
 from metering.onramps.formats.lines import LETTERS, line_blocks
 from metering.onramps.formats.pieces import UNHURRIED
 from metering.units import MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CONTENTS = st.one_of(
     st.binary(max_size=300),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 from metering.intake.json_values import field_spans, replaced
 from metering.quarantine.retries import original_of, renamed
 from tests.support.reading import Desk
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _SPACE = st.sampled_from(("", " ", "\n", "\t \r\n"))
 _NUMBERS = st.sampled_from((

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from tests.simulation.checks.watch import ViolationError
 from tests.simulation.region.faults import Fault, ScriptedFaults
 from tests.simulation.scenario import SUBJECT, Scenario
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _PROCESSES = 2
 JOBS = (

@@ -8,15 +8,12 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tests.simulation.history import History, Outcome, run_history
 from tests.simulation.region.faults import Fault
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _BATCHES = 25
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +17,6 @@ from tests.simulation.region import jobs
 from tests.simulation.scenario import NOW_MS, content_of
 from tests.simulation.stories import Between, compact, meter, play, roll_up, world_of
 from tests.support.memory.queues import MemoryQueue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 NOW_S = NOW_MS // 1000
 # More hours than a transaction has actions, so that placing a commit takes two.

@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.hours import rfc3339
 from metering.units import GIB, HOUR_S
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 BILL = Path(__file__).parent / "november.csv"
 """A small bill of November 2026 with a line of every kind."""

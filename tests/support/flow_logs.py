@@ -7,14 +7,12 @@ import io
 import ipaddress
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from metering.onramps.kinds import KINDS, recognised
 from metering.onramps.reading import Balance, Block, FileName, FlowHop, Observation, ReadSettings, RefusedLine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 VPC_FLOW = next(kind for kind in KINDS if kind.name == "vpc-flow")
 ACCOUNT = "012345678901"

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +20,6 @@ import pyarrow.parquet as pq
 from metering.units import MIB
 from tests.support.reading import BUCKET, pointer, record
 from tests.support.stage import ADMISSION, LIMITS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 RECORDS = 50_000
 MOST_MIB = 1_000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from metering.audit.freshness import Freshness
 from metering.operations.alarms import ALARMS, alarm_name
@@ -15,9 +16,6 @@ from metering.units import DAY_S
 from tests.support.memory.queues import MemoryQueue
 from tests.support.region import MemoryRegion
 from tests.support.stage import settings as stage_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 WINDOW_S = 35 * DAY_S
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
-    from metering.adapters.aws.session import Clients
+    from metering.adapters.aws import session
 
 
 _DRIFT_POLL_S = 2
@@ -40,7 +40,7 @@ _INVALID = "VALIDATION_ERROR"
 class CloudFormationStacks:
     """Stacks of one account; `clients_of` gives the clients of a region."""
 
-    def __init__(self, clients_of: Callable[[str], Clients]) -> None:
+    def __init__(self, clients_of: Callable[[str], session.Clients]) -> None:
         self._clients_of = clients_of
 
     def describe(self, region: str, stack: str) -> StackStatus | None:

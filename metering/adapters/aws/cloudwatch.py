@@ -13,7 +13,7 @@ from metering.adapters.aws.errors import is_unknown_call, translated
 from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.ports import RegionStacks
-from metering.operations.alarms import alarm_name
+from metering.operations import alarms
 from metering.operations.logged_errors import AlarmState, LoggedLine
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_logs import CloudWatchLogsClient
 
-    from metering.adapters.aws.session import Clients
+    from metering.adapters.aws import session
 
 
 class CloudWatchAlarms:
@@ -35,7 +35,7 @@ class CloudWatchAlarms:
     def states(self) -> Sequence[AlarmState]:
         with translated("cloudwatch.DescribeAlarms"):
             pages = self._client.get_paginator("describe_alarms").paginate(
-                AlarmNamePrefix=alarm_name(self._stage, ""), AlarmTypes=["MetricAlarm"]
+                AlarmNamePrefix=alarms.alarm_name(self._stage, ""), AlarmTypes=["MetricAlarm"]
             )
             found = [alarm for page in pages for alarm in page.get("MetricAlarms", [])]
         return [
@@ -122,7 +122,7 @@ class CloudWatchFunctionLogs:
         return [{field["field"]: field.get("value", "") for field in row} for row in answer["results"]]
 
 
-def log_groups(clients: Clients, stage: str) -> dict[str, str]:
+def log_groups(clients: session.Clients, stage: str) -> dict[str, str]:
     """Log group of each function of a stage, by the function's name, from the outputs of its stacks.
 
     Raises:
@@ -140,7 +140,7 @@ def log_groups(clients: Clients, stage: str) -> dict[str, str]:
     return groups
 
 
-def _outputs_if_there(clients: Clients, stack: str) -> dict[str, str]:
+def _outputs_if_there(clients: session.Clients, stack: str) -> dict[str, str]:
     try:
         return read_outputs(clients, stack)
     except SettingsError:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from metering.adapters.aws.alerts import SnsAlerts
-from metering.adapters.aws.cloudwatch import CloudWatchAlarms
+from metering.adapters import aws
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.published_settings import deployed_given, deployed_settings, read_settings
-from metering.adapters.aws.queues import SqsQueue
-from metering.adapters.aws.stacks import RegionResources, stack_outputs
 from metering.errors import OperationFailedError, SettingsError
-from metering.fleet.ports import RegionStacks
+from metering.fleet import ports
 from metering.fleet.regions import LedgerRegionStates, RegionState, executions_of
-from metering.ledger.commits import waiting_commits
+from metering.ledger import commits
 from metering.ledger.format_version import check_format, check_readable, stored_format
 from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
 from metering.operations.alarms import ALARMS, ROLLBACK_ALARMS, alarm_name
@@ -25,8 +21,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-    from metering.adapters.aws.session import Clients
-    from metering.operations.logged_errors import AlarmState
+    from metering.operations import logged_errors
     from metering.settings import GivenSettings, StageSettings
 
 SEVERITIES = ("page", "ticket")
@@ -36,7 +31,7 @@ _FUNCTION_NAME = "FunctionName"
 class DeployedRegions:
     """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`."""
 
-    def __init__(self, clients_of: Callable[[str], Clients], *, stage: str) -> None:
+    def __init__(self, clients_of: Callable[[str], aws.session.Clients], *, stage: str) -> None:
         self._clients_of = clients_of
         self._stage = stage
 
@@ -88,15 +83,15 @@ class DeployedRegions:
 
     def in_flight(self, region: str) -> Mapping[str, int]:
         resources = self._resources(region)
-        shards = read_settings(self._clients_of(region), self._stage).policy.shards
+        shards = aws.published_settings.read_settings(self._clients_of(region), self._stage).policy.shards
         sqs = self._clients_of(region).sqs
-        queue = SqsQueue(sqs, resources.ingest_queue_url).depth()
-        dead = SqsQueue(sqs, resources.dead_letter_queue_url).depth()
+        queue = aws.queues.SqsQueue(sqs, resources.ingest_queue_url).depth()
+        dead = aws.queues.SqsQueue(sqs, resources.dead_letter_queue_url).depth()
         return {
             "queued": queue.visible + queue.delayed,
             "received": queue.in_flight,
             "dead": dead.total,
-            "waiting_commits": sum(1 for _ in waiting_commits(self._items(region), shards)),
+            "waiting_commits": sum(1 for _ in commits.waiting_commits(self._items(region), shards)),
         }
 
     def kept_states(self, region: str) -> Sequence[RegionState]:
@@ -106,10 +101,10 @@ class DeployedRegions:
         return sum(subscriber.confirmed for subscriber in self._topics(region).subscribers("page"))
 
     def published(self, region: str) -> StageSettings | None:
-        return deployed_settings(self._clients_of(region), self._stage)
+        return aws.published_settings.deployed_settings(self._clients_of(region), self._stage)
 
     def given(self, region: str) -> GivenSettings | None:
-        return deployed_given(self._clients_of(region), self._stage)
+        return aws.published_settings.deployed_given(self._clients_of(region), self._stage)
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
         topics = self._topics(region)
@@ -122,14 +117,14 @@ class DeployedRegions:
     def _shards(self, region: str) -> int:
         """Number of shards as it was published; 1 if this version cannot read what another one published."""
         try:
-            published = deployed_settings(self._clients_of(region), self._stage)
+            published = aws.published_settings.deployed_settings(self._clients_of(region), self._stage)
         except SettingsError:
             return 1
         return 1 if published is None else published.policy.shards
 
-    def _topics(self, region: str) -> SnsAlerts:
+    def _topics(self, region: str) -> aws.alerts.SnsAlerts:
         resources = self._resources(region)
-        return SnsAlerts(
+        return aws.alerts.SnsAlerts(
             self._clients_of(region).sns,
             page_topic_arn=resources.page_topic_arn,
             ticket_topic_arn=resources.ticket_topic_arn,
@@ -165,9 +160,9 @@ class DeployedRegions:
         # A region that has metered nothing yet uses the usage table that it was deployed with.
         return resources.usage_generation if found is None else found.usage_generation
 
-    def _page_alarms(self, region: str) -> list[AlarmState]:
+    def _page_alarms(self, region: str) -> list[logged_errors.AlarmState]:
         names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}
-        alarms = CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
+        alarms = aws.cloudwatch.CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
         return [alarm for alarm in alarms.states() if alarm.name in names]
 
     def _mappings(self, region: str, function: str = "Aggregator") -> list[tuple[str, str]]:
@@ -183,7 +178,7 @@ class DeployedRegions:
         client = self._clients_of(region).cloudformation
         with translated("cloudformation.ListStackResources"):
             pages = client.get_paginator("list_stack_resources").paginate(
-                StackName=RegionStacks.of(self._stage).pipeline
+                StackName=ports.RegionStacks.of(self._stage).pipeline
             )
             found = [each for page in pages for each in page["StackResourceSummaries"]]
         return [each.get("PhysicalResourceId", "") for each in found if each["ResourceType"] == kind]
@@ -191,13 +186,13 @@ class DeployedRegions:
     def _function(self, region: str, name: str) -> str:
         found = self._functions(region)
         if name not in found:
-            stack = RegionStacks.of(self._stage).pipeline
+            stack = ports.RegionStacks.of(self._stage).pipeline
             raise OperationFailedError(f"Stack {stack} in {region} has no function {name}.")
         return found[name]
 
     def _functions(self, region: str) -> dict[str, str]:
         """Physical names of the functions, by the ids of their constructs."""
-        stack = RegionStacks.of(self._stage).pipeline
+        stack = ports.RegionStacks.of(self._stage).pipeline
         with translated("cloudformation.DescribeStacks"):
             described = self._clients_of(region).cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
         outputs = {each.get("OutputKey", ""): each.get("OutputValue", "") for each in described.get("Outputs", [])}
@@ -205,8 +200,8 @@ class DeployedRegions:
             name.removesuffix(_FUNCTION_NAME): value for name, value in outputs.items() if name.endswith(_FUNCTION_NAME)
         }
 
-    def _resources(self, region: str) -> RegionResources:
-        return stack_outputs(self._clients_of(region), self._stage)
+    def _resources(self, region: str) -> aws.stacks.RegionResources:
+        return aws.stacks.stack_outputs(self._clients_of(region), self._stage)
 
     def _items(self, region: str) -> ItemStore:
         items = self._tables(region)
@@ -220,7 +215,7 @@ class DeployedRegions:
         return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
 
 
-def _let_run(clients: Clients, function: str, *, reserved: int | None) -> None:
+def _let_run(clients: aws.session.Clients, function: str, *, reserved: int | None) -> None:
     """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
     if reserved is not None:
         with translated("lambda.PutFunctionConcurrency"):

@@ -9,34 +9,22 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, WaiterError
 
+from metering.adapters.aws import items, objects, probe, stacks
 from metering.adapters.aws.errors import error_code, is_denied, is_unknown_call, unavailable
-from metering.adapters.aws.items import DynamoDbItemStore
-from metering.adapters.aws.objects import S3ObjectStore
-from metering.adapters.aws.probe import TABLE_WRITES
 from metering.adapters.aws.queues import SqsQueue
-from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.regions import Phase, RegionState
 from metering.hours import hour_label
 from metering.metric_names import NAMESPACE
-from metering.operations.doctor.bench import (
-    BuiltRegion,
-    CannotAskError,
-    EndlessListingError,
-    EngineHour,
-    Pages,
-    RefusedError,
-    ScratchQueues,
-)
+from metering.operations.doctor import bench
 from metering.stores.writes import Table
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from metering.adapters.aws.cloudwatch import CloudWatchFunctionLogs
-    from metering.adapters.aws.session import Clients
-    from metering.fleet.ports import Account
+    from metering.adapters.aws import cloudwatch, session
+    from metering.fleet import ports
 
 
 # Without a response body, botocore gives the HTTP status as the error code. AWS's HEAD responses have no body.
@@ -57,22 +45,24 @@ def asking() -> Iterator[None]:
     except ClientError as error:
         raise _translated(error) from error
     except EndpointConnectionError as error:
-        raise CannotAskError(f"this service has no endpoint here: {error}") from error
+        raise bench.CannotAskError(f"this service has no endpoint here: {error}") from error
     except BotoCoreError as error:
-        raise CannotAskError(f"the SDK cannot ask: {' '.join(str(error).split())}") from error
+        raise bench.CannotAskError(f"the SDK cannot ask: {' '.join(str(error).split())}") from error
     except OperationFailedError as error:
-        raise CannotAskError(str(error)) from error
+        raise bench.CannotAskError(str(error)) from error
 
 
 def _translated(error: ClientError) -> Exception:
     call, code = error.operation_name, error_code(error)
     if code in _NO_SUCH_PLACE or is_unknown_call(error):
-        return CannotAskError(f"this endpoint has no {call}")
+        return bench.CannotAskError(f"this endpoint has no {call}")
     if code.isdecimal():
-        return unavailable(call, error) or CannotAskError(f"this endpoint answers {call} with {code} and no words")
+        return unavailable(call, error) or bench.CannotAskError(
+            f"this endpoint answers {call} with {code} and no words"
+        )
     if is_denied(error):
-        return CannotAskError(f"the caller may not call {call}", f"Run it with credentials that may call {call}.")
-    return unavailable(call, error) or RefusedError(f"{call} was refused: {_message(error)}")
+        return bench.CannotAskError(f"the caller may not call {call}", f"Run it with credentials that may call {call}.")
+    return unavailable(call, error) or bench.RefusedError(f"{call} was refused: {_message(error)}")
 
 
 def _message(error: ClientError) -> str:
@@ -113,12 +103,12 @@ class AthenaEngine:
         self._workgroup = workgroup
         self._sleep = sleep
 
-    def hour(self, hour_s: int) -> EngineHour:
+    def hour(self, hour_s: int) -> bench.EngineHour:
         label = hour_label(hour_s)
         place = {"dt": label[:10], "hour": label[11:]}
         usage, totals = (self._row(_SUMS.format(name=name, **place)) for name in ("usage", "totals"))
         rows = self._row(_ROWS.format(**place))
-        return EngineHour(
+        return bench.EngineHour(
             usage=Total(usage[0], usage[1]),
             totals=Total(totals[0], totals[1]),
             rows=Total(rows[0], rows[1]),
@@ -134,7 +124,7 @@ class AthenaEngine:
         with asking():
             rows = self._client.get_query_results(QueryExecutionId=query)["ResultSet"]["Rows"]
         if len(rows) != 2:
-            raise RefusedError(f"Athena answered {len(rows)} lines, not a heading and a row")
+            raise bench.RefusedError(f"Athena answered {len(rows)} lines, not a heading and a row")
         return [int(cell.get("VarCharValue", "0")) for cell in rows[1].get("Data", [])]
 
     def _wait(self, query: str) -> None:
@@ -150,7 +140,7 @@ class AthenaEngine:
             self._sleep(_POLL_S)
             waited_s += _POLL_S
         if state != "SUCCEEDED":
-            raise RefusedError(f"Athena's query ended as {state}: {status.get('StateChangeReason', 'no reason')}")
+            raise bench.RefusedError(f"Athena's query ended as {state}: {status.get('StateChangeReason', 'no reason')}")
 
 
 _LISTED = "after-call.s3.ListObjectsV2"
@@ -169,13 +159,13 @@ class AwsFacts:
 
     def __init__(
         self,
-        clients: Clients,
+        clients: session.Clients,
         *,
         bucket: str,
         tables: Mapping[Table, str],
         rollout: str,
-        logs: Callable[[], CloudWatchFunctionLogs],
-        account: Callable[[], Account],
+        logs: Callable[[], cloudwatch.CloudWatchFunctionLogs],
+        account: Callable[[], ports.Account],
         states: Callable[[], Sequence[RegionState]],
     ) -> None:
         self._clients = clients
@@ -190,22 +180,22 @@ class AwsFacts:
         with asking():
             return self._clients.s3.get_bucket_versioning(Bucket=self._bucket).get("Status") == "Enabled"
 
-    def pages(self, prefix: str, *, most: int) -> Pages:
+    def pages(self, prefix: str, *, most: int) -> bench.Pages:
         sizes: list[int] = []
 
         def count(*, parsed: Mapping[str, object], **_others: object) -> None:
             sizes.append(len(cast("Sequence[object]", parsed.get("Contents", ()))))
             if len(sizes) > most:
-                raise EndlessListingError(f"a listing had more than {most} pages")
+                raise bench.EndlessListingError(f"a listing had more than {most} pages")
 
         events = self._clients.s3.meta.events
         events.register(_LISTED, count, unique_id="metering-doctor-pages")
         try:
             with asking():
-                keys = tuple(each.key for each in S3ObjectStore(self._clients.s3, self._bucket).list(prefix))
+                keys = tuple(each.key for each in objects.S3ObjectStore(self._clients.s3, self._bucket).list(prefix))
         finally:
             events.unregister(_LISTED, count, unique_id="metering-doctor-pages")
-        return Pages(keys=keys, pages=len(sizes), empty=sizes.count(0))
+        return bench.Pages(keys=keys, pages=len(sizes), empty=sizes.count(0))
 
     def writes_per_s(self, table: Table) -> int:
         with asking():
@@ -213,13 +203,13 @@ class AwsFacts:
         units = described.get("WarmThroughput", {}).get("WriteUnitsPerSecond")
         # An emulator may return `WarmThroughput` without a figure.
         if not units:
-            raise CannotAskError("this endpoint does not say what a table takes at once")
+            raise bench.CannotAskError("this endpoint does not say what a table takes at once")
         return units
 
     def table_quota_per_s(self) -> int:
         with asking():
             answer = self._clients.service_quotas.get_service_quota(
-                ServiceCode=TABLE_WRITES.service, QuotaCode=TABLE_WRITES.code
+                ServiceCode=probe.TABLE_WRITES.service, QuotaCode=probe.TABLE_WRITES.code
             )
         return int(answer["Quota"]["Value"])
 
@@ -227,11 +217,11 @@ class AwsFacts:
         with asking():
             return self._logs().slowest_starts_ms(from_s=since_s)
 
-    def regions(self) -> Sequence[BuiltRegion]:
+    def regions(self) -> Sequence[bench.BuiltRegion]:
         with asking():
             opted = {region.name for region in self._account().regions() if region.opt_status == _OPTED_IN}
             return [
-                BuiltRegion(name=state.region, ready=state.phase is Phase.READY, opted_in=state.region in opted)
+                bench.BuiltRegion(name=state.region, ready=state.phase is Phase.READY, opted_in=state.region in opted)
                 for state in self._states()
                 if state.region != self._clients.access.region
             ]
@@ -239,9 +229,11 @@ class AwsFacts:
     def builds(self) -> Sequence[str]:
         try:
             with asking():
-                project = read_outputs(self._clients, self._rollout).get("RolloutProjectName", "")
+                project = stacks.read_outputs(self._clients, self._rollout).get("RolloutProjectName", "")
         except SettingsError as error:
-            raise CannotAskError("no project here builds regions", "Ask in the home region of the stage.") from error
+            raise bench.CannotAskError(
+                "no project here builds regions", "Ask in the home region of the stage."
+            ) from error
         with asking():
             ids = self._clients.codebuild.list_builds_for_project(projectName=project).get("ids", [])[:_MOST_BUILDS]
             if not ids:
@@ -265,25 +257,25 @@ class AwsScratch:
         topics: ARN of the topic of each severity.
     """
 
-    def __init__(self, clients: Clients, *, prefix: str, token: str, topics: Mapping[str, str]) -> None:
+    def __init__(self, clients: session.Clients, *, prefix: str, token: str, topics: Mapping[str, str]) -> None:
         self._clients = clients
         self._name = f"{prefix}-{token[:12]}"
         self._topics = topics
 
     @contextmanager
-    def queues(self) -> Iterator[ScratchQueues]:
+    def queues(self) -> Iterator[bench.ScratchQueues]:
         with ExitStack() as made:
             dead_url, dead_arn = self._queue(made, "dead", {})
             policy = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": _MAX_RECEIVES})
             url, _ = self._queue(made, "queue", {"RedrivePolicy": policy, "VisibilityTimeout": str(_VISIBILITY_S)})
-            yield ScratchQueues(
+            yield bench.ScratchQueues(
                 queue=SqsQueue(self._clients.sqs, url),
                 dead=SqsQueue(self._clients.sqs, dead_url),
                 max_receives=_MAX_RECEIVES,
             )
 
     @contextmanager
-    def slow_table(self) -> Iterator[DynamoDbItemStore]:
+    def slow_table(self) -> Iterator[items.DynamoDbItemStore]:
         client, name = self._clients.dynamodb, f"{self._name}-slow"
         with ExitStack() as made:
             with asking():
@@ -302,8 +294,8 @@ class AwsScratch:
                 with asking():
                     client.get_waiter("table_exists").wait(TableName=name)
             except WaiterError as error:
-                raise CannotAskError(f"a new table did not come to be: {error}") from error
-            yield DynamoDbItemStore(client, dict.fromkeys(Table, name))
+                raise bench.CannotAskError(f"a new table did not come to be: {error}") from error
+            yield items.DynamoDbItemStore(client, dict.fromkeys(Table, name))
 
     @contextmanager
     def alarm(self, severity: str) -> Iterator[AwsAlarmPath]:
@@ -354,7 +346,7 @@ class AwsScratch:
 class AwsAlarmPath:
     """`AlarmPath` from an alarm over a topic to a queue."""
 
-    def __init__(self, clients: Clients, *, topic: str, alarm: str, queue: SqsQueue) -> None:
+    def __init__(self, clients: session.Clients, *, topic: str, alarm: str, queue: SqsQueue) -> None:
         self._clients = clients
         self._topic = topic
         self._alarm = alarm

@@ -6,8 +6,9 @@ itself maps the error codes of its operations, such as a failed condition or a m
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -30,9 +31,6 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from metering.errors import OperationFailedError, ThrottledError, UnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 # Throttling: the service refused the call before it did anything. Source: botocore's retry data (standard mode) and the
 # services' API references.

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.adapters.aws.published_settings import deployed_given
+from metering.adapters.aws import published_settings, stacks
 from metering.adapters.aws.session import Access, Clients
-from metering.adapters.aws.stacks import read_outputs
 from metering.errors import OperationFailedError, SettingsError, UnavailableError
 from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import home_given
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 
 _DEFAULT_REGION = "us-east-1"
 # Few attempts per region: a slow region is one of many, and must not hold up the others.
@@ -89,8 +84,8 @@ def _home_if_any(stage: str, clients: Clients) -> str | None:
 def _home_said(stage: str, clients: Clients) -> str | None:
     """Home region that the stage's deployment in a region names; None if there is none to be seen."""
     try:
-        read_outputs(clients, RegionStacks.of(stage).data)
-        given = deployed_given(clients, stage)
+        stacks.read_outputs(clients, RegionStacks.of(stage).data)
+        given = published_settings.deployed_given(clients, stage)
     except (SettingsError, ClientError):
         return None
     # An earlier version published no settings, or the caller may not read them.

@@ -5,20 +5,18 @@ What is kept of an item is what contexts need: no tags, no user data, no keys.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from botocore.exceptions import ClientError
 
+from metering.adapters.aws import log_buckets
 from metering.adapters.aws.errors import is_denied, is_unknown_call, translated
-from metering.adapters.aws.log_buckets import bucket_regions
 from metering.adapters.aws.session import Clients, account_of, assumed, in_region
 from metering.errors import OperationFailedError
 from metering.onramps.context.description import SCHEMA
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 # Largest page that EC2 allows (EC2 API, DescribeNetworkInterfaces).
 _PAGE_ITEMS = 1_000
@@ -235,7 +233,7 @@ class AwsInventory:
 
     def _take_buckets(self, clients: Clients, account_id: str) -> None:
         try:
-            regions = bucket_regions(clients.s3)
+            regions = log_buckets.bucket_regions(clients.s3)
         except ClientError as error:
             if not is_denied(error):
                 raise

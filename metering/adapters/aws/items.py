@@ -22,14 +22,8 @@ import msgspec
 from botocore.exceptions import ClientError
 from msgspec import UNSET, Raw, UnsetType
 
+from metering import errors
 from metering.adapters.aws.errors import error_code, translated
-from metering.errors import (
-    ConditionFailedError,
-    ItemTooLargeError,
-    LedgerCorruptError,
-    TransactionCanceledError,
-    UnavailableError,
-)
 from metering.stores.writes import (
     MAX_TRANSACTION_ACTIONS,
     Absent,
@@ -406,7 +400,7 @@ class DynamoDbItemStore:
                 return
             wanted = left["Keys"]
             self._sleep(_FIRST_WAIT_S * 2**attempt)
-        raise UnavailableError(
+        raise errors.UnavailableError(
             "dynamodb.BatchGetItem", f"{len(wanted)} keys were never processed", may_have_applied=False
         )
 
@@ -466,11 +460,13 @@ class DynamoDbItemStore:
                 raise
             for action, reason in zip(actions, _raw_reasons(error), strict=False):
                 if _TOO_LARGE.search(reason.get("Message", "")):
-                    raise ItemTooLargeError(f"{action.key.pk} / {action.key.sk}", reason.get("Message", "")) from error
+                    raise errors.ItemTooLargeError(
+                        f"{action.key.pk} / {action.key.sk}", reason.get("Message", "")
+                    ) from error
                 if _NO_NUMBER.search(reason.get("Message", "")):
                     raise _no_number(action.key) from error
             _raise_if_too_large(error, f"a transaction of {len(actions)} actions")
-            raise TransactionCanceledError(_reasons(error)) from error
+            raise errors.TransactionCanceledError(_reasons(error)) from error
 
     def _transact_item(self, action: Action) -> TransactWriteItemTypeDef:
         told = self._told(action)
@@ -564,16 +560,16 @@ def _refusals(key: Key) -> Iterator[None]:
             raise
         # botocore's stubs declare only the fields that every error has.
         found = cast("Mapping[str, AttributeValueTypeDef] | None", error.response.get("Item"))
-        raise ConditionFailedError(item_or_none(found)) from error
+        raise errors.ConditionFailedError(item_or_none(found)) from error
 
 
 def _raise_if_too_large(error: ClientError, what: str) -> None:
     if error_code(error) in _NOT_VALID and _TOO_LARGE.search(str(error)):
-        raise ItemTooLargeError(what, str(error)) from error
+        raise errors.ItemTooLargeError(what, str(error)) from error
 
 
-def _no_number(key: Key) -> LedgerCorruptError:
-    return LedgerCorruptError(f"{key.pk} / {key.sk} has a value of another type, where a number should be")
+def _no_number(key: Key) -> errors.LedgerCorruptError:
+    return errors.LedgerCorruptError(f"{key.pk} / {key.sk} has a value of another type, where a number should be")
 
 
 class _CancellationReason(TypedDict, total=False):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from botocore.exceptions import ClientError
 
+from metering.adapters.aws import objects
 from metering.adapters.aws.errors import error_code, http_status, translated
-from metering.adapters.aws.objects import S3ObjectStore
 from metering.errors import OperationFailedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class S3LogStore:
     """Bucket with log files."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
-        self._objects = S3ObjectStore(client, bucket)
+        self._objects = objects.S3ObjectStore(client, bucket)
         self._bucket = bucket
 
     @property

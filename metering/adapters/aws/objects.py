@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, HeadObjectOutputTypeDef
 
-    from metering.adapters.aws.session import Clients
+    from metering.adapters.aws import session
 
 
 def upload_parts(
@@ -418,6 +418,6 @@ class S3ObjectStore:
         raise MeteringError(f"s3.DeleteObjects left {len(errors)} objects: {detail}")
 
 
-def bucket_named(clients: Clients, name: str) -> S3ObjectStore:
+def bucket_named(clients: session.Clients, name: str) -> S3ObjectStore:
     """The bucket of a name, for rooms that ask no service themselves."""
     return S3ObjectStore(clients.s3, name)

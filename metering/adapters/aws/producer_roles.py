@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from metering.adapters.aws import session
 from metering.adapters.aws.errors import error_code, translated
-from metering.adapters.aws.session import Clients, caller_arn
 from metering.errors import OperationFailedError
 from metering.operations.access import ProducerRole
 from metering.stores.objects import DROP_PREFIX, INGEST_PREFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _NO_SUCH_ROLE = "NoSuchEntity"
 _EXISTS = "EntityAlreadyExists"
@@ -27,7 +24,7 @@ _MALFORMED = "MalformedPolicyDocument"
 class IamProducerRoles:
     """Roles of a stage's producers, as one region sees them: they send to its queue and put to its bucket."""
 
-    clients: Clients
+    clients: session.Clients
     stage: str
     queue_url: str
     bucket: str
@@ -44,7 +41,7 @@ class IamProducerRoles:
         return ProducerRole(arn=found["Arn"], role_id=found["RoleId"], trusted=tuple(_principals(trust)))
 
     def put(self, name: str, *, trusted_arn: str) -> ProducerRole:
-        _, partition, _, _, account, *_ = caller_arn(self.clients.sts).split(":")
+        _, partition, _, _, account, *_ = session.caller_arn(self.clients.sts).split(":")
         trust = json.dumps(_trust(trusted_arn or f"arn:{partition}:iam::{account}:root"))
         try:
             self._put_trust(self._role_name(name), trust)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, translated
-from metering.adapters.aws.stacks import read_outputs
+from metering.adapters.aws import errors, stacks
 from metering.errors import OperationFailedError, SettingsError
 from metering.fleet.ports import RegionStacks
 from metering.settings import GivenSettings, StageSettings
@@ -53,7 +52,7 @@ def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
         UnavailableError: The region does not answer.
     """
     try:
-        outputs = read_outputs(clients, RegionStacks.of(stage).data)
+        outputs = stacks.read_outputs(clients, RegionStacks.of(stage).data)
     except SettingsError:
         return None
     # A stack whose creation failed has no outputs.
@@ -70,14 +69,14 @@ def deployed_given(clients: Clients, stage: str) -> GivenSettings | None:
         UnavailableError: The region does not answer.
     """
     try:
-        place = _settings_place(stage, read_outputs(clients, RegionStacks.of(stage).data))
+        place = _settings_place(stage, stacks.read_outputs(clients, RegionStacks.of(stage).data))
         return GivenSettings.read(_text(clients, place), stage=stage, sha256=place.sha256)
     except SettingsError:
         return None
 
 
 def _published(clients: Clients, stage: str) -> StageSettings:
-    place = _settings_place(stage, read_outputs(clients, RegionStacks.of(stage).data))
+    place = _settings_place(stage, stacks.read_outputs(clients, RegionStacks.of(stage).data))
     functions = _functions(clients, stage)
     if functions is not None and "FunctionSettingsSha256" not in functions:
         # An older version published no section `given`; its functions use the whole document.
@@ -102,10 +101,10 @@ def _document(clients: Clients, stage: str, place: SettingsPlace) -> StageSettin
 
 def _text(clients: Clients, place: SettingsPlace) -> str:
     try:
-        with translated("ssm.GetParameter"):
+        with errors.translated("ssm.GetParameter"):
             answer = clients.ssm.get_parameter(Name=place.parameter)
     except ClientError as error:
-        if error_code(error) == "ParameterNotFound":
+        if errors.error_code(error) == "ParameterNotFound":
             raise SettingsError([f"parameter {place.parameter} is gone"]) from error
         raise
     return answer["Parameter"].get("Value", "")
@@ -122,6 +121,6 @@ def _settings_place(stage: str, outputs: Mapping[str, str]) -> SettingsPlace:
 def _functions(clients: Clients, stage: str) -> Mapping[str, str] | None:
     """Outputs of the functions' stack. None without functions: a region out of service keeps only its data stack."""
     try:
-        return read_outputs(clients, RegionStacks.of(stage).pipeline)
+        return stacks.read_outputs(clients, RegionStacks.of(stage).pipeline)
     except SettingsError:
         return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         SendMessageBatchRequestEntryTypeDef,
     )
 
-    from metering.adapters.aws.session import Clients
+    from metering.adapters.aws import session
 
 
 # SendMessageBatch and the other batch calls take at most 10 entries, with at most 1 MiB of bodies (SQS quotas).
@@ -128,7 +128,7 @@ class SqsQueue:
         return answer["Attributes"]["QueueArn"]
 
 
-def queue_at(clients: Clients, url: str) -> SqsQueue:
+def queue_at(clients: session.Clients, url: str) -> SqsQueue:
     """The queue at a URL, for rooms that ask no service themselves."""
     return SqsQueue(clients.sqs, url)
 

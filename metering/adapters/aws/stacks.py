@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from metering.adapters.aws.errors import error_code, translated
+from metering.adapters.aws import errors
 from metering.errors import SettingsError
 from metering.fleet.ports import RegionStacks
 
@@ -75,11 +75,11 @@ def read_outputs(clients: Clients, name: str) -> dict[str, str]:
         UnavailableError: The region does not answer.
     """
     try:
-        with translated("cloudformation.DescribeStacks"):
+        with errors.translated("cloudformation.DescribeStacks"):
             answer = clients.cloudformation.describe_stacks(StackName=name)
     except ClientError as error:
         # CloudFormation has no error code of its own for a missing stack.
-        if error_code(error) == "ValidationError":
+        if errors.error_code(error) == "ValidationError":
             raise SettingsError([f"stack {name} is not deployed in {clients.access.region}"]) from error
         raise
     stack = answer["Stacks"][0]

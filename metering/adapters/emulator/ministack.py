@@ -13,17 +13,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from metering.adapters.emulator.state import end_tree, local_dir, process_began, running_endpoint
 from metering.errors import OperationFailedError, UnavailableError
 from metering.fleet.settings.bases import runs_on_emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4566

@@ -8,17 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from metering.api import openapi
+from metering.api import authentication, openapi
 from metering.api import parameters as words
 from metering.api.asking import FINAL_S, KEPT_S, Asked, Reply, Resource
-from metering.api.authentication import effective_accounts
 from metering.api.paging import Key, Position, page_of, position_of, range_of, refuse_pages_of_ranked, unusable
 from metering.api.parameters import Parameter, ParameterFault, problem
 from metering.errors import OperationFailedError
+from metering.reports import usage_rows
 from metering.reports.accounts import COLUMNS, AccountsNotKeptError, AccountsParameters, AccountsQuery
-from metering.reports.costs.rows import CostParameters, CostQuery
+from metering.reports.costs import rows
 from metering.reports.query import ACCOUNT, COST_FILTERS, Order, ReadBudget
-from metering.reports.usage_rows import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,12 +184,12 @@ def _cost(asked: Asked) -> Reply:
         accounts,
         position,
         key=query.usage.columns,
-        sort_key=name_key(query.usage),
+        sort_key=usage_rows.name_key(query.usage),
         fixed=(query.usage.from_s, query.usage.to_s),
     )
 
 
-def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: CostQuery, book: BookName) -> None:
+def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: rows.CostQuery, book: BookName) -> None:
     """Refuse costs that depend on usage invisible to the caller, before any usage is read.
 
     The accounts of a payer decide this, and not their usage.
@@ -236,16 +235,16 @@ def _budget(asked: Asked) -> ReadBudget:
     return replace(limits, hours=_MONTH_HOURS * limits.months)
 
 
-def _query(asked: Asked, accounts: frozenset[str]) -> CostQuery:
+def _query(asked: Asked, accounts: frozenset[str]) -> rows.CostQuery:
     given = asked.given
     refuse_pages_of_ranked(asked)
     if given.names("payer"):
         # A payer is an account, too, so the grant applies to it.
-        effective_accounts(asked.grant, given.names("payer"), parameter="payer")
+        authentication.effective_accounts(asked.grant, given.names("payer"), parameter="payer")
     if not asked.sees_all and "payer" in given.names("group_by"):
         detail = "This token does not see who pays. Leave the column payer out."
         raise problem("not-granted", detail, faults=[ParameterFault(parameter="group_by", detail=detail)])
-    return CostParameters(
+    return rows.CostParameters(
         start=given.text("from"),
         end=given.text("to"),
         last=given.text("last"),

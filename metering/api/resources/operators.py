@@ -6,30 +6,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from metering.api import authentication, paging
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource, too_large
-from metering.api.authentication import OPERATORS, STAFF
 from metering.api.openapi import BYTES, CURSOR, DELTA, FLAG, TIME, Schema, array, each, integer, maybe, record, text
-from metering.api.paging import cursor_after, position_of
 from metering.api.parameters import Parameter, ProblemError, problem
 from metering.reports.answer import Answer, regions_answer
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
-from metering.wiring.answers.operators import (
-    KINDS,
-    REASONS,
-    Refused,
-    hour_of_region,
-    reconciliation_of,
-    refused_answer,
-    refused_in,
-    refused_query,
-    sources_of,
-)
+from metering.wiring.answers import operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from metering.wiring.lake import ReadableRegion
+    from metering.wiring import lake
 
 # One request reads at most this many entries of quarantine, each of them an S3 object.
 MOST_ENTRIES = 1_000
@@ -46,7 +35,7 @@ def _hour(asked: Asked) -> Reply:
         raise _no_hour(text, "lies outside the years that can have usage.")
     asked.reading.afford(1)
     asked.reading.hours()
-    return Reply(answer=_of_regions(asked, lambda region: hour_of_region(region, hour_s, now_s=asked.now_s)))
+    return Reply(answer=_of_regions(asked, lambda region: operators.hour_of_region(region, hour_s, now_s=asked.now_s)))
 
 
 def _no_hour(text: str, problem: str) -> InvalidParametersError:
@@ -56,18 +45,18 @@ def _no_hour(text: str, problem: str) -> InvalidParametersError:
 def _sources(asked: Asked) -> Reply:
     _need_whole_region(asked)
     gaps, silent = asked.given.flag("gaps"), asked.given.flag("silent")
-    return Reply(answer=_of_regions(asked, lambda region: sources_of(region, gaps=gaps, silent=silent)[0]))
+    return Reply(answer=_of_regions(asked, lambda region: operators.sources_of(region, gaps=gaps, silent=silent)[0]))
 
 
 def _reconciliation(asked: Asked) -> Reply:
     _need_whole_region(asked)
-    return Reply(answer=_of_regions(asked, lambda region: reconciliation_of(region, now_s=asked.now_s)))
+    return Reply(answer=_of_regions(asked, lambda region: operators.reconciliation_of(region, now_s=asked.now_s)))
 
 
 def _quarantine(asked: Asked) -> Reply:
     _need_whole_region(asked)
     given = asked.given
-    query = refused_query(
+    query = operators.refused_query(
         now_s=asked.now_s,
         start=given.text("from"),
         end=given.text("to"),
@@ -78,9 +67,9 @@ def _quarantine(asked: Asked) -> Reply:
     after = _place(asked)
     paged = given.number("limit") is not None or given.text("cursor") is not None
     limit = given.number("limit") or MOST_ENTRIES
-    entries = refused_in(asked.parts.regions, query, after=after)
-    taken: list[Refused] = []
-    last: Refused | None = None
+    entries = operators.refused_in(asked.parts.regions, query, after=after)
+    taken: list[operators.Refused] = []
+    last: operators.Refused | None = None
     for looked_at, entry in enumerate(entries):
         if len(taken) == limit or looked_at == MOST_ENTRIES:
             break
@@ -94,14 +83,14 @@ def _quarantine(asked: Asked) -> Reply:
         detail = f"There are more than {MOST_ENTRIES:,} entries in this time, and each is an object to read."
         raise too_large(detail, "ask for pages with limit=, ")
     following = None if last is None else _cursor(asked, last)
-    answer = refused_answer(asked.parts.regions, taken, everywhere=asked.parts.everywhere is not None)
+    answer = operators.refused_answer(asked.parts.regions, taken, everywhere=asked.parts.everywhere is not None)
     if paged:
         answer = replace(answer, meta={**answer.meta, "next": following})
     return Reply(answer=answer, next=following, paged=paged, kept_s=0)
 
 
 def _place(asked: Asked) -> tuple[int, str, str, str] | None:
-    position = position_of(asked, (), fixed=1)
+    position = paging.position_of(asked, (), fixed=1)
     if position.after is None:
         return None
     if len(position.after) != 3:
@@ -115,12 +104,12 @@ def _damaged() -> ProblemError:
     return problem("invalid-cursor", detail)
 
 
-def _cursor(asked: Asked, last: Refused) -> str:
+def _cursor(asked: Asked, last: operators.Refused) -> str:
     negative_s, key, batch_id, region = last.place
-    return cursor_after(asked, (), (key, batch_id, region), (-negative_s,))
+    return paging.cursor_after(asked, (), (key, batch_id, region), (-negative_s,))
 
 
-def _of_regions(asked: Asked, ask: Callable[[ReadableRegion], Answer]) -> Answer:
+def _of_regions(asked: Asked, ask: Callable[[lake.ReadableRegion], Answer]) -> Answer:
     if asked.parts.everywhere is None:
         return ask(asked.parts.regions[0])
     return regions_answer({region.region: ask(region) for region in asked.parts.regions})
@@ -145,8 +134,8 @@ GAPS = Parameter(
     name="gaps", about="Only producers with gaps, or with a number far beyond the one before.", kind="flag"
 )
 SILENT = Parameter(name="silent", about="Only producers that sent nothing for a day.", kind="flag")
-REASON = Parameter(name="reason", about="Only entries with this reason.", choices=REASONS)
-KIND = Parameter(name="kind", about="Only entries of this kind.", choices=KINDS)
+REASON = Parameter(name="reason", about="Only entries with this reason.", choices=operators.REASONS)
+KIND = Parameter(name="kind", about="Only entries of this kind.", choices=operators.KINDS)
 SOURCE = Parameter(
     name="source",
     about="Only entries of this source_id.",
@@ -174,7 +163,7 @@ HOURS = Resource(
     about="The figures of one hour beside each other: rows, usage and markers. Figures of an hour that is too large to "
     "be compared at once are null.",
     answer=_hour,
-    roles=STAFF,
+    roles=authentication.STAFF,
     parameters=(HOUR, words.FORMAT),
     schema=record(
         {
@@ -205,7 +194,7 @@ SOURCES = Resource(
     about="Producers that number their batches: last number, last batch, and numbers that never came. As old as the "
     "reconciler's last full scan.",
     answer=_sources,
-    roles=OPERATORS,
+    roles=authentication.OPERATORS,
     parameters=(GAPS, SILENT, words.FORMAT),
     schema=record(
         {
@@ -233,7 +222,7 @@ QUARANTINE = Resource(
     about="What was refused and why, the newest first. A page can have fewer entries than `limit`, even none, and "
     "still have a next one: follow `next` until it is null.",
     answer=_quarantine,
-    roles=OPERATORS,
+    roles=authentication.OPERATORS,
     parameters=(words.FROM, words.TO, KIND, REASON, SOURCE, *words.PAGED),
     schema=record({"rows": array(_ENTRY)}, next=CURSOR),
 )
@@ -242,7 +231,7 @@ RECONCILIATION = Resource(
     name="reconciliation",
     about="The result of the reconciler's last pass, which compares markers, usage and rows; no row before its first.",
     answer=_reconciliation,
-    roles=OPERATORS,
+    roles=authentication.OPERATORS,
     parameters=(words.FORMAT,),
     schema=record(
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from metering.api import paging
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.openapi import (
@@ -23,7 +24,6 @@ from metering.api.openapi import (
     record,
     text,
 )
-from metering.api.paging import page_of, position_of, range_of
 from metering.api.parameters import Parameter, problem
 from metering.hours import rfc3339
 from metering.ledger.notes.access import Role
@@ -38,7 +38,7 @@ from metering.wiring.answers.trace import batch_of, not_found, trace_of
 def _trace(asked: Asked) -> Reply:
     given, parts = asked.given, asked.parts
     accounts = asked.accounts()
-    position = position_of(asked, accounts, fixed=2)
+    position = paging.position_of(asked, accounts, fixed=2)
     query = TraceParameters(
         account=",".join(accounts),
         filters={name: given.text(name) for name in LINE_FILTERS},
@@ -48,7 +48,7 @@ def _trace(asked: Asked) -> Reply:
         last=given.text("last"),
     ).query(now_s=asked.now_s)
     if position.fixed:
-        from_s, to_s = range_of(position, whole_hours=True)
+        from_s, to_s = paging.range_of(position, whole_hours=True)
         query = replace(query, from_s=from_s, to_s=to_s)
     hours = _refuse_hours(asked, query.from_s, query.to_s)
     asked.reading.afford((hours + len(list(query.months(now_s=asked.now_s)))) * len(parts.regions))
@@ -62,7 +62,7 @@ def _trace(asked: Asked) -> Reply:
         meter=asked.reading,
     )
     key = key_columns(everywhere=everywhere)
-    reply = page_of(found.answer, asked, accounts, position, key=key, fixed=(query.from_s, query.to_s))
+    reply = paging.page_of(found.answer, asked, accounts, position, key=key, fixed=(query.from_s, query.to_s))
     if not reply.paged:
         return reply
     return replace(reply, answer=of_page(found.answer, reply.answer.rows, reply.next))

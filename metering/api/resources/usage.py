@@ -8,8 +8,8 @@ from metering.api import openapi
 from metering.api import parameters as words
 from metering.api.asking import Asked, Reply, Resource
 from metering.api.paging import Position, kept_s, page_of, position_of, range_of, refuse_pages_of_ranked
+from metering.reports import usage_rows
 from metering.reports.query import FILTERS, UsageParameters, UsageQuery
-from metering.reports.usage_rows import name_key
 from metering.wiring.answers.usage import final_key, usage_of
 
 
@@ -35,7 +35,7 @@ def _usage(asked: Asked) -> Reply:
         accounts,
         position,
         key=query.columns,
-        sort_key=name_key(query),
+        sort_key=usage_rows.name_key(query),
         fixed=(query.from_s, query.to_s),
         kept_s=kept_s(asked, found.answer.meta),
     )

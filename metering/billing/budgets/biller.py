@@ -9,23 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from metering.billing.budgets import open_months
 from metering.billing.budgets.budget import Budget, BudgetStore
 from metering.billing.budgets.evaluation import Evaluation, anomalies_of, period_at
 from metering.billing.budgets.messages import AlertBook, Setting, anomaly_alert, budget_alert, more_anomalies_alert
-from metering.billing.budgets.open_months import (
-    KeptPositions,
-    OpenMonths,
-    ReadRegion,
-    RegionSums,
-    Terms,
-    blocked,
-    moment,
-    read_regions,
-    unpriced_in,
-)
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
+from metering.ledger import notes
 from metering.ledger.notes.money import BILLER_KEY, BillerFigures, StoredAlert
-from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness
 from metering.ledger.periods import periods_of
 from metering.stores.objects import ObjectStore, positions_key
 from metering.stores.writes import ItemStore, Put, Table
@@ -50,7 +40,7 @@ _REMEMBERED_S = 2 * DAY_S
 class Turn:
     """One look at everything, at home."""
 
-    months: OpenMonths
+    months: open_months.OpenMonths
     budgets: Sequence[Budget]
     left_out: tuple[str, ...]
     now_s: int
@@ -88,7 +78,7 @@ class Turn:
                 judged += 1
         return found, judged
 
-    def unusual(self, region: ReadRegion, figures: BillerFigures) -> list[StoredAlert]:
+    def unusual(self, region: open_months.ReadRegion, figures: BillerFigures) -> list[StoredAlert]:
         """Messages about the last whole day of a region, unless an earlier run has looked at it."""
         book, day_s, name = self.months.terms.book, region.last_whole_day(), region.region
         if book is None or day_s is None or figures.looked.get(name, "") >= date_of(day_s):
@@ -111,9 +101,9 @@ class Turn:
                 costs = None if self.months.is_closed(name) else self.months.costs_of(payer.payer_id, name)
                 if costs is None or not costs.usage.days():
                     continue
-                kept = KeptPositions(
-                    as_of=moment(self.now_s),
-                    through=moment(self.months.through_s),
+                kept = open_months.KeptPositions(
+                    as_of=open_months.moment(self.now_s),
+                    through=open_months.moment(self.months.through_s),
                     book=(book.name, book.version, book.sha256),
                     overrides=self.months.terms.overrides.version,
                     organization=self.months.terms.organization.version,
@@ -124,9 +114,11 @@ class Turn:
                 objects.put(positions_key(name, payer.payer_id), kept.to_json(), if_absent=False)
 
     def figures(self, before: BillerFigures, book: AlertBook, since: str) -> BillerFigures:
-        unpriced = unpriced_in(self.months, self._recent_months())
+        unpriced = open_months.unpriced_in(self.months, self._recent_months())
         sizes = [(sold, size) for solds in unpriced.values() for sold, size in solds.items()]
-        stuck = blocked(self.months, self._recent_months(), left_out=self.left_out, unpriced=unpriced, now_s=self.now_s)
+        stuck = open_months.blocked(
+            self.months, self._recent_months(), left_out=self.left_out, unpriced=unpriced, now_s=self.now_s
+        )
         recent_s = self.now_s - _REMEMBERED_S
         days = {region.region: region.last_whole_day() for region in self.months.regions}
         looked = {name: date_of(day_s) for name, day_s in days.items() if day_s is not None}
@@ -180,8 +172,8 @@ class Home:
 
     objects: ObjectStore
     alerts: Alerts
-    regions: Callable[[], Iterable[RegionSums]]
-    terms: Callable[[], Terms]
+    regions: Callable[[], Iterable[open_months.RegionSums]]
+    terms: Callable[[], open_months.Terms]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,9 +214,9 @@ class Biller:
         since = month_of(hour_of(figures.finished_s - _SENT_FOR_S))
         # Alerts that an earlier run could not send go first: nothing below may delay them.
         sent = book.send(since)
-        regions, left_out = read_regions(home.regions())
+        regions, left_out = open_months.read_regions(home.regions())
         budgets = BudgetStore(items=self.items, clock=self.clock).list()
-        months = OpenMonths(objects=home.objects, regions=regions, terms=home.terms(), budgets=budgets)
+        months = open_months.OpenMonths(objects=home.objects, regions=regions, terms=home.terms(), budgets=budgets)
         turn = Turn(
             months=months,
             budgets=budgets,
@@ -252,8 +244,8 @@ class Biller:
 
     def _complete_through_s(self) -> int:
         """The last measure of the watch. It stays true."""
-        item = self.items.get(Table.LEDGER, COMPLETENESS_KEY)
-        return 0 if item is None else Completeness.from_item(item).through_s
+        item = self.items.get(Table.LEDGER, notes.watch.COMPLETENESS_KEY)
+        return 0 if item is None else notes.watch.Completeness.from_item(item).through_s
 
     def _closed(self, now_s: int) -> dict[str, str]:
         """Closed months of the last two years, with the keys of their manifests."""

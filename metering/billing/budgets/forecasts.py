@@ -17,7 +17,7 @@ from metering.units import DAY_S, HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.billing.rating.payer_prices import PayerPrices
+    from metering.billing.rating import payer_prices
 
 # Bytes are forecast and never cost, which jumps where a tier begins. A forecast may be a float.
 
@@ -200,7 +200,7 @@ class Forecaster:
         ]
         return self._forecast(profile, made)
 
-    def exact_of(self, usage: PeriodUsage, prices: PayerPrices) -> Forecast:
+    def exact_of(self, usage: PeriodUsage, prices: payer_prices.PayerPrices) -> Forecast:
         profile = self._profile(usage.mine)
         others = self._futures(usage.others, self._profile(usage.others))
         made = [
@@ -237,7 +237,7 @@ class Forecaster:
         """The day that is counted in part."""
         return self.through_s - self.through_s % DAY_S
 
-    def _cost(self, usage: ExpectedUsage, prices: PayerPrices) -> int:
+    def _cost(self, usage: ExpectedUsage, prices: payer_prices.PayerPrices) -> int:
         rater = Rater(prices, positions(prices, usage))
         found = rated_by_days(rater, {"": usage.of_first()}, needs=lambda _part, line: line.hour_s >= self.from_s)
         return sum(rated.exact for _, rated in found)

@@ -6,9 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing.budgets.evaluation import Anomaly, Standing, query_of
-from metering.billing.budgets.open_months import moment
-from metering.billing.money import exact_text, rounded, usd_text
+from metering.billing import budgets, money
+from metering.billing.budgets import open_months
 from metering.errors import ConditionFailedError
 from metering.hours import date_of
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
@@ -97,9 +96,9 @@ class Setting:
     def fields(self) -> dict[str, str]:
         said = {
             "stage": self.stage,
-            "as_of": moment(self.now_s),
-            "complete_through": moment(self.through_s),
-            "counted_through": moment(self.reach.through_s),
+            "as_of": open_months.moment(self.now_s),
+            "complete_through": open_months.moment(self.through_s),
+            "counted_through": open_months.moment(self.reach.through_s),
             "not_counted": "" if self.reach.left is None else not_counted_text(self.reach.left),
             "prices": self.prices,
             "left_out": ", ".join(self.left_out),
@@ -118,10 +117,10 @@ def amount_text(value: int, unit: Unit) -> str:
     """An amount for people: USD to ten decimals, or the exact bytes and their size."""
     if unit == "bytes":
         return exact_and_size(value)
-    return f"{usd_text(rounded(value))} USD"
+    return f"{money.usd_text(money.rounded(value))} USD"
 
 
-def budget_alert(standing: Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
+def budget_alert(standing: budgets.evaluation.Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
     """The alert of a crossed threshold. A budget with another amount or scope makes alerts of its own."""
     budget, period = standing.budget, standing.period
     scope = str(budget.scope)
@@ -137,7 +136,7 @@ def budget_alert(standing: Standing, threshold: Threshold, setting: Setting) -> 
         "look": f"metering budget check {budget.name} --stage {setting.stage} --region {setting.home}",
     }
     if budget.amount.unit == "USD":
-        fields["actual_exact"] = exact_text(standing.actual or 0)
+        fields["actual_exact"] = money.exact_text(standing.actual or 0)
     return alert_of(
         ("budget", budget.name, scope, budget.amount.text, period.name, threshold.text),
         period=period.name,
@@ -148,7 +147,7 @@ def budget_alert(standing: Standing, threshold: Threshold, setting: Setting) -> 
     )
 
 
-def _forecast_fields(standing: Standing, threshold: Threshold) -> dict[str, str]:
+def _forecast_fields(standing: budgets.evaluation.Standing, threshold: Threshold) -> dict[str, str]:
     if threshold.measure != "forecast" or standing.forecast is None:
         return {}
     forecast, unit = standing.forecast, standing.budget.amount.unit
@@ -159,7 +158,7 @@ def _forecast_fields(standing: Standing, threshold: Threshold) -> dict[str, str]
     }
 
 
-def anomaly_alert(anomaly: Anomaly, setting: Setting) -> StoredAlert:
+def anomaly_alert(anomaly: budgets.evaluation.Anomaly, setting: Setting) -> StoredAlert:
     """The message about an unusual day of a series."""
     day, next_day = date_of(anomaly.day_s), date_of(anomaly.day_s + DAY_S)
     account_id, usage_type = anomaly.series
@@ -181,7 +180,7 @@ def anomaly_alert(anomaly: Anomaly, setting: Setting) -> StoredAlert:
             "usual": f"{exact_and_size(anomaly.expected)} (median of the same day of {anomaly.weeks} weeks)",
             "above_at_list_price": amount_text(anomaly.excess, "USD"),
             **setting.fields(),
-            "look": f'metering query --from {day} --to {next_day} {place} "{query_of(anomaly)}"',
+            "look": f'metering query --from {day} --to {next_day} {place} "{budgets.evaluation.query_of(anomaly)}"',
         },
         made_s=setting.now_s,
     )

@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Protocol
 
-from metering.billing.budgets.forecasts import HISTORY_DAYS, HourShares
+from metering.billing.budgets import forecasts
 from metering.billing.day_sums.days import DayHead, DayReader, SummedMonth
 from metering.billing.day_sums.index import DayIndex, DayIndexes, Reach, reach_of
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices, Positions, is_unpriced
@@ -34,8 +34,8 @@ from metering.usage.totals import Service, UsageType
 if TYPE_CHECKING:
     from metering.billing.budgets.budget import Budget, Scope
     from metering.billing.organization import Organization
+    from metering.billing.prices import store
     from metering.billing.prices.book import PriceBook
-    from metering.billing.prices.store import Overrides
     from metering.lake.ports import TotalsReader
 
 _SCHEMA = "metering.budget-days/1"
@@ -443,7 +443,7 @@ class Terms:
     """
 
     book: PriceBook | None
-    overrides: Overrides
+    overrides: store.Overrides
     organization: Organization
 
     def prices_of(self, payer_id: str) -> PayerPrices | None:
@@ -471,7 +471,7 @@ class OpenMonths:
     budgets: Sequence[Budget]
     _costs: dict[tuple[str, str], PayerCosts | None] = field(default_factory=dict)
     _months: dict[str, list[SummedMonth]] = field(default_factory=dict)
-    _shares: dict[int, HourShares] = field(default_factory=dict)
+    _shares: dict[int, forecasts.HourShares] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.summaries = DaySummaries(objects=self.objects, grouping=self._grouping())
@@ -531,12 +531,12 @@ class OpenMonths:
             organization=self.terms.organization,
         )
 
-    def shares(self, before_s: int) -> HourShares:
+    def shares(self, before_s: int) -> forecasts.HourShares:
         """Spread of bytes over the hours of the days of the last four weeks before a day."""
         if before_s not in self._shares:
-            shares = HourShares()
+            shares = forecasts.HourShares()
             for region in self.regions:
-                for day_s in range(before_s - HISTORY_DAYS * DAY_S, before_s, DAY_S):
+                for day_s in range(before_s - forecasts.HISTORY_DAYS * DAY_S, before_s, DAY_S):
                     shares.add(day_s, self.summaries.everything(region.month(month_of(day_s)), day_s))
             self._shares[before_s] = shares
         return self._shares[before_s]

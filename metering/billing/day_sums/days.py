@@ -35,7 +35,7 @@ from metering.hours import date_of, hour_label, month_bounds_s, month_of
 from metering.lake.ports import LakeReader, RowQuery, TotalsReader
 from metering.ledger.booked_hours import LakeFile, Published, RowSource, published_in
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
-from metering.stores.codec import Fields
+from metering.stores import codec
 from metering.stores.objects import ObjectStore, rated_accounts_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageKind, UsageType, add_totals, sum_totals
@@ -43,7 +43,7 @@ from metering.usage.totals import ZERO, Service, Total, UsageKey, UsageKind, Usa
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from metering.stores.writes import ItemStore
+    from metering.stores import writes
 
 _SCHEMA = "metering.rated-day/1"
 # Level 6 compresses in a third of the time of level 9, into files that are a few percent larger.
@@ -108,7 +108,7 @@ def account_lines(body: bytes) -> Iterator[bytes]:
         yield from file
 
 
-def head_fields(body: BinaryIO, key: str, schema: str) -> Fields:
+def head_fields(body: BinaryIO, key: str, schema: str) -> codec.Fields:
     """The first line of such a file; no more of the stream is read.
 
     Raises:
@@ -117,7 +117,7 @@ def head_fields(body: BinaryIO, key: str, schema: str) -> Fields:
     """
     try:
         with gzip.GzipFile(fileobj=body, mode="rb") as file:
-            fields = Fields.of_json(file.readline(), key)
+            fields = codec.Fields.of_json(file.readline(), key)
     except (OSError, EOFError, zlib.error) as error:
         raise ObjectDamagedError(key, str(error)) from error
     fields.one_of("schema", (schema,))
@@ -175,7 +175,7 @@ def _head_value(head: DayHead) -> dict[str, object]:
     }
 
 
-def _kind_of(row: Fields) -> UsageKind:
+def _kind_of(row: codec.Fields) -> UsageKind:
     service, usage_type, from_location, to_location = map(row.text, _KIND)
     return UsageKind(UsageType(usage_type), Service(service), from_location, to_location)
 
@@ -557,7 +557,7 @@ class AccountCheck:
     Published rows never change, and the index says how far the accounts have counted them. So one look is enough.
     """
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
     reader: LakeReader
 

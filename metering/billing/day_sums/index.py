@@ -14,15 +14,14 @@ from functools import reduce
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from metering.hours import date_of, rfc3339
-from metering.ledger.booked_hours import Pending, pending_in
-from metering.ledger.commits import known_shards, waiting_commits
+from metering.ledger import booked_hours, commits
 from metering.ledger.runs import lake_chain, newest_run
 from metering.stores.codec import Added, Fields, Form, StoredDocument, members_of
 from metering.stores.objects import RATED_INDEX_PREFIX, ObjectStore, rated_index_key
 from metering.usage.totals import ZERO, Total, sum_totals
 
 if TYPE_CHECKING:
-    from metering.stores.writes import ItemStore
+    from metering.stores import writes
 
 # A query lists at most this many entries: about a second. The biller lists all, as the compactor does in each run.
 MOST_LISTED = 2_000
@@ -74,7 +73,7 @@ class Listed:
     whole: bool = True
 
 
-def list_unpublished(items: ItemStore, shards: int, *, most: int | None = None) -> Listed:
+def list_unpublished(items: writes.ItemStore, shards: int, *, most: int | None = None) -> Listed:
     """Sum up the usage that waits for the roll-up or the compactor, each commit once. `most`: entries to list.
 
     Raises:
@@ -91,21 +90,21 @@ def list_unpublished(items: ItemStore, shards: int, *, most: int | None = None) 
     return Listed(total=Total(size, records), oldest_ms=oldest_ms)
 
 
-def _entries(items: ItemStore, shards: int) -> Iterator[tuple[int, Total]]:
+def _entries(items: writes.ItemStore, shards: int) -> Iterator[tuple[int, Total]]:
     """Time of each commit, and its usage that no run has taken. Waiting ones come first: they go to pending (P2)."""
     waiting: set[str] = set()
-    for entry in waiting_commits(items, shards):
+    for entry in commits.waiting_commits(items, shards):
         waiting.add(entry.commit_id)
         yield entry.created_at_ms, sum_totals(entry.totals.values())
-    for shard in known_shards(items, shards):
-        for pending in map(Pending.from_item, pending_in(items, shard)):
+    for shard in commits.known_shards(items, shards):
+        for pending in map(booked_hours.Pending.from_item, booked_hours.pending_in(items, shard)):
             if pending.commit_id not in waiting:
                 yield pending.created_at_ms, sum_totals(pending.totals[hour_s] for hour_s in pending.hours)
 
 
-def newest_runs(items: ItemStore, shards: int) -> dict[int, tuple[int, str]]:
+def newest_runs(items: writes.ItemStore, shards: int) -> dict[int, tuple[int, str]]:
     """Shard -> number and state of the compactor's newest run, if there is one."""
-    found = ((shard, newest_run(items, lake_chain(shard))) for shard in known_shards(items, shards))
+    found = ((shard, newest_run(items, lake_chain(shard))) for shard in commits.known_shards(items, shards))
     return {shard: (run.number, run.state) for shard, run in found if run is not None}
 
 

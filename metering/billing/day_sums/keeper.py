@@ -23,18 +23,18 @@ from metering.billing.day_sums.index import (
     newest_runs,
 )
 from metering.lake.plan import Plan
+from metering.ledger import commits
 from metering.ledger.booked_hours import LakeFile, Published, published_key
-from metering.ledger.commits import known_shards
 from metering.ledger.runs import Run, lake_chain, newest_first, run_key
+from metering.stores import writes
 from metering.stores.objects import ObjectStore, rated_day_key
-from metering.stores.writes import ItemStore, Table
 from metering.units import DAY_S
 from metering.usage.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.lake.ports import TotalsReader
+    from metering.lake import ports
     from metering.stores.clock import Clock, Deadline
 
 # The biller's first run looks back this far: two whole months, for forecasts and for usual usage.
@@ -71,9 +71,9 @@ class _Work:
 class DaySumKeeper:
     """Adds new lake files to the sums of their days. `reserve_ms`: time that a further turn needs."""
 
-    items: ItemStore
+    items: writes.ItemStore
     objects: ObjectStore
-    totals: TotalsReader
+    totals: ports.TotalsReader
     clock: Clock
     shards: int
     reserve_ms: int = 420_000
@@ -155,7 +155,7 @@ class DaySumKeeper:
             return index
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
         runs: dict[int, int] = {}
-        for shard in known_shards(self.items, self.shards):
+        for shard in commits.known_shards(self.items, self.shards):
             older = (run.number for run in newest_first(self.items, lake_chain(shard)) if run.planned_at_ms < since_ms)
             runs[shard] = next(older, 0)
         first_s = since_ms // 1000 if any(runs.values()) else 0
@@ -166,7 +166,7 @@ class DaySumKeeper:
         runs = dict(index.runs)
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None
-        for shard in known_shards(self.items, self.shards):
+        for shard in commits.known_shards(self.items, self.shards):
             for run in self._done(shard, runs.get(shard, 0)):
                 if count >= self.most_files:
                     oldest_left_ms = min(run.planned_at_ms, oldest_left_ms or run.planned_at_ms)
@@ -181,7 +181,7 @@ class DaySumKeeper:
     def _done(self, shard: int, after: int) -> Iterator[Run]:
         """Finished runs after a number, oldest first, up to the first unfinished one."""
         key = run_key(lake_chain(shard), after + 1)
-        runs = map(Run.from_item, self.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
+        runs = map(Run.from_item, self.items.query(writes.Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
@@ -190,7 +190,7 @@ class DaySumKeeper:
             return
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
-        for item in self.items.get_many(Table.LEDGER, keys).values():
+        for item in self.items.get_many(writes.Table.LEDGER, keys).values():
             published = Published.from_item(item)
             for file in published.files:
                 yield published.hour_s, file

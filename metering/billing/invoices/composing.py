@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from metering.billing import money
 from metering.billing.invoices.document import (
     INVOICE_NUMBER,
     NO_SHARE,
@@ -20,13 +21,12 @@ from metering.billing.invoices.document import (
     Share,
     Unbilled,
 )
-from metering.billing.money import cents_of
 from metering.billing.rating.corrections import LateUsage, Together, corrected
 from metering.billing.rating.payer_prices import PayerPrices, PriceState, RatedLine
 from metering.billing.rating.rater import Rater, positions, rated_by_days, rated_month
 from metering.billing.usage.months import Correction, MergedUsage, MonthUsage, UsageLine
 from metering.hours import months_between
-from metering.usage.usage_types import CLOUDFRONT_SERVICE, billing_prefixes, is_region
+from metering.usage import usage_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -71,12 +71,12 @@ class Charge(NamedTuple):
 
 def region_of(line: UsageLine) -> str:
     """The region that a line is billed in, by its usage type, or else by its locations."""
-    if line.service != CLOUDFRONT_SERVICE:
+    if line.service != usage_types.CLOUDFRONT_SERVICE:
         named = _named_region(line.usage_type)
         if named:
             return named
     sides = (location.partition("/")[0] for location in (line.from_location, line.to_location))
-    return next(filter(is_region, sides), GLOBAL_REGION)
+    return next(filter(usage_types.is_region, sides), GLOBAL_REGION)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -93,7 +93,7 @@ def _named_region(usage_type: str) -> str:
 
 @cache
 def _regions() -> Mapping[str, str]:
-    return {prefix: region for region, prefix in billing_prefixes().items()}
+    return {prefix: region for region, prefix in usage_types.billing_prefixes().items()}
 
 
 class LineSums:
@@ -177,7 +177,7 @@ def _line(key: LineKey, sums: LineSums, *, own: bool) -> InvoiceLine:
         **key._asdict(),
         usage_types=tuple(sorted(sums.usage_types)),
         parts=parts,
-        cents=cents_of(sum(part.bytes * part.price for part in parts)),
+        cents=money.cents_of(sum(part.bytes * part.price for part in parts)),
         hours=None if own else sums.hours,
     )
 

@@ -7,33 +7,16 @@ credit the same difference: the second one finds none.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from metering.billing.invoices.composing import Subject
-from metering.billing.invoices.document import (
-    INVOICE_NUMBER,
-    NO_SHARE,
-    AccountDetail,
-    Invoice,
-    InvoiceLine,
-    LineKey,
-    PricePart,
-    Share,
-    Stored,
-    Unbilled,
-    invoice_bytes,
-)
+from metering.billing.invoices import composing, document
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
 from metering.billing.invoices.issuing import Issued, Issuer, Obstacle, refuse, unpriced_of, unreadable
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, OperationFailedError
 from metering.hours import month_of
 from metering.ledger.notes.money import issued_item
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 
 _LONGEST_REASON = 500
 
@@ -75,11 +58,11 @@ class Crediting:
                 self.issuer.record(stored)
                 return Issued(stored=stored, new=True)
 
-    def billed(self, invoice: Invoice) -> list[Stored]:
+    def billed(self, invoice: document.Invoice) -> list[document.Stored]:
         """The invoice and its credit notes so far, in order."""
         store, retrier = self.issuer.store, self.issuer.retrier
-        found: list[Stored] = []
-        number = INVOICE_NUMBER
+        found: list[document.Stored] = []
+        number = document.INVOICE_NUMBER
         while True:
             one = retrier.call(partial(store.find, invoice.month, invoice.payer_id, number))
             if one is None:
@@ -87,11 +70,11 @@ class Crediting:
             found.append(one)
             number += 1
 
-    def made(self, note: Invoice, billed: Sequence[Stored]) -> Invoice:
+    def made(self, note: document.Invoice, billed: Sequence[document.Stored]) -> document.Invoice:
         """A credit note made again of its inputs and of the documents before it."""
         return self._difference(note.inputs, billed, note)
 
-    def _note(self, billed: Sequence[Stored], because: str, book: str) -> Invoice:
+    def _note(self, billed: Sequence[document.Stored], because: str, book: str) -> document.Invoice:
         first, last = billed[0].invoice, billed[-1].invoice
         note = replace(
             first,
@@ -103,7 +86,7 @@ class Crediting:
         )
         return self._difference(self._inputs(billed, book), billed, note)
 
-    def _inputs(self, billed: Sequence[Stored], book: str) -> Inputs:
+    def _inputs(self, billed: Sequence[document.Stored], book: str) -> Inputs:
         """The months as they were closed, the rates in force now, and the billed documents."""
         first = billed[0].invoice
         before = billed[-1].invoice.inputs.rates
@@ -115,12 +98,16 @@ class Crediting:
             first.inputs, engine=ENGINE_VERSION, rates=rates, billed={each.invoice.id: each.sha256 for each in billed}
         )
 
-    def _difference(self, inputs: Inputs, billed: Sequence[Stored], note: Invoice) -> Invoice:
-        target = self.issuer.composer.invoice(Subject(note.payer_id, note.month), inputs)
+    def _difference(
+        self, inputs: Inputs, billed: Sequence[document.Stored], note: document.Invoice
+    ) -> document.Invoice:
+        target = self.issuer.composer.invoice(composing.Subject(note.payer_id, note.month), inputs)
         return difference(target, [each.invoice for each in billed], note)
 
 
-def difference(target: Invoice, billed: Iterable[Invoice], note: Invoice) -> Invoice:
+def difference(
+    target: document.Invoice, billed: Iterable[document.Invoice], note: document.Invoice
+) -> document.Invoice:
     """A credit note: `target` less all billed documents, under the number and words of `note`."""
     sums = _Sums()
     for sign, invoice in [(1, target), *((-1, each) for each in billed)]:
@@ -146,14 +133,14 @@ class _Sums:
     """Sums of documents, some of them negative. Mutable."""
 
     def __init__(self) -> None:
-        self.unrated = Counter[Unbilled]()
-        self._lines: dict[LineKey, InvoiceLine] = {}
-        self._cents = Counter[LineKey]()
-        self._parts = defaultdict[LineKey, Counter[PricePart]](Counter)
+        self.unrated = Counter[document.Unbilled]()
+        self._lines: dict[document.LineKey, document.InvoiceLine] = {}
+        self._cents = Counter[document.LineKey]()
+        self._parts = defaultdict[document.LineKey, Counter[document.PricePart]](Counter)
         self._names: dict[str, str] = {}
-        self._shares = defaultdict[str, dict[LineKey, Share]](dict)
+        self._shares = defaultdict[str, dict[document.LineKey, document.Share]](dict)
 
-    def add(self, sign: int, invoice: Invoice) -> None:
+    def add(self, sign: int, invoice: document.Invoice) -> None:
         lines = invoice.all_lines
         for line in lines:
             self._lines.setdefault(line.key, line)
@@ -165,29 +152,29 @@ class _Sums:
             of = self._shares[account.account_id]
             for share in account.shares:
                 key = lines[share.line].key
-                of[key] = of.get(key, NO_SHARE).plus(sign * share.bytes, sign * share.exact)
+                of[key] = of.get(key, document.NO_SHARE).plus(sign * share.bytes, sign * share.exact)
         for each in invoice.unrated:
             self.unrated[each._replace(bytes=0)] += sign * each.bytes
 
-    def changed(self, month: str) -> list[InvoiceLine]:
+    def changed(self, month: str) -> list[document.InvoiceLine]:
         """Lines with a difference, of the whole or of an account: those of the month first, then corrections."""
-        shared = {key for of in self._shares.values() for key, share in of.items() if share != NO_SHARE}
+        shared = {key for of in self._shares.values() for key, share in of.items() if share != document.NO_SHARE}
         made = [self._line(key) for key in sorted(self._lines, key=lambda key: (key.month != month, key))]
         return [line for line in made if line.parts or line.cents or line.key in shared]
 
-    def _line(self, key: LineKey) -> InvoiceLine:
+    def _line(self, key: document.LineKey) -> document.InvoiceLine:
         parts = (part._replace(bytes=total) for part, total in sorted(self._parts[key].items()) if total)
         return replace(self._lines[key], parts=tuple(parts), cents=self._cents[key])
 
-    def accounts(self, places: Mapping[LineKey, int]) -> Iterator[AccountDetail]:
+    def accounts(self, places: Mapping[document.LineKey, int]) -> Iterator[document.AccountDetail]:
         for account_id, of in sorted(self._shares.items()):
-            changed = ((key, share) for key, share in of.items() if key in places and share != NO_SHARE)
+            changed = ((key, share) for key, share in of.items() if key in places and share != document.NO_SHARE)
             shares = tuple(sorted(share._replace(line=places[key]) for key, share in changed))
             if shares:
-                yield AccountDetail(account_id=account_id, name=self._names[account_id], shares=shares)
+                yield document.AccountDetail(account_id=account_id, name=self._names[account_id], shares=shares)
 
 
-def _wrong(invoice: Invoice, because: str) -> list[Obstacle]:
+def _wrong(invoice: document.Invoice, because: str) -> list[Obstacle]:
     found = []
     if invoice.kind == "credit":
         found.append(
@@ -203,7 +190,7 @@ def _wrong(invoice: Invoice, because: str) -> list[Obstacle]:
     return found
 
 
-def _nothing(note: Invoice, billed: Sequence[Stored]) -> list[Obstacle]:
+def _nothing(note: document.Invoice, billed: Sequence[document.Stored]) -> list[Obstacle]:
     if note.all_lines or note.unrated:
         return []
     notes = [each.invoice.id for each in billed[1:]]
@@ -241,7 +228,7 @@ class Verification:
         problems = [*self._ledger(stored), *self._inputs(stored.invoice)]
         return problems or _told(partial(self._again, stored))
 
-    def _ledger(self, stored: Stored) -> Iterator[str]:
+    def _ledger(self, stored: document.Stored) -> Iterator[str]:
         invoice = stored.invoice
         of = (invoice.billing_month, invoice.payer_id, invoice.month, invoice.number)
         item = issued_item(self.issuer.items, *of)
@@ -250,7 +237,7 @@ class Verification:
         elif item.sha256 != stored.sha256:
             yield f"{invoice.id} has SHA-256 {stored.sha256}, and the one that was issued had {item.sha256}"
 
-    def _inputs(self, invoice: Invoice) -> Iterator[str]:
+    def _inputs(self, invoice: document.Invoice) -> Iterator[str]:
         inputs = invoice.inputs
         if inputs.engine != ENGINE_VERSION:
             yield f"version {inputs.engine} of the rules made it, and this release has version {ENGINE_VERSION}"
@@ -282,20 +269,20 @@ class Verification:
         if stored.sha256 != sha256:
             yield f"{invoice_id} has SHA-256 {stored.sha256}, and {sha256} was pinned"
 
-    def _again(self, stored: Stored) -> Iterator[str]:
+    def _again(self, stored: document.Stored) -> Iterator[str]:
         invoice = stored.invoice
         if invoice.kind == "credit":
             before = [each for each in self.crediting.billed(invoice) if each.invoice.number < invoice.number]
             made = self.crediting.made(invoice, before)
         else:
-            subject = Subject(invoice.payer_id, invoice.month)
+            subject = composing.Subject(invoice.payer_id, invoice.month)
             made = self.issuer.composer.invoice(subject, invoice.inputs)
-        if invoice_bytes(made) == stored.body:
+        if document.invoice_bytes(made) == stored.body:
             return
         yield f"{invoice.id} is not what its inputs make: {_first_difference(invoice, made)}"
 
 
-def _first_difference(invoice: Invoice, made: Invoice) -> str:
+def _first_difference(invoice: document.Invoice, made: document.Invoice) -> str:
     mine, others = ({line.key: line for line in each.all_lines} for each in (invoice, made))
     for key in sorted(mine.keys() | others.keys()):
         if mine.get(key) != others.get(key):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from metering.billing.documents import canonical
+from metering.billing import documents
 from metering.billing.invoices.inputs import Inputs
 from metering.billing.money import DECIMALS, EXACT_A_USD, exact_text, usd_text
 from metering.errors import LedgerCorruptError, ObjectMissingError, OperationFailedError
@@ -20,9 +21,6 @@ from metering.hours import hour_label
 from metering.stores.codec import AnyText, DecimalText, Fields, Form, FromOne, members_of, read_struct
 from metering.stores.objects import INVOICES_PREFIX, ObjectStore, invoice_inputs_key, invoice_key, invoices_prefix
 from metering.usage.totals import Service, UsageType
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 Kind = Literal["invoice", "credit"]
@@ -265,7 +263,7 @@ SCHEMA = "metering.invoice/1"
 
 def invoice_bytes(invoice: Invoice) -> bytes:
     """The document as it is put: one line, with a line break at its end."""
-    return canonical(invoice_value(invoice)) + b"\n"
+    return documents.canonical(invoice_value(invoice)) + b"\n"
 
 
 def invoice_value(invoice: Invoice) -> dict[str, object]:
@@ -445,7 +443,7 @@ class InvoiceStore:
 
 
 def _inputs_body(inputs: Inputs, month: str) -> bytes:
-    return canonical({"schema": INPUTS_SCHEMA, "month": month, **inputs.to_value()}) + b"\n"
+    return documents.canonical({"schema": INPUTS_SCHEMA, "month": month, **inputs.to_value()}) + b"\n"
 
 
 def _inputs_of(body: bytes, key: str, month: str) -> Inputs:

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from metering.billing.documents import canonical
+from metering.billing import documents
 from metering.billing.rating.payer_prices import OwnedOverrides, PayerPrices
 from metering.errors import OperationFailedError
 from metering.stores.codec import FromOne, StoredDocument
 
 if TYPE_CHECKING:
     from metering.billing.organization import Organization, OrganizationStore
+    from metering.billing.prices import store
     from metering.billing.prices.book import Override, PriceBook
-    from metering.billing.prices.store import AllBooks, OverrideStore
     from metering.billing.usage.months import RegionMonth
 
 ENGINE_VERSION = 1
@@ -80,7 +80,7 @@ class Inputs(StoredDocument):
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(canonical(self.to_value())).hexdigest()
+        return hashlib.sha256(documents.canonical(self.to_value())).hexdigest()
 
     def to_value(self) -> dict[str, object]:
         """The JSON value, with maps in their own order."""
@@ -146,8 +146,8 @@ class Loaded:
 class RateShelf:
     """Loads rates of the home region, each once."""
 
-    books: AllBooks
-    overrides: OverrideStore
+    books: store.AllBooks
+    overrides: store.OverrideStore
     organizations: OrganizationStore
     _loaded: dict[Rates, Loaded] = field(default_factory=dict)
 

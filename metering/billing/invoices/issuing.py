@@ -33,10 +33,10 @@ from metering.usage.usage_types import TRAFFIC
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.invoices.planning import Planner
+    from metering.billing import invoices
     from metering.billing.organization import Organization
+    from metering.stores import writes
     from metering.stores.clock import Clock, Retrier
-    from metering.stores.writes import ItemStore
 
 _IMPORT = "Import a book that has them, or list them there as not sold: metering prices import FILE… Then run it again."
 _IMPORT_BESIDE = (
@@ -175,9 +175,9 @@ class Issuer:
     """Makes drafts, and issues invoices."""
 
     store: InvoiceStore
-    items: ItemStore
+    items: writes.ItemStore
     composer: Composer
-    planner: Planner
+    planner: invoices.planning.Planner
     clock: Clock
     retrier: Retrier
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from metering.billing.invoices.document import INVOICE_NUMBER, InvoiceStore, Stored
+from metering.billing import invoices
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
+from metering.billing.prices import difference
 from metering.billing.prices.book import NotSold, PriceBook
-from metering.billing.prices.difference import reprices_from
 from metering.billing.rating.payer_prices import find, is_unpriced
 from metering.billing.usage.months import Sold, UsageLine
 from metering.hours import month_bounds_s, month_of, months_between
 from metering.usage.totals import Service, UsageType
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from metering.billing.invoices.composing import Composer, Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
     """Finds the inputs of invoices."""
 
-    store: InvoiceStore
-    composer: Composer
+    store: invoices.document.InvoiceStore
+    composer: invoices.composing.Composer
     # A month's corrections are read once for all payers, so that all see the same state.
     _corrected: dict[str, list[str]] = field(default_factory=dict)
 
@@ -33,7 +28,7 @@ class Planner:
         """Inputs that all invoices of a month share, as of now: nothing is fixed yet."""
         return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
 
-    def of(self, subject: Subject, shared: Inputs) -> Inputs:
+    def of(self, subject: invoices.composing.Subject, shared: Inputs) -> Inputs:
         """Inputs of a payer's invoice: the shared ones, and those of its corrections."""
         rates, closed = dict(shared.rates), dict(shared.closed)
         for month in self.corrected_months(subject.month):
@@ -77,7 +72,7 @@ class Planner:
             known = self._corrected[month] = sorted({month_of(line.hour_s) for line in self._late(month)})
         return known
 
-    def rates_of_correction(self, subject: Subject, corrects: str, own: Rates) -> Rates | None:
+    def rates_of_correction(self, subject: invoices.composing.Subject, corrects: str, own: Rates) -> Rates | None:
         """Rates of a payer's late rows of an earlier month; None if it has none.
 
         Those of the payer's newest document about that month, so that invoice, credit notes and corrections add up to
@@ -102,8 +97,8 @@ class Planner:
             return replace(own, organization=rates.organization)
         return rates
 
-    def newest(self, payer_id: str, month: str) -> Stored | None:
-        found, number = None, INVOICE_NUMBER
+    def newest(self, payer_id: str, month: str) -> invoices.document.Stored | None:
+        found, number = None, invoices.document.INVOICE_NUMBER
         while (one := self.store.find(month, payer_id, number)) is not None:
             found, number = one, number + 1
         return found
@@ -135,7 +130,7 @@ class Planner:
 
 def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
     """Whether everything that a book says about usage of a month is the same in a later version."""
-    changed_s = reprices_from(before, after)
+    changed_s = difference.reprices_from(before, after)
     if changed_s is not None and changed_s < month_bounds_s(month)[1]:
         return False
     if not before.by_sku.keys() <= after.by_sku.keys() or not set(before.not_sold) <= set(after.not_sold):

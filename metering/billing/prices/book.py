@@ -5,12 +5,10 @@ A book is a value. `document` reads and writes it, and finds everything that is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Literal
 
 AllowanceOrder = Literal["dearest-first", "chronological"]
 

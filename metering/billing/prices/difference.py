@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from metering.billing import money
 from metering.billing.documents import gb_text, hour_text, some_of
-from metering.billing.money import usd_text
-from metering.billing.prices.document import tiers_value
+from metering.billing.prices import document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -106,7 +106,7 @@ def _same(one: PriceVersion, other: PriceVersion | None) -> bool:
 def _product(old: Product | None, new: Product | None) -> Iterator[Change]:
     if new is None:
         if old is not None:
-            price = usd_text(old.versions[-1].first_price)
+            price = money.usd_text(old.versions[-1].first_price)
             yield Change(kind=Kind.GONE, subject=old.sku, usage_type=old.usage_type, old=price)
         return
     yield from _renamed(old, new)
@@ -116,7 +116,7 @@ def _product(old: Product | None, new: Product | None) -> Iterator[Change]:
     kept = {version.from_s for version in new.versions}
     for version in old.versions if old is not None else ():
         if version.from_s not in kept and not _same(version, new.version_at(version.from_s)):
-            price = usd_text(version.first_price)
+            price = money.usd_text(version.first_price)
             yield Change(kind=Kind.GONE, subject=new.sku, usage_type=new.usage_type, from_s=version.from_s, old=price)
 
 
@@ -165,7 +165,7 @@ def _rates(version: PriceVersion | None) -> list[str]:
 
 def _prices(version: PriceVersion) -> dict[str, str]:
     prices: dict[str, str] = {}
-    for tier, value in zip(version.tiers, tiers_value(version), strict=True):
+    for tier, value in zip(version.tiers, document.tiers_value(version), strict=True):
         end = value["to_gb"]
         name = f"{gb_text(tier.from_bytes)} to {end}" if end is not None else f"from {gb_text(tier.from_bytes)}"
         prices[name] = str(value["price"])

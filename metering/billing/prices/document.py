@@ -5,30 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from metering.billing.documents import (
-    MOST_BYTES,
-    DocumentRefusedError,
-    Reading,
-    bytes_of_gb,
-    gb_text,
-    hour_of_text,
-    hour_text,
-    problems_in,
-    some_of,
-    strict_json,
-)
+from metering.billing import documents
 from metering.billing.money import UNITS_A_USD, price_of, usd_text
 from metering.billing.prices.book import Allowance, NotSold, PriceBook, PriceVersion, Product, Services, Tier
 from metering.units import GIB, HOUR_S
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
 
 BOOK_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 RESERVED_NAMES = frozenset({"overrides"})
@@ -67,7 +53,7 @@ def _of_name(book: PriceBook) -> Iterator[str]:
 def _of_product(product: Product) -> Iterator[str]:
     where = f"product {product.sku}"
     begins = [version.from_s for version in product.versions]
-    yield from problems_in(where, {
+    yield from documents.problems_in(where, {
         "that is no SKU, which is made of capital letters and digits": _SKU.fullmatch(product.sku) is None,
         "it has no usage type": not product.usage_type,
         "services are named either by `only` or by `not`": bool(product.services.only and product.services.without),
@@ -79,16 +65,16 @@ def _of_product(product: Product) -> Iterator[str]:
 
 
 def _of_version(where: str, version: PriceVersion) -> Iterator[str]:
-    where = f"{where}, prices from {hour_text(version.from_s)}"
+    where = f"{where}, prices from {documents.hour_text(version.from_s)}"
     if version.from_s % HOUR_S:
         yield f"{where}: they begin at no full hour"
     if not version.tiers:
         yield f"{where}: there is no tier"
         return
     if version.tiers[0].from_bytes != 0:
-        yield f"{where}: the first tier begins at {gb_text(version.tiers[0].from_bytes)} GB, and not at 0"
+        yield f"{where}: the first tier begins at {documents.gb_text(version.tiers[0].from_bytes)} GB, and not at 0"
     if version.tiers[-1].to_bytes is not None:
-        yield f"{where}: the last tier ends at {gb_text(version.tiers[-1].to_bytes)} GB, and has to be open"
+        yield f"{where}: the last tier ends at {documents.gb_text(version.tiers[-1].to_bytes)} GB, and has to be open"
     for tier in version.tiers:
         yield from _of_tier(where, tier)
     for before, after in pairwise(version.tiers):
@@ -97,8 +83,8 @@ def _of_version(where: str, version: PriceVersion) -> Iterator[str]:
 
 def _of_tier(where: str, tier: Tier) -> Iterator[str]:
     end = tier.to_bytes
-    return problems_in(where, {
-        f"the tier from {gb_text(tier.from_bytes)} GB ends at {gb_text(end or 0)} GB": (
+    return documents.problems_in(where, {
+        f"the tier from {documents.gb_text(tier.from_bytes)} GB ends at {documents.gb_text(end or 0)} GB": (
             end is not None and end <= tier.from_bytes
         ),
         "a price lies outside of 0 to 1,000,000 USD a GB": not 0 <= tier.price <= _MOST_PRICE,
@@ -109,10 +95,12 @@ def _of_tier(where: str, tier: Tier) -> Iterator[str]:
 def _between(where: str, before: Tier, after: Tier) -> Iterator[str]:
     if before.to_bytes is None:
         yield f"{where}: a tier that is open is not the last one"
-    elif before.to_bytes < after.from_bytes:
-        yield f"{where}: there is a gap from {gb_text(before.to_bytes)} to {gb_text(after.from_bytes)} GB"
+        return
+    ended, begun = documents.gb_text(before.to_bytes), documents.gb_text(after.from_bytes)
+    if before.to_bytes < after.from_bytes:
+        yield f"{where}: there is a gap from {ended} to {begun} GB"
     elif before.to_bytes > after.from_bytes:
-        yield f"{where}: tiers overlap from {gb_text(after.from_bytes)} to {gb_text(before.to_bytes)} GB"
+        yield f"{where}: tiers overlap from {begun} to {ended} GB"
 
 
 def _of_rates(book: PriceBook) -> Iterator[str]:
@@ -153,10 +141,10 @@ def _of_allowance(allowance: Allowance, book: PriceBook) -> Iterator[str]:
     if not allowance.id:
         yield "an allowance has no id"
     unknown = [sku for sku in allowance.skus if sku not in book.by_sku]
-    yield from problems_in(f"allowance {allowance.id}", {
+    yield from documents.problems_in(f"allowance {allowance.id}", {
         "it gives nothing": not allowance.bytes,
         "it names no product that it applies to": not allowance.skus,
-        f"it applies to products that are not in the book: {some_of(unknown)}": bool(unknown),
+        f"it applies to products that are not in the book: {documents.some_of(unknown)}": bool(unknown),
         **{f"product {sku} is named twice": True for sku in _twice(allowance.skus)},
         "it ends before it begins": allowance.to_s is not None and allowance.to_s <= allowance.from_s,
     })  # fmt: skip
@@ -169,7 +157,8 @@ def _of_shared(book: PriceBook) -> Iterator[str]:
                 other.to_s is not None and other.to_s <= one.from_s
             )
             if not apart and (shared := set(one.skus) & set(other.skus)):
-                yield f"allowances {one.id} and {other.id} apply to the same products: {some_of(sorted(shared))}"
+                products = documents.some_of(sorted(shared))
+                yield f"allowances {one.id} and {other.id} apply to the same products: {products}"
 
 
 def _of_rule(rule: NotSold) -> Iterator[str]:
@@ -202,16 +191,16 @@ class StrictDocument(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @classmethod
-    def read(cls, body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> Self:
+    def read(cls, body: bytes, what: str, *, most_bytes: int = documents.MOST_BYTES) -> Self:
         """The document of some bytes. Raises DocumentRefusedError with every problem of its shape."""
         try:
-            return cls.model_validate(strict_json(body, what, most_bytes=most_bytes))
+            return cls.model_validate(documents.strict_json(body, what, most_bytes=most_bytes))
         except ValidationError as error:
             problems = [
                 f"{'.'.join(map(str, each['loc'])) or 'the document'}: {each['msg'][:1].lower()}{each['msg'][1:]}"
                 for each in error.errors(include_url=False, include_context=False, include_input=False)
             ]
-            raise DocumentRefusedError(what, [each.replace(" of _", " of ") for each in problems]) from error
+            raise documents.DocumentRefusedError(what, [each.replace(" of _", " of ") for each in problems]) from error
 
 
 class _TierDocument(StrictDocument):
@@ -280,11 +269,11 @@ def read_book(body: bytes, what: str) -> PriceBook:
     book = reading.book(document, sha256=hashlib.sha256(body).hexdigest())
     problems = reading.problems or problems_of(book)
     if problems:
-        raise DocumentRefusedError(what, problems)
+        raise documents.DocumentRefusedError(what, problems)
     return book
 
 
-class _BookReading(Reading):
+class _BookReading(documents.Reading):
     def book(self, document: _BookDocument, *, sha256: str) -> PriceBook:
         return PriceBook(
             name=document.book,
@@ -308,7 +297,8 @@ class _BookReading(Reading):
             to_location=document.target,
             versions=tuple(
                 PriceVersion(
-                    from_s=self.read(hour_of_text, each.begin, where), tiers=tuple(self._tiers(each.tiers, where))
+                    from_s=self.read(documents.hour_of_text, each.begin, where),
+                    tiers=tuple(self._tiers(each.tiers, where)),
                 )
                 for each in document.prices
             ),
@@ -317,7 +307,7 @@ class _BookReading(Reading):
     def _tiers(self, tiers: Iterable[_TierDocument], where: str) -> Iterable[Tier]:
         begin = 0
         for each in tiers:
-            end = None if each.to_gb is None else self.read(bytes_of_gb, each.to_gb, where)
+            end = None if each.to_gb is None else self.read(documents.bytes_of_gb, each.to_gb, where)
             price = self.read(price_of, each.price, where)
             yield Tier(from_bytes=begin, to_bytes=end, price=price, rate_code=each.rate)
             begin = begin if end is None else end
@@ -326,11 +316,11 @@ class _BookReading(Reading):
         where = f"allowance {document.id}"
         return Allowance(
             id=document.id,
-            bytes=self.read(bytes_of_gb, document.gb, where),
+            bytes=self.read(documents.bytes_of_gb, document.gb, where),
             skus=tuple(document.skus),
             order=document.order,
-            from_s=self.read(hour_of_text, document.begin, where),
-            to_s=None if document.end is None else self.read(hour_of_text, document.end, where),
+            from_s=self.read(documents.hour_of_text, document.begin, where),
+            to_s=None if document.end is None else self.read(documents.hour_of_text, document.end, where),
             rate_codes={sku: f"{sku}.{document.rate}" for sku in document.skus},
         )
 
@@ -362,7 +352,7 @@ def _product_value(product: Product) -> dict[str, object]:
         "transfer": product.transfer,
         "from": product.from_location,
         "to": product.to_location,
-        "prices": [{"from": hour_text(each.from_s), "tiers": tiers_value(each)} for each in product.versions],
+        "prices": [{"from": documents.hour_text(each.from_s), "tiers": tiers_value(each)} for each in product.versions],
     }
 
 
@@ -370,7 +360,7 @@ def tiers_value(version: PriceVersion) -> list[dict[str, object]]:
     """Tiers as the document has them."""
     return [
         {
-            "to_gb": None if tier.to_bytes is None else gb_text(tier.to_bytes),
+            "to_gb": None if tier.to_bytes is None else documents.gb_text(tier.to_bytes),
             "price": usd_text(tier.price),
             "rate": tier.rate_code,
         }
@@ -382,10 +372,10 @@ def _allowance_value(allowance: Allowance) -> dict[str, object]:
     sku = allowance.skus[0]
     value: dict[str, object] = {
         "id": allowance.id,
-        "gb": gb_text(allowance.bytes),
+        "gb": documents.gb_text(allowance.bytes),
         "skus": sorted(allowance.skus),
         "order": allowance.order,
-        "from": hour_text(allowance.from_s),
+        "from": documents.hour_text(allowance.from_s),
         "rate": allowance.rate_codes[sku].removeprefix(f"{sku}."),
     }
-    return value if allowance.to_s is None else {**value, "to": hour_text(allowance.to_s)}
+    return value if allowance.to_s is None else {**value, "to": documents.hour_text(allowance.to_s)}

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from metering.billing import money
 from metering.billing.documents import DocumentRefusedError, Reading, bytes_of_gb, hour_of_text
-from metering.billing.money import price_of
+from metering.billing.prices import document
 from metering.billing.prices.book import NOT_SOLD, Allowance, PriceBook, PriceVersion, Product, Services, Tier
-from metering.billing.prices.document import problems_of
 from metering.billing.rating.payer_prices import traffic_of
 from metering.hours import date_of
 from metering.usage.usage_types import CLOUDFRONT, CLOUDFRONT_SERVICE, INTERNET, TRAFFIC, contract_name
@@ -179,7 +179,7 @@ class _OfferReading(Reading):
         return Tier(
             from_bytes=self.read(bytes_of_gb, dimension.begin_range, f"{where}, beginRange"),
             to_bytes=None if end == _END else self.read(bytes_of_gb, end, f"{where}, endRange"),
-            price=self.read(price_of, dimension.price_per_unit.get(_CURRENCY, "0"), where),
+            price=self.read(money.price_of, dimension.price_per_unit.get(_CURRENCY, "0"), where),
             rate_code=dimension.rate_code,
         )
 
@@ -265,7 +265,7 @@ def imported(
         allowances=_allowances(book.allowances, sold, products),
         source=_source(book, ordered),
     )
-    problems = problems or problems_of(made)
+    problems = problems or document.problems_of(made)
     if problems:
         raise DocumentRefusedError("the import", problems, _PARTIAL if unknown and not partial else "")
     left_out = tuple(sorted({sku for each in sold for sku in each.left_out}))

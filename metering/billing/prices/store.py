@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from metering.billing.documents import (
-    ACCOUNT_DIGITS,
-    MOST_PERCENT,
-    DocumentRefusedError,
-    Numbered,
-    NumberedDocuments,
-    Reading,
-    VersionStore,
-    canonical,
-    hour_of_text,
-    hour_text,
-    is_account_id,
-    percent_of,
-    percent_text,
-    problems_in,
-)
+from metering.billing import documents
 from metering.billing.money import price_of, usd_text
 from metering.billing.prices.book import Override, PriceBook
 from metering.billing.prices.document import (
@@ -41,10 +27,6 @@ from metering.billing.prices.document import (
 from metering.errors import ObjectDamagedError, OperationFailedError
 from metering.stores.objects import PRICES_PREFIX, ObjectStore
 from metering.units import HOUR_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
 
 SAMPLE = "sample"
 """Prices of real bill lines, shipped with the package. Invoices refuse this book unless it is named."""
@@ -67,7 +49,7 @@ def sample_book(version: int = max(_FILES)) -> PriceBook:
     path = resources.files("metering.billing.prices").joinpath("sample", _FILES[version])
     book = read_book(path.read_bytes(), SAMPLE)
     # The file has a line for each value, so that people can read it. The digest pins the canonical document.
-    return replace(book, sha256=hashlib.sha256(canonical(book_value(book))).hexdigest())
+    return replace(book, sha256=hashlib.sha256(documents.canonical(book_value(book))).hexdigest())
 
 
 SCHEMA = "metering.overrides/1"
@@ -111,21 +93,21 @@ def override_problems(overrides: Iterable[Override]) -> list[str]:
 def named(override: Override) -> str:
     """An override as people point to it."""
     who = f"payer {override.payer}" if override.payer else f"account {override.account}"
-    end = f" to {hour_text(override.to_s)}" if override.to_s is not None else ""
+    end = f" to {documents.hour_text(override.to_s)}" if override.to_s is not None else ""
     what = ", ".join(sorted(override.skus)) or "all products"
-    return f"{who}, {what}, from {hour_text(override.from_s)}{end}"
+    return f"{who}, {what}, from {documents.hour_text(override.from_s)}{end}"
 
 
 def _of_one(override: Override) -> Iterator[str]:
     who = override.payer or override.account
     has_price, has_percent = override.price is not None, override.percent_off is not None
-    return problems_in(named(override), {
+    return documents.problems_in(named(override), {
         "it names one payer or one account": bool(override.payer) == bool(override.account),
-        f"{who!r} is no account id of {ACCOUNT_DIGITS} digits": not is_account_id(who),
+        f"{who!r} is no account id of {documents.ACCOUNT_DIGITS} digits": not documents.is_account_id(who),
         "it has either a price or a percentage off": has_price and has_percent,
         "it changes nothing": not (has_price or has_percent or override.no_allowance),
         "its price is negative": (override.price or 0) < 0,
-        "a percentage lies from 0 to 100": not 0 <= (override.percent_off or 0) <= MOST_PERCENT,
+        "a percentage lies from 0 to 100": not 0 <= (override.percent_off or 0) <= documents.MOST_PERCENT,
         "it begins and ends at full hours": (override.from_s % HOUR_S or (override.to_s or 0) % HOUR_S) > 0,
         "it ends before it begins": override.to_s is not None and override.to_s <= override.from_s,
     })  # fmt: skip
@@ -163,16 +145,16 @@ def _order(value: dict[str, object]) -> tuple[str, ...]:
 
 
 def _override_value(override: Override) -> dict[str, object]:
-    value: dict[str, object] = {"from": hour_text(override.from_s), "why": override.why}
+    value: dict[str, object] = {"from": documents.hour_text(override.from_s), "why": override.why}
     value |= {"payer": override.payer} if override.payer else {"account": override.account}
     if override.skus:
         value["skus"] = sorted(override.skus)
     if override.to_s is not None:
-        value["to"] = hour_text(override.to_s)
+        value["to"] = documents.hour_text(override.to_s)
     if override.price is not None:
         value["price"] = usd_text(override.price)
     if override.percent_off is not None:
-        value["percent_off"] = percent_text(override.percent_off)
+        value["percent_off"] = documents.percent_text(override.percent_off)
     if override.no_allowance:
         value["no_allowance"] = True
     return value
@@ -185,15 +167,15 @@ def read_overrides(body: bytes, what: str) -> Overrides:
         DocumentRefusedError: Names every problem.
     """
     document = _OverridesDocument.read(body, what)
-    reading = Reading()
+    reading = documents.Reading()
     read = tuple(_override_of(each, reading) for each in document.overrides)
     problems = reading.problems or override_problems(read)
     if problems:
-        raise DocumentRefusedError(what, problems)
+        raise documents.DocumentRefusedError(what, problems)
     return Overrides(version=document.version, sha256=hashlib.sha256(body).hexdigest(), overrides=read)
 
 
-def _override_of(document: _OverrideDocument, reading: Reading) -> Override:
+def _override_of(document: _OverrideDocument, reading: documents.Reading) -> Override:
     def read(reader: Callable[[str], int], text: str | None) -> int | None:
         return None if text is None else reading.read(reader, text, document.payer or document.account)
 
@@ -201,10 +183,10 @@ def _override_of(document: _OverrideDocument, reading: Reading) -> Override:
         payer=document.payer,
         account=document.account,
         skus=frozenset(document.skus),
-        from_s=read(hour_of_text, document.begin) or 0,
-        to_s=read(hour_of_text, document.end),
+        from_s=read(documents.hour_of_text, document.begin) or 0,
+        to_s=read(documents.hour_of_text, document.end),
         price=read(price_of, document.price),
-        percent_off=read(percent_of, document.percent_off),
+        percent_off=read(documents.percent_of, document.percent_off),
         no_allowance=document.no_allowance,
         why=document.why,
     )
@@ -258,30 +240,32 @@ class PriceStore:
             DocumentRefusedError: The book has problems.
         """
 
-        def document(number: int, newest: Numbered | None) -> dict[str, object] | None:
+        def document(number: int, newest: documents.Numbered | None) -> dict[str, object] | None:
             before = None if newest is None else _book(newest)
             made = replace(make(before), version=number)
             if problems := problems_of(made):
-                raise DocumentRefusedError(f"price book {name}", problems)
+                raise documents.DocumentRefusedError(f"price book {name}", problems)
             same = before is not None and content_value(before) == content_value(made)
             return None if same else book_value(made)
 
         written = self._documents(name).append(document)
         if written is None:  # pragma: no cover  # without a version before, there is something to write
-            raise DocumentRefusedError(f"price book {name}", ["it has no version"])
+            raise documents.DocumentRefusedError(f"price book {name}", ["it has no version"])
         return _book(written)
 
-    def _documents(self, name: str) -> NumberedDocuments:
+    def _documents(self, name: str) -> documents.NumberedDocuments:
         if BOOK_NAME.fullmatch(name) is None or name in RESERVED_NAMES:
-            raise DocumentRefusedError(f"price book {name!r}", ["that is not the name of a book"])
-        return NumberedDocuments(self._objects, f"{PRICES_PREFIX}{name}/")
+            raise documents.DocumentRefusedError(f"price book {name!r}", ["that is not the name of a book"])
+        return documents.NumberedDocuments(self._objects, f"{PRICES_PREFIX}{name}/")
 
 
-class OverrideStore(VersionStore[Overrides]):
+class OverrideStore(documents.VersionStore[Overrides]):
     """All versions of the overrides."""
 
     def __init__(self, objects: ObjectStore) -> None:
-        super().__init__(NumberedDocuments(objects, f"{PRICES_PREFIX}overrides/"), read_overrides, Overrides())
+        super().__init__(
+            documents.NumberedDocuments(objects, f"{PRICES_PREFIX}overrides/"), read_overrides, Overrides()
+        )
 
     def append(self, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]) -> Overrides:
         """Write changed overrides as the next version, unless they are the same; returns those in force.
@@ -293,21 +277,21 @@ class OverrideStore(VersionStore[Overrides]):
             DocumentRefusedError: They contradict each other.
         """
 
-        def document(number: int, newest: Numbered | None) -> dict[str, object] | None:
+        def document(number: int, newest: documents.Numbered | None) -> dict[str, object] | None:
             before = self._of(newest).overrides
             after = change(before)
             if problems := override_problems(after):
-                raise DocumentRefusedError("overrides", problems)
+                raise documents.DocumentRefusedError("overrides", problems)
             same = overrides_value(0, before) == overrides_value(0, after)
             return None if same else overrides_value(number, after)
 
         return self._of(self._documents.append(document))
 
 
-def _book(found: Numbered) -> PriceBook:
+def _book(found: documents.Numbered) -> PriceBook:
     try:
         book = read_book(found.body, found.key)
-    except DocumentRefusedError as error:
+    except documents.DocumentRefusedError as error:
         raise ObjectDamagedError(found.key, error.reason) from error
     if book.version != found.number or not found.key.endswith(f"/{book.name}/{book.version}.json"):
         raise ObjectDamagedError(found.key, f"it says that it is version {book.version} of {book.name}")

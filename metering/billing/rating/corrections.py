@@ -17,11 +17,11 @@ show all that moves because of it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from heapq import merge
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
 from metering.billing.rating.payer_prices import Cut, PayerPrices, Positions, RatedLine, SkuPositions
 from metering.billing.rating.rater import Place, Places, Rater, given_to, places_of, positions_in, sku_positions
@@ -29,9 +29,6 @@ from metering.billing.rating.stretches import Sales, Stretch, sales_in, stretche
 from metering.billing.usage.months import LineKey, PayerUsage, Sold, UsageLine, merged
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 class LateUsage:

@@ -15,12 +15,12 @@ from enum import StrEnum
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from metering.billing.money import line_cost, quantity_of
+from metering.billing import money
 from metering.billing.prices.book import NotSold, Override, PriceBook, Product, Tier
 from metering.hours import month_bounds_s
 from metering.stores.codec import AnyText, DecimalText, Fields, Form, StoredDocument
+from metering.usage import usage_types
 from metering.usage.totals import Service, UsageType
-from metering.usage.usage_types import billing_prefixes
 
 if TYPE_CHECKING:
     from metering.billing.organization import Organization
@@ -56,7 +56,7 @@ def traffic_of(usage_type: str) -> str:
 
 @cache
 def _prefix() -> re.Pattern[str]:
-    names = "|".join(sorted(map(re.escape, billing_prefixes().values()), key=len, reverse=True))
+    names = "|".join(sorted(map(re.escape, usage_types.billing_prefixes().values()), key=len, reverse=True))
     return re.compile(f"(?:{names}|{_REGION_NAME})-")
 
 
@@ -228,12 +228,12 @@ class RatedLine(NamedTuple):
     @property
     def quantity(self) -> int:
         """Quantity in 1e-10 GB, as a line of a bill has it."""
-        return quantity_of(self.line.bytes)
+        return money.quantity_of(self.line.bytes)
 
     @property
     def cost(self) -> int:
         """Cost in 1e-10 USD, as a line of a bill has it (L1)."""
-        return line_cost(self.line.bytes, self.price)
+        return money.line_cost(self.line.bytes, self.price)
 
 
 # A position is a number of bytes of one product in the order of rating: either of the bytes that may be free, or of the

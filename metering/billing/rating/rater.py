@@ -8,44 +8,25 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import accumulate, groupby, repeat
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from metering.billing.prices.book import Allowance, NotSold, PriceBook, Product
-from metering.billing.rating.payer_prices import (
-    UNPRICED,
-    UNRATED,
-    Cut,
-    FreePart,
-    PayerPrices,
-    Positions,
-    RatedLine,
-    Scale,
-    SkuPositions,
-    Terms,
-    Threshold,
-    find,
-    free_terms,
-    one_scale,
-    scale_of,
-    tier_terms,
-)
+from metering.billing.rating import payer_prices
 from metering.billing.rating.stretches import Sales, Span, Stretch, sales_in, spans_of, stretches_of
 from metering.billing.usage.months import PayerUsage, Sold, StreamedUsage, UsageLine
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from metering.usage.totals import Service, UsageType
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 Given = dict[str, int]
 """Allowance -> bytes, in the order in which they are used."""
 
 
-def allowances_in(prices: PayerPrices, month: str) -> tuple[Allowance, ...]:
+def allowances_in(prices: payer_prices.PayerPrices, month: str) -> tuple[Allowance, ...]:
     """Allowances that hold when a month begins."""
     first_s, _ = month_bounds_s(month)
     return tuple(
@@ -54,7 +35,7 @@ def allowances_in(prices: PayerPrices, month: str) -> tuple[Allowance, ...]:
 
 
 def given_to(
-    prices: PayerPrices, month: str, sales: Mapping[str, Sales], stretches: Mapping[str, Sequence[Stretch]]
+    prices: payer_prices.PayerPrices, month: str, sales: Mapping[str, Sales], stretches: Mapping[str, Sequence[Stretch]]
 ) -> dict[str, Given]:
     """Bytes that each allowance gives to each product, by SKU.
 
@@ -94,7 +75,7 @@ class _Rest:
         return eligible_bytes - passed
 
 
-def _dearness(prices: PayerPrices, sales: Sales) -> tuple[int, str]:
+def _dearness(prices: payer_prices.PayerPrices, sales: Sales) -> tuple[int, str]:
     first = sales.spans[0]
     return -prices.price_of(sales.product, first.version.tiers[0], "", first.from_s), sales.product.sku
 
@@ -108,7 +89,7 @@ def _dearest_first(allowance: Allowance, skus: Sequence[str], rests: Mapping[str
 
 
 def _earliest_first(
-    prices: PayerPrices, allowance: Allowance, sales: Mapping[str, Sales], rests: Mapping[str, _Rest]
+    prices: payer_prices.PayerPrices, allowance: Allowance, sales: Mapping[str, Sales], rests: Mapping[str, _Rest]
 ) -> Given:
     taken: Given = defaultdict(int)
     left_bytes = allowance.bytes
@@ -134,7 +115,7 @@ def _by_day(rests: Mapping[str, _Rest]) -> Iterator[list[tuple[str, Stretch]]]:
 
 
 def _eligible(
-    prices: PayerPrices, sales: Mapping[str, Sales], sums: Iterable[tuple[str, int, Stretch]]
+    prices: payer_prices.PayerPrices, sales: Mapping[str, Sales], sums: Iterable[tuple[str, int, Stretch]]
 ) -> Iterator[tuple[str, int]]:
     """Bytes that are left of each line, over all products in the order of rating."""
 
@@ -151,7 +132,7 @@ class Place(NamedTuple):
     """The place of a position: its stretch (None: before all of them), and the cut."""
 
     stretch: Stretch | None
-    cut: Cut
+    cut: payer_prices.Cut
 
 
 class Places(NamedTuple):
@@ -161,7 +142,7 @@ class Places(NamedTuple):
     paid: dict[int, Place]
 
 
-def positions(prices: PayerPrices, usage: PayerUsage) -> Positions:
+def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_prices.Positions:
     """Cuts of a payer's month. Reads sums of days, and lines of days in which a cut or a change of price lies.
 
     If an account takes no part of an allowance, all days of the allowance's products are read by the hour, because sums
@@ -170,11 +151,13 @@ def positions(prices: PayerPrices, usage: PayerUsage) -> Positions:
     return positions_in(prices, usage, sales_in(prices, usage.month, usage.days()))
 
 
-def positions_in(prices: PayerPrices, usage: PayerUsage, sales: Mapping[str, Sales]) -> Positions:
+def positions_in(
+    prices: payer_prices.PayerPrices, usage: PayerUsage, sales: Mapping[str, Sales]
+) -> payer_prices.Positions:
     """`positions` of a usage with known sums of days."""
     stretches = {sku: stretches_of(prices, usage, each) for sku, each in sales.items()}
     given = given_to(prices, usage.month, sales, stretches)
-    return Positions(
+    return payer_prices.Positions(
         payer_id=prices.payer_id,
         month=usage.month,
         book_sha256=prices.book.sha256,
@@ -185,19 +168,19 @@ def positions_in(prices: PayerPrices, usage: PayerUsage, sales: Mapping[str, Sal
     )
 
 
-def sku_positions(sales: Sales, given: Given, places: Places) -> SkuPositions:
+def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.SkuPositions:
     """Positions of a product by the places at which they lie."""
     ends = accumulate(given.values())
-    return SkuPositions(
+    return payer_prices.SkuPositions(
         free=tuple(
-            FreePart(allowance, size, _cut_at(places.free, end))
+            payer_prices.FreePart(allowance, size, _cut_at(places.free, end))
             for (allowance, size), end in zip(given.items(), ends, strict=True)
         ),
-        tiers=tuple(Threshold(bound, _cut_at(places.paid, bound)) for bound in sales.bounds),
+        tiers=tuple(payer_prices.Threshold(bound, _cut_at(places.paid, bound)) for bound in sales.bounds),
     )
 
 
-def places_of(prices: PayerPrices, sales: Sales, stretches: Sequence[Stretch], given: Given) -> Places:
+def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequence[Stretch], given: Given) -> Places:
     """Places at which allowances end and tiers begin in the usage of a product.
 
     A position at the end of a stretch lies at the beginning of the next one. An allowance that outlasts the usage has
@@ -212,7 +195,7 @@ def places_of(prices: PayerPrices, sales: Sales, stretches: Sequence[Stretch], g
 class _Walk:
     """Takes stretch after stretch, and reads the lines of those that hold a place."""
 
-    def __init__(self, prices: PayerPrices, sales: Sales, given: Given, eligible_bytes: int) -> None:
+    def __init__(self, prices: payer_prices.PayerPrices, sales: Sales, given: Given, eligible_bytes: int) -> None:
         self.prices = prices
         self.product = sales.product
         self.bounds = sales.bounds
@@ -220,7 +203,7 @@ class _Walk:
         self.free_bytes = sum(given.values())
         self.seen_bytes = 0
         self.paid_bytes = 0
-        month_begin = Cut(sales.spans[0].from_s if sales.spans else 0)
+        month_begin = payer_prices.Cut(sales.spans[0].from_s if sales.spans else 0)
         self.places = Places({end: Place(None, month_begin) for end in self.ends if not end}, {})
 
     def take(self, stretch: Stretch) -> None:
@@ -228,7 +211,7 @@ class _Walk:
         seen_after, paid_after = self.seen_bytes + stretch.eligible_bytes, self.paid_bytes + stretch.bytes - free
         ends = list(_between(self.ends, self.seen_bytes, seen_after))
         bounds = list(_between(self.bounds, self.paid_bytes, paid_after))
-        at_end = Place(stretch, Cut(stretch.to_s))
+        at_end = Place(stretch, payer_prices.Cut(stretch.to_s))
         within = any(end != seen_after for end in ends) or any(bound != paid_after for bound in bounds)
         hours = stretch.hours() if within else ()
         if hours:
@@ -248,10 +231,10 @@ class _Walk:
             free = min(max(self.free_bytes - seen, 0), line.bytes) if eligible else 0
             if eligible:
                 for end in _between(self.ends, seen, seen + line.bytes):
-                    self.places.free[end] = Place(stretch, Cut(*line.key, end - seen))
+                    self.places.free[end] = Place(stretch, payer_prices.Cut(*line.key, end - seen))
                 seen += line.bytes
             for bound in _between(self.bounds, paid, paid + line.bytes - free):
-                self.places.paid[bound] = Place(stretch, Cut(*line.key, free + bound - paid))
+                self.places.paid[bound] = Place(stretch, payer_prices.Cut(*line.key, free + bound - paid))
             paid += line.bytes - free
 
 
@@ -259,13 +242,16 @@ def _between(positions_in_order: Iterable[int], after: int, until: int) -> Itera
     return (position for position in positions_in_order if after < position <= until)
 
 
-def _cut_at(places: dict[int, Place], position: int) -> Cut | None:
+def _cut_at(places: dict[int, Place], position: int) -> payer_prices.Cut | None:
     place = places.get(position)
     return None if place is None else place.cut
 
 
 _Sold = tuple[Service, UsageType]
-_BY_TERMS = {NotSold: one_scale(UNRATED), type(None): one_scale(UNPRICED)}
+_BY_TERMS = {
+    NotSold: payer_prices.one_scale(payer_prices.UNRATED),
+    type(None): payer_prices.one_scale(payer_prices.UNPRICED),
+}
 
 
 class Rater:
@@ -275,7 +261,7 @@ class Rater:
     An account's own overrides change its prices, and never its positions.
     """
 
-    def __init__(self, prices: PayerPrices, positions: Positions) -> None:
+    def __init__(self, prices: payer_prices.PayerPrices, positions: payer_prices.Positions) -> None:
         """Raises ValueError if the positions are those of another payer or of another price book."""
         if (prices.payer_id, prices.book.sha256) != (positions.payer_id, positions.book_sha256):
             raise ValueError(
@@ -285,19 +271,19 @@ class Rater:
         self._prices = prices
         self._positions = positions
         self._month = month_bounds_s(positions.month)
-        self._scales: dict[_Sold, Scale] = {}
+        self._scales: dict[_Sold, payer_prices.Scale] = {}
         self._apart: dict[_Sold, frozenset[str]] = {}
         self._cut_days: dict[Sold, frozenset[int]] = {}
-        self._own_scales: dict[tuple[str, str], Scale] = {}
+        self._own_scales: dict[tuple[str, str], payer_prices.Scale] = {}
 
-    def rate(self, line: UsageLine) -> Iterator[RatedLine]:
+    def rate(self, line: UsageLine) -> Iterator[payer_prices.RatedLine]:
         """The line at its price, split where a tier or an allowance ends in it; nothing for 0 bytes.
 
         A line of a day (its hour is the day's first) is right only if `needs_hours` is false.
         """
         return self.rated((line,))
 
-    def rated(self, lines: Iterable[UsageLine]) -> Iterator[RatedLine]:
+    def rated(self, lines: Iterable[UsageLine]) -> Iterator[payer_prices.RatedLine]:
         # This loop runs for each line of a month, so names are local and tuples are made by `tuple.__new__`.
         scales, apart, make = self._scales, self._apart, tuple.__new__
         for line in lines:
@@ -309,23 +295,23 @@ class Rater:
             after = bisect_right(marks, line)
             if after and marks[after - 1].hour_s == line.hour_s:
                 for piece, terms in scale.pieces(line, after):
-                    yield make(RatedLine, (piece, *terms))
+                    yield make(payer_prices.RatedLine, (piece, *terms))
             elif line.bytes:
-                yield make(RatedLine, (line, *scale.terms[after]))
+                yield make(payer_prices.RatedLine, (line, *scale.terms[after]))
 
-    def terms_of_day(self, sold: Sold, day_s: int, account_id: str) -> Terms:
+    def terms_of_day(self, sold: Sold, day_s: int, account_id: str) -> payer_prices.Terms:
         """Terms of all bytes of an account in a day; right only if `needs_hours` is false."""
         scale = self._scale_for(sold, account_id)
         return scale.terms[bisect_right(scale.marks, (day_s, account_id or _ANYBODY))]
 
-    def terms_of_hour(self, sold: Sold, hour_s: int, account_id: str) -> Terms | None:
+    def terms_of_hour(self, sold: Sold, hour_s: int, account_id: str) -> payer_prices.Terms | None:
         """Terms of all bytes of an account in an hour; None if a cut lies inside the hour.
 
         With an empty id, of all accounts without overrides of their own.
         """
         scale = self._scale_for(sold, account_id)
         after = bisect_right(scale.marks, (hour_s, account_id or _ANYBODY))
-        cut = any(mark.hour_s == hour_s and mark != Cut(hour_s) for mark in scale.marks)
+        cut = any(mark.hour_s == hour_s and mark != payer_prices.Cut(hour_s) for mark in scale.marks)
         return None if cut else scale.terms[after]
 
     def accounts_apart(self, sold: Sold) -> frozenset[str]:
@@ -341,11 +327,11 @@ class Rater:
             self._cut_days[sold] = frozenset(hour_s - hour_s % DAY_S for hour_s in inside)
         return day_s in self._cut_days[sold]
 
-    def _scale_for(self, sold: Sold, account_id: str) -> Scale:
+    def _scale_for(self, sold: Sold, account_id: str) -> payer_prices.Scale:
         apart = account_id in self.accounts_apart(sold)
         return self._scale_of_one(sold, account_id) if apart else self._scale_of_all(sold)
 
-    def _scale_of_all(self, sold: _Sold) -> Scale:
+    def _scale_of_all(self, sold: _Sold) -> payer_prices.Scale:
         if sold not in self._scales:
             found = self._found(sold)
             if isinstance(found, Product):
@@ -357,7 +343,7 @@ class Rater:
                 self._scales[sold] = _BY_TERMS[type(found)]
         return self._scales[sold]
 
-    def _scale_of_one(self, sold: _Sold, account_id: str) -> Scale:
+    def _scale_of_one(self, sold: _Sold, account_id: str) -> payer_prices.Scale:
         found = self._found(sold)
         if not isinstance(found, Product):
             return self._scale_of_all(sold)
@@ -366,9 +352,9 @@ class Rater:
             self._own_scales[key] = self._scale(found, account_id)
         return self._own_scales[key]
 
-    def _scale(self, product: Product, account_id: str) -> Scale:
-        cuts = self._positions.skus.get(product.sku, SkuPositions())
-        return scale_of(self._prices, product, cuts, account_id, self._positions.month)
+    def _scale(self, product: Product, account_id: str) -> payer_prices.Scale:
+        cuts = self._positions.skus.get(product.sku, payer_prices.SkuPositions())
+        return payer_prices.scale_of(self._prices, product, cuts, account_id, self._positions.month)
 
     def _found(self, sold: _Sold) -> Product | NotSold | None:
         return self._prices.found(Sold(*sold))
@@ -378,15 +364,15 @@ class Rater:
 _ANYBODY = "0"
 
 
-def _inside(mark: Cut) -> bool:
+def _inside(mark: payer_prices.Cut) -> bool:
     """Whether a mark splits its day. One at the very beginning of a day splits nothing."""
-    return mark != Cut(mark.hour_s) or mark.hour_s % DAY_S > 0
+    return mark != payer_prices.Cut(mark.hour_s) or mark.hour_s % DAY_S > 0
 
 
 _Part = tuple["UsageLine", str]
 
 
-def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, RatedLine]]:
+def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, payer_prices.RatedLine]]:
     """Rate lines of several regions, in the order of rating. A key in two regions is cut as one line."""
     for _, same in groupby(lines, key=lambda part: part[0].key):
         parts = list(same)
@@ -394,7 +380,9 @@ def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, R
         yield from _allotted(rater.rate(whole), parts)
 
 
-def _allotted(pieces: Iterable[RatedLine], parts: Sequence[_Part]) -> Iterator[tuple[str, RatedLine]]:
+def _allotted(
+    pieces: Iterable[payer_prices.RatedLine], parts: Sequence[_Part]
+) -> Iterator[tuple[str, payer_prices.RatedLine]]:
     """Share the pieces of one line out to its regions, the first region's bytes first."""
     waiting = iter(parts)
     line, region = next(waiting)
@@ -411,7 +399,7 @@ def _allotted(pieces: Iterable[RatedLine], parts: Sequence[_Part]) -> Iterator[t
         left -= size
 
 
-def rated_month(prices: PayerPrices, usage: StreamedUsage) -> Iterator[RatedLine]:
+def rated_month(prices: payer_prices.PayerPrices, usage: StreamedUsage) -> Iterator[payer_prices.RatedLine]:
     """All lines of the month by the hour, in the order of the usage.
 
     Accounts add up to their payer (R9): each line has the cuts of all accounts, and the prices of its own.
@@ -434,7 +422,7 @@ def rated_by_days(
     *,
     needs: Callable[[str, UsageLine], bool] = lambda _part, _line: True,
     splits: Callable[[int], bool] = lambda _day_s: False,
-) -> Iterator[tuple[str, RatedLine]]:
+) -> Iterator[tuple[str, payer_prices.RatedLine]]:
     """Rated lines with their part, by the day where the whole day has one price, and by the hour elsewhere.
 
     They add up to `rated_month`, and are up to 24 times fewer. Of a day by the hour, all parts give all lines of a
@@ -468,7 +456,7 @@ class Piece(NamedTuple):
     """Bytes of a product that have one price."""
 
     bytes: int
-    terms: Terms
+    terms: payer_prices.Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +465,7 @@ class _Ladder:
 
     sales: Sales
     span: Span
-    tiers: tuple[tuple[int | None, Terms], ...]
+    tiers: tuple[tuple[int | None, payer_prices.Terms], ...]
 
     def paid(self, size: int) -> Iterator[Piece]:
         """Pieces of the first bytes that no allowance makes free."""
@@ -499,19 +487,19 @@ class WholeMonths:
     def __init__(self, book: PriceBook, month: str) -> None:
         self.month = month
         self._book = book
-        self._found: dict[Sold, Product | Terms] = {}
+        self._found: dict[Sold, Product | payer_prices.Terms] = {}
         self._ladders: dict[str, _Ladder | None] = {}
         self.with_allowance = frozenset(sku for allowance in book.allowances for sku in allowance.skus)
 
-    def found(self, sold: Sold) -> Product | Terms:
+    def found(self, sold: Sold) -> Product | payer_prices.Terms:
         """The product, or the terms of usage without one."""
         if sold not in self._found:
-            found = find(self._book, sold)
-            other = UNRATED if isinstance(found, NotSold) else UNPRICED
+            found = payer_prices.find(self._book, sold)
+            other = payer_prices.UNRATED if isinstance(found, NotSold) else payer_prices.UNPRICED
             self._found[sold] = found if isinstance(found, Product) else other
         return self._found[sold]
 
-    def rated(self, prices: PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
+    def rated(self, prices: payer_prices.PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
         """Pieces by SKU of sums by SKU; without products for which the order of usage counts.
 
         `prices` are of a payer none of whose accounts has overrides of its own.
@@ -527,12 +515,16 @@ class WholeMonths:
             ladder, parts = known[sku], {} if given is None else given.get(sku, {})
             if ladder is None or (given is None and sku in with_allowance):
                 continue
-            free = [Piece(part, free_terms(prices, ladder.sales.product, name)) for name, part in parts.items() if part]
+            free = [
+                Piece(part, payer_prices.free_terms(prices, ladder.sales.product, name))
+                for name, part in parts.items()
+                if part
+            ]
             rated[sku] = [*free, *ladder.paid(size - sum(parts.values()))]
         return rated
 
     def _given(
-        self, prices: PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
+        self, prices: payer_prices.PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
     ) -> dict[str, dict[str, int]] | None:
         """Bytes that allowances give to their products; None if sums do not say it."""
         sales: dict[str, Sales] = {}
@@ -549,13 +541,14 @@ class WholeMonths:
         return given_to(prices, self.month, sales, stretches)
 
 
-def _ladder(prices: PayerPrices, product: Product, month: str) -> _Ladder | None:
+def _ladder(prices: payer_prices.PayerPrices, product: Product, month: str) -> _Ladder | None:
     """None if the price changes within the month."""
     spans = spans_of(prices, product, month)
     if len(spans) != 1 or (spans[0].from_s, spans[0].to_s) != month_bounds_s(month):
         return None
     tiers = tuple(
-        (tier.to_bytes, tier_terms(prices, product, tier, "", spans[0].from_s)) for tier in spans[0].version.tiers
+        (tier.to_bytes, payer_prices.tier_terms(prices, product, tier, "", spans[0].from_s))
+        for tier in spans[0].version.tiers
     )
     sales = Sales(product=product, spans=spans, sold=frozenset(), by_account=False, days={})
     return _Ladder(sales, spans[0], tiers)

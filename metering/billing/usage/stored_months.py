@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.view import LakeView
-    from metering.ledger.booked_hours import HourState
+    from metering.ledger import booked_hours
     from metering.ledger.periods import FrozenMonth
 
 TEXTS = UsageLine._fields[1:-1]
@@ -296,7 +296,7 @@ class LakeMonth:
 
 
 def _usage(
-    reader: LakeReader, totals: TotalsReader | None, accounts: frozenset[str], state: HourState
+    reader: LakeReader, totals: TotalsReader | None, accounts: frozenset[str], state: booked_hours.HourState
 ) -> dict[UsageKey, Total]:
     """Totals of published files (without `totals`: their rows), and rows of staging objects."""
     query = RowQuery(columns=USAGE_COLUMNS, where=(("account_id", accounts),) if accounts else ())

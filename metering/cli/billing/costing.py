@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metering.cli import connecting, failures
 from metering.cli.billing.home import billing_home, billing_regions, readable_regions
 from metering.cli.command import Session, progress
-from metering.cli.connecting import ALL_REGIONS
-from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.errors import MeteringError
 
 if TYPE_CHECKING:
@@ -18,16 +17,16 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from metering.billing.budgets.budget import Budget, BudgetStore
+    from metering.billing.budgets import budget
     from metering.billing.budgets.evaluation import Standing
     from metering.billing.budgets.open_months import OpenMonths
     from metering.billing.day_sums.index import Reach
     from metering.billing.usage.months import HoursDone
     from metering.ledger.notes.money import StoredAlert
+    from metering.reports import costs
     from metering.reports.budgets import Counted
     from metering.reports.costs.explanation import Explanation
     from metering.reports.costs.rows import CostQuery
-    from metering.reports.costs.source import BookName
     from metering.wiring.answers.costs import BillingRegions, CostsFound
     from metering.wiring.connection import RegionConnection
 
@@ -96,16 +95,16 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
 
 def one_region(session: Session) -> str | None:
     """The one region that `--region` names; None if it names none, or all."""
-    return None if session.named_region == ALL_REGIONS else session.named_region
+    return None if session.named_region == connecting.ALL_REGIONS else session.named_region
 
 
-def _book_of(prices: str | None) -> BookName:
+def _book_of(prices: str | None) -> costs.source.BookName:
     """The price book of `--prices`: `aws-list`, `aws-list@3`."""
     from metering.wiring.answers.costs import book_named
 
     found = book_named(prices)
     if found is None:
-        raise WrongUsageError(
+        raise failures.WrongUsageError(
             f"--prices {prices} is no price book.", "Write it as aws-list, or with a version: aws-list@3"
         )
     return found
@@ -116,11 +115,11 @@ def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -
     regions, silent = readable_regions(session, home)
     if silent:
         told = "; ".join(f"region {region} cannot be read ({why})" for region, why in sorted(silent.items()))
-        raise CommandFailedError(f"Costs are not known: {told}.", _TOO_LITTLE)
+        raise failures.CommandFailedError(f"Costs are not known: {told}.", _TOO_LITTLE)
     known = {region.region for region in regions}
     unknown = sorted(query.regions - known)
     if unknown:
-        raise CommandFailedError(
+        raise failures.CommandFailedError(
             f"Region {unknown[0]} holds no data of stage {session.stage}.",
             f"Those that do: {', '.join(sorted(known))}.",
         )
@@ -154,7 +153,7 @@ class Judged:
     reach: Reach
 
 
-def budget_named(store: BudgetStore, name: str) -> Budget:
+def budget_named(store: budget.BudgetStore, name: str) -> budget.Budget:
     """A budget by its name.
 
     Raises:
@@ -162,7 +161,7 @@ def budget_named(store: BudgetStore, name: str) -> Budget:
     """
     found = store.get(name)
     if found is None:
-        raise CommandFailedError(f"There is no budget {name}.", "List them: metering budget list")
+        raise failures.CommandFailedError(f"There is no budget {name}.", "List them: metering budget list")
     return found
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli.connecting import ALL_REGIONS
+from metering.cli import connecting, fleet
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import all_connections
 from metering.hours import month_bounds_s, parse_hour
 
 if TYPE_CHECKING:
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
 
     from metering.billing.prices.book import PriceBook
     from metering.billing.prices.store import PriceStore
-    from metering.cli.command import Session
-    from metering.cli.deeds import Ground
+    from metering.cli import command, deeds
     from metering.wiring.connection import RegionConnection
 
 
-def billing_home(session: Session) -> RegionConnection:
+def billing_home(session: command.Session) -> RegionConnection:
     """Connect to the home region: price books, payers, budgets and invoices of all regions are there.
 
     A stage on an emulator may live in one region that is not its home: then it is that region.
@@ -30,11 +28,11 @@ def billing_home(session: Session) -> RegionConnection:
     Raises:
         CommandFailedError: The home region gives no answer, or the stage is not deployed there.
     """
-    asked = None if session.region_name == ALL_REGIONS else session.region_name
+    asked = None if session.region_name == connecting.ALL_REGIONS else session.region_name
     return session.regions.billing_home(asked, emulated=lambda: session.emulated)
 
 
-def billing_regions(session: Session, home: RegionConnection) -> list[RegionConnection]:
+def billing_regions(session: command.Session, home: RegionConnection) -> list[RegionConnection]:
     """Connect to every region whose usage the home region bills, sorted by name.
 
     Raises:
@@ -42,10 +40,10 @@ def billing_regions(session: Session, home: RegionConnection) -> list[RegionConn
     """
     if session.regions.is_alone(home):
         return [home]
-    return [home if each.region == home.region else each for each in all_connections(session)]
+    return [home if each.region == home.region else each for each in fleet.all_connections(session)]
 
 
-def readable_regions(session: Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
+def readable_regions(session: command.Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
     """Regions with data of the stage: those that answer, sorted by name, and those that do not, with the reason."""
     from metering.ledger.periods import period_key
     from metering.stores.writes import Table
@@ -57,7 +55,7 @@ def readable_regions(session: Session, home: RegionConnection) -> tuple[list[Reg
     return regions, {name: str(error) for name, error in silent.items()}
 
 
-def home_ground(session: Session, home: RegionConnection) -> Ground:
+def home_ground(session: command.Session, home: RegionConnection) -> deeds.Ground:
     """Ground of a deed on money: done in the home region, and remembered by its ledger."""
     return session.ground(home.region, caller=home.caller, items=lambda: home.items)
 

@@ -13,18 +13,16 @@ from metering.billing.prices.offers import imported
 from metering.billing.usage.months import Sold
 from metering.cli.failures import CommandFailedError
 from metering.hours import month_bounds_s
-from metering.reports.prices import Used, book_meta
+from metering.reports import prices, source
 from metering.reports.query import UsageQuery
-from metering.reports.source import report_rows
 from metering.usage.totals import Service, UsageType
-from metering.wiring.billing import build_prices
-from metering.wiring.reports import report_source
+from metering.wiring import billing, reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from metering.reports.answer import Json
+    from metering.reports import answer
     from metering.wiring.connection import RegionConnection
 
 
@@ -53,9 +51,9 @@ class Planned:
     def before_text(self) -> str:
         return "nothing" if self.before is None else f"version {self.before.version}"
 
-    def meta(self) -> Mapping[str, Json]:
+    def meta(self) -> Mapping[str, answer.Json]:
         """Fields of the JSON answer, without a digest yet."""
-        meta = dict(book_meta(replace(self.book, version=self.number)))
+        meta = dict(prices.book_meta(replace(self.book, version=self.number)))
         del meta["sha256"]
         return {**meta, "against": None if self.before is None else self.before.version}
 
@@ -68,7 +66,7 @@ def plan(
     Raises:
         DocumentRefusedError: Names every problem of the files.
     """
-    before = build_prices(home).newest(book)
+    before = billing.build_prices(home).newest(book)
     return planned(before, files, book=book, effective_s=effective_s, partial=partial)
 
 
@@ -144,7 +142,7 @@ def written(home: RegionConnection, plan: Planned) -> PriceBook:
             )
         return plan.book
 
-    return build_prices(home).append(plan.book.name, make)
+    return billing.build_prices(home).append(plan.book.name, make)
 
 
 def _own(
@@ -182,12 +180,12 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + rest
 
 
-def usage_of(regions: Sequence[RegionConnection], from_s: int, to_s: int, *, now_s: int) -> list[Used]:
+def usage_of(regions: Sequence[RegionConnection], from_s: int, to_s: int, *, now_s: int) -> list[prices.Used]:
     """Bytes by service and usage type in a range of hours; those of the canary are left out.
 
     Raises:
         UnavailableError: A region or an hour of it could not be read.
     """
     query = UsageQuery(from_s=from_s, to_s=to_s, group_by=("service", "usage_type"))
-    rows = report_rows([report_source(region) for region in regions], query, now_s=now_s)
-    return [Used(Sold(Service(row.values[0]), UsageType(row.values[1])), row.total.bytes) for row in rows]
+    rows = source.report_rows([reports.report_source(region) for region in regions], query, now_s=now_s)
+    return [prices.Used(Sold(Service(row.values[0]), UsageType(row.values[1])), row.total.bytes) for row in rows]

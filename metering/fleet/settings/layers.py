@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from metering.errors import SettingsError
+from metering.fleet.settings import log_sources
 from metering.fleet.settings.bases import SAFEST, STAGES, belongs, flat, nearest, nested
-from metering.fleet.settings.log_sources import LogSource, Subscription
 from metering.fleet.settings.words import Problem, kind_of, problems_of, shown, unknown
 from metering.fleet.stage import RolloutRules, StageConfig, setting_names
 from metering.settings import STANDARD_BYTES, GivenSettings, Policy, StageSettings
@@ -413,7 +413,7 @@ def _value(value: object) -> str:
 
 
 # Settings whose value is a list of tables.
-_ENTRIES: dict[str, type[BaseModel]] = {"subscriptions": Subscription, "log_sources": LogSource}
+_ENTRIES: dict[str, type[BaseModel]] = {"subscriptions": log_sources.Subscription, "log_sources": log_sources.LogSource}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

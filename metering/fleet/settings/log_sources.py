@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,15 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from metering.fleet.settings.bases import nearest
+from metering.fleet.settings import bases
 from metering.fleet.settings.words import InWords, shown
 from metering.onramps import sources
 from metering.onramps.sources import DEFAULT_KINDS, SOURCE_KINDS
 from metering.operations.alarms import Severity
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
 
 NAMED: Final = "named"
 SHARED_SUBNETS: Final = "shared-subnets"
@@ -67,7 +64,7 @@ def _checked_accounts(accounts: tuple[str, ...]) -> tuple[str, ...]:
 def _checked_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
     for kind in kinds:
         if kind not in SOURCE_KINDS:
-            near = nearest(kind, SOURCE_KINDS)
+            near = bases.nearest(kind, SOURCE_KINDS)
             raise ValueError(
                 f"{shown(kind)} is no kind of log that a source can bring"
                 + (f": did you mean {near}?" if near else f"; there are {', '.join(SOURCE_KINDS)}")

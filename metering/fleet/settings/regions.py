@@ -7,9 +7,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
 from metering.errors import SettingsError
-from metering.fleet.settings.bases import STAGES, belongs
+from metering.fleet import settings
+from metering.fleet.settings import words
 from metering.fleet.settings.layers import Asked, Planned, Source, planned, recovered
-from metering.fleet.settings.words import shown
 from metering.settings import GivenSettings
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from metering.fleet.ports import DeployedSettings
+    from metering.fleet import ports
 
 
 # Lowering these settings deletes older data.
@@ -56,7 +56,7 @@ class Difference:
     def __str__(self) -> str:
         if self.name in _ROWS:
             return ", ".join(_of_rows(self.name, self.before, self.after))
-        return f"{self.name} {shown(self.before)} -> {shown(self.after)}"
+        return f"{self.name} {words.shown(self.before)} -> {words.shown(self.after)}"
 
 
 def differences(before: Planned, after: Planned) -> tuple[Difference, ...]:
@@ -184,7 +184,7 @@ class RegionSettings:
 
     asked: Asked
     home: str
-    deployed: DeployedSettings
+    deployed: ports.DeployedSettings
 
     @cached_property
     def before(self) -> Callable[[str], Before]:
@@ -223,7 +223,7 @@ class RegionSettings:
         except SettingsError:
             return None
         like = self.asked.table.like if self.asked.table is not None else self.asked.stage
-        if not rows or like not in STAGES:
+        if not rows or like not in settings.bases.STAGES:
             return None
         return GivenSettings(like=like, by_option=cast("dict[str, JsonValue]", {"subscriptions": rows}))
 
@@ -286,7 +286,7 @@ def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> It
         yield f"{', '.join(both)} is also in {table.place}, and the next deployment takes it from there"
     held = {*before.by_file, *before.by_option} if before is not None else set()
     for name in sorted(asked.unset):
-        if not any(belongs(each, {name}) for each in held):
+        if not any(settings.bases.belongs(each, {name}) for each in held):
             yield f"{name} was not given, so there is nothing to take back"
 
 

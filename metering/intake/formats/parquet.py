@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,9 +39,6 @@ from metering.intake.records import (
 )
 from metering.intake.work import Problem, ReadLimits, Reason, Work, problem, refusal
 from metering.units import INT64_MAX, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _WINDOW_ROWS = 256
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}

@@ -7,15 +7,12 @@ file's size.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from metering.intake.work import Reason, Work, refusal
 from metering.units import KIB, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
 
 _MAX_DEPTH = 12
 _MAX_VARINT_BYTES = 10

@@ -14,26 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.intake.admission import HOUR_US, SECOND_US
+from metering.intake import admission
 from metering.intake.formats.columns import BatchRows, arrow
 from metering.intake.messages import SCHEMA
-from metering.lake.parquet.hour_rows import (
-    BOOKED_HOUR,
-    HOUR_SCHEMA,
-    INSTANT,
-    STAGING_SCHEMA,
-    TEXT_COLUMNS,
-    RowGroups,
-    decoding,
-    one_chunk,
-    staged_hour,
-)
+from metering.lake.parquet import hour_rows
 from metering.lake.view import BatchSizes, LakeView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from metering.lake.ports import StagedBatch
+    from metering.lake import ports
     from metering.ledger.booked_hours import HourState
     from metering.stores.objects import ObjectStore
 
@@ -45,31 +35,31 @@ _NAMES = ("account_id", "service", "direction", "from_location", "to_location", 
 class ParquetRowCodec:
     """Encodes staging objects: `STAGING_SCHEMA`, zstd, sorted by booked hour; each row group has rows of one hour."""
 
-    def encode(self, batches: Sequence[StagedBatch]) -> bytes:
+    def encode(self, batches: Sequence[ports.StagedBatch]) -> bytes:
         """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
         table = staged_table(batches)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(
             sink,
-            STAGING_SCHEMA,
+            hour_rows.STAGING_SCHEMA,
             compression="zstd",
-            use_dictionary=[field.name for field in STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
-            write_statistics=[BOOKED_HOUR],
+            use_dictionary=[field.name for field in hour_rows.STAGING_SCHEMA if pa.types.is_dictionary(field.type)],
+            write_statistics=[hour_rows.BOOKED_HOUR],
             store_schema=False,
         ) as writer:
-            for first, rows in _hours(table.column(BOOKED_HOUR)):
+            for first, rows in _hours(table.column(hour_rows.BOOKED_HOUR)):
                 writer.write_table(table.slice(first, rows), row_group_size=_GROUP_ROWS)
         body: bytes = sink.getvalue().to_pybytes()
         return body
 
 
-def staged_table(batches: Sequence[StagedBatch]) -> pa.Table:
+def staged_table(batches: Sequence[ports.StagedBatch]) -> pa.Table:
     """Rows of a staging object, in its order."""
     columns = _Columns()
     for batch in batches:
         columns.add(batch)
     table = columns.table()
-    hours = table.column(BOOKED_HOUR)
+    hours = table.column(hour_rows.BOOKED_HOUR)
     if pc.all(pc.less_equal(hours[:-1], hours[1:])).as_py() in (True, None):
         return table
     return table.take(pc.array_sort_indices(hours.combine_chunks()))
@@ -90,7 +80,7 @@ class _Columns:
         self._ends: array[int] = array("q")
         self._rebooked: list[tuple[int, int, Mapping[int, int]]] = []
 
-    def add(self, batch: StagedBatch) -> None:
+    def add(self, batch: ports.StagedBatch) -> None:
         rows = batch.rows
         if not isinstance(rows, BatchRows):
             raise TypeError(f"rows of another codec: {type(rows).__name__}")
@@ -115,14 +105,14 @@ class _Columns:
         self._flush_strings()
         columns["resource_id"] = pa.chunked_array(self._resource_ids, pa.string())
         columns["bytes"] = arrow(self._sizes)
-        columns["start_time"] = arrow(self._starts).cast(INSTANT)
-        columns["end_time"] = arrow(self._ends).cast(INSTANT)
+        columns["start_time"] = arrow(self._starts).cast(hour_rows.INSTANT)
+        columns["end_time"] = arrow(self._ends).cast(hour_rows.INSTANT)
         batch_index = array("i")
         for number, rows in enumerate(self._batch_rows):
             batch_index.extend(array("i", [number]) * rows)
         columns["batch_id"] = _dictionary(self._batch_ids, pa.array(batch_index, pa.int32()))
-        columns[BOOKED_HOUR] = self._booked_hours()
-        return pa.table([columns[field.name] for field in STAGING_SCHEMA], schema=STAGING_SCHEMA)
+        columns[hour_rows.BOOKED_HOUR] = self._booked_hours()
+        return pa.table([columns[field.name] for field in hour_rows.STAGING_SCHEMA], schema=hour_rows.STAGING_SCHEMA)
 
     def _number(self, rows: BatchRows, number: int) -> int:
         if rows.traffic[number].problems:
@@ -145,7 +135,7 @@ class _Columns:
             self._strings = []
 
     def _booked_hours(self) -> pa.Array:
-        hours = pc.multiply(pc.divide(arrow(self._starts), HOUR_US), HOUR_US // SECOND_US)
+        hours = pc.multiply(pc.divide(arrow(self._starts), admission.HOUR_US), admission.HOUR_US // admission.SECOND_US)
         if not self._rebooked:
             return hours
         booked: list[int] = hours.to_pylist()
@@ -221,14 +211,14 @@ class JsonBatchSizer:
         return BatchSizes(batches=batches, records=records, json_bytes=json_bytes, gzip_bytes=gzip_bytes)
 
     def _hour(self, state: HourState, part: int, parts: int) -> pa.Table:
-        tables = [HOUR_SCHEMA.empty_table()]
+        tables = [hour_rows.HOUR_SCHEMA.empty_table()]
         for source in state.sources:
             body = self._objects.get(source.key)
-            with decoding(source.key):
+            with hour_rows.decoding(source.key):
                 if source.staged:
-                    table = staged_hour(body, source.hour_s)
+                    table = hour_rows.staged_hour(body, source.hour_s)
                 else:
-                    table = RowGroups(body, TEXT_COLUMNS).read_all(HOUR_SCHEMA.names)
+                    table = hour_rows.RowGroups(body, hour_rows.TEXT_COLUMNS).read_all(hour_rows.HOUR_SCHEMA.names)
             tables += _in_part(table, part, parts)
         return pa.concat_tables(tables)
 
@@ -238,13 +228,13 @@ def _in_part(table: pa.Table, part: int, parts: int) -> Iterator[pa.Table]:
         ids = batch.column("batch_id")
         mine = pa.array([zlib.crc32(name.encode()) % parts == part for name in ids.dictionary.to_pylist()], pa.bool_())
         chosen = batch.filter(mine.take(ids.indices))
-        yield pa.table(chosen.columns, schema=HOUR_SCHEMA)
+        yield pa.table(chosen.columns, schema=hour_rows.HOUR_SCHEMA)
 
 
 def _batches(tables: list[pa.Table]) -> Iterator[tuple[int, _Batch]]:
     if not any(table.num_rows for table in tables):
         return
-    table = one_chunk(tables)
+    table = hour_rows.one_chunk(tables)
     table = table.take(pc.sort_indices(table.column("batch_id").cast(pa.string())))
     columns = [table.column(name).to_pylist() for name in _FIELDS]
     columns += [pc.strftime(table.column(name).cast(pa.timestamp("s")), _TIME).to_pylist() for name in _TIMES]

@@ -14,25 +14,7 @@ import pyarrow.compute as pc
 
 from metering.errors import ObjectDamagedError
 from metering.intake.admission import SECOND_US
-from metering.lake.parquet.hour_rows import INSTANT, decoding
-from metering.lake.parquet.usage_files import (
-    NAMES,
-    NUMBER,
-    ORDER,
-    USAGE_SCHEMA,
-    add_account_index,
-    add_to_digest,
-    integers_of,
-    rows_of,
-    seconds_of,
-    sorted_usage,
-    tables_of,
-    texts_of,
-    total_of,
-    usage_parquet,
-    usage_table,
-    usage_writer,
-)
+from metering.lake.parquet import hour_rows, usage_files
 from metering.lake.parquet.writer import Place, merged_steps, scratch_folder, sorted_runs, write_run
 from metering.lake.ports import DayBatch, MonthFiles, UsageFile, UsageMeasure, UsageRows
 from metering.units import DAY_S, KIB
@@ -85,7 +67,7 @@ def _ends(table: pa.Table, group_rows: int) -> Iterator[int]:
 def _small(table: pa.Table) -> pa.Table:
     """The same rows. Otherwise unused names would be written into every row group's dictionary."""
     for place, name in enumerate(table.column_names):
-        if name in NAMES:
+        if name in usage_files.NAMES:
             column = table.column(place).combine_chunks()
             used = pc.unique(column.indices)
             if len(used) < len(column.dictionary):
@@ -96,7 +78,7 @@ def _small(table: pa.Table) -> pa.Table:
 
 
 _DAY_US = DAY_S * SECOND_US
-_GROUPS = [*NAMES, "hour", "corrects"]
+_GROUPS = [*usage_files.NAMES, "hour", "corrects"]
 
 
 def summed_days(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -112,17 +94,19 @@ def summed_days(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def _summed(table: pa.Table) -> pa.Table:
     table = table.unify_dictionaries().combine_chunks()
     hours = table.column("hour").cast(pa.int64())
-    days = pc.multiply(pc.divide(hours, _DAY_US), _DAY_US).cast(INSTANT)
+    days = pc.multiply(pc.divide(hours, _DAY_US), _DAY_US).cast(hour_rows.INSTANT)
     table = table.set_column(table.column_names.index("hour"), "hour", days)
     # Grouping by dictionary index is several times as fast as by strings.
-    names = {name: table.column(name).chunk(0).dictionary for name in NAMES}
-    for place, name in enumerate(NAMES):
+    names = {name: table.column(name).chunk(0).dictionary for name in usage_files.NAMES}
+    for place, name in enumerate(usage_files.NAMES):
         table = table.set_column(place, name, table.column(name).chunk(0).indices)
     sums = table.group_by(_GROUPS, use_threads=False).aggregate([("bytes", "sum"), ("records", "sum")])
-    columns = [pa.DictionaryArray.from_arrays(sums.column(name).combine_chunks(), names[name]) for name in NAMES]
+    columns = [
+        pa.DictionaryArray.from_arrays(sums.column(name).combine_chunks(), names[name]) for name in usage_files.NAMES
+    ]
     columns += [sums.column("hour"), sums.column("corrects")]
-    columns += [sums.column("bytes_sum").cast(NUMBER), sums.column("records_sum").cast(NUMBER)]
-    return sorted_usage(pa.table(columns, schema=USAGE_SCHEMA))
+    columns += [sums.column("bytes_sum").cast(usage_files.NUMBER), sums.column("records_sum").cast(usage_files.NUMBER)]
+    return usage_files.sorted_usage(pa.table(columns, schema=usage_files.USAGE_SCHEMA))
 
 
 def day_batch(table: pa.Table) -> DayBatch:
@@ -136,12 +120,12 @@ def day_batch(table: pa.Table) -> DayBatch:
     days = pc.divide(one.column("hour").cast(pa.int64()), SECOND_US).to_pylist()
     return DayBatch(
         keys=[UsageKind(names[0][a], names[1][b], names[2][c], names[3][d]) for a, b, c, d in places],
-        account_id=texts_of(one.column("account_id")),
+        account_id=usage_files.texts_of(one.column("account_id")),
         key=key,
-        corrects_s=seconds_of(one.column("corrects")),
+        corrects_s=usage_files.seconds_of(one.column("corrects")),
         day_s=days,
-        bytes=integers_of(one.column("bytes")),
-        records=integers_of(one.column("records")),
+        bytes=usage_files.integers_of(one.column("bytes")),
+        records=usage_files.integers_of(one.column("records")),
     )
 
 
@@ -165,11 +149,13 @@ def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, pi
 
     def spill(buffer: list[pa.Table], number: int) -> Path:
         path = folder / f"usage-{number}.arrows"
-        return write_run(sorted_usage(pa.concat_tables(buffer)), path, compression="zstd", batch_rows=_BATCH_ROWS)
+        return write_run(
+            usage_files.sorted_usage(pa.concat_tables(buffer)), path, compression="zstd", batch_rows=_BATCH_ROWS
+        )
 
     runs, few = sorted_runs(tables, run_rows, spill)
     if few:
-        table = sorted_usage(pa.concat_tables(few))
+        table = usage_files.sorted_usage(pa.concat_tables(few))
         for first in range(0, table.num_rows, piece_rows):
             yield table.slice(first, piece_rows)
     piece: list[pa.Table] = []
@@ -178,15 +164,15 @@ def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, pi
         piece += [part for _, part in step]
         rows += sum(part.num_rows for _, part in step)
         if rows >= piece_rows:
-            yield sorted_usage(pa.concat_tables(piece))
+            yield usage_files.sorted_usage(pa.concat_tables(piece))
             piece, rows = [], 0
     if piece:
-        yield sorted_usage(pa.concat_tables(piece))
+        yield usage_files.sorted_usage(pa.concat_tables(piece))
 
 
 def _places(batch: pa.RecordBatch) -> Callable[[int], Place]:
-    names = [batch.column(name) for name in NAMES]
-    times = [batch.column(name).cast(pa.int64()).fill_null(-1) for name in ORDER[len(NAMES) :]]
+    names = [batch.column(name) for name in usage_files.NAMES]
+    times = [batch.column(name).cast(pa.int64()).fill_null(-1) for name in usage_files.ORDER[len(usage_files.NAMES) :]]
     return lambda row: tuple(column[row].as_py() for column in (*names, *times))
 
 
@@ -228,7 +214,7 @@ class ParquetFrozenFiles:
         body, left = BytesIO(), iter(rows)
         with _Sink(body) as sink:
             while part := list(islice(left, self._group_rows)):
-                sink.write(usage_table(part), self._group_rows)
+                sink.write(usage_files.usage_table(part), self._group_rows)
         return sink.file(body.getvalue())
 
     @contextmanager
@@ -242,16 +228,16 @@ class ParquetFrozenFiles:
                 groups = accounts.passed(account_groups(pieces, self._group_rows), self._group_rows)
                 for group in account_groups(summed_days(groups), day_rows):
                     days.write(group, day_rows)
-            add_account_index(accounts_path)
-            add_account_index(days_path)
+            usage_files.add_account_index(accounts_path)
+            usage_files.add_account_index(days_path)
             yield MonthFiles(accounts=accounts.file(accounts_path), days=days.file(days_path))
 
     def measured(self, key: str) -> UsageMeasure:
         digest, rows, total = hashlib.sha256(), 0, Total(0, 0)
         for table in self._tables(key, None):
-            add_to_digest(digest, table)
+            usage_files.add_to_digest(digest, table)
             rows += table.num_rows
-            total = total.plus(total_of(table))
+            total = total.plus(usage_files.total_of(table))
         return UsageMeasure(rows=rows, digest=digest.hexdigest(), total=total)
 
     def hour(
@@ -261,11 +247,11 @@ class ParquetFrozenFiles:
         if hour is None:
             return
         for table in self._tables(hour.key, accounts):
-            yield from rows_of(table)
+            yield from usage_files.rows_of(table)
 
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
         for table in self._tables(frozen.accounts.key, account_ids, end_bytes=_ACCOUNTS_END_BYTES):
-            yield from rows_of(table)
+            yield from usage_files.rows_of(table)
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
         for table in self._tables(frozen.days.key, accounts):
@@ -305,15 +291,15 @@ class ParquetFrozenFiles:
         *,
         end_bytes: int = _END_BYTES,
     ) -> Iterator[pa.Table]:
-        with self._objects.open_end(key, last_bytes=end_bytes) as stream, decoding(key):
-            yield from tables_of(usage_parquet(stream, accounts), accounts, columns)
+        with self._objects.open_end(key, last_bytes=end_bytes) as stream, hour_rows.decoding(key):
+            yield from usage_files.tables_of(usage_files.usage_parquet(stream, accounts), accounts, columns)
 
     def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:
         """Rows of an hour's object, if they match its digest."""
         tables = list(self._tables(hour.key, None))
         digest = hashlib.sha256()
         for table in tables:
-            add_to_digest(digest, table)
+            usage_files.add_to_digest(digest, table)
         if digest.hexdigest() != hour.frozen.digest:
             raise ObjectDamagedError(hour.key, "its rows are not those of its digest")
         yield from tables
@@ -323,7 +309,7 @@ class _Sink:
     """A file while it is written. It digests the rows and counts them."""
 
     def __init__(self, sink: BytesIO | Path) -> None:
-        self._writer = usage_writer(sink)
+        self._writer = usage_files.usage_writer(sink)
         self._digest = hashlib.sha256()
         self._rows = 0
 
@@ -336,7 +322,7 @@ class _Sink:
     def write(self, table: pa.Table, group_rows: int) -> None:
         if table.num_rows:
             self._writer.write_table(table, row_group_size=group_rows)
-            add_to_digest(self._digest, table)
+            usage_files.add_to_digest(self._digest, table)
             self._rows += table.num_rows
 
     def passed(self, tables: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:

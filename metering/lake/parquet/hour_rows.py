@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +15,6 @@ from metering.errors import ObjectDamagedError
 from metering.intake.admission import SECOND_US
 from metering.lake.ports import LAKE_COLUMNS, TimeSlice
 from metering.units import HOUR_S, KIB
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
 
 # Arrow schemas of staging objects and lake files.
 #

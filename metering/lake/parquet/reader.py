@@ -12,41 +12,9 @@ import pyarrow.compute as pc
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.intake.admission import HOUR_US, SECOND_US
 from metering.intake.formats.columns import halves, joined
-from metering.lake.parquet.hour_rows import (
-    BOOKED_HOUR,
-    INSTANT,
-    STAGED_END_BYTES,
-    TEXT_COLUMNS,
-    RowGroups,
-    decoding,
-    row_groups_of,
-    taken,
-)
-from metering.lake.parquet.usage_files import (
-    NAMES,
-    NUMBER,
-    USAGE_SCHEMA,
-    TableRows,
-    integers_of,
-    rows_of,
-    sorted_usage,
-    total_of,
-    usage_parquet,
-    usage_table,
-    usage_writer,
-)
-from metering.lake.ports import (
-    BATCH_QUERY,
-    FEW_ROWS,
-    OWN_HOUR,
-    USAGE_COLUMNS,
-    USAGE_QUERY,
-    Group,
-    LakeReader,
-    RowQuery,
-    UsageRows,
-)
-from metering.stores.clock import side_by_side
+from metering.lake import ports
+from metering.lake.parquet import hour_rows, usage_files
+from metering.stores import clock
 from metering.stores.objects import ObjectStore, hour_of_lake_key, summary_key
 from metering.units import HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
@@ -71,7 +39,7 @@ _SLICE_ROWS = 16 * 1024
 class Sums:
     """Partial sums by group, of the two halves of each number (`exact_sums`). Mutable."""
 
-    def __init__(self, query: RowQuery) -> None:
+    def __init__(self, query: ports.RowQuery) -> None:
         self._keys = _key_names(query)
         self._parts: list[pa.Table] = []
         self._rows = 0
@@ -107,10 +75,10 @@ class Sums:
             columns[key] = pa.chunked_array([pa.DictionaryArray.from_arrays(indices, dictionary)])
         return pa.table(columns)
 
-    def totals(self) -> dict[Group, Total]:
+    def totals(self) -> dict[ports.Group, Total]:
         return dict(self.groups())
 
-    def groups(self) -> Iterator[tuple[Group, Total]]:
+    def groups(self) -> Iterator[tuple[ports.Group, Total]]:
         """The same, each group once, with few of them as Python objects at a time."""
         if not self._parts:
             return
@@ -126,11 +94,11 @@ class Sums:
                     yield group, Total(joined(low, high), records)
 
 
-def _key_names(query: RowQuery) -> list[str]:
+def _key_names(query: ports.RowQuery) -> list[str]:
     return [f"c{place}" for place in range(len(query.columns))]
 
 
-def halves_of(table: pa.Table, query: RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
+def halves_of(table: pa.Table, query: ports.RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
     """The columns of a query, and the two halves of each row's bytes, in the form that `Sums.add` takes."""
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
     arrays["low"], arrays["high"] = halves(table.column("bytes")) if low_high is None else low_high
@@ -139,7 +107,7 @@ def halves_of(table: pa.Table, query: RowQuery, low_high: tuple[pa.Array, pa.Arr
 
 
 def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
-    if column == OWN_HOUR:
+    if column == ports.OWN_HOUR:
         hours = pc.divide(table.column("start_time").cast(pa.int64()), HOUR_US)
         return pc.multiply(hours, HOUR_S)
     return table.column(column)
@@ -175,7 +143,7 @@ def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> It
     """
     large, small = large_and_small(files)
     for some, at_once in ((large, 1), (small, threads if len(small) > 1 else 1)):
-        yield from zip(some, side_by_side(read, some, threads=at_once), strict=True)
+        yield from zip(some, clock.side_by_side(read, some, threads=at_once), strict=True)
 
 
 # Totals of lake files, in objects beside them: the compactor counts them while it merges, and readers use them.
@@ -195,7 +163,7 @@ _HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.dec
 def summary_of(sums: Sums, hour_s: int) -> bytes:
     """The object with the totals of a lake file of an hour. `sums` are by the columns of `USAGE_QUERY`."""
     body = BytesIO()
-    with usage_writer(body) as writer:
+    with usage_files.usage_writer(body) as writer:
         table = usage_of_sums(sums.table(), hour_s)
         if table.num_rows:
             writer.write_table(table, row_group_size=_GROUP_ROWS)
@@ -205,18 +173,18 @@ def summary_of(sums: Sums, hour_s: int) -> bytes:
 def usage_of_sums(sums: pa.Table, hour_s: int) -> pa.Table:
     """Sums by the columns of `USAGE_QUERY` as a sorted table of `USAGE_SCHEMA`."""
     if not sums.num_rows:
-        return USAGE_SCHEMA.empty_table()
-    *names, own_hour = (sums.column(f"c{place}") for place in range(len(USAGE_COLUMNS)))
+        return usage_files.USAGE_SCHEMA.empty_table()
+    *names, own_hour = (sums.column(f"c{place}") for place in range(len(ports.USAGE_COLUMNS)))
     corrects = pc.if_else(pc.equal(own_hour, hour_s), pa.scalar(None, pa.int64()), pc.multiply(own_hour, SECOND_US))
     high = pc.multiply(sums.column("high").cast(_HALF), _HIGH_UNIT)
     columns = [
         *names,
-        pa.repeat(pa.scalar(hour_s * SECOND_US, pa.int64()).cast(INSTANT), sums.num_rows),
-        corrects.cast(INSTANT),
-        pc.add(high, sums.column("low").cast(_HALF)).cast(NUMBER),
-        sums.column("records").cast(_HALF).cast(NUMBER),
+        pa.repeat(pa.scalar(hour_s * SECOND_US, pa.int64()).cast(hour_rows.INSTANT), sums.num_rows),
+        corrects.cast(hour_rows.INSTANT),
+        pc.add(high, sums.column("low").cast(_HALF)).cast(usage_files.NUMBER),
+        sums.column("records").cast(_HALF).cast(usage_files.NUMBER),
     ]
-    return sorted_usage(pa.table(columns, schema=USAGE_SCHEMA))
+    return usage_files.sorted_usage(pa.table(columns, schema=usage_files.USAGE_SCHEMA))
 
 
 def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
@@ -226,12 +194,12 @@ def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
         low, high = halves(table.column("bytes").cast(pa.int64()))
     except pa.ArrowInvalid:
         # A line with more than 2^63 bytes fits no integer type of Arrow.
-        numbers = [number for chunk in table.column("bytes").chunks for number in integers_of(chunk)]
+        numbers = [number for chunk in table.column("bytes").chunks for number in usage_files.integers_of(chunk)]
         low = pa.array([number & 0xFFFF_FFFF for number in numbers], pa.int64())
         high = pa.array([number >> 32 for number in numbers], pa.int64())
-    names = {f"c{place}": table.column(name) for place, name in enumerate(NAMES)}
+    names = {f"c{place}": table.column(name) for place, name in enumerate(usage_files.NAMES)}
     columns = {
-        f"c{len(NAMES)}": own_hour,
+        f"c{len(usage_files.NAMES)}": own_hour,
         "low": low,
         "high": high,
         "records": table.column("records").cast(pa.int64()),
@@ -246,38 +214,38 @@ class ParquetTotals:
         lake: Reads the rows of files whose totals are missing.
     """
 
-    def __init__(self, objects: ObjectStore, lake: LakeReader) -> None:
+    def __init__(self, objects: ObjectStore, lake: ports.LakeReader) -> None:
         self._objects = objects
         self._lake = lake
 
     def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
         table = self._kept(file)
         if table is not None:
-            yield from rows_of(table)
+            yield from usage_files.rows_of(table)
             return
         hour_s = hour_of_lake_key(file.key) or 0
         yield from self._lake.hour_usage(hour_s, [file.source(hour_s)])
 
-    def summed(self, files: Sequence[LakeFile]) -> UsageRows:
-        sums, hour_s = Sums(USAGE_QUERY), 0
+    def summed(self, files: Sequence[LakeFile]) -> ports.UsageRows:
+        sums, hour_s = Sums(ports.USAGE_QUERY), 0
         for file, table in read_each(self._kept, files, threads=_READERS):
             hour_s = hour_of_lake_key(file.key) or 0
-            sums.add(_sums_of(usage_table(list(self.of(file))) if table is None else table, hour_s))
-        return TableRows(usage_of_sums(sums.table(), hour_s))
+            sums.add(_sums_of(usage_files.usage_table(list(self.of(file))) if table is None else table, hour_s))
+        return usage_files.TableRows(usage_of_sums(sums.table(), hour_s))
 
     def _kept(self, file: LakeFile) -> pa.Table | None:
         """The totals beside a file, if they exist and add up to its rows and bytes."""
         key = summary_key(file.key)
         try:
             body = self._objects.get(key)
-            with decoding(key):
-                table = usage_parquet(body).read_all().cast(USAGE_SCHEMA)
+            with hour_rows.decoding(key):
+                table = usage_files.usage_parquet(body).read_all().cast(usage_files.USAGE_SCHEMA)
         except (ObjectMissingError, ObjectDamagedError):
             return None
-        return table if total_of(table) == Total(file.bytes, file.rows) else None
+        return table if usage_files.total_of(table) == Total(file.bytes, file.rows) else None
 
 
-_STAGED_QUERY = RowQuery(columns=(BOOKED_HOUR, *USAGE_COLUMNS))
+_STAGED_QUERY = ports.RowQuery(columns=(hour_rows.BOOKED_HOUR, *ports.USAGE_COLUMNS))
 _STAGED_COLUMNS = (
     "account_id",
     "service",
@@ -286,9 +254,9 @@ _STAGED_COLUMNS = (
     "usage_type",
     "bytes",
     "start_time",
-    BOOKED_HOUR,
+    hour_rows.BOOKED_HOUR,
 )
-_STAGED_TEXTS = [column for column in _STAGED_COLUMNS if column in TEXT_COLUMNS]
+_STAGED_TEXTS = [column for column in _STAGED_COLUMNS if column in hour_rows.TEXT_COLUMNS]
 # Conditions of up to this many values are passed to Arrow unchanged.
 _FEW_VALUES = 100
 # About this many rows are read at once: most objects have fewer.
@@ -306,19 +274,19 @@ class ParquetLakeReader:
         self._objects = objects
         self._readers = readers
 
-    def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
+    def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
         return dict(self.groups(sources, query))
 
-    def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+    def groups(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
         sums = Sums(query)
         for (part,) in self._read(sources, [query]):
             sums.add(part.table())
         yield from sums.groups()
 
-    def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
+    def parts(self, sources: Sequence[RowSource], query: ports.RowQuery) -> Iterator[tuple[ports.Group, Total]]:
         large, small = large_and_small(sources)
         for source in large:
-            with decoding(source.key):
+            with hour_rows.decoding(source.key):
                 for table in self._tables(source, [query]):
                     sums = Sums(query)
                     sums.add(halves_of(table, query))
@@ -331,54 +299,56 @@ class ParquetLakeReader:
         hour_s: int,
         sources: Sequence[RowSource],
         *,
-        batches: Callable[[Iterator[tuple[Group, Total]]], None] | None = None,
-    ) -> UsageRows:
-        sums = Sums(USAGE_QUERY)
-        queries = (USAGE_QUERY,) if batches is None else (USAGE_QUERY, BATCH_QUERY)
+        batches: Callable[[Iterator[tuple[ports.Group, Total]]], None] | None = None,
+    ) -> ports.UsageRows:
+        sums = Sums(ports.USAGE_QUERY)
+        queries = (ports.USAGE_QUERY,) if batches is None else (ports.USAGE_QUERY, ports.BATCH_QUERY)
         for usage, *by_batch in self._read(sources, queries):
             sums.add(usage.table())
             if batches is not None:
                 # Only an hour's batches of one source are held in memory.
                 batches(by_batch[0].groups())
-        return TableRows(usage_of_sums(sums.table(), hour_s))
+        return usage_files.TableRows(usage_of_sums(sums.table(), hour_s))
 
-    def _read(self, sources: Sequence[RowSource], queries: Sequence[RowQuery]) -> Iterator[list[Sums]]:
+    def _read(self, sources: Sequence[RowSource], queries: Sequence[ports.RowQuery]) -> Iterator[list[Sums]]:
         """Sums of each query over the rows of each source, in no order."""
         read = read_each(lambda source: self._source(source, queries), sources, threads=self._readers)
         return (sums for _, sums in read)
 
-    def _source(self, source: RowSource, queries: Sequence[RowQuery]) -> list[Sums]:
+    def _source(self, source: RowSource, queries: Sequence[ports.RowQuery]) -> list[Sums]:
         sums = [Sums(query) for query in queries]
-        with decoding(source.key):
+        with hour_rows.decoding(source.key):
             for table in self._tables(source, queries):
                 low_high = halves(table.column("bytes"))
                 for one, query in zip(sums, queries, strict=True):
                     one.add(halves_of(table, query, low_high))
         return sums
 
-    def _tables(self, source: RowSource, queries: Sequence[RowQuery]) -> Iterator[pa.Table]:
+    def _tables(self, source: RowSource, queries: Sequence[ports.RowQuery]) -> Iterator[pa.Table]:
         """Matching rows of a source, one table for each row group."""
         query = queries[0]
         times = query.times if query.times is not None and query.times.parts(source.hour_s) else None
         cut = () if times is None else ("start_time",)
         grouped = {column for each in queries for column in each.columns}
         columns = _physical({*grouped, *(column for column, _ in query.where), *cut, "bytes"})
-        encoded = [column for column in columns if column in TEXT_COLUMNS]
+        encoded = [column for column in columns if column in hour_rows.TEXT_COLUMNS]
         with self._stream(source) as stream:
-            file = RowGroups(stream, encoded)
-            groups = row_groups_of(file, source.hour_s) if source.staged else range(file.metadata.num_row_groups)
+            file = hour_rows.RowGroups(stream, encoded)
+            groups = (
+                hour_rows.row_groups_of(file, source.hour_s) if source.staged else range(file.metadata.num_row_groups)
+            )
             for number in groups:
                 if not source.staged and not _may_match(file.metadata.row_group(number), query):
                     continue
                 table = file.read(number, columns)
-                yield _matching(table if times is None else table.filter(taken(times, source.hour_s)), query)
+                yield _matching(table if times is None else table.filter(hour_rows.taken(times, source.hour_s)), query)
 
     def _stream(self, source: RowSource) -> BinaryIO:
         """Of a lake file, only the needed ranges are read. A staging object is small, so it is read by one GET."""
         if not source.staged:
             return self._objects.open(source.key)
-        if source.rows <= FEW_ROWS:
-            return self._objects.open_end(source.key, last_bytes=STAGED_END_BYTES)
+        if source.rows <= ports.FEW_ROWS:
+            return self._objects.open_end(source.key, last_bytes=hour_rows.STAGED_END_BYTES)
         return BytesIO(self._objects.get(source.key))
 
 
@@ -396,8 +366,8 @@ class ParquetStagedUsage:
     def usage(self, staging_key: str) -> dict[UsageKey, Total]:
         body = BytesIO(self._objects.get(staging_key))
         sums = Sums(_STAGED_QUERY)
-        with decoding(staging_key):
-            file = RowGroups(body, _STAGED_TEXTS)
+        with hour_rows.decoding(staging_key):
+            file = hour_rows.RowGroups(body, _STAGED_TEXTS)
             for groups in self._parts(file):
                 sums.add(halves_of(file.read_some(groups, _STAGED_COLUMNS), _STAGED_QUERY))
             totals = sums.totals()
@@ -414,7 +384,7 @@ class ParquetStagedUsage:
             for (booked_s, account_id, usage_type, service, from_location, to_location, own_s), total in totals.items()
         }
 
-    def _parts(self, file: RowGroups) -> Iterator[list[int]]:
+    def _parts(self, file: hour_rows.RowGroups) -> Iterator[list[int]]:
         """Numbers of the row groups that are read at once."""
         metadata = file.metadata
         if metadata.num_row_groups == 0:
@@ -426,10 +396,10 @@ class ParquetStagedUsage:
 
 
 def _physical(columns: Iterable[str]) -> list[str]:
-    return sorted({"start_time" if column == OWN_HOUR else column for column in columns})
+    return sorted({"start_time" if column == ports.OWN_HOUR else column for column in columns})
 
 
-def _may_match(group: pq.RowGroupMetaData, query: RowQuery) -> bool:
+def _may_match(group: pq.RowGroupMetaData, query: ports.RowQuery) -> bool:
     """Whether the statistics of a row group allow a matching row."""
     statistics = {group.column(i).path_in_schema: group.column(i).statistics for i in range(group.num_columns)}
     for column, allowed in query.where:
@@ -439,7 +409,7 @@ def _may_match(group: pq.RowGroupMetaData, query: RowQuery) -> bool:
     return True
 
 
-def _matching(table: pa.Table, query: RowQuery) -> pa.Table:
+def _matching(table: pa.Table, query: ports.RowQuery) -> pa.Table:
     for column, allowed in query.where:
         values = table.column(column).cast(pa.string())
         if len(allowed) > _FEW_VALUES:

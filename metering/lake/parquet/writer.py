@@ -24,17 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.intake.formats.columns import exact_sum
-from metering.lake.parquet.hour_rows import (
-    HOUR_SCHEMA,
-    STAGED_END_BYTES,
-    TEXT_COLUMNS,
-    by_account,
-    by_resource,
-    decoding,
-    one_chunk,
-    staged_hour,
-    start_offsets,
-)
+from metering.lake.parquet import hour_rows
 from metering.lake.parquet.reader import Sums, halves_of, summary_of
 from metering.lake.ports import USAGE_QUERY, MergedFile
 from metering.units import HOUR_S, MIB
@@ -136,7 +126,7 @@ def _merged(runs: Sequence[Path], hour_s: int, piece_rows: int) -> Iterator[list
 
 
 def _places(hour_s: int, batch: pa.RecordBatch) -> Callable[[int], Place]:
-    accounts, starts = batch.column("account_id"), start_offsets(batch.column("start_time"), hour_s)
+    accounts, starts = batch.column("account_id"), hour_rows.start_offsets(batch.column("start_time"), hour_s)
     return lambda row: (accounts[row].as_py(), starts[row].as_py())
 
 
@@ -241,12 +231,12 @@ class ParquetLakeWriter:
             path = directory / "merged.parquet"
             with _Sink(path) as sink:
                 for group in self._row_groups(self._tables(hour_s, staging_keys, in_part), hour_s, directory):
-                    sink.write(by_resource(one_chunk(group), hour_s))
+                    sink.write(hour_rows.by_resource(hour_rows.one_chunk(group), hour_s))
             yield MergedFile(content=path, rows=sink.rows, bytes=sink.bytes, summary=summary_of(sink.sums, hour_s))
 
     def _row_groups(self, tables: Iterable[pa.Table], hour_s: int, directory: Path) -> Iterator[list[pa.Table]]:
         def spill(buffer: list[pa.Table], number: int) -> Path:
-            return write_run(by_account(one_chunk(buffer), hour_s), directory / f"{number}.arrows")
+            return write_run(hour_rows.by_account(hour_rows.one_chunk(buffer), hour_s), directory / f"{number}.arrows")
 
         runs, few = sorted_runs(tables, self._group_rows, spill)
         if few:
@@ -276,10 +266,10 @@ class ParquetLakeWriter:
     def _hour(self, key: str, hour_s: int, *, in_part: bool) -> pa.Table:
         if not in_part:
             body = self._objects.get(key)
-            with decoding(key):
-                return staged_hour(body, hour_s)
-        with self._objects.open_end(key, last_bytes=STAGED_END_BYTES) as stream, decoding(key):
-            return staged_hour(stream, hour_s)
+            with hour_rows.decoding(key):
+                return hour_rows.staged_hour(body, hour_s)
+        with self._objects.open_end(key, last_bytes=hour_rows.STAGED_END_BYTES) as stream, hour_rows.decoding(key):
+            return hour_rows.staged_hour(stream, hour_s)
 
 
 class _Sink:
@@ -288,11 +278,11 @@ class _Sink:
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(
             path,
-            HOUR_SCHEMA,
+            hour_rows.HOUR_SCHEMA,
             compression="zstd",
-            use_dictionary=[*TEXT_COLUMNS, "start_time", "end_time"],
+            use_dictionary=[*hour_rows.TEXT_COLUMNS, "start_time", "end_time"],
             write_statistics=["account_id", "start_time"],
-            sorting_columns=[pq.SortingColumn(HOUR_SCHEMA.get_field_index("account_id"))],
+            sorting_columns=[pq.SortingColumn(hour_rows.HOUR_SCHEMA.get_field_index("account_id"))],
             dictionary_pagesize_limit=_DICTIONARY_PAGE_BYTES,
             # Every reader sees plain strings, not Arrow's dictionaries.
             store_schema=False,

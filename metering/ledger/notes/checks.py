@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, NamedTuple
 
 from metering.hours import hour_of, rfc3339
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import Added, StoredItem, item_of
+from metering.stores import codec
 from metering.stores.writes import Key, Value
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -29,7 +29,7 @@ class LostDrop(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DroppedObjects(StoredItem):
+class DroppedObjects(codec.StoredItem):
     """Passes over `drop/`. Each pass reads objects that were put since the previous pass.
 
     Attributes:
@@ -52,7 +52,7 @@ class DroppedObjects(StoredItem):
     finished_s: int = 0
     upto_s: int = 0
     after: str = ""
-    refused_to_s: Annotated[int, Added(0)] = 0
+    refused_to_s: Annotated[int, codec.Added(0)] = 0
 
     @property
     def count(self) -> int:
@@ -157,7 +157,7 @@ class CanaryVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryRun(StoredItem):
+class CanaryRun(codec.StoredItem):
     """One canary batch.
 
     Attributes:
@@ -175,7 +175,7 @@ class CanaryRun(StoredItem):
         return canary_key(self.slot_s)
 
     def to_item(self) -> dict[str, Value]:
-        return item_of(self) | {"expires_at": self.sent_s + REMEMBERED_S}
+        return codec.item_of(self) | {"expires_at": self.sent_s + REMEMBERED_S}
 
 
 def canary_key(slot_s: int) -> Key:

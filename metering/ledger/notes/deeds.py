@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from metering.ledger.partitions import NOTE
-from metering.stores.codec import AnyText, StoredItem
+from metering.stores import codec
 from metering.stores.writes import Key
 
 
@@ -33,7 +33,7 @@ class Consent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed(StoredItem):
+class Deed(codec.StoredItem):
     """One deed.
 
     Attributes:
@@ -49,8 +49,8 @@ class Deed(StoredItem):
     deed_id: str
     at_ms: int
     what: str
-    subject: AnyText
-    consequence: AnyText
+    subject: codec.AnyText
+    consequence: codec.AnyText
     who: str
     stage: str
     region: str

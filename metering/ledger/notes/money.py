@@ -13,7 +13,7 @@ from metering.stores.codec import AnyText, DecimalText, Fields, FromOne, SortKey
 from metering.stores.writes import Absent, Item, ItemStore, Key, Put, Table, Value
 
 if TYPE_CHECKING:
-    from metering.stores.clock import Retrier
+    from metering.stores import clock
 
 BUDGETS_PK = f"{NOTE}budgets"
 ALERTS_PK = f"{NOTE}budget-alerts"
@@ -152,7 +152,7 @@ def issued_key(billing_month: str, payer_id: str, month: str, number: int) -> Ke
     return Key(f"{partitions.INVOICES}{billing_month}", f"{payer_id}#{month}#{number}")
 
 
-def record_issued(items: ItemStore, retrier: Retrier, issued: IssuedInvoice) -> IssuedInvoice:
+def record_issued(items: ItemStore, retrier: clock.Retrier, issued: IssuedInvoice) -> IssuedInvoice:
     """Write the item of a document, once; returns the stored item.
 
     Raises:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, ClassVar
 
 from metering.hours import hour_label
-from metering.ledger.booked_hours import RowSource
+from metering.ledger import booked_hours
 from metering.ledger.partitions import NOTE
 from metering.stores.codec import Added, Fields, Form, Hour, SortKey, Spans, StoredItem, item_of, struct_of
 from metering.stores.writes import Item, Key, Value
@@ -76,9 +76,9 @@ class Suspects:
         return len(self.accounts) + len(self.batches)
 
 
-def _files(fields: Fields, name: str) -> dict[RowSource, int]:
+def _files(fields: Fields, name: str) -> dict[booked_hours.RowSource, int]:
     return {
-        RowSource(
+        booked_hours.RowSource(
             key=file.text("key"),
             hour_s=file.hour("hour"),
             rows=file.whole("rows"),
@@ -89,7 +89,7 @@ def _files(fields: Fields, name: str) -> dict[RowSource, int]:
     }
 
 
-def _rows(files: Mapping[RowSource, int]) -> list[list[str | int]]:
+def _rows(files: Mapping[booked_hours.RowSource, int]) -> list[list[str | int]]:
     return [
         [hour_label(file.hour_s), file.key, file.rows, file.bytes, since_s]
         for file, since_s in sorted(files.items(), key=lambda entry: entry[0].key)
@@ -114,7 +114,7 @@ class WorkList(StoredItem):
     key: ClassVar[Key] = WORK_LIST_KEY
     runs: Annotated[Mapping[int, int], Added({})] = field(default_factory=dict)
     hours: Annotated[Mapping[Hour, int], "waiting"] = field(default_factory=dict)
-    files: Annotated[Mapping[RowSource, int], Form(_files, _rows)] = field(default_factory=dict)
+    files: Annotated[Mapping[booked_hours.RowSource, int], Form(_files, _rows)] = field(default_factory=dict)
     suspects: Annotated[Mapping[Hour, Suspects], Added({})] = field(default_factory=dict)
     unjudged: Annotated[Mapping[Hour, int], Added({})] = field(default_factory=dict)
     scanned_s: int = 0

@@ -13,17 +13,14 @@ that is filled after a restore belongs to that restore alone, because another re
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from metering.errors import ConditionFailedError, GenerationError
 from metering.ledger.runs import newest_run, rollup_chain
 from metering.ledger.usage.items import newest_run_of
-from metering.stores.codec import Fields
+from metering.stores import codec
 from metering.stores.writes import Absent, AllOf, AnyOf, Item, ItemStore, Key, LessThan, Put, Table, Update, Value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 GENERATION_KEY = Key("S#generation", "S")
 _RESTORE = "S#restore"
@@ -62,7 +59,7 @@ class UsageGeneration:
         """
         if item is None:
             return cls()
-        fields = Fields.of_item(item)
+        fields = codec.Fields.of_item(item)
         shards = [name.removeprefix(_RUN) for name in item if name.startswith(_RUN)]
         runs = {int(shard): fields.whole(newest_run_of(int(shard))) for shard in shards if shard.isdecimal()}
         return cls(

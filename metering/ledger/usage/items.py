@@ -14,18 +14,15 @@ one run the second is lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from metering.errors import LedgerCorruptError
 from metering.hours import hour_label, month_of, parse_hour
 from metering.stores.codec import Fields, shown
 from metering.stores.writes import Item, Key, Value
 from metering.usage.totals import ZERO, Total, UsageKey, UsageKind
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Kinds of one item. Its largest update stays below 4 KB and 300 operators (tests/contract/test_usage_update.py).
 BUCKET_KINDS = 64

@@ -30,7 +30,7 @@ from metering.usage.totals import Service, UsageKind, UsageType
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from metering.stores.clock import Retrier
+    from metering.stores import clock
 
 # Maximum number of kinds in an account's dictionary, the same for all accounts and permanent (P45).
 #
@@ -247,7 +247,7 @@ class KindNumbers:
         self,
         items: ItemStore,
         *,
-        retrier: Retrier,
+        retrier: clock.Retrier,
         cap: int,
         generation: int,
         names: KindNames | None = None,

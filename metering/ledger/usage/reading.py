@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s, parse_hour
+from metering.ledger import usage
 from metering.ledger.usage.items import (
     REVISION,
     UsageItem,
@@ -16,8 +17,7 @@ from metering.ledger.usage.items import (
     sk_range,
     usage_partition,
 )
-from metering.ledger.usage.kinds import KindNames
-from metering.stores.codec import Fields
+from metering.stores import codec
 from metering.stores.writes import Item, ItemStore, Table
 from metering.units import HOUR_S
 from metering.usage.totals import Total, UsageKey, UsageKind
@@ -37,9 +37,9 @@ class UsageReading:
     This is a plain class, because it caches the accounts' dictionaries across reads.
     """
 
-    def __init__(self, items: ItemStore, names: KindNames | None = None) -> None:
+    def __init__(self, items: ItemStore, names: usage.kinds.KindNames | None = None) -> None:
         self.items = items
-        self.names = KindNames(items) if names is None else names
+        self.names = usage.kinds.KindNames(items) if names is None else names
 
     def of_month(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
@@ -211,7 +211,7 @@ class Fold:
         try:
             counts = self._counts(parse_hour(hour), parse_hour(corrects) if corrects else None)
         except ValueError:
-            Fields.of_item(item).fail("sk", "the key of a usage item")
+            codec.Fields.of_item(item).fail("sk", "the key of a usage item")
         if not counts:
             return None
         key = (str(item.get("pk")), hour[: self._chars], rest)

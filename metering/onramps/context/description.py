@@ -7,15 +7,12 @@ Only what contexts need has a shape here; all other members are ignored. Shapes 
 from __future__ import annotations
 
 # The decoder reads the annotations at run time.
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from metering.errors import OperationFailedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SCHEMA = "metering.description/1"
 _ADVICE = "Capture it again. A description that you wrote yourself must agree with itself, or it would bill wrongly."

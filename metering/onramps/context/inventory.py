@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
+from metering.onramps.context import document
 from metering.onramps.context.description import (
     Block,
     Description,
@@ -27,21 +28,6 @@ from metering.onramps.context.description import (
     PeeringItem,
     Place,
     read_description,
-)
-from metering.onramps.context.document import (
-    Attachment,
-    Context,
-    Distribution,
-    Findings,
-    FlowLog,
-    Interface,
-    MeteringPolicy,
-    MeteringRule,
-    Peering,
-    Prefix,
-    PublicAddress,
-    Subnet,
-    Vpc,
 )
 from metering.onramps.context.interfaces import kind_of
 from metering.units import HOUR_S
@@ -68,10 +54,10 @@ _KINDS = {"tgw-peering": PEERING}
 
 
 def interfaces_of(
-    places: Iterable[Place], subnets: Mapping[str, Subnet], bound: frozenset[str], findings: Findings
-) -> dict[str, Interface]:
+    places: Iterable[Place], subnets: Mapping[str, document.Subnet], bound: frozenset[str], findings: document.Findings
+) -> dict[str, document.Interface]:
     """Interfaces by id, in subnets that are known. Those in `bound` have an elastic address."""
-    interfaces: dict[str, Interface] = {}
+    interfaces: dict[str, document.Interface] = {}
     for place in places:
         for item in place.interfaces:
             if item.subnet_id not in subnets:
@@ -88,7 +74,9 @@ def interfaces_of(
     return interfaces
 
 
-def _with_gateways(one: Interface, other: Interface, findings: Findings) -> Interface:
+def _with_gateways(
+    one: document.Interface, other: document.Interface, findings: document.Findings
+) -> document.Interface:
     """Join what the owner of a VPC and a participant describe. Addresses may change between their calls."""
     if one[:4] != other[:4]:
         findings.problem(f"{one.id} is described twice, and differs")
@@ -97,14 +85,16 @@ def _with_gateways(one: Interface, other: Interface, findings: Findings) -> Inte
     return one._replace(addresses=addresses, public=one.public and other.public, prefixes=prefixes)
 
 
-def _interface(item: InterfaceItem, account_id: str, bound: frozenset[str], findings: Findings) -> Interface:
+def _interface(
+    item: InterfaceItem, account_id: str, bound: frozenset[str], findings: document.Findings
+) -> document.Interface:
     texts = {item.private_ip_address, *(each.private_ip_address for each in item.private_ip_addresses)}
     texts |= {each.ipv6_address for each in item.ipv6_addresses}
     parsed = [findings.address(text, item.network_interface_id) for text in sorted(texts) if text]
     blocks = {each.ipv4_prefix or each.ipv6_prefix for each in (*item.ipv4_prefixes, *item.ipv6_prefixes)}
     delegated = [findings.network(text, item.network_interface_id) for text in sorted(blocks) if text]
     public = item.network_interface_id in bound or bool(item.association.public_ip)
-    return Interface(
+    return document.Interface(
         id=item.network_interface_id,
         account_id=item.owner_id or account_id,
         subnet_id=item.subnet_id,
@@ -122,7 +112,7 @@ def bound_interfaces(places: Iterable[Place]) -> frozenset[str]:
     )
 
 
-def public_addresses_of(places: Iterable[Place], findings: Findings) -> tuple[PublicAddress, ...]:
+def public_addresses_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.PublicAddress, ...]:
     """Public addresses with their regions, sorted."""
     regions: dict[str, str] = {}
     for place in places:
@@ -134,7 +124,7 @@ def public_addresses_of(places: Iterable[Place], findings: Findings) -> tuple[Pu
             address = findings.address(text, f"{place.region} of account {place.account_id}")
             if address is not None and regions.setdefault(str(address), place.region) != place.region:
                 findings.problem(f"the public address {address} is in {regions[str(address)]}, and in {place.region}")
-    return tuple(PublicAddress(address, region) for address, region in sorted(regions.items()))
+    return tuple(document.PublicAddress(address, region) for address, region in sorted(regions.items()))
 
 
 def transit_vpcs_of(places: Iterable[Place]) -> tuple[str, ...]:
@@ -148,12 +138,12 @@ def transit_vpcs_of(places: Iterable[Place]) -> tuple[str, ...]:
     return tuple(sorted(attached - {""}))
 
 
-def attachments_of(places: Iterable[Place], findings: Findings) -> tuple[Attachment, ...]:
+def attachments_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.Attachment, ...]:
     """Attachments of transit gateways, in any state: what a line names was attached when it was written.
 
     The owner of a gateway describes all of its attachments, and others theirs, so one may come several times.
     """
-    found: dict[tuple[str, str], Attachment] = {}
+    found: dict[tuple[str, str], document.Attachment] = {}
     for place in places:
         for each in _attachments(place):
             if not each.id or not each.gateway_id:
@@ -162,25 +152,25 @@ def attachments_of(places: Iterable[Place], findings: Findings) -> tuple[Attachm
             known = found.setdefault(key, each)
             if known.kind != each.kind:
                 findings.problem(f"{each.id} of {each.gateway_id} is a {known.kind}, and a {each.kind}")
-            found[key] = Attachment(*(one or other for one, other in zip(known, each, strict=True)))
+            found[key] = document.Attachment(*(one or other for one, other in zip(known, each, strict=True)))
     return tuple(found[key] for key in sorted(found))
 
 
-def _attachments(place: Place) -> Iterator[Attachment]:
+def _attachments(place: Place) -> Iterator[document.Attachment]:
     for vpc in place.vpc_attachments:
-        yield Attachment(vpc.transit_gateway_attachment_id, vpc.transit_gateway_id, VPC, vpc.vpc_owner_id)
+        yield document.Attachment(vpc.transit_gateway_attachment_id, vpc.transit_gateway_id, VPC, vpc.vpc_owner_id)
     for item in place.attachments:
         kind = _kind(item.resource_type)
         # The resource of a peering attachment is the other gateway, so its owner says nothing.
         owner_id = "" if kind == PEERING else item.resource_owner_id
-        yield Attachment(
+        yield document.Attachment(
             item.transit_gateway_attachment_id, item.transit_gateway_id, kind, owner_id, item.transit_gateway_owner_id
         )
     for peering in place.peering_attachments:
         yield from _peering_sides(peering)
 
 
-def _peering_sides(item: PeeringAttachmentItem) -> Iterator[Attachment]:
+def _peering_sides(item: PeeringAttachmentItem) -> Iterator[document.Attachment]:
     one, other = item.requester_tgw_info, item.accepter_tgw_info
     its_id = item.transit_gateway_attachment_id
     for attachment_id, own, peer in (
@@ -190,12 +180,12 @@ def _peering_sides(item: PeeringAttachmentItem) -> Iterator[Attachment]:
         # AWS does not tell who owns a peering attachment. The owner is certain only if both gateways have the same one.
         owner_id = own.owner_id if own.owner_id == peer.owner_id else ""
         region = peer.region if is_region(peer.region) else ""
-        yield Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)
+        yield document.Attachment(attachment_id, own.transit_gateway_id, PEERING, owner_id, own.owner_id, region)
 
 
-def metering_policies_of(places: Iterable[Place], findings: Findings) -> tuple[MeteringPolicy, ...]:
+def metering_policies_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.MeteringPolicy, ...]:
     """Metering policies of transit gateways by id. A policy that is described twice must be the same."""
-    found: dict[str, MeteringPolicy] = {}
+    found: dict[str, document.MeteringPolicy] = {}
     for place in places:
         if place.metering_policies is None and place.attachments:
             findings.note(
@@ -214,10 +204,10 @@ def policy_places_of(places: Iterable[Place]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((each.account_id, each.region) for each in places if each.metering_policies is not None))
 
 
-def _metering_policy(item: MeteringPolicyItem, findings: Findings) -> MeteringPolicy:
+def _metering_policy(item: MeteringPolicyItem, findings: document.Findings) -> document.MeteringPolicy:
     entries = item.transit_gateway_metering_policy_entries
     rules = None if entries is None else [_metering_rule(item, entry, findings) for entry in entries]
-    return MeteringPolicy(
+    return document.MeteringPolicy(
         id=item.transit_gateway_metering_policy_id,
         gateway_id=item.transit_gateway_id,
         state=item.state,
@@ -227,12 +217,14 @@ def _metering_policy(item: MeteringPolicyItem, findings: Findings) -> MeteringPo
     )
 
 
-def _metering_rule(policy: MeteringPolicyItem, item: MeteringPolicyEntryItem, findings: Findings) -> MeteringRule:
+def _metering_rule(
+    policy: MeteringPolicyItem, item: MeteringPolicyEntryItem, findings: document.Findings
+) -> document.MeteringRule:
     number, asked = item.policy_rule_number, item.metering_policy_rule
     if not (number.isascii() and number.isdecimal()):
         findings.problem(f"{policy.transit_gateway_metering_policy_id} has a rule whose number is {number[:40]!r}")
         number = "0"
-    return MeteringRule(
+    return document.MeteringRule(
         number=int(number),
         payer=item.metered_account,
         effective_s=_seconds(item.update_effective_at),
@@ -257,9 +249,9 @@ def _seconds(moment: datetime | None) -> int:
     return 0 if moment is None else int(moment.timestamp())
 
 
-def flow_logs_of(places: Iterable[Place], findings: Findings) -> dict[str, FlowLog]:
+def flow_logs_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.FlowLog]:
     """Active flow logs by id. A log that is described twice must be the same."""
-    flow_logs: dict[str, FlowLog] = {}
+    flow_logs: dict[str, document.FlowLog] = {}
     for place in places:
         for item in place.flow_logs:
             if item.flow_log_status != "ACTIVE":
@@ -271,8 +263,8 @@ def flow_logs_of(places: Iterable[Place], findings: Findings) -> dict[str, FlowL
     return flow_logs
 
 
-def _flow_log(item: FlowLogItem, place: Place) -> FlowLog:
-    return FlowLog(
+def _flow_log(item: FlowLogItem, place: Place) -> document.FlowLog:
+    return document.FlowLog(
         id=item.flow_log_id,
         resource_id=item.resource_id,
         resource_type=item.resource_id.rpartition("-")[0],
@@ -292,14 +284,14 @@ _ACTIVE = "active"
 _HOLDING = frozenset({"associated", "disassociating"})
 
 
-def vpcs_of(places: Iterable[Place], findings: Findings) -> dict[str, Vpc]:
+def vpcs_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.Vpc]:
     """VPCs by id. A shared VPC is the union of what its owner and its participants describe."""
-    vpcs: dict[str, Vpc] = {}
+    vpcs: dict[str, document.Vpc] = {}
     for place in places:
         for item in place.vpcs:
             blocks = (*item.cidr_block_association_set, *item.ipv6_cidr_block_association_set)
             cidrs = _cidrs(item.vpc_id, [item.cidr_block], blocks, findings)
-            vpc = Vpc(item.vpc_id, item.owner_id or place.account_id, place.region, cidrs)
+            vpc = document.Vpc(item.vpc_id, item.owner_id or place.account_id, place.region, cidrs)
             known = vpcs.get(vpc.id)
             if known is not None and (known.region, known.account_id) != (vpc.region, vpc.account_id):
                 findings.problem(
@@ -311,13 +303,15 @@ def vpcs_of(places: Iterable[Place], findings: Findings) -> dict[str, Vpc]:
     return vpcs
 
 
-def subnets_of(places: Iterable[Place], vpcs: Mapping[str, Vpc], findings: Findings) -> dict[str, Subnet]:
+def subnets_of(
+    places: Iterable[Place], vpcs: Mapping[str, document.Vpc], findings: document.Findings
+) -> dict[str, document.Subnet]:
     """Subnets by id, of known VPCs. Overlapping subnets of one VPC are a contradiction."""
-    subnets: dict[str, Subnet] = {}
+    subnets: dict[str, document.Subnet] = {}
     for place in places:
         for item in place.subnets:
             cidrs = _cidrs(item.subnet_id, [item.cidr_block], item.ipv6_cidr_block_association_set, findings)
-            subnet = Subnet(item.subnet_id, item.vpc_id, item.availability_zone_id, cidrs)
+            subnet = document.Subnet(item.subnet_id, item.vpc_id, item.availability_zone_id, cidrs)
             if subnet.vpc_id not in vpcs:
                 findings.note(f"{subnet.id} was left out: its {subnet.vpc_id} was not described")
                 continue
@@ -331,9 +325,9 @@ def subnets_of(places: Iterable[Place], vpcs: Mapping[str, Vpc], findings: Findi
     return subnets
 
 
-def peerings_of(places: Iterable[Place], findings: Findings) -> dict[str, Peering]:
+def peerings_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.Peering]:
     """Active peerings by id. Both sides describe one; either may say less."""
-    peerings: dict[str, Peering] = {}
+    peerings: dict[str, document.Peering] = {}
     for place in places:
         for item in place.peerings:
             if item.status.code != _ACTIVE:
@@ -350,7 +344,7 @@ def peerings_of(places: Iterable[Place], findings: Findings) -> dict[str, Peerin
     return peerings
 
 
-def _peering(item: PeeringItem, region: str, findings: Findings) -> Peering:
+def _peering(item: PeeringItem, region: str, findings: document.Findings) -> document.Peering:
     sides = []
     for side in sorted((item.requester_vpc_info, item.accepter_vpc_info), key=lambda side: side.vpc_id):
         blocks = (*side.cidr_block_set, *side.ipv6_cidr_block_set)
@@ -359,17 +353,17 @@ def _peering(item: PeeringItem, region: str, findings: Findings) -> Peering:
         if not side.vpc_id or not is_region(side.region or region):
             findings.problem(f"{item.vpc_peering_connection_id} does not say which VPCs and regions it joins")
     (first, first_region, first_cidrs), (second, second_region, second_cidrs) = sides
-    return Peering(
+    return document.Peering(
         item.vpc_peering_connection_id, (first, second), (first_region, second_region), (first_cidrs, second_cidrs)
     )
 
 
-def _joined(one: Peering, other: Peering) -> Peering:
+def _joined(one: document.Peering, other: document.Peering) -> document.Peering:
     first, second = (tuple(sorted({*one.cidrs[side], *other.cidrs[side]})) for side in (0, 1))
     return one._replace(cidrs=(first, second))
 
 
-def _cidrs(owner: str, plain: list[str], blocks: Iterable[Block], findings: Findings) -> tuple[str, ...]:
+def _cidrs(owner: str, plain: list[str], blocks: Iterable[Block], findings: document.Findings) -> tuple[str, ...]:
     texts = {*plain}
     for block in blocks:
         texts.add(block.cidr_block if block.cidr_block_state.state in _HOLDING else "")
@@ -378,7 +372,7 @@ def _cidrs(owner: str, plain: list[str], blocks: Iterable[Block], findings: Find
     return tuple(sorted(str(network) for network in networks if network is not None))
 
 
-def _refuse_overlaps(subnets: Mapping[str, Subnet], findings: Findings) -> None:
+def _refuse_overlaps(subnets: Mapping[str, document.Subnet], findings: document.Findings) -> None:
     by_vpc: dict[tuple[str, int], list[tuple[int, int, str]]] = defaultdict(list)
     for subnet in subnets.values():
         for cidr in subnet.cidrs:
@@ -399,7 +393,7 @@ DISTRIBUTION_LOGS = ("", "legacy", "v2")
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 
-def context_of(description: Mapping[str, object], effective_s: int) -> Context:
+def context_of(description: Mapping[str, object], effective_s: int) -> document.Context:
     """Make the context of a description (`metering.onramps.context.description`) that holds from a full hour.
 
     Raises:
@@ -408,14 +402,14 @@ def context_of(description: Mapping[str, object], effective_s: int) -> Context:
     if effective_s % HOUR_S:
         raise DescriptionError((f"a context holds from a full hour, and {rfc3339(effective_s)} is none",))
     described = read_description(description)
-    findings = Findings()
+    findings = document.Findings()
     context = _gathered(described, effective_s, findings)
     if findings.problems:
         raise DescriptionError(findings.problems)
     return context
 
 
-def _gathered(described: Description, effective_s: int, findings: Findings) -> Context:
+def _gathered(described: Description, effective_s: int, findings: document.Findings) -> document.Context:
     places = described.regions
     accounts = frozenset({*described.accounts, *(place.account_id for place in places)})
     _judge_names(described, accounts, findings)
@@ -425,7 +419,7 @@ def _gathered(described: Description, effective_s: int, findings: Findings) -> C
     peerings = peerings_of(places, findings)
     flow_logs = flow_logs_of(places, findings)
     attachments, policies = attachments_of(places, findings), metering_policies_of(places, findings)
-    return Context(
+    return document.Context(
         sha256="",
         effective_s=effective_s,
         accounts=accounts,
@@ -448,7 +442,7 @@ def _gathered(described: Description, effective_s: int, findings: Findings) -> C
     ).named()
 
 
-def _judge_names(described: Description, accounts: frozenset[str], findings: Findings) -> None:
+def _judge_names(described: Description, accounts: frozenset[str], findings: document.Findings) -> None:
     for account_id in sorted({*accounts, *described.bucket_owners.values()}):
         if _ACCOUNT_ID.fullmatch(account_id) is None:
             findings.problem(f"{account_id[:40]!r} is no account: it has not 12 digits")
@@ -458,16 +452,18 @@ def _judge_names(described: Description, accounts: frozenset[str], findings: Fin
             findings.problem(f"{region[:60]!r} is no region")
 
 
-def _distributions(described: Description, findings: Findings) -> dict[str, Distribution]:
+def _distributions(described: Description, findings: document.Findings) -> dict[str, document.Distribution]:
     for name, item in sorted(described.distributions.items()):
         if _ACCOUNT_ID.fullmatch(item.account_id) is None:
             findings.problem(f"{item.account_id[:40]!r} of distribution {name[:40]} is no account of 12 digits")
         if item.log not in DISTRIBUTION_LOGS:
             findings.problem(f"log of distribution {name[:40]} is {item.log[:40]!r}, and neither legacy nor v2")
-    return {name: Distribution(name, item.account_id, item.log) for name, item in described.distributions.items()}
+    return {
+        name: document.Distribution(name, item.account_id, item.log) for name, item in described.distributions.items()
+    }
 
 
-def _prefixes(ranges: IpRanges, findings: Findings) -> tuple[Prefix, ...]:
+def _prefixes(ranges: IpRanges, findings: document.Findings) -> tuple[document.Prefix, ...]:
     services: dict[str, set[str]] = defaultdict(set)
     regions: dict[str, str] = {}
     items = [(item.ip_prefix, item.region, item.service) for item in ranges.prefixes]
@@ -484,4 +480,4 @@ def _prefixes(ranges: IpRanges, findings: Findings) -> tuple[Prefix, ...]:
         if region != GLOBAL and not is_region(region):
             findings.problem(f"the address range {network} is in {region[:60]!r}, which is no region")
         services[str(network)].add(service)
-    return tuple(Prefix(cidr, regions[cidr], tuple(sorted(services[cidr]))) for cidr in sorted(services))
+    return tuple(document.Prefix(cidr, regions[cidr], tuple(sorted(services[cidr]))) for cidr in sorted(services))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from metering.errors import ObjectMissingError
 from metering.hours import hour_label, hour_of, parse_hour
+from metering.onramps.context import inventory
 from metering.onramps.context.document import Context, ContextUnreadableError
-from metering.onramps.context.inventory import context_of
 from metering.stores.objects import CONTEXT_PREFIX, ObjectStore
 from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
@@ -243,7 +243,7 @@ def context_from(description: Mapping[str, object], now_s: int) -> Context:
     Raises:
         DescriptionError: The description contradicts itself.
     """
-    return context_of(description, hour_of(now_s) + HOUR_S)
+    return inventory.context_of(description, hour_of(now_s) + HOUR_S)
 
 
 def capture_context(description: Mapping[str, object], store: ContextStore, now_s: int) -> Captured:

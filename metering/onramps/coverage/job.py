@@ -23,8 +23,8 @@ from metering.ledger.notes.log_sources import (
     LogRulingKind,
     LogSourceState,
 )
+from metering.onramps import plans
 from metering.onramps.coverage.looking import LookAt, SourceLook, count
-from metering.onramps.plans import PLACES_PREFIX
 from metering.onramps.sources import LogSource, source_of
 from metering.stores.objects import PLANS_PREFIX, ObjectStore
 from metering.stores.writes import Put, Table
@@ -199,8 +199,8 @@ def find_sources(objects: ObjectStore, *, after: str, most: int) -> FoundSources
         info = next(iter(objects.list(PLANS_PREFIX, after=after)), None)
         if info is None:
             return FoundSources(sources=tuple(found), after="")
-        if info.key.startswith(PLACES_PREFIX):
-            after = PLACES_PREFIX.removesuffix("/") + _BEHIND
+        if info.key.startswith(plans.PLACES_PREFIX):
+            after = plans.PLACES_PREFIX.removesuffix("/") + _BEHIND
             continue
         kind, _, rest = info.key.removeprefix(PLANS_PREFIX).partition("/")
         source, inner, _ = rest.partition("/")

@@ -21,8 +21,8 @@ from metering.ledger.notes.log_sources import (
     added,
     log_sums_pk,
 )
+from metering.onramps import reading
 from metering.onramps.plans import NO_SLOT, Plan, slot_label, source_prefix
-from metering.onramps.reading import SLOT_FORM, epoch_s_of
 from metering.stores.writes import ItemStore, Key, Put, Table
 from metering.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -329,7 +329,7 @@ class SourceLook:
             label, _, name = info.key.removeprefix(prefix).partition("/")
             if label == NO_SLOT and not unslotted:
                 return
-            slot_s = None if label == NO_SLOT else epoch_s_of(label, SLOT_FORM)
+            slot_s = None if label == NO_SLOT else reading.epoch_s_of(label, reading.SLOT_FORM)
             if slot_s is not None or label == NO_SLOT:
                 yield slot_s, info.key, name.removesuffix(".json")
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,9 +20,6 @@ import pyarrow.compute as pc
 from metering.errors import LogFileRefusedError
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import KIB
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _LINE_FEED = pa.scalar(ord("\n"), pa.uint8())
 # Lines of a block. Flow log lines have 90 bytes or more, so only garbage reaches this limit.

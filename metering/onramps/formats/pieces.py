@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from metering.errors import BatchRefusedError, LogFileRefusedError
-from metering.intake.batches import Allowance
+from metering.intake import batches
 from metering.intake.formats.compression import unpacked
 from metering.intake.work import CONTRACT_WORK, Reason, Work
 from metering.onramps.reasons import FileReason
@@ -16,8 +16,8 @@ from metering.units import GIB, MIB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.intake.messages import Compression
-    from metering.onramps.reading import ReadSettings
+    from metering.intake import messages
+    from metering.onramps import reading
 
 # A file may expand to this size whatever its own size, because a short file of equal lines compresses well.
 FREE_GROWTH_BYTES = 16 * MIB
@@ -31,7 +31,7 @@ _REASONS = {
     str(Reason.OBJECT_TOO_LARGE): FileReason.EXPANDS_TOO_FAR,
     str(Reason.TOO_SLOW): FileReason.EXPANDS_TOO_FAR,
 }
-_PACKINGS: tuple[tuple[bytes, Compression], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_PACKINGS: tuple[tuple[bytes, messages.Compression], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
 class _Endless:
@@ -41,7 +41,7 @@ class _Endless:
         return 1_000_000_000
 
 
-UNHURRIED = Allowance(until=_Endless(), final=False)
+UNHURRIED = batches.Allowance(until=_Endless(), final=False)
 
 
 class _Rejoined(io.RawIOBase):
@@ -72,7 +72,7 @@ class Pieces:
     `digest` gets each piece of the content, and `read_bytes` counts those of the file.
     """
 
-    def __init__(self, stream: BinaryIO, settings: ReadSettings, digest: Callable[[bytes], object]) -> None:
+    def __init__(self, stream: BinaryIO, settings: reading.ReadSettings, digest: Callable[[bytes], object]) -> None:
         self._stream = stream
         self._settings = settings
         self._digest = digest

@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import re
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import IO, BinaryIO, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,9 +27,6 @@ from metering.onramps.formats.pieces import FREE_GROWTH_BYTES, UNHURRIED, Pieces
 from metering.onramps.reading import Balance, Block, Observation, ReadSettings, RefusedLine
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import HOUR_S, INT64_MAX, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 SubjectT = TypeVar("SubjectT")
 

@@ -11,8 +11,7 @@ from metering.onramps.ingest.totals import Measured, add_lines, common_fields
 from metering.onramps.reading import NO_OTHERS, Balance, Others
 
 if TYPE_CHECKING:
-    from metering.onramps.ingest.taking import Taken
-    from metering.onramps.plans import Plan, Share
+    from metering.onramps import ingest, plans
 
 
 FileVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "left_out"]
@@ -33,7 +32,7 @@ class FileOutcome:
     identity: str = ""
     content_sha256: str = ""
     balance: Balance = field(default_factory=Balance)
-    shares: tuple[Share, ...] = ()
+    shares: tuple[plans.Share, ...] = ()
     shadowed: tuple[tuple[str, int, int], ...] = ()
     refusals: tuple[tuple[str, int, int], ...] = ()
     others: Others = NO_OTHERS
@@ -41,7 +40,7 @@ class FileOutcome:
     problem: tuple[str, str] | None = None
 
 
-def outcome_of_taken(taken: Taken, stored_bytes: int) -> FileOutcome:
+def outcome_of_taken(taken: ingest.taking.Taken, stored_bytes: int) -> FileOutcome:
     """The outcome of a taken file. A conflict has no totals: the first content stays metered."""
     if taken.plan is None or taken.verdict == "conflict":
         return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)
@@ -69,7 +68,7 @@ def outcome_of_measured(measured: Measured, *, place: str, stored_bytes: int, ki
     )
 
 
-def _parts_of(found: Plan | Measured) -> dict[str, Any]:
+def _parts_of(found: plans.Plan | Measured) -> dict[str, Any]:
     names = ("content_sha256", "balance", "shares", "shadowed", "refusals", "others")
     return {name: getattr(found, name) for name in names}
 

@@ -11,11 +11,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from metering.errors import LogFileRefusedError, ObjectMissingError
-from metering.intake.messages import SCHEMA
+from metering.intake import messages
 from metering.intake.work import MAX_RECORDS
+from metering.onramps import reading
 from metering.onramps.context.store import Timeline
 from metering.onramps.plans import Part, Plan, plan_key
-from metering.onramps.reading import CONTENT_SCHEME, identity_by_content
 from metering.onramps.reasons import FileReason, LineReason, Traffic
 from metering.stores.objects import CONTEXT_PREFIX, ObjectStore, log_part_key
 from metering.units import DAY_S, HOUR_S, INT64_MAX
@@ -122,7 +122,7 @@ def parquet_of(records: Sequence[LogRecord]) -> bytes:
 def message_of(part: Part, *, bucket: str, key: str, stored_sha256: str) -> str:
     """The batch message of a part."""
     message = {
-        "schema": SCHEMA,
+        "schema": messages.SCHEMA,
         "batch_id": part.batch_id,
         "record_count": part.records,
         "location": {"bucket": bucket, "key": key, "format": "parquet", "compression": "none"},
@@ -269,7 +269,7 @@ def check_owner(file: LogFile, measured: Measured) -> None:
 def _measured(file: LogFile, timeline: Timeline) -> Measured:
     measured = file.measured(timeline)
     identity = file.name.identity
-    if identity.startswith(CONTENT_SCHEME) and identity != identity_by_content(measured.content_sha256):
+    if identity.startswith(reading.CONTENT_SCHEME) and identity != reading.identity_by_content(measured.content_sha256):
         # The file was read once before, for its identity.
         raise LogFileRefusedError(FileReason.CHANGED_WHILE_READ, "it was written to while it was read")
     return measured

@@ -22,38 +22,28 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from metering.errors import LogFileRefusedError, ObjectMissingError, UnavailableError
+from metering.onramps import reasons, sources
 from metering.onramps.formats.pieces import Pieces
-from metering.onramps.ingest.planning import (
-    Contexts,
-    PartRecords,
-    Planned,
-    Planner,
-    message_of,
-    parquet_of,
-    part_key,
-    parts_of,
-)
+from metering.onramps.ingest import planning
 from metering.onramps.ingest.totals import LogFile, Measured, log_file, place_of, store_refusals
 from metering.onramps.plans import PLACES_PREFIX, Part, Plan
 from metering.onramps.reading import NO_OTHERS, Block, Others, ReadSettings, identity_by_content
-from metering.onramps.reasons import FileReason
-from metering.onramps.sources import NAMED, Bills, LogStore
 from metering.quarantine.documents import KeptLine, QuarantinedLog
-from metering.stores.codec import AnyText, StoredDocument
+from metering.stores import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from metering.onramps.kinds import LogKind
+    from metering.stores import queues
     from metering.stores.clock import Clock
     from metering.stores.objects import ObjectStore
-    from metering.stores.queues import Queue
 
 _COPY = "if it is another file, give it another name and take it from there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note(StoredDocument):
+class Note(codec.StoredDocument):
     """The content that was taken last from a place.
 
     Attributes:
@@ -67,7 +57,7 @@ class Note(StoredDocument):
     """
 
     SCHEMA: ClassVar[str] = "metering.place/1"
-    place: AnyText
+    place: codec.AnyText
     number: int
     from_byte: int = 0
     until_byte: int
@@ -104,7 +94,7 @@ class Places:
     """Remembers by place the content of files without AWS's name. `planner` tells whether content has a plan."""
 
     objects: ObjectStore
-    planner: Planner
+    planner: planning.Planner
 
     def note(self, file: LogFile) -> Note:
         """The note of a file as it is now, which is put if there is none. Call `sent` once the file was sent.
@@ -159,14 +149,14 @@ class Places:
             raise _grew(scan, last.until_byte)
         if last.sent or last.from_byte or not self._plan_is_missing(last, file):
             raise LogFileRefusedError(
-                FileReason.CHANGED_SINCE,
+                reasons.FileReason.CHANGED_SINCE,
                 f"it is not the file that was taken from this place before, nor that one with more lines; {_COPY}",
             )
 
 
 def _grew(scan: _Scan, taken_bytes: int) -> LogFileRefusedError:
     return LogFileRefusedError(
-        FileReason.GREW,
+        reasons.FileReason.GREW,
         f"it has {scan.bytes - taken_bytes:,} more bytes than when it was taken; take its first {taken_bytes:,} bytes "
         "once more, and the others as a file of their own",
     )
@@ -272,8 +262,8 @@ class LogIngest:
 
     objects: ObjectStore
     bucket: str
-    queue: Queue
-    contexts: Contexts
+    queue: queues.Queue
+    contexts: planning.Contexts
     clock: Clock
     window_s: int | None
     kinds: Sequence[LogKind] = ()
@@ -281,12 +271,12 @@ class LogIngest:
 
     def take(
         self,
-        store: LogStore,
+        store: sources.LogStore,
         key: str,
         *,
         etag: str | None = None,
         version_id: str = "",
-        bills: Bills = NAMED,
+        bills: sources.Bills = sources.NAMED,
         kind: LogKind | str | None = None,
         settings: ReadSettings | None = None,
         without_context_flow_log: str = "",
@@ -357,10 +347,10 @@ class LogIngest:
         self._refusals.keep_lines(file, planned.plan.identity, planned.measured)
         return self._sent("metered" if planned.new else "repeated", file, planned.plan, self._stored(planned))
 
-    def _stored(self, planned: Planned) -> list[str]:
+    def _stored(self, planned: planning.Planned) -> list[str]:
         """Messages of the plan's parts; parts that are not stored yet are stored."""
         plan = planned.plan
-        made = list(parts_of(plan.identity, planned.measured.totals))
+        made = list(planning.parts_of(plan.identity, planned.measured.totals))
         if tuple(part for part, _ in made) == plan.parts:
             return self._store(plan.identity, made)
         messages = self._messages_of(plan)
@@ -368,19 +358,19 @@ class LogIngest:
             if self.is_booked is not None and all(self.is_booked(part.batch_id) for part in plan.parts):
                 return []
             raise LogFileRefusedError(
-                FileReason.OTHER_RULES,
+                reasons.FileReason.OTHER_RULES,
                 f"rules {plan.rules or 'without a version'} planned it as something else than it is now, and what they "
                 "made of it is not stored any more; take it with the version and the settings that planned it",
             )
         return messages
 
-    def _conflict(self, file: LogFile, planned: Planned) -> Taken:
+    def _conflict(self, file: LogFile, planned: planning.Planned) -> Taken:
         """Send the changed content under the plan's ids; keep a reference to the file for parts without an id there."""
         plan = planned.plan
-        made = list(parts_of(plan.identity, planned.measured.totals))
+        made = list(planning.parts_of(plan.identity, planned.measured.totals))
         messages = self._store(plan.identity, made[: len(plan.parts)])
         error = LogFileRefusedError(
-            FileReason.CHANGED_SINCE,
+            reasons.FileReason.CHANGED_SINCE,
             f"other content has been planned under its name, of {plan.place}; the first content stays metered",
         )
         kept = ""
@@ -400,11 +390,11 @@ class LogIngest:
         sent = self._send(messages)
         return Taken(verdict=verdict if plan.parts else "empty", place=file.place, plan=plan, messages=sent)
 
-    def _store(self, identity: str, parts: Iterable[PartRecords]) -> list[str]:
+    def _store(self, identity: str, parts: Iterable[planning.PartRecords]) -> list[str]:
         """Store parts, unless they are there already; returns their messages."""
         messages = []
         for part, records in parts:
-            key, body = part_key(identity, part), parquet_of(records)
+            key, body = planning.part_key(identity, part), planning.parquet_of(records)
             if not self.objects.put(key, body, if_absent=True):
                 # Another version of pyarrow may have written the same records as other bytes.
                 body = self.objects.get(key)
@@ -415,7 +405,7 @@ class LogIngest:
         """Messages of a plan's parts that are all stored already; None if one is not."""
         messages = []
         for part in plan.parts:
-            key = part_key(plan.identity, part)
+            key = planning.part_key(plan.identity, part)
             try:
                 body = self.objects.get(key)
             except ObjectMissingError:
@@ -424,7 +414,7 @@ class LogIngest:
         return messages
 
     def _message(self, key: str, part: Part, body: bytes) -> str:
-        return message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
+        return planning.message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
 
     def _send(self, messages: Sequence[str]) -> int:
         """Send messages, which the ledger knows if they come again; returns their number.
@@ -441,8 +431,8 @@ class LogIngest:
         raise UnavailableError("sqs.SendMessageBatch", f"the queue did not take {len(waiting)} messages of a log file")
 
     @property
-    def _planner(self) -> Planner:
-        return Planner(objects=self.objects, contexts=self.contexts, clock=self.clock, window_s=self.window_s)
+    def _planner(self) -> planning.Planner:
+        return planning.Planner(objects=self.objects, contexts=self.contexts, clock=self.clock, window_s=self.window_s)
 
     @property
     def _refusals(self) -> Refusals:
@@ -454,7 +444,7 @@ def _is_of(plan: Plan, file: LogFile) -> bool:
     return plan.from_byte > 0 or (bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag))
 
 
-def _etag(store: LogStore, key: str) -> str:
+def _etag(store: sources.LogStore, key: str) -> str:
     info = store.head(key)
     if info is None:
         raise ObjectMissingError(key)

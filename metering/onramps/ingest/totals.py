@@ -15,19 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 from metering.errors import LogFileRefusedError, ObjectChangedError, ObjectMissingError, ObjectUnreadableError
 from metering.intake.records import resource_problems, traffic_of
+from metering.onramps import plans, reading
 from metering.onramps.kinds import LogKind, why_refused
-from metering.onramps.plans import Share
-from metering.onramps.reading import (
-    NO_OTHERS,
-    Balance,
-    Block,
-    FileName,
-    Folding,
-    Observation,
-    Others,
-    ReadSettings,
-    RefusedLine,
-)
 from metering.onramps.reasons import (
     Classified,
     Classifier,
@@ -141,26 +130,26 @@ class Measured:
 
     content_sha256: str
     totals: Mapping[tuple[Traffic, int], HourTotal]
-    balance: Balance
-    shares: tuple[Share, ...]
+    balance: reading.Balance
+    shares: tuple[plans.Share, ...]
     shadowed: tuple[tuple[str, int, int], ...]
     refusals: tuple[tuple[str, int, int], ...]
-    refused: tuple[RefusedLine, ...]
+    refused: tuple[reading.RefusedLine, ...]
     hours: frozenset[int]
-    others: Others = NO_OTHERS
+    others: reading.Others = reading.NO_OTHERS
     fields: frozenset[str] | None = None
 
 
 def measure(
     stream: BinaryIO,
     kind: LogKind,
-    name: FileName,
+    name: reading.FileName,
     timeline: Timeline,
-    settings: ReadSettings | None = None,
+    settings: reading.ReadSettings | None = None,
     *,
     bills: Bills = ANY,
     max_records: int = MAX_RECORDS,
-    watch: Callable[[Block[object]], None] | None = None,
+    watch: Callable[[reading.Block[object]], None] | None = None,
 ) -> Measured:
     """Read a log file, judge it and add it up.
 
@@ -168,10 +157,10 @@ def measure(
         LogFileRefusedError: The file as a whole cannot be metered.
         UnavailableError: The store of the file gave no answer.
     """
-    settings = settings or ReadSettings()
+    settings = settings or reading.ReadSettings()
     content = hashlib.sha256()
     classifier = kind.classifier(name, timeline)
-    if isinstance(classifier, Folding):
+    if isinstance(classifier, reading.Folding):
         settings = replace(settings, folding=classifier)
     judge = Judge(classifier, Billable(bills, name, timeline))
     sums = _Sums(max_records=max_records, kept_refusals=settings.kept_refusals)
@@ -187,10 +176,10 @@ class _Cell:
 
     __slots__ = ("bytes", "end_s", "lines", "start_s")
 
-    def __init__(self, first: Observation[object]) -> None:
+    def __init__(self, first: reading.Observation[object]) -> None:
         self.bytes, self.lines, self.start_s, self.end_s = first.bytes, first.lines, first.start_s, first.end_s
 
-    def add(self, other: Observation[object] | _Cell) -> None:
+    def add(self, other: reading.Observation[object] | _Cell) -> None:
         self.bytes += other.bytes
         self.lines += other.lines
         self.start_s = min(self.start_s, other.start_s)
@@ -202,16 +191,16 @@ class _Sums:
         self._max_records = max_records
         self._kept_refusals = kept_refusals
         self._cells: dict[tuple[Classified, str, int], _Cell] = {}
-        self._balance = Balance()
+        self._balance = reading.Balance()
         self._shadowed: dict[str, tuple[int, int]] = {}
         self._unmetered: dict[str, tuple[int, int]] = {}
         self._refusals: dict[str, tuple[int, int]] = {}
-        self._refused: list[RefusedLine] = []
+        self._refused: list[reading.RefusedLine] = []
         self._hours: set[int] = set()
         self._others: dict[bool, tuple[int, int]] = {}
         self._fields: frozenset[str] | None = None
 
-    def add(self, block: Block[object], judge: Judge) -> None:
+    def add(self, block: reading.Block[object], judge: Judge) -> None:
         """Add a block.
 
         Raises:
@@ -237,7 +226,7 @@ class _Sums:
             else:
                 cell.add(each)
 
-    def _open(self, key: tuple[Classified, str, int], first: Observation[object]) -> None:
+    def _open(self, key: tuple[Classified, str, int], first: reading.Observation[object]) -> None:
         self._cells[key] = _Cell(first)
         if len(self._cells) > self._max_records:
             raise LogFileRefusedError(
@@ -245,7 +234,7 @@ class _Sums:
                 f"it would become more than {self._max_records:,} records; is a field read as another one?",
             )
 
-    def _set_aside(self, outcome: Shadowed | Unmetered | Refused, lines: Observation[object]) -> None:
+    def _set_aside(self, outcome: Shadowed | Unmetered | Refused, lines: reading.Observation[object]) -> None:
         if isinstance(outcome, Shadowed):
             add_lines(self._shadowed, outcome.by, lines.lines, lines.bytes)
         elif isinstance(outcome, Unmetered):
@@ -255,7 +244,7 @@ class _Sums:
             if len(self._refused) < self._kept_refusals:
                 self._refused.append(_as_line(lines, outcome))
 
-    def _add_refused(self, block: Block[object]) -> None:
+    def _add_refused(self, block: reading.Block[object]) -> None:
         self._refused += block.refused[: max(0, self._kept_refusals - len(self._refused))]
         reasons = block.refusals or _by_reason(block.refused)
         for reason, (lines, size) in reasons.items():
@@ -277,18 +266,18 @@ class _Sums:
             totals={key: HourTotal(cell.bytes, cell.lines, cell.start_s, cell.end_s) for key, cell in totals.items()},
             balance=self._moved(),
             shares=tuple(
-                Share(usage_type=usage_type, rule=rule, reason=reason, bytes=size, lines=lines)
+                plans.Share(usage_type=usage_type, rule=rule, reason=reason, bytes=size, lines=lines)
                 for (usage_type, rule, reason), (lines, size) in sorted(shares.items())
             ),
             shadowed=_rows(self._shadowed),
             refusals=_rows(self._refusals),
             refused=tuple(sorted(self._refused)),
             hours=frozenset(self._hours),
-            others=Others(*_sum(self._others), *self._others.get(True, (0, 0))),
+            others=reading.Others(*_sum(self._others), *self._others.get(True, (0, 0))),
             fields=self._fields,
         )
 
-    def _moved(self) -> Balance:
+    def _moved(self) -> reading.Balance:
         """The balance once the rules have spoken: a reader counts all lines that may be metered as metered."""
         balance = self._balance
         shadowed, shadowed_bytes = _sum(self._shadowed)
@@ -323,14 +312,14 @@ def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], c
         known.add(cell)
 
 
-def _as_line(first: Observation[object], refused: Refused) -> RefusedLine:
+def _as_line(first: reading.Observation[object], refused: Refused) -> reading.RefusedLine:
     """The first of the lines that the rules refuse for a reason. They are added up, so they have no number."""
     subject = first.subject
     text = " ".join(filter(None, map(str, subject))) if isinstance(subject, tuple) else str(subject)
-    return RefusedLine(0, refused.reason, refused.detail, text[:_TEXT_CHARS], first.bytes)
+    return reading.RefusedLine(0, refused.reason, refused.detail, text[:_TEXT_CHARS], first.bytes)
 
 
-def _by_reason(refused: Iterable[RefusedLine]) -> dict[str, tuple[int, int]]:
+def _by_reason(refused: Iterable[reading.RefusedLine]) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for line in refused:
         add_lines(counts, line.reason, 1, line.bytes)
@@ -366,10 +355,10 @@ class LogFile:
     key: str
     etag: str
     kind: LogKind
-    name: FileName
-    settings: ReadSettings
+    name: reading.FileName
+    settings: reading.ReadSettings
     bills: Bills = NAMED
-    watch: Callable[[Block[object]], None] | None = None
+    watch: Callable[[reading.Block[object]], None] | None = None
 
     @property
     def place(self) -> str:
@@ -405,7 +394,7 @@ def path_of(store: LogStore, key: str) -> str:
     return key if store.place.startswith("s3://") else place_of(store, key)
 
 
-def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None) -> tuple[LogKind, FileName]:
+def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None) -> tuple[LogKind, reading.FileName]:
     """The kind of a file and its parsed name; `kind` is the kind, or its name, that a person says it is.
 
     Raises:
@@ -417,7 +406,7 @@ def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None
             known = ", ".join(each.name for each in kinds)
             raise LogFileRefusedError(FileReason.NOT_METERED_KIND, f"{kind} is not a kind of log; known are: {known}")
         name = said.recognise(key)
-        return said, name or FileName(kind=said.name, identity="", parquet=key.endswith(".parquet"))
+        return said, name or reading.FileName(kind=said.name, identity="", parquet=key.endswith(".parquet"))
     for each in kinds:
         if (name := each.recognise(key)) is not None:
             return each, name
@@ -436,9 +425,9 @@ def log_file(
     *,
     etag: str,
     kind: LogKind | str | None,
-    settings: ReadSettings,
+    settings: reading.ReadSettings,
     bills: Bills,
-    watch: Callable[[Block[object]], None] | None = None,
+    watch: Callable[[reading.Block[object]], None] | None = None,
 ) -> LogFile:
     """The file at a key. The only account that may be billed stands in for a name without one.
 

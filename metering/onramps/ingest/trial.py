@@ -9,11 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
+from metering.onramps import ingest, sources
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
-from metering.onramps.ingest.planning import check_owner
 from metering.onramps.ingest.totals import kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
-from metering.onramps.sources import NAMED, Bills, LogStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,7 +67,7 @@ class Target:
     `prefix` is the key of a single file, which is refused if its name is that of no log; below a folder it is left out.
     """
 
-    store: LogStore
+    store: sources.LogStore
     prefix: str
     single: bool = False
 
@@ -77,7 +76,7 @@ class Target:
 class Chosen:
     """A file to be taken, or one that is left out."""
 
-    store: LogStore
+    store: sources.LogStore
     info: ObjectInfo
     left_out: FileOutcome | None = None
 
@@ -127,7 +126,7 @@ class Trial:
     timeline: Timeline
     settings: ReadSettings
     kind: LogKind | str | None = None
-    bills: Bills = NAMED
+    bills: sources.Bills = sources.NAMED
     overlap: Overlap | None = None
 
     def outcome(self, chosen: Chosen, watch: Callable[[Block[object]], None]) -> FileOutcome:
@@ -157,7 +156,7 @@ class Trial:
             file = replace(file, watch=watched)
             with store_refusals():
                 measured = file.measured(self.timeline)
-            check_owner(file, measured)
+            ingest.planning.check_owner(file, measured)
         except LogFileRefusedError as error:
             return FileOutcome(
                 place=place, verdict="refused", stored_bytes=info.size_bytes, problem=(error.reason, error.detail)

@@ -6,28 +6,12 @@ Nothing is concluded from missing facts, with one exception that is guarded: see
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from metering.onramps.context.document import (
-    Address,
-    AddressRange,
-    Attachment,
-    Authorities,
-    Context,
-    FlowLog,
-    Interface,
-    MeteringPolicy,
-    Peering,
-    PrefixMap,
-    Subnet,
-    address_of,
-    address_ranges,
-)
+from metering.onramps.context import document
 from metering.onramps.context.interfaces import INSPECTION_ENDPOINT, NAT_GATEWAY, NETWORK_LOAD_BALANCER, TRANSIT_GATEWAY
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _KEPT = 4
 
@@ -47,9 +31,9 @@ class VpcFacts(NamedTuple):
     """
 
     region: str
-    zones: PrefixMap[str] | None
-    kinds: Mapping[Address, str]
-    delegated: PrefixMap[str]
+    zones: document.PrefixMap[str] | None
+    kinds: Mapping[document.Address, str]
+    delegated: document.PrefixMap[str]
     transit: bool
     seen_inside: bool
     hands_on: bool
@@ -61,35 +45,35 @@ class VpcFacts(NamedTuple):
 class Knowledge:
     """Facts of one context. It is expensive to make: `knowledge_of` remembers it."""
 
-    def __init__(self, context: Context | None) -> None:
-        self.interfaces: Mapping[str, Interface] = {}
-        self.subnets: Mapping[str, Subnet] = {}
-        self.flow_logs: Mapping[str, FlowLog] = {}
+    def __init__(self, context: document.Context | None) -> None:
+        self.interfaces: Mapping[str, document.Interface] = {}
+        self.subnets: Mapping[str, document.Subnet] = {}
+        self.flow_logs: Mapping[str, document.FlowLog] = {}
         self.vpcs: Mapping[str, VpcFacts] = {}
         self.zone_regions: Mapping[str, str] = {}
-        self.public: Mapping[Address, str] = {}
-        self.ranges: PrefixMap[AddressRange] = address_ranges(())
-        self.blocks: PrefixMap[tuple[str, ...]] = PrefixMap((), _all_of)
-        self.authorities: Authorities | None = None
-        self.attachments: Mapping[tuple[str, str], Attachment] = {}
-        self.policies: Mapping[str, tuple[MeteringPolicy, ...]] = {}
+        self.public: Mapping[document.Address, str] = {}
+        self.ranges: document.PrefixMap[document.AddressRange] = document.address_ranges(())
+        self.blocks: document.PrefixMap[tuple[str, ...]] = document.PrefixMap((), _all_of)
+        self.authorities: document.Authorities | None = None
+        self.attachments: Mapping[tuple[str, str], document.Attachment] = {}
+        self.policies: Mapping[str, tuple[document.MeteringPolicy, ...]] = {}
         self.policy_places: frozenset[tuple[str, str]] = frozenset()
         if context is not None:
             self._arrange(context)
         self.knows_ranges = len(self.ranges) > 0
 
-    def _arrange(self, context: Context) -> None:
+    def _arrange(self, context: document.Context) -> None:
         self.interfaces = {each.id: each for each in context.interfaces}
         self.subnets = {each.id: each for each in context.subnets}
         self.flow_logs = context.flow_logs
         self.vpcs = _vpcs(context)
         self.zone_regions = {each.zone_id: self.vpcs[each.vpc_id].region for each in context.subnets}
         self.public = {_address(each.address): each.region for each in context.public_addresses}
-        self.ranges = address_ranges(context.prefixes)
-        self.blocks = PrefixMap(_blocks(context), _all_of)
-        self.authorities = Authorities(context)
+        self.ranges = document.address_ranges(context.prefixes)
+        self.blocks = document.PrefixMap(_blocks(context), _all_of)
+        self.authorities = document.Authorities(context)
         self.attachments = {(each.gateway_id, each.id): each for each in context.attachments}
-        policies: dict[str, tuple[MeteringPolicy, ...]] = {}
+        policies: dict[str, tuple[document.MeteringPolicy, ...]] = {}
         for policy in context.metering_policies:
             policies[policy.gateway_id] = (*policies.get(policy.gateway_id, ()), policy)
         self.policies = policies
@@ -113,18 +97,18 @@ class Knowledge:
 
 
 @lru_cache(maxsize=_KEPT)
-def knowledge_of(context: Context | None) -> Knowledge:
+def knowledge_of(context: document.Context | None) -> Knowledge:
     """The context arranged; the last few are remembered."""
     return Knowledge(context)
 
 
-def _vpcs(context: Context) -> dict[str, VpcFacts]:
+def _vpcs(context: document.Context) -> dict[str, VpcFacts]:
     zones: dict[str, list[tuple[str, str]]] = defaultdict(list)
     vpc_of: dict[str, str] = {}
     for subnet in context.subnets:
         vpc_of[subnet.id] = subnet.vpc_id
         zones[subnet.vpc_id] += [(cidr, subnet.zone_id) for cidr in subnet.cidrs]
-    inside: dict[str, list[Interface]] = defaultdict(list)
+    inside: dict[str, list[document.Interface]] = defaultdict(list)
     for interface in context.interfaces:
         inside[vpc_of[interface.subnet_id]].append(interface)
     peers: dict[str, set[str]] = defaultdict(set)
@@ -133,9 +117,11 @@ def _vpcs(context: Context) -> dict[str, VpcFacts]:
     return {
         vpc_id: VpcFacts(
             region=region,
-            zones=PrefixMap(zones[vpc_id], _narrowest) if vpc_id in described else None,
+            zones=document.PrefixMap(zones[vpc_id], _narrowest) if vpc_id in described else None,
             kinds={_address(text): each.kind for each in inside[vpc_id] for text in each.addresses},
-            delegated=PrefixMap(((cidr, each.kind) for each in inside[vpc_id] for cidr in each.prefixes), _narrowest),
+            delegated=document.PrefixMap(
+                ((cidr, each.kind) for each in inside[vpc_id] for cidr in each.prefixes), _narrowest
+            ),
             transit=vpc_id in context.transit_vpcs or _has(inside[vpc_id], TRANSIT_GATEWAY),
             seen_inside=bool(inside[vpc_id]),
             hands_on=any(each.kind == NAT_GATEWAY and not each.public for each in inside[vpc_id]),
@@ -147,7 +133,7 @@ def _vpcs(context: Context) -> dict[str, VpcFacts]:
     }
 
 
-def _peer_regions(peerings: Sequence[Peering], peers: dict[str, set[str]]) -> dict[str, str]:
+def _peer_regions(peerings: Sequence[document.Peering], peers: dict[str, set[str]]) -> dict[str, str]:
     """Regions of the VPCs of peerings; `peers` takes who is peered with whom."""
     regions: dict[str, str] = {}
     for peering in peerings:
@@ -158,7 +144,7 @@ def _peer_regions(peerings: Sequence[Peering], peers: dict[str, set[str]]) -> di
     return regions
 
 
-def _blocks(context: Context) -> list[tuple[str, tuple[str, ...]]]:
+def _blocks(context: document.Context) -> list[tuple[str, tuple[str, ...]]]:
     cidrs: dict[str, set[str]] = defaultdict(set)
     for vpc in context.vpcs:
         cidrs[vpc.id].update(vpc.cidrs)
@@ -168,12 +154,12 @@ def _blocks(context: Context) -> list[tuple[str, tuple[str, ...]]]:
     return [(cidr, (vpc_id,)) for vpc_id in sorted(cidrs) for cidr in sorted(cidrs[vpc_id])]
 
 
-def _has(interfaces: Sequence[Interface], kind: str) -> bool:
+def _has(interfaces: Sequence[document.Interface], kind: str) -> bool:
     return any(each.kind == kind for each in interfaces)
 
 
-def _address(text: str) -> Address:
-    address = address_of(text)
+def _address(text: str) -> document.Address:
+    address = document.address_of(text)
     if address is None:
         raise ValueError(f"{text!r} is no address")
     return address

@@ -31,7 +31,7 @@ from metering.operations.doctor.bench import (
     record,
     unknown,
 )
-from metering.stores.clock import in_blocks
+from metering.stores import clock
 from metering.stores.objects import DOCTOR_PREFIX, DROP_PREFIX, LAKE_PREFIX, ObjectStore
 from metering.stores.writes import Absent, Delete, Item, ItemStore, Key, Put, Table, Update, key_of
 from metering.units import DAY_S, HOUR_S, KIB, MIB
@@ -134,7 +134,7 @@ def tombstones(bench: Bench) -> Observation:
     last = f"{prefix}{number:07d}-here"
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(lambda key: bench.objects.put(key, b"", if_absent=False), [*keys, last]))
-        list(threads.map(bench.objects.delete, in_blocks(keys, _PAGE)))
+        list(threads.map(bench.objects.delete, clock.in_blocks(keys, _PAGE)))
     try:
         found = bench.facts.pages(prefix, most=number // _PAGE + _SPARE_PAGES)
     except EndlessListingError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from metering.billing.documents import hour_of_text
+from metering.billing import documents
 from metering.billing.money import UNITS_A_USD, quantity_of, usd_text
 from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.rating.rater import Rater, rated_by_days
@@ -207,7 +207,7 @@ class CostParameters(UsageParameters):
         """
         start = self.start or ""
         try:
-            hour_s = hour_of_text(start)
+            hour_s = documents.hour_of_text(start)
         except ValueError as error:
             problem = refused("hour", start, "is no full hour.", "Write it as 2026-11-24T13:00:00Z.")
             raise InvalidParametersError([problem]) from error

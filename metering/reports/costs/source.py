@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.billing.invoices.composing import Subject
+from metering.billing import invoices
 from metering.billing.invoices.inputs import BookPin, Inputs, Loaded, Rates
 from metering.billing.money import exact_text, quantity_of, rounded, usd_text
 from metering.billing.rating.rater import Rater, positions
 from metering.billing.usage.months import FEW_ACCOUNTS, MonthUsage
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import month_bounds_s, month_of
+from metering.reports import usage_rows
 from metering.reports.answer import KEEP, ROOMY, Answer, Json, RowType, exact, money, sized
 from metering.reports.costs.late import LateCosts, accounts_that_share, payers_asked
 from metering.reports.costs.rows import COST, CostQuery, CostRows, Entry, Figures, entries_of, rows_of, total_of
 from metering.reports.query import months_between
 from metering.reports.usage_answer import completeness_lines, head_document, query_document, rows_answer, title_of
-from metering.reports.usage_rows import Ranked, cut_lines, ordered, ranked
 from metering.units import DAY_S, GIB, exact_and_size
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from metering.audit.freshness import Complete
     from metering.billing.budgets.open_months import KeptPositions
-    from metering.billing.invoices.planning import Planner
+    from metering.billing.invoices import planning
     from metering.billing.organization import Organization
 
 
@@ -74,7 +74,7 @@ class CostPlanner:
 
     query: CostQuery
     book: BookName
-    planner: Planner
+    planner: planning.Planner
     now_s: int
     kept: Callable[[str, str], KeptPositions | None] | None = None
     late_s: int = 100 * DAY_S
@@ -178,7 +178,7 @@ class CostSource:
 
     query: CostQuery
     book: BookName
-    planner: Planner
+    planner: planning.Planner
     now_s: int
 
     def costs(self, plans: Sequence[MonthPlan], *, most_rows: int | None = None) -> Costs:
@@ -210,9 +210,9 @@ class CostSource:
                 yield from self._payer(plan, usage, payer_id)
         else:
             # Arrow is slow to import, and a report about one account does not need it.
-            from metering.reports.costs.column_costs import ColumnCosts
+            from metering.reports.costs import column_costs
 
-            yield from ColumnCosts(
+            yield from column_costs.ColumnCosts(
                 query=self.query, usage=usage, book=plan.loaded.book, prices_of=plan.loaded.prices, payers=payers,
                 own_prices=frozenset(each.account for each in plan.loaded.overrides if each.account),
             ).entries()  # fmt: skip
@@ -257,7 +257,7 @@ class CostSource:
         days = self.planner.composer.booked_in(plan.month, plan.rates).of(payer_id).days()
         if any(size for of in days.values() for size in of.values()):
             return True
-        planner, subject = self.planner, Subject(payer_id, plan.month)
+        planner, subject = self.planner, invoices.composing.Subject(payer_id, plan.month)
         corrected = planner.corrected_months(plan.month)
         return any(planner.rates_of_correction(subject, each, plan.rates) is not None for each in corrected)
 
@@ -290,9 +290,9 @@ _ORDER: Mapping[str, Callable[[Figures], int]] = {
 }
 
 
-def _notes(query: CostQuery, costs: Costs, cut: Ranked[Figures], *, regions: Sequence[str]) -> Iterator[str]:
+def _notes(query: CostQuery, costs: Costs, cut: usage_rows.Ranked[Figures], *, regions: Sequence[str]) -> Iterator[str]:
     total = costs.rows.total
-    yield from cut_lines(len(cut.rows), cut.rows_total)
+    yield from usage_rows.cut_lines(len(cut.rows), cut.rows_total)
     yield f"Total: {exact_text(total.exact)} USD exactly, for {exact_and_size(total.bytes)}."
     yield from _rounding([row.total for row in cut.rows])
     yield from _corrections(query, total)
@@ -391,8 +391,8 @@ def cost_answer(
 
     `regions` were rated together; `left_out` has parts of the service that regions run without.
     """
-    rows = ordered(costs.rows.rows, query.usage, _ORDER)
-    cut, usage, left_out = ranked(rows, query.usage, total_of), query.usage, left_out or {}
+    rows = usage_rows.ordered(costs.rows.rows, query.usage, _ORDER)
+    cut, usage, left_out = usage_rows.ranked(rows, query.usage, total_of), query.usage, left_out or {}
     closed = {plan.month: "closed" if plan.month in costs.closed else "open" for plan in costs.plans}
     meta: dict[str, Json] = {
         **head_document(_query_document(query), costs.periods, as_of_s=as_of_s, complete=complete),

@@ -24,13 +24,13 @@ from metering.hours import month_bounds_s, month_of
 from metering.reports.answer import spreadsheet_text
 from metering.reports.exports.grains import Grain, ends_of, labels_of
 from metering.units import GIB, INT64_MAX
-from metering.usage.usage_types import CLOUDFRONT, INTERNET, is_region
+from metering.usage import usage_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from metering.billing import organization
     from metering.billing.invoices.composing import Charge
-    from metering.billing.organization import Payer
     from metering.billing.usage.months import UsageLine
     from metering.usage.totals import Service, UsageType
 
@@ -154,7 +154,7 @@ _MOST_PARTS = 200_000
 class Billed(NamedTuple):
     """Fields that charges of one document share: its month of use, and whether that is of a correction (`later`)."""
 
-    payer: Payer
+    payer: organization.Payer
     invoice_id: str
     billing_month: str
     month: str
@@ -598,7 +598,7 @@ _RESOURCES = {
 }  # fmt: skip
 _ANY_RESOURCE = "Resource"
 # Names in AWS's price lists.
-_OUTSIDE = {INTERNET: "External", CLOUDFRONT: "Amazon CloudFront"}
+_OUTSIDE = {usage_types.INTERNET: "External", usage_types.CLOUDFRONT: "Amazon CloudFront"}
 
 
 def region_name(region: str) -> str:
@@ -620,7 +620,7 @@ def location_type(location: str) -> str:
 def region_code(location: str) -> str | None:
     """The region of a location, with or without a zone; None if it is in none."""
     region = location.partition("/")[0]
-    return region if is_region(region) else None
+    return region if usage_types.is_region(region) else None
 
 
 def zone_of(line: UsageLine, region: str) -> str | None:

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.billing.invoices import issuing
 from metering.billing.invoices.composing import charges
 from metering.billing.invoices.document import Invoice, invoice_id
-from metering.billing.invoices.issuing import Asked, Issuer
 from metering.billing.money import DECIMALS, UNITS_A_USD
 from metering.errors import OperationFailedError
 from metering.hours import month_bounds_s, rfc3339
 from metering.ledger.notes.money import issued_in
 from metering.reports.answer import KEEP, Answer, Json, ListedRows, copied, integer, money, sized
 from metering.reports.exports.batches import Batch, Collector, Layout, of_doubles
-from metering.reports.exports.datasets.cur import CurTerms, cur_columns, time_text
+from metering.reports.exports.datasets import cur
 from metering.reports.exports.datasets.focus import focus_columns
 from metering.reports.exports.destination import FILE_BYTES, DatasetFiles, Destination, Document, WrittenFile
 from metering.reports.exports.grains import Grain, LakeResources, Resourced, by_resource, summed
@@ -355,14 +355,14 @@ def layout_of(request: ExportRequest, source: ExportSource) -> Layout:
     if request.kind == "focus":
         columns = focus_columns("1.2" if request.version == "1.2" else "1.4", request.grain, source.names)
         return Layout(columns=columns, form=request.form, time_text=rfc3339)
-    terms = CurTerms(
+    terms = cur.CurTerms(
         grain=request.grain,
         books=source.books,
         names=source.names,
         blended=blended_rates(source.invoices),
         drafts=frozenset(invoice.id for invoice in source.invoices if invoice.draft),
     )
-    return Layout(columns=cur_columns(terms), form=request.form, time_text=time_text)
+    return Layout(columns=cur.cur_columns(terms), form=request.form, time_text=cur.time_text)
 
 
 def blended_rates(invoices: Sequence[Invoice]) -> Mapping[tuple[str, str, str], int]:
@@ -450,7 +450,7 @@ def _ties(documents: list[Document]) -> Iterator[str]:
         yield f"And {len(documents) - _SHOWN:,} more documents, all equal: see the manifest."
 
 
-def documents_of(issuer: Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
+def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
     """What a month books: invoices and credit notes that are issued, and drafts for payers without an invoice of it.
 
     Yields:
@@ -467,13 +467,13 @@ def documents_of(issuer: Issuer, month: str, *, payer_id: str = "", book: str = 
         yield replace(issuer.store.get(invoice_id(each.payer_id, each.month, each.number)), accounts=())
     if payer_id in invoiced:
         return
-    for draft in issuer.drafts(Asked(month=month, payer_id=payer_id, book=book)):
+    for draft in issuer.drafts(issuing.Asked(month=month, payer_id=payer_id, book=book)):
         says = draft.all_lines or draft.unrated or draft.unpriced
         if draft.payer_id not in invoiced and says:
             yield replace(draft, accounts=())
 
 
-def source_of(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
+def source_of(issuer: issuing.Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
     """The charges of documents, by the hour. Nothing is held but one line at a time.
 
     With lakes of all regions (`views`), charges are cut into resources; then one hour is held.
@@ -490,7 +490,7 @@ def source_of(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[Lake
     )
 
 
-def _charges(issuer: Issuer, documents: Sequence[Invoice], views: Sequence[LakeView]) -> Iterator[Resourced]:
+def _charges(issuer: issuing.Issuer, documents: Sequence[Invoice], views: Sequence[LakeView]) -> Iterator[Resourced]:
     for document in documents:
         found = charges(document, issuer.composer, issuer.store)
         if not views:

@@ -9,55 +9,41 @@ from metering.hours import hour_label, rfc3339
 from metering.onramps.context.document import Authorities, Context
 from metering.onramps.ingest.outcomes import VERDICTS, FileOutcome, RunTotals, advice_of
 from metering.onramps.reading import OUTCOMES, Balance
-from metering.reports.answer import (
-    KEEP,
-    ROOMY,
-    Answer,
-    Fields,
-    Json,
-    ListedRows,
-    RowType,
-    copied,
-    exact,
-    flag,
-    integer,
-    number,
-    prose,
-    sized,
-    timed,
-)
+from metering.reports import answer
 from metering.units import counted, exact_and_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from metering.onramps.ingest.trial import Overlap
+    from metering.onramps import ingest
 
 
 T = TypeVar("T")
 _BYTES = ("stated_bytes", "metered_bytes", "rejected_bytes", "shadowed_bytes", "refused_bytes")
 # A sentence names at most this many causes.
 _MOST_CAUSES = 3
-_USAGE = ListedRows(
-    copied("usage_type", priority=KEEP),
-    copied("unclassified_because", title="unclassified because", priority=KEEP),
-    sized("bytes", priority=KEEP),
-    number("share", about="of the metered bytes"),
-    integer("lines", priority=ROOMY),
+_USAGE = answer.ListedRows(
+    answer.copied("usage_type", priority=answer.KEEP),
+    answer.copied("unclassified_because", title="unclassified because", priority=answer.KEEP),
+    answer.sized("bytes", priority=answer.KEEP),
+    answer.number("share", about="of the metered bytes"),
+    answer.integer("lines", priority=answer.ROOMY),
 )
-_FILES = ListedRows(
-    copied("file", "verdict", priority=KEEP),
-    copied("kind", priority=ROOMY + 1),
-    integer("lines", priority=KEEP),
-    integer(*OUTCOMES, priority=ROOMY),
-    exact("stated_bytes", priority=ROOMY),
-    exact("metered_bytes"),
-    exact(*_BYTES[2:], priority=ROOMY + 1),
-    prose("problem", priority=ROOMY),
+_FILES = answer.ListedRows(
+    answer.copied("file", "verdict", priority=answer.KEEP),
+    answer.copied("kind", priority=answer.ROOMY + 1),
+    answer.integer("lines", priority=answer.KEEP),
+    answer.integer(*OUTCOMES, priority=answer.ROOMY),
+    answer.exact("stated_bytes", priority=answer.ROOMY),
+    answer.exact("metered_bytes"),
+    answer.exact(*_BYTES[2:], priority=answer.ROOMY + 1),
+    answer.prose("problem", priority=answer.ROOMY),
 )
 
 
-def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: Overlap | None = None) -> Answer:
+def totals_answer(
+    totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: ingest.trial.Overlap | None = None
+) -> answer.Answer:
     """What a run metered, or would meter: one row a usage type, and a reason where bytes are unclassified.
 
     `overlap` is traffic that two flow logs see; None if a context has judged that.
@@ -76,7 +62,7 @@ def totals_answer(totals: RunTotals, *, dry_run: bool, with_context: bool, overl
     )
 
 
-def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> Answer:
+def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> answer.Answer:
     """What became of each file: one row a file, whose lines and bytes add up."""
     return _FILES.answer(
         [_of_file(outcome) for outcome in outcomes],
@@ -146,7 +132,7 @@ def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str
     return f"{sentence} To know more, add {'; and '.join(adds)}." if adds else sentence
 
 
-def overlap_sentence(overlap: Overlap) -> str:
+def overlap_sentence(overlap: ingest.trial.Overlap) -> str:
     """What two flow logs see, and that it stands in the totals twice; empty if there is none."""
     if overlap.example is None:
         return ""
@@ -157,7 +143,7 @@ def overlap_sentence(overlap: Overlap) -> str:
     )
 
 
-def _overlap_document(overlap: Overlap) -> dict[str, Json]:
+def _overlap_document(overlap: ingest.trial.Overlap) -> dict[str, answer.Json]:
     if overlap.example is None:
         return {"interface_hours": 0}
     interface_id, hour_s, first, other = overlap.example
@@ -205,7 +191,7 @@ def _others(totals: RunTotals) -> str:
     )
 
 
-def _document(totals: RunTotals, rows: Iterable[Sequence[object]], *, told: str) -> dict[str, Json]:
+def _document(totals: RunTotals, rows: Iterable[Sequence[object]], *, told: str) -> dict[str, answer.Json]:
     reasons = unclassified(totals)
     size = sum(each for _, each in reasons.values())
     return {
@@ -246,8 +232,8 @@ def _files(totals: RunTotals) -> dict[str, int]:
     return {verdict: totals.files[verdict] for verdict in VERDICTS}
 
 
-def _balance(balance: Balance) -> dict[str, Json]:
-    lines: dict[str, Json] = {name: getattr(balance, name) for name in ("lines", *OUTCOMES)}
+def _balance(balance: Balance) -> dict[str, answer.Json]:
+    lines: dict[str, answer.Json] = {name: getattr(balance, name) for name in ("lines", *OUTCOMES)}
     return {**lines, **{name: str(getattr(balance, name)) for name in _BYTES}, "holds": balance.holds}
 
 
@@ -257,8 +243,8 @@ def _of_file(outcome: FileOutcome) -> tuple[str | int, ...]:
     return (outcome.place, outcome.verdict, outcome.kind, *counts, problem)
 
 
-def _count(name: str, members: str = "", *, about: str = "") -> Fields[Context]:
-    return integer(name, of=lambda it: len(getattr(it, members or name)), about=about)
+def _count(name: str, members: str = "", *, about: str = "") -> answer.Fields[Context]:
+    return answer.integer(name, of=lambda it: len(getattr(it, members or name)), about=about)
 
 
 def _kinds(context: Context) -> list[str]:
@@ -270,49 +256,49 @@ def _overlaps(context: Context) -> str:
     return "; ".join(f"{each.authority} before {', '.join(each.shadowed)}" for each in found)
 
 
-def _named(effective_s: Callable[[T], int], sha256: Callable[[T], str]) -> Fields[T]:
+def _named(effective_s: Callable[[T], int], sha256: Callable[[T], str]) -> answer.Fields[T]:
     return (
-        *timed("effective", of=effective_s, priority=KEEP, about="the hour from which it holds"),
-        *copied("context", of=sha256, priority=KEEP, about="SHA-256 of its JSON"),
+        *answer.timed("effective", of=effective_s, priority=answer.KEEP, about="the hour from which it holds"),
+        *answer.copied("context", of=sha256, priority=answer.KEEP, about="SHA-256 of its JSON"),
     )
 
 
-_NAMES: RowType[tuple[int, str]] = RowType(_named(lambda it: it[0], lambda it: it[1]))
-_NAMED: Fields[Context] = _named(lambda it: it.effective_s, lambda it: it.sha256)
-_KNOWN: Fields[Context] = (
-    *prose("accounts", of=lambda it: sorted(it.accounts), about="that were captured"),
-    *prose("places", of=lambda it: list(map("/".join, it.places)), about="account and region of each capture"),
+_NAMES: answer.RowType[tuple[int, str]] = answer.RowType(_named(lambda it: it[0], lambda it: it[1]))
+_NAMED: answer.Fields[Context] = _named(lambda it: it.effective_s, lambda it: it.sha256)
+_KNOWN: answer.Fields[Context] = (
+    *answer.prose("accounts", of=lambda it: sorted(it.accounts), about="that were captured"),
+    *answer.prose("places", of=lambda it: list(map("/".join, it.places)), about="account and region of each capture"),
     *_count("vpcs"),
     *_count("subnets"),
     *_count("interfaces"),
-    *prose("kinds", of=_kinds, about="what interfaces belong to"),
+    *answer.prose("kinds", of=_kinds, about="what interfaces belong to"),
     *_count("public_addresses"),
     *_count("peerings"),
     *_count("transit_vpcs", about="VPCs with a transit gateway"),
     *_count("transit_attachments", "attachments", about="of transit gateways, whose types are known"),
-    *integer(
+    *answer.integer(
         "metering_policies",
         of=lambda it: len(it.metering_policies) if it.policy_places else None,
         about="of transit gateways; none if nobody could ask for them",
     ),
     *_count("flow_logs"),
-    *prose("overlaps", of=_overlaps, about="flow logs that count, and those that see the same and do not"),
+    *answer.prose("overlaps", of=_overlaps, about="flow logs that count, and those that see the same and do not"),
     *_count("address_ranges", "prefixes", about="prefixes of AWS; without them the internet is unclassified"),
     *_count("buckets", about="whose region is known"),
-    *prose("notes", of=lambda it: "; ".join(it.notes), priority=ROOMY, about="what was left out"),
+    *answer.prose("notes", of=lambda it: "; ".join(it.notes), priority=answer.ROOMY, about="what was left out"),
 )
 
 
-def contexts_answer(names: Iterable[tuple[int, str]]) -> Answer:
+def contexts_answer(names: Iterable[tuple[int, str]]) -> answer.Answer:
     """Kept contexts, the newest first."""
     return _NAMES.answer(sorted(names, reverse=True), empty="No context is kept.")
 
 
-def context_answer(context: Context) -> Answer:
+def context_answer(context: Context) -> answer.Answer:
     """What a context knows."""
-    return RowType(_NAMED, _KNOWN).one(context)
+    return answer.RowType(_NAMED, _KNOWN).one(context)
 
 
-def captured_answer(context: Context, *, kept: bool) -> Answer:
+def captured_answer(context: Context, *, kept: bool) -> answer.Answer:
     """What was captured; `kept` says whether it is a new one."""
-    return RowType(_NAMED, flag("kept", of=lambda _: kept), _KNOWN).one(context)
+    return answer.RowType(_NAMED, answer.flag("kept", of=lambda _: kept), _KNOWN).one(context)

@@ -7,24 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
-from metering.lake.ports import RowQuery
+from metering.lake import ports
+from metering.onramps import coverage, reading
 from metering.onramps.coverage.job import CoverageJob, folder_of, is_refusing, is_silent, is_unclassified
-from metering.onramps.coverage.looking import SLOT_S, count
-from metering.onramps.reading import OUTCOMES, flow_log_name
-from metering.reports.answer import (
-    KEEP,
-    ROOMY,
-    Answer,
-    Json,
-    ListedRows,
-    RowType,
-    copied,
-    integer,
-    number,
-    prose,
-    sized,
-    timed,
-)
+from metering.reports import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,42 +26,50 @@ _GAPS_SHOWN = 3
 _LOGS_SHOWN = 4
 _ELSEWHERE = "not metered: it does not deliver to S3"
 
-_LIST = ListedRows(
-    copied("log_source", about="its name in the settings; empty: of no log source"),
-    copied("kind"),
-    copied("source", priority=KEEP, about="what writes the files"),
-    prose("state", priority=KEEP),
-    timed("newest", about="its newest slot with a file"),
-    timed("complete_through", priority=ROOMY),
-    copied("account_id", "region", priority=ROOMY),
-    copied("place", priority=ROOMY + 1),
+_LIST = answer.ListedRows(
+    answer.copied("log_source", about="its name in the settings; empty: of no log source"),
+    answer.copied("kind"),
+    answer.copied("source", priority=answer.KEEP, about="what writes the files"),
+    answer.prose("state", priority=answer.KEEP),
+    answer.timed("newest", about="its newest slot with a file"),
+    answer.timed("complete_through", priority=answer.ROOMY),
+    answer.copied("account_id", "region", priority=answer.ROOMY),
+    answer.copied("place", priority=answer.ROOMY + 1),
 )
 _SIZES = ("metered_bytes", "unclassified_bytes", "shadowed_bytes", "rejected_bytes")
 
 
-def _coverage(job: CoverageJob, now_s: int) -> RowType[Covered]:
-    return RowType(
-        copied("source", of=lambda it: it[0].source, priority=KEEP, about="what writes the files"),
-        copied("kind", of=lambda it: it[0].kind, priority=ROOMY),
-        prose("state", of=lambda it: state_of(it[0], job, now_s), priority=KEEP),
-        timed("first", of=lambda it: it[0].first_s, priority=ROOMY + 1, about="its first slot with a file"),
-        timed("newest", of=lambda it: it[0].newest_s, priority=ROOMY, about="its newest"),
-        timed("complete_through", of=lambda it: it[0].through_s, about="less what may begin earlier"),
-        integer("missing", of=lambda it: _missing(it[0]), priority=KEEP, about="slots of 5 minutes without a file"),
-        prose("gaps", of=lambda it: gaps_text(it[0]), priority=KEEP),
-        integer("files", of=lambda it: it[1].plans, priority=ROOMY),
-        integer("lines", of=_sum("lines")),
-        sized("metered_bytes", of=_sum("metered_bytes")),
-        sized("unclassified_bytes", of=lambda it: it[1].unclassified_bytes, priority=ROOMY),
-        number(
+def _coverage(job: CoverageJob, now_s: int) -> answer.RowType[Covered]:
+    return answer.RowType(
+        answer.copied("source", of=lambda it: it[0].source, priority=answer.KEEP, about="what writes the files"),
+        answer.copied("kind", of=lambda it: it[0].kind, priority=answer.ROOMY),
+        answer.prose("state", of=lambda it: state_of(it[0], job, now_s), priority=answer.KEEP),
+        answer.timed(
+            "first", of=lambda it: it[0].first_s, priority=answer.ROOMY + 1, about="its first slot with a file"
+        ),
+        answer.timed("newest", of=lambda it: it[0].newest_s, priority=answer.ROOMY, about="its newest"),
+        answer.timed("complete_through", of=lambda it: it[0].through_s, about="less what may begin earlier"),
+        answer.integer(
+            "missing", of=lambda it: _missing(it[0]), priority=answer.KEEP, about="slots of 5 minutes without a file"
+        ),
+        answer.prose("gaps", of=lambda it: gaps_text(it[0]), priority=answer.KEEP),
+        answer.integer("files", of=lambda it: it[1].plans, priority=answer.ROOMY),
+        answer.integer("lines", of=_sum("lines")),
+        answer.sized("metered_bytes", of=_sum("metered_bytes")),
+        answer.sized("unclassified_bytes", of=lambda it: it[1].unclassified_bytes, priority=answer.ROOMY),
+        answer.number(
             "unclassified",
             of=lambda it: share_text(it[1].unclassified_bytes, it[1].balance.get("metered_bytes", 0)),
             about="share of the metered bytes",
         ),
-        integer("refused", of=_sum("refused"), about="lines"),
-        integer("skipdata", of=_sum("skipdata"), priority=ROOMY, about="lines: AWS lost records"),
-        sized("shadowed_bytes", of=_sum("shadowed_bytes"), priority=ROOMY, about="another log has the authority"),
-        sized("rejected_bytes", of=_sum("rejected_bytes"), priority=ROOMY + 1, about="never crossed a boundary"),
+        answer.integer("refused", of=_sum("refused"), about="lines"),
+        answer.integer("skipdata", of=_sum("skipdata"), priority=answer.ROOMY, about="lines: AWS lost records"),
+        answer.sized(
+            "shadowed_bytes", of=_sum("shadowed_bytes"), priority=answer.ROOMY, about="another log has the authority"
+        ),
+        answer.sized(
+            "rejected_bytes", of=_sum("rejected_bytes"), priority=answer.ROOMY + 1, about="never crossed a boundary"
+        ),
     )
 
 
@@ -84,7 +78,7 @@ def _sum(name: str) -> Callable[[Covered], int]:
 
 
 def _missing(state: LogSourceState) -> int:
-    return count(state.missing) + state.unlisted
+    return coverage.looking.count(state.missing) + state.unlisted
 
 
 def state_of(state: LogSourceState, job: CoverageJob, now_s: int) -> str:
@@ -111,7 +105,7 @@ def list_answer(
     job: CoverageJob,
     *,
     now_s: int,
-) -> Answer:
+) -> answer.Answer:
     """Sources of logs for `metering logs list`.
 
     A log source of the settings without a source has a row of its own, and so have flow logs of the context that do not
@@ -134,7 +128,7 @@ def list_answer(
             "Flow logs that do not deliver to S3 cannot be metered: their streams have no files to count once. For the "
             "command that adds one to S3, which may stand beside it: `metering logs format`"
         )
-    meta: dict[str, Json] = {
+    meta: dict[str, answer.Json] = {
         "as_of": rfc3339(figures.looked_s) if figures.looked_s else None,
         "context": rfc3339(figures.context_s) if figures.context_s else None,
     }
@@ -150,14 +144,14 @@ def coverage_answer(
     now_s: int,
     days: tuple[str, str],
     overlaps: Sequence[Overlap] | None = None,
-) -> Answer:
+) -> answer.Answer:
     """What came and what did not, for `metering logs coverage`.
 
     `days` are the first and the last one of the sums. `overlaps` is None if nobody looked.
     """
     found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])
-    document: dict[str, Json] = {
+    document: dict[str, answer.Json] = {
         "as_of": rfc3339(figures.looked_s),
         "from": days[0],
         "to": days[1],
@@ -187,7 +181,7 @@ def coverage_answer(
     )
 
 
-def _overlap_json(found: Overlap) -> dict[str, Json]:
+def _overlap_json(found: Overlap) -> dict[str, answer.Json]:
     return {
         "hour": rfc3339(found.hour_s),
         "resource_id": found.resource_id,
@@ -218,7 +212,7 @@ def cure_of(state: LogSourceState, now_s: int) -> str:
 def gaps_text(state: LogSourceState) -> str:
     """The first gaps in words, `2026-11-24T13:05:00Z, 2026-11-24T14:00:00Z to 2026-11-24T14:20:00Z and 3 more`."""
     shown = [
-        rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s + SLOT_S)}"
+        rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s + coverage.looking.SLOT_S)}"
         for first_s, last_s in state.missing[:_GAPS_SHOWN]
     ]
     more = len(state.missing) - len(shown)
@@ -253,8 +247,8 @@ def _unmetered(log: FlowLog) -> tuple[str | None, ...]:
     return ("", "vpc-flow", log.id, _ELSEWHERE, None, None, log.account_id, log.region, log.destination)
 
 
-def _coverage_json(row: dict[str, Json], state: LogSourceState, sums: LogSums) -> dict[str, Json]:
-    balance: dict[str, Json] = {name: sums.balance.get(name, 0) for name in ("lines", *OUTCOMES)}
+def _coverage_json(row: dict[str, answer.Json], state: LogSourceState, sums: LogSums) -> dict[str, answer.Json]:
+    balance: dict[str, answer.Json] = {name: sums.balance.get(name, 0) for name in ("lines", *reading.OUTCOMES)}
     stated = {f"{name}_bytes": str(sums.balance.get(f"{name}_bytes", 0)) for name in ("stated", "refused")}
     return {
         **{name: value for name, value in row.items() if name not in _SIZES},
@@ -263,7 +257,7 @@ def _coverage_json(row: dict[str, Json], state: LogSourceState, sums: LogSums) -
         "region": state.region,
         "place": state.place,
         "log_source": state.named,
-        "gaps": [[rfc3339(first_s), rfc3339(last_s + SLOT_S)] for first_s, last_s in state.missing],
+        "gaps": [[rfc3339(first_s), rfc3339(last_s + coverage.looking.SLOT_S)] for first_s, last_s in state.missing],
         "unlisted_slots": state.unlisted,
         "ended": rfc3339(state.ended_s) if state.ended_s else None,
         "balance": {**balance, **stated},
@@ -284,7 +278,7 @@ def _reasons(all_sums: Sequence[LogSums]) -> str:
 
 
 _SCHEME = "flow:"
-_QUERY = RowQuery(columns=("batch_id", "resource_id"))
+_QUERY = ports.RowQuery(columns=("batch_id", "resource_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,5 +312,5 @@ def flow_log_of(batch_id: str) -> str:
     """The flow log that a batch was made from; empty of any other batch."""
     if not batch_id.startswith(_SCHEME):
         return ""
-    name = flow_log_name(batch_id.removeprefix(_SCHEME).rpartition("/")[0])
+    name = reading.flow_log_name(batch_id.removeprefix(_SCHEME).rpartition("/")[0])
     return "" if name is None else name.source

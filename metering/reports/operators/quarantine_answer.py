@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from metering.hours import rfc3339
-from metering.quarantine.documents import QuarantinedLog, readable, records_in
+from metering.quarantine import documents
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, Json, RowType, copied, integer, prose, short, timed
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ def _reasons(found: Iterable[Sequence[str]]) -> str:
     return "; ".join(f"{reason}: {detail}" for reason, detail in found)
 
 
-def _of_log(name: str, log: QuarantinedLog) -> list[_Record]:
+def _of_log(name: str, log: documents.QuarantinedLog) -> list[_Record]:
     if log.kind == "file":
         return [(name, None, f"{log.refusals[0][0]}: {log.detail}", log.place)]
     return [(name, line.number or None, f"{line.reason}: {line.detail}", line.text) for line in log.lines]
 
 
 def _of_batch(name: str, reasons: str, body: str) -> list[_Record]:
-    message = readable(body)
-    records = None if message is None else records_in(message)
+    message = documents.readable(body)
+    records = None if message is None else documents.records_in(message)
     if message is None or records is None:
         return [(name, None, reasons, body)]
     envelope = json.dumps({member: value for member, value in message.items() if member != "records"})
@@ -114,7 +114,7 @@ def _document(entry: Entry) -> dict[str, Json]:
     elif entry.batch is not None:
         document["message"] = json.loads(entry.batch.to_json())
         # The body as decoded values, for people: `message.body` is the text as it came.
-        document["content"] = cast("Json", readable(entry.batch.body))
+        document["content"] = cast("Json", documents.readable(entry.batch.body))
         document["differs"] = [{"what": d.what, "metered": d.metered, "this": d.this} for d in entry.differs]
     else:
         document["records"] = [

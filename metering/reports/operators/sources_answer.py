@@ -6,64 +6,46 @@ from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s, rfc3339
 from metering.lake.ports import FrozenReader, rows_of_days
-from metering.reports.answer import (
-    KEEP,
-    ROOMY,
-    Answer,
-    Fields,
-    Json,
-    ListedRows,
-    RowType,
-    copied,
-    exact,
-    flag,
-    integer,
-    ordinal,
-    prose,
-    sized,
-    timed,
-)
+from metering.reports import answer, source, usage_rows
 from metering.reports.query import GroupColumn, UsageQuery
-from metering.reports.source import ReportSource, report_rows
-from metering.reports.usage_rows import Values, summed, values_of
 from metering.units import HOUR_S, counted, exact_and_size
 from metering.usage.totals import ZERO, Total, UsageKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from metering.audit import verification
     from metering.audit.hour_check import HourCheck, HourFigures
-    from metering.audit.verification import Difference
+    from metering.billing import closer
     from metering.billing.checklist import Checklist, CloseCheck
-    from metering.billing.closer import MonthState
     from metering.ledger.notes.reconciliation import Reconciliation, SourceFigures, SourceState
     from metering.ledger.periods import FrozenMonth
 
 
-def _sources(silent_s: int) -> RowType[SourceState]:
-    return RowType(
-        copied("source_id", priority=KEEP),
-        ordinal("last_sequence", about="the highest number that came"),
-        timed("last_seen", of=lambda it: it.last_seen_s, about="when its last batch came"),
-        flag("silent", of=lambda it: it.last_seen_s < silent_s, about="nothing came for long"),
-        integer("missing", priority=KEEP, about="numbers that never came"),
-        prose("gaps", of=lambda it: intervals(it.gaps), priority=KEEP, about="those numbers"),
-        integer("unlisted_gaps", priority=ROOMY, about="more gaps than are kept"),
-        integer("incredible", priority=ROOMY, about="numbers too high to be true"),
-        ordinal("incredible_first", priority=ROOMY + 1, about="the first of those"),
+def _sources(silent_s: int) -> answer.RowType[SourceState]:
+    return answer.RowType(
+        answer.copied("source_id", priority=answer.KEEP),
+        answer.ordinal("last_sequence", about="the highest number that came"),
+        answer.timed("last_seen", of=lambda it: it.last_seen_s, about="when its last batch came"),
+        answer.flag("silent", of=lambda it: it.last_seen_s < silent_s, about="nothing came for long"),
+        answer.integer("missing", priority=answer.KEEP, about="numbers that never came"),
+        answer.prose("gaps", of=lambda it: intervals(it.gaps), priority=answer.KEEP, about="those numbers"),
+        answer.integer("unlisted_gaps", priority=answer.ROOMY, about="more gaps than are kept"),
+        answer.integer("incredible", priority=answer.ROOMY, about="numbers too high to be true"),
+        answer.ordinal("incredible_first", priority=answer.ROOMY + 1, about="the first of those"),
     )
 
 
 def sources_answer(
     states: Sequence[SourceState], figures: SourceFigures, reconciliation: Reconciliation | None, *, silent_s: int
-) -> Answer:
+) -> answer.Answer:
     """Put the states of sources into the form of `metering sources`; they are as old as the figures of the last scan.
 
     A source whose last batch came before `silent_s` is silent.
     """
     table = _sources(silent_s)
     scanned_s = figures.scanned_ms // 1000
-    document: dict[str, Json] = {
+    document: dict[str, answer.Json] = {
         "as_of": rfc3339(scanned_s) if scanned_s else None,
         "unkept": figures.unkept,
         "unkept_names": list(figures.names),
@@ -78,24 +60,29 @@ def intervals(ranges: Iterable[tuple[int, int]]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def _reconciliation(known: Reconciliation) -> dict[str, Json]:
+def _reconciliation(known: Reconciliation) -> dict[str, answer.Json]:
     row = _PASS.document(known)
     return {name: row[name] for name in ("finished", "waiting", "waiting_since")}
 
 
-_PASS: RowType[Reconciliation] = RowType(
-    timed(
-        "finished", of=lambda it: it.finished_s or None, priority=KEEP, about="when a pass had compared all on its list"
+_PASS: answer.RowType[Reconciliation] = answer.RowType(
+    answer.timed(
+        "finished",
+        of=lambda it: it.finished_s or None,
+        priority=answer.KEEP,
+        about="when a pass had compared all on its list",
     ),
-    integer("hours", about="that the last pass compared"),
-    integer("differences", priority=KEEP, about="hours that differed in two passes"),
-    integer("waiting", of=lambda it: it.backlog.waiting, about="hours and files that wait to be compared"),
-    timed("waiting_since", of=lambda it: it.backlog.since_s, about="since when the oldest of them does"),
-    timed("gaps_since", of=lambda it: it.gaps_since_s, about="when the earliest missing batch can have been made"),
+    answer.integer("hours", about="that the last pass compared"),
+    answer.integer("differences", priority=answer.KEEP, about="hours that differed in two passes"),
+    answer.integer("waiting", of=lambda it: it.backlog.waiting, about="hours and files that wait to be compared"),
+    answer.timed("waiting_since", of=lambda it: it.backlog.since_s, about="since when the oldest of them does"),
+    answer.timed(
+        "gaps_since", of=lambda it: it.gaps_since_s, about="when the earliest missing batch can have been made"
+    ),
 )
 
 
-def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> Answer:
+def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> answer.Answer:
     """Put the last pass into one row; no row if the reconciler never ran."""
     return _PASS.answer(
         [] if known is None else [known],
@@ -120,27 +107,27 @@ def _totals(figures: HourFigures) -> dict[str, Total | None]:
     return {"rows": check.rows, "usage": check.usage, "markers": check.markers}
 
 
-def _hour(period: str) -> RowType[HourFigures]:
-    return RowType(
-        timed("hour", of=lambda it: it.state.hour_s, priority=KEEP),
-        copied("period", of=lambda _: period, about="state of its month"),
-        flag("published", of=lambda it: it.state.published, about="all of its rows are in lake files"),
-        *(exact(f"{name}_bytes", of=_figure(name, "bytes"), priority=KEEP) for name in _FIGURES),
-        *(integer(f"{name}_records", of=_figure(name, "records")) for name in _FIGURES),
-        flag(
+def _hour(period: str) -> answer.RowType[HourFigures]:
+    return answer.RowType(
+        answer.timed("hour", of=lambda it: it.state.hour_s, priority=answer.KEEP),
+        answer.copied("period", of=lambda _: period, about="state of its month"),
+        answer.flag("published", of=lambda it: it.state.published, about="all of its rows are in lake files"),
+        *(answer.exact(f"{name}_bytes", of=_figure(name, "bytes"), priority=answer.KEEP) for name in _FIGURES),
+        *(answer.integer(f"{name}_records", of=_figure(name, "records")) for name in _FIGURES),
+        answer.flag(
             "agrees",
             of=lambda it: it.check and it.check.agrees,
-            priority=KEEP,
+            priority=answer.KEEP,
             about="all figures were compared and are equal",
         ),
     )
 
 
-def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> Answer:
+def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> answer.Answer:
     """Put the figures of an hour into one row; in JSON the differences stand beside them."""
     check, table = figures.check, _hour(period)
     row = table.document(figures)
-    document: dict[str, Json] = {
+    document: dict[str, answer.Json] = {
         "hour": row["hour"],
         "as_of": rfc3339(as_of_s),
         "period": period,
@@ -165,9 +152,9 @@ def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> Answer:
     )
 
 
-def _difference(each: Difference) -> dict[str, Json]:
+def _difference(each: verification.Difference) -> dict[str, answer.Json]:
     key = each.key
-    named: dict[str, Json] = dict.fromkeys(("account_id", "usage_type", "service", "from", "to", "corrects"))
+    named: dict[str, answer.Json] = dict.fromkeys(("account_id", "usage_type", "service", "from", "to", "corrects"))
     if key is None:
         named["account_id"] = each.account_id or None
     else:
@@ -195,20 +182,22 @@ def _lines(check: HourCheck | None) -> tuple[str, ...]:
 
 def frozen_answer(
     frozen: FrozenMonth | None, reader: FrozenReader, *, month: str, state: str, group_by: Sequence[GroupColumn]
-) -> Answer:
+) -> answer.Answer:
     """The frozen totals of a month by some columns; no rows while it is not closed."""
     corrections = ZERO
 
-    def entries(closed: FrozenMonth) -> Iterator[tuple[Values, Total]]:
+    def entries(closed: FrozenMonth) -> Iterator[tuple[usage_rows.Values, Total]]:
         nonlocal corrections
         for key, entry in _usage(closed, reader, by_hour="hour" in group_by):
             if key.corrects_s is not None:
                 corrections = corrections.plus(entry)
-            yield values_of(key, group_by), entry
+            yield usage_rows.values_of(key, group_by), entry
 
-    rows = [] if frozen is None else summed(entries(frozen))
+    rows = [] if frozen is None else usage_rows.summed(entries(frozen))
     total = ZERO if frozen is None else frozen.total
-    return ListedRows(copied(*group_by, priority=KEEP), sized("bytes", priority=KEEP)).answer(
+    return answer.ListedRows(
+        answer.copied(*group_by, priority=answer.KEEP), answer.sized("bytes", priority=answer.KEEP)
+    ).answer(
         [(*row.values, row.total.bytes) for row in rows],
         meta={
             "month": month,
@@ -229,23 +218,25 @@ def frozen_answer(
 
 
 def months_answer(
-    months: Sequence[MonthState], *, closed_by: Mapping[str, str], corrections: Mapping[str, Total] | None = None
-) -> Answer:
+    months: Sequence[closer.MonthState], *, closed_by: Mapping[str, str], corrections: Mapping[str, Total] | None = None
+) -> answer.Answer:
     """The list of months, the newest first. `corrections` were booked later for closed months; None if nobody asked."""
 
-    def later(it: MonthState) -> Total | None:
+    def later(it: closer.MonthState) -> Total | None:
         return it.total and (corrections or {}).get(it.month, ZERO)
 
-    since: Fields[MonthState] = (
-        *sized("corrections_bytes", of=lambda it: (total := later(it)) and total.bytes, title="corrections since"),
-        *integer("corrections_records", of=lambda it: (total := later(it)) and total.records, title="records"),
+    since: answer.Fields[closer.MonthState] = (
+        *answer.sized(
+            "corrections_bytes", of=lambda it: (total := later(it)) and total.bytes, title="corrections since"
+        ),
+        *answer.integer("corrections_records", of=lambda it: (total := later(it)) and total.records, title="records"),
     )
-    table: RowType[MonthState] = RowType(
-        copied("month", "state", priority=KEEP),
-        sized("bytes", of=lambda it: it.total and it.total.bytes),
-        integer("records", of=lambda it: it.total and it.total.records),
-        timed("closed", of=lambda it: it.closed_s),
-        copied("closed_by", of=lambda it: closed_by.get(it.month), title="by", priority=ROOMY),
+    table: answer.RowType[closer.MonthState] = answer.RowType(
+        answer.copied("month", "state", priority=answer.KEEP),
+        answer.sized("bytes", of=lambda it: it.total and it.total.bytes),
+        answer.integer("records", of=lambda it: it.total and it.total.records),
+        answer.timed("closed", of=lambda it: it.closed_s),
+        answer.copied("closed_by", of=lambda it: closed_by.get(it.month), title="by", priority=answer.ROOMY),
         () if corrections is None else since,
     )
     return table.answer(
@@ -256,7 +247,7 @@ def months_answer(
     )
 
 
-def corrections_since(sources: Sequence[ReportSource], months: Sequence[str], *, now_s: int) -> dict[str, Total]:
+def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[str], *, now_s: int) -> dict[str, Total]:
     """Rows that were booked after each of these months for hours in it.
 
     Raises:
@@ -267,25 +258,25 @@ def corrections_since(sources: Sequence[ReportSource], months: Sequence[str], *,
     first_s, after_s = month_bounds_s(min(months))[0], month_bounds_s(max(months))[1]
     query = UsageQuery(from_s=first_s, to_s=after_s, group_by=("corrects",), with_corrections=True)
     found: dict[str, Total] = {}
-    for row in report_rows(sources, query, now_s=now_s):
+    for row in source.report_rows(sources, query, now_s=now_s):
         month = row.values[0][:7]
         if month in months:
             found[month] = found.get(month, ZERO).plus(row.total)
     return found
 
 
-def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> Answer:
+def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> answer.Answer:
     """The checklist of a close: what blocks it, what asks for attention, and what to do."""
     closable = not checklist.blocking(accepted)
-    table: RowType[CloseCheck] = RowType(
-        copied("check", of=lambda it: it.name, priority=KEEP),
-        copied(
+    table: answer.RowType[CloseCheck] = answer.RowType(
+        answer.copied("check", of=lambda it: it.name, priority=answer.KEEP),
+        answer.copied(
             "state",
             of=lambda it: "accepted" if it.state == "blocks" and it.name in accepted else it.state,
-            priority=KEEP,
+            priority=answer.KEEP,
         ),
-        prose("value", priority=KEEP),
-        copied("todo", title="to do", priority=KEEP),
+        answer.prose("value", priority=answer.KEEP),
+        answer.copied("todo", title="to do", priority=answer.KEEP),
     )
     return table.answer(
         checklist.checks,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillWaiting
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 from metering.errors import OperationFailedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 

@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, OperationFailedError
 from metering.hours import hour_of
+from metering.lake import parquet
 from metering.lake.parquet.hour_rows import (
     HOUR_SCHEMA,
     TEXT_COLUMNS,
@@ -47,7 +48,6 @@ from metering.lake.parquet.hour_rows import (
     row_groups_of,
     taken,
 )
-from metering.lake.parquet.reader import Sums, halves_of, usage_of_sums
 from metering.lake.parquet.usage_files import NAMES, USAGE_SCHEMA, total_of, usage_parquet
 from metering.lake.ports import USAGE_QUERY, TimeSlice
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID
@@ -326,12 +326,12 @@ def _kept(part: Part) -> pa.Table | None:
 
 
 def _counted(part: Part, state: ScanState) -> pa.Table:
-    sums = Sums(USAGE_QUERY)
+    sums = parquet.reader.Sums(USAGE_QUERY)
     for batch in LakeRows([part], state, readers=1, with_canary=True).scanner(_COUNTED).to_reader():
-        rows = Sums(USAGE_QUERY)
-        rows.add(halves_of(pa.Table.from_batches([batch]), USAGE_QUERY))
+        rows = parquet.reader.Sums(USAGE_QUERY)
+        rows.add(parquet.reader.halves_of(pa.Table.from_batches([batch]), USAGE_QUERY))
         sums.add(rows.table())
-    return usage_of_sums(sums.table(), part.hour_s)
+    return parquet.reader.usage_of_sums(sums.table(), part.hour_s)
 
 
 # These exceptions quote the statement and the names of the views, but no data.

@@ -8,7 +8,7 @@ from metering.billing.day_sums.index import Reach, reach_of
 from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 from metering.reports.accounts import AccountsQuery, AccountsSource, accounts_answer, listed, summed
 from metering.reports.source import naming
-from metering.wiring.biller import build_keeper
+from metering.wiring import biller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
     found: list[Reach] = []
     for region in regions:
         with naming(region.region):
-            found.append(build_keeper(region).reach())
+            found.append(biller.build_keeper(region).reach())
     return reach_of(found)
 
 

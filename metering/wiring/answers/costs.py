@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from metering.billing.usage.months import FEW_ACCOUNTS
+from metering.billing.usage import months
 from metering.errors import OperationFailedError
 from metering.fleet.regions import LedgerRegionStates
 from metering.hours import month_of, rfc3339
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from metering.audit.freshness import Complete
-    from metering.billing.usage.months import HoursDone
     from metering.reports.answer import Answer
     from metering.reports.costs.rows import CostQuery
-    from metering.wiring.lake import ReadableRegion
+    from metering.wiring import lake
 
 DEFAULT_BOOK = "aws-list"
 """Price book of who names none."""
@@ -42,8 +41,8 @@ class BillingRegions:
         left_out: Parts of the service that regions run without, by region.
     """
 
-    home: ReadableRegion
-    regions: Sequence[ReadableRegion]
+    home: lake.ReadableRegion
+    regions: Sequence[lake.ReadableRegion]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -51,7 +50,7 @@ class BillingRegions:
         return [region.region for region in self.regions]
 
 
-def own_billing(region: ReadableRegion, *, home: str | None = None) -> BillingRegions:
+def own_billing(region: lake.ReadableRegion, *, home: str | None = None) -> BillingRegions:
     """Regions to rate for a function that reads one region alone: all of a stage in that region.
 
     Its home region is `home`, or the region itself.
@@ -91,7 +90,7 @@ class Rating:
         return self.source.costs(self.plans, most_rows=most_rows)
 
 
-def _silent() -> AbstractContextManager[HoursDone]:
+def _silent() -> AbstractContextManager[months.HoursDone]:
     return nullcontext(lambda _region, _done, _of: None)
 
 
@@ -103,7 +102,7 @@ def rating(
     book: BookName,
     now_s: int,
     exact: bool = False,
-    progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
+    progress: Callable[[], AbstractContextManager[months.HoursDone]] = _silent,
     most_partitions: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> Iterator[Rating]:
@@ -134,7 +133,7 @@ def rating(
     accounts = finder.accounts(plans)
     partitions = len(accounts) * len(plans)
     _check_partitions(query, partitions, len(accounts), most_partitions)
-    if len(accounts) <= FEW_ACCOUNTS:
+    if len(accounts) <= months.FEW_ACCOUNTS:
         on_partitions(partitions * len(billing.regions))
     with progress() as on_hour, StageUsage(billing.regions, accounts=accounts, on_hour=on_hour) as usage:
         planner = build_planner(home, usage, shelf)
@@ -169,7 +168,7 @@ def costs_of(
     now_s: int,
     complete: Complete,
     exact: bool = False,
-    progress: Callable[[], AbstractContextManager[HoursDone]] = _silent,
+    progress: Callable[[], AbstractContextManager[months.HoursDone]] = _silent,
     most_partitions: int | None = None,
     most_rows: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,
@@ -197,7 +196,7 @@ def costs_of(
 
 def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: int | None) -> None:
     # For many accounts, the lake is read instead.
-    if most is None or partitions <= most or accounts > FEW_ACCOUNTS:
+    if most is None or partitions <= most or accounts > months.FEW_ACCOUNTS:
         return
     # A caller who sees one account must not learn how many accounts its payer has.
     problem = f"is the beginning of a range in which the payers' accounts are more than {most} partitions of the usage "
@@ -208,7 +207,7 @@ def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: in
     )
 
 
-def _first_month(regions: Sequence[ReadableRegion], query: CostQuery, now_s: int) -> str:
+def _first_month(regions: Sequence[lake.ReadableRegion], query: CostQuery, now_s: int) -> str:
     asked = query.usage.from_s
     if len(list(query.usage.months(now_s=now_s))) <= _FEW_MONTHS:
         return month_of(asked)

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, get_args
 
 from metering.adapters.inert import NoQueue
-from metering.audit.hour_check import Figures, OneHour
+from metering.audit import hour_check
 from metering.audit.source_keeping import SourceKeeper
 from metering.hours import month_of
 from metering.intake.work import Reason
@@ -18,7 +18,7 @@ from metering.ledger.periods import periods_of
 from metering.onramps.reasons import FileReason, LineReason
 from metering.quarantine.entries import Entry, Kind, QuarantineEntries
 from metering.reports.answer import Answer, regions_answer
-from metering.reports.operators.quarantine_answer import entries_answer
+from metering.reports.operators import quarantine_answer
 from metering.reports.operators.sources_answer import hour_answer, last_pass_answer, sources_answer
 from metering.reports.source import naming
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range
@@ -91,10 +91,10 @@ def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer
         LedgerCorruptError: A marker cannot be read, or a file that the hour needs is gone.
     """
     with naming(region.region):
-        figures = Figures.counted(
+        figures = hour_check.Figures.counted(
             items=region.items, view=region.view, clock=region.clock, marker_life_s=region.settings.marker_life_s
         )
-        hour = OneHour(figures=figures)
+        hour = hour_check.OneHour(figures=figures)
         month = month_of(hour_s)
         known = periods_of(region.items, [month])
         period = known[month].state if month in known else "open"
@@ -236,7 +236,7 @@ def _ordered(region: ReadableRegion, query: RefusedQuery) -> Iterator[Refused]:
 def refused_answer(regions: Sequence[ReadableRegion], found: Sequence[Refused], *, everywhere: bool) -> Answer:
     """Entries in the form of `metering quarantine list`."""
     parts = {
-        region.region: entries_answer([each.entry for each in found if each.region == region.region])
+        region.region: quarantine_answer.entries_answer([each.entry for each in found if each.region == region.region])
         for region in regions
     }
     if everywhere:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from metering.errors import OperationFailedError
 from metering.intake.messages import readable_batch_id
 from metering.ledger.notes.access import Role
-from metering.reports.batches import BatchStory, StoryTeller, story_answer
+from metering.reports import batches
 from metering.reports.query import UNCOUNTED, Meter, UsageQuery
 from metering.reports.source import naming, report_periods
 from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.reports.trace import Trace, Tracer, trace_answer
 from metering.units import DAY_S
+from metering.wiring import reports
 from metering.wiring.answers.operators import quarantine_of
-from metering.wiring.reports import report_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -60,7 +60,7 @@ def trace_of(
         UnavailableError: An hour could not be read; the error names the region.
         LedgerCorruptError: A file that an hour needs is gone, or a marker cannot be read.
     """
-    sources = [report_source(region, meter) for region in regions]
+    sources = [reports.report_source(region, meter) for region in regions]
     traces: list[Trace] = []
     for region, source in zip(regions, sources, strict=True):
         with naming(region.region):
@@ -116,18 +116,18 @@ def batch_of(
         UnavailableError: Something could not be read; the error names the region.
         LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
     """
-    source = report_source(region, meter)
+    source = reports.report_source(region, meter)
     with naming(region.region):
         hours = [] if within_s is None else source.view.hours(from_s=within_s[0], to_s=within_s[1])
-        teller = StoryTeller(source=source, marker_life_s=region.settings.marker_life_s, afford=afford)
-        told: BatchStory | None
+        teller = batches.StoryTeller(source=source, marker_life_s=region.settings.marker_life_s, afford=afford)
+        told: batches.BatchStory | None
         if accounts or role is Role.CUSTOMER:
             told, role = teller.tell_own(batch_id, accounts, now_s=now_s, within=hours), Role.CUSTOMER
         else:
             told = teller.tell(batch_id, now_s=now_s, within=hours)
             if told.known:
                 told = replace(told, quarantine=_refused(region, batch_id))
-    return None if told is None or not told.known else story_answer(told, as_of_s=now_s, role=role)
+    return None if told is None or not told.known else batches.story_answer(told, as_of_s=now_s, role=role)
 
 
 def _refused(region: ReadableRegion, batch_id: str) -> tuple[Entry, ...]:

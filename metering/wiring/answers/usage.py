@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Complete, HeldBack, complete_of, merged
 from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
-from metering.ledger.notes.checks import CANARY_PK, CanaryRun, CanaryVerdict
+from metering.ledger import notes, periods
+from metering.ledger.notes import watch
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
-from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness
-from metering.ledger.periods import periods_of
 from metering.reports.answer import KEEP, Answer, Cell, Json, ListedRows, copied, integer, prose, short, timed
 from metering.reports.query import UNCOUNTED, Meter, ReadBudget, UsageQuery, most_hours, warnings_of
 from metering.reports.source import ReportSource, begins_before_all, booked_range_s, naming, report_periods, report_rows
 from metering.reports.usage_answer import MissingName, held_back_document, missing_names, usage_answer
 from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
 from metering.stores.writes import Table
-from metering.wiring.reports import build_freshness, report_source
+from metering.wiring import reports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from metering.wiring.connection import RegionConnection
+    from metering.wiring import connection
     from metering.wiring.lake import ReadableRegion
 
 
@@ -85,7 +84,7 @@ def usage_of(
         InvalidParametersError: There are more rows.
         UnavailableError: An hour could not be read; the error names the region.
     """
-    sources, seen = [report_source(region, meter) for region in regions], Seen(query)
+    sources, seen = [reports.report_source(region, meter) for region in regions], Seen(query)
     lacks = NotRolledUp(query, seen)
     rows = report_rows(sources, query, now_s=now_s, seen=seen, lacks=lacks, most=most_rows)
     missing = _own_missing(query, seen) if only_own else missing_names(sources, query, seen)
@@ -113,7 +112,7 @@ def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: in
     parts = [str(query.from_s), str(query.to_s)]
     for region in regions:
         with naming(region.region):
-            known = periods_of(region.items, months)
+            known = periods.periods_of(region.items, months)
         if any(month not in known or known[month].state != "closed" for month in months):
             return None
         parts += [f"{region.region}/{month}/{known[month].frozen_key}" for month in months]
@@ -149,7 +148,7 @@ def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
 
 def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence[int]:
     with naming(region.region):
-        states = report_source(region).periods(query, now_s=now_s)
+        states = reports.report_source(region).periods(query, now_s=now_s)
         closed = {month for month, state in states.items() if state == "closed"}
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
         if not query.details:
@@ -197,7 +196,7 @@ def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
     return merged(known)
 
 
-def measured_completeness(regions: Sequence[RegionConnection]) -> Complete:
+def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Complete:
     """Up to when all of the regions are complete, measured where a watch has not just done so: queues are asked, too.
 
     Raises:
@@ -206,7 +205,7 @@ def measured_completeness(regions: Sequence[RegionConnection]) -> Complete:
     known: dict[str, Complete] = {}
     for region in regions:
         with naming(region.region):
-            known[region.region] = build_freshness(region).answer()
+            known[region.region] = reports.build_freshness(region).answer()
     return merged(known)
 
 
@@ -225,13 +224,13 @@ def stored_of(region: ReadableRegion) -> Complete:
     Raises:
         UnavailableError: Its ledger gives no answer.
     """
-    item = region.items.get(Table.LEDGER, COMPLETENESS_KEY)
+    item = region.items.get(Table.LEDGER, watch.COMPLETENESS_KEY)
     if item is None:
         cure = f"metering status --region {region.region} --stage {region.stage}"
         held = HeldBack(what="the watch, which has not measured yet", since_s=None, cure=cure)
         return Complete(through_s=0, held_back_by=(held,))
     now_s = region.clock.now_ms() // 1_000
-    return complete_of(Completeness.from_item(item), now_s=now_s, region=region.region, stage=region.stage)
+    return complete_of(watch.Completeness.from_item(item), now_s=now_s, region=region.region, stage=region.stage)
 
 
 # A canary gets its verdict after some minutes, and one is sent every few minutes.
@@ -311,11 +310,11 @@ def _reconciliation(region: ReadableRegion) -> dict[str, Json] | None:
 
 def _canary(region: ReadableRegion) -> dict[str, Json] | None:
     """The newest canary that has a verdict, and the newest good one; None if there is none of the last week."""
-    items = region.items.query(Table.LEDGER, CANARY_PK, descending=True)
-    settled = [run for run in map(CanaryRun.from_item, islice(items, _CANARIES)) if run.settled_s]
+    items = region.items.query(Table.LEDGER, notes.checks.CANARY_PK, descending=True)
+    settled = [run for run in map(notes.checks.CanaryRun.from_item, islice(items, _CANARIES)) if run.settled_s]
     if not settled:
         return None
-    good = next((run for run in settled if run.verdict is CanaryVerdict.GOOD), None)
+    good = next((run for run in settled if run.verdict is notes.checks.CanaryVerdict.GOOD), None)
     return {
         "verdict": settled[0].verdict.value,
         "settled": rfc3339(settled[0].settled_s),

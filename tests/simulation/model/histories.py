@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from tests.simulation.model.audit import ACCOUNTS, Look, UsagePlace, reconcile, repair, restore
 from tests.simulation.model.rollup import clean, commit, compact, roll_up, updates
 from tests.simulation.model.rules import RollupPlan, Setting, Sums, figures, newest, numbers_of, runs_in, summed, text
 from tests.simulation.model.world import BrokenError, Faults, Item, Place, Steps, World, get_object, query
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LOOKS = 6
 Answer = dict[tuple[int, str], int]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tests.simulation.model.world import (
     Action,
@@ -25,9 +25,6 @@ from tests.simulation.model.world import (
     put_object,
     query,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 BUCKET = 2
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+from typing import Protocol
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

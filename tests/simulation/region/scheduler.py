@@ -6,13 +6,10 @@ there is no other source of concurrency.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
 
 from greenlet import getcurrent, greenlet
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class KilledError(BaseException):

@@ -12,19 +12,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metering.adapters.emulator.ministack import is_emulator
 from metering.adapters.emulator.state import end_tree
 from metering.errors import UnavailableError
 from tests import ROOT
 from tests.tools import Tool, install
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _LOCK = tuple(Path(__file__).parent / "lock" / name for name in ("build.txt", "tools.txt"))
 LOCALSTACK = Tool(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
 from metering.lake import ports
@@ -23,9 +24,6 @@ from metering.stores.objects import (
 )
 from metering.units import DAY_S
 from metering.usage.totals import Total, UsageKey, UsageKind, add_totals, sum_totals
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 # Number of rows in a batch of days.
 _BATCH_ROWS = 64 * 1024

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left, bisect_right, insort
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from metering.errors import ConditionFailedError, ItemTooLargeError, LedgerCorruptError, TransactionCanceledError
 from metering.stores import writes
 from metering.stores.writes import item_bytes
 from metering.units import KIB, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _EMPTY: writes.Item = {}
 # Limits of DynamoDB (service quotas).

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from metering.units import HOUR_S, MINUTE_S
 from tests.support.networks import flow_logs
@@ -18,9 +19,6 @@ from tests.support.networks.gateways import Pass, billed
 from tests.support.networks.gateways import values_of as gateway_values_of
 from tests.support.networks.inventory import OWNER, WEST, Inventory, build_inventory
 from tests.support.networks.journeys import JOURNEYS, Side, trip_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 class Sum(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
@@ -22,9 +22,6 @@ from tests.support.memory.queues import MemoryQueue
 from tests.support.region import quarantine_of
 from tests.support.watched import QueueFacts
 from tests.unit.house.command_lines import parsed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)

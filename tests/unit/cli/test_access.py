@@ -10,11 +10,12 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from threading import Thread
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -39,9 +40,6 @@ from tests.support.command_line import AWAY, CALLER, OperatorSession, TwoRegions
 from tests.support.lake_world import NOW_S, World, record
 from tests.support.senders_world import SERVICES
 from tests.unit.operations.test_dead_letters import accepted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 WORKLOAD = "arn:aws:iam::111122223333:role/edge-workload"
 ADD = ("producers", "add", "edge-7f3a", "--accounts", "111122223333,444455556666", "--role-arn", WORKLOAD)

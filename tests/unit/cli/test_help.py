@@ -10,8 +10,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import typer.testing
@@ -28,9 +28,6 @@ from metering.replay.scenarios import SCENARIOS
 from tests.support.command_line import help_texts, tree
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import parsed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
 PAGES = [words_ for words_, _ in tree()]

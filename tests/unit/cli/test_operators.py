@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,6 @@ from tests.unit.audit.test_restoring import Restored
 from tests.unit.billing.test_checklist import MONTH, October
 from tests.unit.operations.test_dead_letters import Setup, body
 from tests.unit.reports.batches.test_story import BATCH, world_with_batch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def test_closing_a_month_says_that_it_is_for_good_and_its_figures_in_the_trail(

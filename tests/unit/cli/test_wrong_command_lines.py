@@ -10,8 +10,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import typer
@@ -22,9 +23,6 @@ from metering.cli.command import Session, command
 from metering.cli.groups import CommandGroup
 from tests.support.command_line import Leaf, groups, leaves, long_name
 from tests.support.with_each import with_each
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Nothing listens on port 9 of this machine (discard).
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")

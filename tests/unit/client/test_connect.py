@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,9 +27,6 @@ from tests.api.world import FIRST, SECOND, ApiWorld, complete_until
 from tests.support.lake_world import HOUR, World, record
 from tests.support.usage_items import change, usage_of
 from tests.unit.client.here import Here, over_stores, served
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import inspect
 import io
 import json
 import re
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,6 @@ from metering.client.connection import Connection
 from metering.producer.producer import Producer
 from tests.api.world import ApiWorld
 from tests.unit.client.here import over_stores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DOCS = Path(__file__).parents[3] / "docs"
 NOTEBOOK = DOCS / "explore.ipynb"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
@@ -27,9 +28,6 @@ from tests.support.command_line import tree
 from tests.support.localstack import server
 from tests.support.with_each import with_each
 from tests.unit.house.command_lines import PAGES, USAGE_ERROR, mentions, parsed, whole_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DECISIONS = ROOT / "docs" / "decisions"
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

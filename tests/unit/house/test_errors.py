@@ -6,7 +6,7 @@ import importlib
 import pickle
 import pkgutil
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import infra
 import metering
@@ -44,9 +44,6 @@ from metering.reports.time_range import InvalidParametersError, ParameterProblem
 from metering.rollup.as_of_now import TooMuchWaitsError
 from metering.rollup.plan import NotWaitingError
 from tests.support.with_each import with_each
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _MISSING = Finding(check="type AWS::SQS::Queue", answered=Answered.FAILED, detail="no such type")
 _STATE = RegionState(region="ap-southeast-9", findings=(_MISSING,))

@@ -14,8 +14,9 @@ import sys
 import tokenize
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -27,9 +28,6 @@ from metering.settings import Policy, Settings, as_environment
 from metering.usage.totals import Service, UsageKey, UsageKind, UsageType
 from tests import ROOT
 from tests.support.stage import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 MOST_LINES = 12
 _SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

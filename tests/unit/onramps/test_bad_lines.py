@@ -10,8 +10,8 @@ import sys
 import time
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
@@ -25,9 +25,6 @@ from metering.onramps.reading import FileName, ReadSettings
 from metering.units import GIB, MIB
 from tests.support.flow_logs import V2, known_name, line, members, read, text
 from tests.unit.onramps.readers import measured
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CSV = """
 format = "csv"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +14,6 @@ from metering.audit.sequences import SeenSequences
 from tests.support.lake_world import record
 from tests.unit.producer.killed import BUCKET, KEYS, SOURCE, records_of
 from tests.unit.producer.meter import Meter, expected
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -35,9 +35,6 @@ from tests.support.priced import (
     product,
     used,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _FLAT = "USW2-USE1-AWS-Out-Bytes"
 _BOOK = book(

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -34,9 +34,6 @@ from metering.stores.objects import summary_key
 from metering.units import HOUR_S
 from tests.support.lake_world import ACCOUNT, HOUR, World, ask_again_and_again, record, slow_lake
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 OTHER = "210987654321"
 # In the lake 1, 2 and 4 (two files), in staging 8 and 16.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from datetime import UTC
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -30,9 +30,6 @@ from metering.stores.writes import Table
 from metering.units import DAY_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType
 from tests.support.memory.items import MemoryItemStore
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 HOUR_S = parse_hour("2026-11-24T13")
 ACCOUNT, OTHER = "111111111111", "222222222222"

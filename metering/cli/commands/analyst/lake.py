@@ -12,49 +12,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from metering.audit import hour_check
 from metering.audit.census_state import CensusState, census_bytes, census_of
-from metering.audit.hour_check import describe
 from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import WrongUsageError
 from metering.cli.fleet import asks_for_all, everywhere, of_region
 from metering.cli.options import FROM_OPTION, TO_OPTION, family, option, parse_duration, switch
 from metering.hours import rfc3339
 from metering.ledger.runs import Contradictions
-from metering.operations.own_costs import (
-    S3_GET_USD,
-    S3_PUT_USD,
-    STORAGE_USD_GB_MONTH,
-    Alternative,
-    StorageReport,
-    StorageReporter,
-)
-from metering.reports.answer import (
-    KEEP,
-    ROOMY,
-    Answer,
-    Cell,
-    Form,
-    Json,
-    ListedRows,
-    RowType,
-    copied,
-    exact,
-    integer,
-    money,
-    prose,
-    timed,
-)
+from metering.operations import own_costs
+from metering.reports import answer
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from metering.audit import verification
     from metering.audit.reconciler import Reconciler, ReconciliationResult
-    from metering.audit.verification import Difference
     from metering.lake.compactor import CompactionResult
     from metering.stores.writes import ItemStore
-    from metering.wiring.connection import RegionConnection
+    from metering.wiring import connection
     from metering.wiring.jobs import LakeJobs
 
 RESUME_OPTION = typer.Option(
@@ -160,11 +138,11 @@ def counting() -> Iterator[Callable[[str, int, int], None]]:
 lake_app = typer.Typer()
 
 _ANEW = "To have one made anew, delete rated/MONTH/accounts-*.json.gz, then: metering budget update"
-_COMPACTED: RowType[CompactionResult] = RowType(
-    integer("runs", about="compactions of a shard"),
-    integer("hours", about="published"),
-    integer("files", about="written to the lake"),
-    integer("rows", about="that were in staging"),
+_COMPACTED: answer.RowType[CompactionResult] = answer.RowType(
+    answer.integer("runs", about="compactions of a shard"),
+    answer.integer("hours", about="published"),
+    answer.integer("files", about="written to the lake"),
+    answer.integer("rows", about="that were in staging"),
 )
 
 
@@ -249,7 +227,7 @@ def reconcile(
     told: list[tuple[str, str]] = []
     failed: list[str] = []
 
-    def compared(region: RegionConnection) -> Answer:
+    def compared(region: connection.RegionConnection) -> answer.Answer:
         reconciler = region.jobs.reconciler
         file = ScanFile(resume, ScanOf(command="reconcile", region=region.region, stage=session.stage))
         state = file.kept(region.items, deep=deep, range_s=asked)
@@ -308,23 +286,23 @@ def _told(result: ReconciliationResult) -> Iterator[tuple[str, str]]:
         yield f"In {counted(len(result.checks), 'hour')} markers, usage table and rows are equal.", "green"
 
 
-_DIFFERENCES = ListedRows(
-    timed("hour", priority=KEEP),
-    copied("between"),
-    copied("key", priority=KEEP),
+_DIFFERENCES = answer.ListedRows(
+    answer.timed("hour", priority=answer.KEEP),
+    answer.copied("between"),
+    answer.copied("key", priority=answer.KEEP),
     # Differences are shown as exact numbers, because rounded sizes would look equal.
-    exact("usage_bytes", "markers_bytes", "rows_bytes", priority=KEEP),
-    integer("usage_records", "markers_records", "rows_records"),
+    answer.exact("usage_bytes", "markers_bytes", "rows_bytes", priority=answer.KEEP),
+    answer.integer("usage_records", "markers_records", "rows_records"),
     # The same figures again, under their names in a comparison.
-    exact("expected_bytes", "found_bytes", priority=ROOMY),
-    integer("expected_records", "found_records", priority=ROOMY),
+    answer.exact("expected_bytes", "found_bytes", priority=answer.ROOMY),
+    answer.integer("expected_records", "found_records", priority=answer.ROOMY),
 ).columns
 
 
-def reconciliation_answer(result: ReconciliationResult) -> Answer:
+def reconciliation_answer(result: ReconciliationResult) -> answer.Answer:
     """List every difference; JSON has the counts of hours, too."""
     different = [each for check in result.different for each in check.differences]
-    return Answer(
+    return answer.Answer(
         columns=_DIFFERENCES,
         rows=[_difference_row(each) for each in (*different, *result.derived)],
         meta={
@@ -340,11 +318,11 @@ def reconciliation_answer(result: ReconciliationResult) -> Answer:
     )
 
 
-def _difference_row(difference: Difference) -> dict[str, Cell]:
-    row: dict[str, Cell] = {
+def _difference_row(difference: verification.Difference) -> dict[str, answer.Cell]:
+    row: dict[str, answer.Cell] = {
         "hour": rfc3339(difference.hour_s),
         "between": difference.between,
-        "key": describe(difference),
+        "key": hour_check.describe(difference),
     }
     if difference.odd:
         return row
@@ -369,27 +347,27 @@ def storage_report(session: Session) -> None:
     session.write(everywhere(session, lambda region: storage_answer(measure_storage(region))))
 
 
-def measure_storage(region: RegionConnection, *, from_s: int = 0) -> StorageReport:
+def measure_storage(region: connection.RegionConnection, *, from_s: int = 0) -> own_costs.StorageReport:
     """Measure the bucket, and every row of the lake's hours from `from_s` on."""
     from metering.lake.parquet.codec import JsonBatchSizer
 
-    reporter = StorageReporter(
+    reporter = own_costs.StorageReporter(
         items=region.items, objects=region.objects, view=region.view, sizer=JsonBatchSizer(region.objects)
     )
     return reporter.report(from_s=from_s)
 
 
-_STORAGE = ListedRows(
-    prose("what", priority=KEEP),
-    copied("class", priority=ROOMY),
-    integer("objects"),
-    Form(kind="integer", sized=True)("stored_bytes", title="bytes", priority=KEEP),
-    money("usd_month", title="USD a month", priority=KEEP),
-    money("usd_requests", title="USD of requests"),
+_STORAGE = answer.ListedRows(
+    answer.prose("what", priority=answer.KEEP),
+    answer.copied("class", priority=answer.ROOMY),
+    answer.integer("objects"),
+    answer.Form(kind="integer", sized=True)("stored_bytes", title="bytes", priority=answer.KEEP),
+    answer.money("usd_month", title="USD a month", priority=answer.KEEP),
+    answer.money("usd_requests", title="USD of requests"),
 )
 
 
-def storage_answer(report: StorageReport) -> Answer:
+def storage_answer(report: own_costs.StorageReport) -> answer.Answer:
     """Our storage and its alternatives, with the prices used."""
     return _STORAGE.answer(
         [
@@ -404,7 +382,7 @@ def storage_answer(report: StorageReport) -> Answer:
     )
 
 
-def _meta(report: StorageReport) -> dict[str, Json]:
+def _meta(report: own_costs.StorageReport) -> dict[str, answer.Json]:
     a_record = _bytes_a_record(report)
     return {
         "savings": {
@@ -418,32 +396,32 @@ def _meta(report: StorageReport) -> dict[str, Json]:
         "lake_records": report.lake_records,
         "lake_bytes_a_record": None if a_record is None else f"{a_record:.2f}",
         "prices": {
-            "storage_usd_gb_month": {name: str(usd) for name, usd in STORAGE_USD_GB_MONTH.items()},
-            "put_usd": f"{S3_PUT_USD:f}",
-            "get_usd": f"{S3_GET_USD:f}",
+            "storage_usd_gb_month": {name: str(usd) for name, usd in own_costs.STORAGE_USD_GB_MONTH.items()},
+            "put_usd": f"{own_costs.S3_PUT_USD:f}",
+            "get_usd": f"{own_costs.S3_GET_USD:f}",
         },
     }
 
 
-def _footer(report: StorageReport) -> tuple[str, ...]:
-    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in STORAGE_USD_GB_MONTH.items())
+def _footer(report: own_costs.StorageReport) -> tuple[str, ...]:
+    prices = ", ".join(f"{name} {usd} USD/GB-month" for name, usd in own_costs.STORAGE_USD_GB_MONTH.items())
     return (
         f"{counted(report.sizes.records, 'record')} in {counted(report.sizes.batches, 'batch', 'batches')}; "
         f"{report.lake_records:,} in the lake at {_bytes_a_record(report) or 0:.2f} bytes each.",
         f"Storage saved a month: {report.saving(report.json):.1%} against JSON, "
         f"{report.saving(report.gzip):.1%} against gzip; with the requests of the first month "
         f"{report.saving_with_requests(report.json):.1%} and {report.saving_with_requests(report.gzip):.1%}.",
-        f"Prices (us-east-1 list): {prices}; PUT {S3_PUT_USD:f} USD, GET {S3_GET_USD:f} USD. "
+        f"Prices (us-east-1 list): {prices}; PUT {own_costs.S3_PUT_USD:f} USD, GET {own_costs.S3_GET_USD:f} USD. "
         "Objects in staging/ are removed a day after their compaction and are priced for that day. Versions that the "
         "bucket keeps of deleted objects are not counted.",
     )
 
 
-def _bytes_a_record(report: StorageReport) -> Decimal | None:
+def _bytes_a_record(report: own_costs.StorageReport) -> Decimal | None:
     return Decimal(report.lake_bytes) / report.lake_records if report.lake_records else None
 
 
-def _side(name: str, side: Alternative) -> tuple[object, ...]:
+def _side(name: str, side: own_costs.Alternative) -> tuple[object, ...]:
     return (name, "", side.objects, side.stored_bytes, _usd(side.usd_month), _usd(side.usd_requests))
 
 

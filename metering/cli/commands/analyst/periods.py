@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.audit.hour_check import describe_key
+from metering.audit import hour_check
+from metering.billing import freezing
 from metering.billing.checklist import ACCEPTABLE, Checklist
-from metering.billing.freezing import NotClosable, PeriodNotClosableError
+from metering.cli import fleet
 from metering.cli.command import Session, bar, command, say
 from metering.cli.commands.analyst.lake import RESUME_OPTION, NoDeadline, ScanFile, ScanOf
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import everywhere, of_region
 from metering.cli.options import FROM_OPTION, TO_OPTION, argument, family, option, switch
 from metering.hours import hour_label, month_bounds_s, month_of, rfc3339
+from metering.reports import query
 from metering.reports.answer import Answer, Json, ListedRows, RowType, integer, prose
 from metering.reports.operators.sources_answer import checklist_answer, corrections_since, frozen_answer, months_answer
-from metering.reports.query import MONTH_COLUMNS, month_columns
 from metering.reports.time_range import time_range
 from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from metering.audit.census_state import HourStep
+    from metering.audit import census_state
     from metering.audit.rebuild import MarkerRebuild, UsageRebuild
     from metering.audit.repair import Repair
     from metering.wiring.connection import RegionConnection
@@ -48,7 +48,7 @@ AcceptOption = Annotated[
         "--accept", "CHECK", f"Close even though this check blocks; may be repeated. One of: {', '.join(ACCEPTABLE)}."
     ),
 ]
-GroupByOption = Annotated[str, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(MONTH_COLUMNS)}.")]
+GroupByOption = Annotated[str, option("--group-by", "COLUMNS", f"Comma-separated: {', '.join(query.MONTH_COLUMNS)}.")]
 CorrectionsOption = Annotated[
     bool,
     switch(
@@ -130,24 +130,24 @@ def period_list(session: Session, corrections: CorrectionsOption = False) -> Non
         later = corrections_since([report_source(region)], closed, now_s=now_s) if corrections else None
         return months_answer(months, closed_by=by, corrections=later)
 
-    session.write(everywhere(session, months_of))
+    session.write(fleet.everywhere(session, months_of))
 
 
 @command(period, "show", "metering period show 2026-10 --group-by account_id,usage_type", reads=True, everywhere=True)
 def period_show(session: Session, month: MonthArgument, group_by: GroupByOption = "usage_type") -> None:
     """Show whether a month is open, closing or closed, and the frozen totals of a closed month."""
     _month(month)
-    columns = month_columns(group_by)
+    columns = query.month_columns(group_by)
     told: list[str] = []
 
     def frozen(region: RegionConnection) -> Answer:
         closed, known = region.jobs.closer.frozen(month), region.jobs.closer.show(month)
         state = known.state if known else "open"
         if closed is None:
-            told.append(f"{of_region(session, region.region)}{month} is {state}: its totals are not frozen.")
+            told.append(f"{fleet.of_region(session, region.region)}{month} is {state}: its totals are not frozen.")
         return frozen_answer(closed, region.jobs.frozen_files, month=month, state=state, group_by=columns)
 
-    session.write(everywhere(session, frozen))
+    session.write(fleet.everywhere(session, frozen))
     so_far = f"metering report usage --from {month} --region {session.region_name} --stage {session.stage}"
     for text in told:
         say(f"{text} Totals so far: {so_far}")
@@ -162,7 +162,7 @@ def period_verify(session: Session, month: MonthArgument) -> None:
         problems = region.jobs.closer.verify(month)
         return ListedRows(prose("problem")).answer([(each,) for each in problems], empty="No problem.")
 
-    answer = everywhere(session, verified)
+    answer = fleet.everywhere(session, verified)
     session.write(answer)
     if answer.rows:
         raise typer.Exit(1)
@@ -174,8 +174,8 @@ def removed_at_the_end(file: ScanFile) -> Iterator[None]:
     """Remove the file once the month is closed, or if totals differ: after a repair all is counted anew."""
     try:
         yield
-    except PeriodNotClosableError as error:
-        if error.cause in (NotClosable.TOTALS_DIFFER, NotClosable.OBJECT_DIFFERS):
+    except freezing.PeriodNotClosableError as error:
+        if error.cause in (freezing.NotClosable.TOTALS_DIFFER, freezing.NotClosable.OBJECT_DIFFERS):
             file.remove()
         raise
     file.remove()
@@ -268,9 +268,9 @@ def _repaired(result: UsageRebuild) -> str:
 
 
 def _repair(repair: Repair) -> str:
-    before, after = repair.before, repair.after
+    before, after, place = repair.before, repair.after, hour_check.describe_key(repair.key)
     return (
-        f"{hour_label(repair.key.hour_s)} {describe_key(repair.key)}: {before.bytes:,} -> {after.bytes:,} bytes, "
+        f"{hour_label(repair.key.hour_s)} {place}: {before.bytes:,} -> {after.bytes:,} bytes, "
         f"{before.records:,} -> {counted(after.records, 'record')}"
     )
 
@@ -286,7 +286,7 @@ def _rebuilt_answer(result: UsageRebuild) -> Answer:
     repairs: list[Json] = [
         {
             "hour": rfc3339(each.key.hour_s),
-            "key": describe_key(each.key),
+            "key": hour_check.describe_key(each.key),
             "bytes_before": str(each.before.bytes),
             "bytes_after": str(each.after.bytes),
             "records_before": each.before.records,
@@ -335,10 +335,10 @@ def _tell_unrepaired(result: UsageRebuild, place: str) -> None:
 
 
 @contextmanager
-def _hours(first: str = "reading the usage table") -> Iterator[Callable[[HourStep], None]]:
+def _hours(first: str = "reading the usage table") -> Iterator[Callable[[census_state.HourStep], None]]:
     with bar(first) as move:
 
-        def tell(step: HourStep) -> None:
+        def tell(step: census_state.HourStep) -> None:
             move(description=f"{step.doing} {hour_label(step.hour_s)}", completed=step.done, total=step.hours)
 
         yield tell

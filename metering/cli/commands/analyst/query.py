@@ -14,19 +14,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from metering.cli import fleet, options
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import asks_for_all, connections
-from metering.cli.options import (
-    FROM_OPTION,
-    TO_OPTION,
-    LastOption,
-    ZoneOption,
-    argument,
-    option,
-    parse_duration,
-    switch,
-)
 from metering.cli.printing.output import Format
 from metering.hours import hour_of
 from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, CANARY_SERVICE
@@ -65,25 +55,25 @@ _EXAMPLES = """Examples:
 @command(query_app, "query", reads=True, everywhere=True, epilog=_EXAMPLES)
 def query(
     session: Session,
-    sql: Annotated[str | None, argument("SQL", "One SQL statement for DuckDB; - reads it from stdin.")] = None,
-    file: Annotated[Path | None, option("--file", "FILE.sql", "Read the SQL statement from this file.")] = None,
-    start: Annotated[str | None, FROM_OPTION] = None,
-    end: Annotated[str | None, TO_OPTION] = None,
-    last: LastOption = None,
-    zone: ZoneOption = None,
+    sql: Annotated[str | None, options.argument("SQL", "One SQL statement for DuckDB; - reads it from stdin.")] = None,
+    file: Annotated[Path | None, options.option("--file", "FILE.sql", "Read the SQL statement from this file.")] = None,
+    start: Annotated[str | None, options.FROM_OPTION] = None,
+    end: Annotated[str | None, options.TO_OPTION] = None,
+    last: options.LastOption = None,
+    zone: options.ZoneOption = None,
     limit: Annotated[
         int | None,
-        option(
+        options.option(
             "--limit",
             "ROWS",
             f"Maximum number of rows; 0 shows all. Default: {TABLE_ROWS:,} rows in a table, else all.",
         ),
     ] = None,
     with_canary: Annotated[
-        bool, switch("--with-canary", "Also show the canary's rows, which reports leave out.")
+        bool, options.switch("--with-canary", "Also show the canary's rows, which reports leave out.")
     ] = False,
     timeout: Annotated[
-        str, option("--timeout", "DURATION", "Give up after this time, such as 90s, 10m or 1h.")
+        str, options.option("--timeout", "DURATION", "Give up after this time, such as 90s, 10m or 1h.")
     ] = "10m",
 ) -> None:
     """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
@@ -94,7 +84,7 @@ def query(
     """
     from metering.reports.sql.query import QueryError, expect_one_statement, result_answer
 
-    timeout_s = parse_duration(timeout, "--timeout")
+    timeout_s = options.parse_duration(timeout, "--timeout")
     if timeout_s == 0:
         raise WrongUsageError("--timeout 0 leaves the query no time.", "Write it as 90s, 10m or 1h.")
     if limit is not None and limit < 0:
@@ -104,7 +94,7 @@ def query(
     from_s, to_s = time_range(start, end, default_s=(0, now_s + DAY_S), now_s=now_s, last=last, zone=clock)
     try:
         expect_one_statement(statement)
-        lake = _lake(connections(session))
+        lake = _lake(fleet.connections(session))
         result = lake.run(statement, from_s=from_s, to_s=to_s, timeout_s=timeout_s, with_canary=with_canary, zone=clock)
     except QueryError as error:
         _end(error)
@@ -221,7 +211,7 @@ _MOST_PORT = 65_535
 def serve(
     session: Session,
     port: Annotated[
-        int, option("--port", "PORT", "Port on 127.0.0.1; 0 means any free port.", min=0, max=_MOST_PORT)
+        int, options.option("--port", "PORT", "Port on 127.0.0.1; 0 means any free port.", min=0, max=_MOST_PORT)
     ] = 8080,
 ) -> None:
     """Serve the read-only HTTP API and the usage explorer on this machine, with your own credentials.
@@ -254,7 +244,7 @@ def serve(
 
 def _parts(session: Session, secret: str) -> ApiParts:
     opened: dict[str, RegionConnection] = {}
-    regions = [_read_only(each, opened) for each in connections(session)]
+    regions = [_read_only(each, opened) for each in fleet.connections(session)]
     billing = _billing(session, opened)
     # This import is slow, and a command that cannot reach its region does not need it.
     from metering.api.authentication import Limits, OneToken
@@ -273,7 +263,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
             deadline_s=300.0,
         ),
         clock=regions[0].clock,
-        everywhere=Everywhere(left_out=session.regions.left_out) if asks_for_all(session) else None,
+        everywhere=Everywhere(left_out=session.regions.left_out) if fleet.asks_for_all(session) else None,
         billing=None if billing is None else lambda: billing,
     )
 

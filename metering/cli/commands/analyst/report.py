@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.audit.freshness import Complete, merged
+from metering.cli import printing
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections
 from metering.cli.options import LastOption, ZoneOption, family, option, switch
-from metering.cli.printing.output import Format, write_whole
 from metering.hours import month_of, rfc3339
-from metering.ledger.notes.checks import CANARY_ACCOUNT_ID, of_canary
+from metering.ledger.notes import checks
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
+from metering.reports import time_range, usage_answer, usage_rows
 from metering.reports.accounts import COLUMNS, AccountsParameters
 from metering.reports.page import MOST_ACCOUNTS, TOP_ACCOUNTS, UsagePage, figures_of, page_query
 from metering.reports.query import (
@@ -31,9 +32,6 @@ from metering.reports.query import (
     UsageQuery,
 )
 from metering.reports.source import naming, report_entries, report_periods
-from metering.reports.time_range import shown
-from metering.reports.usage_answer import MissingName, waiting_lines
-from metering.reports.usage_rows import NotRolledUp, Seen, UsageRow
 from metering.stores.writes import Table
 from metering.units import counted
 
@@ -77,7 +75,7 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
             item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
             reconciled[region.region] = None if item is None else Reconciliation.from_item(item)
     sources, asked = [report_source(region) for region in regions], page_query(query, now_s=now_s)
-    lacks = NotRolledUp(asked, Seen(asked))
+    lacks = usage_rows.NotRolledUp(asked, usage_rows.Seen(asked))
     page = UsagePage(
         stage=session.stage,
         query=query,
@@ -91,7 +89,7 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
         command=_command(session, query),
         accounts=query.top or TOP_ACCOUNTS,
     ).html().encode()  # fmt: skip
-    write_whole(target, [page])
+    printing.output.write_whole(target, [page])
     say(f"Wrote {target}: a page of {-(-len(page) // _KB)} kB that needs no other file.")
 
 
@@ -229,12 +227,12 @@ def usage(
     )
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
     # An empty table says itself that it is empty.
-    told = session.chosen_format is Format.TABLE
+    told = session.chosen_format is printing.output.Format.TABLE
     for text in _notes(query, found, told=told):
         say(text, style="yellow")
 
 
-def _bars(rows: Sequence[UsageRow], query: UsageQuery) -> Chart:
+def _bars(rows: Sequence[usage_rows.UsageRow], query: UsageQuery) -> Chart:
     from metering.cli.printing.table import bars
 
     return bars([(" ".join(row.values), row.total.bytes) for row in rows], columns=query.columns, most=query.top)
@@ -244,27 +242,28 @@ def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]
     """Notes for a reader of the rows: names not found, usage that waits, and where there is some."""
     empty = not found.rows
     if empty and not told:
-        yield f"No matching usage is booked from {shown(query.from_s, query.zone)} to {shown(query.to_s, query.zone)}."
+        begin, end = (time_range.shown(each_s, query.zone) for each_s in (query.from_s, query.to_s))
+        yield f"No matching usage is booked from {begin} to {end}."
     if not told:
-        yield from waiting_lines(found.lacks)
+        yield from usage_answer.waiting_lines(found.lacks)
     alone = len(query.filters()) == 1
     yield from (_missing_note(name, alone=alone) for name in found.missing)
     if found.booked_s is None:
         if empty and found.lacks.since_s is None:
             yield "Nothing is booked yet, in any hour. `metering replay --scenario mixed` sends some traffic."
         return
-    first, after = (shown(moment_s, query.zone) for moment_s in found.booked_s)
+    first, after = (time_range.shown(moment_s, query.zone) for moment_s in found.booked_s)
     if found.booked_s[0] >= query.to_s or found.booked_s[1] <= query.from_s:
         yield f"There is usage from {first} to {after}. Try --from {month_of(found.booked_s[1] - 1)}."
     elif query.from_s < found.booked_s[0]:
         yield f"Nothing is booked before {first}."
 
 
-def _missing_note(name: MissingName, *, alone: bool) -> str:
+def _missing_note(name: usage_answer.MissingName, *, alone: bool) -> str:
     """Why a name is not in the rows. `alone`: it is the only filter."""
     what = FILTERS[name.parameter].noun
-    if of_canary(name.value):
-        return f"The canary is left out unless its account is named: --account {CANARY_ACCOUNT_ID}."
+    if checks.of_canary(name.value):
+        return f"The canary is left out unless its account is named: --account {checks.CANARY_ACCOUNT_ID}."
     if name.elsewhere and alone:
         # Usage that waits for the roll-up is in the rows of the range, but not in a report on accounts.
         return f"The {what} {name.value} has usage in this range that is not rolled up yet."

@@ -12,23 +12,21 @@ import typer
 
 from metering.adapters.checkout import checkout_dir
 from metering.adapters.emulator.state import load_state, running_endpoint
-from metering.audit.freshness import Complete
+from metering.audit import freshness
 from metering.audit.verification import SentBatches, Verification, read_header, read_sent
+from metering.cli import connecting, options
 from metering.cli.command import Session, command
 from metering.cli.commands.analyst.lake import NoDeadline, measure_storage, reconciliation_answer, storage_answer
 from metering.cli.commands.analyst.query import query_answer
+from metering.cli.commands.developer import local, replay
 from metering.cli.commands.developer.demo_stage import Act, Demo, limited, perform, seen, show_end, tell
-from metering.cli.commands.developer.local import page_link, start_local, stop_leftovers
-from metering.cli.commands.developer.replay import send_traffic
 from metering.cli.commands.operator.verify import explain, rollup_of, wait_until_settled
-from metering.cli.connecting import connect
 from metering.cli.failures import CommandFailedError
-from metering.cli.options import switch
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of
 from metering.intake.admission import Admission
 from metering.replay.scenarios import SCENARIOS
-from metering.reports.query import Order, UsageQuery
+from metering.reports import query
 from metering.reports.source import UsageTable
 from metering.reports.usage_answer import usage_answer
 from metering.reports.usage_rows import grouped, in_order
@@ -74,10 +72,10 @@ def demo_traffic(
 
 
 def _deploy(demo: Demo) -> None:
-    state = limited("the deployment", lambda: start_local(demo.region_name, "local", name=demo.name))
+    state = limited("the deployment", lambda: local.start_local(demo.region_name, "local", name=demo.name))
     # The demo must not touch the user's own AWS account.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    demo.deployed = connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
+    demo.deployed = connecting.connect(endpoint=state.endpoint, region=state.region, stage=state.stage, environ=environ)
 
 
 def _send(demo: Demo) -> None:
@@ -101,7 +99,7 @@ def _send(demo: Demo) -> None:
 
 def _send_one(demo: Demo, traffic: Traffic, manifest: io.StringIO) -> None:
     more_s = traffic.messages // _SLOWEST_PER_S
-    limited("sending", lambda: send_traffic(demo.region, traffic, manifest), more_s=more_s)
+    limited("sending", lambda: replay.send_traffic(demo.region, traffic, manifest), more_s=more_s)
 
 
 def _without_conflicts(shipments: Iterable[Shipment], conflicts: list[Shipment]) -> Iterator[Shipment]:
@@ -144,22 +142,22 @@ def _report(demo: Demo) -> None:
     source = UsageTable(items=demo.region.items)
     accounts = frozenset(str(record["account_id"]) for record in read_records([SAMPLE]).records)
     # The range consists of whole hours, so that the heading matches the counted usage.
-    real = UsageQuery(
+    real = query.UsageQuery(
         from_s=hour_of(demo.now_s - _WINDOW_S),
         to_s=hour_of(demo.now_s) + HOUR_S,
         group_by=("usage_type",),
         accounts=accounts,
-        order=Order(column="bytes", descending=True),
+        order=query.Order(column="bytes", descending=True),
         top=_TOP,
     )
     rows = seen("adding up", lambda: in_order(grouped(source.usage(real, now_s=demo.now_s), real), real))
-    answer = usage_answer(real, rows, as_of_s=demo.now_s, complete=Complete(through_s=0, held_back_by=()))
+    answer = usage_answer(real, rows, as_of_s=demo.now_s, complete=freshness.Complete(through_s=0, held_back_by=()))
     _print_heading("The real lines, largest usage types")
     others, total = answer.footer[:2]
     more = f"and {len(rows) - _TOP:,} more, summed in the last line: metering report usage shows all."
     counted = "All that was sent is counted, as the proof shows. Later, reports say up to when that is known."
     write_answer(replace(answer, footer=(more if answer.others else others, total, counted)), Format.TABLE, None)
-    top = UsageQuery(from_s=real.from_s, to_s=real.to_s, group_by=("account_id",))
+    top = query.UsageQuery(from_s=real.from_s, to_s=real.to_s, group_by=("account_id",))
     sizes = [(row.values[0], row.total.bytes) for row in grouped(source.usage(top, now_s=demo.now_s), top)]
     _print_heading("Top accounts, with the made-up traffic")
     Console().print(bars(sizes, most=_TOP))
@@ -300,7 +298,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed in the same hour gives the same traffic.")] = 1,
     keep: Annotated[
         bool,
-        switch(
+        options.switch(
             "--keep",
             "Keep the service running, and print a link to its usage explorer. To stop it: metering local down",
         ),
@@ -320,14 +318,14 @@ def demo(
     )
     if keep and (endpoint := running_endpoint()):
         raise CommandFailedError(f"A local stage is up already at {endpoint}.", "Stop it first: metering local down")
-    stop_leftovers(show.name)
+    local.stop_leftovers(show.name)
     link = None
     try:
         played = perform(ACTS, show)
         link = _link(show)
     finally:
         if link is None:
-            stop_leftovers(show.name)
+            local.stop_leftovers(show.name)
     show_end(played, time.monotonic() - began, link=link)
     failed = [each.name for each in played if each.failed]
     if failed:
@@ -337,4 +335,4 @@ def demo(
 def _link(show: Demo) -> str | None:
     """The link to the page, if the stage is to stay up and stands."""
     state = load_state(show.name) if show.keep and show.deployed is not None else None
-    return None if state is None else page_link(state)
+    return None if state is None else local.page_link(state)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from metering.adapters.folders import FolderLogStore
+from metering.billing import rating
 from metering.billing.invoices.composing import Tally
 from metering.billing.money import cents_of, line_cost, quantity_of, rounded, usd_text
 from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.prices import store
 from metering.billing.prices.book import PriceBook, Product
-from metering.billing.prices.store import sample_book
-from metering.billing.rating.payer_prices import PayerPrices, find
 from metering.billing.rating.rater import rated_month
 from metering.billing.usage.months import Sold
 from metering.cli.commands.developer.demo_stage import Demo, limited, seen, tell
@@ -22,24 +22,20 @@ from metering.cli.commands.operator.verify import rollup_of, wait_until_settled
 from metering.cli.failures import CommandFailedError
 from metering.cli.printing.output import Format, write_answer
 from metering.hours import hour_of, month_of
-from metering.onramps.context.inventory import context_of
+from metering.onramps import sources
+from metering.onramps.context import inventory
 from metering.onramps.context.store import ContextStore
 from metering.onramps.ingest.outcomes import RunTotals, outcome_of_taken
-from metering.onramps.sources import SHARED_SUBNETS
 from metering.replay.given import BilledLine, billed_lines
 from metering.replay.network import OWNER, PARTNER, SLOT_S, LogFile, SmallNetwork, replica
+from metering.reports import source
 from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, integer, money
 from metering.reports.operators.ingest_answer import hint, totals_answer
 from metering.reports.query import UsageQuery
-from metering.reports.source import UsageTable
 from metering.units import DAY_S, HOUR_S
-from metering.wiring.billing import month_usage
+from metering.wiring import billing
 from metering.wiring.onramps import build_ingest
 from metering.wiring.reports import build_verifier
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 # Longer than the month that the real lines cover.
 _WINDOW_S = 36 * DAY_S
@@ -56,7 +52,7 @@ _BY_RATE_CODE = ListedRows(
 
 def show_costs(demo: Demo) -> None:
     """Price what was metered of the real lines by AWS's rate codes, and then as if nothing else had been used."""
-    lines, book = billed_lines(), sample_book()
+    lines, book = billed_lines(), store.sample_book()
     metered = seen("reading what was metered", lambda: _metered(demo, lines))
     sent: Counter[tuple[str, ...]] = Counter()
     for line in lines:
@@ -94,14 +90,14 @@ def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]
         accounts=frozenset(line.account_id for line in lines),
     )
     found: Counter[tuple[str, ...]] = Counter()
-    for key, total in UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s):
+    for key, total in source.UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s):
         found[key.account_id, key.service, key.usage_type, key.from_location, key.to_location] += total.bytes
     return found
 
 
 def is_right(line: BilledLine, book: PriceBook) -> bool:
     """Whether the book finds the line's SKU, has its rate code, and gives AWS's quantity and cost for it."""
-    product = find(book, Sold(line.service, line.usage_type))
+    product = rating.payer_prices.find(book, Sold(line.service, line.usage_type))
     if not isinstance(product, Product) or product.sku != line.sku:
         return False
     prices = {tier.rate_code: tier.price for version in product.versions for tier in version.tiers}
@@ -137,11 +133,11 @@ def _draft(demo: Demo, lines: Iterable[BilledLine]) -> tuple[int, int]:
         issuer="metering",
         members=tuple(Membership(account_id, 0, None) for account_id in sorted(accounts)),
     )
-    organization, prices = Organization(payers=(payer,)), PayerPrices(sample_book(), _PAYER)
+    organization, prices = Organization(payers=(payer,)), rating.payer_prices.PayerPrices(store.sample_book(), _PAYER)
     cents = exact = 0
     for month in sorted({month_of(demo.now_s - age_s) for age_s in range(0, _WINDOW_S, DAY_S)}):
         tally = Tally()
-        with month_usage([demo.region], month, organization, accounts=accounts) as usage:
+        with billing.month_usage([demo.region], month, organization, accounts=accounts) as usage:
             tally.add(month, rated_month(prices, usage.of(_PAYER)))
         own, _ = tally.lines(month)
         cents += sum(cents_of(line.exact) for line in own)
@@ -159,7 +155,7 @@ def meter_log(demo: Demo) -> None:
     first_s = (demo.now_s - _BEFORE_S) // SLOT_S * SLOT_S
     network = SmallNetwork(demo.seed, first_s)
     file = seen("making traffic", lambda: network.file(_LINES))
-    ContextStore(demo.region.objects).put(context_of(network.description(demo.now_s), hour_of(first_s)))
+    ContextStore(demo.region.objects).put(inventory.context_of(network.description(demo.now_s), hour_of(first_s)))
     totals = seen("reading the log and its copy", lambda: _taken(demo, file))
     limited("waiting", lambda: wait_until_settled(build_verifier(demo.region), _WAIT_S, rollup=rollup_of(demo.region)))
     write_answer(totals_answer(totals, dry_run=False, with_context=True), Format.TABLE, None)
@@ -181,7 +177,7 @@ def _taken(demo: Demo, file: LogFile) -> RunTotals:
             path = Path(folder) / each.bucket / each.key
             path.parent.mkdir(parents=True)
             path.write_bytes(each.body)
-            taken = ingest.take(FolderLogStore(Path(folder)), f"{each.bucket}/{each.key}", bills=SHARED_SUBNETS)
+            taken = ingest.take(FolderLogStore(Path(folder)), f"{each.bucket}/{each.key}", bills=sources.SHARED_SUBNETS)
             totals.add(outcome_of_taken(taken, len(each.body)))
     return totals
 
@@ -191,5 +187,5 @@ def _counted_bytes(demo: Demo, first_s: int) -> int:
     query = UsageQuery(
         from_s=hour_of(first_s - DAY_S), to_s=hour_of(demo.now_s) + HOUR_S, accounts=frozenset((OWNER, PARTNER))
     )
-    usage = UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s)
+    usage = source.UsageTable(items=demo.region.items).usage(query, now_s=demo.now_s)
     return sum(total.bytes for _, total in usage)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from metering.audit.verification import SentBatches
-from metering.cli.command import spinner, tell_of
+from metering.cli import command
 from metering.cli.failures import CommandFailedError, CommandStoppedError
 from metering.errors import MeteringError
 from metering.reports.sql.ahead import in_thread
@@ -115,7 +115,7 @@ def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
             raise
         except MeteringError as error:
             failed = True
-            tell_of(error)
+            command.tell_of(error)
         played.append(Played(name=act.name, took_s=time.monotonic() - began, failed=failed))
         if failed and act.needed:
             tell("The other acts need this one, so the demo ends here.")
@@ -169,5 +169,5 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
 
 def seen(step: str, work: Callable[[], T]) -> T:
     """Do a step that prints nothing, with a spinner."""
-    with spinner(step):
+    with command.spinner(step):
         return limited(step, work)

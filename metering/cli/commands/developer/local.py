@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters.aws.deployment import run_deployment
-from metering.adapters.checkout import checkout_dir
+from metering.adapters import aws, checkout
+from metering.adapters.emulator import ministack
 from metering.adapters.emulator import ministack as emulator
-from metering.adapters.emulator.ministack import api_address
 from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
 from metering.cli.command import Session, command, say, spinner
 from metering.cli.connecting import checked_endpoint, connect, emulated
@@ -23,7 +22,7 @@ from metering.cli.options import family
 from metering.cli.stages import FileOption, SetOption, SettingsOptions, UnsetOption, asked_for, settings_explained
 from metering.errors import MeteringError, SettingsError
 from metering.fleet.ports import RegionStacks
-from metering.fleet.settings.bases import runs_on_emulator
+from metering.fleet.settings import bases
 from metering.reports.answer import KEEP, Answer, ListedRows, copied, flag, ordinal
 from metering.units import DAY_S
 
@@ -285,7 +284,7 @@ def outputs_of(state: LocalState) -> Outputs:
                 raise
             continue
         if address := outputs.get(_API):
-            outputs = {**outputs, _API: api_address(address, state.endpoint).url}
+            outputs = {**outputs, _API: ministack.api_address(address, state.endpoint).url}
         found[stack] = {name: outputs[name] for name in sorted(outputs) if not name.startswith(_EXPORTS)}
     return found
 
@@ -345,7 +344,7 @@ def page_link(state: LocalState) -> str | None:
     made = TokenBook(items=region.items, clock=SystemClock()).create(
         role=Role.OPERATOR, accounts=None, life_s=_LIFE_S, made_by="metering local", label="this machine"
     )
-    return f"{api_address(outputs['ApiUrl'], state.endpoint).url}#token={made.text}"
+    return f"{ministack.api_address(outputs['ApiUrl'], state.endpoint).url}#token={made.text}"
 
 
 local = family("The whole service on this machine: an AWS emulator on 127.0.0.1 with the stacks deployed.")
@@ -529,7 +528,7 @@ def start_local(
         MeteringError: The emulator or the deployment failed; then nothing is left running.
     """
     # The check fails before the emulator starts, not after.
-    checkout_dir()
+    checkout.checkout_dir()
     if port is not None and emulator.is_port_used(port):
         raise WrongUsageError(f"Port {port} is taken.", "Without --port, a free one is used.")
     began = time.monotonic()
@@ -576,7 +575,7 @@ def _borrow(session: Session, endpoint: str, *, port: int | None, options: Setti
 
 
 def _put_up(state: LocalState, given: GivenSettings | None) -> LocalState:
-    checkout_dir()
+    checkout.checkout_dir()
     began = time.monotonic()
     with spinner() as step:
         clear_remains(state)
@@ -602,7 +601,7 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., 
         elif event.get("event") == "resource":
             step(description=f"deploying: {event.get('stack')} {event.get('done')}/{event.get('total') or '?'}")
 
-    run_deployment(
+    aws.deployment.run_deployment(
         stage=state.stage,
         region=state.region,
         endpoint=state.endpoint,
@@ -610,7 +609,7 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., 
         progress=tell,
         given=given,
         # A stage of an account leaves out the resources that an emulator lacks.
-        arguments=() if runs_on_emulator(state.stage) else ("--rehearsal",),
+        arguments=() if bases.runs_on_emulator(state.stage) else ("--rehearsal",),
     )
 
 

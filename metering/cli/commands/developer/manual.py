@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import options
 from metering.cli.failures import WrongUsageError
 from metering.cli.groups import COMPLETION, OneCommand, Part, nearest, show
 from metering.cli.help.topics import TOPICS, contents, words
-from metering.cli.options import argument
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -42,7 +42,7 @@ def _shells() -> list[str]:
 def help_(
     context: typer.Context,
     given: Annotated[
-        list[str] | None, argument("TOPIC", "A topic, or the words of a command.", autocompletion=_topics)
+        list[str] | None, options.argument("TOPIC", "A topic, or the words of a command.", autocompletion=_topics)
     ] = None,
 ) -> None:
     """Explain topics that all commands share: places, output, times, environment, and the words of the glossary."""
@@ -82,7 +82,7 @@ def _of_command(root: Context, asked: list[str]) -> None:
 
 
 @manual_app.command("completion", cls=OneCommand, epilog=_COMPLETION_EXAMPLES)
-def completion(shell: Annotated[str, argument("SHELL", "bash, zsh or fish.", autocompletion=_shells)]) -> None:
+def completion(shell: Annotated[str, options.argument("SHELL", "bash, zsh or fish.", autocompletion=_shells)]) -> None:
     """Print the script that lets a shell complete commands, options and values."""
     from typer._completion_shared import get_completion_script
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from metering.audit.freshness import duration
+from metering.audit import freshness
 from metering.audit.verification import ManifestHeader, SentBatch, header_line, sent_line
 from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, CommandStoppedError, WrongUsageError, first_interrupt_noted
 from metering.cli.options import option, switch
 from metering.fleet.settings.bases import runs_on_emulator
 from metering.hours import rfc3339
+from metering.intake import work
 from metering.intake.admission import Admission
-from metering.intake.work import MAX_RECORDS
 from metering.replay.scenarios import SCENARIOS, Scenario
 from metering.replay.sender import Sender
 from metering.reports.answer import Answer, ListedRows, copied, number, ordinal
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from threading import Event
 
+    from metering.replay import synthesis
     from metering.replay.given import Traffic
-    from metering.replay.synthesis import Shipment
     from metering.wiring.connection import RegionConnection
 
 
@@ -70,7 +70,7 @@ class SentLog:
         if self.error is not None:
             self.missing += group
 
-    def while_it_works(self, shipments: Iterable[Shipment]) -> Iterator[Shipment]:
+    def while_it_works(self, shipments: Iterable[synthesis.Shipment]) -> Iterator[synthesis.Shipment]:
         """Pass messages on to be sent, until the manifest can no longer be written."""
         for shipment in shipments:
             if self.error is not None:
@@ -189,7 +189,7 @@ BatchesOption = Annotated[
 RecordsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, max=MAX_RECORDS, help="Records in a batch. Default: the number in the scenario; 100 with --input."
+        min=1, max=work.MAX_RECORDS, help="Records in a batch. Default: the number in the scenario; 100 with --input."
     ),
 ]
 
@@ -299,7 +299,7 @@ def _of_files(
     if traffic.complaints:
         say("They are sent as they stand. The service must refuse these records, and the manifest expects that.")
     if not shifted and any(told.endswith(TOO_OLD) for told in traffic.complaints):
-        window = duration(admission.window_s)
+        window = freshness.duration(admission.window_s)
         say(f"Records of the last {window} are admitted. To send older ones as new ones, add --shift-to-now.")
     return traffic
 

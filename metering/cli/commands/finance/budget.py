@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import fleet
 from metering.cli.billing.costing import budget_named, how_far, is_home, judged, known_account
 from metering.cli.billing.home import billing_home, billing_regions, home_ground
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import asks_for_all
 from metering.cli.options import argument, family, option, switch
 from metering.hours import date_of
 from metering.reports.answer import RowType, integer
 from metering.units import DAY_S, counted
 
 if TYPE_CHECKING:
-    from metering.billing.budgets.biller import BillerResult
+    from metering.billing.budgets import biller
     from metering.billing.budgets.evaluation import AnomalyRules
 
 
@@ -172,12 +172,12 @@ def update(session: Session) -> None:
     from metering.cli.commands.analyst.lake import NoDeadline, compact_now
     from metering.wiring.biller import connected_biller
 
-    if asks_for_all(session):
+    if fleet.asks_for_all(session):
         home = billing_home(session)
         regions = billing_regions(session, home)
     else:
         regions = [session.region()]
-    result: BillerResult | None = None
+    result: biller.BillerResult | None = None
     files = 0
     # The home region comes last: it evaluates budgets over the usage of all regions.
     for region in sorted(regions, key=lambda each: is_home(session, each.region)):
@@ -189,7 +189,7 @@ def update(session: Session) -> None:
         say(f"{region.region}: {counted(result.files, 'lake file')} counted.")
     if result is None:
         raise WrongUsageError("There is no region to count.", "Name one with --region.")
-    table: RowType[BillerResult] = RowType(
+    table: RowType[biller.BillerResult] = RowType(
         integer("files", of=lambda _: files, about="lake files that were counted"),
         integer("budgets", about="judged"),
         integer("alerts", of=lambda it: it.made, about="new"),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import fleet
 from metering.cli.billing.costing import costs_here, one_region
 from metering.cli.billing.home import billing_home, home_ground
 from metering.cli.command import Session, command, say, spinner
 from metering.cli.commands.analyst.report import ChartOption, CorrectionsOption, FromOption, SortOption, ToOption
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import connections
 from metering.cli.options import LastOption, ZoneOption, argument, family, option, switch
 from metering.errors import ObjectMissingError, OperationFailedError
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
@@ -217,7 +217,7 @@ def compare(
     now_s, tolerated = int(time.time()), _tolerance(tolerance or [])
     _check(by, top)
     wanted, asked_s = _wanted(by, account or [], (start, end), now_s)
-    regions = connections(session)
+    regions = fleet.connections(session)
     bill, ignored = _read(files, wanted)
     range_s, compared = _range(bill, wanted, asked_s), bill.accounts | wanted.accounts
     sources = [report_source(region) for region in regions]

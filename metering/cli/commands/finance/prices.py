@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from metering.cli import groups
 from metering.cli.billing.home import (
     DEFAULT_BOOK,
     SAMPLE,
@@ -23,7 +24,6 @@ from metering.cli.billing.home import (
 )
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.groups import CommandGroup
 from metering.cli.options import argument, family, option, switch
 from metering.cli.printing.output import write_page
 from metering.hours import hour_of, month_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _ABOUT = "Price overrides of a payer or an account: set, list and remove them."
-override = typer.Typer(cls=CommandGroup, help=_ABOUT, no_args_is_help=True)
+override = typer.Typer(cls=groups.CommandGroup, help=_ABOUT, no_args_is_help=True)
 
 PayerOption = Annotated[str | None, option("--payer", "ID", "Override prices of this payer and its accounts.")]
 AccountOption = Annotated[str | None, option("--account", "ID", "Of this account alone.")]

@@ -6,17 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import dead_letter_reader, fleet
 from metering.cli.command import Session, command, say
-from metering.cli.dead_letter_reader import (
-    ANSWER_S,
-    LOOK_S,
-    DeadLetterReader,
-    dead_letters,
-    dead_log_files,
-    reader_command,
-)
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import everywhere
 from metering.cli.options import family, option, parse_duration, switch
 from metering.reports.answer import KEEP, ROOMY, Answer, Fields, RowType, copied, flag, integer, prose, short, timed
 from metering.units import DAY_S, counted
@@ -69,7 +61,7 @@ def list_(
     session: Session,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many.")] = 100,
     deep: Annotated[
-        bool, switch("--deep", f"Read their records too, in a child process: up to {LOOK_S} s each.")
+        bool, switch("--deep", f"Read their records too, in a child process: up to {dead_letter_reader.LOOK_S} s each.")
     ] = False,
     log_files: Annotated[bool, switch("--log-files", "Show log files that failed at every attempt instead.")] = False,
 ) -> None:
@@ -88,13 +80,13 @@ def list_(
             return _log_files_answer(region, limit=limit)
         return _LETTERS.answer(_looked_at(session, region, limit=limit, deep=deep), empty="No dead letters.")
 
-    session.write(everywhere(session, letters, most=limit))
+    session.write(fleet.everywhere(session, letters, most=limit))
 
 
 def _log_files_answer(region: RegionConnection, *, limit: int) -> Answer:
     if region.onramp is None:
         return _LOG_FILES.answer([], empty=f"{region.region} has no log sources.")
-    found = dead_log_files(region, region.onramp.dead).files(limit=limit)
+    found = dead_letter_reader.dead_log_files(region, region.onramp.dead).files(limit=limit)
     return _LOG_FILES.answer(found, empty="No dead letters of log files.")
 
 
@@ -123,7 +115,7 @@ def redrive(
     if log_files and region.onramp is None:
         known = "See them: metering settings show --stage NAME"
         raise CommandFailedError(f"{region.region} has no log sources.", known)
-    tool = dead_letters(region, queues=region.onramp if log_files else None)
+    tool = dead_letter_reader.dead_letters(region, queues=region.onramp if log_files else None)
     waiting = tool.waiting()
     if dry_run or not waiting:
         redriven = tool.redrive(dry_run=True)
@@ -165,11 +157,13 @@ def _redriven_answer(done: Redriven, *, dry_run: bool) -> Answer:
 
 
 def _looked_at(session: Session, region: RegionConnection, *, limit: int, deep: bool) -> list[DeadLetter]:
-    letters = dead_letters(region)
+    letters = dead_letter_reader.dead_letters(region)
     if not deep:
         return letters.letters(limit=limit)
-    with DeadLetterReader(reader_command(session, region.region), letters, timeout_s=ANSWER_S) as reader:
-        return letters.letters(limit=limit, look=reader.look, look_s=ANSWER_S)
+    with dead_letter_reader.DeadLetterReader(
+        dead_letter_reader.reader_command(session, region.region), letters, timeout_s=dead_letter_reader.ANSWER_S
+    ) as reader:
+        return letters.letters(limit=limit, look=reader.look, look_s=dead_letter_reader.ANSWER_S)
 
 
 drops = family("Objects below `drop/` that S3 never announced, so they became no batch.")
@@ -192,7 +186,7 @@ def list_drops(session: Session, since: _SinceOption = None) -> None:
     Objects younger than 15 minutes, or possibly still in a queue, are not judged.
     """
     since_s = _since_s(since)
-    session.write(everywhere(session, lambda region: _answer(_lost(region, since_s))))
+    session.write(fleet.everywhere(session, lambda region: _answer(_lost(region, since_s))))
 
 
 @command(drops, "send", "metering drops send --since 2d", reads=True, changes=True)

@@ -8,24 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.adapters.checkout import runbooks_dir
+from metering.cli import fleet
 from metering.cli.command import Session, command, say
 from metering.cli.connecting import checked_region, checked_stage
 from metering.cli.failures import WrongUsageError
-from metering.cli.fleet import asks_for_all, everywhere
 from metering.cli.options import argument, option, switch
 from metering.errors import MeteringError
+from metering.operations import runbooks
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
-from metering.operations.runbooks import (
-    Subject,
-    alarms_of,
-    command_of,
-    commands_by_part,
-    linked_runbooks,
-    page_of,
-    placed,
-    runbook_in,
-    subject_of,
-)
 from metering.reports.answer import KEEP, ROOMY, Answer, Json, ListedRows, RowType, copied, prose
 
 if TYPE_CHECKING:
@@ -128,12 +118,12 @@ def runbook(
     if name is None:
         _list(session)
         return
-    if asks_for_all(session):
+    if fleet.asks_for_all(session):
         raise WrongUsageError("The commands of a runbook are for one region.", "Name it, as in --region eu-west-1.")
-    subject = subject_of(name)
+    subject = runbooks.subject_of(name)
     region, stage = _place(session, subject)
-    page = (runbooks_dir() / f"{page_of(subject.runbook)}.md").read_text(encoding="utf-8")
-    text = placed(runbook_in(page, subject.runbook), region=region, stage=stage)
+    page = (runbooks_dir() / f"{runbooks.page_of(subject.runbook)}.md").read_text(encoding="utf-8")
+    text = runbooks.placed(runbooks.runbook_in(page, subject.runbook), region=region, stage=stage)
     if session.form is not None or session.output is not None:
         session.write(_answer(subject.runbook, text, region=region, stage=stage))
     elif raw or not sys.stdout.isatty():
@@ -142,7 +132,7 @@ def runbook(
         _print(text, region=region, stage=stage)
 
 
-def _place(session: Session, subject: Subject) -> tuple[str, str]:
+def _place(session: Session, subject: runbooks.Subject) -> tuple[str, str]:
     """Region and stage of the commands: by the options, else by the alarm's name, else the defaults."""
     if subject.stage and session.named_stage and session.named_stage != subject.stage:
         raise WrongUsageError(
@@ -163,36 +153,38 @@ def _print(text: str, *, region: str, stage: str) -> None:
 
     console = Console()
     print_page(text, console)
-    others = linked_runbooks(text)
+    others = runbooks.linked_runbooks(text)
     if others:
         console.print("\nThe runbooks that it names:\n")
     for other in others:
-        console.print(f"    {command_of(other, region=region, stage=stage)}", style="bold cyan", soft_wrap=True)
+        console.print(
+            f"    {runbooks.command_of(other, region=region, stage=stage)}", style="bold cyan", soft_wrap=True
+        )
 
 
 def _answer(name: str, text: str, *, region: str, stage: str) -> Answer:
     return _COMMANDS.answer(
-        commands_by_part(text),
+        runbooks.commands_by_part(text),
         document={
             "runbook": name,
             "region": region,
             "stage": stage,
-            "alarms": [alarm_name(stage, spec.name) for spec in alarms_of(name)],
-            "commands": [{"part": part, "command": line} for part, line in commands_by_part(text)],
+            "alarms": [alarm_name(stage, spec.name) for spec in runbooks.alarms_of(name)],
+            "commands": [{"part": part, "command": line} for part, line in runbooks.commands_by_part(text)],
             "text": text,
         },
     )
 
 
 def _list(session: Session) -> None:
-    if asks_for_all(session):
-        session.write(everywhere(session, lambda region: _alarms(region.stage, _states_of(region))))
+    if fleet.asks_for_all(session):
+        session.write(fleet.everywhere(session, lambda region: _alarms(region.stage, _states_of(region))))
         region = "REGION"
     else:
         states = _states(session)
         session.write(_alarms(session.stage, states))
         region = session.stated_region if states is None else session.region_name
-    say(f"To read one: {command_of('RUNBOOK', region=region, stage=session.stage)}")
+    say(f"To read one: {runbooks.command_of('RUNBOOK', region=region, stage=session.stage)}")
 
 
 def _alarms(stage: str, states: Mapping[str, str] | None) -> Answer:

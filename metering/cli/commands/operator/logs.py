@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import fleet
 from metering.cli.command import Session, bar, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
-from metering.cli.fleet import everywhere
 from metering.cli.options import argument, family, option, switch
 from metering.hours import date_of, hour_of, rfc3339
 from metering.ledger.notes.log_sources import LogFigures, LogRuling, LogRulingKind, LogSourceState, sum_log_sums
@@ -384,7 +384,7 @@ def list_sources(session: Session) -> None:
                 say(f"{source.name}: {ORGANIZATION_WARNING}.", "yellow")
         return list_answer(job.states(), region.log_sources, elsewhere, figures, job, now_s=now_s)
 
-    session.write(everywhere(session, known))
+    session.write(fleet.everywhere(session, known))
 
 
 @command(

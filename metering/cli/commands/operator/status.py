@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import failures
 from metering.cli.command import Session, command, say
-from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import answering, connections, everywhere, of_region
 from metering.cli.options import argument, family, option, parse_duration
 from metering.cli.printing.output import Format
 from metering.hours import rfc3339
+from metering.operations import logged_errors
 from metering.operations.alarms import ALARMS, AlarmSpec, alarm_name
-from metering.operations.logged_errors import FIRST_MONTH_S, DeedTrail, LoggedError, grouped
 from metering.operations.runbooks import command_of
+from metering.reports import usage_answer
 from metering.reports.answer import KEEP, ROOMY, Answer, Json, ListedRows, RowType, copied, integer, prose, timed
 from metering.reports.operators.producers_answer import deeds_answer
 from metering.reports.time_range import time_range
-from metering.reports.usage_answer import held_back_document
 from metering.units import DAY_S
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Ans
         each.region: {
             "version": each.version,
             "complete_through": rfc3339(min(each.complete.through_s, as_of_s)),
-            "held_back_by": held_back_document(each.complete.held_back_by),
+            "held_back_by": usage_answer.held_back_document(each.complete.held_back_by),
             "periods": dict(each.periods),
             "alarms": list(each.firing),
             "figures": dict(each.figures),
@@ -117,7 +117,7 @@ def send_test(
 ) -> None:
     """Send a test alert through each topic, and show who receives it. Exits with 1 if no one is paged."""
     if severity not in {None, "page", "ticket"}:
-        raise WrongUsageError(f"--severity {severity} is not a severity.", "Write page or ticket.")
+        raise failures.WrongUsageError(f"--severity {severity} is not a severity.", "Write page or ticket.")
     region = session.region()
     chosen = [name for name in ("page", "ticket") if severity in {None, name}]
     paged = sum(each.confirmed for name in chosen for each in region.alerts.subscribers(name))
@@ -127,7 +127,7 @@ def send_test(
         done.result = f"sent to {sum(state == 'sent' for *_, state in rows)} subscribers"
     session.write(_TESTED.answer(rows))
     if "page" in chosen and not any(name == "page" and state == "sent" for name, _, _, state in rows):
-        raise CommandFailedError(
+        raise failures.CommandFailedError(
             "An alarm would page no one: the page topic has no confirmed subscription.",
             "Add a subscription to the stage's table in metering.toml, run metering deploy, and confirm it.",
         )
@@ -171,7 +171,7 @@ def _alarms(region: RegionConnection) -> Answer:
 
 errors_app = typer.Typer()
 
-_ERRORS: RowType[LoggedError] = RowType(
+_ERRORS: RowType[logged_errors.LoggedError] = RowType(
     copied("function", priority=KEEP),
     prose("error", of=lambda it: it.text, priority=KEEP),
     integer("count", priority=KEEP),
@@ -214,13 +214,13 @@ def errors(
         logs = region.function_logs
         if function is not None and function not in logs.functions:
             known = ", ".join(logs.functions)
-            raise WrongUsageError(f"There is no function {function}.", f"The functions are {known}.")
+            raise failures.WrongUsageError(f"There is no function {function}.", f"The functions are {known}.")
         names = logs.functions if function is None else [function]
         lines = logs.errors(names, from_s=now_s - span_s, to_s=now_s + 1, limit=limit)
         if len(lines) >= limit:
             full.append(region.region)
         return _ERRORS.answer(
-            grouped(lines),
+            logged_errors.grouped(lines),
             meta={"from": rfc3339(now_s - span_s), "to": rfc3339(now_s), "truncated": len(lines) >= limit},
             empty=empty,
         )
@@ -259,10 +259,10 @@ def audit(
     A deed whose process was killed has a start and no end. Deeds on regions are in the ledger of the home region.
     """
     now_s = int(time.time())
-    from_s, to_s = time_range(start, end, default_s=(FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)
+    from_s, to_s = time_range(start, end, default_s=(logged_errors.FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)
 
     def trail(region: RegionConnection) -> Answer:
-        deeds = DeedTrail(items=region.items).between(from_s, min(to_s, now_s + DAY_S))
+        deeds = logged_errors.DeedTrail(items=region.items).between(from_s, min(to_s, now_s + DAY_S))
         found = (deed for deed in deeds if what is None or f"{deed.what} ".startswith(f"{what} "))
         return deeds_answer(list(islice(found, limit + 1)))
 

@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from metering.audit.verification import (
-    Difference,
-    ManifestError,
-    ManifestHeader,
-    SentBatches,
-    Verification,
-    read_header,
-    read_sent,
-    sum_verifications,
-    whole_lines,
-)
+from metering.audit import verification
 from metering.cli.command import Session, command, say, spinner
 from metering.cli.commands.analyst.lake import RESUME_OPTION, NoDeadline, ScanFile, ScanOf, counting
 from metering.cli.failures import WrongUsageError
@@ -51,7 +41,7 @@ _EXAMPLES = """Examples:
 """
 
 # Explanations are short enough to fit beside a total of 30 digits in 80 columns.
-_COUNTS: RowType[Verification] = RowType(
+_COUNTS: RowType[verification.Verification] = RowType(
     flag("settled", of=lambda it: it.stable, about="nothing was on its way"),
     integer("sent", about="different batches"),
     integer("accepted", about="their records are metered"),
@@ -61,7 +51,7 @@ _COUNTS: RowType[Verification] = RowType(
     integer("in_flight", about="in the queue or at work"),
     integer("dead", about="letters: `metering dlq list`"),
 )
-_VERIFIED: RowType[Verification] = RowType(
+_VERIFIED: RowType[verification.Verification] = RowType(
     _COUNTS.fields,
     integer("lost", of=lambda it: len(it.lost), about="sent, and nowhere"),
     integer("doubled", of=lambda it: len(it.doubled), about="counted twice"),
@@ -130,7 +120,7 @@ def verify(
 
 def _verified(
     regions: list[RegionConnection], paths: Sequence[Path], wait_s: int, range_s: tuple[int, int]
-) -> dict[str, Verification]:
+) -> dict[str, verification.Verification]:
     """Verify each region against the manifests of its replays: a batch id is unique within its region."""
     from metering.wiring.reports import build_verifier
 
@@ -140,14 +130,14 @@ def _verified(
         with answering(region.region):
             verifiers[region.region] = build_verifier(region)
     wait_until_all_settled(verifiers, wait_s, rollups={region.region: rollup_of(region) for region in regions})
-    results: dict[str, Verification] = {}
+    results: dict[str, verification.Verification] = {}
     for name, verifier in verifiers.items():
         with answering(name), counting() as tell:
             results[name] = verifier.verify(from_s=range_s[0], to_s=range_s[1], sent=sent.get(name), tell=tell)
     return results
 
 
-def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
+def read_manifest(path: Path) -> tuple[verification.ManifestHeader, verification.SentBatches]:
     """Read a manifest.
 
     Raises:
@@ -155,9 +145,9 @@ def read_manifest(path: Path) -> tuple[ManifestHeader, SentBatches]:
         ManifestError: The file is not a manifest.
     """
     with _opened(path) as file:
-        lines = whole_lines(file, lambda line: _tell_of_cut(path, line))
-        header = read_header(next(lines, ""))
-        return header, SentBatches.collect(read_sent(lines))
+        lines = verification.whole_lines(file, lambda line: _tell_of_cut(path, line))
+        header = verification.read_header(next(lines, ""))
+        return header, verification.SentBatches.collect(verification.read_sent(lines))
 
 
 @contextmanager
@@ -169,8 +159,8 @@ def _opened(path: Path) -> Iterator[TextIO]:
         raise WrongUsageError(f"Cannot read the manifest {path}: {error.strerror or error}.", _WRITTEN) from error
     except UnicodeDecodeError as error:
         raise WrongUsageError(f"{path} is no manifest: it is not text.", _WRITTEN) from error
-    except ManifestError as error:
-        raise ManifestError(f"{path} is no manifest: {error.reason}.", _WRITTEN) from error
+    except verification.ManifestError as error:
+        raise verification.ManifestError(f"{path} is no manifest: {error.reason}.", _WRITTEN) from error
 
 
 def _tell_of_cut(path: Path, line: str) -> None:
@@ -232,22 +222,22 @@ def wait_until_all_settled(
         wait_until_settled(verifier, left_s, region=region, rollup=(rollups or {}).get(region))
 
 
-def verifications_answer(results: Mapping[str, Verification]) -> Answer:
+def verifications_answer(results: Mapping[str, verification.Verification]) -> Answer:
     """The answers of several regions below each other. Their JSON is that of one region with the sums of all."""
     answers = {region: verification_answer(result) for region, result in results.items()}
     parts = regions_answer(answers)
-    total = sum_verifications(results.values())
+    total = verification.sum_verifications(results.values())
     whole: dict[str, Json] = {**_document(total), **(parts.document or {})}
     said = f"All regions: {exact_and_size(total.metered.bytes)} in {counted(total.metered.records, 'record')}."
     return replace(parts, document=whole, footer=(said,))
 
 
-def verification_answer(result: Verification) -> Answer:
+def verification_answer(result: verification.Verification) -> Answer:
     """The contract's answer to `metering verify`."""
     return _VERIFIED.one(result, document=_document(result))
 
 
-def _document(result: Verification) -> dict[str, Json]:
+def _document(result: verification.Verification) -> dict[str, Json]:
     return {
         **_COUNTS.document(result),
         "lost": [*result.lost],
@@ -272,7 +262,7 @@ def _document(result: Verification) -> dict[str, Json]:
     }
 
 
-def explain(result: Verification, *, region: str = "") -> None:
+def explain(result: verification.Verification, *, region: str = "") -> None:
     """Name each problem on stderr, or say that everything is counted once; with the region if one is given."""
     begun = f"{region}: " if region else ""
     for title, names in (("Lost", result.lost), ("Counted twice", result.doubled)):
@@ -305,7 +295,7 @@ def _say_some(title: str, texts: Sequence[str]) -> None:
         say(f"  and {len(texts) - _SHOWN} more; --format json names all of them")
 
 
-def _difference_document(difference: Difference) -> dict[str, Json]:
+def _difference_document(difference: verification.Difference) -> dict[str, Json]:
     document: dict[str, Json] = {"between": difference.between, "hour": rfc3339(difference.hour_s)}
     if difference.odd:
         return {**document, "account_id": difference.account_id, "odd": difference.odd}
@@ -325,7 +315,7 @@ def _difference_document(difference: Difference) -> dict[str, Json]:
     return document
 
 
-def _difference_text(difference: Difference) -> str:
+def _difference_text(difference: verification.Difference) -> str:
     if difference.odd:
         return f"{rfc3339(difference.hour_s)} {difference.odd}: {MENDED_BY}"
     first, second = difference.between.split("/")
@@ -337,13 +327,13 @@ def _difference_text(difference: Difference) -> str:
     )
 
 
-def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[str, SentBatches]:
+def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[str, verification.SentBatches]:
     """Read the batches sent to each region. Each file is read once: it may be a pipe.
 
     Raises:
         WrongUsageError: A manifest is of a region that is not verified: all of its batches would look lost.
     """
-    sent: dict[str, SentBatches] = {}
+    sent: dict[str, verification.SentBatches] = {}
     for path in paths:
         header, batches = read_manifest(path)
         if header.region not in verified:
@@ -352,5 +342,5 @@ def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[st
                 f"{path} is of {header.region}, which is not among the regions to verify: {known}.",
                 f"Verify it with --region {header.region}, or manifests of several regions with --region all.",
             )
-        sent.setdefault(header.region, SentBatches()).add(batches)
+        sent.setdefault(header.region, verification.SentBatches()).add(batches)
     return sent

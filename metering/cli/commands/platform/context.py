@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metering.cli import connecting
 from metering.cli.command import Session, bar, command, say
-from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, family, option
 from metering.errors import UnavailableError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from metering.adapters.aws.inventory import Step
-    from metering.onramps.context.document import Context
+    from metering.onramps.context import document
     from metering.onramps.context.store import Captured, ContextStore
 
 context = family(
@@ -198,7 +198,7 @@ def _store(session: Session, folder: Path | None) -> ContextStore:
     return ContextStore(session.region().objects if folder is None else FolderLogStore(folder))
 
 
-def _chosen(store: ContextStore, which: str) -> Context:
+def _chosen(store: ContextStore, which: str) -> document.Context:
     names = list(store.names())
     if not names:
         raise CommandFailedError("No context is kept there.", _NONE)
@@ -215,7 +215,7 @@ def _chosen(store: ContextStore, which: str) -> Context:
 
 def _regions(text: str | None, session: Session) -> list[str]:
     names = [name for name in re.split(r"[,\s]+", text or "") if name] or [session.region_name]
-    return [checked_region(name) for name in names]
+    return [connecting.checked_region(name) for name in names]
 
 
 def _roles(arns: list[str]) -> list[str]:

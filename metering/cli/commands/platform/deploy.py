@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.adapters.checkout import checkout_dir
-from metering.cli import stages
+from metering.cli import failures, stages
 from metering.cli.command import Session, command, say
 from metering.cli.commands.platform.region import check_rules, ended, fail_unless_ready, tell_changes, write_states
-from metering.cli.failures import CommandFailedError
 from metering.cli.fleet import deploying_fleet, home_of
 from metering.cli.options import switch
 from metering.errors import FormatTooNewError, FormatTooOldError
@@ -23,8 +22,8 @@ from metering.reports.answer import KEEP, ROOMY, Answer, ListedRows, copied, fla
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from metering.fleet import stage
     from metering.fleet.rollout import Remaining, RolloutPlan
-    from metering.fleet.stage import StageConfig
     from metering.wiring.fleet import Fleet
 
 # Minutes as measured; of a first deployment on AWS as others report: bootstrap, tables, functions and alarms.
@@ -51,13 +50,13 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
         try:
             each.check_format()
         except FormatTooNewError as error:
-            raise CommandFailedError(
+            raise failures.CommandFailedError(
                 f"{each.region}: {error}",
                 "There is no rollback across data formats. Use that version; or restore the tables to a time before "
                 "the upgrade, as docs/operator-guide.md says under Restore, and send again what came later.",
             ) from error
         except FormatTooOldError as error:
-            raise CommandFailedError(
+            raise failures.CommandFailedError(
                 f"{each.region}: {error}",
                 "Run it from a checkout of release 0.2.0 first, the last one that upgrades format 1 "
                 "(docs/releasing.md).",
@@ -96,7 +95,7 @@ def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> It
     yield f"  cost: {'as now' if all(each.runs for each in surveyed) else cost}; {rest}"
 
 
-def standing_usd(config: StageConfig) -> str:
+def standing_usd(config: stage.StageConfig) -> str:
     """Cost of an idle region a month, in USD."""
     schedules = [
         (config.compactor_every_min, config.job_memory_mb),
@@ -298,14 +297,14 @@ def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
         known = deployed_regions(fleet.states, home=fleet.home)
     except FormatTooNewError as error:
         # The ledger with the states of all regions has a format that this version does not know.
-        raise CommandFailedError(
+        raise failures.CommandFailedError(
             f"{fleet.home}: {error}",
             "There is no rollback across data formats: see docs/operator-guide.md under Rollback and Restore.",
         ) from error
     found = [fleet.survey(name, phase) for name, phase in known if asked in {name, "all"}]
     there = [each for each in found if each.exists]
     if not there:
-        raise CommandFailedError(
+        raise failures.CommandFailedError(
             f"Stage {session.stage} is not deployed in {asked}.", "Deploy it first: metering deploy --help"
         )
     return there

@@ -16,7 +16,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.options import argument, option, parse_duration, switch
 from metering.cli.printing.output import Format
-from metering.onramps.kinds import KINDS, LogKind
+from metering.onramps import kinds
 from metering.onramps.sources import NAMED, SHARED_SUBNETS, Bills
 from metering.reports.time_range import InvalidParametersError, time_range
 from metering.units import counted, size_text
@@ -264,13 +264,13 @@ def _check_contexts(folder: Path | None) -> None:
 
 
 def _known(kind: str | None) -> str | None:
-    known = [each.name for each in KINDS]
+    known = [each.name for each in kinds.KINDS]
     if kind is not None and kind not in known:
         raise WrongUsageError(f"--kind {kind} is no kind of log.", f"Write one of: {', '.join(known)}.")
     return kind
 
 
-def _mapped(mapping: Path) -> LogKind:
+def _mapped(mapping: Path) -> kinds.LogKind:
     from metering.onramps.mapping import mapped_kind
 
     shown = "docs/mapping.toml shows one with every key."

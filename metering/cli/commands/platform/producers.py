@@ -13,7 +13,7 @@ from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import everywhere, of_region
 from metering.cli.options import argument, family, option, parse_duration, switch
-from metering.ledger.notes.access import Role, ShownProducer
+from metering.ledger.notes import access
 from metering.ledger.notes.reconciliation import SILENCE_S, Ruling, RulingKind, SourceFigures, SourceState
 from metering.reports.answer import Answer, ListedRows, copied, integer, prose, timed
 from metering.reports.operators.producers_answer import (
@@ -148,7 +148,7 @@ def _some(accounts: Sequence[str] | None) -> str:
     return f"{len(accounts)} accounts" if len(accounts) > 1 else f"account {accounts[0]}"
 
 
-def _shown(region: RegionConnection, shown: ShownProducer) -> Answer:
+def _shown(region: RegionConnection, shown: access.ShownProducer) -> Answer:
     queue_url, bucket = region.names.ingest_queue_url, region.names.data_bucket
     snippet = snippet_of(shown.registered, queue_url=queue_url, bucket=bucket, region=region.region)
     return producer_answer(shown, snippet=snippet)
@@ -180,7 +180,7 @@ _MOST_DAYS = 366
 @command(token, "create", reads=True, changes=True, epilog=_CREATE)
 def create(
     session: Session,
-    role: Annotated[Role, option("--role", "|".join(Role), "Requests that the token allows.")],
+    role: Annotated[access.Role, option("--role", "|".join(access.Role), "Requests that the token allows.")],
     account: Annotated[
         list[str] | None,
         option("--account", "ID", "Only this account; may be repeated. A customer's token needs an account."),

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.adapters.checkout import checkout_dir
-from metering.cli import stages
+from metering.cli import connecting, stages
 from metering.cli.command import Session, command, say
-from metering.cli.connecting import checked_region
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import changes_of, deploying_fleet, home_of
 from metering.cli.options import argument, family, switch
@@ -276,7 +275,7 @@ def add(
     It continues where an earlier run stopped. A region that the account API does not list is built, too. A region that
     the stage's rules exclude needs --outside-rules.
     """
-    checked_region(name, every=False)
+    connecting.checked_region(name, every=False)
     if not dry_run:
         # The check fails before the first step runs, not within a step.
         checkout_dir()
@@ -356,7 +355,7 @@ def status(
     fleet = deploying_fleet(session)
     known = {state.region: state for state in fleet.states.everything()}
     if name is not None:
-        checked_region(name, every=False)
+        connecting.checked_region(name, every=False)
     # The home region may be deployed without a recorded state: `local up` skips the steps.
     names = [name] if name is not None else sorted({fleet.home, *known})
     states = [known.get(each) or RegionState(region=each) for each in names]
@@ -379,7 +378,7 @@ def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False
     It is refused while batches are in flight or in the dead-letter queue, and for the home region while other regions
     exist.
     """
-    checked_region(name, every=False)
+    connecting.checked_region(name, every=False)
     fleet = deploying_fleet(session)
     if dry_run:
         try:

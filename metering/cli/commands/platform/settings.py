@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.cli import stages
+from metering.cli import failures, stages
 from metering.cli.command import Session, command, say
-from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import deploying_fleet, fleet_of
 from metering.cli.options import argument, family, switch
 from metering.cli.printing.output import write_page
@@ -102,7 +101,7 @@ def validate(
     with stages.settings_explained():
         found = read(Path(file)) if file is not None else stages.settings_file(None)
     if found is None:
-        raise WrongUsageError(
+        raise failures.WrongUsageError(
             "There is no metering.toml in this folder or those around it.",
             "Name a file (metering settings validate FILE), or write one.",
         )
@@ -110,7 +109,7 @@ def validate(
     for problem in problems:
         say(stages.sentence(problem), "red")
     if problems:
-        raise WrongUsageError(
+        raise failures.WrongUsageError(
             f"{found.path} has {len(problems)} problem{'s' if len(problems) > 1 else ''}.", stages.ADVICE
         )
     tables = [(stage, given) for stage in found.stages if (given := found.table(stage)) is not None]
@@ -153,7 +152,7 @@ def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
             found[region] = current
     if not found:
         other = f"Its home region is {fleet.home}: add --region {fleet.home}. " if fleet.home not in regions else ""
-        raise CommandFailedError(
+        raise failures.CommandFailedError(
             f"Stage {fleet.asked.stage} has no settings in {', '.join(regions)}: it is not deployed there.",
             f"{other}Name another --region or --stage. What a file says: metering settings validate",
         )
@@ -164,7 +163,7 @@ def _write_text(session: Session, fleet: Fleet, found: dict[str, Planned], *, to
     from metering.fleet.settings.layers import as_options, as_toml
 
     if len({each.given.model_dump_json() for each in found.values()}) > 1:
-        raise WrongUsageError("The regions have different settings.", "Name one of them with --region.")
+        raise failures.WrongUsageError("The regions have different settings.", "Name one of them with --region.")
     given = next(iter(found.values())).given
     write_page(as_toml(fleet.asked.stage, given) if toml else f"{as_options(given)}\n", session.output)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,10 +21,6 @@ from metering.errors import LogFileRefusedError
 from metering.onramps.formats.lines import PLACEHOLDER
 from metering.onramps.reasons import FileReason
 from metering.units import INT64_MAX
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
 
 NUMBERS = ("bytes", "start", "end")
 """Fields without which nothing can be metered, all numbers."""

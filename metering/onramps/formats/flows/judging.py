@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,9 +22,6 @@ from metering.onramps.reading import Balance, Block, FileName, FlowHop, Folding,
 from metering.onramps.reasons import LineReason
 from metering.units import HOUR_S, INT64_MAX
 from metering.usage.usage_types import is_region
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _UNKNOWN = "unknown"

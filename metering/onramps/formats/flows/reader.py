@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.errors import LogFileRefusedError
+from metering.onramps import formats
 from metering.onramps.formats.flows.columns import (
     NUMBERS,
     WORDS,
@@ -25,7 +27,6 @@ from metering.onramps.formats.flows.columns import (
 )
 from metering.onramps.formats.flows.judging import BlockMaker
 from metering.onramps.formats.lines import MAX_TEXT_CHARS, BadLines, LineBlock, TakenLine, line_blocks, shown
-from metering.onramps.formats.pieces import Pieces, peeked
 from metering.onramps.formats.rows import (
     PARQUET_MAGIC,
     checked_batches,
@@ -37,9 +38,6 @@ from metering.onramps.formats.rows import (
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, RefusedLine
 from metering.onramps.reasons import FileReason, LineReason
 from metering.units import INT64_MAX, MIB
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # Every header contains this field name. The letter `y` is rare in all other lines.
 _SIGN, _SIGN_LETTER = b"bytes", b"y"
@@ -109,7 +107,7 @@ class FlowText:
     ) -> None:
         self._name = name
         self._settings = settings
-        self._pieces = Pieces(stream, settings, digest)
+        self._pieces = formats.pieces.Pieces(stream, settings, digest)
         self._maker = BlockMaker(name, settings)
         self._bad = BadLines(settings.max_bad_lines)
         self._layout: Layout | None = None
@@ -340,7 +338,7 @@ def read_flow_log(
     Raises:
         LogFileRefusedError: The file as a whole cannot be read; blocks before are void.
     """
-    start, whole = peeked(stream)
+    start, whole = formats.pieces.peeked(stream)
     if name.parquet or start in PARQUET_MAGIC:
         yield from _read_parquet(whole, name, settings, digest)
     else:

@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from metering.billing.money import DECIMALS, usd_text
 from metering.hours import rfc3339
-from metering.reports.exports import batches
+from metering.reports.exports import batches, grains
 from metering.reports.exports.batches import Batch, Billed, Column, Layout, Priced, Value, costs, whole_numbers
 from metering.reports.exports.datasets.focus import SKU_METER, description, operation
-from metering.reports.exports.grains import Grain, ends_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ _OFFER = "AWSDataTransfer"
 class CurTerms:
     """Terms of columns beside charges; blended rates are 1e-10 USD a GB, by payer, month of use and SKU."""
 
-    grain: Grain
+    grain: grains.Grain
     books: Sequence[PriceBook] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     blended: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
@@ -147,9 +146,9 @@ def _rate(price: int) -> str:
     return usd_text(price, decimals=DECIMALS)
 
 
-def _intervals(batch: Batch, grain: Grain) -> pa.Array:
+def _intervals(batch: Batch, grain: grains.Grain) -> pa.Array:
     encoded = batch.starts.dictionary_encode()
-    ends = ends_of(encoded.dictionary, grain).to_pylist()
+    ends = grains.ends_of(encoded.dictionary, grain).to_pylist()
     pairs = zip(encoded.dictionary.to_pylist(), ends, strict=True)
     texts = pa.array([f"{rfc3339(start_s)}/{rfc3339(end_s)}" for start_s, end_s in pairs], pa.string())
     return pa.DictionaryArray.from_arrays(encoded.indices, texts)

@@ -19,7 +19,7 @@ from metering.reports.exports.batches import Batch, Column, Layout, Priced
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from metering.reports.exports.grains import Grain
+    from metering.reports.exports import grains
 
 FocusVersion = Literal["1.2", "1.4"]
 UNIT = "GiB"
@@ -36,7 +36,7 @@ _NULL_TEXTS_OF_1_4 = (
 )  # fmt: skip
 
 
-def focus_columns(version: FocusVersion, grain: Grain, names: Mapping[str, str]) -> list[Column]:
+def focus_columns(version: FocusVersion, grain: grains.Grain, names: Mapping[str, str]) -> list[Column]:
     """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, and ours after them."""
     standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version))
     return [*sorted(standard, key=lambda column: column.name), *_own()]
@@ -90,7 +90,7 @@ def _priced() -> Iterator[Column]:
     yield from batches.priced(_price_details, "SkuPriceDetails")
 
 
-def _lines(grain: Grain, names: Mapping[str, str]) -> Iterator[Column]:
+def _lines(grain: grains.Grain, names: Mapping[str, str]) -> Iterator[Column]:
     yield from batches.used(lambda it: it.resource_id or None, "ResourceId")
     # Records contain ids, but no names.
     yield from batches.empty("ResourceName")

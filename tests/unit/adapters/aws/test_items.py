@@ -455,9 +455,9 @@ def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[st
 
 
 @given(st.lists(st.dictionaries(st.text(min_size=1, max_size=4), _VALUES, max_size=6), max_size=4))
-def test_values_are_exactly_those_of_the_slow_way(items: list[dict[str, Value]]) -> None:
-    attributes = [to_attributes(item) for item in items]
-    reply = {"Items": attributes, "Count": len(items), "ScannedCount": 9, "LastEvaluatedKey": {"pk": {"S": "a"}}}
+def test_values_are_exactly_those_of_the_slow_way(values: list[dict[str, Value]]) -> None:
+    attributes = [to_attributes(item) for item in values]
+    reply = {"Items": attributes, "Count": len(values), "ScannedCount": 9, "LastEvaluatedKey": {"pk": {"S": "a"}}}
     response, decoded = taken(json.dumps(reply).encode())
     assert decoded == {items.ITEM_VALUES: [from_attributes(each) for each in attributes]}
     assert json.loads(cast("bytes", response["body"])) == {name: v for name, v in reply.items() if name != "Items"}

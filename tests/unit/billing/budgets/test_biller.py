@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -41,9 +41,6 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, record
 from tests.support.priced import book, paid_by, product
 from tests.support.small_world import Calls, KilledError
 from tests.unit.billing.budgets.test_budgets import keep
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OTHER = "210987654321"
 PAYER = "999999999999"

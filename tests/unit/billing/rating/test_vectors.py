@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -38,9 +38,6 @@ from tests.support.priced import (
     usd,
     used,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 PAYER = "999999999999"
 SUSAN = "222222222222"

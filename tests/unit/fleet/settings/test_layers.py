@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,9 +26,6 @@ from metering.settings import STANDARD_BYTES, GivenSettings, StageSettings
 from metering.units import DAY_S
 from metering.version import package_version
 from tests.support.memory.regions import MemoryDeployedSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 BATCH_SIZE = StageConfig.load("prod").batch_size
 PAGER = {"severity": "page", "protocol": "email", "endpoint": "oncall@example.com"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,6 @@ from metering.wiring.onramps import BroughtContexts
 from tests.support.describing import EFFECTIVE_S, SMALL, described, flow_log, interface, place, subnet, vpc
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONTEXT = context_of(SMALL, EFFECTIVE_S)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,9 +32,6 @@ from tests.support.describing import (
     subnet,
     vpc,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def problems_of(description: dict[str, Any], effective_s: int = EFFECTIVE_S) -> str:

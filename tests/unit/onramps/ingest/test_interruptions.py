@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +12,6 @@ from metering.onramps.context.document import Context
 from metering.units import DAY_S
 from tests.support.lake_world import HOUR
 from tests.support.small_logs import Calls, Fault, LogRegion, reason_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NAMED, NAMELESS, REST = "AWSLogs/small_1.log", "flows.txt", "rest.txt"
 LINES = (

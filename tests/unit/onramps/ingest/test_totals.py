@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,10 +27,6 @@ from metering.stores.objects import ObjectInfo
 from metering.units import HOUR_S, INT64_MAX
 from tests.support.memory.clock import ManualClock
 from tests.support.small_logs import ACCOUNT, SMALL, LogBucket, small_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 T = 1_796_083_200  # a full hour
 NAME = FileName(kind="small", identity="small:a")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count, cycle
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,9 +30,6 @@ from metering.stores.writes import Action, Put, Table
 from metering.usage.totals import Total
 from tests.support.memory.items import MemoryItemStore
 from tests.unit.operations.doctor.bench import HOUR, Tables, World
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 NAMES = [check.name for check in CHECKS]
 
