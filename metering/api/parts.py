@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from metering.stores.clock import Clock
-    from metering.wiring import answers
+    from metering.wiring.answers import costs
     from metering.wiring.answers.usage import Everywhere
     from metering.wiring.lake import ReadableRegion
 
@@ -322,7 +322,7 @@ class ApiParts:
     limits: Limits
     clock: Clock
     everywhere: Everywhere | None = None
-    billing: Callable[[], answers.costs.BillingRegions] | None = None
+    billing: Callable[[], costs.BillingRegions] | None = None
     large: LargeStore = field(default_factory=ProcessLarge)
 
     @cached_property

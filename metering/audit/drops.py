@@ -19,7 +19,8 @@ from urllib.parse import quote_plus
 
 from metering.audit.conservation import quarantined_claims
 from metering.intake.envelopes import drop_batch_id
-from metering.ledger import markers, notes
+from metering.ledger import markers
+from metering.ledger.notes import access
 from metering.ledger.notes.checks import DROPS_KEY, DroppedObjects, LostDrop
 from metering.ledger.notes.watch import COMPLETENESS_KEY, Completeness, Holder
 from metering.ledger.runs import OutOfTimeError
@@ -206,7 +207,7 @@ class _Refused:
 
     def _read(self) -> frozenset[str]:
         check = self.check
-        if not notes.access.may_be_refused(check.items):
+        if not access.may_be_refused(check.items):
             return frozenset()
         began_s = check.clock.now_ms() // 1000
         claims = quarantined_claims(check.objects, since_s=self.since_s, threads=check.threads, limit=self.limit)

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-    from metering.cli import printing
     from metering.cli.deeds import Done, Ground, Person
+    from metering.cli.printing import table
     from metering.stores.writes import ItemStore
     from metering.wiring import connection
     from metering.wiring.region import Stage
@@ -323,7 +323,7 @@ class Session:
             items=items or (lambda: self.region().items),
         )
 
-    def write(self, answer: Answer, *, chart: printing.table.Chart | None = None) -> None:
+    def write(self, answer: Answer, *, chart: table.Chart | None = None) -> None:
         """Print the answer as `--format` and `--output` say; a chart goes below its table."""
         write_answer(answer, self.form, self.output, chart=chart, wide=self.wide, tell=say)
 

@@ -21,7 +21,7 @@ from metering.reports.answer import without_password
 from metering.reports.time_range import InvalidParametersError, ParameterProblem, time_range, zone_of
 from metering.units import DAY_S
 from metering.usage.usage_types import is_region
-from metering.wiring import answers
+from metering.wiring.answers import costs
 from metering.wiring.answers.trace import trace_of
 from metering.wiring.answers.usage import Everywhere, measured_completeness, usage_of
 from metering.wiring.connection import RegionConnection, connected
@@ -224,7 +224,7 @@ class StoreAnswers:
     def cost(self, asked: CostParameters, *, prices: str | None, exact: bool) -> pa.Table:
         now_s = self._now_s
         query = replace(asked, region=self.place.only).cost_query(now_s=now_s)
-        book = answers.costs.book_named(prices)
+        book = costs.book_named(prices)
         if book is None:
             problem = ParameterProblem(
                 parameter="prices", value=prices or "", problem="is no price book.",
@@ -233,14 +233,14 @@ class StoreAnswers:
             raise InvalidParametersError([problem])
         with errors.refusals_explained():
             home, regions = self._rated
-            billing = answers.costs.BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
+            billing = costs.BillingRegions(home=home, regions=regions, left_out=self.place.left_out())
             if query.regions - set(billing.names):
                 raise OperationFailedError(
                     f"Region {self.place.only} holds no data of the stage.",
                     f"Those that do: {', '.join(billing.names)}.",
                 )
             complete = measured_completeness(regions)
-            found = answers.costs.costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
+            found = costs.costs_of(billing, query, book=book, now_s=now_s, complete=complete, exact=exact)
             return table_of(found.answer)
 
     def trace(self, asked: TraceParameters) -> pa.Table:

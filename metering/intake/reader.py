@@ -13,7 +13,7 @@ from metering.errors import (
     ObjectUnreadableError,
     UnavailableError,
 )
-from metering.intake import envelopes, formats
+from metering.intake import envelopes
 from metering.intake.batches import (
     Allowance,
     BatchReader,
@@ -24,6 +24,7 @@ from metering.intake.batches import (
     RefusedBatch,
     RefusedRecord,
 )
+from metering.intake.formats import json_records
 from metering.intake.formats.assembly import BatchAssembly
 from metering.intake.formats.compression import unpacked
 from metering.intake.messages import FORMATS, MAX_BODY_BYTES, BatchMessage, InlineRecords, ObjectRecords
@@ -108,7 +109,7 @@ class RecordBatchReader:
             detail = f"record_count is {message.record_count}, more than {self.limits.batch_records}"
             raise refusal(Reason.TOO_MANY_RECORDS, detail)
         if isinstance(records, InlineRecords):
-            return formats.json_records.read_inline(records.array, assembly, self.limits), []
+            return json_records.read_inline(records.array, assembly, self.limits), []
         try:
             announced = {"if_match": records.if_match or None, "version_id": records.version_id or None}
             with self.objects.open(records.key, **announced) as stream:

@@ -12,7 +12,7 @@ import zstandard
 
 from metering.errors import LogFileRefusedError
 from metering.hours import hour_of
-from metering.onramps import context
+from metering.onramps.context import inventory
 from metering.onramps.context.document import MeteringPolicy, MeteringRule, address_of
 from metering.onramps.formats import rows
 from metering.onramps.formats.flows.reader import read_flow_log
@@ -310,7 +310,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
     if attachment is None:
         return _End(attachment_id, "", "", address, port)
     # Behind a peering, a line may name the account of a VPC that is attached to the other gateway.
-    owners = {attachment.owner_id, told_id if attachment.kind == context.inventory.VPC else ""} - {""}
+    owners = {attachment.owner_id, told_id if attachment.kind == inventory.VPC else ""} - {""}
     return _End(attachment_id, attachment.kind, owners.pop() if len(owners) == 1 else "", address, port)
 
 
@@ -484,7 +484,7 @@ def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int)
     free = _free(kind, hop, inside=peer_region == region)
     if free:
         return Unmetered(free)
-    peered = kind == context.inventory.PEERING
+    peered = kind == inventory.PEERING
     rule = PEERED_ELSEWHERE if peered else PROCESSING
     reason = _unknown(kind, peer_region)
     payer_id = "" if reason else payer_of(hop, owner_id, region, hour_s, knowledge)
@@ -498,14 +498,14 @@ def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int)
 
 def _free(kind: str, hop: TransitHop, *, inside: bool) -> str:
     """The rule by which nothing is charged at an attachment; empty if something is, or may be."""
-    if kind == context.inventory.PEERING:
+    if kind == inventory.PEERING:
         return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""
     return LEAVES if kind and hop.outward else ""
 
 
 def _unknown(kind: str, peer_region: str) -> str:
     """The fact about an attachment that is needed and not known; empty if none is."""
-    if kind == context.inventory.PEERING:
+    if kind == inventory.PEERING:
         return "" if peer_region else PEER_REGION_UNKNOWN
     return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN
 

@@ -17,8 +17,8 @@ from metering.units import exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing import prices
     from metering.billing.organization import Membership, Organization, Payer
+    from metering.billing.prices import store
     from metering.billing.usage.months import Sold
 
 _PRICES: answer.RowType[tuple[Product, PriceVersion, Tier]] = answer.RowType(
@@ -309,7 +309,7 @@ def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> answer
     )
 
 
-def overrides_answer(overrides: prices.store.Overrides) -> answer.Answer:
+def overrides_answer(overrides: store.Overrides) -> answer.Answer:
     """Every override in force, of the past and of the future."""
     return _OVERRIDES.answer(
         overrides.overrides,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Protocol, Self
 
-from metering.adapters import aws, folders
-from metering.adapters.aws import runtime, session
+from metering.adapters import folders
+from metering.adapters.aws import log_buckets, runtime, session
 from metering.adapters.aws.objects import S3ObjectStore
-from metering.billing import invoices
 from metering.billing.budgets.open_months import KeptPositions, read_positions
-from metering.billing.invoices import issuing
+from metering.billing.invoices import composing, issuing
 from metering.billing.invoices.credits import Crediting, Verification
 from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.inputs import RateShelf, UsageSource
@@ -186,7 +185,7 @@ def build_shelf(home: WithObjects) -> RateShelf:
 
 def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
     """Finds what months are rated with."""
-    return Planner(store=InvoiceStore(home.objects), composer=invoices.composing.Composer(usage=usage, shelf=shelf))
+    return Planner(store=InvoiceStore(home.objects), composer=composing.Composer(usage=usage, shelf=shelf))
 
 
 def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions | None]:
@@ -200,7 +199,7 @@ _ATTEMPTS = 5
 def build_issuer(home: RegionPorts, usage: UsageSource) -> issuing.Issuer:
     """The parts that make drafts and issue invoices."""
     clock = runtime.SystemClock()
-    composer, store = invoices.composing.Composer(usage=usage, shelf=build_shelf(home)), InvoiceStore(home.objects)
+    composer, store = composing.Composer(usage=usage, shelf=build_shelf(home)), InvoiceStore(home.objects)
     return issuing.Issuer(
         store=store,
         items=home.items,
@@ -239,5 +238,5 @@ def bucket_destination(
     folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     client = session.Clients.from_env(environ, region=region, endpoint_url=endpoint).s3
     # A log store's errors explain in words what is wrong with anybody's bucket.
-    next(iter(aws.log_buckets.S3LogStore(client, bucket).list(folder)), None)
+    next(iter(log_buckets.S3LogStore(client, bucket).list(folder)), None)
     return Destination(objects=S3ObjectStore(client, bucket), prefix=folder, name=f"s3://{bucket}/{folder}")

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
-from metering.adapters import aws, inert
-from metering.adapters.aws import published_settings, queues
+from metering.adapters import inert
+from metering.adapters.aws import log_buckets, published_settings, queues
 from metering.adapters.aws.cloudwatch import CloudWatchAlarms, CloudWatchFunctionLogs, log_groups
 from metering.adapters.aws.producer_roles import IamProducerRoles
 from metering.adapters.aws.session import Clients, ReadOnlyClients, caller_arn, caller_id
@@ -134,8 +134,8 @@ class RegionConnection(region.RegionPorts):
         return onramps.build_coverage(self, self.log_sources)
 
     @cached_property
-    def bucket_events(self) -> aws.log_buckets.S3BucketEvents:
-        return aws.log_buckets.S3BucketEvents(self.clients.s3)
+    def bucket_events(self) -> log_buckets.S3BucketEvents:
+        return log_buckets.S3BucketEvents(self.clients.s3)
 
     @cached_property
     def view(self) -> LakeView:

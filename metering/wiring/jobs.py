@@ -10,10 +10,10 @@ from metering.audit import drops, hour_check, incremental, rebuild, reconciler_t
 from metering.audit.reconciler import Reconciler
 from metering.billing.closer import PeriodCloser
 from metering.billing.day_sums.days import AccountCheck
-from metering.lake import parquet, plan
+from metering.lake import plan
 from metering.lake.cleaner import Cleaner, OrphanCleaner, quarantine_age_s
 from metering.lake.compactor import Compactor
-from metering.lake.parquet import reader
+from metering.lake.parquet import frozen_months, reader
 from metering.lake.parquet.writer import ParquetLakeWriter
 from metering.ledger.usage.reading import UsageReading
 from metering.rollup.cleaner import RollupCleaner
@@ -211,8 +211,8 @@ class LakeJobs:
         )
 
     @cached_property
-    def frozen_files(self) -> parquet.frozen_months.ParquetFrozenFiles:
-        return parquet.frozen_months.ParquetFrozenFiles(self.objects)
+    def frozen_files(self) -> frozen_months.ParquetFrozenFiles:
+        return frozen_months.ParquetFrozenFiles(self.objects)
 
     @cached_property
     def totals(self) -> reader.ParquetTotals:

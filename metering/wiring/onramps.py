@@ -12,10 +12,11 @@ from metering.adapters.aws import log_buckets, session
 from metering.adapters.aws.inventory import AwsInventory
 from metering.errors import SettingsError, UnavailableError
 from metering.ledger.markers import Marker, marker_key
-from metering.onramps import arrivals, ingest, kinds, plans
+from metering.onramps import arrivals, kinds, plans
 from metering.onramps.context.document import Context
 from metering.onramps.context.store import ContextKeeper, ContextStore, StoredContext, Timeline
 from metering.onramps.coverage.job import TIME_S, CoverageJob
+from metering.onramps.ingest import taking
 from metering.onramps.sources import LogSource, decode_sources
 from metering.settings import OnrampSettings
 from metering.stores.writes import Table
@@ -80,7 +81,7 @@ def build_arrivals(parts: OnrampParts) -> arrivals.Arrivals:
         sources=parts.sources,
         store_of=cache(lambda bucket: log_buckets.S3LogStore(parts.clients.s3, bucket)),
         recognise=kinds.recognised,
-        files=ingest.taking.LogIngest(
+        files=taking.LogIngest(
             objects=parts.objects,
             bucket=parts.names.data_bucket,
             queue=parts.ingest,
@@ -88,7 +89,7 @@ def build_arrivals(parts: OnrampParts) -> arrivals.Arrivals:
             clock=parts.clock,
             window_s=parts.names.window_s,
         ),
-        refusals=ingest.taking.Refusals(objects=parts.objects),
+        refusals=taking.Refusals(objects=parts.objects),
         contexts=parts.contexts,
     )
 
@@ -151,13 +152,13 @@ def build_coverage(
     )
 
 
-def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> ingest.taking.LogIngest:
+def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> taking.LogIngest:
     """Ingest into a region, judged by the contexts of a folder, or by those of the region.
 
     It refuses records from the age of `window_s` on.
     """
     kept = ContextStore(ports.objects)
-    return ingest.taking.LogIngest(
+    return taking.LogIngest(
         objects=ports.objects,
         bucket=bucket,
         queue=ports.ingest,

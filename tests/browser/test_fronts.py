@@ -16,7 +16,7 @@ import pytest
 
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.aws.stacks import stack_outputs
-from metering.adapters.emulator.reaching import api_address
+from metering.adapters.emulator.ministack import api_address
 from metering.ledger.notes.access import Role
 from metering.operations.access import TokenBook
 from metering.units import DAY_S

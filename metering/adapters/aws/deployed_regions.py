@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from metering.adapters import aws
+from metering.adapters.aws import alerts, cloudwatch, published_settings, queues, session, stacks
 from metering.adapters.aws.errors import translated
 from metering.adapters.aws.items import DynamoDbItemStore
 from metering.errors import OperationFailedError, SettingsError
@@ -31,7 +31,7 @@ _FUNCTION_NAME = "FunctionName"
 class DeployedRegions:
     """Deployed regions of one stage: `DeployedRegion` and `DeployedSettings`."""
 
-    def __init__(self, clients_of: Callable[[str], aws.session.Clients], *, stage: str) -> None:
+    def __init__(self, clients_of: Callable[[str], session.Clients], *, stage: str) -> None:
         self._clients_of = clients_of
         self._stage = stage
 
@@ -83,10 +83,10 @@ class DeployedRegions:
 
     def in_flight(self, region: str) -> Mapping[str, int]:
         resources = self._resources(region)
-        shards = aws.published_settings.read_settings(self._clients_of(region), self._stage).policy.shards
+        shards = published_settings.read_settings(self._clients_of(region), self._stage).policy.shards
         sqs = self._clients_of(region).sqs
-        queue = aws.queues.SqsQueue(sqs, resources.ingest_queue_url).depth()
-        dead = aws.queues.SqsQueue(sqs, resources.dead_letter_queue_url).depth()
+        queue = queues.SqsQueue(sqs, resources.ingest_queue_url).depth()
+        dead = queues.SqsQueue(sqs, resources.dead_letter_queue_url).depth()
         return {
             "queued": queue.visible + queue.delayed,
             "received": queue.in_flight,
@@ -101,10 +101,10 @@ class DeployedRegions:
         return sum(subscriber.confirmed for subscriber in self._topics(region).subscribers("page"))
 
     def published(self, region: str) -> StageSettings | None:
-        return aws.published_settings.deployed_settings(self._clients_of(region), self._stage)
+        return published_settings.deployed_settings(self._clients_of(region), self._stage)
 
     def given(self, region: str) -> GivenSettings | None:
-        return aws.published_settings.deployed_given(self._clients_of(region), self._stage)
+        return published_settings.deployed_given(self._clients_of(region), self._stage)
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
         topics = self._topics(region)
@@ -117,14 +117,14 @@ class DeployedRegions:
     def _shards(self, region: str) -> int:
         """Number of shards as it was published; 1 if this version cannot read what another one published."""
         try:
-            published = aws.published_settings.deployed_settings(self._clients_of(region), self._stage)
+            published = published_settings.deployed_settings(self._clients_of(region), self._stage)
         except SettingsError:
             return 1
         return 1 if published is None else published.policy.shards
 
-    def _topics(self, region: str) -> aws.alerts.SnsAlerts:
+    def _topics(self, region: str) -> alerts.SnsAlerts:
         resources = self._resources(region)
-        return aws.alerts.SnsAlerts(
+        return alerts.SnsAlerts(
             self._clients_of(region).sns,
             page_topic_arn=resources.page_topic_arn,
             ticket_topic_arn=resources.ticket_topic_arn,
@@ -162,7 +162,7 @@ class DeployedRegions:
 
     def _page_alarms(self, region: str) -> list[logged_errors.AlarmState]:
         names = {alarm_name(self._stage, spec.name) for spec in ALARMS if spec.severity == "page"}
-        alarms = aws.cloudwatch.CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
+        alarms = cloudwatch.CloudWatchAlarms(self._clients_of(region).cloudwatch, stage=self._stage)
         return [alarm for alarm in alarms.states() if alarm.name in names]
 
     def _mappings(self, region: str, function: str = "Aggregator") -> list[tuple[str, str]]:
@@ -200,8 +200,8 @@ class DeployedRegions:
             name.removesuffix(_FUNCTION_NAME): value for name, value in outputs.items() if name.endswith(_FUNCTION_NAME)
         }
 
-    def _resources(self, region: str) -> aws.stacks.RegionResources:
-        return aws.stacks.stack_outputs(self._clients_of(region), self._stage)
+    def _resources(self, region: str) -> stacks.RegionResources:
+        return stacks.stack_outputs(self._clients_of(region), self._stage)
 
     def _items(self, region: str) -> ItemStore:
         items = self._tables(region)
@@ -215,7 +215,7 @@ class DeployedRegions:
         return DynamoDbItemStore(self._clients_of(region).dynamodb, tables)
 
 
-def _let_run(clients: aws.session.Clients, function: str, *, reserved: int | None) -> None:
+def _let_run(clients: session.Clients, function: str, *, reserved: int | None) -> None:
     """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
     if reserved is not None:
         with translated("lambda.PutFunctionConcurrency"):

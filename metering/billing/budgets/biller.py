@@ -14,7 +14,7 @@ from metering.billing.budgets.budget import Budget, BudgetStore
 from metering.billing.budgets.evaluation import Evaluation, anomalies_of, period_at
 from metering.billing.budgets.messages import AlertBook, Setting, anomaly_alert, budget_alert, more_anomalies_alert
 from metering.hours import date_of, hour_of, month_bounds_s, month_of
-from metering.ledger import notes
+from metering.ledger.notes import watch
 from metering.ledger.notes.money import BILLER_KEY, BillerFigures, StoredAlert
 from metering.ledger.periods import periods_of
 from metering.stores.objects import ObjectStore, positions_key
@@ -244,8 +244,8 @@ class Biller:
 
     def _complete_through_s(self) -> int:
         """The last measure of the watch. It stays true."""
-        item = self.items.get(Table.LEDGER, notes.watch.COMPLETENESS_KEY)
-        return 0 if item is None else notes.watch.Completeness.from_item(item).through_s
+        item = self.items.get(Table.LEDGER, watch.COMPLETENESS_KEY)
+        return 0 if item is None else watch.Completeness.from_item(item).through_s
 
     def _closed(self, now_s: int) -> dict[str, str]:
         """Closed months of the last two years, with the keys of their manifests."""

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metering.billing import budgets, money
-from metering.billing.budgets import open_months
+from metering.billing import money
+from metering.billing.budgets import evaluation, open_months
 from metering.errors import ConditionFailedError
 from metering.hours import date_of
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
@@ -120,7 +120,7 @@ def amount_text(value: int, unit: Unit) -> str:
     return f"{money.usd_text(money.rounded(value))} USD"
 
 
-def budget_alert(standing: budgets.evaluation.Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
+def budget_alert(standing: evaluation.Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
     """The alert of a crossed threshold. A budget with another amount or scope makes alerts of its own."""
     budget, period = standing.budget, standing.period
     scope = str(budget.scope)
@@ -147,7 +147,7 @@ def budget_alert(standing: budgets.evaluation.Standing, threshold: Threshold, se
     )
 
 
-def _forecast_fields(standing: budgets.evaluation.Standing, threshold: Threshold) -> dict[str, str]:
+def _forecast_fields(standing: evaluation.Standing, threshold: Threshold) -> dict[str, str]:
     if threshold.measure != "forecast" or standing.forecast is None:
         return {}
     forecast, unit = standing.forecast, standing.budget.amount.unit
@@ -158,7 +158,7 @@ def _forecast_fields(standing: budgets.evaluation.Standing, threshold: Threshold
     }
 
 
-def anomaly_alert(anomaly: budgets.evaluation.Anomaly, setting: Setting) -> StoredAlert:
+def anomaly_alert(anomaly: evaluation.Anomaly, setting: Setting) -> StoredAlert:
     """The message about an unusual day of a series."""
     day, next_day = date_of(anomaly.day_s), date_of(anomaly.day_s + DAY_S)
     account_id, usage_type = anomaly.series
@@ -180,7 +180,7 @@ def anomaly_alert(anomaly: budgets.evaluation.Anomaly, setting: Setting) -> Stor
             "usual": f"{exact_and_size(anomaly.expected)} (median of the same day of {anomaly.weeks} weeks)",
             "above_at_list_price": amount_text(anomaly.excess, "USD"),
             **setting.fields(),
-            "look": f'metering query --from {day} --to {next_day} {place} "{budgets.evaluation.query_of(anomaly)}"',
+            "look": f'metering query --from {day} --to {next_day} {place} "{evaluation.query_of(anomaly)}"',
         },
         made_s=setting.now_s,
     )

@@ -33,7 +33,7 @@ from metering.usage.usage_types import TRAFFIC
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing import invoices
+    from metering.billing.invoices import planning
     from metering.billing.organization import Organization
     from metering.stores import writes
     from metering.stores.clock import Clock, Retrier
@@ -177,7 +177,7 @@ class Issuer:
     store: InvoiceStore
     items: writes.ItemStore
     composer: Composer
-    planner: invoices.planning.Planner
+    planner: planning.Planner
     clock: Clock
     retrier: Retrier
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from metering.billing import invoices
+from metering.billing.invoices import composing, document
 from metering.billing.invoices.inputs import ENGINE_VERSION, Inputs, Rates
 from metering.billing.prices import difference
 from metering.billing.prices.book import NotSold, PriceBook
@@ -19,8 +19,8 @@ from metering.usage.totals import Service, UsageType
 class Planner:
     """Finds the inputs of invoices."""
 
-    store: invoices.document.InvoiceStore
-    composer: invoices.composing.Composer
+    store: document.InvoiceStore
+    composer: composing.Composer
     # A month's corrections are read once for all payers, so that all see the same state.
     _corrected: dict[str, list[str]] = field(default_factory=dict)
 
@@ -28,7 +28,7 @@ class Planner:
         """Inputs that all invoices of a month share, as of now: nothing is fixed yet."""
         return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
 
-    def of(self, subject: invoices.composing.Subject, shared: Inputs) -> Inputs:
+    def of(self, subject: composing.Subject, shared: Inputs) -> Inputs:
         """Inputs of a payer's invoice: the shared ones, and those of its corrections."""
         rates, closed = dict(shared.rates), dict(shared.closed)
         for month in self.corrected_months(subject.month):
@@ -72,7 +72,7 @@ class Planner:
             known = self._corrected[month] = sorted({month_of(line.hour_s) for line in self._late(month)})
         return known
 
-    def rates_of_correction(self, subject: invoices.composing.Subject, corrects: str, own: Rates) -> Rates | None:
+    def rates_of_correction(self, subject: composing.Subject, corrects: str, own: Rates) -> Rates | None:
         """Rates of a payer's late rows of an earlier month; None if it has none.
 
         Those of the payer's newest document about that month, so that invoice, credit notes and corrections add up to
@@ -97,8 +97,8 @@ class Planner:
             return replace(own, organization=rates.organization)
         return rates
 
-    def newest(self, payer_id: str, month: str) -> invoices.document.Stored | None:
-        found, number = None, invoices.document.INVOICE_NUMBER
+    def newest(self, payer_id: str, month: str) -> document.Stored | None:
+        found, number = None, document.INVOICE_NUMBER
         while (one := self.store.find(month, payer_id, number)) is not None:
             found, number = one, number + 1
         return found

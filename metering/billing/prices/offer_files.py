@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import msgspec
 
-from metering.billing import prices
 from metering.billing.documents import DocumentRefusedError, object_of, refuse_constant, refuse_twice
+from metering.billing.prices import document
 from metering.billing.rating.payer_prices import traffic_of
 from metering.units import KIB, MIB
 from metering.usage.usage_types import TRAFFIC
@@ -287,7 +287,7 @@ def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
     with path.open(encoding="utf-8-sig", newline="") as file:
         stream = JsonStream(file, name)
         if _is_book(stream, read):
-            return prices.document.read_book(path.read_bytes(), name)
+            return document.read_book(path.read_bytes(), name)
         stream.end()
     if read.problems:
         raise DocumentRefusedError(name, read.problems)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from metering.billing.day_sums.index import Reach
     from metering.billing.usage.months import HoursDone
     from metering.ledger.notes.money import StoredAlert
-    from metering.reports import costs
     from metering.reports.budgets import Counted
+    from metering.reports.costs import source
     from metering.reports.costs.explanation import Explanation
     from metering.reports.costs.rows import CostQuery
     from metering.wiring.answers.costs import BillingRegions, CostsFound
@@ -98,7 +98,7 @@ def one_region(session: Session) -> str | None:
     return None if session.named_region == connecting.ALL_REGIONS else session.named_region
 
 
-def _book_of(prices: str | None) -> costs.source.BookName:
+def _book_of(prices: str | None) -> source.BookName:
     """The price book of `--prices`: `aws-list`, `aws-list@3`."""
     from metering.wiring.answers.costs import book_named
 

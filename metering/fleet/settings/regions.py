@@ -7,8 +7,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
 from metering.errors import SettingsError
-from metering.fleet import settings
-from metering.fleet.settings import words
+from metering.fleet.settings import bases, words
 from metering.fleet.settings.layers import Asked, Planned, Source, planned, recovered
 from metering.settings import GivenSettings
 
@@ -223,7 +222,7 @@ class RegionSettings:
         except SettingsError:
             return None
         like = self.asked.table.like if self.asked.table is not None else self.asked.stage
-        if not rows or like not in settings.bases.STAGES:
+        if not rows or like not in bases.STAGES:
             return None
         return GivenSettings(like=like, by_option=cast("dict[str, JsonValue]", {"subscriptions": rows}))
 
@@ -286,7 +285,7 @@ def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> It
         yield f"{', '.join(both)} is also in {table.place}, and the next deployment takes it from there"
     held = {*before.by_file, *before.by_option} if before is not None else set()
     for name in sorted(asked.unset):
-        if not any(settings.bases.belongs(each, {name}) for each in held):
+        if not any(bases.belongs(each, {name}) for each in held):
             yield f"{name} was not given, so there is nothing to take back"
 
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from metering.hours import month_bounds_s, parse_hour
-from metering.ledger import usage
+from metering.ledger.usage import kinds
 from metering.ledger.usage.items import (
     REVISION,
     UsageItem,
@@ -37,9 +37,9 @@ class UsageReading:
     This is a plain class, because it caches the accounts' dictionaries across reads.
     """
 
-    def __init__(self, items: ItemStore, names: usage.kinds.KindNames | None = None) -> None:
+    def __init__(self, items: ItemStore, names: kinds.KindNames | None = None) -> None:
         self.items = items
-        self.names = usage.kinds.KindNames(items) if names is None else names
+        self.names = kinds.KindNames(items) if names is None else names
 
     def of_month(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None

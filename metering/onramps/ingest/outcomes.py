@@ -11,7 +11,8 @@ from metering.onramps.ingest.totals import Measured, add_lines, common_fields
 from metering.onramps.reading import NO_OTHERS, Balance, Others
 
 if TYPE_CHECKING:
-    from metering.onramps import ingest, plans
+    from metering.onramps import plans
+    from metering.onramps.ingest import taking
 
 
 FileVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", "left_out"]
@@ -40,7 +41,7 @@ class FileOutcome:
     problem: tuple[str, str] | None = None
 
 
-def outcome_of_taken(taken: ingest.taking.Taken, stored_bytes: int) -> FileOutcome:
+def outcome_of_taken(taken: taking.Taken, stored_bytes: int) -> FileOutcome:
     """The outcome of a taken file. A conflict has no totals: the first content stays metered."""
     if taken.plan is None or taken.verdict == "conflict":
         return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)

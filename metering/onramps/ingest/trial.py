@@ -9,7 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering.errors import LogFileRefusedError
-from metering.onramps import ingest, sources
+from metering.onramps import sources
+from metering.onramps.ingest import planning
 from metering.onramps.ingest.outcomes import FileOutcome, outcome_of_measured
 from metering.onramps.ingest.totals import kind_and_name, log_file, path_of, place_of, store_refusals
 from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings, identity_by_content
@@ -156,7 +157,7 @@ class Trial:
             file = replace(file, watch=watched)
             with store_refusals():
                 measured = file.measured(self.timeline)
-            ingest.planning.check_owner(file, measured)
+            planning.check_owner(file, measured)
         except LogFileRefusedError as error:
             return FileOutcome(
                 place=place, verdict="refused", stored_bytes=info.size_bytes, problem=(error.reason, error.detail)

@@ -23,7 +23,7 @@ from metering.usage.usage_types import UNKNOWN, usage_type_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-    from metering.onramps import context
+    from metering.onramps.context import store
     from metering.onramps.reading import FileName, FlowHop
 
 # The rules of a hop: ordered data in `hop_rules.json`, of which the first matching rule decides. To change them, change
@@ -433,7 +433,7 @@ _TOLD_APART = 2
 class FlowClassifier:
     """Judges hops, each against the context of its hour. A file's judge is used by one thread."""
 
-    def __init__(self, name: FileName, timeline: context.store.Timeline) -> None:
+    def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
         self._timeline = timeline
         self._hours: dict[int, _HourJudge] = {}

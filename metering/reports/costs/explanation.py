@@ -20,7 +20,7 @@ from metering.units import DAY_S, GIB, HOUR_S, exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from metering.reports import costs
+    from metering.reports.costs import source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Explanation:
 
     inquiry: Inquiry
     payer_id: str
-    plan: costs.source.MonthPlan
+    plan: source.MonthPlan
     lines: tuple[LineStory, ...]
     digests: dict[str, str]
     regions: tuple[str, ...]
@@ -82,7 +82,7 @@ class Explanation:
         return sum(line.exact for line in self.lines)
 
 
-def explained(inquiry: Inquiry, plan: costs.source.MonthPlan, usage: MergedUsage) -> Explanation:
+def explained(inquiry: Inquiry, plan: source.MonthPlan, usage: MergedUsage) -> Explanation:
     """Rate the lines of an inquiry, and find what their prices depend on: all usage of its payer in the month.
 
     Raises:

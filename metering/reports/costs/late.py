@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.billing import invoices
+from metering.billing.invoices import composing
 from metering.hours import month_bounds_s, month_of, rfc3339
 from metering.reports.costs.rows import CostQuery, Entry, Labels
 from metering.reports.time_range import shown
@@ -154,12 +154,12 @@ class LateCosts:
             MeteringError: A price book, an invoice or a closed month cannot be read.
         """
         for payer_id, corrects in self._subjects():
-            subject = invoices.composing.Subject(payer_id, self.month)
+            subject = composing.Subject(payer_id, self.month)
             rates = self.rates if self.named else self._rates_of(subject, corrects)
             if rates is not None and self._may_count(corrects):
                 yield from self._of(subject, corrects, rates)
 
-    def _rates_of(self, subject: invoices.composing.Subject, corrects: str) -> inputs.Rates | None:
+    def _rates_of(self, subject: composing.Subject, corrects: str) -> inputs.Rates | None:
         """What the payer's invoice rated them with. Credit notes that were issued after it change nothing of it."""
         issued = self.planner.store.find(self.month, subject.payer_id)
         pinned = None if issued is None else issued.invoice.inputs.rates.get(corrects)
@@ -189,7 +189,7 @@ class LateCosts:
             for first_s, after_s in map(month_bounds_s, (self.month, *([corrects] if usage.with_corrections else [])))
         )
 
-    def _of(self, subject: invoices.composing.Subject, corrects: str, rates: inputs.Rates) -> Iterator[Entry]:
+    def _of(self, subject: composing.Subject, corrects: str, rates: inputs.Rates) -> Iterator[Entry]:
         composer = self.planner.composer
         labels = Labels(self.query, composer.shelf.load(rates).book, subject.payer_id)
         for bucket, booked_s, rated in composer.correction_parts(subject, corrects, rates, self._bucket):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from metering.billing import invoices
+from metering.billing.invoices import composing
 from metering.billing.invoices.inputs import BookPin, Inputs, Loaded, Rates
 from metering.billing.money import exact_text, quantity_of, rounded, usd_text
 from metering.billing.rating.rater import Rater, positions
@@ -257,7 +257,7 @@ class CostSource:
         days = self.planner.composer.booked_in(plan.month, plan.rates).of(payer_id).days()
         if any(size for of in days.values() for size in of.values()):
             return True
-        planner, subject = self.planner, invoices.composing.Subject(payer_id, plan.month)
+        planner, subject = self.planner, composing.Subject(payer_id, plan.month)
         corrected = planner.corrected_months(plan.month)
         return any(planner.rates_of_correction(subject, each, plan.rates) is not None for each in corrected)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from metering.billing.money import UNITS_A_USD, cents_of, exact_text, usd_text
 from metering.hours import month_bounds_s, rfc3339
-from metering.reports import exports
+from metering.reports.exports import batches, grains
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,20 +49,20 @@ class Tally:
     """Sums by document and InvoiceDetailId, and what is common to the charges of each such line. Mutable."""
 
     lines: dict[str, dict[str, Sums]] = field(default_factory=dict)
-    parts: dict[str, tuple[exports.batches.Billed, exports.batches.Priced]] = field(default_factory=dict)
+    parts: dict[str, tuple[batches.Billed, batches.Priced]] = field(default_factory=dict)
 
     @property
     def total(self) -> Sums:
         return sum_of(sums for of in self.lines.values() for sums in of.values())
 
-    def take(self, batch: exports.batches.Batch) -> None:
+    def take(self, batch: batches.Batch) -> None:
         """Add the lines of a batch."""
         table = pa.table(
             {
-                "number": exports.batches.line_numbers(batch),
+                "number": batches.line_numbers(batch),
                 # 38 digits hold any batch's sum.
-                "bytes": batch.bytes.cast(exports.batches.WHOLE),
-                "cost": batch.cost.cast(exports.batches.WHOLE),
+                "bytes": batch.bytes.cast(batches.WHOLE),
+                "cost": batch.cost.cast(batches.WHOLE),
             }
         )
         grouped = table.group_by("number", use_threads=False).aggregate(
@@ -70,8 +70,8 @@ class Tally:
         )
         columns = (grouped.column(name).to_pylist() for name in ("number", "bytes_sum", "cost_sum", "bytes_count"))
         for number, total_bytes, cost, rows in zip(*columns, strict=True):
-            billed, priced = exports.batches.parts_of(batch.parts, number)
-            detail, size = exports.batches.detail_id(billed, priced), int(total_bytes)
+            billed, priced = batches.parts_of(batch.parts, number)
+            detail, size = batches.detail_id(billed, priced), int(total_bytes)
             self.parts.setdefault(detail, (billed, priced))
             sums = self.lines.setdefault(billed.invoice_id, {}).setdefault(detail, Sums())
             sums.add(Sums(rows=rows, bytes=size, cost=int(cost), exact=size * priced.rated.price))
@@ -80,14 +80,14 @@ class Tally:
 _CENTS = UNITS_A_USD // 100
 PAYMENT_TERMS = "Not stated"
 
-_DETAIL: dict[str, exports.batches.Kind] = {
+_DETAIL: dict[str, batches.Kind] = {
     "BilledCost": "money", "BillingAccountId": "text", "BillingCurrency": "text", "BillingPeriodEnd": "time",
     "BillingPeriodStart": "time", "ChargeCategory": "text", "InvoiceDetailCreated": "time",
     "InvoiceDetailDescription": "text", "InvoiceDetailGrain": "text", "InvoiceDetailId": "text",
     "InvoiceDetailLastUpdated": "time", "InvoiceId": "text", "InvoiceIssueDate": "time", "InvoiceIssueStatus": "text",
     "InvoiceIssuerName": "text", "PaymentDueDate": "time", "PaymentTerms": "text", "ReferenceInvoiceId": "text",
 }  # fmt: skip
-_PERIOD: dict[str, exports.batches.Kind] = {
+_PERIOD: dict[str, batches.Kind] = {
     "BillingPeriodCreated": "time", "BillingPeriodEnd": "time", "BillingPeriodLastUpdated": "time",
     "BillingPeriodStart": "time", "BillingPeriodStatus": "text", "InvoiceIssuerName": "text",
 }  # fmt: skip
@@ -98,15 +98,15 @@ class SmallDataset:
     """A dataset that is whole in memory."""
 
     name: str
-    kinds: dict[str, exports.batches.Kind]
-    rows: Sequence[dict[str, exports.batches.Value]]
+    kinds: dict[str, batches.Kind]
+    rows: Sequence[dict[str, batches.Value]]
 
-    def table(self, form: exports.batches.FileFormat) -> pa.Table:
+    def table(self, form: batches.FileFormat) -> pa.Table:
         """Its rows as a file has them."""
         arrays = {}
         for name, kind in self.kinds.items():
-            values = [exports.batches.shown_value(kind, form, rfc3339, row[name]) for row in self.rows]
-            arrays[name] = exports.batches.array_of(values, exports.batches.TYPES[form][kind])
+            values = [batches.shown_value(kind, form, rfc3339, row[name]) for row in self.rows]
+            arrays[name] = batches.array_of(values, batches.TYPES[form][kind])
         return pa.table(arrays)
 
 
@@ -135,7 +135,7 @@ def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset
     for invoice in invoices:
         key = (invoice.billing_month, invoice.issuer)
         drafts[key] = drafts.get(key, False) or invoice.draft
-    rows: list[dict[str, exports.batches.Value]] = []
+    rows: list[dict[str, batches.Value]] = []
     for (month, issuer), is_open in sorted(drafts.items()):
         begins_s, ends_s = month_bounds_s(month)
         rows.append(
@@ -153,14 +153,14 @@ def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset
 
 def detail_id_of(invoice: Invoice, line: InvoiceLine) -> str:
     """InvoiceDetailId of a line of a document; its charges have the same."""
-    return exports.batches.line_id(
+    return batches.line_id(
         invoice.id, line.region, line.rate_code, "" if line.month == invoice.billing_month else line.month
     )
 
 
 def _detail_row(
     invoice: Invoice, name: str, usage_types: Sequence[str], region: str, rate_code: str, as_of_s: int
-) -> dict[str, exports.batches.Value]:
+) -> dict[str, batches.Value]:
     begins_s, ends_s = month_bounds_s(invoice.billing_month)
     # Invoices contain no time, or they could not be reproduced: each is dated to the end of its month.
     made_s = max(as_of_s, begins_s) if invoice.draft else ends_s
@@ -198,8 +198,8 @@ class ExportRequest:
     kind: str
     version: str
     month: str
-    grain: exports.grains.Grain
-    form: exports.batches.FileFormat
+    grain: grains.Grain
+    form: batches.FileFormat
     payer_id: str = ""
     resources: bool = False
     as_of_s: int = 0
@@ -235,7 +235,7 @@ def dataset_value(name: str, files: Sequence[WrittenFile], sums: Sums | None = N
     return value
 
 
-def left_out_value(unbilled: Mapping[exports.batches.Unbilled, int]) -> list[Document]:
+def left_out_value(unbilled: Mapping[batches.Unbilled, int]) -> list[Document]:
     """Usage that has no price, and so no line."""
     return [
         {"state": str(key.state), "service": key.service, "usage_type": key.usage_type, "bytes": str(size)}

@@ -15,7 +15,7 @@ from metering.units import counted, exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from metering.onramps import ingest
+    from metering.onramps.ingest import trial
 
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ _FILES = answer.ListedRows(
 
 
 def totals_answer(
-    totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: ingest.trial.Overlap | None = None
+    totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: trial.Overlap | None = None
 ) -> answer.Answer:
     """What a run metered, or would meter: one row a usage type, and a reason where bytes are unclassified.
 
@@ -132,7 +132,7 @@ def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str
     return f"{sentence} To know more, add {'; and '.join(adds)}." if adds else sentence
 
 
-def overlap_sentence(overlap: ingest.trial.Overlap) -> str:
+def overlap_sentence(overlap: trial.Overlap) -> str:
     """What two flow logs see, and that it stands in the totals twice; empty if there is none."""
     if overlap.example is None:
         return ""
@@ -143,7 +143,7 @@ def overlap_sentence(overlap: ingest.trial.Overlap) -> str:
     )
 
 
-def _overlap_document(overlap: ingest.trial.Overlap) -> dict[str, answer.Json]:
+def _overlap_document(overlap: trial.Overlap) -> dict[str, answer.Json]:
     if overlap.example is None:
         return {"interface_hours": 0}
     interface_id, hour_s, first, other = overlap.example

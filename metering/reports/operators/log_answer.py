@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from metering.hours import rfc3339
 from metering.lake import ports
-from metering.onramps import coverage, reading
+from metering.onramps import reading
+from metering.onramps.coverage import looking
 from metering.onramps.coverage.job import CoverageJob, folder_of, is_refusing, is_silent, is_unclassified
 from metering.reports import answer
 
@@ -78,7 +79,7 @@ def _sum(name: str) -> Callable[[Covered], int]:
 
 
 def _missing(state: LogSourceState) -> int:
-    return coverage.looking.count(state.missing) + state.unlisted
+    return looking.count(state.missing) + state.unlisted
 
 
 def state_of(state: LogSourceState, job: CoverageJob, now_s: int) -> str:
@@ -212,7 +213,7 @@ def cure_of(state: LogSourceState, now_s: int) -> str:
 def gaps_text(state: LogSourceState) -> str:
     """The first gaps in words, `2026-11-24T13:05:00Z, 2026-11-24T14:00:00Z to 2026-11-24T14:20:00Z and 3 more`."""
     shown = [
-        rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s + coverage.looking.SLOT_S)}"
+        rfc3339(first_s) if first_s == last_s else f"{rfc3339(first_s)} to {rfc3339(last_s + looking.SLOT_S)}"
         for first_s, last_s in state.missing[:_GAPS_SHOWN]
     ]
     more = len(state.missing) - len(shown)
@@ -257,7 +258,7 @@ def _coverage_json(row: dict[str, answer.Json], state: LogSourceState, sums: Log
         "region": state.region,
         "place": state.place,
         "log_source": state.named,
-        "gaps": [[rfc3339(first_s), rfc3339(last_s + coverage.looking.SLOT_S)] for first_s, last_s in state.missing],
+        "gaps": [[rfc3339(first_s), rfc3339(last_s + looking.SLOT_S)] for first_s, last_s in state.missing],
         "unlisted_slots": state.unlisted,
         "ended": rfc3339(state.ended_s) if state.ended_s else None,
         "balance": {**balance, **stated},

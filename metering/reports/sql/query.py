@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 
 from metering.errors import LedgerCorruptError, ObjectDamagedError, ObjectMissingError, OperationFailedError
 from metering.hours import hour_of
-from metering.lake import parquet
+from metering.lake.parquet import reader
 from metering.lake.parquet.hour_rows import (
     HOUR_SCHEMA,
     TEXT_COLUMNS,
@@ -326,12 +326,12 @@ def _kept(part: Part) -> pa.Table | None:
 
 
 def _counted(part: Part, state: ScanState) -> pa.Table:
-    sums = parquet.reader.Sums(USAGE_QUERY)
+    sums = reader.Sums(USAGE_QUERY)
     for batch in LakeRows([part], state, readers=1, with_canary=True).scanner(_COUNTED).to_reader():
-        rows = parquet.reader.Sums(USAGE_QUERY)
-        rows.add(parquet.reader.halves_of(pa.Table.from_batches([batch]), USAGE_QUERY))
+        rows = reader.Sums(USAGE_QUERY)
+        rows.add(reader.halves_of(pa.Table.from_batches([batch]), USAGE_QUERY))
         sums.add(rows.table())
-    return parquet.reader.usage_of_sums(sums.table(), part.hour_s)
+    return reader.usage_of_sums(sums.table(), part.hour_s)
 
 
 # These exceptions quote the statement and the names of the views, but no data.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from metering.audit.freshness import Complete, HeldBack, complete_of, merged
 from metering.hours import hour_of, month_bounds_s, month_of, rfc3339
-from metering.ledger import notes, periods
-from metering.ledger.notes import watch
+from metering.ledger import periods
+from metering.ledger.notes import checks, watch
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
 from metering.reports.answer import KEEP, Answer, Cell, Json, ListedRows, copied, integer, prose, short, timed
 from metering.reports.query import UNCOUNTED, Meter, ReadBudget, UsageQuery, most_hours, warnings_of
@@ -310,11 +310,11 @@ def _reconciliation(region: ReadableRegion) -> dict[str, Json] | None:
 
 def _canary(region: ReadableRegion) -> dict[str, Json] | None:
     """The newest canary that has a verdict, and the newest good one; None if there is none of the last week."""
-    items = region.items.query(Table.LEDGER, notes.checks.CANARY_PK, descending=True)
-    settled = [run for run in map(notes.checks.CanaryRun.from_item, islice(items, _CANARIES)) if run.settled_s]
+    items = region.items.query(Table.LEDGER, checks.CANARY_PK, descending=True)
+    settled = [run for run in map(checks.CanaryRun.from_item, islice(items, _CANARIES)) if run.settled_s]
     if not settled:
         return None
-    good = next((run for run in settled if run.verdict is notes.checks.CanaryVerdict.GOOD), None)
+    good = next((run for run in settled if run.verdict is checks.CanaryVerdict.GOOD), None)
     return {
         "verdict": settled[0].verdict.value,
         "settled": rfc3339(settled[0].settled_s),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metering.audit.freshness import Complete, merged
-from metering.cli import printing
 from metering.cli.command import Session, command, say
 from metering.cli.failures import CommandFailedError, WrongUsageError
 from metering.cli.fleet import asks_for_all, connections
 from metering.cli.options import LastOption, ZoneOption, family, option, switch
+from metering.cli.printing import output
 from metering.hours import month_of, rfc3339
 from metering.ledger.notes import checks
 from metering.ledger.notes.reconciliation import RECONCILIATION_KEY, Reconciliation
@@ -89,7 +89,7 @@ def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int)
         command=_command(session, query),
         accounts=query.top or TOP_ACCOUNTS,
     ).html().encode()  # fmt: skip
-    printing.output.write_whole(target, [page])
+    output.write_whole(target, [page])
     say(f"Wrote {target}: a page of {-(-len(page) // _KB)} kB that needs no other file.")
 
 
@@ -227,7 +227,7 @@ def usage(
     )
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
     # An empty table says itself that it is empty.
-    told = session.chosen_format is printing.output.Format.TABLE
+    told = session.chosen_format is output.Format.TABLE
     for text in _notes(query, found, told=told):
         say(text, style="yellow")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from metering.adapters.folders import FolderLogStore
-from metering.billing import rating
 from metering.billing.invoices.composing import Tally
 from metering.billing.money import cents_of, line_cost, quantity_of, rounded, usd_text
 from metering.billing.organization import Membership, Organization, Payer
 from metering.billing.prices import store
 from metering.billing.prices.book import PriceBook, Product
+from metering.billing.rating import payer_prices
 from metering.billing.rating.rater import rated_month
 from metering.billing.usage.months import Sold
 from metering.cli.commands.developer.demo_stage import Demo, limited, seen, tell
@@ -97,7 +97,7 @@ def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]
 
 def is_right(line: BilledLine, book: PriceBook) -> bool:
     """Whether the book finds the line's SKU, has its rate code, and gives AWS's quantity and cost for it."""
-    product = rating.payer_prices.find(book, Sold(line.service, line.usage_type))
+    product = payer_prices.find(book, Sold(line.service, line.usage_type))
     if not isinstance(product, Product) or product.sku != line.sku:
         return False
     prices = {tier.rate_code: tier.price for version in product.versions for tier in version.tiers}
@@ -133,7 +133,7 @@ def _draft(demo: Demo, lines: Iterable[BilledLine]) -> tuple[int, int]:
         issuer="metering",
         members=tuple(Membership(account_id, 0, None) for account_id in sorted(accounts)),
     )
-    organization, prices = Organization(payers=(payer,)), rating.payer_prices.PayerPrices(store.sample_book(), _PAYER)
+    organization, prices = Organization(payers=(payer,)), payer_prices.PayerPrices(store.sample_book(), _PAYER)
     cents = exact = 0
     for month in sorted({month_of(demo.now_s - age_s) for age_s in range(0, _WINDOW_S, DAY_S)}):
         tally = Tally()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metering.adapters import aws, checkout
+from metering.adapters import checkout
+from metering.adapters.aws import deployment
 from metering.adapters.emulator import ministack
 from metering.adapters.emulator import ministack as emulator
 from metering.adapters.emulator.state import LocalState, forget_state, is_running, load_state, save_state
@@ -601,7 +602,7 @@ def _deploy(state: LocalState, given: GivenSettings | None, step: Callable[..., 
         elif event.get("event") == "resource":
             step(description=f"deploying: {event.get('stack')} {event.get('done')}/{event.get('total') or '?'}")
 
-    aws.deployment.run_deployment(
+    deployment.run_deployment(
         stage=state.stage,
         region=state.region,
         endpoint=state.endpoint,

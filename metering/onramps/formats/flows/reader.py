@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.errors import LogFileRefusedError
-from metering.onramps import formats
+from metering.onramps.formats import pieces
 from metering.onramps.formats.flows.columns import (
     NUMBERS,
     WORDS,
@@ -107,7 +107,7 @@ class FlowText:
     ) -> None:
         self._name = name
         self._settings = settings
-        self._pieces = formats.pieces.Pieces(stream, settings, digest)
+        self._pieces = pieces.Pieces(stream, settings, digest)
         self._maker = BlockMaker(name, settings)
         self._bad = BadLines(settings.max_bad_lines)
         self._layout: Layout | None = None
@@ -338,7 +338,7 @@ def read_flow_log(
     Raises:
         LogFileRefusedError: The file as a whole cannot be read; blocks before are void.
     """
-    start, whole = formats.pieces.peeked(stream)
+    start, whole = pieces.peeked(stream)
     if name.parquet or start in PARQUET_MAGIC:
         yield from _read_parquet(whole, name, settings, digest)
     else:
