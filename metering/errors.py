@@ -61,15 +61,13 @@ Errors raised by a single module are defined in that module. Adapters translate 
 unknown errors pass through.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
 
 class MeteringError(Exception):
-    """Root of the tree. `retryable` says whether the same call may succeed later, unchanged."""
+    """Root of the tree. `retryable`: the same call may succeed later, unchanged."""
 
     retryable: ClassVar[bool] = False
 
@@ -99,7 +97,7 @@ class UnavailableError(MeteringError):
 
 
 class ThrottledError(UnavailableError):
-    """A service is asked for more than it gives at present: asking for more makes it worse."""
+    """A service is throttled: more calls make it worse."""
 
 
 class OutOfTimeError(UnavailableError):
@@ -116,7 +114,7 @@ class ConditionFailedError(MeteringError):
     """A conditional write was not applied.
 
     Attributes:
-        existing: The item that was found; None if it did not exist.
+        existing: The item found; None if it does not exist.
     """
 
     def __init__(self, existing: Mapping[str, object] | None) -> None:
@@ -132,7 +130,7 @@ class TransactionCanceledError(MeteringError):
     """A transaction was not applied.
 
     Attributes:
-        reasons: One entry an action, in request order; None where that action was not a reason. An entry is
+        reasons: One entry per action, in request order; None where the action was not the cause. An entry is
             `("ConditionalCheckFailed", item found or None)` or `(another code, None)`.
     """
 
@@ -142,12 +140,12 @@ class TransactionCanceledError(MeteringError):
 
     @property
     def condition_failed(self) -> bool:
-        """Whether a condition of any action was false. If not, the same transaction may be sent again."""
+        """Whether an action's condition failed. If not, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
 
     @property
     def throttled(self) -> bool:
-        """Whether a table was short of writes for any of its actions."""
+        """Whether any of its actions was throttled by a table."""
         return any(reason is not None and reason[0] in _THROTTLES for reason in self.reasons)
 
 
@@ -156,7 +154,7 @@ class ItemTooLargeError(MeteringError):
 
     Attributes:
         what: The key of the item, or `a transaction of n actions`.
-        detail: Its size, or the message of the service.
+        detail: Its size, or DynamoDB's message.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -180,7 +178,7 @@ class ObjectMissingError(MeteringError):
 
 
 class ObjectUnreadableError(MeteringError):
-    """The object at `key` is there, and the store refuses to hand it out to requests like ours.
+    """The object at `key` exists, but the store refuses to return it to requests like ours.
 
     Attributes:
         detail: What the store said.
@@ -212,7 +210,7 @@ class ObjectDamagedError(MeteringError):
 
 
 class ObjectChangedError(MeteringError):
-    """The object at `key` is not the one that was asked for (its ETag differs)."""
+    """The object at `key` is not the expected version (its ETag differs)."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -253,15 +251,15 @@ class LogFileRefusedError(MeteringError):
 
 
 class LedgerCorruptError(MeteringError):
-    """The ledger or an object contradicts the protocol; work on it stops until a person has looked."""
+    """The ledger or an object contradicts the protocol; work on it stops until a person has investigated."""
 
 
 class EarlyEndError(MeteringError):
-    """Work that ended early with nothing wrong. The caller that began the work catches it."""
+    """Work that ended early without an error. The caller that began the work catches it."""
 
 
 class FormatTooNewError(MeteringError):
-    """The ledger is in a format that this code does not know: it may neither read nor write it.
+    """The ledger has a format that this code does not know: it must neither read nor write the ledger.
 
     Attributes:
         found: The ledger's format.
@@ -286,7 +284,7 @@ class FormatTooNewError(MeteringError):
 
 
 class FormatTooOldError(MeteringError):
-    """The ledger is in an older format than this code works with.
+    """The ledger has an older format than this code works with.
 
     Attributes:
         found: The ledger's format.
@@ -309,15 +307,15 @@ class FormatTooOldError(MeteringError):
 
 
 class GenerationError(MeteringError):
-    """Ledger and usage table do not go together, so that numbers in usage items could mean something else (P41)."""
+    """Ledger and usage table do not match, so kind numbers in usage items could mean something else (P41)."""
 
 
 class OperationFailedError(MeteringError):
-    """An operation that a person asked for was refused or failed.
+    """An operation that a person requested was refused or failed.
 
     Attributes:
         reason: One sentence that says why.
-        advice: The next step for the person, or what the next call will do; may be empty.
+        advice: The next step for the person, or the effect of a repeated call; may be empty.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
@@ -333,7 +331,7 @@ class OperationFailedError(MeteringError):
 
 
 class SettingsError(MeteringError):
-    """Settings do not fit together.
+    """Settings contradict each other.
 
     Attributes:
         problems: Every problem found, one sentence each.

@@ -3,8 +3,6 @@
 An hour is the epoch second of its start (`hour_s`, a multiple of 3,600); keys and paths use its label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,7 +29,7 @@ def parse_hour(label: str) -> int:
     """Hour of a label; the inverse of `hour_label`.
 
     Raises:
-        ValueError: The text is not a label in its one spelling.
+        ValueError: The text is not a label in canonical form.
     """
     hour_s = int(datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp())
     # strptime also accepts `2026-9-1T7`; hours are ledger keys, so each has one spelling.
@@ -51,7 +49,7 @@ def month_bounds_s(month: str) -> tuple[int, int]:
     """First second of `month` (`2026-11`), and of the month after it.
 
     Raises:
-        ValueError: The text is not a month in its one spelling.
+        ValueError: The text is not a month in canonical form.
     """
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     # strptime also accepts `2026-9`; months are ledger keys, so each has one spelling.
@@ -62,7 +60,7 @@ def month_bounds_s(month: str) -> tuple[int, int]:
 
 
 def months_between(earlier: str, later: str) -> Iterator[str]:
-    """Months after one and before another, in order; none if there is none between them."""
+    """Months strictly between two months, in order; may be empty."""
     month = month_of(month_bounds_s(earlier)[1])
     while month < later:
         yield month

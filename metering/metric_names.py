@@ -1,7 +1,5 @@
 """Names of the service's counters, one per outcome. Alarms, dashboards and the code that counts share them."""
 
-from __future__ import annotations
-
 from typing import Final
 
 NAMESPACE: Final = "Metering"

@@ -1,6 +1,6 @@
 """Settings that a function reads from its environment, checked all at once.
 
-The stage decides them in `metering/fleet/stage.py`; a function gets each as `METERING_<NAME>`, in upper case.
+The stage defines them in `metering/fleet/stage.py`; a function gets each as `METERING_<NAME>`, in upper case.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def as_environment(values: Mapping[str, object]) -> dict[str, str]:
 
 
 class Policy(BaseModel):
-    """Limits and intervals that a stage decides. Functions and people's commands must work with the same ones.
+    """Limits and intervals that a stage decides. Functions and people's commands must use the same values.
 
-    No field has a default: the stage alone decides (`metering/fleet/stage.py`), and a missing field is a problem.
+    No field has a default: the stage alone defines it (`metering/fleet/stage.py`), and a missing field is a problem.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,7 +86,7 @@ class Policy(BaseModel):
 
 
 class Settings(Policy):
-    """Policy of a stage, and the names of its resources in one region."""
+    """Policy of a stage, and resource names of one region."""
 
     stage: str = Field(pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Stage name, part of the stack names.")
     ledger_table: str
@@ -169,13 +169,13 @@ class QueueSettings(BaseModel):
 
 
 class GivenSettings(BaseModel):
-    """Settings that a deployment was given: values that differ from its base, by dotted name (`rollout.home`).
+    """Settings given to a deployment: values that differ from its base, by dotted name (`rollout.home`).
 
     Attributes:
         like: Name of the base.
-        version: Version of the package that deployed; empty if it was one that kept nothing.
+        version: Version of the package that deployed; empty for a version that did not store these settings.
         by_file: Values of the stage's table in a settings file.
-        by_option: Values of `--set`, of this deployment and of earlier ones.
+        by_option: Values of `--set`, of this and earlier deployments.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -187,9 +187,9 @@ class GivenSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str, *, stage: str, sha256: str) -> GivenSettings | None:
-        """Read this section alone from a document of a stage and hash, whose policy may be that of another version.
+        """Read only this section from a document of a stage and hash; its policy may be that of another version.
 
-        None if the document is not the one that was deployed, or says nothing of it.
+        None if stage or hash differ, or the section is missing.
         """
         try:
             found = _Section.model_validate_json(text)
@@ -200,7 +200,7 @@ class GivenSettings(BaseModel):
 
 
 class _Section(BaseModel):
-    """Members of a document that every version reads."""
+    """Fields of a document that every version can read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -209,7 +209,7 @@ class _Section(BaseModel):
 
 
 class StageSettings(BaseModel):
-    """Decisions of a stage that others than its stacks need."""
+    """Settings of a stage that are needed outside of its stacks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -220,7 +220,7 @@ class StageSettings(BaseModel):
     given: GivenSettings | None = None
 
     def to_json(self) -> str:
-        """The document with sorted names and without spaces, so that equal settings have one text and one hash."""
+        """The document with sorted names and no spaces, so that equal settings have equal text and hash."""
         absent = {"given"} if self.given is None else set()
         return json.dumps(
             self.model_dump(mode="json", by_alias=True, exclude=absent), sort_keys=True, separators=(",", ":")
@@ -232,12 +232,12 @@ class StageSettings(BaseModel):
 
     @property
     def functions_sha256(self) -> str:
-        """Hex digest of what functions work with. Another subscription or version does not change it."""
+        """Hex digest of the settings that functions work with. Another subscription or version does not change it."""
         return self.model_copy(update={"given": None}).sha256
 
     @classmethod
     def read(cls, text: str, *, sha256: str) -> StageSettings:
-        """Read the settings from a document that must have this hash.
+        """Read the settings from a document, and verify its hash.
 
         Raises:
             SettingsError: The document has another hash, is broken, or is for another version.

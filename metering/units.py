@@ -4,8 +4,6 @@ Bytes are `int`, money is `Decimal`, time is epoch seconds (`_s`), epoch millise
 is ever a float.
 """
 
-from __future__ import annotations
-
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -24,9 +22,9 @@ SIZE_BASE = "1 KB is 2^10 bytes, 1 MB 2^20, 1 GB 2^30, and so on."
 
 
 def size_text(total_bytes: int) -> str:
-    """A number of bytes in the largest unit of which it is at least one: `512 bytes`, `19.4 PB`.
+    """A number of bytes in the largest unit in which it is at least one: `512 bytes`, `19.4 PB`.
 
-    It has three significant digits or four, and is rounded half up. The exact number belongs beside it.
+    It has three or four significant digits, rounded half up. Show the exact number beside it.
     """
     if total_bytes == 1:
         return "1 byte"
@@ -41,13 +39,13 @@ def size_text(total_bytes: int) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number of things in words: `1 record`, `2,000 records`, `1 batch`, `2 batches`.
 
-    `many` is what several are called, if that is not `one` with an `s`.
+    `many` is the plural, if that is not `one` plus `s`.
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def exact_and_size(total_bytes: int) -> str:
-    """The exact number, and its size if that says more: `12,100 bytes = 11.8 KB`."""
+    """The exact number, and its size if that adds something: `12,100 bytes = 11.8 KB`."""
     exact = f"{total_bytes:,} {'byte' if total_bytes == 1 else 'bytes'}"
     return exact if abs(total_bytes) < KIB else f"{exact} = {size_text(total_bytes)}"
 

@@ -1,7 +1,5 @@
 """The version of this package, as `pyproject.toml` says it, its commit, and the version of its contract."""
 
-from __future__ import annotations
-
 # Of docs/contract.md.
 CONTRACT_VERSION = 1
 # Name of this package on package indexes. The import name and the command are `metering`.

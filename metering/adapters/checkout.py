@@ -1,6 +1,4 @@
-"""The checkout of the project that this package runs from: only there are the stacks and what deploys them."""
-
-from __future__ import annotations
+"""The project checkout that this package runs from: only a checkout has the stacks and their deployment code."""
 
 from pathlib import Path
 
@@ -10,7 +8,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def project_dir() -> Path:
-    """The folder that this package lies in: a checkout, or where packages are installed."""
+    """Parent folder of this package: a checkout, or the folder of installed packages."""
     return _PACKAGE.resolve().parent
 
 
@@ -23,7 +21,7 @@ def checkout_dir() -> Path:
     """The checkout that this package runs from.
 
     Raises:
-        OperationFailedError: It runs from an installed package.
+        OperationFailedError: The package runs installed, not from a checkout.
     """
     if not in_checkout():
         raise OperationFailedError(
@@ -34,6 +32,6 @@ def checkout_dir() -> Path:
 
 
 def runbooks_dir() -> Path:
-    """Folder of the runbooks: in an installed package it lies in the package, in a checkout in `docs`."""
+    """Folder of the runbooks: inside an installed package, or in `docs` of a checkout."""
     installed = _PACKAGE / "operations" / "runbooks"
     return installed if installed.is_dir() else project_dir() / "docs" / "runbooks"

@@ -1,7 +1,5 @@
 """Descriptions of networks in files, and AWS's list of its address ranges."""
 
-from __future__ import annotations
-
 import json
 import ssl
 from collections.abc import Mapping
@@ -25,12 +23,12 @@ _HTTPS_OR_FILE = "Give an https address, or a file."
 
 
 def fetched_ip_ranges(place: str = URL, *, ca_bundle: str | None = None) -> Mapping[str, object]:
-    """The list at an https address or in a file, checked. `ca_bundle` None trusts the system's certificates.
+    """AWS's address ranges from an https URL or file, validated. `ca_bundle` None trusts the system's certificates.
 
     Raises:
-        DescriptionError: It is not such a list.
-        OperationFailedError: The file cannot be read, or the address is not of https.
-        UnavailableError: The address gave no answer.
+        DescriptionError: The content is not AWS's list of address ranges.
+        OperationFailedError: The file cannot be read, or the URL is not https.
+        UnavailableError: The URL gave no answer.
     """
     scheme = urlsplit(place).scheme
     if scheme == "https":
@@ -75,10 +73,10 @@ _ADVICE = "Write it as metering.description/1, or capture from AWS: metering con
 
 
 def described_by_file(path: Path, *, ip_ranges: str | None) -> Mapping[str, object]:
-    """The description of a file; `ip_ranges` replaces its address ranges.
+    """Read a network description from a file; `ip_ranges` replaces its address ranges.
 
     Raises:
-        OperationFailedError: The file cannot be read, or is no JSON.
+        OperationFailedError: The file cannot be read, or is not JSON.
     """
     description = _json_of(path)
     if ip_ranges is not None:

@@ -1,7 +1,7 @@
-"""`ObjectStore` and `LogStore` of a folder of this machine: a key is the path below it, with `/` between its parts.
+"""`ObjectStore` and `LogStore` over a local folder: a key is the path below the folder, with `/` as separator.
 
-Listings are in the order of keys, as those of S3, and hold some thousand names at a time, however many files a folder
-has. Links to files are followed, links to folders are not: they may lead round in a circle.
+Listings are in key order, as S3's are, and hold one page of names a folder, however many files the folder has. Symbolic
+links to files are followed; links to folders are not, because they may form a cycle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-# Names of one folder are sorted in portions of this size.
+# Number of names of a folder that are sorted at a time.
 PAGE_NAMES = 10_000
 _READ_AHEAD_BYTES = MIB
 # Prefix of files that are still being written. Unfinished files are not objects yet.
@@ -35,12 +35,12 @@ _LAST = chr(0x10FFFF)
 class FolderLogStore:
     """Files below a folder.
 
-    The ETag of a file is made of its size, the time when it was written last, and its inode: enough to tell that it was
-    written or replaced while it was read, and no proof of its content.
+    The ETag of a file is its size, modification time and inode: enough to detect that the file was written or replaced
+    during a read, but no proof of its content.
 
     Args:
-        page_names: Names of one folder are sorted in portions of this size.
-        unnamed: Told of each path that is no UTF-8, perhaps more than once; listings go on without it. None: they end.
+        page_names: Number of names of a folder that are sorted at a time.
+        unnamed: Called with each non-UTF-8 path, perhaps more than once; listings skip the path. None: they end.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class FolderLogStore:
         """Files with keys that begin with `prefix` and come after `after`, in the order of keys.
 
         Raises:
-            OperationFailedError: A folder cannot be listed; or a name is no UTF-8, and nobody is told of it.
+            OperationFailedError: A folder cannot be listed; or a name is not UTF-8, and `unnamed` is None.
         """
         yield from self._below("", prefix, after)
 
@@ -138,7 +138,7 @@ class FolderLogStore:
                 path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path | None:
-        """Path of a key; None if it leads out of the folder, or is not what a listing would say."""
+        """Path of a key; None if the key leaves the folder or has a form that no listing returns."""
         parts = key.split("/")
         if "\0" in key or any(part in ("", ".", "..") for part in parts):
             return None
@@ -157,7 +157,7 @@ class FolderLogStore:
             last = names[-1]
 
     def _page(self, folder: str, prefix: str, after: str, last: str) -> Sequence[str]:
-        """The next names in a folder after `last`, sorted. Those of folders end with `/`, as the keys below them do."""
+        """The next names in a folder after `last`, sorted. Folder names end with `/`, to sort like the keys below."""
 
         def names() -> Iterator[str]:
             with os.scandir(self._root / folder) as entries:
@@ -202,7 +202,7 @@ def _is_wanted(key: str, prefix: str, after: str) -> bool:
 
 
 class _Unchanged(io.RawIOBase):
-    """A file that must stay as it was opened: it is looked at after each read, for it may be written to."""
+    """A file that must not change while it is open: its ETag is checked after each read."""
 
     def __init__(self, raw: io.FileIO, key: str) -> None:
         self._raw = raw

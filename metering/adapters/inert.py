@@ -1,7 +1,5 @@
 """Adapters that do nothing: metrics of a command, and the queue of a caller that only reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -9,14 +7,14 @@ _NONE = "This process reads only: it has no queue."
 
 
 class NoMetrics:
-    """`Metrics` that are dropped: the counters are the functions' own, and a command prints its results."""
+    """`Metrics` that drop all counters: only functions publish counters, and a command prints its results."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         """Drop the counter."""
 
 
 class NoQueue:
-    """A `Queue` for a caller without the right to any: each call raises a RuntimeError."""
+    """A `Queue` for a caller without access to a queue: each call raises a RuntimeError."""
 
     def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> NoReturn:
         raise RuntimeError(_NONE)

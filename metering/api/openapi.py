@@ -1,7 +1,5 @@
 """The OpenAPI document, made from the declarations that also check requests, so the two cannot differ."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 

@@ -189,7 +189,7 @@ class Shares:
 
         Raises:
             ProblemError: 429, the maximum number is running.
-            UnavailableError: The ledger gives no answer.
+            UnavailableError: The ledger does not answer.
         """
         name, limits = secrets.token_hex(8), self.limits
         for _ in range(_ATTEMPTS):
@@ -237,7 +237,7 @@ class Reading:
 
         Raises:
             ProblemError: 429, the token has read too much lately, or too many large requests are running.
-            UnavailableError: The ledger gives no answer.
+            UnavailableError: The ledger does not answer.
         """
         if not reads:
             return
@@ -262,7 +262,7 @@ class Reading:
         Raises:
             OutOfTimeError: The client no longer waits for the answer.
             ProblemError: 429, as `afford`.
-            UnavailableError: The ledger gives no answer.
+            UnavailableError: The ledger does not answer.
         """
         self.figures.hours += number
         self._go_on()

@@ -1,7 +1,7 @@
-"""A census: markers, rows and usage of all hours of a range, counted once each, in bounded memory, part by part.
+"""Census: one count of the markers, rows and usage of all hours of a range, part by part, in bounded memory.
 
 The order is that of docs/protocol.md, P37: first all markers, then the newest done runs of the roll-up, then the rows
-hour by hour, then all usage items. Each table is read in parts, side by side. The state can be saved after each part or
+hour by hour, then all usage items. The parts of a table are read in parallel. The state can be saved after each part or
 hour, and another process resumes there.
 """
 
@@ -36,14 +36,14 @@ CLOCKS_MS = 10 * MINUTE_S * 1_000
 
 
 class RecentCommits:
-    """Totals by hour of the commits that were made since a moment: a comparison leaves them out on both sides.
+    """Totals by hour of the commits made after a given time: a comparison leaves them out on both sides.
 
-    They wait for the roll-up, or a run took them since. A plain class: it remembers what it read of plans, a total for
-    each hour, and the commits of runs that were at work a moment ago.
+    Such commits wait for the roll-up, or a newer run took them. A plain class: it caches the totals by hour of the
+    plans that it read, and the commits of runs that were unfinished then.
 
     Args:
-        after_ms: Epoch milliseconds, by the clock of the worker. A wrong clock makes an hour look different; then it is
-            looked at batch by batch.
+        after_ms: Commits after this time count as recent: epoch milliseconds, by the worker's clock. A wrong clock
+            makes an hour look different; the hour is then compared batch by batch.
     """
 
     def __init__(self, items: writes.ItemStore, objects: ObjectStore, *, shards: int, after_ms: int) -> None:
@@ -87,7 +87,7 @@ class RecentCommits:
         return totals
 
     def _add(self, run: runs.Run, plan: RollupPlan) -> None:
-        """Add the commits of a run: no two runs of a chain take the same one."""
+        """Add the commits of a run: no two runs of a chain take the same commit."""
         recent = [each for each in plan.commits if each.created_at_ms > self.after_ms]
         for commit in recent:
             add_totals(self._planned, commit.totals)
@@ -95,7 +95,7 @@ class RecentCommits:
         self._read.add(run.name)
 
     def _may_hold(self, run: runs.Run) -> bool:
-        """Whether the run was planned since: earlier ones took earlier commits. Runs of a restore have no plan."""
+        """Whether the run is new enough: earlier runs took earlier commits. Runs of a restore have no plan."""
         return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
 
 
@@ -105,7 +105,7 @@ _LOOKS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hour:
-    """Counts of an hour; `total` is that of all its rows in the ledger."""
+    """Counts of an hour; `total` is the ledger's total of all its rows."""
 
     rows: HourRows
     placed: Cells
@@ -130,7 +130,7 @@ class _Counted:
 
 @dataclass(slots=True, kw_only=True)
 class _Batches:
-    """Rows of an hour by batch. A batch may come in parts: cells add up."""
+    """Rows of an hour by batch. A batch may occur in several groups, which add up."""
 
     hour_s: int
     cells: Cells
@@ -158,10 +158,10 @@ class Census:
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the last hour.
-            deep: Whether rows are counted, or their totals taken from beside the lake files.
-            parts: Parts of an hour by hash of account or batch.
-            markers: Whether markers are compared with rows, too.
-            sources: Whether the sources of the batches are noted with their numbers.
+            deep: Count the rows; if false, read their totals from the summaries beside the lake files.
+            parts: Number of parts of an hour, by hash of account or batch.
+            markers: Also compare markers with rows.
+            sources: Note the sources of the batches and their sequence numbers.
         """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
         if markers:
@@ -188,13 +188,13 @@ class Census:
         """Count to the end.
 
         Args:
-            state: Whole after each part or hour.
-            limit: Called while something is counted; it may raise an error of its own, such as ScanTooLongError.
+            state: Consistent after each part or hour.
+            limit: Called during the count; it may raise an error, such as ScanTooLongError, to stop it.
             tell: Called after each part or hour.
 
         Raises:
-            UnavailableError: Something could not be read.
-            LedgerCorruptError: A run cannot be read. Markers and usage items that cannot be read are among the survey's
+            UnavailableError: A read failed.
+            LedgerCorruptError: A run cannot be read. Unreadable markers and usage items are listed in the survey's
                 contradictions.
         """
         if state.phase == "markers":
@@ -260,7 +260,7 @@ class Census:
         return replace(hour, rows=replace(hour.rows, all_rows=self._not_recent(hour_s, hour.total, before, recent)))
 
     def _counted(self, hour_s: int, state: CensusState, found: booked_hours.HourState, *, marks: bool) -> _Hour:
-        """Count the rows that the roll-up has placed by key and, of a deep census, all rows by batch."""
+        """Count the rows that the roll-up has placed by key and, in a deep census, all rows by batch."""
         placed, made, reader = found.placed, _Counted(cells=Cells(state.parts)), self.figures.view.reader
         by_batch = _Batches(hour_s=hour_s, cells=Cells(state.parts))
         digest = ""
@@ -286,9 +286,9 @@ class Census:
     def _not_recent(
         self, hour_s: int, total: Total, before: Mapping[int, Total] | None, recent: RecentCommits
     ) -> Total | None:
-        """Total of an hour without recent commits; None if such commits kept coming.
+        """Total of an hour without recent commits; None if recent commits kept arriving.
 
-        `total` was found by a look, and `before` are the totals of recent commits before it.
+        `total` was just read, and `before` holds the totals of recent commits before that read.
         """
         for look in range(_LOOKS):
             total = self.figures.view.hour_between(hour_s).total if look else total

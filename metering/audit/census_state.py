@@ -1,4 +1,4 @@
-"""State of a census. It can be saved, and another process resumes there."""
+"""State of a census. The state can be saved, and another process resumes there."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ Saved = dict[str, list[list[int | str]]]
 
 
 def parts_in(memory_bytes: int, hours: int) -> int:
-    """Parts of an hour, so that the cells of a scan take their share of the memory at most."""
+    """Number of parts of an hour with which the cells of a scan stay within their share of the memory."""
     most = memory_bytes // SHARE_OF_CELLS // (_CELL_BYTES * _KINDS * max(hours, 1))
     return max(_FEWEST_PARTS, min(most, _MOST_PARTS))
 
 
 def span_hours(from_s: int, to_s: int) -> int:
-    """Hours of a range, at most those that have rows and markers at any time."""
+    """Number of hours of a range, at most those that can have rows and markers at the same time."""
     return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)
 
 
 def part_of(name: str, parts: int) -> int:
-    """Part of an account or a batch."""
+    """Part number of an account or a batch."""
     return zlib.crc32(name.encode()) % parts
 
 
 class Cells:
     """Fingerprints by hour and part: totals of millions of keys in bounded memory. A plain class: it is added to.
 
-    Two sets are compared cell by cell. Where cells differ, the keys of that hour and part are looked at one by one.
+    Two sets are compared cell by cell. If two cells differ, the keys of that hour and part are compared one by one.
     """
 
     def __init__(self, parts: int) -> None:
@@ -61,15 +61,15 @@ class Cells:
         self._hours: dict[int, dict[int, Fingerprint]] = {}
 
     def __iter__(self) -> Iterator[int]:
-        """Hours with a cell, in no order."""
+        """Hours with a cell, in arbitrary order."""
         return iter(self._hours)
 
     def add(self, hour_s: int, name: str, key: Hashable, total: Total) -> None:
-        """Add the total of a key to the cell of an hour and of the part that `name` is in."""
+        """Add the total of a key to the cell of an hour and of the part that contains `name`."""
         self._cell(hour_s, part_of(name, self.parts)).add(key, total)
 
     def merge(self, other: Cells) -> None:
-        """Add all cells of another set with as many parts."""
+        """Add all cells of another set with the same number of parts."""
         for hour_s, cells in other._hours.items():
             for part, cell in cells.items():
                 self._cell(hour_s, part).merge(cell)
@@ -79,7 +79,7 @@ class Cells:
         return self._hours.get(hour_s, {})
 
     def counts(self, hour_s: int) -> bool:
-        """Whether the totals of an hour do not cancel out."""
+        """Whether any cell of an hour is not zero."""
         return any(cell != Fingerprint() for cell in self.of(hour_s).values())
 
     def differing(self, other: Cells, hour_s: int) -> frozenset[int]:
@@ -123,11 +123,11 @@ class HourRows:
 
     Attributes:
         booked: Total of the placed rows in the ledger.
-        placed: The same, summed by key.
-        all_rows: Total of the rows that are compared with markers; None where markers may have expired, or commits kept
-            coming.
-        keys: Number of usage keys, of a deep census.
-        digest: Of the placed rows by usage key, if it was asked for.
+        placed: Placed rows, summed by key.
+        all_rows: Total of the rows that are compared with markers; None if markers may have expired, or commits kept
+            arriving.
+        keys: Number of usage keys, in a deep census.
+        digest: Digest of the placed rows by usage key, if requested.
     """
 
     booked: Total
@@ -139,13 +139,13 @@ class HourRows:
 
 @dataclass(slots=True, kw_only=True)
 class Names:
-    """Names in the parts that are looked at, as far as they were found. Mutable.
+    """Accounts and batches found so far in the parts that differ. Mutable.
 
     Attributes:
-        accounts: By hour, accounts that have usage.
-        batches: By hour and batch, totals of the markers.
-        too_many: There are more batches than may be held, so none is.
-        usage_done, markers_done: Parts of the two tables that were read.
+        accounts: Hour -> accounts that have usage.
+        batches: Hour -> batch -> total of its marker.
+        too_many: There are more batches than fit into memory, so none is held.
+        usage_done, markers_done: Number of parts read of the usage table and of the markers.
     """
 
     accounts: dict[int, set[str]] = field(default_factory=dict)
@@ -164,22 +164,21 @@ class CensusState:
     """Counts of a census so far. Mutable.
 
     Attributes:
-        deep: Rows are counted, also by batch; else their totals are those beside the files, and markers are compared by
-            the hour.
+        deep: Count rows, also by batch; if false, use the totals beside the files, and compare markers by the hour.
         began_ms: When the first marker was read, epoch milliseconds.
-        done: Parts or hours of the phase that are counted.
+        done: Number of parts or hours of the phase already counted.
         with_markers: Markers are compared, too.
-        digests: Each hour's rows get a digest.
-        judged: Number of looks at what differs that ran out of time.
-        runs: Newest done run of each shard's roll-up, before the rows.
-        verdicts: Of batches that have records in the range, or were decided in it; None: they are not counted.
-        marked: Markers by hour; unless deep, without those of commits that were made after `began_ms`.
+        digests: Compute a digest of each hour's rows.
+        judged: Number of attempts to compare the differences that ran out of time.
+        runs: Newest done run of each shard's roll-up, read before the rows.
+        verdicts: Verdicts of batches with records in the range, or decided in it; None if they are not counted.
+        marked: Markers by hour; unless deep, commits made after `began_ms` are left out.
         marks, batches: Markers and rows by batch, if deep.
         placed, usage: Rows and settled usage items by key.
         used: Settled and unsettled usage by hour.
-        latest: By shard, the newest run in unsettled items.
-        names: Names in the parts that are looked at, once all is counted.
-        unsettled: By hour, parts with unsettled usage, a bit each.
+        latest: Shard -> newest run in unsettled items.
+        names: Accounts and batches in the parts that differ, read after the count.
+        unsettled: Hour -> bit mask of the parts with unsettled usage.
     """
 
     from_s: int
@@ -249,12 +248,12 @@ class CensusState:
         return len(self.hours) if self.phase == "rows" else self.segments
 
     def in_smaller_parts(self) -> None:
-        """Divide a table of which not even the first part was counted in the time there was."""
+        """Divide a table into more parts, because even its first part took more time than there was."""
         if self.phase in ("markers", "usage") and not self.done:
             self.segments = min(self.segments * 8, _MOST_SEGMENTS)
 
     def begin(self, phase: Phase) -> None:
-        """Go on to the next phase."""
+        """Start the next phase."""
         self.phase, self.done = phase, 0
 
 
@@ -269,7 +268,7 @@ class HourStep:
 
 
 def tell_hour(state: CensusState, doing: Literal["compared", "measured"], tell: Callable[[HourStep], None]) -> None:
-    """Tell of the hour whose rows were counted last, in the phase of the rows."""
+    """Report the hour whose rows were counted last, in the phase of the rows."""
     if state.phase == "rows":
         hour_s = state.hours[state.done - 1]
         tell(HourStep(doing=doing, hour_s=hour_s, done=state.done, hours=len(state.hours)))
@@ -288,13 +287,13 @@ def keep_census(objects: ObjectStore, state: CensusState) -> None:
     """Save a state.
 
     Raises:
-        UnavailableError: It is unknown whether it is saved; the next process begins with the last saved state.
+        UnavailableError: The outcome of the save is unknown; the next process starts from the last saved state.
     """
     objects.put(SCAN_KEY, census_bytes(state), if_absent=False)
 
 
 def kept_census(objects: ObjectStore, items: writes.ItemStore) -> CensusState | None:
-    """Saved state; None if there is none, or another version saved it."""
+    """Saved state; None if no state is saved, or another version saved it."""
     try:
         body = objects.get(SCAN_KEY)
     except ObjectMissingError:
@@ -303,12 +302,12 @@ def kept_census(objects: ObjectStore, items: writes.ItemStore) -> CensusState | 
 
 
 def census_bytes(state: CensusState) -> bytes:
-    """Saved form of a state."""
+    """Serialise a state."""
     return gzip.compress(json.dumps(_saved(state), separators=(",", ":")).encode(), mtime=0)
 
 
 def census_of(body: bytes, items: writes.ItemStore) -> CensusState | None:
-    """Inverse of `census_bytes`, with what the ledger knows of the sources; None for any other bytes."""
+    """Inverse of `census_bytes`, with the ledger's known sources added; None for any other bytes."""
     try:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None

@@ -1,4 +1,4 @@
-"""Conservation (I1): each distinct batch that was sent has one verdict, or is in flight or dead without one."""
+"""Conservation (I1): each distinct batch sent has one verdict, or is in flight or a dead letter without one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EMPTY_PEEKS = 3
 
 
 def peek_bodies(queue: queues.Queue) -> list[str]:
-    """Bodies of all messages of a queue without a consumer. The messages stay in the queue."""
+    """Bodies of all messages in a queue that has no consumer. The messages stay in the queue."""
     seen: dict[str, tuple[str, str]] = {}
     empty = 0
     try:
@@ -46,7 +46,7 @@ def peek_bodies(queue: queues.Queue) -> list[str]:
 
 
 def names_of(bodies: list[str], bucket: str) -> set[str]:
-    """Names of the batches in message bodies: their ids, or the digest of a body without an id."""
+    """Names of the batches in message bodies: the batch id, or the digest of a body without an id."""
     names: set[str] = set()
     for body in bodies:
         batches = [batch for batch in envelopes.read_body(body, bucket=bucket) if not isinstance(batch, NoBatch)]
@@ -56,7 +56,7 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Batches of a manifest in the ledger, names in the dead-letter queue, number of messages in the ingest queue."""
+    """Facts of a manifest's batches: in the ledger, names in the dead-letter queue, number of queued messages."""
 
     facts: LedgerFacts
     dead: set[str]
@@ -64,7 +64,7 @@ class Whereabouts:
 
 
 def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verification:
-    """Count the verdicts of a range of the ledger; `dead`: letters without a verdict. `sent` is the sum of all."""
+    """Count the verdicts of a range of the ledger; `dead` counts dead letters without one. `sent` is their sum."""
     return Verification(
         sent=verdicts.accepted + verdicts.rejected + verdicts.conflicts + waiting + dead,
         accepted=verdicts.accepted,
@@ -76,7 +76,7 @@ def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verific
 
 
 def doubtful_ids(sent: SentBatches, facts: LedgerFacts) -> set[str]:
-    """Ids of a manifest without the expected verdicts. The caller reads each again before it judges."""
+    """Ids of a manifest whose verdicts are not the expected ones. The caller reads each id again first."""
     return {batch_id for batch_id, contents in sent.contents.items() if _is_doubtful(batch_id, contents, facts)}
 
 
@@ -88,7 +88,7 @@ def _is_doubtful(batch_id: str, contents: list[SentContent], facts: LedgerFacts)
 
 
 def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentContent]:
-    """Accepted content of each accepted batch id; its first content if the accepted one was never sent."""
+    """Accepted content of each accepted batch id; the first sent content if the accepted one was never sent."""
     chosen: dict[str, SentContent] = {}
     for batch_id, contents in sent.contents.items():
         marker = facts.markers.get(batch_id)
@@ -108,10 +108,10 @@ def count_sent(
 
     Args:
         sent: The manifest.
-        chosen: Its accepted contents, see `chosen_contents`.
+        chosen: The accepted contents of the manifest, see `chosen_contents`.
         found: Places where its batches were found.
         quarantined: Digests of bodies without a batch id in quarantine.
-        disallowed: Batch id without a marker -> number of its contents in quarantine for their sender.
+        disallowed: Batch id without a marker -> number of its contents quarantined because of the sender.
     """
     decided = {batch_id: marker for batch_id in sent.contents if (marker := found.facts.markers.get(batch_id))}
     late = {batch_id: _late_contents(sent, found.facts, batch_id) for batch_id in decided}
@@ -136,7 +136,7 @@ def count_sent(
 
 
 def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
-    """Digests of those wanted bodies without a batch id that lie in quarantine."""
+    """Digests, among the wanted ones, of bodies without a batch id that are in quarantine."""
     # A body that is not JSON has its own digest as its key, so there is no need to list all objects.
     found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
     for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
@@ -147,7 +147,7 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
 
 
 def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int = 1) -> dict[str, int]:
-    """Number of contents in quarantine for their sender, by the wanted batch id that they claim."""
+    """Number of contents quarantined because of their sender, by the wanted batch id that they claim."""
     hashes: dict[str, set[str]] = {}
     for claim in quarantined_claims(objects, threads=threads) if wanted else ():
         if claim.batch_id in wanted:
@@ -158,13 +158,13 @@ def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int 
 def quarantined_claims(
     objects: ObjectStore, *, since_s: int = 0, threads: int = 1, limit: Callable[[], None] = lambda: None
 ) -> Iterator[Claim]:
-    """Claims of batches that are in quarantine for their sender.
+    """Claims of batches that are in quarantine because of their sender.
 
     Args:
         objects: The data bucket.
-        since_s: Older objects are not read, epoch seconds.
-        threads: Objects that are read at once.
-        limit: Called before each object that is listed. It may raise.
+        since_s: Skip objects older than this time, epoch seconds.
+        threads: Number of objects read in parallel.
+        limit: Called before each listed object. It may raise.
     """
 
     def listed() -> Iterator[str]:
@@ -182,7 +182,7 @@ def _claim(objects: ObjectStore, key: str) -> Claim | None:
 
 
 def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: Mapping[str, Marker]) -> dict[str, int]:
-    """Batch id without a marker -> number of its contents that are in quarantine for their sender."""
+    """Batch id without a marker -> number of its contents quarantined because of their sender."""
     return {
         batch_id: min(count, len(sent.contents[batch_id]))
         for batch_id, count in disallowed.items()
@@ -216,7 +216,7 @@ def _unexpected(
 
 
 def _undecided(names: list[str], found: Whereabouts) -> Verification:
-    """Count contents without a verdict: dead, else in flight while the ingest queue is not empty, else lost."""
+    """Count contents without a verdict: dead letters, else in flight while the ingest queue is not empty, else lost."""
     elsewhere = [name for name in names if name not in found.dead]
     dead = len(names) - len(elsewhere)
     if found.waiting:

@@ -1,12 +1,12 @@
-"""Objects below `drop/` that S3 never announced: found by listing, because a lost announcement leaves no other trace.
+"""Finds objects below `drop/` that S3 never announced, by listing: a lost announcement leaves no other trace.
 
-The batch id of a dropped object follows from bucket, key and ETag, so the ledger knows whether a batch came of it. Once
-a day a pass looks at the objects that were put since the last pass, a slice of the listing at each tick. To announce an
-object again is safe: the batch has the same id.
+The batch id is derived from bucket, key and ETag, so the ledger shows whether an object became a batch. A daily pass
+checks the objects put since the last pass, a slice of the listing in each tick. To announce an object again is safe:
+the batch has the same id.
 
-Quarantine has the announcements that were refused for their sender. It is read only where senders may be refused, once
-a tick at most, from the oldest object in question on. Without time for that, nothing new is judged, and the pass stays
-where it is.
+Announcements refused because of their sender are in quarantine. Quarantine is read only where senders may be refused,
+at most once per tick, from the oldest checked object on. If there is no time to read quarantine, the pass checks no new
+objects and does not advance.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class DropCheck:
 
     Attributes:
         bucket: Name of the data bucket, part of the batch ids.
-        threads: Objects of quarantine that are read at once.
+        threads: Number of quarantine objects read in parallel.
     """
 
     items: ItemStore
@@ -72,7 +72,7 @@ class DropCheck:
         return read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
 
     def run(self, deadline: Deadline) -> DroppedObjects:
-        """Resume the pass of today while there is time, and look again at what was lost before."""
+        """Resume today's pass while there is time, and check the known lost objects again."""
         known = self.known()
         upto_s = self._upto_s(known)
         if not known.lost and not upto_s:
@@ -91,7 +91,7 @@ class DropCheck:
         return known
 
     def _refused(self, known: DroppedObjects, deadline: Deadline) -> _Refused:
-        """Quarantine for the lost objects, and for those of the pass in work."""
+        """Quarantine reader for the known lost objects, and for those of the current pass."""
 
         def limit() -> None:
             if deadline.remaining_ms() <= _RESERVE_MS:
@@ -103,14 +103,14 @@ class DropCheck:
         return _Refused(check=self, since_s=min(since_s, default=0), limit=limit)
 
     def _upto_s(self, known: DroppedObjects) -> int:
-        """End of the pass in work, or of one that is due; 0 if there is none."""
+        """End of the range of the current pass, or of a due pass; 0 if no pass is due."""
         if known.upto_s or self._now_s() < known.began_s + PASS_EVERY_S:
             return known.upto_s
         upto_s = self._judgeable_s()
         return upto_s if upto_s > known.seen_to_s else 0
 
     def look(self, *, since_s: int) -> list[LostDrop]:
-        """Lost objects by key, for people: those of the passes, and newer ones that can be judged. Keeps nothing."""
+        """Lost objects by key, for people: found by passes, or newer but old enough to judge. Keeps nothing."""
         found = self._unknown(_put_between(self.objects.list(DROP_PREFIX), since_s, self._judgeable_s()))
         named = [each for each in self._still_there(self._unknown(self.known().lost)) if each.put_s >= since_s]
         lost = sorted({*found, *named}, key=lambda each: each.key)
@@ -118,7 +118,7 @@ class DropCheck:
         return _Refused(check=self, since_s=oldest_s, limit=lambda: None).left_out(lost)
 
     def announce(self, lost: Sequence[LostDrop], queue: queues.Queue) -> list[LostDrop]:
-        """Announce objects again, as S3 does; returns those that the queue did not take."""
+        """Announce objects again, as S3 does; returns the objects that the queue did not accept."""
         refused = queue.send_many([announcement(self.bucket, each) for each in lost])
         return [lost[position] for position in refused]
 
@@ -129,7 +129,7 @@ class DropCheck:
         return replace(known, more=0, from_s=from_s or now_s - _FIRST_LOOK_S, began_s=now_s, upto_s=upto_s, after="")
 
     def _passed(self, known: DroppedObjects, refused: _Refused, deadline: Deadline) -> DroppedObjects:
-        """Look at slices of the listing until it ends, or the time does."""
+        """Check slices of the listing until its end or the deadline."""
         end_ms = self.clock.now_ms() + _TICK_MS
         for part in in_blocks(self.objects.list(DROP_PREFIX, after=known.after), _SLICE):
             unknown = self._unknown(_put_between(part, known.from_s, known.upto_s))
@@ -162,7 +162,7 @@ class DropCheck:
         return there
 
     def _judgeable_s(self) -> int:
-        """Time before which every announcement that came has a verdict."""
+        """Time before which every delivered announcement has a verdict."""
         known = read_note(self.items, COMPLETENESS_KEY, Completeness.from_item)
         if known is None:
             return 0
@@ -170,7 +170,7 @@ class DropCheck:
         return min([known.measured_s or known.through_s, *held]) - SETTLES_S
 
     def batch_id(self, dropped: LostDrop) -> str:
-        """Id of the batch that comes of an object."""
+        """Id of the batch that an object becomes."""
         return drop_batch_id(self.bucket, dropped.key, dropped.etag)
 
     def _now_s(self) -> int:
@@ -179,12 +179,12 @@ class DropCheck:
 
 @dataclass(slots=True, kw_only=True)
 class _Refused:
-    """Batches in quarantine for their sender, by the id that they claim. Read when first asked for.
+    """Batches quarantined because of their sender, by the id that they claim. Read on first use.
 
     Attributes:
-        since_s: Older objects of quarantine are about no object in question, epoch seconds.
-        limit: Called before each object that is listed. It may raise.
-        read_to_s: Quarantine was read up to this time; 0 if it was not.
+        since_s: Skip older quarantine objects: they concern no checked object; epoch seconds.
+        limit: Called before each listed object. It may raise.
+        read_to_s: Time up to which quarantine was read; 0 if it was not read.
     """
 
     check: DropCheck
@@ -197,7 +197,7 @@ class _Refused:
         """Leave out objects whose announcements were refused.
 
         Raises:
-            OutOfTimeError: There is no time to read quarantine.
+            OutOfTimeError: Too little time is left to read quarantine.
         """
         if not unknown:
             return []
@@ -226,6 +226,6 @@ def _put_between(objects: Iterable[ObjectInfo], from_s: int, upto_s: int) -> lis
 
 
 def announcement(bucket: str, dropped: LostDrop) -> str:
-    """Notification of an object, with the members of S3's that the service reads."""
+    """S3 event notification of an object, with only the members that the service reads."""
     place = {"bucket": {"name": bucket}, "object": {"key": quote_plus(dropped.key, safe="/"), "eTag": dropped.etag}}
     return json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": place}]})

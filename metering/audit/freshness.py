@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def log_holds(known: log_sources.LogFigures, *, now_s: int) -> list[watch.Hold]:
-    """Holds of the log sources of a stage, by the figures of the coverage job: a job that stopped holds back, too."""
+    """Holds of a stage's log sources, from the figures of the coverage job; a stopped job is a hold, too."""
     holds: list[watch.Hold] = []
     seen_s = min(known.looked_s, now_s)
     if known.held_s is not None:
@@ -52,9 +52,9 @@ class HeldBack:
 
     Attributes:
         what: In words.
-        since_s: Time up to which it holds completeness back, epoch seconds; None if nobody can tell.
-        cure: Command that cures it, with its region and stage.
-        usual: Nothing is wrong, and a person need not look at it.
+        since_s: Time at which completeness is held back, epoch seconds; None if unknown.
+        cure: Command that removes the cause, with its region and stage.
+        usual: The hold is normal and needs no attention.
     """
 
     what: str
@@ -68,7 +68,7 @@ class Complete:
     """Answer to "up to when is the count complete?".
 
     Attributes:
-        through_s: All that was sent before this time is counted, as far as is known, epoch seconds; 0: not known.
+        through_s: Everything sent before this time is counted, as far as known, epoch seconds; 0 if unknown.
         held_back_by: The earliest first.
     """
 
@@ -77,7 +77,7 @@ class Complete:
 
 
 def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: str) -> Complete:
-    """Answer that a measurement gives at `now_s`. It may be of an earlier version."""
+    """Convert a stored measurement to the answer at `now_s`. An earlier version may have stored it."""
     place = f"--region {region} --stage {stage}"
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
     found = [_told(hold, place, now_s) for hold in known.held_by]
@@ -93,7 +93,7 @@ def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: st
 
 
 def merged(answers: Mapping[str, Complete]) -> Complete:
-    """One answer for several regions, by name: the earliest time, and all that holds any of them back."""
+    """Merge the answers of regions, by name: the earliest time, and the holds of all regions."""
     held = [
         replace(each, what=f"{region}: {each.what}") if len(answers) > 1 else each
         for region, answer in answers.items()
@@ -154,7 +154,7 @@ def _told(hold: watch.Hold, place: str, now_s: int) -> HeldBack:
 
 
 def duration(seconds: int) -> str:
-    """A length of time in its largest whole unit, such as `4 hours`."""
+    """Duration in its largest whole unit, such as `4 hours`."""
     for size_s, unit in ((DAY_S, "day"), (HOUR_S, "hour"), (MINUTE_S, "minute")):
         if seconds >= 2 * size_s or (seconds >= size_s and seconds % size_s == 0):
             count = seconds // size_s
@@ -163,7 +163,7 @@ def duration(seconds: int) -> str:
 
 
 def sentences(held: HeldBack) -> tuple[str, str]:
-    """Two lines for people: what holds completeness back since when, and the cure, alone so that it can be copied."""
+    """Two lines for people: the cause of the hold and its time; and the cure, on its own line to be copied."""
     since = f"since {rfc3339(held.since_s)}" if held.since_s is not None else "for a time that is not known"
     return f"Held back by {held.what}, {since}.", f"Cure: {held.cure}"
 
@@ -178,13 +178,13 @@ NOTES_READ = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """Result of a look at both queues.
+    """Measurements of both queues.
 
     Attributes:
-        memory: Memory of the queues, with this look.
+        memory: Stored history of the queues, including this measurement.
         waiting, dead: Messages in the ingest queue and in the dead-letter queue, hidden ones included.
         held: Notes of messages that were received three times or more and may still be in the queue.
-        held_s: Sending time of the oldest of them.
+        held_s: Sending time of the oldest such message.
     """
 
     memory: watch.QueueMemory
@@ -195,7 +195,7 @@ class Looked:
 
     @property
     def bound_s(self) -> int:
-        """Time up to which a look can tell at most, because a queue's depth is late."""
+        """Latest time that this measurement can vouch for, because queue depths lag."""
         return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
 
 
@@ -211,7 +211,7 @@ WAITING_READ = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Result of one measurement; `queues` is for the next one."""
+    """Result of one measurement; the next measurement needs `queues`."""
 
     known: watch.Completeness
     waiting: WaitingNow
@@ -223,9 +223,9 @@ class WaitingNow:
     """Commits that wait for the roll-up: accepted, and in no report yet.
 
     Attributes:
-        count: At most `WAITING_READ` and one.
-        oldest_ms: Time of the oldest commit; None without any.
-        sent_s: Everything sent before this time is rolled up, epoch seconds; None without any.
+        count: Number of commits, at most `WAITING_READ` + 1.
+        oldest_ms: Time of the oldest commit; None without commits.
+        sent_s: Everything sent before this time is rolled up, epoch seconds; None without commits.
     """
 
     count: int = 0
@@ -234,12 +234,12 @@ class WaitingNow:
 
     @property
     def all_read(self) -> bool:
-        """More are an incident: the earlier completeness stays in force."""
+        """Whether all were read. A longer list is an incident: the earlier completeness stays in force."""
         return self.count <= WAITING_READ
 
     @classmethod
     def of(cls, entries: Iterable[commits.Waiting]) -> WaitingNow:
-        """Sum up a list, as far as it is read."""
+        """Summarise a list, up to the read limit."""
         read = list(islice(entries, WAITING_READ + 1))
         sent_ms = min((entry.sent_at_ms for entry in read), default=None)
         return cls(
@@ -254,9 +254,9 @@ class Freshness:
     """Measures `complete_through`. The watch measures it every minute; reports read the stored value.
 
     Attributes:
-        region, stage: For the commands that cure.
+        region, stage: Shown in the commands under `cure`.
         shards: Compaction shards of the stage.
-        window_s: Admission window. A source's missing batches cannot change older hours: they would be refused.
+        window_s: Admission window. Missing batches cannot change older hours: they would be refused.
     """
 
     items: ItemStore
@@ -270,9 +270,9 @@ class Freshness:
     window_s: int
 
     def answer(self) -> Complete:
-        """Answer by the watch's last measurement, or measure if it never ran.
+        """Answer from the watch's last measurement, or measure now if there is none.
 
-        An old measurement is never given as a fresh one: the watch then holds it back as well.
+        An old measurement is never presented as fresh: a stopped watch is then listed as a hold.
         """
         known = self._last() or self.measure().known
         return complete_of(known, now_s=self.clock.now_ms() // 1_000, region=self.region, stage=self.stage)
@@ -287,10 +287,10 @@ class Freshness:
     def measure(self) -> Measured:
         """Measure, and store nothing.
 
-        The result is the earliest of these times: of messages that the queues may still hold, of batches that sources
-        miss, of commits that wait for the roll-up, and of files of log sources that have not come. An hour that no run
-        has published holds nothing back: its rows are in staging, where every report sees them. The queues are read
-        first: a message that has left them is in the ledger when that is read.
+        The result is the earliest time of: messages that may still be in the queues, batches missing from sources,
+        commits waiting for the roll-up, and files that log sources have not delivered. An hour that no run has
+        published is no hold: its rows are in staging, where every report reads them. The queues are read
+        first: a message that has left them is in the ledger when the ledger is read.
         """
         looked = self._look()
         waiting = WaitingNow.of(commits.waiting_commits(self.items, self.shards))
@@ -308,7 +308,7 @@ class Freshness:
         )
 
     def _look(self) -> Looked:
-        """Look at the queues in the order in which messages pass through them; add the look to the memory."""
+        """Measure the queues in the order in which messages pass through them; add the result to the history."""
         now_s = self.clock.now_ms() // 1_000
         redelivery: Redelivery | None = None
         waiting = self.ingest.depth().total
@@ -337,7 +337,7 @@ class Freshness:
         )
 
     def _queued(self, looked: Looked) -> list[watch.Hold]:
-        """Messages that hold completeness back: all that was sent before the earliest of them has its verdict."""
+        """Holds by queued messages: everything sent before the earliest of them has its verdict."""
         memory = looked.memory
         found = [watch.Hold(holder=watch.Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
         if looked.held_s is not None:
@@ -360,7 +360,7 @@ class Freshness:
         return [watch.HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
 
     def _blind_s(self, redelivery: Redelivery | None) -> int:
-        """Longest stay of a message in the queue after its age is left out: it is hidden after each further receive."""
+        """Longest time a message stays queued after its age is no longer reported: each receive hides it again."""
         if redelivery is None:
             return 0
         if redelivery.max_receives is None:
@@ -383,7 +383,7 @@ class Freshness:
 
 
 def _waiting(waiting: WaitingNow, last: watch.Completeness | None) -> list[watch.Hold]:
-    """P27: reports hold what was committed before the last run of the roll-up."""
+    """P27: reports include everything committed before the last run of the roll-up."""
     if waiting.sent_s is None:
         return []
     since_s = waiting.sent_s

@@ -32,10 +32,10 @@ _ACCOUNTS_QUERY = RowQuery(columns=("account_id",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedRows:
-    """Rows of an hour that the roll-up has placed: they are compared with usage.
+    """Rows of an hour that the roll-up has placed, to be compared with usage.
 
     Attributes:
-        booked: Their total in the ledger; None if only the rows of some accounts were counted.
+        booked: Total of the placed rows in the ledger; None if only some accounts were counted.
     """
 
     booked: Total | None
@@ -48,7 +48,7 @@ class PlacedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedRows:
-    """Markers of an hour, and rows of all its commits, also of waiting ones, by batch."""
+    """Markers and rows of an hour by batch, including the rows of waiting commits."""
 
     marked: Mapping[str, Total]
     rows: Mapping[str, Total]
@@ -68,9 +68,9 @@ class Figures:
     """Reads markers, usage and rows of hours.
 
     Attributes:
-        totals: Reads the totals beside lake files.
+        totals: Reads the summaries beside lake files.
         marker_life_s: Older hours are compared without markers, which may have expired.
-        threads: Parts of a table, or accounts, that are read at the same time.
+        threads: Number of table parts, or accounts, read in parallel.
     """
 
     items: ItemStore
@@ -85,7 +85,7 @@ class Figures:
     def counted(
         cls, *, items: ItemStore, view: LakeView, clock: Clock, marker_life_s: int, threads: int = 1
     ) -> Figures:
-        """Figures for a proof: totals of lake files are counted from their rows."""
+        """Figures for a proof: it counts the rows of lake files instead of reading their summaries."""
         return cls(
             items=items,
             usage=UsageReading(items),
@@ -120,7 +120,7 @@ class Figures:
         return placed.read(hour_s, count)
 
     def summed(self, state: booked_hours.HourState) -> Iterator[UsageRows]:
-        """Totals of an hour in parts: counted from the rows in staging, read from beside the lake files."""
+        """Totals of an hour in parts: counted from rows in staging, or read from the summaries beside lake files."""
         staged = [source for source in state.sources if source.staged]
         files = [source.file for source in state.sources if not source.staged]
         if staged:
@@ -133,7 +133,7 @@ class Figures:
         return read_accounts(self.usage, accounts, from_s=hour_s, to_s=hour_s + HOUR_S).get(hour_s, HourUsage())
 
     def batches(self, hour_s: int, *, only: Callable[[str], bool] = lambda _batch_id: True) -> dict[str, Total]:
-        """Count the rows of an hour, also of waiting commits, by batch; only batches that `only` takes are held."""
+        """Count the rows of an hour by batch, waiting commits included; keep only batches that `only` accepts."""
 
         def count(state: booked_hours.HourState) -> dict[str, Total]:
             made: dict[str, Total] = {}
@@ -147,10 +147,10 @@ class Figures:
     def marked(
         self, hour_s: int, batch_ids: Iterable[str], contradictions: runs.Contradictions | None = None
     ) -> dict[str, Total]:
-        """Totals that the markers of some batches have in an hour.
+        """Totals that the markers of some batches state for an hour.
 
         Raises:
-            LedgerCorruptError: A marker cannot be read. With `contradictions` it is noted there, and says nothing.
+            LedgerCorruptError: A marker cannot be read. With `contradictions`, it is noted there and skipped.
         """
         found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batch_ids])
         marked: dict[str, Total] = {}
@@ -167,12 +167,12 @@ class HourCheck:
     """Result of one pass over one booked hour.
 
     Attributes:
-        stable: Every usage item of the hour was settled (P37), and the hour stood still where markers were compared.
-        markers: None where markers may have expired, or were not compared.
+        stable: All usage items of the hour were settled (P37), and if markers were compared, the hour did not change.
+        markers: None if markers may have expired or were not compared.
         rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
-        differences: By key and by batch if `deep`, otherwise at most one for usage and one for markers. Usage that is
-            not settled is left out.
-        unsettled: Units that were not settled, so that they could not be compared.
+        differences: By key and by batch if `deep`, otherwise at most one of usage and one of markers. Unsettled usage
+            is left out.
+        unsettled: Unsettled units, which could not be compared.
         seen: State of the usage items of each difference.
         digest: Digest of the rows by usage key (`usage_digest`) if `deep`.
     """
@@ -190,11 +190,11 @@ class HourCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything was compared, and all three totals are equal."""
+        """Whether everything was compared and all three totals are equal."""
         return self.stable and not self.differences
 
     def with_look(self, other: HourCheck) -> HourCheck:
-        """Add a look at a part of the hour."""
+        """Merge the result of comparing a part of the hour."""
         known = set(self.differences)
         return replace(
             self,
@@ -205,9 +205,9 @@ class HourCheck:
         )
 
     def confirmed(self, earlier: HourCheck) -> HourCheck | None:
-        """Keep only the differences that an earlier pass showed, too; None without any.
+        """Keep only the differences that an earlier pass also found; None if there are none.
 
-        A difference of usage is the same if its items were not written between the passes.
+        A usage difference counts as the same if its items were not written between the passes.
         """
         before = _gaps(earlier.differences)
         after = _gaps(self.differences)
@@ -226,11 +226,11 @@ class HourCheck:
 
 @dataclass(slots=True, kw_only=True)
 class HourComparison:
-    """Compares usage of an hour with its rows, of all accounts at once or one after the other. Mutable.
+    """Compares usage of an hour with its rows, for all accounts at once or account by account. Mutable.
 
     Attributes:
         done: Newest done run of each shard's roll-up, read before the rows.
-        most: Most differences that are held; None for all.
+        most: Maximum number of differences held; None for no limit.
     """
 
     hour_s: int
@@ -243,7 +243,7 @@ class HourComparison:
     seen: dict[AccountHour, Mapping[Key, SeenItem]] = field(default_factory=dict)
 
     def add(self, rows: Mapping[UsageKey, Total], usage: HourUsage) -> None:
-        """Compare the placed rows of some accounts with their usage, which was read after the rows."""
+        """Compare the placed rows of some accounts with their usage; read the usage after the rows."""
         self.rows = self.rows.plus(sum_totals(rows.values()))
         self.usage = self.usage.plus(usage.total)
         self.unsettled |= usage.unsettled(self.done)
@@ -257,7 +257,7 @@ class HourComparison:
 
         Args:
             booked: Total of the placed rows in the ledger; None if only some of them were counted.
-            markers: None where markers may have expired, or are not compared.
+            markers: None if markers may have expired or are not compared.
             digest: Digest of the rows.
         """
         found = [*self.differences, *(() if markers is None else markers.differences(self.hour_s))]
@@ -295,7 +295,7 @@ def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:
 
 
 def odd_items(usage: HourUsage) -> Iterator[Difference]:
-    """Items that are not as a release leaves them."""
+    """Items with missing attributes, or with attributes that no release writes."""
     for place, key, item in usage.odd():
         yield Difference(
             between="usage/item",
@@ -347,8 +347,8 @@ class HourFigures:
     """Figures of one hour.
 
     Attributes:
-        state: Sources of its rows, and their total in the ledger.
-        check: None if the hour has more rows, accounts or batches than are compared at once.
+        state: Row sources of the hour, and the ledger's total of its rows.
+        check: None if the hour exceeds the limit of rows, accounts or batches.
     """
 
     state: booked_hours.HourState
@@ -363,10 +363,10 @@ class OneHour:
     without any rows is not found: `Reconciler.check` scans for those.
 
     Attributes:
-        attempts: Most looks at an hour that changes meanwhile.
-        most_rows: Limit of the rows; known before any file is opened.
-        most_accounts: Limit of the accounts, whose usage takes a query each.
-        most_batches: Limit of the batches, whose markers are read a hundred at a time.
+        attempts: Maximum attempts if the hour changes meanwhile.
+        most_rows: Maximum number of rows, checked before any file is opened.
+        most_accounts: Maximum number of accounts; each takes a query for its usage.
+        most_batches: Maximum number of batches; markers are read a hundred at a time.
     """
 
     figures: Figures
@@ -376,11 +376,11 @@ class OneHour:
     most_batches: int = 20_000
 
     def look(self, hour_s: int, *, now_s: int) -> HourFigures:
-        """Compare the hour, again if it changes meanwhile.
+        """Compare the hour; repeat if it changes meanwhile.
 
         Raises:
             UnavailableError: The hour could not be read.
-            LedgerCorruptError: A marker cannot be read, or a file that the hour needs is gone.
+            LedgerCorruptError: A marker cannot be read, or a file that the hour needs is missing.
         """
         figures = self._look(hour_s, now_s)
         for _ in range(self.attempts - 1):

@@ -1,10 +1,10 @@
 """The reconciler's quick pass: it compares newly published hours and files, and never reads a whole table.
 
-Lake files and accepted markers never change. So the rows of a new file are compared once with the markers of their
+Lake files and accepted markers are immutable. So the rows of a new file are compared once with the markers of their
 batches, and with the totals beside the file. The usage of an hour is compared with those totals, and with rows in
 staging, each time a run has published files in it: all listed hours of a day together. An hour or file that was not
-compared, or differs, stays on the work list. The work grows with the compacted rows, not with the kept ones.
-docs/decisions/0013-reconciliation.md has the figures, and names the faults that only a whole pass can find.
+compared, or differs, stays on the work list. The work grows with newly compacted rows, not with stored rows.
+docs/decisions/0013-reconciliation.md has the figures, and names the faults that only a full pass can find.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HourRows = dict[int, dict[UsageKey, Total]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """Placed rows of an hour by usage key, in parts, and their total in the ledger."""
+    """Placed rows of an hour by usage key, in parts, and the ledger's total of these rows."""
 
     booked: Total
     parts: tuple[UsageRows, ...]
@@ -51,21 +51,21 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDays:
-    """Compares usage with rows, day by day: one read an account, for all hours of a day together (P37).
+    """Compares usage with rows, day by day: one read per account covers all hours of a day (P37).
 
-    Rows come from the totals beside the lake files, in the order of accounts, and from staging where no run has
-    compacted them. So an account at a time is held, not an hour.
+    Rows come, ordered by account, from the totals beside the lake files, or from staging if no run has compacted them.
+    So one account is in memory at a time, not a whole hour.
     """
 
     figures: Figures
 
     def look(self, hours: Sequence[int]) -> dict[int, HourCheck]:
-        """Compare some hours of one day. Neither markers nor a whole table are read.
+        """Compare some hours of one day. Reads no markers and scans no table.
 
-        Accounts with usage and without rows in these hours are not found: `Reconciler.check` scans for them.
+        Accounts that have usage but no rows in these hours are not found: `Reconciler.check` scans for them.
 
         Raises:
-            UnavailableError: Something could not be read.
+            UnavailableError: A read failed.
             LedgerCorruptError: An item cannot be read, or a file is gone.
         """
         checks: dict[int, HourCheck] = {}
@@ -82,7 +82,7 @@ class AccountDays:
         return checks
 
     def _compared(self, rows: Mapping[int, _Rows], done: Mapping[int, int]) -> dict[int, HourCheck]:
-        """Compare the rows of some hours with usage. `done`: newest runs of the roll-up, before the rows were read."""
+        """Compare the rows of some hours with usage. `done`: newest done roll-up runs, read before the rows."""
         hours = list(rows)
         made = {hour_s: HourComparison(hour_s=hour_s, done=done, most=MAX_DIFFERENCES) for hour_s in hours}
 
@@ -132,10 +132,10 @@ class IncrementalResult:
     Attributes:
         hours: Hours whose usage was compared with their rows.
         files: New files whose rows were compared with markers.
-        different: Hours in which two looks showed the same difference, and files whose rows differ from markers.
-        left: Number of hours and files that stay on the list.
+        different: Hours in which two passes found the same difference, and files whose rows differ from markers.
+        left: Number of hours and files that stay on the work list.
         skipped: Number of hours and files for which there was no time.
-        backlog: Hours and files that were skipped or kept changing, and runs whose files the list has no room for.
+        backlog: Hours and files that were skipped or kept changing, and runs whose files do not fit on the list.
     """
 
     hours: int
@@ -148,10 +148,10 @@ class IncrementalResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementalCheck:
-    """Compares the hours and files on the work list: the newest first, then those that wait the longest.
+    """Compares the hours and files on the work list: the newest first, then the longest waiting.
 
     Attributes:
-        reserve_ms: With less time left, no further hour or file is begun.
+        reserve_ms: Do not start an hour or file with less time left than this.
     """
 
     reconciler: Reconciler
@@ -204,14 +204,14 @@ class IncrementalCheck:
         self.figures.items.put(Put(table=Table.LEDGER, item=work.to_item()))
 
     def newest_runs(self) -> dict[int, int]:
-        """Number of the newest done run of each shard's compaction. All runs before it are done, too."""
+        """Number of the newest done compaction run of each shard. All runs before it are done, too."""
         return {shard: newest_done(self.figures.items, lake_chain(shard)) for shard in self._shards()}
 
     def _shards(self) -> range:
         return commits.known_shards(self.figures.items, self.figures.view.shards)
 
     def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
-        """Add what was published since to the list; returns also the runs that it has no room for."""
+        """Add newly published hours and files to the list; return also the runs without room on it."""
         now_s = self.figures.clock.now_ms() // 1000
         runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
         unlisted = Backlog()
@@ -228,7 +228,7 @@ class IncrementalCheck:
         return replace(work, runs=runs, hours=hours, files=files), unlisted
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Finished runs after a number, oldest first, up to the first unfinished one."""
+        """Finished runs after a number, oldest first, up to the first unfinished run."""
         key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.figures.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
@@ -270,7 +270,7 @@ class IncrementalCheck:
         )
 
     def _summary_differences(self, file: RowSource, usage: UsageRows, counted_as: Fingerprint) -> Iterator[Difference]:
-        """Totals beside a file that differ from its rows. They are held only if there are some."""
+        """Totals beside a file that differ from its rows. Keys are loaded only if the fingerprints differ."""
         totals = self.figures.totals
         if counted_as == fingerprint(totals.of(file.file)):
             return
@@ -278,7 +278,7 @@ class IncrementalCheck:
             yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
 
     def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
-        """Look at hours while there is time; returns the last look at each, and the confirmed differences."""
+        """Compare hours while there is time; return the last result of each hour, and the confirmed differences."""
         newest, oldest = self._days(work.hours)
         days = AccountDays(figures=self.figures)
         looked: dict[int, HourCheck] = {}
@@ -301,7 +301,7 @@ class IncrementalCheck:
         return looked, different
 
     def _look_at(self, hour_s: int, suspects: Suspects) -> HourCheck:
-        """Look at accounts and batches of an hour that may have no rows."""
+        """Compare suspect accounts and batches of an hour, which may have no rows."""
         named = (
             Difference(between="markers/rows", hour_s=hour_s, batch_id=batch_id, expected=ZERO, found=ZERO)
             for batch_id in sorted(suspects.batches)
@@ -315,9 +315,9 @@ class IncrementalCheck:
         return self.reconciler.look_again(before)
 
     def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """Days of hours in two orders: the newest first, and the longest waiting first.
+        """Group hours by day, in two orders: the newest first, and the longest waiting first.
 
-        Hours that are not over come last: they settle later.
+        Unfinished hours come last: they settle later.
         """
         now_s = self.figures.clock.now_ms() // 1_000
         days: dict[tuple[bool, int], list[int]] = {}
@@ -330,7 +330,7 @@ class IncrementalCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Times:
-    """Time of one kind of work: first for the newest, then for the longest waiting, so that nothing starves."""
+    """Time of one kind of work: half for the newest, half for the longest waiting, so that no entry starves."""
 
     deadline: clock.Deadline
     turn_ms: int
@@ -338,13 +338,13 @@ class _Times:
 
     @classmethod
     def of(cls, deadline: clock.Deadline, *, share: int, reserve_ms: int) -> _Times:
-        """Time that is left but for a reserve, divided by `share`."""
+        """Remaining time minus a reserve, divided by `share`."""
         left_ms = deadline.remaining_ms()
         ours_ms = max(left_ms - reserve_ms, 0) // share
         return cls(deadline=deadline, turn_ms=left_ms - ours_ms // 2, end_ms=left_ms - ours_ms)
 
     def both_ends(self, newest: Sequence[T], oldest: Sequence[T]) -> Iterator[T]:
-        """Yield each thing once: by the first order for half of the time, then by the second."""
+        """Yield each element once: in the first order for half of the time, then in the second."""
         done: set[T] = set()
         for order, until_ms in ((newest, self.turn_ms), (oldest, self.end_ms)):
             for thing in order:

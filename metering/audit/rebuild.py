@@ -1,11 +1,11 @@
 """Rebuild usage and markers from the rows, while workers run (docs/protocol.md); after a restore, all of them (P41).
 
-No recomputed total is ever written. Usage gets the difference from its rows, on the condition that its item is as it
-was measured (P38). A marker is put only where there is none, or a rejected one (P40).
+No recomputed total is ever written. A usage item is corrected by its difference from the rows, on the condition that it
+is unchanged since it was read (P38). A marker is put only if the batch has no marker, or a rejected one (P40).
 
-A ledger that was restored to an earlier time would give numbers of runs and of kinds a second time, to other content.
-So every chain goes on above the numbers of the time that was lost, and usage is booked anew into a table that has no
-number yet. Functions refuse to work from the deployment of that table until this is done.
+A ledger restored to an earlier time would assign numbers of runs and kinds a second time, to other content. So every
+chain continues above the numbers of the lost time, and usage is booked again into a table without any numbers. From the
+deployment of that table until this is done, functions refuse to work.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MarkerRebuild:
 
     Attributes:
         batches: Batches found in the rows.
-        rebuilt: Batches whose marker was lost and is back.
+        rebuilt: Batches whose lost marker was put back.
     """
 
     batches: int
@@ -71,12 +71,12 @@ class MarkerRebuild:
 class MarkerRebuilder:
     """Puts back lost markers of batches that have rows, in bounded memory (docs/protocol.md, P40).
 
-    The rows are read hour by hour, and the markers of their batches are looked up. If any is missing, the rows are read
-    again: a marker names all hours of its batch, also those that were read before it was missed. The findings go to
-    files, so that the batches can be put some at a time.
+    The rows are read hour by hour, and the markers of their batches are looked up. If one is missing, the rows are read
+    again: a marker names all hours of its batch, even hours read before it was found missing. The findings go to files,
+    so that the batches can be put some at a time.
 
     Attributes:
-        batches_at_once: Rough limit of the missing batches in memory.
+        batches_at_once: Approximate maximum of missing batches in memory.
     """
 
     figures: hour_check.Figures
@@ -106,7 +106,7 @@ class MarkerRebuilder:
         return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt)
 
     def _look(self, hour_s: int, from_s: int, missing: _Files) -> int:
-        """Note batches without an accepted marker; returns how many of the others have the hour first."""
+        """Note batches without an accepted marker; return for how many other batches this hour is the first."""
         first, label = hour_label(from_s), hour_label(hour_s)
 
         def look(state: HourState) -> int:
@@ -142,7 +142,7 @@ class MarkerRebuilder:
         self.figures.view.read(hour_s, collect)
 
     def _put(self, batch: tuple[str, dict[int, Total]]) -> bool:
-        """Put a marker if there is none, or a rejected one; returns whether it was put."""
+        """Put a marker if the batch has none, or a rejected one; return whether it was put."""
         batch_id, totals = batch
         now_ms = self.figures.clock.now_ms()
         rows = sum(total.records for total in totals.values())
@@ -171,7 +171,7 @@ class MarkerRebuilder:
 
 
 class _Files:
-    """Lines about batches, in files by hash: all lines of a batch are in one. A plain class, because it counts them."""
+    """Lines about batches, in files by hash: a batch is in one file. A plain class: it counts lines."""
 
     def __init__(self, path: Path, open_files: ExitStack) -> None:
         self.lines = 0
@@ -185,7 +185,7 @@ class _Files:
         self._files[crc32(batch_id.encode()) % _FILES].write(json.dumps([batch_id, *figures]) + "\n")
 
     def hashes(self) -> bytearray:
-        """A byte for each value of the hash: whether a batch with it has a line."""
+        """One byte per hash value: 1 if a batch with that hash has a line."""
         found = bytearray(_HASHES)
         for number in range(_FILES):
             for batch_id, *_ in self.file(number):
@@ -220,7 +220,7 @@ def _of_part(part: int, parts: int) -> Callable[[str], bool]:
 
 
 def _first_hour(marker: Item, from_s: str, here: str) -> str:
-    """The first hour of a marker, of those that are read; `here` if it names none: it may be damaged."""
+    """Earliest hour of a marker from `from_s` on; `here` if it names no hour, because it may be damaged."""
     hours = marker.get("hours")
     return min((label for label in hours if label >= from_s), default=here) if isinstance(hours, dict) else here
 
@@ -239,12 +239,12 @@ class UsageRebuild:
         hours: Hours that were measured.
         repaired: Number of corrections of a usage key.
         repairs: The first corrections, up to `LISTED`, each with its figures before and after.
-        mended: The first items that lost something odd, up to `LISTED`: key and oddities (P49).
-        unreadable: A sentence for each contradiction. All that does not depend on it was done.
-        unstable: Hours in which some usage kept changing; run it again.
+        mended: The first items with odd attributes removed, up to `LISTED`: key and oddities (P49).
+        unreadable: A sentence for each contradiction. Everything independent of it was done.
+        unstable: Hours in which some usage kept changing; run the command again.
         closed: Hours of closed months whose usage was corrected to the frozen totals (P39).
-        damaged: Hours whose lake files do not hold what the ledger or the closed month says. Nothing was corrected in
-            them in an open month; of a closed one, `period verify` names the files.
+        damaged: Hours whose lake files differ from the ledger or the closed month. In an open month, such hours were
+            not corrected; in a closed month, `period verify` names the files.
     """
 
     hours: int
@@ -263,9 +263,9 @@ class Rebuilder:
 
     Attributes:
         frozen: Reads the totals of closed months.
-        numbers: Claims the numbers of kinds that have none yet.
-        rounds: Most further measurements of an hour in which usage kept changing.
-        batches_at_once: Rough limit of the missing batches in memory while markers are rebuilt.
+        numbers: Assigns numbers to kinds without a number.
+        rounds: Maximum further measurements of an hour whose usage keeps changing.
+        batches_at_once: Approximate maximum of missing batches in memory while markers are rebuilt.
     """
 
     reconciler: Reconciler
@@ -285,13 +285,13 @@ class Rebuilder:
     ) -> UsageRebuild:
         """Correct the usage of every hour to the totals of its rows, even if the table lost all of its items (P38).
 
-        A census finds what differs, in bounded memory. Corrections go day by day, some accounts at a time: a corrected
-        item stays correct wherever the call is cut off, and the next call does the rest.
+        A census finds the differences, in bounded memory. Corrections go day by day, some accounts at a time: if the
+        call is killed, corrected items stay correct, and the next call does the rest.
 
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the range; None for all hours.
-            tell: Called after each hour that was measured, and after each that was corrected.
+            tell: Called after each measured hour, and after each corrected hour.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -340,7 +340,7 @@ class Rebuilder:
         )
 
     def _name_planned(self, contradictions: Contradictions) -> None:
-        """Claim numbers that planned runs book by. A lost number would stop its run for ever."""
+        """Claim the kind numbers that planned runs use. A lost number would block its run for ever."""
         for shard in commits.known_shards(self.figures.items, self.figures.view.shards):
             run = newest_run(self.figures.items, rollup_chain(shard))
             if run is None or run.state == "done":
@@ -358,7 +358,7 @@ class Rebuilder:
     def _days(
         self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[HourStep], None]
     ) -> dict[int, set[str]]:
-        """Correct some accounts of some hours, a day at a time; returns those that need another look."""
+        """Correct some accounts of some hours, a day at a time; return those that must be measured again."""
         left: dict[int, set[str]] = {}
         done = 0
         for _, some in groupby(sorted(hours), key=lambda hour_s: hour_s - hour_s % DAY_S):
@@ -372,7 +372,7 @@ class Rebuilder:
         return left
 
     def _day(self, day: Sequence[int], accounts: frozenset[str], work: _Work) -> dict[int, frozenset[str]]:
-        """Measure some accounts in hours of one day, and correct their usage; returns those that need another look."""
+        """Measure some accounts in hours of one day, and correct their usage; return those to measure again."""
         runs = self.figures.done_runs()
         rows = {hour_s: self._rows(hour_s, accounts, work) for hour_s in day}
         kinds: dict[str, set[UsageKind]] = {}
@@ -413,7 +413,7 @@ class Rebuilder:
         return work.frozen.rows(hour_s, accounts)
 
     def _is_damaged(self, hour_s: int, work: _Work) -> bool:
-        """Whether the hour's files do not hold their total in the ledger. They are counted once."""
+        """Whether the hour's files do not match their total in the ledger. They are counted once."""
         if hour_s not in work.counted:
             work.counted.add(hour_s)
             if self.figures.view.placed.read(hour_s, self._adds_up):
@@ -429,9 +429,9 @@ class Rebuilder:
     def markers(self) -> MarkerRebuild:
         """Put back the marker of each batch that has rows and no marker.
 
-        The content hash is unknown, so a later copy counts as a duplicate, whatever its content. The floor does not
-        move. The rows show every accepted batch whole, those that wait for the roll-up included (P40). Rows are read
-        once if nothing is missing, else twice; what is missing takes about 100 bytes of disk for each batch and hour.
+        The content hash is unknown, so a later copy counts as a duplicate, whatever its content. The admission floor
+        stays. The rows show every accepted batch in full, even before its roll-up (P40). Rows are read once if no
+        marker is missing, else twice; missing markers take about 100 bytes of disk per batch and hour.
 
         Raises:
             UnavailableError: An hour or a marker could not be read, or a marker not written; run it again.
@@ -444,7 +444,7 @@ class Rebuilder:
 
 @dataclass(slots=True, kw_only=True)
 class _Work:
-    """Results of a call so far; `counted`: hours of open months whose files were counted."""
+    """Results of a call so far; `counted` holds the hours of open months whose files were counted."""
 
     frozen: FrozenTruth
     repaired: int = 0
@@ -466,12 +466,12 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AfterRestore:
-    """Makes a restored ledger fit to work on. It can be killed at any call, and begun again.
+    """Prepares a restored ledger for use. The task can be killed at any call, and started again.
 
     Attributes:
-        items: Ledger, and the new usage table.
+        items: Store of the ledger and of the new usage table.
         generation: Generation of the new usage table.
-        resume: Finishes the runs of the lake that are planned, and plans none.
+        resume: Finishes the planned compactor runs, and plans no new run.
         rebuild: Books the rows of every hour in the new usage table (P38).
     """
 
@@ -485,12 +485,12 @@ class AfterRestore:
     rebuild: Callable[[], UsageRebuild]
 
     def run(self) -> UsageRebuild:
-        """Lift the chains, fill the usage table, and say that the two go together.
+        """Move the chains up, fill the usage table, and record in the ledger that it uses this table.
 
         Raises:
             OperationFailedError: No new usage table is deployed, or hours of it could not be measured.
             LedgerCorruptError: The ledger contradicts the protocol.
-            UnavailableError: A store gives no answer; run it again.
+            UnavailableError: A store does not answer; run it again.
         """
         before = self._goes_with()
         token = self.entropy.token()
@@ -523,9 +523,9 @@ class AfterRestore:
         return found.usage_generation
 
     def _take_back(self, shard: int) -> None:
-        """Take back placed rows of commits that still wait: the next run of the roll-up places them.
+        """Remove the placed rows of waiting commits: the next run of the roll-up places them again.
 
-        Their run's plan may be deleted since, so nobody works on it. No run of the lake has taken them (P24).
+        The plan of their run may be deleted, so no run will resume it. No compactor run has taken these rows (P24).
         """
         for item in self.retrier.call(lambda: list(commits.waiting_in(self.items, shard))):
             waiting = commits.Waiting.from_item(item)
@@ -534,7 +534,7 @@ class AfterRestore:
                 self.retrier.call(partial(self.items.delete, Delete(table=Table.LEDGER, key=key)))
 
     def _lift(self, chain: str) -> None:
-        """Put a done run on top, above every number of the time that was lost: they grow slower than a second."""
+        """Put a done run above every number of the lost time: numbers grow by less than one a second."""
         now_ms = self.clock.now_ms()
         newest = self.retrier.call(lambda: newest_run(self.items, chain))
         number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)

@@ -1,8 +1,8 @@
 """The reconciler: hour by hour, markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
 
-docs/protocol.md, P37. One pass reads the newest done runs of the roll-up, then the rows that they placed, then usage. A
-usage item with a later run is left for the next pass. An alarm needs the same difference in two passes, a minute apart,
-at the same revision.
+docs/protocol.md, P37. A pass reads the newest done runs of the roll-up, then the rows placed by these runs, then usage.
+A usage item with a later run is left for the next pass. An alarm needs the same difference in two passes, a minute
+apart, at the same revision.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _NOTHING = HourRows(booked=ZERO, placed=ZERO, all_rows=ZERO, keys=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """Parts of an hour that a census did not find equal.
+    """Parts of an hour in which a census found differences.
 
     Attributes:
         accounts: Parts in which usage and rows differ.
-        unsettled: Parts in which some usage was not settled.
+        unsettled: Parts in which some usage was unsettled.
         batches: Parts in which markers and rows differ.
-        whole: The files do not hold the total that the ledger has for them.
+        whole: The total of the files differs from the ledger's.
         all_batches: Markers and rows differ by their total.
-        moving: Commits kept coming, so markers and rows could not be compared.
+        moving: Commits kept arriving, so markers and rows could not be compared.
     """
 
     accounts: frozenset[int] = frozenset()
@@ -56,12 +56,12 @@ class Doubt:
 
     @property
     def settled(self) -> Doubt:
-        """The same without unsettled parts."""
+        """Copy without unsettled parts."""
         return replace(self, accounts=self.accounts - self.unsettled, unsettled=frozenset())
 
     @property
     def differs(self) -> bool:
-        """Whether more than the commits that kept coming is in doubt."""
+        """Whether there is a doubt other than commits that kept arriving."""
         return bool(replace(self, moving=False))
 
     @property
@@ -92,7 +92,7 @@ class Findings:
     may_lack_markers: Callable[[int], bool]
 
     def checks(self) -> dict[int, tuple[HourCheck, Doubt]]:
-        """Each hour that rows, usage or markers know, in order, with its doubts."""
+        """Each hour that has rows, usage or markers, in order, with its doubts."""
         state, usage = self.state, self.state.usage
         used = {hour_s for hour_s in (*state.used, *usage) if usage.counts(hour_s) or hour_s in state.unsettled}
         return {hour_s: self._hour(hour_s) for hour_s in sorted({*state.rows, *used, *state.unsettled, *state.marked})}
@@ -125,13 +125,13 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameSearch:
-    """Reads the names in the parts of a census that differ, by another scan of each table.
+    """Scans each table again for the accounts and batches in the parts of a census that differ.
 
-    The names are in the state of the census: another process resumes there.
+    The names are kept in the state of the census, so another process can resume.
 
     Attributes:
-        most: Most batches that are held.
-        limit: Called while something is read; it may raise ScanTooLongError.
+        most: Maximum number of batches held.
+        limit: Called during reads; it may raise ScanTooLongError.
     """
 
     figures: Figures
@@ -139,10 +139,10 @@ class NameSearch:
     limit: Callable[[], None]
 
     def run(self, state: CensusState, doubts: Mapping[int, Doubt]) -> Names:
-        """Read the names that the doubts ask for.
+        """Read the accounts and batches in the parts in doubt.
 
         Raises:
-            ScanTooLongError: As `limit` says. `state` has the names so far.
+            ScanTooLongError: As `limit` says. `state` keeps the names read so far.
         """
         if any(doubt.accounts or doubt.unsettled for doubt in doubts.values()):
             self._accounts(state, doubts)
@@ -191,7 +191,7 @@ class NameSearch:
 
 
 def _marked(item: Item, state: CensusState, doubts: Mapping[int, Doubt]) -> list[tuple[int, str, Total]]:
-    """Totals of a marker in the hours in doubt; none if it cannot be read, which the census has noted."""
+    """Totals of a marker in the hours in doubt; empty for an unreadable marker, which the census has noted."""
     with Contradictions().noted():
         marker = MarkerGlance.of_item(item)
         hours = [(hour_s, total) for hour_s, total in marker.hours.items() if hour_s in doubts]
@@ -213,10 +213,10 @@ class ReconciliationResult:
     Attributes:
         checks: Last pass over each hour, in order.
         different: Hours in which two consecutive passes found the same difference.
-        unstable: Hours of which something could not be compared.
+        unstable: Hours that could not be compared completely.
         markers: All markers of the ledger, as the first pass read them.
-        derived: Differences of sums that are kept beside the three.
-        unjudged: Hours with differences that nobody looked at.
+        derived: Differences of derived sums that another job keeps.
+        unjudged: Hours with differences that were not examined.
     """
 
     checks: tuple[HourCheck, ...]
@@ -239,10 +239,10 @@ class Reconciler:
     """Compares markers, usage and lake, hour by hour.
 
     Attributes:
-        derived: Compared beside markers, usage and rows.
+        derived: Derived sums, compared in addition to markers, usage and rows.
         wait_ms: Time between two passes over an hour that did not agree.
-        passes: Most passes over such an hour.
-        memory_bytes: Memory that a scan of everything may take.
+        passes: Maximum passes over an hour that did not agree.
+        memory_bytes: Maximum memory of a full scan.
     """
 
     figures: Figures
@@ -256,7 +256,7 @@ class Reconciler:
     def run(
         self, *, from_s: int, to_s: int, deep: bool = False, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Do `check`, compare derived sums, and send alerts about the differences."""
+        """Run `check`, compare derived sums, and send alerts about the differences."""
         return self.told(
             self.check(from_s=from_s, to_s=to_s, deep=deep, limit=limit), from_s=from_s, to_s=to_s, deep=deep
         )
@@ -274,7 +274,7 @@ class Reconciler:
         return replace(result, derived=derived)
 
     def unjudged(self, state: CensusState) -> ReconciliationResult:
-        """Result of a census without a look at what differs: there was no time."""
+        """Result of a census whose differences were not examined for lack of time."""
         found = Findings(state, self.figures.may_lack_markers).checks()
         return ReconciliationResult(
             checks=tuple(check for check, _ in found.values()),
@@ -285,7 +285,7 @@ class Reconciler:
         )
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
-        """Count the compared hours, and page for the different ones."""
+        """Count the compared hours, and page for those that differ."""
         self.metrics.count(metric_names.RECONCILED_HOURS, hours)
         self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(different))
         for check in different[:_HOURS_NAMED]:
@@ -307,7 +307,7 @@ class Reconciler:
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the last hour.
-            deep: Whether rows are counted, or their totals taken from beside the lake files.
+            deep: Count the rows; if false, read their totals from the summaries beside the lake files.
             limit: Called during scans; it may raise ScanTooLongError.
             tell: Called after each part of a table and each hour.
 
@@ -321,7 +321,7 @@ class Reconciler:
     def begin(
         self, *, from_s: int, to_s: int, deep: bool = False, markers: bool = True, sources: bool = True
     ) -> CensusState:
-        """Begin a census. `census.go_on` counts, and `judge` looks at what differs."""
+        """Begin a census. `census.go_on` counts, and `judge` examines the differences."""
         parts = parts_in(self.memory_bytes, span_hours(from_s, to_s))
         return self.census.begin(from_s=from_s, to_s=to_s, deep=deep, parts=parts, markers=markers, sources=sources)
 
@@ -333,13 +333,13 @@ class Reconciler:
     def judge(
         self, state: CensusState, *, settle: bool = True, limit: Callable[[], None] = no_limit
     ) -> ReconciliationResult:
-        """Look at everything that differs in a census that was counted to its end, until a second look confirms it.
+        """Examine all differences of a finished census, until a second pass confirms them.
 
         Args:
             state: The census.
-            settle: Whether unsettled usage is looked at, too. Else the quick passes compare it when its rows are
-                published: under traffic some of nearly every hour is unsettled.
-            limit: Called between looks; it may raise ScanTooLongError.
+            settle: Also examine unsettled usage. If false, the quick passes compare it when its rows are
+                published: under traffic nearly every hour has some unsettled usage.
+            limit: Called between passes; it may raise ScanTooLongError.
         """
         checks = Findings(state, self.figures.may_lack_markers).checks()
         found = {hour_s: check for hour_s, (check, _) in checks.items()}
@@ -374,7 +374,7 @@ class Reconciler:
         )
 
     def _will_be_published(self, latest: Mapping[int, int]) -> bool:
-        """Whether runs of the roll-up have these numbers: compaction publishes their rows."""
+        """Whether roll-up runs with these numbers exist, so that compaction will publish their rows."""
         newest = ((number, newest_run(self.figures.items, rollup_chain(shard))) for shard, number in latest.items())
         return all(run is not None and number <= run.number for number, run in newest)
 
@@ -385,9 +385,9 @@ class Reconciler:
         doubts: Mapping[int, Doubt],
         limit: Callable[[], None],
     ) -> tuple[dict[int, HourCheck], frozenset[int]]:
-        """Look at cells that differ, key by key, by names of one scan of each table.
+        """Compare differing cells key by key, with the names from one scan of each table.
 
-        Returns the looks, and hours with too many batches in such cells to hold them.
+        Returns the checks, and the hours with too many batches in such cells to hold.
         """
         search = NameSearch(figures=self.figures, most=self.memory_bytes // _NAMED_BYTES, limit=limit)
         names = search.run(state, doubts)
@@ -404,7 +404,7 @@ class Reconciler:
         return looks, frozenset(hour_s for hour_s, doubt in doubts.items() if names.too_many and doubt.marked)
 
     def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
-        """Look at the usage of an hour, in the parts that differ if that is enough."""
+        """Compare the usage of an hour, only in the parts that differ if that suffices."""
         names = set(accounts)
         if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
@@ -417,7 +417,7 @@ class Reconciler:
     def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> HourCheck:
         """Do one deep pass over usage and rows of one hour (P37), without markers or a scan.
 
-        `accounts` are compared in addition to those with rows, or `alone`.
+        Compare `accounts` in addition to the accounts with rows, or only them if `alone`.
         """
         made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
         placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
@@ -425,7 +425,7 @@ class Reconciler:
         return made.check(booked=placed.booked, digest="" if alone else usage_digest(in_order(placed.by_key)))
 
     def look_again(self, before: HourCheck) -> HourCheck:
-        """Do one deep pass over the accounts and batches that an earlier look left open."""
+        """Do one deep pass over the accounts and batches that an earlier check left open."""
         accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
         whole = any(each.between == "ledger/rows" for each in before.differences)
         if whole or accounts:
@@ -441,7 +441,7 @@ class Reconciler:
         return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
 
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
-        """Compare markers that were read before with rows as of now. Markers of newer batches are looked up."""
+        """Compare previously read markers with the current rows. Markers of newer batches are looked up."""
         rows = self.figures.batches(hour_s, only=only)
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
         return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
@@ -451,5 +451,5 @@ class Reconciler:
 
 
 def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
-    """Give a look at a part of an hour the totals of the whole hour."""
+    """Give the check of a part of an hour the totals of the whole hour."""
     return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)

@@ -1,7 +1,7 @@
-"""One tick of the reconciler: a part of the scan of everything when one is due, otherwise a quick pass.
+"""One tick of the reconciler: a part of the full scan if a scan is due, otherwise a quick pass.
 
-Everything is scanned once in `scan_every_s`. A tick gives it half of its time, and the rest of the other half after a
-quick pass. The state is saved, and the next tick resumes there. So a scan of tables of any size comes to its end.
+A full scan starts every `scan_every_s`. A tick gives the scan half of its time, and the time that is left after a quick
+pass. The state is saved, and the next tick resumes there. So a scan of tables of any size finishes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilerState:
-    """Writes the sources and the summary of each pass, for people and alarms. It has no other writer."""
+    """Writes the sources and the summary of each pass, for people and alarms. Nothing else writes them."""
 
     items: ItemStore
     clock: Clock
@@ -40,7 +40,7 @@ class ReconcilerState:
         backlog: reconciliation.Backlog | None = None,
         scan_due_s: int | None = None,
     ) -> None:
-        """Store the summary of a pass over all hours. None keeps the stored backlog and due time."""
+        """Store the summary of a pass over all hours. If None, the stored backlog and due time stay."""
         gaps_since_ms, last = self.keeper.keep(result.markers), self._last()
         summary = replace(
             last,
@@ -54,7 +54,7 @@ class ReconcilerState:
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def keep_quick(self, check: incremental.IncrementalResult) -> None:
-        """Store the summary of a quick pass. Only a pass over everything can find gaps of sources.
+        """Store the summary of a quick pass. Only a full pass can find gaps of sources.
 
         The pass counts as finished if it skipped nothing on its list.
         """
@@ -73,7 +73,7 @@ class ReconcilerState:
         self.items.put(Put(table=Table.LEDGER, item=summary.to_item()))
 
     def sources(self) -> list[reconciliation.SourceState]:
-        """All live sources, by name."""
+        """All live sources, ordered by name."""
         return self.keeper.states()
 
     def _last(self) -> reconciliation.Reconciliation:
@@ -96,8 +96,8 @@ class TickResult:
     Attributes:
         scanned: Whether both tables were scanned.
         hours: Number of compared hours.
-        different: Number of different hours, derived sums, and files of a quick pass.
-        left: Number of unstable hours after a scan; of entries on the work list after a quick pass.
+        different: Number of hours, derived sums, and files of a quick pass that differ.
+        left: After a scan, number of unstable hours; after a quick pass, number of entries on the work list.
     """
 
     scanned: bool
@@ -108,11 +108,11 @@ class TickResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileTick:
-    """Chooses a scan or a quick pass, does it, and stores its summary.
+    """Runs a scan or a quick pass, and stores its summary.
 
     Attributes:
-        window_s: No batch can change older hours; a deep reconciliation by hand covers them.
-        scan_every_s: Time between the beginnings of two scans; 0 for one in each tick.
+        window_s: Admission window: no batch can change older hours; a manual deep reconciliation covers them.
+        scan_every_s: Time between the starts of two scans; 0 for a scan in each tick.
     """
 
     reconciler: Reconciler
@@ -127,7 +127,7 @@ class ReconcileTick:
 
         Raises:
             UnavailableError: A read failed.
-            LedgerCorruptError: An item cannot be decoded. All hours that do not depend on it were compared.
+            LedgerCorruptError: An item cannot be decoded. All hours independent of it were compared.
         """
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
@@ -144,7 +144,7 @@ class ReconcileTick:
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
 
     def _count_on(self, deadline: Deadline) -> None:
-        """Resume a saved scan while there is time. The next tick looks at what differs: that may take minutes."""
+        """Resume a saved scan while there is time. The next tick examines the differences, which may take minutes."""
         kept = self._kept(self.checker.work_list())
         if kept is None or kept.phase == "done":
             return
@@ -155,13 +155,13 @@ class ReconcileTick:
             keep_census(self.checker.figures.view.objects, kept)
 
     def _kept(self, work: reconciliation.WorkList) -> CensusState | None:
-        """Saved state of the scan that the work list is about."""
+        """Saved state of the scan that the work list refers to."""
         figures = self.checker.figures
         kept = kept_census(figures.view.objects, figures.items) if work.scan_tries else None
         return None if kept is None or kept.began_ms // 1_000 < work.scanned_s else kept
 
     def _scan(self, work: reconciliation.WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
-        """Resume the scan, or begin one. None if it takes more time: it is saved."""
+        """Resume the scan, or begin one. None if it needs more time; its state is saved."""
         state = self._kept(work)
         if state is None:
             state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
@@ -181,9 +181,9 @@ class ReconcileTick:
         return self._finished(result, state, work)
 
     def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
-        """Look at what differs. After two looks without time, it goes to the work list of the quick passes.
+        """Look at what differs. After two attempts without time, the hours go to the work list of the quick passes.
 
-        Names are read part by part, from one tick to the next; only looks without new names are counted.
+        Names are read part by part, over several ticks; only attempts without new names count.
         """
         named = state.names.done
         try:
@@ -219,11 +219,11 @@ class ReconcileTick:
     def _renewed(
         self, result: ReconciliationResult, work: reconciliation.WorkList, state: CensusState
     ) -> reconciliation.WorkList:
-        """Work list with the different and unstable hours. It raises an alarm until a quick pass finds them equal.
+        """Work list with the different and unstable hours. It raises an alarm until a quick pass clears it.
 
-        The scan covers what was published before it began; newer entries stay. An hour has the names that differ in it,
-        since a quick pass meets neither usage nor markers without rows. Hours that were not looked at, or have too many
-        names, stay until the next scan.
+        The scan covers all that was published before its start; newer entries stay. The list names the accounts and
+        batches that differ, because a quick pass does not find usage or markers without rows. Hours that were not
+        examined, or have too many names, stay until the next scan.
         """
         now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
         later = {hour_s: since_s for hour_s, since_s in work.hours.items() if since_s > began_s}
@@ -242,7 +242,7 @@ class ReconcileTick:
 
 
 def _suspects(result: ReconciliationResult) -> tuple[dict[int, reconciliation.Suspects], list[int]]:
-    """Names that differ by hour, as many as the list has room for; and the hours without room."""
+    """Differing names by hour, as many as the work list has room for; and the hours whose names do not fit."""
     suspects: dict[int, reconciliation.Suspects] = {}
     unnamed: list[int] = []
     room = _NAMES

@@ -1,15 +1,15 @@
-"""Correct the usage items of one hour to the totals of its rows, beside everything that runs (docs/protocol.md, P38).
+"""Correct the usage items of one hour to the totals of its rows, while runs are active (docs/protocol.md, P38).
 
-An item is written on the condition that it is as it was read, and gets the number of every run that is over. So a late
-update of such a run finds its number there, and a run in work still adds its own sum. Items in the plans of later runs
-are left: such a run may have added to an item that was lost since, and placed the rows that were collected.
+An item is written on the condition that it is unchanged since it was read, and gets the number of every done run. So a
+late update of a done run finds its number there, and an unfinished run still adds its own sum. Items in the plans of
+later runs are skipped: such a run may have added to an item that was lost since, and placed the collected rows.
 
-A kind of usage without a number may be booked in an item of its own, and get a number later. Two repairs must not
-correct it in different items. So numbers are claimed before any item is read, and a repair of a kind's own item is
-refused once the kind has a number.
+A usage kind without a number may be booked in a separate item, and get a number later. Two repairs must not correct the
+kind in different items. So numbers are claimed before any item is read, and a repair of the separate item is refused
+once the kind has a number.
 
 Attributes that no release writes are removed by the same update (P49), or alone if that has to wait for a run or would
-write them: this counts nothing, and no run misses them.
+write them: removing them changes no total, and no run needs them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TAKEN_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """Correction of one usage key: the total that its items had, and that of its rows."""
+    """Correction of one usage key: the total of its items before, and the total of its rows."""
 
     key: UsageKey
     before: Total
@@ -55,8 +55,8 @@ class Repaired:
 
     Attributes:
         repairs: Corrections that surely landed.
-        mended: Items that lost odd attributes, or got a revision: key and oddities.
-        left: Accounts that were not settled, or whose items changed meanwhile: they need another look.
+        mended: Items whose odd attributes were removed, or that got a revision: key and oddities.
+        left: Accounts that were unsettled, or whose items changed meanwhile, to be measured again.
     """
 
     repairs: tuple[Repair, ...]
@@ -69,9 +69,9 @@ class _Correction:
     """One update of an item.
 
     Attributes:
-        unnumbered: Kind whose own item it is; None for an item of numbers.
-        mends: Oddities of the item, if it removes some.
-        last: Nothing is left to do for the item.
+        unnumbered: Kind whose separate item is updated; None for an item of numbered kinds.
+        mends: Oddities that the update removes from the item.
+        last: After this update, the item needs no other.
     """
 
     update: writes.Update
@@ -89,7 +89,7 @@ class UsageRepair:
         runs: Newest done run of each shard's roll-up, read before the rows.
         rows: Placed rows of the hour, by usage key.
         usage: Usage items of the hour, read after the rows and after all numbers were claimed.
-        threads: Items that are written at the same time.
+        threads: Number of items written in parallel.
     """
 
     items: writes.ItemStore
@@ -104,10 +104,10 @@ class UsageRepair:
         """Correct every settled item once.
 
         Args:
-            claimed: Number of each kind of the rows, by account; None for one beyond the cap.
+            claimed: Number of each kind of the rows, by account; None for a kind beyond the cap.
 
         Raises:
-            UnavailableError: A dictionary could not be read. An update of unknown outcome is left to the next look.
+            UnavailableError: A dictionary could not be read. Updates of unknown outcome are left to the next pass.
         """
         wrong = self._wrong()
         odd: dict[AccountHour, dict[writes.Key, SeenItem]] = {}
@@ -148,7 +148,7 @@ class UsageRepair:
     def _numbers(
         self, account_id: str, repairs: list[Repair], claimed: Mapping[UsageKind, int | None]
     ) -> dict[UsageKind, int | None]:
-        """Number of each kind. Kinds without rows got theirs when they were booked, or never."""
+        """Number of each kind. Kinds without rows got their number when booked, or never."""
         others = [each.key.kind for each in repairs if each.key.kind not in claimed]
         known = self.numbers.known(account_id, others) if others else {}
         return {each.key.kind: claimed.get(each.key.kind, known.get(each.key.kind)) for each in repairs}
@@ -200,7 +200,7 @@ class UsageRepair:
                 yield writes.AnyOf((writes.Absent(attribute=name), writes.LessThan(attribute=name, value=number + 1)))
 
     def _lands(self, account_id: str, correction: _Correction) -> bool:
-        """Send an update; returns whether it surely landed. The next look measures unknown outcomes."""
+        """Send an update; return whether it surely took effect. The next pass measures unknown outcomes."""
         try:
             if correction.unnumbered is not None:
                 name = kinds.kind_key(account_id, correction.unnumbered)
@@ -220,9 +220,9 @@ class UsageRepair:
 
 
 def _taken_away(key: writes.Key, seen: SeenItem) -> list[_Correction]:
-    """Update that only removes odd attributes, also while a run books in the item.
+    """Update that only removes odd attributes, allowed even while a run books in the item.
 
-    A number of a run stays, whatever its value: only a run that is over may get one (P38).
+    A run number stays, whatever its value: only the number of a done run may be written (P38).
     """
     odd = _some({name: value for name, value in seen.odd.items() if not is_newest_run(name)})
     if not odd:
@@ -260,10 +260,10 @@ def _same_revision(seen: SeenItem | None) -> Iterator[writes.Condition]:
 def planned_later(
     items: writes.ItemStore, objects: ObjectStore, runs: Mapping[int, int]
 ) -> frozenset[AccountHour] | None:
-    """Units in the plans of later runs, also of new shards. Ask it after the rows were collected.
+    """Units in the plans of later runs, including runs of new shards. Call this after the rows were collected.
 
     Returns:
-        None if a plan is gone: then everything is left for the next look.
+        None if a plan is gone: the repair is then left to the next pass.
     """
     places: set[AccountHour] = set()
     for shard in commits.known_shards(items, len(runs)):
@@ -280,7 +280,7 @@ def planned_later(
 
 
 class FrozenTruth:
-    """Frozen totals of closed months (P39). A plain class: it remembers the manifests that it read."""
+    """Frozen totals of closed months (P39). A plain class, because it caches manifests."""
 
     def __init__(self, *, items: writes.ItemStore, objects: ObjectStore, files: FrozenReader, view: LakeView) -> None:
         self._items = items
@@ -310,7 +310,7 @@ class FrozenTruth:
         return {key.account_id for key, _ in self._files.hour(month, hour_s)}
 
     def is_damaged(self, hour_s: int) -> bool:
-        """Whether the hour's object is not what was frozen, or its lake files have other rows."""
+        """Whether the hour's object differs from the frozen one, or its lake files have other rows."""
         month = self._month(hour_s)
         if month is None:
             return False

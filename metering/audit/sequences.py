@@ -25,8 +25,8 @@ SOURCES_KEPT = 20_000
 class Gap(NamedTuple):
     """Numbers `first` to `last`, both included, that no batch with a verdict has.
 
-    It was first seen at `noticed_ms`: a batch on its way looks like a gap for a moment. The number before it was
-    decided at `since_ms`, or 0 without one: the missing batches were produced later.
+    The gap was first seen at `noticed_ms`: a batch in flight looks like a gap for a moment. The previous number was
+    decided at `since_ms`, 0 if there is none: the missing batches were produced later.
     """
 
     first: int
@@ -45,10 +45,10 @@ class SeenSequences:
 
     Attributes:
         last: Highest credible number seen, -1 before the first.
-        last_ms: When that number was decided; 0 before the first.
-        gaps: The newest `GAPS_KEPT`, in order and without overlap.
+        last_ms: Time of that number's verdict; 0 before the first.
+        gaps: The newest `GAPS_KEPT` gaps, in order and without overlap.
         unlisted_gaps, unlisted_numbers: Count of gaps that are no longer kept, and of the numbers missing in them.
-        incredible: Count of numbers too far beyond the last one to be credible; they neither fill nor make gaps.
+        incredible: Count of numbers too far above `last` to be credible; they neither fill nor make gaps.
         incredible_first: The least of them.
     """
 
@@ -63,13 +63,13 @@ class SeenSequences:
     def plus(
         self, sequences: Mapping[int, int], *, now_ms: int, largest_jump: int, accepted_ms: int = 0
     ) -> SeenSequences:
-        """Add all numbers of a whole pass. Their order does not matter, and known numbers change nothing.
+        """Add all numbers of a whole pass. The order of the numbers does not matter, and known numbers change nothing.
 
         Args:
-            sequences: Number -> moment of its decision, epoch milliseconds.
-            now_ms: When new gaps are noticed.
-            largest_jump: A gap of more numbers is not credible.
-            accepted_ms: Incredible numbers that were decided by then are accepted and not counted.
+            sequences: Number -> time of its verdict, epoch milliseconds.
+            now_ms: Time at which new gaps are noticed.
+            largest_jump: Largest credible gap, in numbers.
+            accepted_ms: Incredible numbers decided by this time are accepted and not counted.
         """
         last, last_ms = self.last, self.last_ms
         new_gaps: list[Gap] = []
@@ -97,7 +97,7 @@ class SeenSequences:
         )._bounded()
 
     def begun_anew(self, sequences: Mapping[int, int]) -> SeenSequences:
-        """Start at the least of the numbers. Nothing changes without numbers, or after the first number."""
+        """Start at the smallest of the numbers. No effect without numbers, or after the first number."""
         return replace(self, last=min(sequences) - 1) if sequences and self.last == -1 else self
 
     def accepting(self, first: int, last: int) -> SeenSequences:
@@ -106,18 +106,18 @@ class SeenSequences:
         return replace(self, gaps=tuple(kept))._bounded()
 
     def accepting_all(self, *, noticed_by_ms: int) -> SeenSequences:
-        """Drop all gaps that were noticed by a moment, and all that are no longer kept."""
+        """Drop all gaps that were noticed by a given time, and the counts of gaps no longer kept."""
         kept = tuple(gap for gap in self.gaps if gap.noticed_ms > noticed_by_ms)
         return replace(self, gaps=kept, unlisted_gaps=0, unlisted_numbers=0, incredible=0, incredible_first=None)
 
     def has(self, sequence: int) -> bool:
-        """Whether a number was seen: it is not beyond the last one, and in no gap that is kept."""
+        """Whether a number was seen: it is at most `last`, and not in a kept gap."""
         place = bisect_right(self.gaps, sequence, key=lambda gap: gap.first) - 1
         missing = place >= 0 and sequence <= self.gaps[place].last
         return sequence <= self.last and not missing
 
     def confirmed(self, *, before_ms: int) -> tuple[Gap, ...]:
-        """Gaps that were noticed by a moment."""
+        """Gaps that were noticed by a given time."""
         return tuple(gap for gap in self.gaps if gap.noticed_ms <= before_ms)
 
     def _bounded(self) -> SeenSequences:
@@ -131,7 +131,7 @@ class SeenSequences:
 
 
 def _without(gap: Gap, late: list[int]) -> list[Gap]:
-    """Rest of a gap after some numbers came late; `late` is sorted."""
+    """Rest of a gap after late numbers arrived; `late` is sorted."""
     left: list[Gap] = []
     first = gap.first
     for sequence in late[bisect_left(late, gap.first) : bisect_right(late, gap.last)]:
@@ -153,7 +153,7 @@ _WIDER = {"h": "i", "i": "q"}
 
 
 class _Integers:
-    """Integers of 64 bits, in as few bytes as their distance from the first one needs: often 2 or 4. A plain class."""
+    """64-bit integers, stored as offsets from the first in as few bytes as needed, often 2 or 4. A plain class."""
 
     def __init__(self) -> None:
         self._first = 0
@@ -187,13 +187,13 @@ class _Integers:
 
 
 class SourceSightings:
-    """Sequence numbers of one source in a scan of the markers, each with the moment of its decision. A plain class.
+    """Sequence numbers of one source in a scan of the markers, each with the time of its verdict. A plain class.
 
     Numbers of earlier scans are left out, unless they fill a gap.
 
     Args:
         known: Numbers that earlier scans saw.
-        since_ms: Numbers that were decided by then were seen by an earlier scan, epoch milliseconds.
+        since_ms: Numbers decided up to this time were seen by an earlier scan, epoch milliseconds.
     """
 
     def __init__(self, known: SeenSequences | None = None, since_ms: int = 0) -> None:
@@ -208,7 +208,7 @@ class SourceSightings:
 
     @property
     def sequences(self) -> dict[int, int]:
-        """Number -> moment of its decision, epoch milliseconds."""
+        """Number -> time of its verdict, epoch milliseconds."""
         return dict(zip(self._numbers, self._moments, strict=True))
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
@@ -229,7 +229,7 @@ class SourceSightings:
         self.newest_ms = max(self.newest_ms, other.newest_ms)
 
     def after(self, moment_ms: int) -> SourceSightings:
-        """Sightings of numbers that were decided after a moment."""
+        """Sightings of numbers that were decided after a given time."""
         if not moment_ms:
             return self
         left = SourceSightings()
@@ -251,15 +251,15 @@ class SourceSightings:
 
 @dataclass(slots=True)
 class MarkerSurvey:
-    """Sources of all markers, and markers that cannot be read.
+    """Sources of all markers, and unreadable markers.
 
     Attributes:
-        contradictions: Markers that cannot be read. They are in no total, so their hours differ.
-        sources: At most `SOURCES_KEPT` sources; known ones come first.
-        unkept, unkept_source: Number of batches of further sources, and the name of one.
-        began_ms: When the first marker was read, epoch milliseconds; 0: just now.
-        with_sources: Whether sources are noted: their keeper needs them, a proof of totals does not.
-        known: In a survey of a part, sources of the whole survey.
+        contradictions: Markers that cannot be read. No total includes them, so their hours differ.
+        sources: At most `SOURCES_KEPT` sources; known sources come first.
+        unkept, unkept_source: Number of batches of sources beyond the limit, and the name of one such source.
+        began_ms: Time when the first marker was read, epoch milliseconds; 0 for now.
+        with_sources: Note sources: `SourceKeeper` needs them, a proof of totals does not.
+        known: Sources of the whole survey, in a survey of a part.
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
@@ -271,7 +271,7 @@ class MarkerSurvey:
     known: Mapping[str, SourceSightings] = field(default_factory=dict)
 
     def part(self) -> MarkerSurvey:
-        """Survey of some of the markers, to be merged into this one. It leaves out the same numbers."""
+        """Survey of some of the markers, to be merged into this one. The part leaves out the same numbers."""
         return MarkerSurvey(known=self.sources, with_sources=self.with_sources)
 
     def add(self, marker: Marker | MarkerGlance) -> None:

@@ -1,4 +1,4 @@
-"""Usage of a booked hour, which of it can be compared with rows (P37), and equality of large sets of totals."""
+"""Usage of a booked hour, the part of it that can be compared with rows (P37), and equality of large sets of totals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EMPTY: Mapping[str, Value] = MappingProxyType({})
 
 
 class AccountHour(NamedTuple):
-    """Unit that settles: the items of an account in one booked hour, for one hour that they correct."""
+    """Unit of settling: the items of one account, one booked hour and one corrected hour."""
 
     hour_s: int
     account_id: str
@@ -33,7 +33,7 @@ class AccountHour(NamedTuple):
 
     @classmethod
     def of(cls, key: UsageKey) -> AccountHour:
-        """Unit of a usage key."""
+        """Unit that a usage key belongs to."""
         return cls(key.hour_s, key.account_id, key.corrects_s)
 
 
@@ -42,9 +42,9 @@ class SeenItem(NamedTuple):
 
     Attributes:
         revision: None if it has none.
-        runs: By shard, number of the newest run in it.
+        runs: Shard -> number of the newest run in the item.
         odd: Attributes that no release writes.
-        oddities: The same and missing attributes, in words.
+        oddities: Odd and missing attributes, in words.
     """
 
     revision: int | None
@@ -58,13 +58,13 @@ def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
 
     Raises:
         LedgerCorruptError: A run cannot be read.
-        UnavailableError: The ledger gives no answer.
+        UnavailableError: The ledger does not answer.
     """
     return {shard: newest_done(items, rollup_chain(shard)) for shard in commits.known_shards(items, shards)}
 
 
 def is_settled(runs: Mapping[int, int], done: Mapping[int, int]) -> bool:
-    """Whether all runs in an item are done. A shard that was added since has no done run."""
+    """Whether all runs in an item are done. A newly added shard has no done run."""
     return all(number <= done.get(shard, 0) for shard, number in runs.items())
 
 
@@ -73,8 +73,8 @@ class HourUsage:
     """Usage items of one booked hour.
 
     Attributes:
-        totals: By usage key. A kind that got its number late may be in two items; they are summed.
-        seen: State of each item, by where it counts and by its key.
+        totals: By usage key. A kind that got its number late may be in two items; their totals are summed.
+        seen: State of each item, by its unit and its key.
     """
 
     totals: dict[UsageKey, Total] = field(default_factory=dict)
@@ -85,20 +85,20 @@ class HourUsage:
         return sum_totals(self.totals.values())
 
     def add(self, item: UsageItem, totals: Iterable[tuple[UsageKey, Total]]) -> None:
-        """Add an item, and what it counts."""
+        """Add an item and its totals."""
         place = AccountHour(item.hour_s, item.account_id, item.corrects_s)
         self.seen.setdefault(place, {})[item.key] = SeenItem(item.revision, item.runs, item.odd, item.oddities)
         for key, total in totals:
             self.totals[key] = self.totals.get(key, ZERO).plus(total)
 
     def unsettled(self, done: Mapping[int, int]) -> frozenset[AccountHour]:
-        """Units in which a run has booked that is not among the done ones."""
+        """Units with bookings of a run that is not done."""
         return frozenset(
             place for place, seen in self.seen.items() if not all(is_settled(item.runs, done) for item in seen.values())
         )
 
     def odd(self) -> Iterator[tuple[AccountHour, Key, SeenItem]]:
-        """Items that are not as a release leaves them (P49)."""
+        """Items with missing attributes, or with attributes that no release writes (P49)."""
         for place, items in sorted(self.seen.items(), key=str):
             yield from ((place, key, item) for key, item in sorted(items.items()) if item.oddities)
 
@@ -106,12 +106,12 @@ class HourUsage:
 def read_accounts(
     reading: UsageReading, accounts: Iterable[str], *, from_s: int, to_s: int, threads: int = 1
 ) -> dict[int, HourUsage]:
-    """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query an account.
+    """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query per account.
 
-    Items that cannot be read, or have an unknown number, are left out: a scan of the table names them.
+    Unreadable items and items with an unknown number are left out: a scan of the table names them.
 
     Raises:
-        UnavailableError: The table gives no answer.
+        UnavailableError: The table does not answer.
     """
     left_out = Contradictions()
 
@@ -138,11 +138,11 @@ class ScanTooLongError(EarlyEndError):
 
 
 def no_limit() -> None:
-    """Set no limit to a scan."""
+    """Do not limit a scan."""
 
 
 def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator[tuple[K, Total, Total]]:
-    """Keys of which two sets of totals differ, in order, with both totals; a missing key counts as zero."""
+    """Keys whose totals differ between two sets, in order, with both totals; a missing key counts as zero."""
     for key in sorted(expected.keys() | found.keys(), key=str):
         one, other = expected.get(key, ZERO), found.get(key, ZERO)
         if one != other:
@@ -150,7 +150,7 @@ def differing(expected: Mapping[K, Total], found: Mapping[K, Total]) -> Iterator
 
 
 def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
-    """Yield the same things, and call the limit now and then."""
+    """Yield the same elements, and call `limit` periodically."""
     for number, item in enumerate(found):
         if number % _LIMIT_EVERY == 0:
             limit()
@@ -165,7 +165,7 @@ _HALF = 2**128 - 1
 
 
 def name_of(key: Hashable) -> bytes:
-    """Unique text of a key among those of its type."""
+    """Encode a key as bytes that are unique among keys of its type."""
     if type(key) is str:
         return key.encode()
     if type(key) is UsageKey:
@@ -180,13 +180,13 @@ def name_of(key: Hashable) -> bytes:
 
 @dataclass(slots=True)
 class Fingerprint:
-    """Sum of totals, and a fingerprint of the total of each key. Mutable."""
+    """Sum of totals, and a combined fingerprint of each key's total. Mutable."""
 
     total: Total = ZERO
     value: int = 0
 
     def add(self, key: Hashable, total: Total) -> None:
-        """Add a total of a key, or a part of it."""
+        """Add a total of a key, or a part of that total."""
         size, records = total
         of_both = int.from_bytes(blake2b(name_of(key), digest_size=32).digest())
         # The two multipliers of a key are the upper and lower halves of its digest.

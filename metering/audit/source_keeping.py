@@ -1,6 +1,6 @@
 """The reconciler's record of the sources: their numbers, their gaps, and the rulings of operators.
 
-It has no other writer. A source that cannot be read or written does not stop the others.
+Nothing else writes them. A source that cannot be read or written does not stop the others.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 # The missing batch of a younger gap may still arrive.
 GAP_GRACE_S = 15 * MINUTE_S
-# Most rulings read at once. People write them by hand, and old ones expire.
+# Most rulings read at once. Operators create rulings by hand, and old rulings expire.
 _RULINGS_READ = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMemory:
-    """Record of one source between two passes, with the newest rulings: to forget the source, and of any kind."""
+    """Record of one source between two passes, with the times of the newest forget ruling and of the newest ruling."""
 
     seen: SeenSequences = field(default_factory=SeenSequences)
     last_seen_s: int = 0
@@ -70,7 +70,7 @@ class SourceMemory:
         )
 
     def state(self, source_id: str, *, noticed_by_ms: int) -> SourceState:
-        """State for people, with the gaps that were noticed by a moment."""
+        """State for people, with the gaps that were noticed by a given time."""
         return SourceState(
             source_id=source_id,
             last_sequence=self.seen.last,
@@ -96,7 +96,7 @@ class SourceMemory:
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts sources during one pass. `since_ms`: earliest time a missing batch can have been produced."""
+    """Counts sources during one pass. `since_ms`: earliest production time of a missing batch."""
 
     sources: int = 0
     silent: int = 0
@@ -116,7 +116,7 @@ class _Tally:
             self.since_ms = gap.since_ms if self.since_ms is None else min(self.since_ms, gap.since_ms)
 
     def miss(self, source_id: str, count: int = 1) -> None:
-        """Count a source that is not kept, and note its name."""
+        """Count a source whose record is not kept, and note its name."""
         if source_id in self.names:
             return
         self.unkept += count
@@ -129,10 +129,10 @@ class SourceKeeper:
     """Keeps the record of the sources.
 
     Attributes:
-        largest_jump: A gap of more numbers is not credible: it is counted, and does not hold completeness back.
-        life_s: A source that has sent nothing for this long is forgotten. It must exceed the life of markers, or the
-            source would be derived from them again.
-        gap_grace_s: A gap is reported when it has existed for this long.
+        largest_jump: Largest credible gap, in numbers. Larger gaps are counted, and do not hold completeness back.
+        life_s: Forget a source that has sent nothing for this long. Must exceed the life of markers, or the markers
+            would bring the source back.
+        gap_grace_s: Report a gap that has existed for this long.
     """
 
     items: ItemStore
@@ -145,7 +145,7 @@ class SourceKeeper:
         """Record a whole pass.
 
         Returns:
-            Earliest time a missing batch can have been produced, epoch milliseconds; None if none is missing.
+            Earliest production time of a missing batch, epoch milliseconds; None if no batch is missing.
         """
         tally = _Tally()
         if survey.unkept:
@@ -153,7 +153,7 @@ class SourceKeeper:
         return self._pass(survey.sources, tally, scanned_ms=survey.began_ms or self.clock.now_ms())
 
     def honour(self) -> tuple[int | None] | None:
-        """Apply new rulings between whole passes, without newer batches.
+        """Apply new rulings between full passes, without newer batches.
 
         Returns:
             None if there is no new ruling; otherwise the result of `keep`.
@@ -170,7 +170,7 @@ class SourceKeeper:
         return read_note(self.items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
 
     def states(self) -> list[SourceState]:
-        """All live sources, by name."""
+        """All live sources, ordered by name."""
         now_s = self.clock.now_ms() // 1000
         found = (SourceState.from_item(item) for item in self.items.query(Table.LEDGER, SOURCE_PK))
         return [state for state in found if state.is_live(now_s, self.life_s)]
@@ -269,7 +269,7 @@ class SourceKeeper:
 
 
 def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
-    """Empty sightings of the known sources, which leave out the numbers of earlier scans."""
+    """Empty sightings of the known sources, to leave out the numbers of earlier scans."""
     figures = read_note(items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
     since_ms = figures.scanned_ms - HOUR_S * 1_000
     return {
@@ -279,7 +279,7 @@ def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
 
 
 def _seen_of(item: Item) -> SeenSequences | None:
-    """Numbers of earlier scans; None if they cannot be read: then all are kept, and the keeper tells of it."""
+    """Numbers of earlier scans; None if unreadable: all numbers are then kept, and the keeper reports it."""
     try:
         return SourceMemory.from_item(item).seen
     except LedgerCorruptError:

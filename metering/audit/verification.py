@@ -1,13 +1,13 @@
 """A manifest, its contents by batch, and the findings of a verification.
 
-The manifest: list of the messages that a replay sent, with their expected verdicts, as NDJSON.
+A manifest lists, as NDJSON, the messages that a replay sent, with their expected verdicts.
 
 The first line describes the replay; each further line is one message:
 
     {"manifest": "metering.manifest/1", "name": "mixed-7-2026112413", "region": "us-east-1", "seed": 7}
     {"batch_id": "…", "content": 0, "expect": "accepted", "records": 100, "metered": 100, "totals": [[…], …]}
 
-`content` numbers the contents that were sent under one id: 0 is the first. `expect` is one of
+`content` numbers the contents sent under one id, from 0. `expect` is one of
 
 | expect      | must end as                                                                          |
 |-------------|--------------------------------------------------------------------------------------|
@@ -18,9 +18,9 @@ The first line describes the replay; each further line is one message:
 | `rejected`  | refused as a whole, for `reason`                                                     |
 
 `totals` are `[hour, account, usage type, service, from, to, bytes as a decimal string, records]`. The sender computes
-them with code of its own, so that the comparison proves something. `body_sha256` replaces a batch id that cannot be
-read. It is the digest of the body's canonical JSON, because queues and emulators may rewrite JSON, and of the body
-itself if that is not JSON.
+them with independent code, so the comparison is a real proof. `body_sha256` replaces an unreadable batch id. It is the
+digest of the body's canonical JSON, because queues and emulators may rewrite JSON; a body that is not JSON is hashed as
+it is.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ EVERY_ACCOUNT = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Two totals that must be equal and are not.
+    """Two totals that must be equal but differ.
 
     Attributes:
         between: `markers` and `rows` of one batch in one hour, `usage` and `rows` of one key, the total of an hour's
-            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`. `usage/item`: an item that
-            no release leaves so, without figures.
+            files in the `ledger` and their `rows`, or the `accounts` of a month and `rows`. `usage/item`: an item with
+            odd or missing attributes, without figures.
         batch_id: Empty for a key.
         key: None for a batch.
-        account_id: Of a month, which then begins with `hour_s`; `EVERY_ACCOUNT` for the sum over all. Or of an item.
+        account_id: Account of a month, which starts at `hour_s`; `EVERY_ACCOUNT` for the sum over all. Or of an item.
         odd: Key of an item and its oddities.
-        expected: Total of the markers, of the usage table, of the ledger, or of the accounts.
+        expected: Total of the markers, the usage table, the ledger or the accounts.
         found: Total of the rows.
     """
 
@@ -78,15 +78,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogTotals:
-    """Sums over the plans of log files, beside the batches that were made of them.
+    """Sums over the plans of log files, compared with the batches made from them.
 
     Attributes:
         plans, lines: Log files and their lines.
         metered_bytes: Of the metered lines.
-        accepted_bytes: Of the accepted batches of these plans.
-        refused_bytes: Of refused batches of these plans, and of refused records; they are in quarantine.
-        differences: Plan or batch, and its problem; at most MAX_DIFFERENCES of them.
-        left_out: There were more plans than one verification reads.
+        accepted_bytes: Bytes of the accepted batches of these plans.
+        refused_bytes: Bytes of refused batches of these plans, and of refused records, all in quarantine.
+        differences: Pairs of a plan or batch and its problem; at most MAX_DIFFERENCES.
+        left_out: Whether there were more plans than one verification reads.
     """
 
     plans: int = 0
@@ -114,22 +114,22 @@ NO_LOGS = LogTotals()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Findings of a verification, or of a part of it; `sum_verifications` adds parts up.
+    """Findings of a verification, or of a part; `sum_verifications` adds the parts up.
 
     Attributes:
-        stable: Nothing was in flight or waited for the roll-up, before and after, and every hour came to rest.
-        sent: Number of distinct contents of the manifest, or in the ledger and the queues.
-        duplicate: Further copies of contents with a verdict. Only a manifest knows them.
+        stable: Before and after, nothing was in flight or waited for the roll-up, and every hour came to rest.
+        sent: Number of distinct contents in the manifest; without a manifest, in the ledger and the queues.
+        duplicate: Further copies of contents with a verdict. Known only with a manifest.
         in_flight: Contents without a verdict while messages are in the queue.
         dead: Contents without a verdict in the dead-letter queue.
-        lost: Ids of batches that have no verdict, or some invisible records.
-        doubled: Ids of batches that have some records visible or counted more than once.
+        lost: Ids of batches without a verdict, or with some records invisible.
+        doubled: Ids of batches with records that are visible or counted more than once.
         unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
         differences: At most MAX_DIFFERENCES of them.
-        unstable: Hours that could not be compared; their differences are not judged.
-        keys: Number of usage keys that were compared between usage table and visible rows.
+        unstable: Hours that could not be compared; their differences are ignored.
+        keys: Number of usage keys compared between the usage table and visible rows.
         metered: Total of visible rows in the range.
-        promised: Total of the accepted contents by their sender; zero without a manifest.
+        promised: Total of the accepted contents as the sender computed it; zero without a manifest.
         proven: Total of visible rows of the manifest's batches; zero without a manifest.
     """
 
@@ -154,13 +154,13 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the look was stable, and nothing is lost, doubled, dead, unexpected or different."""
+        """Whether the verification was stable, and nothing is lost, doubled, dead, unexpected or different."""
         wrong = self.lost or self.doubled or self.unexpected or self.differences or self.dead or self.logs.differences
         return self.stable and not wrong
 
 
 def sum_verifications(verifications: Iterable[Verification]) -> Verification:
-    """Sum of several verifications, or of the parts of one; stable only if all are."""
+    """Sum of several verifications, or of the parts of one; stable only if all are stable."""
     parts = tuple(verifications)
     return Verification(
         stable=all(part.stable for part in parts),
@@ -191,7 +191,7 @@ Expectation = Literal["accepted", "partly", "duplicate", "conflict", "rejected"]
 
 
 class ManifestError(OperationFailedError):
-    """A file is not a manifest. The message names the wrong line and the reason."""
+    """A file is not a manifest. The message names the invalid line and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +199,8 @@ class ManifestHeader:
     """Description of a replay.
 
     Attributes:
-        name: Start of its batch ids.
-        began_at_ms: When the first message was about to be sent, epoch milliseconds.
+        name: Name of the replay, the prefix of its batch ids.
+        began_at_ms: Time just before the first message was sent, epoch milliseconds.
     """
 
     name: str
@@ -214,10 +214,10 @@ class SentBatch:
     """One message as it was sent.
 
     Attributes:
-        batch_id: Empty if none can be read from it.
-        content: Number of the content among those sent under this id.
-        metered: Records that must be metered; the others must be refused.
-        totals: Of the metered records, by usage key.
+        batch_id: Empty if the message has no readable id.
+        content: Number of the content among the contents sent under this id.
+        metered: Number of records that must be metered; the rest must be refused.
+        totals: Totals of the metered records, by usage key.
         reason: Expected reason of a rejection.
         body_sha256: Hex digest of the body, only if `batch_id` is empty.
     """
@@ -233,12 +233,12 @@ class SentBatch:
 
 
 def header_line(header: ManifestHeader) -> str:
-    """First line of a manifest, with its line feed."""
+    """Format the first line of a manifest, with its line feed."""
     return json.dumps({"manifest": SCHEMA, **asdict(header)}) + "\n"
 
 
 def sent_line(sent: SentBatch) -> str:
-    """Line of one message, with its line feed."""
+    """Format the manifest line of one message, with its line feed."""
     line: dict[str, object] = {
         name: getattr(sent, name) for name in ("batch_id", "content", "expect", "records", "metered")
     }
@@ -275,10 +275,10 @@ def read_header(line: str) -> ManifestHeader:
 
 
 def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
-    """Inverse of `sent_line`, for all lines after the first.
+    """Inverse of `sent_line`, for all lines but the first.
 
     Raises:
-        ManifestError: A line is not a message of a manifest, or is cut short.
+        ManifestError: A line is not a message of a manifest, or is truncated.
     """
     for number, line in enumerate(lines, start=2):
         value = _object(line, number)
@@ -289,9 +289,9 @@ def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
 
 
 def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[str]:
-    """Lines without a truncated last line, which has no line feed and is not JSON. `cut` is called with it.
+    """Yield the lines except a truncated last line, which has no line feed and is not JSON. `cut` gets that line.
 
-    A killed replay, or a full disk, leaves such a line. Its message may have been sent.
+    A killed replay or a full disk leaves such a line. The message of the line may have been sent.
     """
     for line in lines:
         try:
@@ -304,7 +304,7 @@ def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[st
 
 
 def body_digest(body: str) -> str:
-    """Name of a body from which no batch id can be read (see the module's docstring)."""
+    """Name of a body without a readable batch id (see the module's docstring)."""
     try:
         canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):
@@ -347,12 +347,12 @@ def _object(line: str, number: int) -> dict[str, object]:
 
 @dataclass(slots=True, kw_only=True)
 class SentContent:
-    """One content of one batch id. It may have been sent several times.
+    """One content of one batch id. The content may have been sent several times.
 
     Attributes:
-        bytes: Sum over its metered records.
-        unaccounted: Fingerprint of its totals by usage key that no reader has found yet: memory follows from the number
-            of batches, not of keys.
+        bytes: Sum of its metered records.
+        unaccounted: Fingerprint of its totals by usage key that were not found in rows yet: memory grows with batches,
+            not with keys.
     """
 
     batch_id: str
@@ -374,8 +374,8 @@ class SentBatches:
     """All contents of a manifest.
 
     Attributes:
-        contents: By batch id, in the order of their numbers.
-        nameless: Digests of bodies from which no id can be read.
+        contents: Contents by batch id, in the order of their numbers.
+        nameless: Digests of bodies without a readable id.
         copies: Further copies of a content, by batch id.
     """
 
@@ -385,7 +385,7 @@ class SentBatches:
 
     @classmethod
     def collect(cls, lines: Iterable[SentBatch]) -> SentBatches:
-        """Sort the lines of a manifest by batch. A content that a manifest has twice is one content and a copy."""
+        """Group the lines of a manifest by batch. A content listed twice is one content and a copy."""
         sent = cls()
         seen: set[tuple[str, int]] = set()
         for line in lines:
@@ -399,7 +399,7 @@ class SentBatches:
         return sent
 
     def add(self, other: SentBatches) -> None:
-        """Add another manifest. A content in both is one content and further copies."""
+        """Add another manifest. A content in both manifests is one content and further copies."""
         self.nameless |= other.nameless
         for batch_id, contents in other.contents.items():
             known = self.contents.setdefault(batch_id, [])
@@ -418,7 +418,7 @@ class SentBatches:
 
     @property
     def expected(self) -> dict[str, int]:
-        """Expected number of contents for each verdict, and of further copies (`duplicate`)."""
+        """Expected number of contents by verdict, and of further copies (`duplicate`)."""
         rejected = sum(contents[0].rejected for contents in self.contents.values())
         return {
             "accepted": len(self.contents) - rejected,
@@ -428,7 +428,7 @@ class SentBatches:
         }
 
     def accepted_content(self, marker: Marker) -> SentContent | None:
-        """Content that a marker accepted; None if it was not sent."""
+        """Content that a marker accepted; None if that content was not sent."""
         contents = self.contents.get(marker.batch_id, [])
         return next((content for content in contents if content.matches(marker)), None)
 

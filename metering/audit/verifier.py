@@ -41,7 +41,7 @@ _BATCH_USAGE_COLUMNS = ("batch_id", *ports.USAGE_COLUMNS)
 def _compare(
     reconciler: Reconciler, state: CensusState, chosen: Mapping[str, verification.SentContent]
 ) -> verification.Verification:
-    """Judge a deep census (I2) as the reconciler does. Rows of `chosen` are subtracted from what is unaccounted."""
+    """Judge a deep census (I2) like the reconciler. Rows of `chosen` reduce its `unaccounted` totals."""
     result = reconciler.judge(state)
     result.markers.contradictions.tell()
     view = reconciler.figures.view
@@ -55,7 +55,7 @@ def _compare(
 
 
 def _account(view: LakeView, hour_s: int, chosen: Mapping[str, verification.SentContent]) -> Total:
-    """Subtract an hour's rows from what is unaccounted of the chosen contents; returns their total."""
+    """Subtract an hour's rows from the `unaccounted` totals of the chosen contents; return the total of the rows."""
     query = ports.RowQuery(columns=_BATCH_USAGE_COLUMNS, where=(("batch_id", frozenset(chosen)),))
 
     def minus_found(hour: booked_hours.HourState) -> dict[str, settling.Fingerprint]:
@@ -76,8 +76,8 @@ def judge_contents(
 ) -> verification.Verification:
     """Name the batches of a manifest with records that are missing, or visible more than once.
 
-    The rest of a batch is known as a sum, so a batch is named as both unless bytes and records have one sign. Batches
-    with records in an unstable hour are left out, because the rows of such an hour prove nothing.
+    Only the sum of a batch's rest is known, so a batch counts as lost and doubled unless bytes and records have one
+    sign. Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
     """
     moving = set(unstable)
     differing = {
@@ -92,7 +92,7 @@ def judge_contents(
 
 
 def _visible(state: CensusState, hour_s: int) -> Total:
-    """All rows of an hour; placed rows where markers may have expired."""
+    """All rows of an hour; only placed rows if markers may have expired."""
     rows = state.rows[hour_s]
     return rows.placed if rows.all_rows is None else rows.all_rows
 
@@ -112,7 +112,7 @@ def _named(found: Iterable[verification.Difference]) -> verification.Verificatio
 
 
 def _own(key: UsageKey) -> UsageKey:
-    """Key that the sender knows: a late record of a closed month is booked in another hour than its own."""
+    """Key as the sender computed it: a late record of a closed month is booked in an hour other than its own."""
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)
 
 
@@ -132,8 +132,8 @@ class PlanCheck:
     """Checks the plans of log files against the markers of their batches.
 
     Attributes:
-        markers: Markers that were read before, by batch id. Others are looked up.
-        markers_since_s: Older plans may have lost their markers to age.
+        markers: Markers already read, by batch id. Others are looked up.
+        markers_since_s: Markers of older plans may have expired.
     """
 
     items: writes.ItemStore
@@ -143,10 +143,10 @@ class PlanCheck:
     markers_since_s: int
 
     def run(self, *, from_s: int, to_s: int) -> verification.LogTotals:
-        """Check the plans of slots in `[from_s, to_s)`, at most `MOST_PLANS`; from 0 on also those without a slot.
+        """Check the plans of slots in `[from_s, to_s)`, at most `MOST_PLANS`; from 0 on also plans without slot.
 
         Raises:
-            UnavailableError: A store gives no answer.
+            UnavailableError: A store does not answer.
         """
         keys = self._keys(from_s, to_s)
         totals = verification.LogTotals()
@@ -210,7 +210,7 @@ class PlanCheck:
         return sum(_bytes(marker) for marker in markers if marker is not None and marker.verdict == "accepted")
 
     def _refused(self, plan: Plan, fresh: Mapping[str, Marker]) -> int:
-        """Bytes of refused batches, and of refused records of the others. They are in quarantine."""
+        """Bytes of refused batches, and of refused records of accepted batches. They are in quarantine."""
         judged = ((part, self._marker(part.batch_id, fresh)) for part in plan.parts)
         return sum(
             part.bytes - (_bytes(marker) if marker.verdict == "accepted" else 0)
@@ -256,7 +256,7 @@ _PASSES = 6
 
 
 class _Silence:
-    """No metrics and no alerts: the caller tells of the comparison."""
+    """Sends no metrics and no alerts: the caller reports the comparison."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         pass
@@ -270,10 +270,10 @@ class Verifier:
     """Verifies one region.
 
     Attributes:
-        marker_life_s: Older rows may have lost their marker to age.
-        feeders: Queues whose messages become batches, such as that of log files.
-        threads: Parts of a table that are read at the same time.
-        memory_bytes: Memory that a scan of everything may take.
+        marker_life_s: Markers of older rows may have expired.
+        feeders: Queues whose messages become batches, such as the queue of log files.
+        threads: Number of table parts read in parallel.
+        memory_bytes: Maximum memory of a full scan.
     """
 
     items: writes.ItemStore
@@ -289,10 +289,10 @@ class Verifier:
     memory_bytes: int = 1 << 30
 
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
-        """Wait at most `duration_s` until all queues are empty and nothing waits for the roll-up; returns whether so.
+        """Wait until all queues are empty and nothing waits for the roll-up; return False after `duration_s`.
 
-        Two looks in a row must show it, because the queues' numbers are approximate. With feeders it takes the seconds
-        in which S3 announces a file.
+        Consecutive polls must agree, because queue depths are approximate. With feeders, the polls span the seconds
+        that S3 takes to announce a file.
         """
         deadline_ms = self.clock.now_ms() + duration_s * 1_000
         needed = _FED_LOOKS if self.feeders else _LOOKS
@@ -308,7 +308,7 @@ class Verifier:
             self.clock.sleep_ms(_POLL_MS)
 
     def _depth(self) -> QueueDepth:
-        """Depth of all queues. A message moves on from the feeders, so these are asked first."""
+        """Depth of all queues. Messages move from the feeders to the ingest queue, so the feeders are asked first."""
         depths = [*(feeder.depth() for feeder in self.feeders), self.ingest.depth()]
         return QueueDepth(
             visible=sum(depth.visible for depth in depths),
@@ -328,20 +328,20 @@ class Verifier:
     ) -> verification.Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
-        Batches and commits may arrive meanwhile, so one look alone never proves a loss or a double count. Memory
-        follows from the number of the manifest's batches, and from an hour's usage keys: about 1.3 KB for a batch with
-        its marker, and 150 bytes for each of its hours.
+        Batches and commits may arrive meanwhile, so one pass alone never proves a loss or a double count. Memory grows
+        with the manifest's batches and with an hour's usage keys: about 1.3 KB for a batch with its marker, and 150
+        bytes for each of its hours.
 
         Args:
             from_s: Start of the range, epoch seconds.
             to_s: Exclusive end of the range.
             sent: The manifest; None to check the ledger against itself.
-            counted: Counts of an earlier call; None to begin.
+            counted: Counts of an earlier call to resume; None to start.
             keep: Called with the counts after each part of a table and each hour.
-            tell: Progress: a name, how much is done, of how much.
+            tell: Called with progress: name, amount done, total amount.
 
         Raises:
-            ValueError: The counts are of another scan.
+            ValueError: The counts belong to another scan.
         """
         waiting, at_rest = self._rest()
         dead = conservation.names_of(conservation.peek_bodies(self.dead_letters), self.bucket)
@@ -396,7 +396,7 @@ class Verifier:
         )
 
     def _ledger(self, verdicts: VerdictCounts, dead: set[str], waiting: int) -> verification.Verification:
-        """Count the ledger's own verdicts, and the dead letters without one."""
+        """Count the ledger's own verdicts, and dead letters without a verdict."""
         undecided = self._without_verdict(dead)
         if undecided:
             self.clock.sleep_ms(_LATER_MS)
@@ -435,8 +435,8 @@ class Verifier:
     def _rest(self) -> tuple[int, bool]:
         """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
 
-        It waits, because a canary may come at any time: for two minutes while only commits wait, and for some seconds
-        while messages lie in the queue. So it soon gives up where more keeps coming.
+        Wait for that state, because a canary may come at any time: two minutes while only commits wait, some seconds
+        while messages are queued. So the wait ends soon under steady traffic.
         """
         until_ms = self.clock.now_ms() + _ROLLED_UP_MS
         left = _RESTS
@@ -450,7 +450,7 @@ class Verifier:
             self.clock.sleep_ms(_POLL_MS)
 
     def _look_again(self, facts: LedgerFacts, dead: set[str], sent: verification.SentBatches) -> int:
-        """Read batches without a verdict once more; returns the number of messages in the queue at that time."""
+        """Read batches without a verdict once more; return the number of messages in the queue at that time."""
         names = {name for name in dead if name not in facts.markers} | conservation.doubtful_ids(sent, facts)
         if not names:
             return 0
@@ -460,7 +460,7 @@ class Verifier:
         return waiting
 
     def _read(self, names: AbstractSet[str], sent: verification.SentBatches) -> LedgerFacts:
-        """Markers of some batches; conflicts, by a query each, of batches with several contents."""
+        """Markers of some batches; also conflicts of batches with several contents, by a query each."""
         several = {name for name in names if len(sent.contents.get(name, ())) > 1}
         alone = sorted(names - several)
         return read_batches(self.items, alone, in_conflict=sorted(several), threads=self.threads)

@@ -1,7 +1,7 @@
-"""Checks before a month is closed for good, and the close that they may refuse.
+"""Checks before a month is closed for good, and the close that these checks may refuse.
 
-A check is `ok`, asks for `attention`, or `blocks`. A person may accept a blocking check by its name: rows that are
-still on their way become corrections. That 72 hours have passed cannot be accepted.
+A check is `ok`, asks for `attention`, or `blocks`. A person may accept a blocking check by its name: rows that arrive
+later become corrections. The check that 72 hours have passed cannot be accepted.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class CloseCheck:
     """One check, accepted by its name.
 
     Attributes:
-        todo: The cure: a command, or words; empty if it is ok.
-        acceptable: Whether a person may close the month although it blocks.
+        todo: Cure: a command or a text; empty if the check is ok.
+        acceptable: Whether a person may close the month although this check blocks.
     """
 
     name: str
@@ -62,7 +62,7 @@ class CloseCheck:
 
 
 def _check(name: str, *, bad: bool, value: str, todo: str, state: CheckState = CheckState.BLOCKS) -> CloseCheck:
-    """A check that is ok, or of a state with something to do."""
+    """Make a check: ok, or `state` with `todo` if `bad`."""
     return CloseCheck(name=name, state=state if bad else CheckState.OK, value=value, todo=todo if bad else "")
 
 
@@ -74,7 +74,7 @@ class Checklist:
     checks: tuple[CloseCheck, ...]
 
     def blocking(self, accepted: Collection[str] = ()) -> tuple[CloseCheck, ...]:
-        """Checks that block the close, without those accepted by name."""
+        """Checks that block the close, except those accepted by name."""
         return tuple(
             check
             for check in self.checks
@@ -82,10 +82,10 @@ class Checklist:
         )
 
     def demand(self, accepted: Collection[str] = ()) -> None:
-        """Refuse the close if anything blocks it.
+        """Refuse the close if a check blocks it.
 
         Raises:
-            PeriodNotClosableError: Names what blocks, its cure, and the options that accept it.
+            PeriodNotClosableError: A check blocks; the error names it, its cure, and the option that accepts it.
         """
         blocking = self.blocking(accepted)
         if not blocking:
@@ -106,7 +106,7 @@ class CheckedClose:
     """Closes a month if its checklist lets it.
 
     Attributes:
-        region, stage: For the commands that it names.
+        region, stage: Used in the commands that messages name.
     """
 
     closer: PeriodCloser
@@ -129,30 +129,30 @@ class CheckedClose:
         counted: census_state.CensusState | None = None,
         keep: Callable[[census_state.CensusState], None] = lambda _state: None,
     ) -> periods.FrozenMonth:
-        """Close the month of a checklist, after another look: it may be hours old.
+        """Close the month of a checklist after checking again, because the checklist may be hours old.
 
         Args:
             checklist: The agreed one.
             deadline: End of the process.
-            accepted: Names of checks that may block.
+            accepted: Names of blocking checks that are accepted.
             tell: As for `PeriodCloser.close`.
             counted: As for `PeriodCloser.close`.
             keep: As for `PeriodCloser.close`.
 
         Raises:
-            PeriodNotClosableError: Something blocks it that was not accepted, or the close itself refuses.
+            PeriodNotClosableError: A check that was not accepted blocks the close, or the close itself refuses.
         """
         self.look(checklist.month).demand(accepted)
         return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
 
     def look(self, month: str) -> Checklist:
-        """Check everything once, and change nothing.
+        """Run all checks once, without changing anything.
 
-        Nothing blocks a month that is closing: it takes no bookings any more.
+        A month in state `closing` is never blocked, because it takes no more bookings.
 
         Raises:
             ValueError: `month` is not a month such as `2026-11`.
-            UnavailableError: A store gives no answer.
+            UnavailableError: A store does not answer.
         """
         first_s, after_s = month_bounds_s(month)
         now_s = self.clock.now_ms() // 1000

@@ -35,7 +35,7 @@ class MonthState:
 
     Attributes:
         total: Frozen total; None while it is not closed.
-        closed_s: Time when it was frozen, epoch seconds; None while it is not closed.
+        closed_s: Time at which the month was frozen, epoch seconds; None while it is not closed.
     """
 
     month: str
@@ -49,7 +49,7 @@ class PeriodCloser:
     """Closes billing months and verifies closed ones.
 
     Attributes:
-        wait_s: Time between the end of a month and its close; clocks differ by less.
+        wait_s: Minimum time between a month's end and its close; clock skew is smaller.
     """
 
     items: ItemStore
@@ -80,14 +80,14 @@ class PeriodCloser:
         Args:
             month: `2026-10`.
             deadline: End of the process.
-            tell: Called after each hour that was compared, and after each that was frozen.
-            counted: What an earlier call counted of the month; None to begin. An hour that agreed then and has other
-                rows now stops the close.
-            keep: Called with what the check counted so far, after each part of a table and each hour.
+            tell: Called after each compared hour and after each frozen hour.
+            counted: Counts of an earlier call for this month; None to start. If an hour agreed then but has other rows
+                now, the close stops.
+            keep: Called with the counts so far, after each table segment and each hour.
 
         Raises:
-            PeriodNotClosableError: It is too early, time ran out, or totals differ (an alert was sent).
-            ValueError: `month` is not a month such as `2026-11`, or what was counted is not of it.
+            PeriodNotClosableError: It is too early, the deadline passed, or totals differ (an alert was sent).
+            ValueError: `month` is not a month such as `2026-11`, or `counted` is of another month.
         """
         first_s, after_s = month_bounds_s(month)
         if self.clock.now_ms() // 1000 < after_s + self.wait_s:
@@ -118,7 +118,7 @@ class PeriodCloser:
         return self.retrier.call(lambda: read_frozen_month(self.items, self.objects, month))
 
     def months(self) -> list[MonthState]:
-        """Months from the first with rows until now, the newest first."""
+        """Months from the first month with rows until now, newest first."""
         first_s, month = self.view.first_hour_s(), month_of(self.clock.now_ms() // 1000)
         names = [month]
         while first_s is not None and month_of(first_s) < names[-1]:
@@ -159,7 +159,7 @@ class PeriodCloser:
         return period
 
     def _book_all(self, month: str, deadline: Deadline) -> None:
-        """Roll up and compact until no commit waits with an hour of the month (P34)."""
+        """Roll up and compact until no commit with an hour of the month waits (P34)."""
         while self._unplaced(month):
             if not self.rollup.run(deadline, only_waiting=True).finished:
                 raise PeriodNotClosableError(
@@ -178,9 +178,9 @@ class PeriodCloser:
                 self.clock.sleep_ms(1_000)
 
     def _unplaced(self, month: str) -> bool:
-        """Whether a commit has an hour of the month in no lake file.
+        """Whether some commit has rows of the month that are not in lake files.
 
-        The lists are read whole, first those that a commit leaves, then those that it enters (P2).
+        The lists are read completely, in the order in which a commit moves through them (P2).
         """
         waits = any(
             month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
@@ -199,7 +199,7 @@ class PeriodCloser:
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
     ) -> dict[int, hour_check.HourCheck]:
-        """Compare markers, usage and rows: a deep census, which holds an hour at a time, not the month (P35)."""
+        """Compare markers, usage and rows: a deep census, which holds one hour in memory, not the month (P35)."""
         first_s, after_s = month_bounds_s(month)
         state = counted
         if state is None:
@@ -230,7 +230,7 @@ class PeriodCloser:
         return {check.hour_s: check for check in result.checks}
 
     def _frozen_hour(self, hour_s: int, month: str, check: hour_check.HourCheck | None) -> FrozenHour:
-        """Read an hour once more, and freeze it if it is what was compared."""
+        """Read an hour again, and freeze it if its rows equal those compared."""
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(
@@ -249,7 +249,7 @@ class PeriodCloser:
         )
 
     def _stop_if_wrong(self, month: str, hours: Iterable[int]) -> None:
-        """Stop the close if hours would be frozen with other totals than usage and markers have."""
+        """Stop the close if the totals of hours differ from those of usage and markers."""
         wrong = sorted(hours)
         if not wrong:
             return

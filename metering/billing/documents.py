@@ -1,4 +1,4 @@
-"""Documents of money: read strictly, written in one way, and numbered below a prefix of the bucket."""
+"""Documents about money: read strictly, written canonically, and numbered below a prefix of the bucket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DocumentRefusedError(OperationFailedError):
     """A document is refused.
 
     Attributes:
-        problems: All of them, a sentence each.
+        problems: All problems, one sentence each.
     """
 
     def __init__(self, what: str, problems: Sequence[str], advice: str = "") -> None:
@@ -45,42 +45,42 @@ ACCOUNT_DIGITS = 12
 
 
 def is_account_id(text: str) -> bool:
-    """Whether a text is an account id."""
+    """Whether a string is an account id."""
     return len(text) == ACCOUNT_DIGITS and text.isascii() and text.isdigit()
 
 
 def problems_in(where: str, problems: Mapping[str, bool]) -> Iterator[str]:
-    """The problems that are true, each with its place."""
+    """Problems whose value is True, each prefixed with its place."""
     return (f"{where}: {problem}" for problem, is_wrong in problems.items() if is_wrong)
 
 
 def first_of(sentences: Sequence[str]) -> str:
-    """The first sentences, and how many more there are."""
+    """The first few sentences, and the number of others."""
     more = [f"and {len(sentences) - MOST_TOLD} more"] if len(sentences) > MOST_TOLD else []
     return "; ".join([*sentences[:MOST_TOLD], *more])
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
+    """The first few names, and the number of others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def canonical(document: Mapping[str, object]) -> bytes:
-    """Bytes of a document: the same content gives the same bytes, whoever writes it."""
+    """Canonical bytes of a document: equal content gives equal bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def strict_json(body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> dict[str, object]:
-    """Read an object of JSON.
+    """Read a JSON object strictly.
 
     Args:
         body: Its bytes.
         what: Name of the file or key, for errors.
-        most_bytes: Largest size that is read.
+        most_bytes: Maximum size of the body.
 
     Raises:
-        DocumentRefusedError: It is no JSON object, is too large, names a key twice, or holds NaN or Infinity.
+        DocumentRefusedError: The body is not a JSON object, is too large, repeats a key, or holds NaN or Infinity.
     """
     if len(body) > most_bytes:
         raise DocumentRefusedError(what, [f"it has {len(body):,} bytes, and {most_bytes:,} are read at most"])
@@ -103,7 +103,7 @@ def strict_json(body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> dict
 
 
 def object_of(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, object]:
-    """An object of JSON; keys that stand in it twice are added to `twice`."""
+    """Make a JSON object; duplicate keys are added to `twice`."""
     made = dict(pairs)
     if len(made) != len(pairs):
         counts = Counter(key for key, _ in pairs)
@@ -112,7 +112,7 @@ def object_of(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, ob
 
 
 def refuse_twice(what: str, twice: Sequence[str]) -> None:
-    """Raise the error of keys that stand twice, if there are any."""
+    """Raise the error of duplicate keys, if any."""
     if twice:
         raise DocumentRefusedError(
             what, [f"the key {key!r} stands twice in one object" for key in dict.fromkeys(twice)]
@@ -120,18 +120,18 @@ def refuse_twice(what: str, twice: Sequence[str]) -> None:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and Infinity, which `json` reads."""
+    """Refuse NaN and Infinity, which `json` accepts."""
     raise ValueError(f"{name} is no number")
 
 
 class Reading:
-    """Reads texts, and keeps every problem."""
+    """Parses strings, and collects every problem."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def read(self, reader: Callable[[str], int], text: str, where: str) -> int:
-        """The number of a text; 0 if it is none, with the problem of `where`."""
+        """Parse a number; if the text is invalid, return 0 and add a problem at `where`."""
         try:
             return reader(text)
         except ValueError as error:
@@ -153,7 +153,7 @@ _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.json")
 
 
 class Numbered(NamedTuple):
-    """One version of a document, from number 1 on, in canonical JSON."""
+    """One version of a document in canonical JSON; numbers begin at 1."""
 
     number: int
     body: bytes
@@ -161,14 +161,14 @@ class Numbered(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the bytes, which invoices pin."""
+        """Hex SHA-256 of the bytes; invoices pin it."""
         return hashlib.sha256(self.body).hexdigest()
 
     def read(self, reader: Callable[[bytes, str], _Read]) -> _Read:
-        """The value of the body.
+        """Decode the body with `reader`.
 
         Raises:
-            ObjectDamagedError: It is refused, or says that it is another version.
+            ObjectDamagedError: The document is refused, or states another version.
         """
         try:
             read = reader(self.body, self.key)
@@ -190,7 +190,7 @@ class NumberedDocuments:
         return [number for number, _ in self.listed()]
 
     def listed(self) -> list[tuple[int, int]]:
-        """Number of each version and the second at which it was written, in order."""
+        """Number and time (epoch seconds) of each version, in order."""
         listed = ((info.key.removeprefix(self._prefix), info.modified_s) for info in self._objects.list(self._prefix))
         return sorted((int(found[1]), written_s) for name, written_s in listed if (found := _NUMBER.fullmatch(name)))
 
@@ -211,11 +211,11 @@ class NumberedDocuments:
         """Put the next version.
 
         Args:
-            make: Gets the next number and the newest version, and gives the document; None if nothing changes. Called
-                again if another process was first.
+            make: Given the next number and the newest version, returns the document; None if nothing changes. It is
+                called again if another process was first.
 
         Returns:
-            The version that was put, or else the newest one.
+            The version that was put, or else the newest version.
         """
         while True:
             newest = self.newest()
@@ -257,7 +257,7 @@ class VersionStore(Generic[_Read]):
 
         Raises:
             ObjectMissingError: There is none.
-            ObjectDamagedError: Its object is another document.
+            ObjectDamagedError: The object is not this version.
         """
         return self._of(self._documents.get(version) if version else None)
 
@@ -276,7 +276,7 @@ def hour_of_text(text: str) -> int:
     """Full hour of `2026-08-01T00:00:00Z`.
 
     Raises:
-        ValueError: It is not a full hour, or lies before 1970.
+        ValueError: The time is not a full hour, or is before 1970.
     """
     found = _HOUR.fullmatch(text)
     try:
@@ -289,7 +289,7 @@ def hour_of_text(text: str) -> int:
 
 
 def hour_text(hour_s: int) -> str:
-    """Text of the hour that a second lies in."""
+    """RFC 3339 text of the hour that contains a second."""
     return rfc3339(hour_s - hour_s % HOUR_S)
 
 
@@ -297,7 +297,7 @@ def bytes_of_gb(text: str) -> int:
     """Bytes of a decimal number of GB (2^30 bytes).
 
     Raises:
-        ValueError: It is not a decimal number, or not a whole number of bytes.
+        ValueError: The text is not a decimal number, or not a whole number of bytes.
     """
     found = _GB.fullmatch(text)
     if found is None:
@@ -311,7 +311,7 @@ def bytes_of_gb(text: str) -> int:
 
 
 def gb_text(total_bytes: int) -> str:
-    """Bytes in GB, with all digits."""
+    """Bytes as a decimal text in GB, with all digits."""
     whole, rest = divmod(total_bytes, GIB)
     # 1 / 2^30 has 30 decimals.
     part = f"{rest * 5**30:030d}".rstrip("0") if rest else ""
@@ -322,7 +322,7 @@ def percent_of(text: str) -> int:
     """Thousandths of a percent of a text such as `12.5`.
 
     Raises:
-        ValueError: It is not a number from 0 to 100 with at most three decimals.
+        ValueError: The text is not a number from 0 to 100 with at most three decimals.
     """
     found = _PERCENT.fullmatch(text)
     units = int(found[1]) * _PERCENT_UNITS + int((found[2] or "").ljust(3, "0")) if found is not None else -1

@@ -1,4 +1,4 @@
-"""Write a closed month, verify it later, and refuse either (docs/protocol.md, closing a month)."""
+"""Write and verify a closed month, and the errors that refuse either (docs/protocol.md, closing a month)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KEYS_NAMED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthVerifier:
-    """Compares a closed month with the objects that it has now."""
+    """Compares a closed month's manifest with the current objects."""
 
     objects: ObjectStore
     view: LakeView
@@ -83,7 +83,7 @@ class MonthVerifier:
 
 
 def frozen_damages(files: FrozenFiles, closed: FrozenMonth) -> Iterator[str]:
-    """Damages of a closed month's own objects; its lake files are not read."""
+    """Damaged objects of a closed month; its lake files are not read."""
     for rows in (*(hour.frozen for hour in closed.hours), closed.accounts, closed.days):
         if rows is not None:
             yield from _damages(files, rows)
@@ -111,7 +111,7 @@ def _differences(label: str, usage: Mapping[UsageKey, Total], frozen: Mapping[Us
 
 
 class NotClosable(StrEnum):
-    """Reason why a month cannot be closed, or verified, now."""
+    """Reason why a month cannot be closed or verified now."""
 
     TOO_EARLY = "too_early"
     CHECKLIST = "checklist"
@@ -125,7 +125,7 @@ class NotClosable(StrEnum):
 
 
 class PeriodNotClosableError(MeteringError):
-    """A month cannot be closed now, and why. Nothing is lost."""
+    """A month cannot be closed now; the error says why. Nothing is lost."""
 
     def __init__(self, month: str, cause: NotClosable, why: str) -> None:
         super().__init__(month, cause, why)
@@ -139,7 +139,7 @@ class PeriodNotClosableError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthFreezer:
-    """Puts the objects of a closed month, in the order of the protocol."""
+    """Puts the objects of a closed month, in the protocol's order."""
 
     objects: ObjectStore
     files: FrozenFiles
@@ -162,12 +162,12 @@ class MonthFreezer:
             month: The month that is closing.
             hour_s: One of its hours.
             files: The lake files of the hour.
-            kept: Its totals, as they are kept beside the lake files.
-            counted: Counts its totals from the rows. Called only if the kept ones are not the compared ones.
-            compared: Digest of the totals that were found equal to usage and markers.
+            kept: The hour's totals, as stored beside the lake files.
+            counted: Counts the hour's totals from its rows. Called only if `kept` differs from `compared`.
+            compared: Digest of the totals that equalled usage and markers.
 
         Raises:
-            PeriodNotClosableError: These are other rows than the compared ones, or than those that were put before.
+            PeriodNotClosableError: The rows differ from those compared, or from those put before.
         """
         file = self.files.hour_file(kept)
         if file.digest != compared:
@@ -182,7 +182,7 @@ class MonthFreezer:
         """Put the objects of the whole month, and the manifest last.
 
         Raises:
-            PeriodNotClosableError: An object of the month is there with other rows.
+            PeriodNotClosableError: An object of the month already exists with other rows.
         """
         try:
             with self.files.month_files(hours) as made:
@@ -197,7 +197,7 @@ class MonthFreezer:
         return closed.closed()
 
     def _put(self, month: str, rows: FrozenRows, file: UsageFile) -> None:
-        """Put an object if it is absent; an earlier one must have the same rows."""
+        """Put an object if absent; an existing object must have the same rows."""
         if self.retrier.call(lambda: self.objects.put(rows.key, file.content, if_absent=True)):
             return
         try:

@@ -1,4 +1,4 @@
-"""Money in whole numbers: exact totals, the line rule of AWS, and cents.
+"""Money as integers: exact totals, AWS's rounding rule for lines, and cents.
 
 | name       | unit                          | where it is used                                               |
 |------------|-------------------------------|----------------------------------------------------------------|
@@ -7,12 +7,10 @@
 | line (L1)  | 1e-10 USD                     | a line of an export: quantity and cost rounded half up         |
 | cents (L2) | 0.01 USD                      | a line of an invoice: the exact cost rounded half up           |
 
-A GB is 2^30 bytes. The line rule is that of AWS's bills: all 536 lines of the sample data follow it, and from exact
-bytes only 531 do. That an invoice is the sum of rounded lines is shown by AWS's bill of May 2025.
-Half up means away from zero, so that a line and its reversal cancel out.
+A GB is 2^30 bytes. The line rule is that of AWS's bills: all 536 lines of the sample data follow it; computed from
+exact bytes, only 531 match. AWS's bill of May 2025 shows that an invoice is the sum of rounded lines. Half up means
+away from zero, so that a line and its reversal cancel out.
 """
-
-from __future__ import annotations
 
 import re
 
@@ -33,7 +31,7 @@ def price_of(text: str) -> int:
     """Price of a decimal text such as `0.0900000000`.
 
     Raises:
-        ValueError: It is no decimal number of at most ten decimals, or it is negative.
+        ValueError: The text is negative, or not a decimal number of at most ten decimals.
     """
     if _PRICE.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a price: digits, and at most {DECIMALS} decimals after a point")
@@ -49,7 +47,7 @@ def quantity_of(total_bytes: int) -> int:
 def line_cost(total_bytes: int, price: int) -> int:
     """Cost of a line in 1e-10 USD (L1): the rounded quantity times the price, rounded half up.
 
-    The price is 0 or more. Bytes may be less: a line and its reversal cancel out.
+    The price is 0 or more. Bytes may be negative: a line and its reversal cancel out.
     """
     if total_bytes < 0:
         return -line_cost(-total_bytes, price)
@@ -59,7 +57,7 @@ def line_cost(total_bytes: int, price: int) -> int:
 
 
 def cents_of(exact: int) -> int:
-    """Cents of an exact cost (L2), rounded half up."""
+    """Exact cost in cents (L2), rounded half up."""
     return half_up(exact, _EXACT_A_CENT)
 
 
@@ -84,7 +82,7 @@ def exact_text(exact: int) -> str:
 
 
 def half_up(number: int, unit: int) -> int:
-    """How many units a number is, rounded half away from zero. `unit` is positive."""
+    """Number of units in a number, rounded half away from zero. `unit` is positive."""
     if number < 0:
         return -half_up(-number, unit)
     return (2 * number + unit) // (2 * unit)

@@ -1,6 +1,4 @@
-"""Who pays for whom: payers and their accounts by the hour, the JSON document of it, and its versions in the bucket."""
-
-from __future__ import annotations
+"""Payers and their accounts by the hour: the JSON document, and its versions in the bucket."""
 
 import hashlib
 from bisect import bisect_right
@@ -20,7 +18,7 @@ from metering.units import MIB
 
 
 class Membership(NamedTuple):
-    """An account belongs to a payer in the hours `[from_s, to_s)`; `to_s` None: for ever."""
+    """An account belongs to a payer in the hours `[from_s, to_s)`; `to_s` None: no end."""
 
     account_id: str
     from_s: int
@@ -40,12 +38,12 @@ class Payer:
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
-    """An immutable version of who pays for whom. An account without a payer is its own payer.
+    """An immutable version of the mapping from accounts to payers. An account without a payer is its own payer.
 
     Attributes:
         version: 0 if none was ever put.
-        sha256: Of its canonical document; what invoices pin.
-        names: Names of accounts, for people.
+        sha256: SHA-256 of its canonical document; invoices pin it.
+        names: Account names, for people.
     """
 
     version: int = 0
@@ -67,12 +65,12 @@ class Organization:
         return frozenset(self.payer_of(account_id, hour_s) for hour_s in hours)
 
     def accounts_of(self, payer_id: str) -> frozenset[str]:
-        """Every account that the payer ever pays for, and its own."""
+        """Every account that the payer ever pays for, and the payer's own account."""
         named = self._by_id.get(payer_id)
         return frozenset({payer_id, *(each.account_id for each in (named.members if named else ()))})
 
     def payer(self, payer_id: str) -> Payer:
-        """The payer of this id, by default named by its id."""
+        """The payer of this id; its name defaults to the id."""
         return self._by_id.get(payer_id) or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
 
     @cached_property
@@ -131,7 +129,7 @@ def read_organization(body: bytes, what: str) -> Organization:
     """The organization of a document.
 
     Raises:
-        DocumentRefusedError: Names every problem, and `what`: the file or object.
+        DocumentRefusedError: The error names every problem, and `what`: the file or object.
     """
     document = _OrganizationDocument.read(body, what, most_bytes=_MOST_BYTES)
     problems = list(_of_ids(document))
@@ -193,7 +191,7 @@ def _members(document: _OrganizationDocument, problems: list[str]) -> list[tuple
 
 
 def _at_one_hour(members: list[tuple[str, Membership]]) -> Iterator[str]:
-    """Find accounts with two payers in one hour, or twice with one."""
+    """Find accounts with two payers in one hour, or listed twice for one payer."""
     spans: dict[str, list[tuple[int, int | None, str]]] = {}
     for payer_id, each in members:
         spans.setdefault(each.account_id, []).append((each.from_s, each.to_s, payer_id))
@@ -236,7 +234,7 @@ class OrganizationStore(documents.VersionStore[Organization]):
         super().__init__(documents.NumberedDocuments(objects, ORGANIZATION_PREFIX), read_organization, Organization())
 
     def put(self, organization: Organization) -> Organization:
-        """Write an organization as the next version, unless the newest one says the same; returns the version in force.
+        """Write an organization as the next version, unless equal to the newest; returns the version in force.
 
         Raises:
             DocumentRefusedError: It contradicts itself.

@@ -101,7 +101,7 @@ def main() -> None:
 def ended() -> int | str | None:
     """Run the command line as a program, and return its exit code.
 
-    An error after the command is a sentence too: the disk may be full when the last bytes of stdout are written.
+    A failed flush of stdout, such as on a full disk, is reported as a sentence, too.
     """
     code: int | str | None = 0
     failures.mend_streams()

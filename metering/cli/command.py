@@ -9,8 +9,8 @@ A command is a function whose first parameter is the `Session`; the others becom
         region = session.region()
         session.write(Answer(...))
 
-A module of commands is imported for its help, so it imports at its top only what its options need. What does the work
-(wiring, adapters, rich) is imported by the function that uses it; a test names what is slow.
+A module of commands is imported for its help, so it imports at its top only what its options need. The function that
+uses wiring, adapters or rich imports them; a test lists slow imports.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def bar(task: str, *, total: int | None = None, remaining: bool = False) -> Iter
 
 @contextmanager
 def spinner(task: str = "") -> Iterator[Callable[..., None]]:
-    """Show on stderr that something goes on. Yields what changes its text: `description`."""
+    """Show a spinner on stderr. Yields a function that sets its text: `description`."""
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     with progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as shown:
@@ -156,11 +156,11 @@ class Session:
 
     @cached_property
     def endpoint(self) -> str | None:
-        """The endpoint to ask: the only way to it, so that nothing is sent to a wrong place.
+        """The endpoint of all calls, checked on first use so that nothing is sent to a wrong place.
 
         Raises:
-            CommandFailedError: The stage is for emulators only, and none answers there.
-            WrongUsageError: The command changes what is on AWS, nobody can be asked, and `--yes` was not given.
+            CommandFailedError: The stage is for emulators only, and no emulator answers.
+            WrongUsageError: The command changes AWS, no terminal is there to ask at, and `--yes` was not given.
         """
         refuse_aws_for_emulated(self.stage, endpoint=self._found_endpoint, region=self.stated_region)
         if self._changes and not (self._agreed or self._person.present or self.emulated):
@@ -171,7 +171,7 @@ class Session:
 
     @cached_property
     def emulated(self) -> bool:
-        """Whether an emulator is at the endpoint, by the endpoint and its answer, never by the stage's name.
+        """Whether the endpoint is an emulator, judged by its URL and its answer, never by the stage's name.
 
         Raises:
             CommandFailedError: Nothing answers there.
@@ -205,14 +205,14 @@ class Session:
 
     @cached_property
     def stated_region(self) -> str:
-        """The region as far as it can be said without asking: given, or home by the settings file, or the default."""
+        """The region without a call to AWS: `--region`, the home region of the settings file, or the default."""
         from metering.cli.stages import stated_home
 
         return self.given_region or stated_home(self.stage) or DEFAULT_REGION
 
     @cached_property
     def region_name(self) -> str:
-        """Name of the region: the one that is given, else the home region of the stage, which is looked up.
+        """Name of the region: `--region`, else the home region of the stage, which is looked up.
 
         Raises:
             WrongUsageError: No region can have this name, or the settings file is broken.
@@ -230,7 +230,7 @@ class Session:
 
     @cached_property
     def regions(self) -> Stage[connection.RegionConnection]:
-        """The stage with all of its regions, whichever `--region` names.
+        """The stage with all of its regions, whatever `--region` says.
 
         Raises:
             WrongUsageError: The settings file is broken.
@@ -281,15 +281,15 @@ class Session:
         Args:
             what: Words of the command, such as `period close`.
             subject: Object of the deed, such as `2026-10`.
-            consequence: One sentence of what will be different.
-            typed: Word that the person must type, for what is for good; None asks for y or n.
+            consequence: One sentence about the effect.
+            typed: Word to type before an irreversible deed; None asks for y or n.
             ground: Place of the deed and its trail; None for the session's region and its ledger.
 
         Yields:
             The result, a sentence that the command may set.
 
         Raises:
-            WrongUsageError: Nobody can be asked, and `--yes` was not given.
+            WrongUsageError: No terminal is there to ask at, and `--yes` was not given.
             CommandFailedError: The person did not agree, or the trail cannot be written: nothing was done.
         """
         from metering.cli.deeds import Intent, recorded
@@ -347,8 +347,8 @@ def command(
         name: The word to type.
         examples: Lines to type, shown below the options.
         reads: The command answers with data, and gets `--format`, `--output` and `--wide`.
-        changes: The command changes or deletes something, and gets `--yes`; see `Session.deed`. With `--dry-run` or
-            `--check` it changes nothing.
+        changes: The command changes or deletes something, and gets `--yes`; see `Session.deed`. It changes nothing with
+            `--dry-run` or `--check`.
         checkout: The command needs a checkout of the project; help says so where there is none.
         everywhere: `--region all` may be given: the command merges all regions, or is about all of them anyway.
         epilog: Text below the options in place of examples: headings, lines to type, sentences, lists (`- name: text`).

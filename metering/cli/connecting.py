@@ -26,7 +26,7 @@ ALL_REGIONS = "all"
 
 
 def checked_endpoint(endpoint: str | None) -> str | None:
-    """Return an endpoint that is a URL.
+    """Return the endpoint if it is a URL.
 
     Raises:
         WrongUsageError: It is something else.
@@ -47,13 +47,13 @@ def checked_endpoint(endpoint: str | None) -> str | None:
 
 
 def shown_endpoint(endpoint: str) -> str:
-    """An endpoint as it may be printed, whatever its form: without what stands before the host."""
+    """An endpoint that is safe to print, in any form: without user and password before the host."""
     scheme, separator, rest = endpoint.rpartition("://")
     return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else endpoint
 
 
 def checked_stage(stage: str) -> str:
-    """Return a stage's name that a stage can have.
+    """Return the stage's name if it is valid.
 
     Raises:
         WrongUsageError: None can have it.
@@ -67,10 +67,10 @@ def checked_stage(stage: str) -> str:
 
 
 def checked_region(region: str, *, every: bool = True) -> str:
-    """Return a region's name, known or not, or `all` where `every` allows it.
+    """Return the region's name, known or not, or `all` where `every` allows it.
 
     Raises:
-        WrongUsageError: No region can have it.
+        WrongUsageError: The name is invalid for a region.
     """
     if not (every and region == ALL_REGIONS) and not is_region(region):
         raise WrongUsageError(
@@ -84,7 +84,7 @@ def refuse_several(region: str | None, *, command: str) -> None:
     """Refuse `--region all` to a command that works on one region.
 
     Raises:
-        WrongUsageError: All regions were asked for.
+        WrongUsageError: `--region all` was given.
     """
     if region == ALL_REGIONS:
         raise WrongUsageError(f"`{command}` works on one region, not on all.", "Name it, as in --region eu-west-1.")
@@ -101,11 +101,11 @@ def connect(
     """Look up the stacks of a stage, and connect to the resources that they name.
 
     Args:
-        endpoint: Endpoint of an emulator; None for AWS.
+        endpoint: Endpoint of an emulator; None: AWS.
         region: Name of the region.
         stage: Name of the stage.
-        environ: Environment of the SDK; None for that of the process.
-        home: Gives the home region to name, if the stage is not deployed in this one.
+        environ: Environment of the SDK; None: the process's.
+        home: Returns the home region that advice names if the stage is not deployed here.
 
     Raises:
         CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
@@ -124,7 +124,7 @@ def connect(
 
 @contextmanager
 def reaching(endpoint: str | None, region: str) -> Iterator[None]:
-    """Explain that a region gives no answer.
+    """Explain that a region does not answer.
 
     Raises:
         CommandFailedError: It gives none.
@@ -136,7 +136,7 @@ def reaching(endpoint: str | None, region: str) -> Iterator[None]:
 
 
 def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | None = None) -> CommandFailedError:
-    """The error for a stage that a region does not have. No advice builds a region that nobody asked for."""
+    """The error for a stage that is not deployed in a region. No advice builds a region that nobody asked for."""
     from metering.fleet.settings.bases import runs_on_emulator
 
     if runs_on_emulator(stage):
@@ -150,7 +150,7 @@ def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | N
 
 
 def emulated(*, endpoint: str | None, region: str) -> bool:
-    """Whether an emulator is where the commands' clients would ask, by the endpoint and its answer.
+    """Whether the commands' clients would call an emulator, judged by the endpoint and its answer.
 
     Raises:
         CommandFailedError: Nothing answers there.
@@ -169,7 +169,7 @@ def emulated(*, endpoint: str | None, region: str) -> bool:
 
 
 def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) -> None:
-    """Refuse AWS to a stage that only an emulator runs: its data is not kept, and nobody is paged for it.
+    """Refuse AWS for a stage meant for emulators: its data is not kept, and it pages nobody.
 
     Raises:
         CommandFailedError: No emulator answers there.
@@ -194,7 +194,7 @@ def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) ->
 
 
 def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> CommandFailedError:
-    """The error for a command whose first call got no answer."""
+    """The error for a command whose first call got no response."""
     from metering.adapters.emulator.state import is_running, load_state
 
     state = load_state()
@@ -213,10 +213,10 @@ def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> 
 
 @contextmanager
 def dead_emulator_told() -> Iterator[None]:
-    """Tell of an emulator that ended while the command used it: more is lost than an answer.
+    """Report an emulator that ended while the command used it, instead of the failed call.
 
     Raises:
-        CommandFailedError: The emulator ran at the beginning, and is gone.
+        CommandFailedError: The emulator ran at the beginning, and has ended.
     """
     from metering.adapters.emulator.state import is_running, load_state
 
@@ -232,7 +232,7 @@ def dead_emulator_told() -> Iterator[None]:
 
 
 def _gone(state: LocalState) -> CommandFailedError:
-    """The error for an emulator that `metering local up` started or used, and that ended although nobody stopped it."""
+    """The error for an emulator that `metering local up` started or used, and that ended by itself."""
     if state.borrowed:
         return CommandFailedError(
             f"Nothing answers at {state.endpoint} any more, where stage {state.stage} was put up.",

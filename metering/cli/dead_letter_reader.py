@@ -1,7 +1,7 @@
 """Reading of dead letters in a child process, with limits of time and memory.
 
-A batch may be a dead letter because reading it kills a worker. Here it can only kill a child process; the command
-reports that and continues with the next letter.
+A batch may be a dead letter because reading it kills a worker. So a child process reads it; if the child dies, the
+command reports that and continues with the next letter.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SAID_BYTES = 4 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EndsAt:
-    """A `Deadline` at a moment of the monotonic clock."""
+    """A `Deadline` at a point of the monotonic clock."""
 
     at_s: float
 
@@ -55,13 +55,13 @@ class _EndsAt:
 
 
 def reader_command(session: Session, region: str) -> list[str]:
-    """The command that starts a child for a region of a session's stage."""
+    """The command that starts a child for a region of the session's stage."""
     place = {"endpoint": session.endpoint, "region": region, "stage": session.stage}
     return [sys.executable, "-m", "metering.cli.dead_letter_reader", json.dumps(place)]
 
 
 def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None) -> DeadLetters:
-    """The dead-letter queue of a region, or those of log files."""
+    """The dead-letter queue of a region, or with `queues` that of its log files."""
     # This import is slow, and a command that is only explained does not need it.
     from metering.intake.admission import Admission
     from metering.operations.dead_letters import DeadLetters
@@ -86,7 +86,7 @@ def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None
 
 
 def dead_log_files(region: RegionConnection, dead: Queue) -> DeadLogFiles:
-    """Describes the dead letters of log files of a region."""
+    """The dead letters of a region's log files."""
     from metering.onramps.context.store import ContextStore
     from metering.onramps.kinds import recognised
     from metering.operations.dead_letters import DeadLogFiles
@@ -103,7 +103,7 @@ def dead_log_files(region: RegionConnection, dead: Queue) -> DeadLogFiles:
 
 
 class DeadLetterReader:
-    """Examines letters in a child process, and starts another child when one died. Holds the child, so it is mutable.
+    """Examines letters in a child process, and starts a new child when one died. Holds the child, so it is mutable.
 
     Args:
         command: Command that starts a child; see `reader_command`.
@@ -125,7 +125,7 @@ class DeadLetterReader:
         self._end()
 
     def look(self, delivery: Delivery) -> DeadLetter:
-        """Find out what a redrive would do with the letter; without an answer, describe it without its records."""
+        """Find the outcome of the letter's redrive; if the child does not answer, describe it without its records."""
         from metering.operations.dead_letters import DeadLetter, RedriveEffect
 
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
@@ -137,7 +137,7 @@ class DeadLetterReader:
         return replace(self._letters.glance(delivery), why=why)
 
     def _ask(self, question: bytes) -> bytes:
-        """The line that the child answers; empty if none came in time."""
+        """The line that the child answers; empty on a timeout."""
         if self._child is None:
             self._said = TemporaryFile()  # noqa: SIM115  # it lives as long as the child
             self._child = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
@@ -153,7 +153,7 @@ class DeadLetterReader:
         return _line(stdout, self._timeout_s)
 
     def _why(self) -> str:
-        """The reason for a missing answer: a limit, or another error, which must not look like a limit."""
+        """The reason for a missing answer: a limit or another error; an error must not look like a limit."""
         error = self._error()
         if error and not any(lack in error for lack in _LACKS_OF_MEMORY):
             return f"Reading it here failed: {error}"
@@ -184,7 +184,7 @@ class DeadLetterReader:
 
 
 def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
-    """One line from the pipe; empty if it does not come in time."""
+    """One line from the pipe; empty on a timeout."""
     until = _EndsAt(at_s=time.monotonic() + timeout_s)
     line = b""
     with selectors.DefaultSelector() as selector:
@@ -211,7 +211,7 @@ def limit_memory(more_bytes: int) -> None:
 
 
 def main() -> None:
-    """For each delivery, one a line on stdin, print a line that says what a redrive would do with it."""
+    """For each delivery, one per line on stdin, print a line with the outcome of its redrive."""
     from metering.intake.batches import Allowance
 
     letters = dead_letters(connecting.connect(**json.loads(sys.argv[1])))

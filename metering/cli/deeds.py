@@ -1,7 +1,7 @@
-"""Deeds: a command that changes or deletes says where and what first, asks, and leaves a line in the audit trail.
+"""Deeds: a command that changes or deletes names place and object first, asks, and writes to the audit trail.
 
-On an emulator nobody is asked. Elsewhere a person answers, or `--yes` does for a script. Where neither can be, the
-command ends before it has sent anything.
+On an emulator it does not ask. Elsewhere a person answers, or a script passes `--yes`. Without a terminal and `--yes`,
+the command ends before it has sent anything.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Person(Protocol):
 
     @property
     def present(self) -> bool:
-        """Whether somebody can read a question and answer it."""
+        """Whether a person can read a question and answer it."""
 
     def answer(self, question: str) -> str:
-        """Ask, and return the line that was typed, without white space around it; empty at the end of the input."""
+        """Ask, and return the line typed, stripped; empty at the end of the input."""
 
 
 class Terminal:
-    """The person at the terminal: reads questions on stderr, and answers on stdin."""
+    """The person at the terminal: questions go to stderr, answers come from stdin."""
 
     @property
     def present(self) -> bool:
@@ -53,20 +53,20 @@ class Terminal:
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody sits at a stream. Python has none for one that was closed before it began."""
+    """Whether a stream is a terminal. Python's stream is None if it was closed before the start."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """Where a deed is done and remembered.
+    """Place of a deed, and of its trail.
 
     Attributes:
         stage, region: Where it is done.
         endpoint: URL; None for AWS.
         emulated: An emulator answers at the endpoint.
-        caller: Gives the ARN of the caller.
-        items: Gives the ledger that keeps the trail; None while there is none.
+        caller: Returns the ARN of the caller.
+        items: Returns the ledger that keeps the trail; None while no ledger exists.
     """
 
     stage: str
@@ -79,13 +79,13 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """What a command is about to do.
+    """A command's intended action.
 
     Attributes:
         what: Words of the command, such as `period close`.
-        subject: What it is done to, such as `2026-10`; may be empty.
-        consequence: One sentence of what will be different.
-        typed: Word that the person must type, for what is for good; None asks for y or n.
+        subject: Object of the action, such as `2026-10`; may be empty.
+        consequence: One sentence about the effect.
+        typed: Word to type before an irreversible deed; None asks for y or n.
     """
 
     what: str
@@ -99,8 +99,8 @@ class Done:
     """Result of a deed, which the command sets before the deed ends. Mutable.
 
     Attributes:
-        result: What was done, in words.
-        failed: It did not do what it was to do, although no error ended it.
+        result: The outcome, in words.
+        failed: The deed failed, although no error was raised.
     """
 
     result: str = "done"
@@ -108,7 +108,7 @@ class Done:
 
 
 def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsageError:
-    """The error for a deed that nobody has agreed to and nobody can be asked about."""
+    """The error for a deed without consent, where no terminal is there to ask at."""
     return WrongUsageError(
         f"This command changes stage {stage} in {region} ({endpoint or 'AWS'}), and there is no terminal to ask on: "
         "if that is meant, add --yes."
@@ -119,17 +119,17 @@ def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsage
 def recorded(
     intent: Intent, ground: Ground, *, agreed: bool, person: Person, say: Callable[[str, str], None]
 ) -> Iterator[Done]:
-    """Ask for consent, then do what is inside; its begin and its end are in the audit trail.
+    """Ask for consent, then run the body; its begin and end are recorded in the audit trail.
 
     Args:
         intent: What will be done.
-        ground: Where it will be done.
+        ground: Place of the deed.
         agreed: `--yes` was given.
         person: Whoever is asked.
         say: Prints a line on stderr, in a style.
 
     Raises:
-        WrongUsageError: Nobody can be asked, and `--yes` was not given.
+        WrongUsageError: No terminal is there to ask at, and `--yes` was not given.
         CommandFailedError: The person did not agree, or the trail cannot be written: nothing was done.
     """
     if not (ground.emulated or agreed or person.present):

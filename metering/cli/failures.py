@@ -1,4 +1,4 @@
-"""Errors of the command line: each says what happened, and then what to do."""
+"""Errors of the command line: each states what happened, and then what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CommandFailedError(OperationFailedError):
 
 
 class WrongUsageError(CommandFailedError):
-    """The options or arguments make no sense; the command ends with exit code 2."""
+    """The options or arguments are invalid; the command ends with exit code 2."""
 
 
 class CommandStoppedError(CommandFailedError):
@@ -55,10 +55,10 @@ _ADVICE_OF_ERRNO = {
 def machine_troubles_explained() -> Iterator[None]:
     """Turn errors of this machine, such as a full disk or a missing file, into `CommandFailedError`.
 
-    A broken pipe passes through: it only means that the reader of stdout has gone.
+    A broken pipe passes through: it only means that the reader of stdout has closed it.
 
     Raises:
-        CommandFailedError: The machine refused an operation.
+        CommandFailedError: The operating system refused an operation.
     """
     try:
         yield
@@ -80,7 +80,7 @@ def drop(stream: TextIO) -> None:
 
 
 def mend_streams() -> None:
-    """Let every text be printed, whatever the locale, and a stream that was closed fail as a full disk does."""
+    """Print any text in any locale, and let a stream that was closed fail like a full disk."""
     # Python sets a closed standard stream to None. A read-only stream fails only when it is written to.
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open()  # noqa: SIM115  # it lives as long as the program
@@ -92,7 +92,7 @@ def mend_streams() -> None:
 
 
 def mend_width() -> None:
-    """Let `COLUMNS` be a width, or nothing: at 0, or at what only looks like a number, tables would not be printed."""
+    """Unset `COLUMNS` unless it is a width: with 0 or a malformed number, tables would not be printed."""
     text = os.environ.get("COLUMNS", "")
     width = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
     if width == 0:
@@ -103,7 +103,7 @@ def mend_width() -> None:
 
 @contextmanager
 def first_interrupt_noted() -> Iterator[Event]:
-    """Note the first Ctrl-C instead of ending at once, so that what is under way can be finished and recorded.
+    """Note the first Ctrl-C instead of ending at once, so that work in progress can be finished and recorded.
 
     A second Ctrl-C ends the command at once.
     """

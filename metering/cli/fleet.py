@@ -35,16 +35,16 @@ def fleet_of(
     verbose: bool = False,
     names_home: bool = True,
 ) -> Fleet:
-    """Build the fleet of a session's stage. A region that `--region` names is the home region of this run.
+    """Build the fleet of the session's stage. A region that `--region` names is the home region of this run.
 
-    A stage of an account is rehearsed if an emulator is at the endpoint.
+    A deployment with an account's stage is a rehearsal if the endpoint is an emulator.
 
     Args:
         session: Stage and endpoint.
-        options: What the command line says about settings.
-        no_pager: A region may be ready although its page topic has no confirmed subscription.
+        options: Settings on the command line.
+        no_pager: Whether a region may be ready without a confirmed subscription of its page topic.
         verbose: Say each resource.
-        names_home: A region that `--region` names is the home region of this run; else the home is the stage's own.
+        names_home: A region that `--region` names is the home region of this run; else the stage's home region is used.
 
     Raises:
         WrongUsageError: The settings file or an option is wrong.
@@ -83,11 +83,11 @@ def deploying_fleet(
     verbose: bool = False,
     names_home: bool = True,
 ) -> Fleet:
-    """Build the fleet as `fleet_of` does, and check the settings that it would deploy: with a look at what it has.
+    """Build the fleet as `fleet_of` does, and check its settings against the deployed ones.
 
     Raises:
         WrongUsageError: The settings are wrong.
-        CommandFailedError: The stage is for emulators only, and none answers there.
+        CommandFailedError: The stage is for emulators only, and no emulator answers.
     """
     from metering.fleet.settings.layers import check_alone
 
@@ -105,7 +105,7 @@ def deploying_fleet(
 
 
 def _is_for_emulators(asked: Asked) -> bool:
-    """Whether the file or the base says so; what is deployed may say it too."""
+    """Whether file or base mark the stage as emulated; deployed settings may do so, too."""
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
     base = bases.STAGES.get(asked.table.like if asked.table is not None else asked.stage, {})
     return values.get("emulated", base.get("emulated")) is True
@@ -132,12 +132,12 @@ def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
 
 
 def home_of(session: Session, fleet: Fleet) -> deeds.Ground:
-    """Ground of a deed on regions: done by the fleet, remembered by the home region's ledger, if there is one yet."""
+    """Ground of a deed on regions: done by the fleet, recorded in the home region's ledger once that exists."""
     return session.ground(fleet.home, caller=fleet.caller, items=fleet.home_items)
 
 
 def say_of(region: str, message: str) -> None:
-    """Print a line about a region, or about all if it is empty, on stderr."""
+    """Print a line on stderr about a region, or if the name is empty about all."""
     say(f"{region}: {message}" if region else message)
 
 
@@ -154,10 +154,10 @@ def asks_for_all(session: Session) -> bool:
 
 
 def connections(session: Session) -> list[connection.RegionConnection]:
-    """Connect to the region that was asked for, or to all of them, sorted by name.
+    """Connect to the region of `--region`, or to all regions, sorted by name.
 
     Raises:
-        CommandFailedError: A region that holds data gives no answer, or the stage is not deployed anywhere.
+        CommandFailedError: A region that holds data does not answer, or the stage is deployed nowhere.
     """
     return all_connections(session) if asks_for_all(session) else [session.region()]
 
@@ -166,7 +166,7 @@ def all_connections(session: Session) -> list[connection.RegionConnection]:
     """Connect to all regions of the stage that hold data, sorted by name.
 
     Raises:
-        CommandFailedError: One of them gives no answer, or the stage is not deployed anywhere.
+        CommandFailedError: A region does not answer, or the stage is deployed nowhere.
     """
     found: list[connection.RegionConnection] = []
     stage = session.regions
@@ -184,16 +184,16 @@ def all_connections(session: Session) -> list[connection.RegionConnection]:
 def everywhere(
     session: Session, ask: Callable[[connection.RegionConnection], Answer], *, newest: str = "", most: int | None = None
 ) -> Answer:
-    """The answer of the region that was asked for; of all regions, their rows with a column `region`.
+    """The answer of the requested region; for all regions, their rows with a column `region`.
 
     Args:
-        session: Names the region, or all.
+        session: Names the region, or `all`.
         ask: Reads one region.
-        newest: Column by which rows of all regions are sorted, the newest first; empty to keep them by region.
-        most: Rows to keep of all regions, where `ask` gives no more of one.
+        newest: Column to sort rows of all regions by, newest first; if empty, rows stay by region.
+        most: Maximum number of rows of all regions; `ask` returns at most that many of each.
 
     Raises:
-        CommandFailedError: A region gives no answer, or has none.
+        CommandFailedError: A region does not answer, or no region has data.
     """
     if not asks_for_all(session):
         return ask(session.region())
@@ -206,7 +206,7 @@ def everywhere(
 
 @contextmanager
 def answering(region: str) -> Iterator[None]:
-    """Name the region in the error of what is asked of it.
+    """Name the region in errors of calls to it.
 
     Raises:
         CommandFailedError: It failed.
@@ -223,7 +223,7 @@ def answering(region: str) -> Iterator[None]:
 
 
 def of_region(session: Session, region: str) -> str:
-    """Begin of a message about a region, where several are read."""
+    """Prefix of a message about a region, where several are read."""
     return f"{region}: " if asks_for_all(session) else ""
 
 

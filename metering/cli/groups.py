@@ -134,9 +134,9 @@ class Family:
     Attributes:
         name: The word to type.
         place: Module below `metering.cli.commands`, and the attribute that holds the `typer.Typer`.
-        purpose: The heading that it stands under in `metering --help`.
+        purpose: Its heading in `metering --help`.
         about: The first sentence of its help.
-        checkout: It needs a checkout of the project.
+        checkout: It works only in a checkout of the project.
     """
 
     name: str
@@ -158,7 +158,7 @@ Part = str | list[tuple[str, str]]
 
 
 def show(parts: Iterable[Part]) -> None:
-    """Print parts of a page. A line that begins with a space is to be copied: it stays whole at any width."""
+    """Print parts of a page. A line that begins with a space is for copying: it is never wrapped."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -213,18 +213,18 @@ _REMOVED = {
 
 
 def explained(error: typer.TyperException) -> WrongUsageError:
-    """The error of Typer's parser in a sentence."""
+    """The error of Typer's parser as a sentence."""
     context: Context | None = getattr(error, "ctx", None)
     return WrongUsageError(_sentence(error, context), _see(context))
 
 
 def is_bare(error: typer.TyperException) -> bool:
-    """Whether a group was named without anything after it, which Typer answers with its help page."""
+    """Whether a group was named without a command, which Typer answers with its help page."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, whatever dashes it begins with; None if none is."""
+    """The known name most similar to `name`, ignoring leading dashes; None if none is similar."""
     bare = {each.lstrip("-"): each for each in known}
     found = get_close_matches(name.lstrip("-").lower(), bare, n=1)
     return bare[found[0]] if found else None
@@ -272,7 +272,7 @@ def names(parameter: TyperArgument | TyperOption) -> str:
 
 
 def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
-    """An option that does not exist, or has a value too many or too few."""
+    """An unknown option, or an option with a value too many or too few."""
     own = [each for each in context.command.get_params(context) if isinstance(each, TyperOption) and not each.hidden]
     options = {spelled: each for each in own for spelled in (*each.opts, *each.secondary_opts)}
     known = options.get(name)
@@ -285,7 +285,7 @@ def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
 
 
 def _of_value(error: typer.TyperException, parameter: TyperArgument | TyperOption) -> str:
-    """A value that is missing or is not what the parameter takes."""
+    """A value that is missing, or that the parameter does not accept."""
     said = max((*parameter.opts, names(parameter).split()[-1]), key=lambda name: name.startswith("--"))
     name = names(parameter) if isinstance(parameter, TyperArgument) else said
     if type(error).__name__ == "MissingParameter":
@@ -298,7 +298,7 @@ def _of_value(error: typer.TyperException, parameter: TyperArgument | TyperOptio
 
 
 def _given(error: BaseException) -> str:
-    """The value that was refused, if the error tells it."""
+    """The refused value, if the error contains it."""
     details = getattr(error.__cause__, "errors", None)
     problems = details() if callable(details) else []
     first = problems[0] if problems else {}
@@ -329,9 +329,9 @@ def _one_line(text: str) -> str:
 
 
 class QuickOption(TyperOption):
-    """An option that is not given, or is text, is taken as it is: what Typer converts values with is slow to import.
+    """Uses the value as it is if it is absent or text: Typer's module that converts values is slow to import.
 
-    An empty text is refused: it is a variable of a script that was not set, and leaving it out may mean another place.
+    An empty text is refused: it comes from an unset variable of a script, and leaving it out may mean another place.
     """
 
     def process_value(self, ctx: Context, value: object) -> object:
@@ -349,7 +349,7 @@ def _each(value: object) -> Sequence[object]:
 
 @contextmanager
 def _placed(context: Context) -> Iterator[None]:
-    """Say of an error of the parser in which command it is; Typer leaves that out of some."""
+    """Add the command's name to an error of the parser where Typer leaves it out."""
     try:
         yield
     except TyperException as error:
@@ -388,7 +388,7 @@ class OneCommand(_Helpful, TyperCommand):
 
 
 class CommandGroup(_Helpful, TyperGroup):
-    """A family of commands, which names the nearest to a command that it does not have."""
+    """A family of commands, which suggests the nearest command for an unknown name."""
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
@@ -398,7 +398,7 @@ class CommandGroup(_Helpful, TyperGroup):
 
 
 class RootGroup(CommandGroup):
-    """`metering` itself: help and completion know its families by their entries, and import none of them."""
+    """`metering` itself: help and completion read its list of families, and import none of them."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]  # typer's own settings, passed on
@@ -417,7 +417,7 @@ def _entry(family: Family) -> Command:
 
 @cache
 def load(name: str) -> Command:
-    """Import a family, or a command that stands alone."""
+    """Import a family, or a command without a family."""
     [family] = [family for family in FAMILIES if family.name == name]
     module, _, attribute = family.place.partition(":")
     app: typer.Typer = getattr(import_module(f"{_COMMANDS}.{module}"), attribute)

@@ -34,12 +34,12 @@ _MOST_UNNAMED = 10_000
 
 @dataclass(slots=True)
 class Unnamed:
-    """Paths that are no UTF-8, whose files can have no key, and so are not read. Mutable: listings add to it."""
+    """Paths that are not UTF-8: such a file can have no key, so it is not read. Mutable: listings add to it."""
 
     paths: dict[str, None] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
-        """Note a path, if it is not one of too many."""
+        """Record a path, up to a maximum number."""
         if len(self.paths) < _MOST_UNNAMED:
             self.paths[path] = None
 
@@ -50,12 +50,12 @@ class Choice:
 
     Attributes:
         targets: Files, folders and prefixes.
-        since_s: Only files from this time on, in epoch seconds; None for all.
-        kind: Kind of the files, or its name; None if their names decide.
-        fields: Fields of text without a header line; empty if it has one.
-        bills: Whom their lines may bill.
-        without_context_flow_log: Flow log that does not overlap another; empty without one.
-        contexts: Folder with contexts; None for those of the stage.
+        since_s: Only files from this time on, in epoch seconds; None: all.
+        kind: Kind of the files, or its name; None: by file name.
+        fields: Fields of text without a header line; empty if the file has one.
+        bills: Accounts that their lines may bill.
+        without_context_flow_log: Flow log that overlaps no other; empty: none named.
+        contexts: Folder with contexts; None: the stage's contexts.
         jobs: Number of files read in parallel.
     """
 
@@ -83,9 +83,9 @@ class Survey:
     """Number and size of the files to read.
 
     Attributes:
-        files: Number of files that are read.
+        files: Number of files to read.
         stored_bytes: Their size as stored.
-        left_out: Number of files whose names are those of no log that is metered.
+        left_out: Number of files whose names belong to no metered log.
     """
 
     files: int
@@ -94,7 +94,7 @@ class Survey:
 
 
 def surveyed(choice: Choice) -> Survey:
-    """Count the files of a choice, by a listing of which nothing is held."""
+    """Count the files of a choice in one listing, without holding it in memory."""
     files = stored_bytes = left_out = 0
     for each in choice.files():
         if each.left_out is None:
@@ -106,15 +106,15 @@ def surveyed(choice: Choice) -> Survey:
 
 
 def targets_of(texts: Sequence[str], session: Session, unnamed: Unnamed | None = None) -> tuple[Target, ...]:
-    """The targets that a person typed.
+    """The targets, as typed.
 
     Args:
         texts: Files, folders and prefixes.
         session: Where buckets are.
-        unnamed: Gets the paths whose names are no UTF-8.
+        unnamed: Collects the paths that are not UTF-8.
 
     Raises:
-        WrongUsageError: A text does not name a place.
+        WrongUsageError: A text is not a valid target.
         CommandFailedError: A file does not exist.
     """
     return tuple(
@@ -134,7 +134,7 @@ def _on_disk(text: str, unnamed: Unnamed) -> Target:
 
 
 def _local_endpoint(session: Session) -> str | None:
-    """Endpoint of the local emulator, if the stage is there and it runs."""
+    """Endpoint of the local emulator, if it runs the stage."""
     from metering.adapters.emulator.state import running_endpoint
     from metering.fleet.settings.bases import runs_on_emulator
 
@@ -166,7 +166,7 @@ STOPPED = failures.CommandStoppedError(
 
 @contextmanager
 def _bar(total_bytes: int) -> Iterator[Callable[..., None]]:
-    """Show a bar of the bytes that are read. Yields what moves it: `advance` and `speed`."""
+    """Show a bar of bytes read. Yields what moves it: `advance` and `speed`."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
@@ -187,11 +187,11 @@ Work = Callable[[Chosen, Watch], FileOutcome]
 
 @dataclass(slots=True, kw_only=True)
 class Ran:
-    """Results of a run. Mutable: it is filled while it runs.
+    """Results of a run. Mutable: filled during the run.
 
     Attributes:
         totals: Sums over its files.
-        files: Outcomes of the files, if they are asked for.
+        files: Outcomes of the files, if requested.
         lines: Lines that were read.
         seconds: Duration.
     """
@@ -209,7 +209,7 @@ class _Progress:
     Attributes:
         move: Moves the bar.
         ran: Gets the lines.
-        stopped: The person asked for the end.
+        stopped: Set once the person pressed Ctrl-C.
     """
 
     move: Callable[..., None]
@@ -246,7 +246,7 @@ class _Progress:
 
 
 def taking(ingest: LogIngest, choice: Choice) -> Work:
-    """The work of a real run: each file is taken."""
+    """The work of a real run: each file is metered."""
 
     def take(chosen: Chosen, watch: Watch) -> FileOutcome:
         taken = ingest.take(
@@ -265,7 +265,7 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
 
 
 def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None) -> Work:
-    """The work of a dry run: each file is measured; `overlap` looks for traffic that two flow logs see."""
+    """The work of a dry run: each file is measured; `overlap` looks for traffic in two flow logs."""
     trial = Trial(
         kinds=KINDS, timeline=timeline, settings=choice.settings, kind=choice.kind, bills=choice.bills, overlap=overlap
     )
@@ -273,17 +273,17 @@ def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None
 
 
 def run(choice: Choice, survey: Survey, work: Work, ran: Ran, *, most_files: int) -> None:
-    """Do the work for each file of a choice.
+    """Process each file of a choice.
 
     Args:
-        choice: What is to be done.
-        survey: What there is, for the bar.
-        work: Does it for one file.
-        ran: Gets what it comes to.
-        most_files: Outcomes of files that are kept.
+        choice: The files, and the number of threads.
+        survey: Sizes for the bar.
+        work: Processes one file.
+        ran: Receives totals and outcomes.
+        most_files: Maximum number of outcomes to keep.
 
     Raises:
-        CommandStoppedError: The person pressed Ctrl-C. What was done stays done.
+        CommandStoppedError: The person pressed Ctrl-C. Completed work is kept.
     """
     with failures.first_interrupt_noted() as stopped, _bar(survey.stored_bytes) as move:
         bar = _Progress(move=move, ran=ran, stopped=stopped)

@@ -1,6 +1,4 @@
-"""Options that all commands share: where a command works, and how it answers."""
-
-from __future__ import annotations
+"""Options that all commands share: where a command works, and the form of its answer."""
 
 import inspect
 import re
@@ -16,12 +14,12 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 
 def family(about: str) -> typer.Typer:
-    """A family of commands. Its words alone show its help."""
+    """A family of commands. Its words alone print its help."""
     return typer.Typer(help=about, no_args_is_help=True)
 
 
 class More(TypedDict, total=False):
-    """Rules of an option's value, as typer has them."""
+    """Constraints on an option's value, in typer's terms."""
 
     min: int
     max: int
@@ -30,7 +28,7 @@ class More(TypedDict, total=False):
 
 
 def option(names: str, metavar: str, text: str, *, panel: str | None = None, **more: Unpack[More]) -> object:
-    """An option with a value: its names, what is typed for it, and its help, in a panel of the help page."""
+    """An option with a value: its names, placeholder and help, in a panel of the help page."""
     return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
@@ -40,7 +38,7 @@ def switch(name: str, text: str, panel: str | None = None) -> object:
 
 
 def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
-    """A value without an option's name."""
+    """A positional argument."""
     return typer.Argument(metavar=metavar, help=text, **more)
 
 
@@ -83,7 +81,7 @@ CONTEXT = "context"
 
 
 def shared_options(*, reads: bool, changes: bool, everywhere: bool, page: bool) -> Mapping[str, object]:
-    """The options that a command has beside its own, by the name of their parameter; see `command`."""
+    """The options that every command gets besides its own, by parameter name; see `command`."""
     where = PLACES_OPTIONS if everywhere else PLACE_OPTIONS
     forms = PAGE_OPTIONS if page else FORMAT_OPTIONS if reads else {}
     return where | forms | (CONSENT_OPTIONS if changes else {})
@@ -105,7 +103,7 @@ def filter_options(stand_in: inspect.Parameter) -> list[inspect.Parameter]:
 
 
 def signature_of(function: Callable[..., None], shared: Mapping[str, object]) -> inspect.Signature:
-    """The signature that Typer reads: the function's own parameters, then those that all commands share."""
+    """The signature that Typer reads: the function's own parameters, then the shared ones."""
     given = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     # Filters must precede keyword-only parameters.
     given.sort(key=lambda p: p.kind is inspect.Parameter.KEYWORD_ONLY)

@@ -49,12 +49,12 @@ ADVICE = "The fields and what they may be: metering settings fields"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsOptions:
-    """Options of a command line about settings.
+    """Settings options of a command line.
 
     Attributes:
-        given: Values of `--set`, each as `field=value`.
+        given: Values of `--set`, each `field=value`.
         unset: Fields of `--unset`.
-        file: File of `--settings`; None for the default.
+        file: File of `--settings`; None: the default.
     """
 
     given: Sequence[str] = ()
@@ -71,7 +71,7 @@ class SettingsOptions:
 
 
 def settings_file(named: str | None) -> SettingsFile | None:
-    """Read the settings file; None without one.
+    """Read the settings file; None if there is none.
 
     Raises:
         WrongUsageError: The named file does not exist, or the file is broken.
@@ -84,10 +84,10 @@ def settings_file(named: str | None) -> SettingsFile | None:
 
 
 def asked_for(stage: str, options: SettingsOptions) -> Asked:
-    """Settings that a command asks for.
+    """Settings requested by a command.
 
     Raises:
-        WrongUsageError: The file is broken, or an option is not of its form.
+        WrongUsageError: The file is broken, or an option is malformed.
     """
     from metering.fleet.settings.bases import flat
     from metering.fleet.settings.layers import Asked
@@ -104,7 +104,7 @@ def asked_for(stage: str, options: SettingsOptions) -> Asked:
 
 @contextmanager
 def settings_explained() -> Iterator[None]:
-    """Turn wrong settings into wrong usage.
+    """Turn errors of settings into errors of usage.
 
     Raises:
         WrongUsageError: The settings are wrong.
@@ -135,7 +135,7 @@ def _value(name: str, text: str) -> object:
 
 
 def _short(path: Path) -> Path:
-    """A path as people write it from here."""
+    """A path relative to the working directory, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -143,21 +143,21 @@ _HOME = "rollout.home"
 
 
 def stated_home(stage: str) -> str | None:
-    """The home region of the settings file; None without a file or without a home in it.
+    """The home region of the settings file; None if the file or its entry is missing.
 
     Raises:
-        WrongUsageError: The file is broken, or names something else than a region.
+        WrongUsageError: The file is broken, or its home is not a region.
     """
     return _stated(asked_for(stage, SettingsOptions()))
 
 
 def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked | None = None) -> str:
-    """The home region: by `--set` or the settings file, else by the deployed stage, else by the base of the stage.
+    """The home region: of `--set` or the settings file, else of the deployed stage, else of the base of the stage.
 
     Args:
         stage: Name of the stage.
-        endpoint: Gives the endpoint, if somebody must be asked; None for AWS.
-        asked: Settings of the command; None for the settings file alone.
+        endpoint: Returns the endpoint, called only if the stage is looked up; None: AWS.
+        asked: Settings of the command; None: the settings file alone.
 
     Raises:
         WrongUsageError: The settings file is broken.
@@ -173,7 +173,7 @@ def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked 
 
 
 def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region of the deployed stage; None if the stage is nowhere, or is one that only emulators run."""
+    """The home region of the deployed stage; None if it is not deployed, or only emulators run it."""
     # Slow imports, which help does not need.
     from metering.adapters.aws.homes import published_home
     from metering.fleet.stage import RolloutRules
@@ -188,7 +188,7 @@ def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
 
 
 def known_home(stage: str, *, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region, for a command that named a region without such a stage; None if nobody knows it."""
+    """The home region, for a command whose region lacks the stage; None if it is unknown."""
     return stated_home(stage) or _deployed(stage, endpoint)
 
 

@@ -1,6 +1,6 @@
 """Ports for building and removing regions: the account, CloudFormation, the CDK, and a deployed region.
 
-Each method is one step that may be applied although its reply is lost, and can be repeated.
+Each method is one repeatable step, which may take effect even if its reply is lost.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _STAGES = {"dev": 0, "a": 1, "b": 2, "rc": 3, None: 4}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Release that a checkout deploys.
+    """Release that a checkout can deploy.
 
     Attributes:
         version: Such as `0.2.0`.
-        data_format: Newest format of a region's data that it knows, and the one that it writes.
-        commit: Empty if it is not known.
+        data_format: Newest data format that the release knows, which it also writes.
+        commit: Empty if unknown.
     """
 
     version: str
@@ -57,7 +57,7 @@ class Release:
 
     @classmethod
     def of_outputs(cls, outputs: Mapping[str, str]) -> Release | None:
-        """Release of a stack; None if its outputs do not say."""
+        """Release of a stack; None if its outputs lack it."""
         version, data_format = outputs.get(VERSION_OUTPUT, ""), outputs.get(FORMAT_OUTPUT, "")
         if not version or not data_format.isdigit():
             return None
@@ -74,7 +74,7 @@ def own_release() -> Release:
 
 
 class Direction(StrEnum):
-    """Way from the deployed release to another one."""
+    """Kind of change from the deployed release to another release."""
 
     SAME = "same"
     UPGRADE = "upgrade"
@@ -84,11 +84,11 @@ class Direction(StrEnum):
 
 
 def direction(deployed: Release | None, *, data_format: int, own: Release) -> Direction:
-    """Way from the deployed release to this checkout.
+    """Kind of change from the deployed release to this checkout.
 
     Args:
-        deployed: Release of the region's functions; None if they do not say.
-        data_format: Format of the region's data, by its ledger.
+        deployed: Release of the region's functions; None if unknown.
+        data_format: Format of the region's data, according to its ledger.
         own: Release of this checkout.
     """
     if own.data_format != data_format:
@@ -118,15 +118,15 @@ class Account(Protocol):
         """All regions that the account could use, with their opt-in status."""
 
     def opt_status(self, region: str) -> str | None:
-        """Opt-in status of the region, or None if the API does not know it."""
+        """Opt-in status of the region, or None if the API does not list it."""
 
     def enable(self, region: str) -> None:
-        """Ask to opt in to the region, which takes minutes to hours."""
+        """Request the opt-in to the region, which takes minutes to hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """Stack as CloudFormation describes it.
+    """Stack status as CloudFormation describes it.
 
     Attributes:
         status: Such as `CREATE_COMPLETE`.
@@ -146,17 +146,17 @@ class StackStatus:
 
     @property
     def rehearsal(self) -> bool:
-        """Whether a stage of an account was tried on an emulator."""
+        """Whether the stack rehearses an account stage on an emulator."""
         return REHEARSAL_OUTPUT in self.outputs
 
     @property
     def busy(self) -> bool:
-        """Whether an operation is in progress, so that no other can be started."""
+        """Whether an operation is in progress, which blocks any other."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
     def never_created(self) -> bool:
-        """Whether its first creation failed or was never carried out. It is empty then, and can only be deleted."""
+        """Whether the first creation failed or was never executed. Such a stack is empty, and can only be deleted."""
         failed = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED"}
         return self.status in failed
 
@@ -172,7 +172,7 @@ class StackResource:
     Attributes:
         kind: Such as `AWS::S3::Bucket`.
         name: Physical id.
-        retained: Kept by its deletion policy when its stack is deleted.
+        retained: Whether its deletion policy keeps it when its stack is deleted.
     """
 
     kind: str
@@ -184,16 +184,16 @@ class Stacks(Protocol):
     """CloudFormation in any region."""
 
     def resources(self, region: str, stack: str) -> Sequence[StackResource]:
-        """All resources of a stack that exists."""
+        """All resources of an existing stack."""
 
     def describe(self, region: str, stack: str) -> StackStatus | None:
         """Status of the stack, or None if it does not exist."""
 
     def delete(self, region: str, stack: str) -> None:
-        """Remove the termination protection of a stack and start deleting it. A missing stack is no error."""
+        """Remove the termination protection of a stack and start deleting it. A missing stack is not an error."""
 
     def detect_drift(self, region: str, stack: str) -> str:
-        """Compare the stack with its resources and wait for the answer: a `StackStatus.drift`."""
+        """Detect drift of the stack, and wait for the result: a value of `StackStatus.drift`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +201,10 @@ class Deployment:
     """Deployment into a region.
 
     Attributes:
-        left_out: Optional parts that the region does not get.
-        rollback_alarms: ARNs of the alarms that turn the deployment back; empty for the first one.
-        watch_min: Minutes that CloudFormation watches those alarms after the change.
-        usage_before: Generation of an older usage table that stays; 0 for none.
+        left_out: Optional parts that are not deployed in the region.
+        rollback_alarms: ARNs of the alarms that roll the deployment back; empty for the first deployment.
+        watch_min: Minutes for which CloudFormation watches the rollback alarms after the change.
+        usage_before: Generation of an older usage table to keep; 0 for none.
     """
 
     region: str
@@ -220,11 +220,11 @@ class RegionStacks:
     """Names of a stage's stacks in one region.
 
     Attributes:
-        data: Keeps the data, and stays when the region is removed.
+        data: Stack of the data, which stays when the region is removed.
         pipeline: Functions and their schedules.
-        api: HTTP API; only if the stage has one.
+        api: HTTP API, if the stage has one.
         observability: Alarms and dashboards.
-        rollout: Project that builds missing regions; in the home region only.
+        rollout: CodeBuild project that builds missing regions; in the home region only.
     """
 
     stage: str
@@ -257,7 +257,7 @@ class RegionStacks:
 
     @property
     def working(self) -> tuple[str, str, str]:
-        """Stacks that work on the data, in the order of deletion: an importer before its exporter."""
+        """Stacks that use the data, in the order of deletion: importers of an export before its exporter."""
         return self.observability, self.api, self.pipeline
 
 
@@ -266,13 +266,13 @@ TOOLKIT_STACK = "CDKToolkit"
 
 
 class Builder(Protocol):
-    """CDK: synthesises and deploys the app. It raises each failure as an `OperationFailedError`."""
+    """CDK: synthesises and deploys the app. Each failure is raised as an `OperationFailedError`."""
 
     def stacks(self) -> RegionStacks:
         """Names of the stacks of one region."""
 
     def bootstrap(self, region: str) -> None:
-        """Make the region ready for the CDK."""
+        """Bootstrap the CDK in the region."""
 
     def resource_types(self, deployment: Deployment) -> Sequence[str]:
         """Distinct CloudFormation types that a deployment would create, sorted."""
@@ -285,11 +285,11 @@ class Probe(Protocol):
     """Probe of a region's services and quotas."""
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
-        """Check types, endpoints and quotas. A check is named after its question: `type AWS::SQS::Queue`."""
+        """Check types, endpoints and quotas. A check is named after its subject: `type AWS::SQS::Queue`."""
 
 
 class DeployedRegion(Protocol):
-    """Canary, event source mapping, queues, alarms and pagers of deployed regions."""
+    """Access to canary, event source mapping, queues, alarms and pagers of deployed regions."""
 
     def invoke_canary(self, region: str) -> None:
         """Start a canary run without waiting for its result."""
@@ -301,45 +301,45 @@ class DeployedRegion(Protocol):
         """Names of the alarms of severity `page` that are in the state `ALARM`."""
 
     def start(self, region: str) -> None:
-        """Start what people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
+        """Restart what people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         """Enable or disable the event source mapping of the aggregator."""
 
     def intake(self, region: str) -> str:
-        """State of the event source mapping (`Enabled`, `Disabled`, `Disabling` …); `none` if there is none."""
+        """State of the event source mapping (`Enabled`, `Disabled`, `Disabling` …); `none` if there is no mapping."""
 
     def in_flight(self, region: str) -> Mapping[str, int]:
-        """Batches without a verdict (`queued`, `received`, `dead`), and `waiting_commits`, that are not rolled up."""
+        """Numbers of batches without a verdict (`queued`, `received`, `dead`), and of `waiting_commits`."""
 
     def kept_states(self, region: str) -> Sequence[RegionState]:
-        """States of regions in this region's ledger: it is the home region of all but itself."""
+        """States in this region's ledger: it is the home region of all listed regions other than itself."""
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
-        """ARNs of the alarms that turn a deployment back, without those that are on before it."""
+        """ARNs of the rollback alarms of a deployment, without alarms that already fire."""
 
     def pager_subscriptions(self, region: str) -> int:
         """Number of confirmed subscriptions of the page topic."""
 
     def empty_bucket(self, region: str) -> int:
-        """Delete every object of the data bucket with all its versions, and return how many there were."""
+        """Delete every object of the data bucket with all its versions, and return the number."""
 
     def data_format(self, region: str) -> int:
-        """Format of the region's data by its ledger, known to this version or not."""
+        """Format of the region's data according to its ledger, even if this version does not know it."""
 
 
 class DeployedSettings(Protocol):
-    """Settings that a stage is deployed with."""
+    """Settings of a deployed stage."""
 
     def published(self, region: str) -> StageSettings | None:
-        """Settings that the data stack published; None if it is not deployed.
+        """Settings that the data stack published; None if that stack is not deployed.
 
         Raises:
-            SettingsError: It is deployed, and its settings cannot be read.
+            SettingsError: The data stack is deployed, but its settings cannot be read.
         """
 
     def given(self, region: str) -> GivenSettings | None:
-        """Settings that the region was given, also by a version with another policy; None if unknown."""
+        """Given settings of the region, even from a version with another policy; None if unknown."""
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
         """Subscribers of the region's topics: severity, protocol and endpoint of each.
@@ -353,7 +353,7 @@ class RegionStates(Protocol):
     """States of all regions, in the ledger of the home region."""
 
     def load(self, region: str) -> RegionState | None:
-        """State of the region, or None if it has none."""
+        """State of the region, or None if there is no state."""
 
     def save(self, state: RegionState) -> None:
         """Replace the state of its region."""

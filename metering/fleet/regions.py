@@ -21,19 +21,19 @@ ROLLUP_EVERY_MIN = 1
 
 
 def executions_of(function: str, *, shards: int) -> int | None:
-    """Executions that are reserved for a function, and its most at a time; None for any number."""
+    """Reserved concurrency of a function, which is also its limit; None for no limit."""
     if function in SHARDED_FUNCTIONS:
         return shards
     return 1 if function in ALONE_FUNCTIONS else None
 
 
 def reserved_executions(*, shards: int) -> int:
-    """Sum of the reserved executions."""
+    """Sum of the reserved concurrency."""
     return sum(executions_of(function, shards=shards) or 0 for function in ALONE_FUNCTIONS)
 
 
 class Step(StrEnum):
-    """Steps that make a region ready, in this order; each can be repeated."""
+    """Steps that make a region ready, in this order; each step can be repeated."""
 
     OPT_IN = "opt-in"
     BOOTSTRAP = "bootstrap"
@@ -103,12 +103,12 @@ class RegionState(StoredItem):
     """State of one region.
 
     Attributes:
-        step: Step that runs, that failed, or that was done last.
-        done: Epoch second of each step that is done.
+        step: Step that is running, that failed, or that finished last.
+        done: Epoch second at which each finished step was done.
         reason, advice: Of a failure, else empty.
-        listed: Whether the account API lists it. An unlisted region is built only when it is named.
+        listed: Whether the account API lists it. An unlisted region is built only if named explicitly.
         left_out: Optional parts that the region does not have.
-        deployments: Number of `deploy` steps done. Rollback alarms watch every deployment but the first.
+        deployments: Number of finished `deploy` steps. Rollback alarms watch every deployment except the first.
         canary_from_s: Epoch second from which canary results count for the bake.
     """
 
@@ -133,7 +133,7 @@ class RegionState(StoredItem):
 
     @property
     def holds_data(self) -> bool:
-        """Whether it was ever deployed whole, so that a report over all regions must include it."""
+        """Whether a deployment was ever completed, so that reports over all regions must include the region."""
         return self.deployments > 0
 
     def finished(self, step: Step, at_s: int) -> RegionState:
@@ -148,11 +148,11 @@ def region_key(region: str) -> Key:
 def waves(
     regions: Iterable[ListedRegion], *, home: str, largest: int, done: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], ...]:
-    """Regions to build, in waves: 1, 2, 4 … regions, the smallest blast radius first.
+    """Group regions into waves of 1, 2, 4 … regions, the smallest blast radius first.
 
-    The home region comes first and alone, because it holds the state of the others. Regions that an account must opt in
-    to have the fewest customers, so they come before the regions that are enabled by default; names decide the rest.
-    `done` counts as waves that went well already, so that a new region does not start from one again.
+    The home region comes first and alone, because it holds the state of all regions. Opt-in regions have the fewest
+    customers, so they come before regions enabled by default; ties are ordered by name. `done` counts as successful
+    waves, so that the waves for new regions do not start from one again.
     """
     ranked = sorted(regions, key=lambda region: (region.opt_status == "ENABLED_BY_DEFAULT", region.name))
     names = [region.name for region in ranked if region.name != home]
@@ -170,13 +170,13 @@ def waves(
 
 
 class LedgerRegionStates:
-    """States in the ledger of the home region, as soon as that exists.
+    """States in the ledger of the home region, once that ledger exists.
 
-    The first build of the home region keeps its state in memory until its tables exist. A run that is killed before
-    begins again, which each step allows. A lock guards the state: regions of one wave save at the same time.
+    The first build of the home region keeps its state in memory until its tables exist. A run killed before that starts
+    again, because each step can be repeated. A lock guards the state: regions of one wave save at the same time.
 
     Args:
-        ledger: Gives the items of the home region, or None while it is not deployed; asked until it gives some.
+        ledger: Returns the items of the home region, or None before its deployment; called until not None.
     """
 
     def __init__(self, ledger: Callable[[], ItemStore | None]) -> None:

@@ -1,4 +1,4 @@
-"""Rollout: builds one region, or all that are missing. Removal of a region from service; its data stays.
+"""Rollout: builds one region, or all missing regions. Removal of a region from service; its data stays.
 
 A run after a kill resumes where it stopped.
 """
@@ -28,8 +28,8 @@ class RegionManager:
     """Brings regions to ready.
 
     Attributes:
-        say: Told of each step, as region and message.
-        side_by_side: Builds the regions of one wave; by default one after the other.
+        say: Called for each step, with region and message.
+        side_by_side: Builds the regions of one wave; sequentially by default.
     """
 
     ports: FleetPorts
@@ -38,12 +38,12 @@ class RegionManager:
     side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = map
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
-        """Bring a region to ready from its present phase. A failure is in the state that comes back.
+        """Bring a region from its current phase to ready. A failure is recorded in the returned state.
 
         Args:
-            region: The account API need not know it.
-            redeploy: Deploy this version and its settings although the region is ready, or was deployed by a run that
-                was cut short.
+            region: Region, which the account API need not list.
+            redeploy: Deploy this version and its settings even if the region is ready, or was deployed by an
+                interrupted run.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -72,7 +72,7 @@ class RegionManager:
         """Plan the waves that `reconcile` would build, with the reason for each skipped region, and change nothing.
 
         Args:
-            redeploy: Also plan ready regions, in waves that begin with one region.
+            redeploy: Also plan ready regions, in waves that start with one region.
         """
         rules, known = self.ports.rules, {state.region: state for state in self.states.everything()}
         missing: list[ListedRegion] = []
@@ -93,16 +93,16 @@ class RegionManager:
         )
 
     def reconcile(self, *, redeploy: bool = False, plan: RolloutPlan | None = None) -> Reconciled:
-        """Build the missing regions wave by wave. A wave in which a region fails is the last one.
+        """Build the missing regions wave by wave. Stop after a wave in which a region fails.
 
         Args:
             redeploy: Also deploy this version to ready regions.
-            plan: The plan that a person agreed to: a region that is listed since then is not in it. None: plan now.
+            plan: Plan that a person confirmed, without regions listed since. None: plan now.
         """
         return self._in_waves(plan or self.plan(redeploy=redeploy), redeploy=redeploy)
 
     def redeploy(self, regions: Sequence[str]) -> Reconciled:
-        """Deploy this version to regions that are built, listed or not, in waves that begin with one region."""
+        """Deploy this version to built regions, listed or not, in waves that start with one region."""
         listed = [ListedRegion(name=name, opt_status=self.ports.account.opt_status(name) or "") for name in regions]
         rules = self.ports.rules
         planned = waves(listed, home=rules.home, largest=rules.largest_wave)
@@ -119,7 +119,7 @@ class RegionManager:
         return Reconciled(plan=plan, built=tuple(built))
 
     def _why_not(self, listed: ListedRegion, state: RegionState | None) -> str | None:
-        """Reason to skip a region: None if it is built, empty if it is ready."""
+        """Reason to skip a region: None for a region to build, empty for a ready region."""
         rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
             return "not allowed by the stage's rules"
@@ -209,10 +209,10 @@ _POLL_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionRemoval:
-    """Stops the intake of a region, drains it, and deletes all its stacks but that of the data.
+    """Stops the intake of a region, drains it, and deletes all its stacks except the data stack.
 
     Attributes:
-        say: Told of each step, as region and message.
+        say: Called for each step, with region and message.
     """
 
     ports: FleetPorts
@@ -223,8 +223,8 @@ class RegionRemoval:
         """Remove a region. A second run changes nothing, and a run after a kill resumes where it stopped.
 
         Raises:
-            OperationFailedError: Nothing is built there, it is the home region of others, batches are in flight, or a
-                stack could not be deleted.
+            OperationFailedError: Nothing is built in the region, it is the home region of others, batches are in
+                flight, or a stack could not be deleted.
         """
         stacks = self.ports.builder.stacks()
         state = self._known(region)
@@ -241,7 +241,7 @@ class RegionRemoval:
         return self._saved(removed)
 
     def check(self, region: str) -> None:
-        """Raise what `remove` would raise now, and change nothing."""
+        """Raise the error that `remove` would raise now, and change nothing."""
         state = self._known(region)
         if state.phase is Phase.REMOVED:
             return
@@ -267,7 +267,7 @@ class RegionRemoval:
         return state
 
     def _refuse_home(self, region: str) -> None:
-        """Refuse the region whose ledger keeps the states of others, whatever region is called home in this run."""
+        """Refuse a region whose ledger keeps the states of others, even if this run names another home region."""
         if self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
             return
         standing = [
@@ -298,7 +298,7 @@ class RegionRemoval:
             raise
 
     def _drain(self, region: str) -> None:
-        """Wait for running invocations, which acknowledge or return their messages, and for the roll-up behind them."""
+        """Wait for running invocations, which acknowledge or return their messages, then for the roll-up."""
         until_s = self.ports.now_s() + _DRAIN_LIMIT_S
         while self._works(region):
             if self.ports.now_s() >= until_s:
@@ -343,11 +343,11 @@ _TELLS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
-    """Resource that is still there after an uninstall.
+    """Resource that still exists after an uninstall.
 
     Attributes:
         kind: `bucket`, `table`, `key`, `log`, `queue` or `topic`.
-        orphaned: No stack holds it any more, so no command of the service finds it.
+        orphaned: Whether no stack contains it any more, so that no command of the service finds it.
     """
 
     region: str
@@ -360,10 +360,10 @@ class Remaining:
 class Uninstall:
     """Takes a stage out of its regions, the home region last. A run after a kill resumes where it stopped.
 
-    What CloudFormation keeps is named, and never deleted here.
+    Resources that CloudFormation retains are listed, never deleted.
 
     Attributes:
-        say: Told of each step, as region and message.
+        say: Called for each step, with region and message.
     """
 
     ports: FleetPorts
@@ -379,13 +379,13 @@ class Uninstall:
         return sorted(there, key=lambda name: name == home)
 
     def run(self, *, delete_data: bool) -> list[Remaining]:
-        """Uninstall, and return what remains.
+        """Uninstall, and return the remaining resources.
 
         Args:
             delete_data: Also delete the data stacks, and the objects of buckets that their stack does not retain.
 
         Raises:
-            OperationFailedError: Batches are in flight somewhere, or a stack could not be deleted.
+            OperationFailedError: Batches are in flight in a region, or a stack could not be deleted.
         """
         remaining: list[Remaining] = []
         regions = self.regions()
@@ -397,7 +397,7 @@ class Uninstall:
         return remaining
 
     def would_remain(self, region: str, *, delete_data: bool) -> list[Remaining]:
-        """List what an uninstall of the region would leave; `delete_data`: the data stack goes, too."""
+        """List what an uninstall of the region would leave; `delete_data` also deletes the data stack."""
         works = [each for name in self._works(region) for each in self.ports.stacks.resources(region, name)]
         orphans = list(_told(region, [each for each in works if each.retained], orphaned=True))
         data = self._data(region)

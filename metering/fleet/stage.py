@@ -1,4 +1,4 @@
-"""Configuration of a stage, which checks itself. Durations are in seconds unless their name has another unit."""
+"""Configuration of a stage, with its validation. Durations are in seconds unless their name has another unit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 
 class RolloutRules(BaseModel):
-    """Regions that a stage is built in, and the care taken. Part of the stage's configuration."""
+    """Regions of a stage, and precautions of a rollout. Part of the stage's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class RolloutRules(BaseModel):
 
 
 def matches(region: str, patterns: Iterable[str]) -> bool:
-    """Whether a region's name fits one of the patterns (`eu-*`)."""
+    """Whether a region's name matches one of the patterns (`eu-*`)."""
     return any(fnmatchcase(region, pattern) for pattern in patterns)
 
 
@@ -82,7 +82,7 @@ TABLE_WRITES_PER_S = 4_000
 
 
 def peak_writes_per_s(*warm: int) -> int:
-    """Write units a second that the quota of a table must allow, by the settings of all tables."""
+    """Write units per second that a table's quota must allow, given the settings of all tables."""
     return max(TABLE_WRITES_PER_S, *warm)
 
 
@@ -117,7 +117,7 @@ NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
 
 
 class StageConfig(BaseModel):
-    """Configuration of one stage. The defaults are those of a stage in an account; `STAGES` has the differences."""
+    """Configuration of one stage. Defaults suit a stage in an account; `STAGES` has the differences."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -266,20 +266,20 @@ class StageConfig(BaseModel):
 
     @classmethod
     def over(cls, stage: str, like: str, values: Mapping[str, object]) -> StageConfig:
-        """Lay values over a base. A table changes only the entries that it names, as do names with a dot.
+        """Apply values to a base. A table or a dotted name changes only the entries that it names.
 
         Raises:
-            ValidationError: Pydantic's; `problems_of` says it in words.
+            ValidationError: Raised by Pydantic; `problems_of` puts it into words.
         """
         return cls.model_validate({**nested({**flat(STAGES[like]), **flat(values)}), "stage": stage})
 
     def effective(self) -> dict[str, object]:
-        """Every setting, in JSON's types, by its name with dots."""
+        """Every setting as a JSON type, by its dotted name."""
         values = self.model_dump(mode="json", exclude={*NO_SETTINGS})
         return flat({**values, "tunables": {**TUNABLES, **self.tunables}})
 
     def policy(self) -> Policy:
-        """Policy of the stage's functions and commands. It is computed here only."""
+        """Policy of the stage's functions and commands. Computed only here."""
         own = {"window_s": self.admission_window_s, "marker_life_s": self.marker_life_s}
         return Policy.model_validate({**TUNABLES, **own, **self.tunables})
 
@@ -298,13 +298,13 @@ class StageConfig(BaseModel):
         )
 
     def in_region(self, region: str) -> StageConfig:
-        """Configuration of one region: only the log sources whose bucket is there."""
+        """Configuration of one region: only the log sources with a bucket in that region."""
         here = tuple(source for source in self.log_sources if source.region == region)
         return self if here == self.log_sources else self.model_copy(update={"log_sources": here})
 
     @property
     def onramp_visibility_s(self) -> int:
-        """Seconds that a received event of a log file is hidden, by the rule for `visibility_s`."""
+        """Visibility timeout in seconds of log file events, by the rule for `visibility_s`."""
         return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
 
     @property
@@ -316,7 +316,7 @@ class StageConfig(BaseModel):
     def plan_life_days(self) -> int:
         """Life of the plans of log files, and of their contexts: longer than any marker of their batches.
 
-        While a marker is there, a file that comes again must become the same batch by the same plan.
+        While a marker exists, a file delivered again must become the same batch by the same plan.
         """
         return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 
@@ -326,7 +326,7 @@ class StageConfig(BaseModel):
 
 
 def setting_names() -> tuple[str, ...]:
-    """Names of all settings, with their dots, in the order of the model."""
+    """Dotted names of all settings, in the order of the model."""
     entries = {"rollout": tuple(RolloutRules.model_fields), "tunables": tuple(TUNABLES)}
     names = [name for name in StageConfig.model_fields if name not in NO_SETTINGS]
     return tuple(
@@ -335,7 +335,7 @@ def setting_names() -> tuple[str, ...]:
 
 
 def decoded(name: str, value: object) -> object:
-    """Decode a value from a command line that looks like a JSON list or mapping.
+    """Decode a command-line value that looks like a JSON list or mapping.
 
     Raises:
         SettingsError: It is not JSON.

@@ -1,4 +1,4 @@
-"""Steps that make a region ready. Each can be repeated, and gives the reason of a stop in an `OperationFailedError`."""
+"""Steps that make a region ready. Each is repeatable, and raises `OperationFailedError` with the reason if it stops."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ DOCTOR = "doctor "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPorts:
-    """Ports and rules that the steps work with.
+    """Ports and rules that the steps use.
 
     Attributes:
-        tell: Told of what the doctor found, as region and message.
+        tell: Called with the doctor's findings, as region and message.
         usage_before: Generation of an older usage table that the next deployment of a region must keep; 0 for none.
         examined: Findings of the doctor in a deployed region; none on an emulator.
-        no_pager: A region may be ready although its page topic has no confirmed subscription.
-        architecture: As the stage's settings name it.
+        no_pager: Whether a region may be ready without a confirmed subscription of its page topic.
+        architecture: Name as in the stage's settings.
     """
 
     account: Account
@@ -72,7 +72,7 @@ class FleetPorts:
 
 
 def opt_in(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Opt in if the account has to, and wait until the region is enabled."""
+    """Opt in if necessary, and wait until the region is enabled."""
     status = ports.account.opt_status(state.region)
     if status is None:
         return replace(state, listed=False)
@@ -101,7 +101,7 @@ def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Check that the region has all that the stacks need, and leave out optional parts that it lacks."""
+    """Check that the region offers everything the stacks need, and leave out optional parts that it lacks."""
     x86 = ports.architecture == "x86_64" or stage.matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
     types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
@@ -167,7 +167,7 @@ def canary(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def bake(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Watch the region for a while, and demand good canary results: silence of an idle region is no proof."""
+    """Watch the region for a while, and require good canary results, because silence of an idle region is no proof."""
     began_s = state.done[Step.CANARY]
     rules = ports.rules
     _sleep_until(ports, began_s + rules.bake_min * MINUTE_S)
@@ -190,7 +190,7 @@ def bake(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def ready(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Check that the page topic has a confirmed subscription, if the rules demand one, and let the doctor look."""
+    """Check that the page topic has a confirmed subscription, if the rules require it, and run the doctor."""
     if ports.rules.pager_needed and not ports.no_pager and not ports.deployed.pager_subscriptions(state.region):
         raise OperationFailedError(
             f"Nobody is paged from {state.region}: the page topic has no confirmed subscription.",
@@ -200,9 +200,9 @@ def ready(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def _examined(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Note whether AWS does in the region what the service relies on.
+    """Record whether AWS behaves in the region as the service relies on.
 
-    A point that differs is told and kept, and keeps no region from being ready: its canary was counted once.
+    A failed point is reported and saved, but the region still becomes ready: its canary was counted once.
     """
     found = tuple(ports.examined(state.region))
     differ = [finding.check.removeprefix(DOCTOR) for finding in found if finding.answered is Answered.FAILED]
@@ -226,7 +226,7 @@ STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
 
 
 def clean_up(ports: FleetPorts, region: str) -> None:
-    """Wait for operations in progress, and delete stacks that were never created whole, the last one first."""
+    """Wait for operations in progress, and delete stacks that were never fully created, the last stack first."""
     for name in reversed(ports.builder.stacks().in_order):
         status = at_rest(ports, region, name)
         if status is not None and status.never_created:

@@ -23,11 +23,11 @@ class Surveyed:
     """One region.
 
     Attributes:
-        phase: By the home region's ledger; None if it has no state of the region.
+        phase: Phase in the home region's ledger; None if it has no state of the region.
         stacks: Existing stacks, in the order of deployment.
         data_format: None without data.
         own: Release of this checkout.
-        same_settings: The next deployment leaves all settings as they are.
+        same_settings: Whether the next deployment leaves all settings unchanged.
     """
 
     region: str
@@ -43,7 +43,7 @@ class Surveyed:
 
     @property
     def runs(self) -> bool:
-        """Whether there are functions: a region that was taken out of service keeps its data alone."""
+        """Whether functions are deployed: a region taken out of service keeps only its data."""
         return any(stack.name.endswith("-pipeline") and not stack.never_created for stack in self.stacks)
 
     @property
@@ -53,7 +53,7 @@ class Surveyed:
 
     @property
     def deployed(self) -> Release | None:
-        """Release of the functions, or of the data if there are none; None if the stacks do not say it."""
+        """Release of the functions, or of the data stack if there are no functions; None if unknown."""
         for part in _TELLING:
             for stack in self.stacks:
                 if stack.name.endswith(f"-{part}") and not stack.never_created:
@@ -62,14 +62,14 @@ class Surveyed:
 
     @property
     def way(self) -> Direction | None:
-        """Way from what is deployed to this checkout; None if nothing is deployed."""
+        """Kind of change from the deployed release to this checkout; None if nothing is deployed."""
         if self.data_format is None:
             return None
         return direction(self.deployed, data_format=self.data_format, own=self.own)
 
     @property
     def unfinished(self) -> bool:
-        """Whether an earlier deployment did not come to its end."""
+        """Whether an earlier deployment did not finish."""
         return self.phase in {Phase.BUILDING, Phase.FAILED} or bool(self.broken)
 
     def check_format(self) -> None:
@@ -87,7 +87,7 @@ class Surveyed:
 
 
 def survey(ports: steps.FleetPorts, region: str, *, phase: Phase | None, own: Release, same_settings: bool) -> Surveyed:
-    """Look at one region, and change nothing. The arguments are those of `Surveyed`."""
+    """Inspect one region, without changes. The arguments are those of `Surveyed`."""
     names = ports.builder.stacks()
     found = tuple(stack for name in names.in_order if (stack := ports.stacks.describe(region, name)))
     data = next((stack for stack in found if stack.name == names.data and not stack.never_created), None)
@@ -102,13 +102,13 @@ def survey(ports: steps.FleetPorts, region: str, *, phase: Phase | None, own: Re
 
 
 def deployed_regions(states: RegionStates, *, home: str) -> Sequence[tuple[str, Phase | None]]:
-    """Regions in which something may be deployed, with their phases; the home region is one without a state, too."""
+    """Regions that may have deployed stacks, with their phases; the home region is included even without a state."""
     known = {state.region: state.phase for state in states.everything()}
     return [(name, known.get(name)) for name in sorted({home, *known})]
 
 
 def to_deploy(surveyed: Iterable[Surveyed]) -> list[str]:
-    """Regions that this checkout changes: of another release or other settings, or where a deployment is unfinished."""
+    """Regions that this checkout changes: another release, other settings, or an unfinished deployment."""
     return [
         each.region
         for each in surveyed

@@ -1,7 +1,5 @@
 """Envelopes of a batch: a message body is a batch message, a CloudEvent around one, or an S3 notification."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256

@@ -1,7 +1,5 @@
 """Exact JSON: numbers are read as text, so no value is rounded, and each value has a canonical text."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import NamedTuple

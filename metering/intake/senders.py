@@ -49,7 +49,7 @@ class Producer:
     Attributes:
         name: Its name, with which everything that it owns begins.
         role_id: Unique id of its role, as in SQS's SenderId.
-        accounts: Accounts that it may meter; None for all.
+        accounts: Accounts that the producer may meter; None for all.
     """
 
     name: str

@@ -1,7 +1,5 @@
 """The cleaners delete objects that compaction has replaced (P30), and objects of commits that were never made (P32)."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace

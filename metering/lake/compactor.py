@@ -4,8 +4,6 @@ Any number of processes may compact at once, and any of them may die at any call
 claim, and the next process works on the same plan. The protocol prescribes the order of calls; it must not change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial

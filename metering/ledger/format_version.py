@@ -7,8 +7,6 @@ format, because all older code must be able to read it. docs/releasing.md says w
 From format 2 on it also states the generation of the usage table that belongs to the ledger (`usage.generation`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -49,7 +47,7 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
 
     Raises:
         FormatTooNewError: Newer code wrote it.
-        FormatTooOldError: Older code wrote it, and it was not upgraded.
+        FormatTooOldError: Older code wrote the data, and no upgrade has run.
         GenerationError: The ledger belongs to another usage table.
         LedgerCorruptError: The stored value is not a format.
     """
@@ -106,7 +104,7 @@ def remember_format(items: ItemStore, *, written_by: str, usage_generation: int)
 
     Raises:
         FormatTooNewError: Newer code wrote it.
-        FormatTooOldError: Older code wrote it, and it was not upgraded.
+        FormatTooOldError: Older code wrote the data, and no upgrade has run.
         GenerationError: The ledger belongs to another usage table.
         LedgerCorruptError: The stored value is not a format.
     """

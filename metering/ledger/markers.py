@@ -363,7 +363,7 @@ def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
 
 
 class VerdictTally:
-    """Counts verdicts of `[from_s, to_s)` during another's scan of the ledger. A plain class: it is added to."""
+    """Counts verdicts of `[from_s, to_s)` during another's scan of the ledger. A plain class, because it is mutable."""
 
     def __init__(self, items: ItemStore, *, from_s: int, to_s: int) -> None:
         self._items = items

@@ -25,8 +25,6 @@
 | `W#deed-<month>`| deeds of people, the audit trail: never expires       | `notes/deeds`                     |
 """
 
-from __future__ import annotations
-
 BATCH = "B#"
 COMMIT = "C#"
 WAITING = "U#"

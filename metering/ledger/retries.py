@@ -6,8 +6,6 @@
 | alias      | `B#<batch_id>` | `A#<content hash>` | the worker, in the transaction that accepts it   |
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated

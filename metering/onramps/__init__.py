@@ -1,1 +1,1 @@
-"""On-ramps: logs that AWS users already have become records of the contract, each log file once."""
+"""On-ramps convert logs that AWS users already have to records of the contract, each log file once."""

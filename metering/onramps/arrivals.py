@@ -1,7 +1,7 @@
-"""Arrivals: a new object in a log source is taken, refused for good, or taken again later.
+"""Arrivals: a new object in a log source is metered, refused permanently, or retried later.
 
-Only transient errors send an event back to its queue. A refused file is kept by reference in quarantine, and its event
-is acknowledged.
+Only transient errors return an event to its queue. For a refused file, quarantine keeps a reference, and the event is
+acknowledged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ArrivalVerdict = Literal["metered", "repeated", "conflict", "refused", "empty", 
 
 
 class FileTaker(Protocol):
-    """Takes a file (`metering.onramps.ingest.taking.LogIngest`). Its `UnavailableError` is raised: take it again."""
+    """Takes a file (`metering.onramps.ingest.taking.LogIngest`). Raises `UnavailableError` if a retry may help."""
 
     def take(
         self, store: LogStore, key: str, *, etag: str | None = None, version_id: str = "", bills: Bills = ...
@@ -49,9 +49,9 @@ class NewestContext(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """The outcome of a new object: that of a taken file, or `vanished` if it was gone before it was read.
+    """Outcome of a new object: the outcome of its file, or `vanished` if it was deleted before it was read.
 
-    `deprecated` says which setting of its log source ends with the next release.
+    `deprecated` names the setting of its log source that ends with the next release.
     """
 
     verdict: ArrivalVerdict
@@ -66,11 +66,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
-    """Takes the objects that S3 announces.
+    """Meters the objects that S3 announces.
 
     Attributes:
-        recognise: The kind of log that a key is named like, and what its name says; None if it is like none.
-        refusals: Keeps files that are refused before they are read.
+        recognise: Returns the log kind that a key's form matches, and the parsed name; None if no kind matches.
+        refusals: Records files that are refused before they are read.
     """
 
     sources: Sequence[LogSource]
@@ -81,10 +81,10 @@ class Arrivals:
     contexts: NewestContext
 
     def take(self, found: CreatedObject) -> Arrival:
-        """Take a new object. Taking it twice changes nothing.
+        """Take a new object. A repeated call changes nothing.
 
         Raises:
-            UnavailableError: A service gave no answer, or no context is captured yet: take it again later.
+            UnavailableError: A service did not answer, or no context is captured yet: retry later.
         """
         source = source_of(self.sources, found.bucket, found.key)
         if source is None:
@@ -98,7 +98,7 @@ class Arrivals:
         return self._taken(found, source, kind)
 
     def refuse(self, place: str, detail: str) -> Arrival:
-        """Refuse a message of this name that announces no readable object, with the reason for people."""
+        """Refuse a message that announces no readable object, with a reason for people."""
         kept = LogFileRefusedError(FileReason.UNREADABLE, detail)
         self.refusals.keep_file(place, kept)
         return Arrival(verdict="refused", place=place, reason=kept.reason, detail=detail)
@@ -129,7 +129,7 @@ class Arrivals:
         )
 
     def _bills(self, source: LogSource, kind: kinds.LogKind | None) -> Bills:
-        """A file that came before the first context waits for it: refusing it would be for good."""
+        """A file that arrives before the first context waits for it, because a refusal would be permanent."""
         judged = kind is not None and kind.needs_any_context
         if not judged and not source.bills_organization:
             return source.bills(())

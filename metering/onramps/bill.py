@@ -1,4 +1,4 @@
-"""A bill of any number of files, beside what was metered."""
+"""Compares a bill of any number of files with metered bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EXACT = Context(prec=100)
 
 
 class Named(NamedTuple):
-    """Sums of a usage type; `usd` is None unless the bill prices each of the lines."""
+    """Sums of a usage type; `usd` is None unless the bill prices every line."""
 
     lines: int
     usd: Decimal | None
@@ -45,7 +45,7 @@ _NOTHING = Named(0, Decimal(0))
 
 
 def count_named(sums: dict[str, Named], usage_type: str, usd: Decimal | None) -> None:
-    """Count a line of a usage type; those beyond `MOST_NAMES` become one sum."""
+    """Count a line of a usage type; usage types beyond `MOST_NAMES` share one sum."""
     name = usage_type if usage_type in sums else printable(usage_type)
     if name not in sums and len(sums) >= MOST_NAMES:
         name = OTHERS
@@ -55,7 +55,7 @@ def count_named(sums: dict[str, Named], usage_type: str, usd: Decimal | None) ->
 
 
 def printable(usage_type: str) -> str:
-    """A usage type as people may see it: a file can have any text in its place."""
+    """Make a usage type safe to print: a file can contain any text in its place."""
     if _NAME.fullmatch(usage_type):
         return usage_type
     return ascii(usage_type[:_LONGEST]) if usage_type else _NO_NAME
@@ -73,10 +73,10 @@ row has another number of fields than the header."""
 
 
 def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The files of a bill, each once, and the files in named folders that are none. A named file always counts.
+    """List the files of a bill, each once, and other files in the folders. A named file counts as a bill.
 
     Raises:
-        OperationFailedError: A path does not exist, or there is no file at all.
+        OperationFailedError: A path does not exist, or no file was found.
     """
     found: dict[Path, Path] = {}
     ignored: list[Path] = []
@@ -99,10 +99,10 @@ def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[bill_lines.Chosen, Iterator[Row]]]:
-    """The columns and rows of a file, whose first bytes tell its format.
+    """Yield the columns and rows of a file; its first bytes determine the format.
 
     Raises:
-        OperationFailedError: It cannot be read, is damaged, or is no bill; also while its rows are read.
+        OperationFailedError: The file is unreadable, damaged or not a bill; also raised while rows are read.
     """
     try:
         with path.open("rb") as stream:
@@ -168,15 +168,15 @@ _TOLD_EVERY = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """The contents of the files. Mutable: it grows as they are read; memory is that of its keys.
+    """Sums over the files of a bill. Mutable: files are added as they are read; memory grows with the number of keys.
 
     Attributes:
-        exact: The sum of bytes before lines were rounded.
-        negative: Compared lines that take bytes back.
-        compared: Compared lines and their cost, by usage type.
-        no_transfer: Lines that are no data transfer and their cost, by usage type.
-        examples: The first broken lines, in words.
-        first_s, last_s: Earliest and latest start of a compared line; None if there is none.
+        exact: Sum of bytes before lines were rounded.
+        negative: Number of compared lines with negative bytes.
+        compared: Number and cost of compared lines, by usage type.
+        no_transfer: Number and cost of lines other than data transfer, by usage type.
+        examples: Descriptions of the first broken lines.
+        first_s, last_s: Earliest and latest start of a compared line; None if no line is compared.
     """
 
     bytes: dict[bill_lines.LineKey, int] = field(default_factory=dict)
@@ -208,7 +208,7 @@ class Bill:
         """Count a line once.
 
         Raises:
-            OperationFailedError: There is more than memory should hold.
+            OperationFailedError: The bill has more keys than fit into memory.
         """
         if isinstance(found, bill_lines.LeftOutLine):
             self.left_out[found.why] += 1
@@ -239,12 +239,12 @@ class Bill:
 def read_bill(
     paths: Iterable[Path], wanted: bill_lines.Wanted, tell: Callable[[Path, int], None] = lambda *_: None
 ) -> Bill:
-    """Read the files of a bill, one after the other, in memory of one block and of the sums.
+    """Read the files of a bill one by one; memory holds one block and the sums.
 
-    Now and then `tell` gets a file and the number of its lines that were read.
+    `tell` is called periodically with a file and its number of lines read so far.
 
     Raises:
-        OperationFailedError: A file cannot be read, is no bill, or there is more than memory should hold.
+        OperationFailedError: A file is unreadable or not a bill, or the bill has more keys than fit into memory.
     """
     bill = Bill()
     for path in paths:
@@ -266,7 +266,7 @@ _SIZES = {"": 1, "byte": 1, "bytes": 1, "kb": KIB, "mb": MIB, "gb": GIB, "tb": K
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """The tolerated difference of a row: within `bytes`, or within `percent` of what was billed; None is not given."""
+    """Tolerated difference of a row: within `bytes`, or within `percent` of the billed bytes; None if not given."""
 
     bytes: int | None = None
     percent: Decimal | None = None
@@ -285,7 +285,7 @@ def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
     """Parse tolerances: `0.5%`, `1000`, `10 MB`. None if there are none.
 
     Raises:
-        OperationFailedError: It is neither a percentage nor a number of bytes, or one of them is said twice.
+        OperationFailedError: A text is neither a percentage nor a number of bytes, or one of both is given twice.
     """
     size: int | None = None
     percent: Decimal | None = None
@@ -304,7 +304,7 @@ def tolerance_of(texts: Iterable[str]) -> Tolerance | None:
 
 
 class ComparedRow(NamedTuple):
-    """A row of the comparison; a side that has nothing is 0."""
+    """Row of the comparison; a side without bytes is 0."""
 
     key: bill_lines.LineKey
     billed: int
@@ -316,7 +316,7 @@ class ComparedRow(NamedTuple):
 
     @property
     def percent(self) -> Decimal | None:
-        """The difference in percent of what was billed, with 4 places; None if nothing was billed."""
+        """Difference in percent of the billed bytes, with 4 decimals; None if nothing was billed."""
         if not self.billed:
             return None
         share = _EXACT.divide(Decimal(self.difference * _HUNDRED), Decimal(abs(self.billed)))
@@ -324,7 +324,7 @@ class ComparedRow(NamedTuple):
 
 
 class BilledOnly(NamedTuple):
-    """Billed bytes of a usage type of which nothing is metered, and the reason in words."""
+    """Billed bytes of a usage type without metered bytes, and the reason in words."""
 
     bytes: int
     why: str
@@ -332,13 +332,13 @@ class BilledOnly(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Rows of a bill beside metered bytes, in the order of their keys.
+    """Billed and metered bytes by row, in the order of keys.
 
     Attributes:
-        apart: Metered bytes by usage type that no bill has: within a zone, unclassified.
-        own: Metered bytes by usage type that is none of AWS's data transfer: senders may name types of their own.
-        billed_apart: Billed bytes by usage type that no account of the bill meters, and why that is no difference.
-        tolerance: None if nothing is judged.
+        apart: Metered bytes by usage type that never occurs in a bill: within a zone, unclassified.
+        own: Metered bytes by usage type other than AWS's data transfer: senders may define usage types.
+        billed_apart: Billed bytes by usage type that no account of the bill meters, and the excusing reason.
+        tolerance: None if differences are not judged.
     """
 
     rows: Sequence[ComparedRow]
@@ -353,12 +353,12 @@ class Comparison:
 
     @property
     def metered(self) -> int:
-        """Metered bytes of all rows, without those that stand apart."""
+        """Metered bytes of all rows, without bytes listed apart."""
         return sum(row.metered for row in self.rows)
 
     @property
     def one_sided(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """Bytes of rows by usage type that only the bill has, and that only the meter has. They are differences."""
+        """Bytes of rows by usage type, only billed ones and only metered ones. They are differences."""
         sums: dict[str, tuple[int, int]] = {}
         for key, billed, metered in self.rows:
             before = sums.get(key.usage_type, (0, 0))
@@ -369,7 +369,7 @@ class Comparison:
 
     @property
     def beyond(self) -> int | None:
-        """Rows beyond the tolerance; None if nothing is judged."""
+        """Rows beyond the tolerance; None without a tolerance."""
         if self.tolerance is None:
             return None
         return sum(not self.tolerance.holds(row) for row in self.rows)
@@ -380,7 +380,7 @@ def compare(
     metered: Mapping[bill_lines.LineKey, int],
     tolerance: Tolerance | None = None,
 ) -> Comparison:
-    """Put both beside each other, key by key. What no bill can have is no difference, and stands apart."""
+    """Compare billed and metered bytes key by key. Bytes that no bill can contain are listed apart."""
     apart: dict[str, int] = {}
     own: dict[str, int] = {}
     beside: dict[bill_lines.LineKey, int] = {}
@@ -399,7 +399,7 @@ def compare(
 def _billed_apart(
     billed: Mapping[bill_lines.LineKey, int], metered: Mapping[bill_lines.LineKey, int]
 ) -> tuple[dict[bill_lines.LineKey, int], dict[str, BilledOnly]]:
-    """Billed lines that are compared, and those under usage types that their account does not meter."""
+    """Split billed lines into compared lines, and lines of usage types that their account does not meter."""
     known = {(key.account_id, key.usage_type) for key in metered}
     left: dict[bill_lines.LineKey, int] = {}
     apart: dict[str, BilledOnly] = {}

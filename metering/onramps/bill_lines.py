@@ -1,6 +1,4 @@
-"""The lines of a bill: which of them are compared, and why the others are not."""
-
-from __future__ import annotations
+"""Lines of a bill: decides which lines are compared, and why the others are left out."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,10 +22,10 @@ from metering.usage.usage_types import contract_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The columns of a kind of export. Of several names the first that the file has counts.
+    """Column names of one kind of bill export. Of several names, the first that exists in the file is used.
 
-    `usage` are the categories that are usage, in lower case: all others are money about usage of another line.
-    `amounts` are pairs of a quantity and its unit, the better one first. A file may lack `end`, `cost` and units.
+    `usage` lists the usage categories in lower case: all others are charges for usage on another line. `amounts` lists
+    column pairs of a quantity and its unit, the preferred pair first. A file may lack `end`, `cost` and units.
     """
 
     name: str
@@ -42,7 +40,7 @@ class Dialect:
 
     @property
     def needed(self) -> tuple[tuple[str, ...], ...]:
-        """Columns without which nothing can be compared, each with its alternatives."""
+        """Required columns, each with its alternative names."""
         return (self.account, self.usage_type, self.start, self.category, tuple(amount for amount, _ in self.amounts))
 
 
@@ -86,7 +84,7 @@ DIALECTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The columns of one file in the order account, usage type, start, end, category, cost, and the pairs of amounts.
+    """Columns of one file in the order account, usage type, start, end, category, cost, and pairs of amounts.
 
     A column that the file lacks is empty.
     """
@@ -99,7 +97,7 @@ def chosen(columns: Sequence[str], where: str) -> Chosen:
     """Recognise a file by its columns. Athena writes their names in lower case, so case is ignored.
 
     Raises:
-        OperationFailedError: It is no export that is known, or lacks a column; says which, with the nearest.
+        OperationFailedError: The export is unknown, or lacks a column; the message names it and the nearest column.
     """
     there = {name.strip().lower(): name for name in columns}
     dialect = max(DIALECTS, key=lambda each: sum(_first(names, there) != "" for names in each.needed))
@@ -160,17 +158,17 @@ _BILLED_ONLY = (
 
 
 def is_transfer(usage_type: str) -> bool:
-    """Whether a usage type is data transfer or its processing, in the names of `docs/contract.md` or of AWS's bills."""
+    """Whether a usage type is data transfer or its processing, as named in `docs/contract.md` or in AWS's bills."""
     return _TRANSFER.fullmatch(usage_type) is not None
 
 
 def is_metered_only(usage_type: str) -> bool:
-    """Whether no bill has it: traffic within a zone is free, and AWS classifies itself what a log leaves open."""
+    """Whether no bill has this type: traffic within a zone is free, and AWS leaves nothing unclassified."""
     return _METERED_ONLY.fullmatch(usage_type) is not None
 
 
 def why_billed_only(usage_type: str) -> str:
-    """Why a bill may have it while nothing is metered under it, in words; empty if that is a difference."""
+    """Reason why a usage type may be billed but not metered; empty if this counts as a difference."""
     return next((why for pattern, why in _BILLED_ONLY if pattern.fullmatch(usage_type)), "")
 
 
@@ -190,14 +188,14 @@ _YEARS = range(2006, 2100)
 
 
 def text_of(value: object) -> str:
-    """A stripped text; empty for None. Parquet may have texts as bytes."""
+    """Convert to stripped text; empty for None. Parquet may store text as bytes."""
     if isinstance(value, bytes):
         return value.decode(errors="replace").strip()
     return "" if value is None else str(value).strip()
 
 
 def account_of(value: object) -> str:
-    """An account of 12 digits. A number has lost its leading zeros, a text has not.
+    """Convert to an account id of 12 digits. Leading zeros are restored for a number, not for a text.
 
     Raises:
         ValueError: It is none.
@@ -209,7 +207,7 @@ def account_of(value: object) -> str:
 
 
 def unit_bytes(value: object) -> int:
-    """Bytes of a unit; of no unit those of a GB.
+    """Number of bytes in a unit; without a unit, a GB.
 
     Raises:
         ValueError: Nobody knows it.
@@ -222,12 +220,12 @@ def unit_bytes(value: object) -> int:
 
 
 def bytes_of(value: object, unit: int) -> Decimal:
-    """Exact bytes of an amount, which may be a fraction: 10 decimals of a GB are a tenth of a byte.
+    """Exact bytes of an amount, perhaps a fraction: the 10th decimal of a GB is a tenth of a byte.
 
-    A binary number of Parquet is taken as its shortest decimal text, which is what AWS counted.
+    A Parquet float is read as its shortest decimal text, which is the value that AWS counted.
 
     Raises:
-        ValueError: It is no number, or larger than any bill.
+        ValueError: The value is not a number, or is larger than any bill.
     """
     text = _number_text(value)
     if not _AMOUNT.fullmatch(text):
@@ -239,7 +237,7 @@ def bytes_of(value: object, unit: int) -> Decimal:
 
 
 def usd_of(value: object) -> Decimal | None:
-    """Cost of a line; None if it is no number."""
+    """Cost of a line; None if the value is not a number."""
     text = _number_text(value)
     return Decimal(text) if _AMOUNT.fullmatch(text) else None
 
@@ -256,7 +254,7 @@ def whole_bytes(exact: Decimal) -> int:
 
 
 def seconds_of(value: object) -> int:
-    """Epoch seconds of a time; without a zone it is UTC, as all times of AWS's bills are.
+    """Epoch seconds of a time; a time without offset is UTC, like all times in AWS's bills.
 
     Raises:
         ValueError: It is none.
@@ -290,7 +288,7 @@ _MONTH_CHARS = 7
 
 
 class LeftOut(StrEnum):
-    """Why a valid line is not compared, in words that follow its number."""
+    """Reason why a valid line is not compared, worded to follow the number of lines."""
 
     NO_TRANSFER = "that are no data transfer, by their usage type"
     NO_USAGE = "of credits, refunds, taxes, fees and other money"
@@ -300,7 +298,7 @@ class LeftOut(StrEnum):
 
 
 class Broken(StrEnum):
-    """Why a line cannot be compared."""
+    """Reason why a line cannot be compared."""
 
     FIELDS = "another number of fields than the header"
     ACCOUNT = "no account"
@@ -310,7 +308,7 @@ class Broken(StrEnum):
 
 
 class LineKey(NamedTuple):
-    """An account's usage type in a day (`2026-11-24`) or month (`2026-11`), UTC."""
+    """Key of account, usage type and UTC day (`2026-11-24`) or month (`2026-11`)."""
 
     account_id: str
     usage_type: str
@@ -318,7 +316,7 @@ class LineKey(NamedTuple):
 
 
 class BilledLine(NamedTuple):
-    """A compared line; `exact` are its bytes before rounding, and `usd` its cost, None if the bill lacks it."""
+    """Compared line; `exact` holds its bytes before rounding, and `usd` its cost, None if the bill lacks it."""
 
     key: LineKey
     start_s: int
@@ -336,7 +334,7 @@ class LeftOutLine(NamedTuple):
 
 
 class BrokenLine(NamedTuple):
-    """A line of data transfer that cannot be read, and why."""
+    """Unreadable line of data transfer, and the reason."""
 
     what: Broken
     why: str
@@ -344,7 +342,7 @@ class BrokenLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The lines to compare: of these accounts (all if empty) that start in a half-open range, by `day` or `month`."""
+    """Filter of lines: accounts (all if empty), half-open range of their start, grouping by `day` or `month`."""
 
     by: str = "day"
     accounts: frozenset[str] = frozenset()
@@ -357,7 +355,7 @@ class Wanted:
 
 
 def judged(fields: Sequence[object] | None, dialect: Dialect, wanted: Wanted) -> BilledLine | LeftOutLine | BrokenLine:
-    """Judge a line. A line that is no data transfer may be as broken as it likes."""
+    """Judge a line. A line other than data transfer may be malformed."""
     if fields is None:
         return BrokenLine(Broken.FIELDS, "the line has more or fewer fields than the header")
     account, usage_type, start, end, category, cost, *amounts = fields

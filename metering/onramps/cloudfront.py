@@ -1,4 +1,4 @@
-"""CloudFront standard logs: their lines, their reader, and the billing area of an edge, which makes the usage type."""
+"""CloudFront standard logs: lines, reader, and the billing area of an edge, which is part of the usage type."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _EDGE = re.compile(r"([A-Z]{3})[0-9]*(?:-[A-Z0-9]+)*")
 
 @cache
 def areas_by_airport() -> Mapping[str, str]:
-    """Billing area (`EU`) of each known airport code (`LHR`); the data file names the sources of both."""
+    """Map each known airport code (`LHR`) to its billing area (`EU`); the data file names the sources of both."""
     text = resources.files(__package__).joinpath("edge_areas.json").read_text(encoding="utf-8")
     areas: dict[str, str] = json.loads(text)["areas"]
     return {code: area for area, codes in areas.items() for code in codes.split()}
 
 
 def airport_of(edge: str) -> str:
-    """Airport code of an edge location, `LHR` of `LHR61-P2`; empty if it has another form."""
+    """Airport code of an edge location, such as `LHR` for `LHR61-P2`; empty for another form."""
     found = _EDGE.fullmatch(edge)
     return found[1] if found is not None else ""
 
@@ -68,11 +68,11 @@ METHOD_NOT_LOGGED, ORIGIN_UNKNOWN = "method_not_logged", "origin_unknown"
 
 
 class EdgeTransfer(NamedTuple):
-    """A transfer between an edge and viewers or origins, but for time and size.
+    """Transfer between an edge and viewers or origins, without time and size.
 
     Attributes:
-        direction: `out` to viewers, `in` from viewers, or `origin`: from viewers, and on to the origin.
-        doubt: Why it is not known whether incoming bytes went on to the origin; empty if it is.
+        direction: `out` to viewers, `in` from viewers, or `origin`: from viewers and forwarded to the origin.
+        doubt: Reason why it is unknown if incoming bytes reached the origin; empty if known.
     """
 
     airport: str
@@ -86,7 +86,7 @@ class RowJudge:
     """Counts the rows of one file of a version, `legacy` or `v2`.
 
     Raises:
-        LogFileRefusedError: A field is missing without which nothing can be metered.
+        LogFileRefusedError: A field that metering requires is missing.
     """
 
     def __init__(self, fields: Collection[str], version: str) -> None:
@@ -125,7 +125,7 @@ class RowJudge:
 
 
 def _went(method: str, result: str) -> tuple[str, str]:
-    """Where the bytes of a request went, and why that is not known if it is not."""
+    """Direction of a request's bytes, and the reason if it is unknown."""
     if method in _NONE:
         return "in", METHOD_NOT_LOGGED
     if method in _READS or result in _AT_EDGE:
@@ -145,7 +145,7 @@ def _number(text: str) -> int | None:
 
 
 def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None:
-    """The time when the response ended, which is all that the log says of times."""
+    """Time when the response ended, the only time in the log."""
     if date not in _NONE and time not in _NONE:
         return _moment_s(f"{date} {time}", "%Y-%m-%d %H:%M:%S")
     if seconds not in _NONE:
@@ -232,7 +232,7 @@ _decode_json = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class TextJudge:
-    """`LineJudge` of one file. `fields` are those of a file without a header."""
+    """`LineJudge` of one file. `fields` names the columns of a file without a header."""
 
     def __init__(self, fields: Sequence[str], *, known_as_v2: bool) -> None:
         self._known_as_v2 = known_as_v2
@@ -307,7 +307,7 @@ def _names(text: str) -> list[str]:
 
 
 def _is_header(line: str) -> bool:
-    """Whether a line has the names of fields in place of values: the bytes of a request are no name."""
+    """Whether a line holds field names instead of values: the bytes of a request are never a name."""
     if SENT not in line:
         return False
     names = _names(line)

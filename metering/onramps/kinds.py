@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class RefusedKind(NamedTuple):
-    """A kind of log that is not metered.
+    """Kind of log that is never metered.
 
     Attributes:
-        pattern: What its keys look like.
-        why: Why it is not metered, and what to use instead, as one sentence.
+        pattern: Pattern of its keys.
+        why: One sentence: the reason, and the log to use instead.
     """
 
     about: str
@@ -93,7 +93,7 @@ REFUSED_KINDS: tuple[RefusedKind, ...] = (
 
 
 def why_refused(key: str) -> str | None:
-    """Why a file is not metered, if its key is that of a kind that is never metered; else None."""
+    """Reason why a file is not metered, if its key matches a kind that is never metered; else None."""
     return next((f"{kind.about}: {kind.why}" for kind in REFUSED_KINDS if kind.pattern.search(key)), None)
 
 
@@ -109,10 +109,10 @@ _PARTITION = re.compile(r"(?:.*/)?([0-9]{12})/([a-z0-9-]+)/([a-z0-9.-]{3,63})/[0
 
 
 def recognise_s3_access(key: str) -> reading.FileName | None:
-    """Parse the key of an S3 server access log; None of any other key.
+    """Parse the key of an S3 server access log; None for any other key.
 
-    The identity is the name alone: a replica of a log bucket has the same names, and is no second log. The slot stays
-    open, because these files come at any time.
+    The identity is the name alone: a replica of a log bucket has the same names, and is not a second log. The slot
+    stays None, because these files arrive at any time.
     """
     folder, slash, name = key.rpartition("/")
     # AWS appends the name directly to the prefix, which need not end with a slash. AWS never compresses these files; a
@@ -144,7 +144,7 @@ _CLOUDFRONT_ACCOUNT = re.compile(r"(?:^|/)AWSLogs/(?:aws-account-id=)?([0-9]{12}
 
 
 def recognise_cloudfront(key: str) -> reading.FileName | None:
-    """Parse the key of a CloudFront standard log; None of any other key."""
+    """Parse the key of a CloudFront standard log; None for any other key."""
     name = key.rpartition("/")[2]
     found = _CLOUDFRONT_NAME.fullmatch(name)
     slot_s = None if found is None else reading.epoch_s_of(found[2], "%Y-%m-%d-%H")
@@ -167,16 +167,16 @@ def recognise_cloudfront(key: str) -> reading.FileName | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogKind:
-    """A kind of log that is metered.
+    """Metered kind of log.
 
     Attributes:
-        recognise: Parses a key or path of this kind; None of any other.
+        recognise: Parses a key or path of this kind; None for any other.
         read: Reader of its files.
-        classifier: Makes the judge of a file's subjects from its name and the contexts.
-        needs_context: Whether a real ingest needs a context that lists the flow logs, because they may overlap.
-        needs_ranges: Whether a real ingest needs a context with AWS's address ranges: without it most bytes are
+        classifier: Creates the judge of a file's subjects from its name and the contexts.
+        needs_context: Whether ingest, except a dry run, needs a context that lists flow logs, which may overlap.
+        needs_ranges: Whether ingest, except a dry run, needs AWS's address ranges: without them most bytes are
             unclassified.
-        settles_after_s: Age from which an hour of this kind is complete; None if slots tell.
+        settles_after_s: Age from which an hour of this kind is complete; None if slots show it.
         rules: Version of its classifier's rules, such as `s3-access/1`. A plan names it.
     """
 
@@ -194,7 +194,7 @@ class LogKind:
         return self.needs_context or self.needs_ranges
 
     def lacks(self, context: document.Context | None) -> str:
-        """The requirement of a real ingest that a context does not meet, such as `lists flow logs`; else empty."""
+        """Requirement of ingest that a context does not meet, such as `lists flow logs`; else empty."""
         if self.needs_context and (context is None or not context.flow_logs):
             return "lists flow logs"
         if self.needs_ranges and (context is None or not context.prefixes):
@@ -274,5 +274,5 @@ KINDS: tuple[LogKind, ...] = (
 
 
 def recognised(key: str) -> tuple[LogKind, reading.FileName] | None:
-    """The kind and name of a file by its key or path; None if AWS gives no such name."""
+    """Kind and parsed name of a file by its key or path; None if no AWS naming scheme matches."""
     return next(((kind, name) for kind in KINDS if (name := kind.recognise(key)) is not None), None)

@@ -1,8 +1,8 @@
-"""The mapping: a small TOML file that says what the columns of a log mean (docs/mapping.toml shows all of it).
+"""The mapping: a small TOML file that defines the columns of a log (docs/mapping.toml shows every option).
 
-Every problem is said at once, in words: a key that does not exist with the nearest one that does, a rule that lacks its
-column, an unknown unit or form of time. Numbers are exact: `1.5` GiB is 1,610,612,736 bytes, and a fraction of a byte
-is refused. Logs that a mapping describes have their kind, rows and reader here, too.
+All problems are reported at once, in words: an unknown key with the nearest known key, a rule that lacks its column, an
+unknown unit or time format. Numbers are exact: `1.5` GiB is 1,610,612,736 bytes, and a fraction of a byte is refused.
+Logs that a mapping describes have their kind, rows and reader here, too.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _MAX_EXPONENT = 40
 
 
 def text_of(value: object) -> str:
-    """A value of a column as text; empty if there is none. Lists and objects have none."""
+    """Column value as text; empty if there is no value. Lists and objects have no text."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -86,7 +86,7 @@ def text_of(value: object) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Advice for a name that does not exist: the nearest one that does, or all of them if they are few."""
+    """Advice for an unknown name: the nearest known name, or all known names if they are few."""
     known = list(names)
     folded = {each.casefold(): each for each in known}
     close = get_close_matches(name.casefold(), folded, n=1)
@@ -96,7 +96,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _said(problem: str) -> WrapValidator:
-    """Refuse in these words, which follow the name of the rule, what the type refuses."""
+    """Replace the type's error by this text, which follows the name of the rule."""
 
     def check(value: object, inner: Callable[[object], object]) -> object:
         try:
@@ -112,7 +112,7 @@ class _Table(BaseModel):
 
 
 class _Rule(_Table):
-    """Makes a value of the contract from a column; written as a table, or as the name of the column."""
+    """Maps a column to a field of the contract; written as a table, or as the name of the column."""
 
     @model_validator(mode="before")
     @classmethod
@@ -130,15 +130,15 @@ _MAX_DIGITS = 64
 
 
 class TextRule(_Rule):
-    """Where a text of the record comes from.
+    """Source of a text field of the record.
 
     Attributes:
         column: Column that holds it; empty for a constant.
-        constant: The value for every row.
-        values: Value for each text of the column; empty if the texts are the values.
-        otherwise: The value of rows whose text is not in `values`, or is empty; None if they are refused.
-        digits: Zeros are put before the text until it has so many digits; 0 leaves it as it is.
-        optional: Whether a row without a value has an empty one, instead of being refused.
+        constant: Value for every row.
+        values: Value for each text of the column; empty to use the texts themselves.
+        otherwise: Value for rows whose text is not in `values`, or is empty; None to refuse such rows.
+        digits: Minimum number of digits, padded with leading zeros; 0 for no padding.
+        optional: Whether a row without a value gets an empty value instead of being refused.
     """
 
     column: Annotated[str, _said(_TEXT_EITHER)] = ""
@@ -181,7 +181,7 @@ class TextRule(_Rule):
 
 
 class OptionalTextRule(TextRule):
-    """Where a text comes from that a record need not have."""
+    """Source of an optional text field."""
 
     optional = True
 
@@ -196,11 +196,11 @@ def _one_of(units: MappingOf[str, int]) -> BeforeValidator:
 
 
 class NumberRule(_Rule):
-    """Where an exact number of bytes comes from.
+    """Source of an exact number of bytes.
 
     Attributes:
         column: Column that holds it; empty for a constant.
-        constant: The number of every row, in units.
+        constant: Number for every row, in units.
         unit: Name of the unit.
     """
 
@@ -223,7 +223,7 @@ class NumberRule(_Rule):
         """The number for a row, in the smallest unit, from 0 to 2^63-1.
 
         Raises:
-            ValueError: There is none, or no whole one.
+            ValueError: The row has no number, or not a whole number.
         """
         factor = self.factor
         if not self.column:
@@ -247,7 +247,7 @@ class NumberRule(_Rule):
 
 
 class DurationRule(NumberRule):
-    """Where an exact number of microseconds comes from."""
+    """Source of an exact number of microseconds."""
 
     unit: Annotated[str, _one_of(DURATION_UNITS)] = "us"
     units = DURATION_UNITS
@@ -260,7 +260,7 @@ def _check_form(form: object) -> object:
 
 
 class TimeRule(_Rule):
-    """Where a time comes from.
+    """Source of a time.
 
     Attributes:
         column: Column that holds it.
@@ -326,7 +326,7 @@ class Csv(_Table):
 
 
 class RowFilter(_Table):
-    """Rows that are metered: those whose column has one of some values, or has none of them."""
+    """Filter of metered rows: the column must have one of some values, or none of them."""
 
     column: str
     equals: frozenset[str] | None = None
@@ -359,14 +359,14 @@ def _check_tables(value: object) -> object:
 
 
 class Mapping(_Table):
-    """What the columns of a log mean.
+    """Meaning of the columns of a log.
 
     Attributes:
-        source: What writes such files; empty if the mapping does not say.
+        source: Source of logs that writes such files; empty if unknown.
         csv: Form of a CSV file.
-        filters: A row is metered if all of them let it pass.
-        end: End of the transfer; None if `duration` says it, or if it is the start.
-        duration: How long it took; None if the row has its end, or it ended at once.
+        filters: A row is metered if it passes all filters.
+        end: End of the transfer; None if `duration` gives it, or if it equals the start.
+        duration: Duration of the transfer; None if `end` is given, or if it ended at once.
     """
 
     format: Annotated[str, BeforeValidator(_check_format)] = Field(None, validate_default=True)
@@ -412,7 +412,7 @@ def parse_mapping(text: str) -> Mapping:
     """Parse and check a mapping.
 
     Raises:
-        SettingsError: It is no TOML, or not a mapping; carries every problem.
+        SettingsError: The text is not TOML, or not a mapping; carries every problem.
     """
     try:
         document = tomllib.loads(text)
@@ -436,7 +436,7 @@ def parse_mapping(text: str) -> Mapping:
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """Problems in the order of the keys, unknown ones first."""
+    """Yield problems in the order of the keys, unknown keys first."""
     names = _keys(Mapping)
 
     def order(details: ErrorDetails) -> tuple[int, bool]:
@@ -477,7 +477,7 @@ _decode_json = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class _Problem(NamedTuple):
-    """Why a line is no row, or a row cannot be metered."""
+    """Reason why a line is not a row, or a row cannot be metered."""
 
     reason: LineReason
     detail: str
@@ -496,7 +496,7 @@ class _JsonRows:
 
 
 def _inner(document: dict[str, object], column: str) -> object:
-    """Value of a column; `client.address` is `address` in `client`, unless there is a key with the dot."""
+    """Value of a column; `client.address` is `address` in `client`, unless a key contains the dot."""
     if column in document or "." not in column:
         return document.get(column)
     value: object = document
@@ -550,7 +550,7 @@ class _CsvRows:
 def read_mapped_log(
     mapping: Mapping, stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object]
 ) -> Iterator[Block[Traffic]]:
-    """Read a file (`LogReader`, once its mapping is given)."""
+    """Read a file (`LogReader` with the mapping bound)."""
     return read_lines(stream, settings, digest, _Lines(mapping, name))
 
 
@@ -590,7 +590,7 @@ class _Lines:
         return Traffic(values[0] or self._account_id, *values[1:])
 
     def _times(self, row: Row) -> tuple[int, int] | _Problem:
-        """Start and end in whole seconds, fractions cut off."""
+        """Start and end in whole seconds, rounded down."""
         end_us = start_us = self._mapping.start.of(row)
         if self._mapping.end is not None:
             end_us = self._mapping.end.of(row)
@@ -617,10 +617,10 @@ _UNKNOWN = "unknown"
 
 
 def mapped_kind(text: str) -> kinds.LogKind:
-    """The kind of log of a mapping, TOML.
+    """Log kind of a mapping, which is given as TOML.
 
     Raises:
-        SettingsError: It is no mapping; carries every problem.
+        SettingsError: The text is not a mapping; carries every problem.
     """
     mapping = parse_mapping(text)
     return kinds.LogKind(
@@ -634,7 +634,7 @@ def mapped_kind(text: str) -> kinds.LogKind:
 
 
 class _Classifier:
-    """`Classifier`: all that is left is whether the mapping said whose traffic it is."""
+    """`Classifier` that only checks whether the mapping gave the owner of the traffic."""
 
     def __init__(self, _name: FileName, _timeline: Timeline) -> None:
         pass

@@ -1,12 +1,10 @@
-"""The plan of a log file. It is put once, and every later reading of the file follows it.
+"""The plan of a log file. A plan is put once, and every later read of the file follows it.
 
-A plan names the contexts that judged the file, so a file that comes again is judged by the same ones and becomes the
-same batches, whatever has changed since. It holds the balance of the file, so totals of logs are sums over plans.
+A plan names the contexts that judged the file, so a file delivered again is judged by the same contexts and becomes the
+same batches, whatever has changed since. A plan holds the balance of its file, so totals of logs are sums over plans.
 
-Key: `plans/<kind>/<source>/<slot>/<digest of the identity>.json`. So a listing below a source shows its slots in order.
+Key: `plans/<kind>/<source>/<slot>/<digest of the identity>.json`. So the keys below a source sort by slot.
 """
-
-from __future__ import annotations
 
 import hashlib
 import re
@@ -30,7 +28,7 @@ class Part(NamedTuple):
 
     Attributes:
         batch_id: `<identity>/<number from 0>`.
-        sha256: SHA-256 of the records, whatever writes them as Parquet (`metering.onramps.ingest.planning`).
+        sha256: SHA-256 of the records, independent of the Parquet writer (`metering.onramps.ingest.planning`).
     """
 
     batch_id: str
@@ -67,23 +65,23 @@ def _contexts(document: Fields, name: str) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(StoredDocument):
-    """The batches of a log file, and what became of its lines.
+    """Batches of a log file, and the outcomes of its lines.
 
     Attributes:
         source: The writer of such files: a flow-log id, a distribution, a logged bucket.
-        account_id: Account of the file's name; empty if it states none. So for `region`.
-        slot_s: Start of the time of the file, in epoch seconds; None if its name does not say.
-        place: Place of the file when it was planned. A copy elsewhere has the same plan.
-        etag: Its ETag then; empty for a file on disk.
-        content_sha256: SHA-256 of the decompressed content; of a Parquet file, of the file.
-        contexts: SHA-256 of the context that judged the lines of each hour, by the hour that it holds from, in order;
-            empty if none did.
+        account_id: Account in the file's name; empty if the name has no account. So for `region`.
+        slot_s: Start of the file's slot, in epoch seconds; None if its name does not state it.
+        place: Place of the file when it was planned. A copy at another place has the same plan.
+        etag: ETag of the file when planned; empty for a file on disk.
+        content_sha256: SHA-256 of the decompressed content; for Parquet, of the file itself.
+        contexts: Hour from which a context holds -> SHA-256 of the context that judged these lines, in order; empty
+            without contexts.
         shares: Metered bytes by usage type and rule, sorted.
-        shadowed: Lines and bytes that another log has the authority over, by that log, as `(log, lines, bytes)`.
-        from_byte: Byte of the decompressed content at which its lines begin: those before have another plan. 0 unless
-            release 0.2.0 appended them to a file that had grown.
+        shadowed: Lines and bytes for which another log has the authority, by that log, as `(log, lines, bytes)`.
+        from_byte: Byte of the decompressed content at which its lines start: earlier lines have another plan. 0 unless
+            release 0.2.0 appended lines to a file that had grown.
         after: Identity of the content before `from_byte`; empty if there is none.
-        billed_as: A name of `metering.onramps.sources.BilledAs`; empty in plans of before 0.2.
+        billed_as: A value of `metering.onramps.sources.BilledAs`; empty in plans before 0.2.
     """
 
     SCHEMA: ClassVar[str] = "metering.plan/1"

@@ -1,4 +1,4 @@
-"""The input and output of every reader of log files: names of files, settings, observations and the balance."""
+"""Input and output of every reader of log files: names of files, settings, observations and the balance."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "
 class Balance:
     """Lines by outcome, with the bytes that they state.
 
-    `nodata` lines state no traffic, `skipdata` lines lost records, and `refused` ones cannot be metered.
+    `nodata` lines state no traffic, `skipdata` lines state lost records, and `refused` lines cannot be metered.
 
     Attributes:
         header: Lines that name fields, and comments.
         rejected: Lines of traffic that never crossed a boundary (action REJECT), or that moved nothing over the metered
             boundary by the rules of their kind (an S3 copy, the egress side of a transit gateway).
-        metered_bytes: Bytes of metered lines; so for `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
+        metered_bytes: Bytes of metered lines; likewise `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
     """
 
     lines: int = 0
@@ -55,9 +55,9 @@ class Balance:
 
 
 class Others(NamedTuple):
-    """Lines of other accounts than the names of their files state.
+    """Lines of accounts other than those in the names of their files.
 
-    `billed_lines` are metered all the same; the others are refused.
+    `billed_lines` are metered anyway; the others are refused.
     """
 
     lines: int = 0
@@ -83,10 +83,10 @@ class Observation(NamedTuple, Generic[SubjectT]):
     """Lines of one hour with the same subject.
 
     Attributes:
-        subject: All that the lines say but time and size: a `FlowHop`, or the subject of another kind of log.
-        hour_s: Start of the hour that the lines began in, in epoch seconds.
-        start_s: The least start of the lines.
-        end_s: The greatest end of the lines, at most an hour after the start of any of them.
+        subject: Everything in the lines except time and size: a `FlowHop`, or the subject of another kind of log.
+        hour_s: Start of the hour in which the lines start, in epoch seconds.
+        start_s: Earliest start of the lines.
+        end_s: Latest end of the lines, at most an hour after the start of each line.
     """
 
     subject: SubjectT
@@ -100,8 +100,8 @@ class Observation(NamedTuple, Generic[SubjectT]):
 class FlowHop(NamedTuple):
     """One side of one hop in a VPC flow log. A field that the log lacks, or writes as `-`, is empty.
 
-    The names are those of AWS's fields. `source` and `destination` are `srcaddr` and `dstaddr`, `packet_source` and
-    `packet_destination` are `pkt-srcaddr` and `pkt-dstaddr`, `zone_id` is `az-id`, `path` is `traffic-path`.
+    The attributes are named after AWS's fields. `source` and `destination` are `srcaddr` and `dstaddr`, `packet_source`
+    and `packet_destination` are `pkt-srcaddr` and `pkt-dstaddr`, `zone_id` is `az-id`, `path` is `traffic-path`.
     """
 
     account_id: str = ""
@@ -129,11 +129,11 @@ class FlowHop(NamedTuple):
 
 
 class RefusedLine(NamedTuple):
-    """A line that cannot be metered; its text is cut at 4 KB.
+    """Line that cannot be metered; its text is cut at 4 KB.
 
     Attributes:
         number: Number of the line or row in the file, from 1.
-        bytes: Bytes that the line states; 0 if none can be read.
+        bytes: Bytes that the line states; 0 if unreadable.
     """
 
     number: int
@@ -145,15 +145,15 @@ class RefusedLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(Generic[SubjectT]):
-    """Part of a file. Its memory is bounded, whatever the size of the file.
+    """Part of a file. Its memory is limited, regardless of the size of the file.
 
     Attributes:
         observations: Lines that may be metered, added up.
-        refused: Other lines, at most as many as a reader keeps of a file; the balance counts all.
-        refusals: Lines and bytes of all refused lines by reason, kept or not.
-        balance: Outcomes of the block's lines; those of `observations` are `metered`.
-        read_bytes: Bytes of the stored file that have been read so far, for a progress bar.
-        fields: Fields that all of its lines have, as AWS names them; None of a kind of log whose fields nobody chooses.
+        refused: Refused lines, up to the reader's limit per file; the balance counts all.
+        refusals: Lines and bytes of all refused lines by reason, including lines that are not kept.
+        balance: Outcomes of the block's lines; lines in `observations` are `metered`.
+        read_bytes: Bytes of the stored file read so far, for a progress bar.
+        fields: Fields that all of its lines have, as AWS names them; None for kinds of logs with fixed fields.
     """
 
     observations: Sequence[Observation[SubjectT]]
@@ -182,16 +182,15 @@ _FLOW_LOG = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileName:
-    """The facts in the name of a log file.
+    """Facts in the name of a log file.
 
     Attributes:
-        identity: Identity of the file, up to 120 characters, fit for a batch id; empty without AWS's name. The hash of
-            the decompressed content is its identity then.
+        identity: Identity of the file, up to 120 characters, valid in a batch id; empty without AWS's name. The hash of
+            the decompressed content is then its identity.
         account_id: Account in the name, 12 digits; empty if there is none. So for `region`.
-        source: The writer of such files: a flow-log id, a distribution, a logged bucket; empty if the name does not
-            say.
-        slot_s: Start of the time of the file, in epoch seconds; None if the name does not say.
-        version: Version of the log in the key, such as `v2`; empty if it does not say.
+        source: Writer of such files: a flow-log id, a distribution, a logged bucket; empty if the name lacks it.
+        slot_s: Start of the file's slot, in epoch seconds; None if the name does not state it.
+        version: Version of the log in the key, such as `v2`; empty if the key lacks it.
     """
 
     kind: str
@@ -210,12 +209,12 @@ def identity_by_content(sha256: str) -> str:
 
 
 def unpacked_name(name: str) -> str:
-    """A file's name without the suffix of its packing, which copies gain and lose."""
+    """File name without the compression suffix, which copies gain and lose."""
     return name.removesuffix(".gz").removesuffix(".zst")
 
 
 def identity_of(scheme: str, name: str) -> str:
-    """Identity of a file that AWS named: `flow:<name>`, or the hash of a name that is too long or unfit for an id."""
+    """Identity of a file named by AWS: `flow:<name>`, or the hash of a name that is too long or unfit for an id."""
     identity = f"{scheme}:{name}"
     if len(identity) <= MAX_IDENTITY_CHARS and _FIT_FOR_ID.fullmatch(name) is not None:
         return identity
@@ -223,10 +222,10 @@ def identity_of(scheme: str, name: str) -> str:
 
 
 def flow_log_name(key: str) -> FileName | None:
-    """Parse the key or path of a VPC flow log as AWS names it; None of any other.
+    """Parse the key or path of a VPC flow log as AWS names it; None for any other.
 
-    Only its last part counts, because prefixes and partitions change when files are copied; and not its packing, which
-    changes when a copy is unpacked. The time is the start of the five minutes in which the file's records end.
+    Only the last part of the key counts, because copies change prefixes and partitions; its compression suffix does
+    not, because copies may be unpacked. The time is the start of the five minutes in which the file's records end.
     """
     name = key.rpartition("/")[2]
     found = _FLOW_LOG.fullmatch(name)
@@ -249,7 +248,7 @@ SLOT_FORM = "%Y%m%dT%H%MZ"
 
 
 def epoch_s_of(text: str, form: str) -> int | None:
-    """Epoch seconds of a UTC time of a strptime form; None of any other text."""
+    """Epoch seconds of a UTC time in a strptime format; None for any other text."""
     try:
         return int(datetime.strptime(text, form).replace(tzinfo=UTC).timestamp())
     except ValueError:
@@ -258,30 +257,30 @@ def epoch_s_of(text: str, form: str) -> int | None:
 
 @runtime_checkable
 class Folding(Protocol):
-    """A classifier that knows which addresses are judged alike, so that a reader can add up more lines."""
+    """Classifier that groups addresses which are judged alike, so that a reader can add up more lines."""
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """For each of the distinct addresses one that is judged alike in the hours of their lines.
+        """For each distinct address, return a representative that is judged alike in the hours of their lines.
 
-        `directed` says that all of these lines state their direction.
+        `directed` means that all of these lines state their direction.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadSettings:
-    """Limits and hints of reading one file.
+    """Limits and hints for reading one file.
 
     Attributes:
-        fields: Names of the fields of a text file without a header line; empty if it has one.
-        max_text_bytes: Most bytes that a file may have once it is decompressed.
-        max_expansion: Most times that a file may grow when it is decompressed. Flow logs grow 5 to 30 times; gzip can
-            make 1,032 bytes of one.
-        max_line_bytes: Longest line that is read; a longer one is refused.
-        max_bad_lines: Most lines of a file that name fields, say nothing or cannot be read, each of which is looked at
-            by itself. Empty lines do not count, nor do lines that can be read and may not be metered.
-        kept_refusals: Refused lines that are kept of one file; all are counted.
-        folding: Knows which addresses are alike for the rules; then a subject has one of them for all. None keeps each.
-        block_bytes: Text that is read at once. Memory grows with it; no answer depends on it.
+        fields: Field names for a text file without a header line; empty if it has one.
+        max_text_bytes: Maximum size of a decompressed file, in bytes.
+        max_expansion: Maximum growth factor of a decompressed file. Flow logs grow 5 to 30 times; gzip can expand one
+            byte to 1,032.
+        max_line_bytes: Maximum length of a line; longer lines are refused.
+        max_bad_lines: Maximum number of header, comment and unreadable lines in a file, which are each handled
+            individually. Empty lines do not count, nor do readable lines that may not be metered.
+        kept_refusals: Maximum number of refused lines kept per file; all are counted.
+        folding: Groups addresses that rules treat alike; a subject has one per group. None keeps each.
+        block_bytes: Bytes of text read at once. Memory grows with this value; results do not depend on it.
     """
 
     fields: tuple[str, ...] = ()
@@ -295,7 +294,7 @@ class ReadSettings:
 
 
 class LogReader(Protocol):
-    """Reads one file as a stream of blocks. Memory is that of a block, whatever the size of the file."""
+    """Reads one file as a stream of blocks. Memory holds one block, regardless of the size of the file."""
 
     def __call__(
         self, stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = ...
@@ -303,12 +302,12 @@ class LogReader(Protocol):
         """Read a file.
 
         Args:
-            stream: The file as stored. It is read once, forwards (a Parquet file by ranges), and not closed.
+            stream: The file as stored. The stream is read once, forwards (Parquet by ranges), and not closed.
             name: What its name says.
             settings: Limits and hints.
-            digest: Is called with each piece of the decompressed content, in order, for its hash. Of a Parquet file it
-                gets the file as stored.
+            digest: Called with each piece of the decompressed content, in order, to hash it. For Parquet, it gets the
+                file as stored.
 
         Raises:
-            LogFileRefusedError: The file as a whole cannot be read; blocks before are void.
+            LogFileRefusedError: The file as a whole is unreadable; blocks already returned are void.
         """

@@ -1,16 +1,14 @@
-"""Reasons for which a line or a whole log file is refused, all in one place.
+"""All reasons for which a line or a whole log file is refused.
 
-Reasons are public: plans, quarantine, figures and reports carry them. Add reasons, and never rename one.
+Reasons are public: plans, quarantine, figures and reports carry them. Reasons may be added, but never renamed.
 """
-
-from __future__ import annotations
 
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
 
 class LineReason(StrEnum):
-    """Why a line is not metered."""
+    """Reason why a line is not metered."""
 
     FIELD_COUNT = "field_count"
     INVALID_NUMBER = "invalid_number"
@@ -29,7 +27,7 @@ class LineReason(StrEnum):
 
 
 class FileReason(StrEnum):
-    """Why a whole file is not metered."""
+    """Reason why a whole file is not metered."""
 
     UNKNOWN_NAME = "unknown_name"
     NOT_METERED_KIND = "not_metered_kind"
@@ -56,7 +54,7 @@ SubjectT = TypeVar("SubjectT", contravariant=True)
 
 
 class Traffic(NamedTuple):
-    """Fields of a record but times and bytes; `usage_type` is empty if the contract's table decides."""
+    """Fields of a record except times and bytes; `usage_type` is empty if the contract's table decides."""
 
     account_id: str
     service: str
@@ -68,7 +66,7 @@ class Traffic(NamedTuple):
 
 
 class Classified(NamedTuple):
-    """Metered traffic, with the name of its rule, and the reason if it is unclassified; else empty."""
+    """Metered traffic, with the name of its rule, and the reason if unclassified, else empty."""
 
     traffic: Traffic
     rule: str
@@ -76,19 +74,19 @@ class Classified(NamedTuple):
 
 
 class Shadowed(NamedTuple):
-    """Another log has the authority over the resource in this hour; `by` names it."""
+    """Outcome if another log has the authority over the resource in this hour; `by` is that log."""
 
     by: str
 
 
 class Unmetered(NamedTuple):
-    """A subject that moved nothing over the metered boundary, by a rule of its kind (a copy within S3)."""
+    """Subject that moved nothing over the metered boundary, by a rule of its kind (a copy within S3)."""
 
     rule: str
 
 
 class Refused(NamedTuple):
-    """A subject that cannot be metered; `reason` is one of `metering.onramps.reasons`."""
+    """Subject that cannot be metered; `reason` is defined in `metering.onramps.reasons`."""
 
     reason: str
     detail: str
@@ -101,4 +99,4 @@ class Classifier(Protocol[SubjectT]):
     """Judges subjects of one kind of log, against the context of one file."""
 
     def outcome(self, subject: SubjectT, hour_s: int) -> Outcome:
-        """Judge a subject in an hour. The same context and rules give the same outcome for ever."""
+        """Judge a subject in an hour. The same context and rules always give the same outcome."""

@@ -1,4 +1,4 @@
-"""S3 server access logs: their lines, their reader, and the rules that say where the client was."""
+"""S3 server access logs: their lines, their reader, and the rules that locate the client."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _COPY = ".COPY."
 
 
 class Request(NamedTuple):
-    """A transfer of a line. Sent bytes lack the overhead of the protocol; received ones are those of the object.
+    """Transfer stated by a line. Sent bytes exclude protocol overhead; received bytes are the object's.
 
     Attributes:
-        remote_ip: Address of the client as S3 saw it; `-` if S3 itself or another service of AWS asked.
+        remote_ip: Address of the client as S3 saw it; `-` for requests of S3 itself or of another AWS service.
     """
 
     bucket: str
@@ -67,7 +67,7 @@ class Request(NamedTuple):
 
 
 class Misfit(NamedTuple):
-    """A line that cannot be metered, with the bytes that it states all the same."""
+    """Line that cannot be metered, with its stated bytes."""
 
     reason: LineReason
     detail: str
@@ -95,10 +95,10 @@ def parse(text: str) -> Request | Misfit:
 
 
 def _client_end(text: str, start: int) -> int:
-    """Where the user agent ends that follows the referer at `start`; the end of the line if these are not there.
+    """Index of the end of the user agent, which follows the referer at `start`; end of the line if both are absent.
 
-    The user agent goes to the last quote that a blank follows. Clients write both as they like, so the line is searched
-    once and never tried in several ways: thousands of quotes would take minutes.
+    The user agent ends at the last quote before a blank. Clients may put any text into both, so the line is searched
+    once, without backtracking: thousands of quotes would take minutes.
     """
     if text.startswith("- - ", start):
         return start + 3
@@ -144,7 +144,7 @@ _HASH_BYTES = 16
 
 
 class Repeats:
-    """Remembers the lines of one file."""
+    """Detects repeated lines of one file."""
 
     def __init__(self, *, remembered_lines: int = REMEMBERED_LINES) -> None:
         self._remembered_lines = remembered_lines
@@ -152,7 +152,7 @@ class Repeats:
         self._older: set[bytes] = set()
 
     def seen(self, line: str) -> bool:
-        """Whether the line came before; remembers it."""
+        """Record a line; return whether it occurred before."""
         key = blake2b(line.encode(), digest_size=_HASH_BYTES).digest()
         if key in self._newest or key in self._older:
             return True
@@ -163,7 +163,7 @@ class Repeats:
 
 
 class BucketTransfer(NamedTuple):
-    """A transfer of a bucket, `out` or `in`, but for time and size. The region is that of the Host header, or empty.
+    """Transfer of a bucket, `out` or `in`, without time and size. The region is the Host header's, or empty.
 
     `copy` is one side of a copy inside S3. `remote_ip` is `-` if the log has none.
     """
@@ -231,7 +231,7 @@ _NO_ADDRESS = "-"
 
 
 class Peer(NamedTuple):
-    """The other side of a transfer: a location of the contract. `reason` is empty if it is classified."""
+    """Other side of a transfer: a location of the contract. `reason` is empty if the transfer is classified."""
 
     location: str
     rule: str
@@ -274,7 +274,7 @@ class S3AccessClassifier:
 
 
 def _owner(bucket: str, context: Context | None) -> str:
-    """The account of a bucket. A line has only the owner's canonical id, which is no account."""
+    """Account of a bucket. A line has only the owner's canonical user ID, which is not an account id."""
     if context is None:
         return ""
     only = next(iter(context.accounts)) if bucket in context.buckets and len(context.accounts) == 1 else ""
@@ -295,7 +295,7 @@ def _peer(address: Address | None, region: str, context: Context | None) -> Peer
 
 
 def _own_region(address: Address, region: str, knowledge: Knowledge) -> str:
-    """Region of an address of the owner: in a VPC, which may use any addresses, or brought along."""
+    """Region of an address of the owner: in a VPC, which may use any addresses, or a public address of its accounts."""
     vpc_ids = knowledge.blocks.at(address)
     if vpc_ids:
         regions = sorted({knowledge.vpcs[vpc_id].region for vpc_id in vpc_ids})

@@ -1,4 +1,4 @@
-"""Log sources: buckets, below prefixes, whose log files are metered without a command."""
+"""Log sources: prefixes of buckets whose log files are metered automatically."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _FOLDER = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(?:aws-account-id=)?([0-9
 
 
 class BilledAs(StrEnum):
-    """The authority over who a line may bill. Plans keep it.
+    """Rule for the accounts that a line may bill. Plans keep it.
 
-    `named`: the file's name. `shared-subnets`: the name, and the context shows others in the subnets of that account.
-    `listed`: a list. `any`: nothing, each line bills the account that it states.
+    `named`: the file's name. `shared-subnets`: also accounts that the context shows in that account's subnets.
+    `listed`: a list. `any`: each line bills the account that it states.
     """
 
     NAMED = "named"
@@ -46,7 +46,7 @@ class BilledAs(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bills:
-    """The accounts that lines of files may bill; `accounts` is the list, if it is one."""
+    """Accounts that lines of files may bill; `accounts` is the list for `listed`."""
 
     billed_as: BilledAs
     accounts: frozenset[str] = frozenset()
@@ -60,9 +60,9 @@ class Bills:
         return next(iter(self.accounts)) if len(self.accounts) == 1 else ""
 
     def as_planned(self, billed_as: str) -> Bills:
-        """The accounts of a plan, so that a file that comes again becomes the same records.
+        """Accounts as in a plan, so that a file delivered again becomes the same records.
 
-        `billed_as` is empty in plans of before 0.2, when only lists were held against lines.
+        `billed_as` is empty in plans before 0.2, when lines were checked only against lists.
         """
         if billed_as in (BilledAs.NAMED, BilledAs.SHARED_SUBNETS):
             return Bills(billed_as=BilledAs(billed_as))
@@ -86,11 +86,11 @@ class Billable:
         self._beside: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def is_other(self, account_id: str) -> bool:
-        """Whether an account differs from the one in the file's name; never if the name states none."""
+        """Whether an account differs from the account in the file's name; False if the name states none."""
         return bool(self._owner) and account_id != self._owner
 
     def refused(self, found: Classified, hour_s: int) -> Refused | None:
-        """The refusal of a line that may not bill its account; None if it may."""
+        """Refusal of a line that may not bill its account; None if allowed."""
         account_id, bills = found.traffic.account_id, self._bills
         if bills.billed_as == BilledAs.LISTED and account_id not in bills.accounts:
             detail = f"account {account_id} is none of those that this log may bill"
@@ -108,7 +108,7 @@ class Billable:
         return Refused(LineReason.OTHER_ACCOUNT, f"the line is of account {account_id}, and the file of {self._owner}")
 
     def _known(self, hour_s: int) -> tuple[frozenset[str], frozenset[str]]:
-        """Accounts with interfaces in the subnets of the file's account, and those at its transit gateways."""
+        """Accounts with interfaces in the subnets of the file's account, and accounts at its transit gateways."""
         context = self._timeline.at(hour_s)
         if context is None:
             return frozenset(), frozenset()
@@ -129,9 +129,9 @@ def _beside(context: document.Context, owner: str) -> tuple[frozenset[str], froz
 
 
 def folder_contradicts(key: str, name: reading.FileName) -> str:
-    """Why a file's name and its folder are of two accounts; empty if they agree.
+    """Contradiction between the accounts of a file's name and its folder; empty if they agree.
 
-    Every `AWSLogs/<account>/` of the key counts: a bucket policy may be about any of them.
+    Every `AWSLogs/<account>/` in the key counts, because a bucket policy may apply to any of these folders.
     """
     for account_id in _FOLDER.findall(key) if name.account_id else ():
         if account_id != name.account_id:
@@ -152,14 +152,14 @@ ORGANIZATION_WARNING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSource:
-    """A prefix of a bucket with log files.
+    """Prefix of a bucket with log files.
 
     Attributes:
-        prefix: Where its log files lie; empty for the whole bucket.
+        prefix: Prefix of its log files; empty for the whole bucket.
         kinds: Kinds of logs that are metered; files of other kinds are refused.
-        accounts: Accounts that its lines may bill, 12 digits each; None for those of the context, or if `billed_as`
+        accounts: Accounts that its lines may bill, 12 digits each; None for the context's accounts, or if `billed_as`
             decides.
-        billed_as: A name of `BilledAs`; empty if `accounts` decides.
+        billed_as: A value of `BilledAs`; empty if `accounts` decides.
         context_regions: Regions whose networks belong to the context; empty for the bucket's region alone.
     """
 
@@ -187,19 +187,19 @@ class LogSource:
         return self.accounts is None and not self.billed_as
 
     def bills(self, organization: Iterable[str]) -> Bills:
-        """The accounts that its lines may bill; `organization` are those of the context, for `bills_organization`."""
+        """Accounts that its lines may bill; `organization` holds the context's accounts, for `bills_organization`."""
         if self.billed_as:
             return Bills(billed_as=BilledAs(self.billed_as))
         return Bills.listed(organization if self.accounts is None else self.accounts)
 
 
 def source_of(sources: Iterable[LogSource], bucket: str, key: str) -> LogSource | None:
-    """The source of an object; None if it lies in none. Sources of a stage never overlap."""
+    """Log source of an object; None if no source contains it. Sources of a stage never overlap."""
     return next((source for source in sources if source.holds(bucket, key)), None)
 
 
 def encode_sources(sources: Iterable[LogSource]) -> str:
-    """Encode sources as one JSON text, for the environment of a function. Defaults are left out."""
+    """Encode sources as one JSON string, for an environment variable of a function. Defaults are left out."""
     rows = [
         {name: value for name, value in asdict(source).items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
         for source in sources
@@ -208,10 +208,10 @@ def encode_sources(sources: Iterable[LogSource]) -> str:
 
 
 def decode_sources(text: str) -> tuple[LogSource, ...]:
-    """Decode a text of `encode_sources`.
+    """Decode the output of `encode_sources`.
 
     Raises:
-        ValueError: The text is none of `encode_sources`.
+        ValueError: The text is not from `encode_sources`.
     """
     try:
         return tuple(_source(row) for row in json.loads(text))
@@ -227,21 +227,21 @@ _DEFAULTS = {each.name: each.default for each in fields(LogSource) if each.defau
 
 
 class LogStore(Protocol):
-    """A bucket of anyone, or a folder, with log files: the reading half of `metering.stores.objects.ObjectStore`.
+    """Any account's bucket, or a folder, with log files: the read methods of `metering.stores.objects.ObjectStore`.
 
     A key is the key of the object, or the path below the folder with `/` between its parts.
     """
 
     @property
     def place(self) -> str:
-        """Its place for people, without the key: `s3://acme-logs/`, or the folder."""
+        """Place of the store for people, without the key: `s3://acme-logs/`, or the folder."""
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
-        """A seekable stream of the object; close it.
+        """Open a seekable stream of the object, which the caller closes.
 
         Raises:
-            ObjectMissingError: There is no such object.
-            ObjectChangedError: Its ETag is not `if_match`, at the start or while it is read.
+            ObjectMissingError: The object does not exist.
+            ObjectChangedError: Its ETag differs from `if_match`, at the start or during the read.
             ObjectUnreadableError: The object exists, but the store refuses to return it.
         """
 

@@ -1,4 +1,4 @@
-"""Transit gateway flow logs: their reader, the rules of what was processed, and who pays for it."""
+"""Transit gateway flow logs: their reader, and the rules for processed bytes and their payer."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ _MILLISECONDS_FROM = 10**11
 
 
 class TransitHop(NamedTuple):
-    """Traffic at an attachment of a transit gateway, between the VPCs of a sender and a receiver.
+    """Traffic at an attachment of a transit gateway, with the accounts of the sender's and the receiver's VPC.
 
     A field that the log lacks, or writes as `-`, is empty.
 
     Attributes:
-        attachment_id: The attachment at which it entered or left.
-        pair_id: The attachment on the other side of the gateway.
-        outward: Whether it left the gateway here.
+        attachment_id: Attachment at which the traffic entered or left.
+        pair_id: Attachment on the other side of the gateway.
+        outward: Whether the traffic left the gateway at `attachment_id`.
     """
 
     gateway_id: str
@@ -78,17 +78,17 @@ class TransitHop(NamedTuple):
 
 @runtime_checkable
 class AsksFlows(Protocol):
-    """Rules that ask for addresses, ports and protocols, or not: then lines are added up without them."""
+    """Rules that state if they use addresses, ports and protocols; if not, lines are added up without them."""
 
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
-        """Whether the rules ask for the flows of a gateway in an hour, in epoch seconds."""
+        """Whether the rules use the flows of a gateway in an hour, given in epoch seconds."""
 
 
 class TransitRowJudge:
-    """Counts the rows of one file. Without rules it keeps all that rules might ask for.
+    """Counts the rows of one file. Without rules it keeps all fields that rules might use.
 
     Raises:
-        LogFileRefusedError: A field is missing without which nothing can be metered.
+        LogFileRefusedError: A field that metering requires is missing.
     """
 
     def __init__(self, fields: Collection[str], rules: object = None) -> None:
@@ -100,7 +100,7 @@ class TransitRowJudge:
             raise LogFileRefusedError(FileReason.MISSING_FIELD, detail)
 
     def judge(self, number: int, text: str, value: Callable[[str], str], tally: rows.Tally[TransitHop]) -> None:
-        """Count a row; `value` gives one of `USED_FIELDS`, empty if the row has none."""
+        """Count a row; `value` returns a field of `USED_FIELDS`, empty if the row lacks it."""
         status = value(_STATUS)
         if status == "NODATA":
             tally.nodata()
@@ -170,7 +170,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 def read_flow_file(
     stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object]
 ) -> Iterator[Block[FlowHop] | Block[TransitHop]]:
-    """Read a flow log, of a transit gateway or of interfaces (`LogReader`)."""
+    """Read a flow log of a transit gateway or of interfaces (`LogReader`)."""
     start, whole = peeked(stream, _LOOK_BYTES)
     if name.parquet or start[:4] in rows.PARQUET_MAGIC:
         with rows.seekable(whole, digest) as file:
@@ -195,14 +195,14 @@ def _read_parquet(
 
 
 def _is_transit(start: bytes, settings: ReadSettings) -> bool:
-    """Whether a text is the log of a transit gateway: by the given fields, else by its first line."""
+    """Whether a text is a transit gateway log, judged by the given fields, else by its first line."""
     if settings.fields:
         return GATEWAY in settings.fields
     return GATEWAY.encode() in _unpacked(start).partition(b"\n")[0].split()
 
 
 def _unpacked(start: bytes) -> bytes:
-    """Unpack the beginning of the text. A file that is damaged here is refused by the reader, which says why."""
+    """Unpack the start of the text. If the file is damaged here, the reader refuses it, with the reason."""
     try:
         if start.startswith(_GZIP):
             return zlib.decompressobj(wbits=31).decompress(start, _LOOK_BYTES)
@@ -274,7 +274,7 @@ _Ends = tuple[_End, _End]
 
 
 def payer_of(hop: TransitHop, owner_id: str, region: str, hour_s: int, knowledge: Knowledge) -> str:
-    """The account that pays; empty if that is not known."""
+    """Account that pays; empty if unknown."""
     policies = knowledge.policies.get(hop.gateway_id, ())
     ends = _ends(hop, knowledge)
     if (owner_id, region) not in knowledge.policy_places or len(policies) > 1:
@@ -292,7 +292,7 @@ def payer_of(hop: TransitHop, owner_id: str, region: str, hour_s: int, knowledge
 
 
 def asks_flow(rule: MeteringRule) -> bool:
-    """Whether a rule tells flows between the same attachments apart."""
+    """Whether a rule distinguishes flows between the same attachments."""
     ends = rule.source_cidr, rule.source_ports, rule.destination_cidr, rule.destination_ports
     return any((*ends, rule.protocol))
 
@@ -315,7 +315,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
 
 
 def _beyond(ends: _Ends, policy: MeteringPolicy) -> _Ends:
-    """Behind a middlebox nothing is known but addresses."""
+    """Keep only the addresses of ends behind a middlebox: the rest is unknown."""
     one, other = (end._replace(id="", kind="", owner_id="") if end.id in policy.middleboxes else end for end in ends)
     return one, other
 
@@ -337,7 +337,7 @@ def _payers(policy: MeteringPolicy, ends: _Ends, protocol: str, hour_s: int) -> 
 
 
 def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
-    """Whether a policy holds as it is listed; False if there is none in this hour, None if that is not known."""
+    """Whether a policy applies as listed; False if there is no policy in this hour, None if unknown."""
     begun = _in_force(policy.effective_s, hour_s)
     if policy.state in ("available", "modifying"):
         # Until a change takes effect, the policy is what it was before or did not exist, and nothing tells which.
@@ -352,14 +352,14 @@ def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
 
 
 def _in_force(effective_s: int, hour_s: int, *, removed: bool = False) -> bool | None:
-    """Whether a change is in force all of an hour; None if it takes effect inside. One that was removed ends then."""
+    """Whether a change is in force for a whole hour; None if it takes effect within. A removed rule ends then."""
     if hour_s < effective_s < hour_s + HOUR_S:
         return None
     return (effective_s <= hour_s) is not removed
 
 
 def _fits(rule: MeteringRule, ends: _Ends, protocol: str) -> bool | None:
-    """Whether a rule fits a flow; None if that is not known."""
+    """Whether a rule matches a flow; None if unknown."""
     asked = (
         (rule.source_id, rule.source_kind, rule.source_cidr, rule.source_ports),
         (rule.destination_id, rule.destination_kind, rule.destination_cidr, rule.destination_ports),
@@ -389,7 +389,7 @@ def _inside(cidr: str, address: str) -> bool | None:
 
 @lru_cache(maxsize=4_096)
 def _block(cidr: str) -> tuple[int, int, int] | None:
-    """Family and first and last address of a block; None if the text writes none."""
+    """IP version, first and last address of a CIDR block; None for any other text."""
     try:
         block = ip_network(cidr, strict=False)
     except ValueError:
@@ -407,7 +407,7 @@ def _between(ports: str, port: str) -> bool | None:
 
 
 def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
-    """Whether all hold; None if none is known to fail, and some are not known."""
+    """Three-valued AND: False if any is False, else None if any is None."""
     if False in verdicts:
         return False
     return None if None in verdicts else True
@@ -439,7 +439,7 @@ _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 
 
 class WithTransit:
-    """Judges the flow logs of transit gateways and of interfaces, which AWS names alike (`Classifier`)."""
+    """Judges flow logs of transit gateways and of interfaces, whose file names look alike (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
@@ -454,17 +454,17 @@ class WithTransit:
         return self._flows.outcome(subject, hour_s)
 
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
-        """Whether a metering policy asks for addresses, ports or protocols of a gateway in an hour (`AsksFlows`)."""
+        """Whether a metering policy uses addresses, ports or protocols of a gateway in an hour (`AsksFlows`)."""
         policies = knowledge_of(self._timeline.at(hour_s)).policies.get(gateway_id, ())
         return any(asks_flow(rule) for policy in policies for rule in policy.rules or ())
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """Addresses that the judge of hops does not tell apart (`Folding`)."""
+        """For each address, return one that the judge of hops treats alike (`Folding`)."""
         return self._flows.alike(addresses, hours, directed=directed)
 
 
 def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:
-    """The other log that counts, if there is one: a gateway and each of its attachments may have a log."""
+    """The other log with the authority, if any: a gateway and each of its attachments may have a log."""
     authorities = knowledge.authorities
     if authorities is None or not name.source:
         return None
@@ -497,21 +497,21 @@ def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int)
 
 
 def _free(kind: str, hop: TransitHop, *, inside: bool) -> str:
-    """The rule by which nothing is charged at an attachment; empty if something is, or may be."""
+    """Rule by which nothing is charged at an attachment; empty if there is or may be a charge."""
     if kind == inventory.PEERING:
         return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""
     return LEAVES if kind and hop.outward else ""
 
 
 def _unknown(kind: str, peer_region: str) -> str:
-    """The fact about an attachment that is needed and not known; empty if none is."""
+    """Reason for a required but unknown fact about an attachment; empty if all are known."""
     if kind == inventory.PEERING:
         return "" if peer_region else PEER_REGION_UNKNOWN
     return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN
 
 
 def _unclassified(hop: TransitHop, owner_id: str, region: str, rule: str, reason: str) -> Classified:
-    """Unclassified bytes stand with the owner of the gateway, whose log it is."""
+    """Assign unclassified bytes to the owner of the gateway, whose log it is."""
     traffic = usage_type_of(region, _OUT if hop.outward else _INSIDE).usage_type
     far = UNKNOWN if hop.outward else region
     return Classified(Traffic(owner_id, "AmazonVPC", hop.attachment_id, "out", region, far, traffic), rule, reason)

@@ -1,4 +1,4 @@
-"""Who may send and who may ask: producers with their roles, and tokens of the HTTP API."""
+"""Access control: producers with their IAM roles may send, holders of tokens may use the HTTP API."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ProducerRole:
     """Role of a producer in IAM.
 
     Attributes:
-        role_id: Unique id; a role that is made anew has another one.
-        trusted: ARNs of those who may assume it. IAM says the unique id of a role or user that is gone.
+        role_id: Unique id; a re-created role has a different id.
+        trusted: ARNs of the principals that may assume the role. For deleted principals, IAM returns the unique id.
     """
 
     arn: str
@@ -42,28 +42,28 @@ class ProducerRole:
 
 
 class ProducerRoles(Protocol):
-    """Roles of a stage's producers. Those of one name in several regions are one role."""
+    """Roles of a stage's producers. Producers of one name in several regions share one role."""
 
     def find(self, name: str) -> ProducerRole | None:
-        """The role of a producer; None if there is none."""
+        """The role of a producer; None if it has no role."""
 
     def put(self, name: str, *, trusted_arn: str) -> ProducerRole:
-        """Make the role of a producer, or put right its trust and what it may do in this region.
+        """Create a producer's role, or correct its trust policy and its permissions in this region.
 
         Args:
             name: The producer.
-            trusted_arn: Role, user or account that may take it; empty for the account of the stage.
+            trusted_arn: Role, user or account that may assume the role; empty for the stage's account.
 
         Raises:
-            OperationFailedError: IAM does not take the trust: there is no such role, user or account.
+            OperationFailedError: IAM rejects the trust policy: there is no such role, user or account.
         """
 
     def remove(self, name: str) -> bool:
-        """Take from a role what it may do in this region; returns whether that was the last, and the role is gone."""
+        """Remove a role's permissions in this region; returns whether the role, left without any, is deleted."""
 
 
 def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn: str) -> list[str]:
-    """Why nobody can be registered so, a sentence each."""
+    """Problems that prevent a registration, a sentence each."""
     problems = []
     if not is_producer_name(name):
         problems.append(
@@ -90,18 +90,18 @@ class ProducerBook:
     def add(
         self, name: str, *, accounts: Sequence[str] | None, trusted_arn: str, registered_by: str
     ) -> access.RegisteredProducer:
-        """Register a producer, or register it anew with other accounts, another trust or a new role.
+        """Register a producer, or replace its registration with other accounts, another trust or a new role.
 
-        It may be repeated and killed anywhere: the role is created first; a role without an entry is refused.
+        A call may be killed anywhere and repeated: the role is created first; a role without an entry is refused.
 
         Args:
             name: Its name.
-            accounts: Accounts that it may meter; None for all.
+            accounts: Accounts that the producer may meter; None for all.
             trusted_arn: Role, user or account whose workloads may assume its role; empty for the account of the stage.
             registered_by: ARN of the caller.
 
         Raises:
-            OperationFailedError: Names every problem; nothing was done.
+            OperationFailedError: The request has problems, all of them named; nothing was done.
             UnavailableError: IAM or the ledger gave no answer.
         """
         problems = producer_problems(name=name, accounts=accounts, trusted_arn=trusted_arn)
@@ -121,11 +121,11 @@ class ProducerBook:
         return made
 
     def everyone(self) -> list[access.RegisteredProducer]:
-        """All of them, by name."""
+        """All registered producers, by name."""
         return list(access.registered(self.items))
 
     def get(self, name: str) -> access.RegisteredProducer | None:
-        """Producer of a name; None if there is none."""
+        """Producer of a name; None if unknown."""
         return read_note(self.items, access.producer_key(name), access.RegisteredProducer.from_item)
 
     def find(self, name: str) -> access.RegisteredProducer:
@@ -142,7 +142,7 @@ class ProducerBook:
         return found
 
     def show(self, name: str) -> access.ShownProducer:
-        """Producer with warnings about what keeps its batches from being taken.
+        """Producer with warnings about causes for refusing its batches.
 
         Raises:
             OperationFailedError: There is none.
@@ -153,7 +153,7 @@ class ProducerBook:
         return access.ShownProducer(registered=found, warnings=tuple(warnings), told_s=max(told, default=None))
 
     def remove(self, name: str) -> bool:
-        """Take a producer out of the registry, then its role in this region; returns whether the role is gone.
+        """Remove a producer from the registry, then its role in this region; returns whether the role is deleted.
 
         Raises:
             OperationFailedError: There is none.
@@ -180,7 +180,7 @@ class ProducerBook:
         return warnings
 
     def _of_senders(self) -> list[str]:
-        """Warn where SQS calls all senders the same; the canary's newest marker tells."""
+        """Warn if SQS reports one sender id for all senders, as the canary's newest marker shows."""
         for item in self.items.query(Table.LEDGER, CANARY_PK, descending=True):
             slot_s = CanaryRun.from_item(item).slot_s
             marker = read_note(self.items, markers.marker_key(canary_batch_id(slot_s)), markers.Marker.from_item)
@@ -220,7 +220,7 @@ class MadeToken:
     """A new token.
 
     Attributes:
-        text: Sent by its holder. It is kept nowhere, and left out of the object's repr.
+        text: Sent by its holder. The text is stored nowhere, and omitted from the object's repr.
     """
 
     text: str = field(repr=False)
@@ -233,7 +233,7 @@ def secret_sha256(secret: str) -> str:
 
 
 def token_parts(text: str) -> tuple[str, str] | None:
-    """Id and secret of a token; None for any other text."""
+    """Split a token into id and secret; None if the text is not a token."""
     # A token has 85 characters. Longer texts are not examined.
     found = TOKEN_PATTERN.fullmatch(text) if len(text) < 100 else None
     return None if found is None else (found[1], found[2])
@@ -261,19 +261,19 @@ class TokenBook:
         label: str = "",
         costs: bool = False,
     ) -> MadeToken:
-        """Make a token, and keep its hash.
+        """Make a token, and store its hash.
 
         Args:
-            role: What kinds of answers its holder gets.
-            accounts: Accounts that its holder may see, 1 to 100; None for all, which no customer gets.
-            life_s: Seconds until it expires: 1 to 366 days.
-            made_by: ARN of who makes it.
-            label: What people call it, at most 128 characters.
-            costs: See `StoredToken`. Who sees all accounts sees their costs.
+            role: Kinds of answers that its holder gets.
+            accounts: Accounts that its holder may see, 1 to 100; None for all (never for a customer).
+            life_s: Lifetime in seconds: 1 to 366 days.
+            made_by: ARN of the caller.
+            label: Name for people, at most 128 characters.
+            costs: See `StoredToken`. A token for all accounts always shows their costs.
 
         Raises:
-            OperationFailedError: One of these makes no sense; every problem is said, and nothing was made.
-            UnavailableError: The ledger did not answer. A token that may have been made is known to nobody.
+            OperationFailedError: An argument is invalid; every problem is named, and no token was made.
+            UnavailableError: The ledger did not answer. A token may exist, but its text is lost.
         """
         problems = token_problems(role=role, accounts=accounts, life_s=life_s, label=label)
         if problems:
@@ -300,12 +300,12 @@ class TokenBook:
             return MadeToken(text=f"mtr_{token_id}_{secret}", stored=stored)
 
     def list(self) -> list[access.StoredToken]:
-        """All tokens, the newest first. DynamoDB deletes expired ones within days."""
+        """All tokens, the newest first. DynamoDB deletes expired tokens within days."""
         found = (access.StoredToken.from_item(item) for item in self.items.query(Table.LEDGER, access.TOKENS_PK))
         return sorted(found, key=lambda each: (-each.made_s, each.token_id))
 
     def find(self, token_id: str) -> access.StoredToken:
-        """The token of this id; a whole token is taken by its id.
+        """The token of this id; a whole token may be given, and its id is used.
 
         Raises:
             OperationFailedError: There is none.
@@ -319,9 +319,9 @@ class TokenBook:
         return access.StoredToken.from_item(item)
 
     def revoke(self, token_id: str, *, revoked_by: str) -> access.StoredToken:
-        """Refuse a token from now on. Processes that have just checked it notice within a minute.
+        """Refuse a token from now on. Processes that have just checked the token notice within a minute.
 
-        A token that is revoked already stays as it is.
+        A token revoked before stays unchanged.
 
         Raises:
             OperationFailedError: There is no such token.
@@ -341,7 +341,7 @@ class TokenBook:
 
 
 def token_problems(*, role: access.Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:
-    """Why no token can be made of these, a sentence each."""
+    """Problems that prevent a token of these arguments, a sentence each."""
     problems = []
     if role is access.Role.CUSTOMER and not accounts:
         problems.append("A customer's token names its accounts, at least one.")

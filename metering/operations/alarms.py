@@ -1,11 +1,9 @@
-"""Catalogue of alarms. The stacks create them from it, and each has a runbook of its name.
+"""Catalogue of alarms. The stacks create all alarms from it, and each alarm has a runbook of its name.
 
 Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. An alarm that
-pages looks at durable state, as a figure that the watch publishes each minute, or at a native metric of AWS; that of
-the API looks at the answers that its function counted.
+pages reads durable state, as a figure that the watch publishes each minute, or a native AWS metric; the API's alarm
+reads response counts of its function.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +14,7 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 
 class Figure(StrEnum):
-    """Figures that the watch measures: metric names in the namespace of the watch, with the dimension `Stage`."""
+    """Figures that the watch measures: metric names in the watch's namespace, with the dimension `Stage`."""
 
     DEAD_LETTERS = "DeadLetters"
     OLDEST_BATCH_AGE = "OldestBatchAge"
@@ -72,16 +70,16 @@ class AlarmSpec:
 
     Attributes:
         name: Name in kebab case; the alarm in CloudWatch is `metering-<stage>-<name>`.
-        severity: `page` wakes the person on call; `ticket` waits for the morning.
+        severity: `page` wakes the person on call, `ticket` waits until morning.
         origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `onramp_dead_letters`, `rollout`, or the
-            name of a function. What measures figures of log sources is the watch, but their origin is `log_context`:
-            they are there if that function is.
+            name of a function. Figures of log sources have origin `log_context` although the watch measures them: they
+            exist if that function does.
         metric: Name of the metric in the namespace of its origin.
         period_s: Length of a period.
         periods: Number of periods in a row in which the comparison must hold before the alarm fires.
-        missing: Treatment of a period without a figure. Only the heartbeat counts it as breaching.
-        meaning: Sentence that the alert carries.
-        same_event_as: Alarm that the same event raises; both share the runbook of that one.
+        missing: Treatment of a period without data (`TreatMissingData`). Only the heartbeat counts it as breaching.
+        meaning: Sentence included in the alert.
+        same_event_as: Alarm that the same event raises; both share the runbook of that alarm.
     """
 
     name: str
@@ -99,11 +97,11 @@ class AlarmSpec:
 
     @property
     def runbook(self) -> str:
-        """Name that `metering runbook` knows it by."""
+        """Name of the runbook for `metering runbook`."""
         return self.same_event_as or self.name
 
     def breached_by(self, value: int) -> bool:
-        """Whether a figure of this value is one that the alarm is about. It fires after `periods` of them."""
+        """Whether a figure of this value breaches the alarm's threshold. The alarm fires after `periods` breaches."""
         if self.comparison == "LessThanThreshold":
             return value < self.threshold
         return value >= self.threshold
@@ -119,7 +117,7 @@ def watch_alarm(
     periods: int = 1,
     same_event_as: str = "",
 ) -> AlarmSpec:
-    """Alarm of a figure of the watch."""
+    """Alarm on a figure of the watch."""
     return AlarmSpec(
         name=name,
         severity=severity,
@@ -133,7 +131,7 @@ def watch_alarm(
 
 
 def logs_alarm(name: str, figure: Figure, threshold: int, meaning: str) -> AlarmSpec:
-    """Alarm of a figure of log sources. Only a region that has some has the alarm."""
+    """Alarm on a figure of log sources. Only a region with log sources has it."""
     return AlarmSpec(
         name=name,
         severity="ticket",
@@ -146,7 +144,7 @@ def logs_alarm(name: str, figure: Figure, threshold: int, meaning: str) -> Alarm
 
 
 def errors_alarm(function: str, severity: Severity, periods: int) -> AlarmSpec:
-    """Alarm of a function whose invocations fail."""
+    """Alarm on a function's failed invocations."""
     return AlarmSpec(
         name=f"{function}-errors",
         severity=severity,
@@ -170,7 +168,7 @@ def api_alarm(
     period_s: int = 5 * MINUTE_S,
     periods: int = 1,
 ) -> AlarmSpec:
-    """Alarm of the HTTP API that waits for the morning. Only a region that has one has the alarm."""
+    """Alarm of the HTTP API with severity `ticket`. Only a region with an HTTP API has the alarm."""
     return AlarmSpec(
         name=name,
         severity="ticket",

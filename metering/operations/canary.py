@@ -1,7 +1,7 @@
-"""Canary: proves with a known batch that the service counts each batch once, in usage and lake, and in time (P29).
+"""Canary: proves with a known batch that the service counts each batch once, in usage and lake, in time (P29).
 
-It reads the batch's marker, the commit that the marker names, that commit's entries, and the published files of its
-hour. So a look costs the same, however many commits the hour has.
+It reads the batch's marker, the marker's commit, the commit's entries, and the published files of its hour. So a check
+costs the same, however many commits the hour has.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Canary:
     Attributes:
         queue: Ingest queue of the region.
         rollup_every_s: The stage's time between two runs of the roll-up.
-        freshness_s: Seconds within which the batch must be among the rows. It has that long, a minute and
-            `rollup_every_s` to be in usage, too.
+        freshness_s: Seconds within which the batch's rows must be visible. For usage, the limit is longer by a minute
+            and `rollup_every_s`.
     """
 
     items: ItemStore
@@ -54,13 +54,13 @@ class Canary:
     freshness_s: int = 120
 
     def run(self, deadline: Deadline) -> checks.CanaryRun:
-        """Send the batch of this minute, and wait for it as long as the deadline and the freshness target allow.
+        """Send this minute's batch, and wait until it is counted, at most to the deadline or freshness target.
 
         Returns:
-            The run. Its verdict is still `sent` if the deadline came before the target.
+            The run. The run's verdict stays `sent` if the deadline came before the target.
 
         Raises:
-            UnavailableError: The queue did not take the batch.
+            UnavailableError: SQS did not accept the batch.
         """
         run = self._send()
         while run.verdict is checks.CanaryVerdict.SENT:
@@ -98,7 +98,7 @@ class Canary:
         return checks.CanaryVerdict.GOOD if usage == lake == _EXPECTED else checks.CanaryVerdict.SENT
 
     def _look_back(self, *, before_s: int) -> None:
-        """Judge runs that were cut short, and find good ones that were doubled since."""
+        """Judge runs that were cut short, and detect good runs whose batch was counted twice since."""
         first = checks.canary_key(before_s - _LOOK_BACK_S).sk
         for item in list(
             self.items.query(Table.LEDGER, checks.CANARY_PK, sk_from=first, sk_to=checks.canary_key(before_s).sk)

@@ -1,4 +1,4 @@
-"""Dead letters: the reason why each is there, the effect of a redrive, and the redrive.
+"""Dead letters: the cause of each, the effect of a redrive, and the redrive.
 
 A redrive is safe to repeat and to kill at any moment. A message is sent before it is deleted, and a batch that arrives
 twice is counted once, by its id.
@@ -41,7 +41,7 @@ _EMPTY_RECEIVES = 3
 
 
 class RedriveEffect(StrEnum):
-    """Effect that a redrive of one dead letter would have now."""
+    """Effect that redriving one dead letter would have now."""
 
     METER = "meter"
     METER_IN_PART = "meter in part"
@@ -58,13 +58,13 @@ class DeadLetter:
     """Message in the dead-letter queue.
 
     Attributes:
-        batch_id: Empty if none can be read.
-        why: Best known reason that it is there, in one sentence.
-        effect: Effect of a redrive now.
+        batch_id: Empty if no batch id can be read.
+        why: Best known reason why the message is dead, in one sentence.
+        effect: Effect of a redrive at this time.
         records: 0 if unknown.
-        admitted_until_s: Epoch second until which a redrive meters every record that it can meter now; None if it
-            meters none, or if that is not known.
-        kept_until_s: Epoch second at which the queue drops the message. A redrive must come before.
+        admitted_until_s: Epoch second until which a redrive meters every record that it can meter now; None if no
+            record can be metered, or if unknown.
+        kept_until_s: Epoch second at which the queue drops the message. Redrive the message before then.
     """
 
     message_id: str
@@ -84,10 +84,10 @@ class Redriven:
     """Outcome of a redrive.
 
     Attributes:
-        task: Handle of the move task that the queue service carries out; None if we moved the messages.
-        moved: Messages that we put back. Those of a task count as `waiting` only.
+        task: Handle of SQS's message move task; None if this process moved the messages.
+        moved: Messages that this process put back. A task's messages count only as `waiting`.
         waiting: Approximate number of dead letters when the redrive began.
-        kept: Messages that the ingest queue did not take. They stay dead letters.
+        kept: Messages that the ingest queue did not accept. They stay dead letters.
     """
 
     task: str | None
@@ -97,9 +97,9 @@ class Redriven:
 
 
 def peek(dead: Queue, look: Callable[[Delivery], _Seen], *, limit: int, look_s: int = 0) -> list[_Seen]:
-    """Look at up to `limit` messages of a dead-letter queue. They stay there, and are hidden only meanwhile.
+    """Look at up to `limit` messages of a dead-letter queue. They stay in the queue, hidden only meanwhile.
 
-    `look` may take `look_s` seconds for each.
+    `look` may take `look_s` seconds for each message.
     """
     seen: dict[str, ReceivedMessage] = {}
     waiting = dead.depth().total
@@ -124,9 +124,9 @@ class DeadLetters:
 
     Attributes:
         bucket: Data bucket of the region.
-        retention_s: Time that the dead-letter queue keeps a message, counted from when it was first sent.
-        services: The service's own senders, in a stage whose producers are registered: a redrive then states who sent
-            each message first, which the queue service's own move cannot. None if nobody is judged by it.
+        retention_s: Retention of the dead-letter queue, counted from when a message was first sent.
+        services: The service's own senders, in a stage with registered producers: a redrive then states each message's
+            original sender, which SQS's own move cannot. None if senders are not checked.
     """
 
     dead: Queue
@@ -156,10 +156,10 @@ class DeadLetters:
         """Put dead letters back into the ingest queue.
 
         Args:
-            maximum: Most messages to move; None for all that were there at the beginning.
-            per_s: Most messages to move in a second.
+            maximum: Maximum messages to move; None for all present at the beginning.
+            per_s: Maximum messages to move in a second.
             dry_run: Count only.
-            by_hand: Receive, send and delete here, even if the queue service could move them.
+            by_hand: Receive, send and delete in this process, even if SQS could move the messages.
 
         Raises:
             OperationFailedError: `maximum` or `per_s` is not positive.
@@ -184,7 +184,7 @@ class DeadLetters:
         return Redriven(task=None, moved=moved, waiting=waiting, kept=kept)
 
     def _pages(self, maximum: int | None) -> Iterator[list[ReceivedMessage]]:
-        """Pages of messages that died before the redrive. A message that dies again meanwhile is not moved twice."""
+        """Pages of dead letters from before the redrive. A message that dies again meanwhile is not moved twice."""
         began_ms = self.clock.now_ms()
         left = maximum
         empty = 0
@@ -218,7 +218,7 @@ class DeadLetters:
             self.dead.release([message.receipt for message in messages])
 
     def glance(self, delivery: Delivery) -> DeadLetter:
-        """Describe a dead letter without reading its records: reading them may have killed five workers."""
+        """Describe a dead letter without reading its records: reading the records may have killed earlier workers."""
         message = glance(delivery.body, bucket=self.bucket)
         batch_id = "" if isinstance(message, NoBatch | None) else message.batch_id
         effect, why = _at_a_glance(message, self._marker(batch_id))
@@ -228,7 +228,7 @@ class DeadLetters:
         return replace(letter, source_id=message.source_id, records=message.record_count or 0)
 
     def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
-        """Find the effect of a redrive by reading the letter as a worker would. It may die as a worker would."""
+        """Find the effect of a redrive by reading the message as a worker would. It may crash as a worker would."""
         batch, why = self._read(delivery, allowance)
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
@@ -246,7 +246,7 @@ class DeadLetters:
         return replace(letter, source_id=batch.source_id, records=batch.records, admitted_until_s=until_s)
 
     def _letter(self, delivery: Delivery, *, batch_id: str, effect: RedriveEffect, why: str) -> DeadLetter:
-        """Make a letter of the facts that every delivery has."""
+        """Make a `DeadLetter` from the facts of every delivery."""
         sent_at_s = delivery.sent_at_ms // 1000
         return DeadLetter(
             message_id=delivery.message_id,
@@ -286,7 +286,7 @@ class DeadLetters:
 
 
 def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[RedriveEffect, str]:
-    """Effect of a redrive and reason of the death, as far as the message and the marker of its id tell."""
+    """Effect of a redrive and reason of the failure, as far as the message and its batch's marker show."""
     if message is None:
         return RedriveEffect.UNKNOWN, "Its message takes a closer look; --deep reads it."
     if isinstance(message, NoBatch):
@@ -305,7 +305,7 @@ def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) 
 
 
 def _of_metered(marker: Marker, batch: DecodedBatch | RefusedBatch | NoBatch | None) -> tuple[RedriveEffect, str]:
-    """Effect of a redrive of a message whose batch id is metered, and its reason."""
+    """Effect of redriving a message whose batch id is metered, and the reason of its failure."""
     if isinstance(batch, DecodedBatch | RefusedBatch) and compare(marker, batch) is Match.OTHER:
         return RedriveEffect.CONFLICT, "Other content is metered under its id; a redrive keeps this one in quarantine."
     return RedriveEffect.DUPLICATE, "Its batch is metered already; this is another copy of it."
@@ -316,9 +316,9 @@ class DeadLogFile:
     """A log file whose event failed each time it was received.
 
     Attributes:
-        file: Where it lies, `s3://bucket/key`; empty if the event names no file.
-        log_source: The log source that it lies in; empty if in none.
-        why: Best known reason that its event is there, in one sentence.
+        file: Location, `s3://bucket/key`; empty if the event names no file.
+        log_source: The file's log source; empty if it is in no log source.
+        why: Best known reason why its event is dead, in one sentence.
         age_s: Seconds since S3 announced the file.
         kept_until_s: Epoch second at which the queue drops the event. The file itself stays in its bucket.
     """
@@ -335,15 +335,15 @@ class DeadLogFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLogFiles:
-    """Lists the dead letters of log files of a region.
+    """Lists a region's dead letters of log files.
 
     Attributes:
         dead: Dead-letter queue of log files.
         sources: Log sources of the region.
-        recognise: Kind of log that a key is named like, and what its name says; None if it is like none.
+        recognise: Returns the log kind that a key's name matches, and facts from the name; None if it matches no kind.
         objects: The region's data bucket.
-        contexts: What logs are judged by.
-        retention_s: Time that the queue keeps an event, counted from when it was first sent.
+        contexts: Contexts by which logs are judged.
+        retention_s: Retention of the queue, counted from when an event was first sent.
     """
 
     dead: Queue
@@ -357,7 +357,7 @@ class DeadLogFiles:
     def files(self, *, limit: int) -> list[DeadLogFile]:
         """Look at up to `limit` events, oldest first. They stay in the queue, and are hidden only meanwhile.
 
-        An event that announces several files has a row for each.
+        An event about several files gives one row for each file.
         """
         now_s = self.clock.now_ms() // 1000
 

@@ -1,6 +1,4 @@
-"""Errors that functions logged, by kind; the trail of deeds; ports to subscribers, alarms and logs."""
-
-from __future__ import annotations
+"""Errors logged by functions, by kind; the audit trail of deeds; ports to subscribers, alarms and logs."""
 
 import json
 import re
@@ -41,7 +39,7 @@ class AlarmState:
 
     Attributes:
         name: Physical name (`alarm_name`).
-        state: `OK`, `ALARM` or `INSUFFICIENT_DATA`; empty if an endpoint does not say.
+        state: `OK`, `ALARM` or `INSUFFICIENT_DATA`; empty if the endpoint does not return it.
     """
 
     name: str
@@ -63,8 +61,8 @@ class LoggedLine:
     Attributes:
         function: Such as `aggregator`.
         at_ms: Epoch milliseconds.
-        text: JSON if the function's own logger wrote it.
-        request_id: Id of the invocation; empty if the log does not say.
+        text: JSON if the function's own logger wrote the line.
+        request_id: Id of the invocation; empty if the log lacks it.
     """
 
     function: str
@@ -81,7 +79,7 @@ class FunctionLogs(Protocol):
         """Names of the functions that have a log, sorted."""
 
     def errors(self, functions: Sequence[str], *, from_s: int, to_s: int, limit: int) -> Sequence[LoggedLine]:
-        """Lines that look like an error, newest first: at most `limit` of them, of all named functions together.
+        """Lines that look like errors, newest first: at most `limit` over all named functions.
 
         Raises:
             OperationFailedError: The endpoint cannot search logs.
@@ -102,9 +100,9 @@ class LoggedError:
     """Errors of one kind of one function.
 
     Attributes:
-        text, request_id, version: Of the newest line; empty if it does not say.
+        text, request_id, version: Of the newest line; empty if the line lacks it.
         count: Number of lines.
-        first_ms, last_ms: Time of the oldest and of the newest, epoch milliseconds.
+        first_ms, last_ms: Times of the oldest and the newest line, epoch milliseconds.
     """
 
     function: str
@@ -117,7 +115,7 @@ class LoggedError:
 
 
 def grouped(lines: Iterable[LoggedLine]) -> list[LoggedError]:
-    """Group the lines that are errors by function and kind; the kind that was logged last comes first."""
+    """Group error lines by function and kind; the most recently logged kind comes first."""
     groups: dict[tuple[str, str], LoggedError] = {}
     for line in sorted(lines, key=lambda each: -each.at_ms):
         one = _read(line)
@@ -153,7 +151,7 @@ def _read(line: LoggedLine) -> LoggedError | None:
 
 
 def _sentence(document: dict[str, object]) -> str:
-    """Message of a JSON line, with its exception, or with the fields that the message is about."""
+    """Message of a JSON line, with its exception or its other fields."""
     text = str(document.get("message", ""))
     trace = str(document.get("exception", "")).strip()
     if trace:
@@ -175,12 +173,12 @@ FIRST_MONTH_S = month_bounds_s("2026-11")[0]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeedTrail:
-    """The trail in one ledger."""
+    """The audit trail of deeds in one ledger."""
 
     items: ItemStore
 
     def begin(self, deed: Deed) -> None:
-        """Write that a deed begins. Its id is new, so nothing can lie at its key.
+        """Record that a deed begins. Its id is new, so its key cannot exist.
 
         Raises:
             UnavailableError: The ledger gave no answer, and the deed must not begin.
@@ -188,10 +186,10 @@ class DeedTrail:
         self.items.put(Put(table=Table.LEDGER, item=deed.to_item()))
 
     def end(self, deed: Deed, *, state: DeedState, ended_ms: int, result: str) -> Deed:
-        """Write how a deed ended, and return it. It is written whole: its begin may not have been written.
+        """Record how a deed ended, and return the deed. The whole item is written, because the begin may be missing.
 
         Raises:
-            UnavailableError: The ledger gave no answer; the trail may say for ever that the deed began.
+            UnavailableError: The ledger gave no answer; the trail may keep the deed as begun.
         """
         ended = replace(deed, state=state, ended_ms=ended_ms, result=result)
         self.items.put(Put(table=Table.LEDGER, item=ended.to_item()))
@@ -200,7 +198,7 @@ class DeedTrail:
     def between(self, from_s: int, to_s: int) -> Iterator[Deed]:
         """Deeds that began at or after `from_s` and before `to_s` (epoch seconds), newest first.
 
-        A partition is read when the caller comes to its month.
+        A month's partition is read lazily, when the caller reaches that month.
         """
         first_s = max(from_s, FIRST_MONTH_S)
         before_s = to_s

@@ -1,4 +1,4 @@
-"""Costs of the service itself: list prices, storage of the bucket, and what a region costs that meters nothing."""
+"""Costs of the service itself: list prices, storage of the bucket, and the cost of an idle region."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def month_usd(storage_class: str, stored_bytes: int) -> Decimal:
 
 
 def billed_bytes(storage_class: str, size_bytes: int) -> int:
-    """Size that an object is billed as."""
+    """Billed size of an object."""
     return max(size_bytes, _SMALLEST_BILLED_BYTES.get(storage_class, 0))
 
 
@@ -86,7 +86,7 @@ _SHORT_MONTHS = Decimal(1) / 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixStorage:
-    """Objects below one prefix in one storage class. `usd_month` is their cost for a month from now."""
+    """Objects below one prefix in one storage class. `usd_month` is their storage cost for the next month."""
 
     prefix: str
     storage_class: str
@@ -97,7 +97,7 @@ class PrefixStorage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """Way to keep the same records: storage costs by the month, requests once."""
+    """Another way to store the same records: storage is paid monthly, requests once."""
 
     name: str
     objects: int
@@ -108,12 +108,12 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageReport:
-    """Storage as it is, compared with two alternatives.
+    """Actual storage, compared with two alternatives.
 
     Attributes:
         lake_records, lake_bytes: Published records, and the size of their files.
-        ours: The accepted records as the service keeps them.
-        json, gzip: The same as one JSON or gzip object for each batch.
+        ours: The accepted records as the service stores them.
+        json, gzip: The same records as one JSON or gzip object for each batch.
     """
 
     prefixes: tuple[PrefixStorage, ...]
@@ -129,14 +129,14 @@ class StorageReport:
         return 1 - self.ours.usd_month / than.usd_month if than.usd_month else Decimal(0)
 
     def saving_with_requests(self, than: Alternative) -> Decimal:
-        """Same share over the first month, whose bill has the requests as well."""
+        """Share of cost saved in the first month, requests included."""
         theirs = than.usd_month + than.usd_requests
         return 1 - (self.ours.usd_month + self.ours.usd_requests) / theirs if theirs else Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageReporter:
-    """Makes the storage report. It reads every row, so people run it and no schedule does."""
+    """Makes the storage report. It reads every row, so people run it, never a schedule."""
 
     items: writes.ItemStore
     objects: ObjectStore
@@ -144,7 +144,7 @@ class StorageReporter:
     sizer: BatchSizer
 
     def report(self, *, from_s: int = 0) -> StorageReport:
-        """Read every object's size, every commit and the rows of the hours from `from_s` on, and add up their cost."""
+        """Read every object's size, every commit, and the rows of hours from `from_s` on, and add up the cost."""
         prefixes = self._prefixes()
         sizes = self.sizer.measure(self.view, from_s=from_s)
         sources = [s for hour_s in self.view.hours(from_s=from_s) for s in self.view.hour_between(hour_s).sources]
@@ -189,7 +189,7 @@ class StorageReporter:
         )
 
     def _requests_usd(self, sources: Sequence[RowSource]) -> Decimal:
-        """Cost of the PUTs of staging, lake files and their totals, and of the GETs of roll-up and compactor."""
+        """Cost of PUTs of staging objects, lake files and totals, and of GETs by roll-up and compactor."""
         puts = 2 * sum(not source.staged for source in sources)
         gets = 0
         for item in self.items.scan(writes.Table.LEDGER):
@@ -233,7 +233,7 @@ def standing_month_usd(
 ) -> Decimal:
     """Monthly cost in USD of one idle region at list prices of us-east-1, rounded to cents.
 
-    Log sources and an HTTP API have alarms and figures of their own.
+    Log sources and an HTTP API add their own alarms and figures.
     """
     left_out = {*(() if log_sources else LOG_ORIGINS), *(() if api else (API_ORIGIN,))}
     things = {

@@ -1,14 +1,12 @@
-"""Runbooks and dashboards: which belongs to an alarm, and where a browser finds them.
+"""Runbooks and dashboards: which of them belong to an alarm, and their URLs.
 
-The pages in `docs/runbooks` write `REGION` and `STAGE` where a command needs them, so that a command that is copied
-from the page itself is refused, and never acts on another stage. Other words in capitals, such as `SOURCE`, are for
-the reader to fill in.
+The pages in `docs/runbooks` have the placeholders `REGION` and `STAGE` in commands, so that a command copied from the
+page itself is refused, and never acts on another stage. Other words in capitals, such as `SOURCE`, are for the reader
+to fill in.
 
 Runbooks that are nearly equal share a page. A section `### NAME, NAME` and a list item "`NAME`, `NAME`: ..." belong to
-these runbooks, a section `### all` and the rest of the page to all. `FUNCTION` is the function that the alarm is about.
+these runbooks, a section `### all` and the rest of the page to all. `FUNCTION` is the function of the alarm.
 """
-
-from __future__ import annotations
 
 import re
 from dataclasses import dataclass
@@ -42,7 +40,7 @@ SHARED_PAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Runbook that a person asked for, with the stage of the name and the region of the ARN; empty if it has none."""
+    """Requested runbook, with the stage from the name and the region from the ARN; empty if absent."""
 
     runbook: str
     stage: str = ""
@@ -53,7 +51,7 @@ def subject_of(name: str) -> Subject:
     """Find the runbook of `dead-letters`, of `metering-prod-dead-letters`, or of an alarm's ARN.
 
     Raises:
-        OperationFailedError: No alarm has this name.
+        OperationFailedError: There is no alarm of this name.
     """
     arn = _ARN.fullmatch(name)
     region = arn["region"] if arn else ""
@@ -79,7 +77,7 @@ def alarms_of(runbook: str) -> tuple[AlarmSpec, ...]:
 
 
 def command_of(runbook: str, *, region: str, stage: str) -> str:
-    """Command that shows a runbook, as alerts carry it. Both places may be tokens of a template."""
+    """Command that shows a runbook, as contained in alerts. Region and stage may be CDK tokens."""
     return f"metering runbook {runbook} --region {region} --stage {stage}"
 
 
@@ -89,13 +87,13 @@ def page_of(runbook: str) -> str:
 
 
 def link_of(runbook: str) -> str:
-    """File of a runbook in `docs/runbooks`, with an anchor if the page holds others, too."""
+    """File of a runbook in `docs/runbooks`, with an anchor if the page has several runbooks."""
     page = page_of(runbook)
     return f"{page}.md" if page == runbook else f"{page}.md#{runbook}"
 
 
 def runbook_in(page: str, runbook: str) -> str:
-    """Text of one runbook of its page."""
+    """Text of one runbook, cut from its page."""
     together = {*SHARED_PAGES.get(page_of(runbook), ())}
 
     def own(part: re.Match[str]) -> str:
@@ -110,12 +108,12 @@ def runbook_in(page: str, runbook: str) -> str:
 
 
 def placed(page: str, *, region: str, stage: str) -> str:
-    """Text of a page with the region and the stage in it. Of links to pages that are no runbooks the words remain."""
+    """Text of a page with region and stage filled in. Links to pages other than runbooks become plain text."""
     return re.sub(r"\bSTAGE\b", stage, re.sub(r"\bREGION\b", region, _LINK_ELSEWHERE.sub(r"\1", page)))
 
 
 def commands_by_part(text: str) -> tuple[tuple[str, str], ...]:
-    """Commands of a page, each with the heading that it stands under."""
+    """Commands of a page, each with its heading."""
     parts = [part.split("\n", 1) for part in text.split("\n## ")[1:]]
     return tuple((heading, command) for heading, body in parts for command in _COMMAND.findall(body))
 
@@ -126,7 +124,7 @@ def linked_runbooks(text: str) -> tuple[str, ...]:
 
 
 class Dashboard(StrEnum):
-    """Dashboards that the stacks make. Their names have the region: CloudWatch keeps dashboards by account."""
+    """Dashboards that the stacks create. Their names have the region: CloudWatch keeps dashboards by account."""
 
     ON_CALL = "on-call"
     LOAD = "load"
@@ -144,10 +142,10 @@ DEFAULT_PARTITION: Final = "aws"
 
 
 def dashboard_name(stage: str, kind: Dashboard, region: str) -> str:
-    """Name of a dashboard in CloudWatch. `region` may be a token of a template."""
+    """Name of a dashboard in CloudWatch. `region` may be a CDK token."""
     return f"metering-{stage}-{kind}-{region}"
 
 
 def console_url(name: str, *, region: str, host: str = CONSOLE_HOSTS[DEFAULT_PARTITION]) -> str:
-    """URL of a dashboard in the console. All parts may be tokens of a template."""
+    """URL of a dashboard in the console. All parts may be CDK tokens."""
     return f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"

@@ -1,4 +1,4 @@
-"""Status of one region on one page, judged as the alarms judge it.
+"""Status of one region on one page, by the same thresholds as the alarms.
 
 It reads notes of jobs, the two queues, CloudWatch's alarms, and the first waiting commits. Nothing is scanned.
 """
@@ -33,7 +33,7 @@ _MONTHS_SHOWN = 3
 
 
 class Standing(StrEnum):
-    """Well; to be looked at in the morning; to be acted on by a person now."""
+    """Standing of a thing: well, to be checked in the morning, or to be acted on now."""
 
     OK = "ok"
     ATTENTION = "attention"
@@ -49,7 +49,7 @@ class StatusLine:
 
     Attributes:
         value: Its figures, in words.
-        cure: Command that cures it, or the name of its runbook; empty if it is well.
+        cure: Command that is the cure, or the name of the runbook; empty if the state is well.
     """
 
     what: str
@@ -63,9 +63,9 @@ class RegionStatus:
     """Status of a region.
 
     Attributes:
-        version: Deployed version; empty if the deployment does not say.
-        periods: State of each of the last months, the newest first.
-        firing: Names of the alarms that fire.
+        version: Deployed version; empty if the deployment does not state it.
+        periods: State of each recent month, newest first.
+        firing: Names of alarms in state `ALARM`.
         figures: Figures of the watch's last run; empty if it never ran.
         lines: For people, in order.
     """
@@ -89,7 +89,7 @@ class StatusReader:
 
     Attributes:
         version: Version that the deployment published; empty if it published none.
-        sums: Knows which accepted usage budgets do not have. None: that is not told.
+        sums: Computes the accepted usage that budgets do not include yet. If None, such usage is not shown.
     """
 
     items: writes.ItemStore
@@ -140,7 +140,7 @@ class StatusReader:
         )
 
     def _with_reach(self, line: StatusLine) -> StatusLine:
-        """Add to the line about money which usage no budget has: the biller counts what the compactor published."""
+        """Add to the line about money the usage not yet in budgets: the biller counts only published lake files."""
         if line.what != "money" or self.sums is None:
             return line
         left = self.sums.reach().left
@@ -217,7 +217,7 @@ class StatusReader:
 
 
 def _completeness(complete: Complete, age_s: int | None) -> StatusLine:
-    """Say up to when the count is complete. Holds were measured `age_s` ago, and may have gone since."""
+    """Show the time up to which the count is complete. Holds were measured `age_s` ago, and may be gone."""
     through = f"through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
     held = "; ".join(each.what for each in complete.held_back_by)
     unusual = [each for each in complete.held_back_by if not each.usual]
@@ -306,7 +306,7 @@ _SILENT_AT_0 = frozenset({
 
 
 def _figure_line(what: str, words: Mapping[Figure, str], figures: Mapping[str, int]) -> StatusLine:
-    """Line of some figures of the watch, in the state that the alarms of these figures say."""
+    """Line of some figures of the watch, in the state that their alarms have."""
     missing = [figure for figure in words if figure not in figures]
     fired = [
         spec

@@ -40,13 +40,13 @@ _MONEY = (Figure.UNPRICED_BYTES, Figure.INVOICES_BLOCKED, Figure.BUDGETS_CROSSED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Measures every figure once and publishes all of them.
+    """Measures all figures once, and publishes them.
 
     Attributes:
-        freshness: Keeps the completeness for reports.
+        freshness: Stores the completeness for reports.
         shards: Compaction shards of the stage.
         window_s: Admission window of the stage.
-        marker_life_s: Time that a marker lives after acceptance.
+        marker_life_s: Lifetime of a marker after acceptance.
     """
 
     items: ItemStore
@@ -61,7 +61,7 @@ class Watch:
     marker_life_s: int
 
     def run(self) -> Mapping[Figure, int]:
-        """Measure and publish. If a figure could not be measured, the heartbeat is left out, so that its alarm fires.
+        """Measure and publish. If a figure could not be measured, the heartbeat is omitted, so that its alarm fires.
 
         Raises:
             UnavailableError: The figures could not be published.
@@ -113,7 +113,7 @@ class Watch:
         return state
 
     def _oldest_batch(self) -> dict[Figure, int]:
-        """Age by the queue service; else the time since the queue was empty, a canary passed, or the watch began."""
+        """Age reported by SQS; else the time since the queue was empty, a canary passed, or the watch began."""
         state = self._state()
         if self.ingest.depth().total == 0:
             seen = replace(state, queue_empty_s=self._now_s())
@@ -146,7 +146,7 @@ class Watch:
         return None
 
     def _waiting(self) -> dict[Figure, int]:
-        """Measure, and keep the completeness for reports, which the same reading gives."""
+        """Measure, and store the completeness for reports, which comes from the same reads."""
         waiting = self.freshness.keep()
         through_s = self.freshness.answer().through_s
         return {
@@ -156,7 +156,7 @@ class Watch:
         }
 
     def _pending(self) -> dict[Figure, int]:
-        """Hours that the compactor found pending. Where it has not looked lately, something may wait since then."""
+        """Hours that the compactor found pending. Without a recent listing, work may be waiting since the last one."""
         known, state = lake_figures(self.items), self._state()
         looks = [known.get(shard) or LakeFigures(shard=shard, listed_s=state.first_s) for shard in self._shards()]
         late_ms = (self._now_s() - LISTED_LATE_S) * 1_000
@@ -181,9 +181,9 @@ class Watch:
         return self._age_s([run.planned_at_ms for run in newest if run is not None and run.state == "planned"])
 
     def _cleaning(self) -> dict[Figure, int]:
-        """Age of what the cleaners left. Where one has not looked lately, something may be due since then.
+        """Age of objects left by the cleaners. Without a recent run, objects may be due since the last run.
 
-        A cleaner that never looked has left something since its compactor last looked.
+        For a cleaner that never ran, the age counts from its compactor's last listing.
         """
         known, compacted, state = cleanings(self.items), lake_figures(self.items), self._state()
         looks = [
@@ -224,7 +224,7 @@ class Watch:
         }
 
     def _sources(self) -> dict[Figure, int]:
-        """Sums of the reconciler: there may be too many sources to read each minute."""
+        """Sums computed by the reconciler: there may be too many sources to read each minute."""
         known = read_note(self.items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
         return {
             Figure.SILENT_SOURCES: known.silent,
@@ -234,7 +234,7 @@ class Watch:
         }
 
     def _logs(self) -> dict[Figure, int]:
-        """Sums of the coverage job; no figures in a region without log sources."""
+        """Sums computed by the coverage job; no figures in a region without log sources."""
         known = read_note(self.items, log_sources.LOG_SOURCES_KEY, log_sources.LogFigures.from_item)
         if known is None or not known.log_sources:
             return {}
@@ -249,7 +249,7 @@ class Watch:
         }
 
     def _money(self) -> dict[Figure, int]:
-        """Figures of the biller; its age counts from the first run of the watch if it never ran."""
+        """Figures of the biller; if it never ran, its age counts from the watch's first run."""
         known = read_note(self.items, money.BILLER_KEY, money.BillerFigures.from_item)
         if known is None:
             return {Figure.BILLER_AGE: max(self._now_s() - self._state().first_s, 0), **dict.fromkeys(_MONEY, 0)}
@@ -268,13 +268,13 @@ class Watch:
         return {Figure.CONFLICTS: len({markers.conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _drops(self) -> dict[Figure, int]:
-        """Lost objects below `drop/`; the age of the look counts from the first run of the watch if there was none."""
+        """Lost objects below `drop/`, and age of the last look (or since the watch's first run)."""
         known = read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
         looked_s = max(known.finished_s, self._state().first_s)
         return {Figure.LOST_DROPS: known.count, Figure.DROPS_UNSEEN_AGE: max(self._now_s() - looked_s, 0)}
 
     def _kinds(self) -> dict[Figure, int]:
-        """Number of accounts that lately had kinds of usage without a number, as far as one run reads."""
+        """Number of accounts that recently had usage kinds without a number, as far as one run reads."""
         since_s = self._now_s() - RECENT_S
         notes = islice(self.items.query(Table.LEDGER, BEYOND_CAP_PK), _NOTES_READ)
         return {Figure.ACCOUNTS_BEYOND_CAP: sum(KindsBeyondCap.from_item(note).seen_s >= since_s for note in notes)}

@@ -107,7 +107,7 @@ class Journal:
             key: A key that `find` does not know.
             packed: Its batches, created while they are written. An error there leaves the journal unchanged.
             digest: Digest of the lines, complete once `packed` ends.
-            now_s: The time now, epoch seconds.
+            now_s: Current time, epoch seconds.
         """
         with self._explained(), self._transaction():
             first, count, records = self.next_sequence, 0, 0

@@ -1,7 +1,7 @@
-"""Real traffic: records from files, cut into batches, moved to the present, with the verdicts that they must get.
+"""Real traffic: records from files, split into batches, shifted to the present, with their expected verdicts.
 
-Bad input is normal: a record that breaks a rule is sent as it stands, and its batch is expected to be refused in part
-or as a whole.
+Bad input is normal: a record that breaks a rule is sent unchanged, and its batch is expected to be refused partly or as
+a whole.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _CHARS = 60
 
 
 def complaint(reason: str, detail: str, record: Mapping[str, object]) -> str:
-    """Put a problem of the service into words: `bytes: 12.5 is no whole number`."""
+    """Describe a problem found by the service: `bytes: 12.5 is no whole number`."""
     known = Reason(reason)
     if known is Reason.MISSING_FIELD:
         return f"{detail} is missing"
@@ -100,7 +100,7 @@ Record = dict[str, object]
 
 
 class InputError(OperationFailedError):
-    """A file cannot be replayed: it has no records, or records whose verdict the sender cannot foretell."""
+    """A file cannot be replayed: it has no records, or records whose verdict the sender cannot predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +109,8 @@ class GivenRecord:
 
     Attributes:
         place: `mine.ndjson:3`, by line, or by row in Parquet.
-        value: Sent for it; an object if the file has one there.
-        unread: Why there is no JSON there; empty if there is.
+        value: Value that is sent; a JSON object if the file has one at `place`.
+        unread: Reason why `place` has no JSON; empty if it has.
     """
 
     place: str
@@ -123,9 +123,9 @@ class GivenRecords:
     """Records as they were read.
 
     Attributes:
-        name: Prefix of the batch ids. It follows from the records, so the same records give the same ids.
+        name: Prefix of the batch ids. It is derived from the records, so the same records give the same ids.
         given: The records, in order.
-        problems: What the service must find wrong, by position in `given`. Empty before `judged`.
+        problems: Problems that the service must find, by position in `given`. Empty before `judged`.
     """
 
     name: str
@@ -143,7 +143,7 @@ class GivenRecords:
         return [f"{self.given[at].place}: {what}" for at, found in self.problems.items() for what in found]
 
     def shipments(self, records_per_batch: int) -> Iterator[Shipment]:
-        """All records in order, in inline batches, each with the verdict that it must get."""
+        """All records in order, in inline batches, each with its expected verdict."""
         for number, first in enumerate(range(0, len(self.given), records_per_batch)):
             positions = range(first, min(first + records_per_batch, len(self.given)))
             envelope = Envelope(
@@ -166,9 +166,9 @@ class GivenRecords:
         )
 
     def shifted_to(self, now_s: int, *, window_s: int) -> GivenRecords:
-        """Move the records by whole hours, so that the newest hour is the last whole one before `now_s`.
+        """Shift the records by whole hours, so that the newest hour is the last whole hour before `now_s`.
 
-        Hours keep their distance, so totals by hour keep their shape. A record without times stays as it is.
+        Distances between hours stay, so the pattern of hourly totals stays. A record without times stays as it is.
 
         Raises:
             InputError: The records span more time than the admission window.
@@ -250,7 +250,7 @@ def _read_parquet(path: Path) -> Iterator[GivenRecord]:
 
 
 def _plain(value: object) -> object:
-    """Turn a value of Parquet into one of JSON, or a text if JSON has no form for it."""
+    """Convert a Parquet value to a JSON value, or to a string if JSON has no such type."""
     if isinstance(value, datetime):
         return rfc3339(int(value.timestamp()))
     try:
@@ -313,14 +313,14 @@ def _named(given: Sequence[GivenRecord]) -> str:
 
 
 class BilledLine(NamedTuple):
-    """Line of AWS's bill of the real lines that a replay sends; `samples/aws-bill-lines` has them with their source.
+    """Line of a real AWS bill that a replay sends; `samples/aws-bill-lines` has the lines and their source.
 
     Attributes:
         quantity: 1e-10 GB.
         price: 1e-10 USD a GB.
         cost: 1e-10 USD.
-        sku: AWS's id of what was sold.
-        rate_code: `<sku>.<offer term>.<rate>`: a tier of it, or what is free.
+        sku: AWS's id of the product.
+        rate_code: `<sku>.<offer term>.<rate>`: a tier of the product, or its free bytes.
     """
 
     hour_s: int
@@ -338,7 +338,7 @@ class BilledLine(NamedTuple):
 
 
 def billed_lines() -> list[BilledLine]:
-    """All 338 lines, in the order of the records that are sent."""
+    """All 338 lines, in the order of the sent records."""
     records = read_records([SAMPLE]).records
     return [
         BilledLine(
@@ -364,7 +364,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def _units(text: str) -> int:
-    """1e-10 of a decimal text. AWS writes zeros beyond the tenth decimal, and nothing else.
+    """Parse a decimal text into units of 1e-10. Beyond the tenth decimal, AWS writes only zeros.
 
     Raises:
         ValueError: There is something else.
@@ -380,11 +380,11 @@ class Traffic:
     """Messages to be sent.
 
     Attributes:
-        name: Start of the batch ids.
+        name: Prefix of the batch ids.
         seed: Seed of a scenario; 0 for records of files.
         messages: Number of messages.
-        shipments: Made while they are taken.
-        complaints: Problems of records of files, each with its place. They are sent as they stand.
+        shipments: Generated lazily, as they are consumed.
+        complaints: Problems of records from files, each with its place. Such records are sent unchanged.
     """
 
     name: str
@@ -397,10 +397,10 @@ class Traffic:
 def given_traffic(
     read: GivenRecords, records_per_batch: int, now_s: int, *, admission: Admission, shifted: bool = True
 ) -> Traffic:
-    """Records of files, to be sent at `now_s` to a stage of this admission window; `shifted` moves them there.
+    """Records of files, sent at `now_s` to a stage with this admission window; `shifted` moves their times into it.
 
     Raises:
-        InputError: They span more time than the window, or one of them cannot be counted here.
+        InputError: The records span more time than the window, or the sender cannot count one of them.
     """
     given = (read.shifted_to(now_s, window_s=admission.window_s) if shifted else read).judged(now_s, admission)
     number = -(-len(given.given) // records_per_batch)
@@ -416,7 +416,7 @@ def given_traffic(
 def synthetic_traffic(
     name: str, scenario: scenarios.Scenario, batches: int | None, seed: int, now_s: int, bucket: str
 ) -> Traffic:
-    """Traffic of a scenario whose newest records start in the last whole hour before `now_s`."""
+    """Scenario traffic whose newest records start in the last whole hour before `now_s`."""
     # The last complete hour: no record may start in the future.
     base_hour_s = hour_of(now_s) - HOUR_S
     run = replay_name(name, seed, base_hour_s)

@@ -1,10 +1,8 @@
-"""A small network under traffic: a VPC, the flow log of its slot as AWS writes it, and the bytes that must be metered.
+"""A small network with traffic: a VPC, its flow log of one slot as AWS writes it, and the bytes that must be metered.
 
-The count is made with the traffic and shares nothing with the rules of the service. `tests/support/networks` has larger
-networks, with logs of every format and the usage type of each line.
+The expected bytes are counted as the traffic is made, and share no code with the service's rules.
+`tests/support/networks` has larger networks, with logs of every format and the usage type of each line.
 """
-
-from __future__ import annotations
 
 import gzip
 import hashlib
@@ -68,7 +66,7 @@ class _Vpc(NamedTuple):
     cidr: str
 
     def subnet(self, zone: int, *, public: bool) -> tuple[str, str]:
-        """Id and block of the subnet of a zone."""
+        """Id and CIDR block of the subnet of a zone."""
         number = zone + len(_ZONES) * public
         return f"subnet-{self.id[4:-1]}{number}", nth_address(self.cidr, number << 12) + "/20"
 
@@ -90,7 +88,7 @@ class _Interface(NamedTuple):
 
 
 class _Outside(NamedTuple):
-    """Addresses outside of all VPCs, with service and region if AWS publishes them."""
+    """Addresses outside all VPCs, with service and region if AWS publishes these addresses."""
 
     block: str
     service: str = "-"
@@ -109,7 +107,7 @@ _OWN_PUBLIC = "52.36.0.0/24"
 
 
 class _Side(NamedTuple):
-    """An interface's side of a hop: one line of the log. `there` is the service of the packet's other end."""
+    """One interface's side of a hop, which is one line of the log. `there` is the service of the packet's other end."""
 
     own: _Interface
     outward: bool
@@ -122,7 +120,7 @@ class _Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """An object of a log bucket. `metered_bytes` are those of its lines that must be metered."""
+    """An object of a log bucket. `metered_bytes` is the sum of its lines that must be metered."""
 
     bucket: str
     key: str
@@ -135,7 +133,7 @@ class SmallNetwork:
 
     Args:
         seed: Seed of all draws. The same arguments make the same file on every machine.
-        first_s: Start of its slot of 5 minutes, in epoch seconds.
+        first_s: Start of the 5-minute slot, in epoch seconds.
     """
 
     def __init__(self, seed: int, first_s: int) -> None:
@@ -174,7 +172,7 @@ class SmallNetwork:
         )
 
     def file(self, lines: int) -> LogFile:
-        """The file of the slot with so many lines of traffic, about."""
+        """The slot's log file with about `lines` lines of traffic."""
         texts, metered_bytes = [" ".join(_FIELDS)], 0
         while len(texts) <= lines:
             make, answer_percent = self._rng.choice(_JOURNEYS)
@@ -228,24 +226,24 @@ class SmallNetwork:
         )
 
     def _quiet_line(self, own: _Interface) -> str:
-        """A line of an interface without traffic, or of records that the log lost."""
+        """A `NODATA` line (no traffic) or a `SKIPDATA` line (records that the log lost)."""
         status = "SKIPDATA" if self._rng.randrange(10) == 0 else "NODATA"
         start, end = str(self._first_s), str(self._first_s + MINUTE_S)
         return _text(own, {"start": start, "end": end, "log-status": status})
 
     def some(self, kind: _Kind = _INSTANCE, *, public: bool = False, peered: bool = False) -> _Interface:
-        """Some interface of a kind."""
+        """A random interface of a kind."""
         vpc = self._peer if peered else self._main
         return self._rng.choice(
             [each for each in self._interfaces if (each.kind, each.vpc, bool(each.public)) == (kind, vpc, public)]
         )
 
     def outside(self, place: _Outside) -> str:
-        """Some address of a place."""
+        """A random address of a place."""
         return nth_address(place.block, 300 + 7 * self._rng.randrange(900))
 
     def description(self, captured_s: int) -> dict[str, object]:
-        """The whole network as EC2 describes it to both accounts: what a context is made of."""
+        """The whole network as EC2 describes it to both accounts: the input of a context."""
         return {
             "schema": "metering.description/1",
             "captured_at": rfc3339(captured_s),
@@ -299,7 +297,7 @@ class SmallNetwork:
 
 
 def _chain(way: tuple[_Interface, ...], here: str, there: str, service: str = "-") -> Iterator[_Side]:
-    """Hops along interfaces of one VPC, of packets between two addresses, and the answer back."""
+    """Hops of packets between two addresses, along interfaces of one VPC, and of the response."""
     for answer, passed, packet in ((False, way, (here, there)), (True, way[::-1], (there, here))):
         for sender, receiver in pairwise(passed):
             yield _Side(sender, True, answer, packet, "-" if answer else service, next_hop=receiver)
@@ -307,7 +305,7 @@ def _chain(way: tuple[_Interface, ...], here: str, there: str, service: str = "-
 
 
 def _direct(own: _Interface, address: str, place: _Outside, path: str = _INTERNET_GATEWAY) -> Iterator[_Side]:
-    """A hop to an address outside, and the answer."""
+    """A hop to an address outside the VPC, and the response."""
     yield _Side(own, True, False, (own.address, address), place.service, path)
     yield _Side(own, False, True, (address, own.address), place.service)
 
@@ -321,7 +319,7 @@ def _inside(kind: _Kind) -> Callable[[SmallNetwork], Iterator[_Side]]:
 
 
 def _out(place: _Outside, path: str = "") -> Callable[[SmallNetwork], Iterator[_Side]]:
-    """From an instance: by its own public address, or by another way out."""
+    """Traffic from an instance by its own public address, or by another egress path."""
     return lambda net: _direct(net.some(public=not path), net.outside(place), place, path or _INTERNET_GATEWAY)
 
 
@@ -335,7 +333,7 @@ def _by_nat(place: _Outside) -> Callable[[SmallNetwork], Iterator[_Side]]:
 
 
 def _balanced(place: _Outside) -> Callable[[SmallNetwork], Iterator[_Side]]:
-    """A client outside, an application load balancer, and a target in any zone."""
+    """Traffic from an outside client through an Application Load Balancer to a target in any zone."""
 
     def make(net: SmallNetwork) -> Iterator[_Side]:
         client, node, target = net.outside(place), net.some(_ALB, public=True), net.some()
@@ -347,13 +345,13 @@ def _balanced(place: _Outside) -> Callable[[SmallNetwork], Iterator[_Side]]:
 
 
 def _client_kept(net: SmallNetwork) -> Iterator[_Side]:
-    """A network load balancer that keeps the client's address: the target sees a public peer inside."""
+    """A Network Load Balancer that preserves client IPs: the target sees a public peer inside the VPC."""
     node, target = net.some(_NLB), net.some()
     return _chain((target, node), target.address, net.outside(_INTERNET))
 
 
 def _over_peering(net: SmallNetwork) -> Iterator[_Side]:
-    """A hop to the peered VPC, whose own log is another one. Logs name no next hop."""
+    """A hop to the peered VPC, which has its own log. Logs do not name the next hop."""
     own, address = net.some(), net.some(peered=True).address
     yield _Side(own, True, False, (own.address, address), path=_PEERING)
     yield _Side(own, False, True, (address, own.address))
@@ -383,7 +381,7 @@ _JOURNEYS: tuple[tuple[Callable[[SmallNetwork], Iterator[_Side]], int], ...] = (
 
 
 def replica(file: LogFile) -> LogFile:
-    """A copy of a file in a folder of another bucket, compressed anew in two members."""
+    """A copy of a file in a folder of another bucket, recompressed as two gzip members."""
     return replace(
         file,
         bucket=f"replica-of-{file.bucket}",
@@ -393,25 +391,25 @@ def replica(file: LogFile) -> LogFile:
 
 
 def in_two_members(text: bytes) -> bytes:
-    """Text as gzip of two members, each of one half."""
+    """Compress text as two gzip members, one for each half."""
     half = len(text) // 2
     return b"".join(gzip.compress(part, 9, mtime=0) for part in (text[:half], text[half:]))
 
 
 def made_id(prefix: str, seed: int, *names: object) -> str:
-    """An id as AWS gives it, `eni-0123456789abcdef0`, always the same for the same names."""
+    """A resource id in AWS's form, `eni-0123456789abcdef0`, always the same for the same arguments."""
     digest = hashlib.sha256(f"{seed}/{prefix}/{'/'.join(map(str, names))}".encode()).hexdigest()
     return f"{prefix}-0{digest[:16]}"
 
 
 def nth_address(block: str, number: int) -> str:
-    """The address with a number in a block; numbers wrap around at its end."""
+    """The n-th address of a CIDR block; numbers wrap around at its end."""
     network = ip_network(block)
     return str(ip_address(int(network.network_address) + number % network.num_addresses))
 
 
 def _text(own: _Interface, values: dict[str, str]) -> str:
-    """A line: what it says of its interface, and the given values."""
+    """A log line: fields of its interface, and the given values."""
     of_interface = {
         "version": "11",
         "account-id": own.account_id,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Flow(NamedTuple):
-    """One kind of traffic. It must be metered under `usage_type`; `own` says that its records name that type."""
+    """One kind of traffic. It must be metered under `usage_type`; `own` means that its records state that type."""
 
     service: str
     direction: str
@@ -67,7 +67,7 @@ _RESOURCES = 8
 
 
 class Row(NamedTuple):
-    """One record: place of its kind, number of its resource, bytes, five-minute slot of its hour."""
+    """One record: index of its kind, number of its resource, bytes, five-minute slot of its hour."""
 
     key: int
     resource: int
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Common part of the records of one usage key."""
+    """Fields shared by the records of one usage key."""
 
     account_id: str
     flow: Flow
@@ -121,7 +121,7 @@ class Records:
         }
 
     def totals(self) -> dict[UsageKey, Total]:
-        """Totals of the records by hour and key, as plain sums."""
+        """Totals of the records by hour and key, by simple addition."""
         sums = [[0, 0] for _ in self.kinds]
         for row in self.rows:
             entry = sums[row.key]
@@ -139,7 +139,7 @@ class Records:
         return totals
 
     def changed(self) -> Records:
-        """Records with other content and another total: the first one has one byte more."""
+        """Copy with other content and another total: the first record has one byte more."""
         first = self.rows[0]
         return Records(self.kinds, [first._replace(bytes=first.bytes + 1), *self.rows[1:]])
 
@@ -153,9 +153,9 @@ class RecordGenerator:
 
     Args:
         accounts: Account ids, the busiest first.
-        accounts_per_batch: Most accounts in a batch.
-        keys_per_batch: Most usage keys in a batch.
-        mean_bits: Bytes of a record are uniform below 2 to this power.
+        accounts_per_batch: Maximum number of accounts in a batch.
+        keys_per_batch: Maximum number of usage keys in a batch.
+        mean_bits: Bytes of a record are uniform in [0, 2**mean_bits).
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class RecordGenerator:
         self._weights = list(accumulate(1 / (place + 1) for place in range(len(accounts))))
 
     def draw(self, rng: random.Random, count: int, hours: Sequence[int]) -> Records:
-        """Draw `count` records that start in `hours`, which are epoch seconds of hour starts."""
+        """Draw `count` records that start in `hours` (epoch seconds of hour starts)."""
         chosen = list(dict.fromkeys(self._account(rng) for _ in range(rng.randint(1, self._accounts_per_batch))))
         pairs = len(chosen) * len(FLOWS)
         kinds = [
@@ -276,7 +276,7 @@ def _before(region: str) -> str:
 
 
 def _bill(region: str) -> str:
-    """Regions with one bill are charged as pairs. GovCloud has that of the commercial regions, the others their own."""
+    """Regions of one bill are charged as pairs. GovCloud shares the commercial bill; others have their own."""
     for start in ("cn-", "us-iso-", "us-isob-", "eu-isoe-", "us-isof-", "eusc-"):
         if region.startswith(start):
             return start

@@ -1,14 +1,12 @@
 """Scenarios of synthetic traffic, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class Form(StrEnum):
-    """Form in which a batch reaches the service."""
+    """Form in which a batch is sent: inline, or as an object."""
 
     INLINE = "inline"
     CLOUD_EVENT = "cloud_event"
@@ -23,7 +21,7 @@ class Form(StrEnum):
 
     @property
     def dropped(self) -> bool:
-        """Whether the object announces itself, without a message from the producer."""
+        """Whether an S3 event announces the object, without a message from the producer."""
         return self.value.startswith("drop.")
 
     @property
@@ -34,23 +32,23 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Shape of synthetic traffic. Shares are parts of all messages, 0 to 1.
+    """Shape of synthetic traffic. Shares are fractions of all messages, 0 to 1.
 
     Attributes:
         about: One sentence for people.
-        batches: Number of messages, copies and conflicts included, unless the caller says another.
+        batches: Default number of messages, copies and conflicts included.
         records_per_batch: Number of records in each batch.
-        accounts: Number of accounts; the first ones have most of the traffic.
-        accounts_per_batch: Most accounts in a batch.
-        keys_per_batch: Most distinct usage keys in a batch.
+        accounts: Number of accounts; the first accounts have most of the traffic.
+        accounts_per_batch: Maximum number of accounts in a batch.
+        keys_per_batch: Maximum number of usage keys in a batch.
         hours: Number of hours, the newest included, in which records start.
-        busy: How busy each hour of the day is (UTC), as 24 weights; empty if all are alike.
-        mean_bits: Bytes of a record are uniform below 2 to this power.
+        busy: Weights of the 24 hours of the day (UTC); empty if all hours are equal.
+        mean_bits: Bytes of a record are uniform in [0, 2**mean_bits).
         forms: Weight of each form.
         duplicates: Share of copies of earlier batches.
-        conflicts: Share of messages with other content under the id of an earlier batch.
-        late: Share of batches of old records. Half of them are days old but admitted; the others are too late.
-        malformed: Share of bad batches. Half of them are refused as a whole; the others have some bad records.
+        conflicts: Share of messages with an earlier batch's id but other content.
+        late: Share of batches of old records. Half of these are days old but admitted; the others are too late.
+        malformed: Share of bad batches. Half of these are refused as a whole; the others have some bad records.
     """
 
     about: str

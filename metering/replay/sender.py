@@ -1,4 +1,4 @@
-"""The sender of a replay: it sends shipments over several connections at a steady rate, and reports what was sent."""
+"""The sender of a replay: sends shipments over several connections at a steady rate, and reports each sent batch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _BACKOFF_S = 0.2
 
 
 class SendingFailedError(OperationFailedError):
-    """The queue or bucket did not take a message or an object.
+    """SQS did not accept a message, or S3 an object.
 
     Attributes:
-        detail: Answer of the queue or bucket.
+        detail: Error of the queue or bucket.
         batch_ids: Batches that may or may not have been sent; an entry is empty if its batch has no id yet.
     """
 
@@ -51,7 +51,7 @@ class SendingFailedError(OperationFailedError):
 
 @dataclass(slots=True, kw_only=True)
 class _Failures:
-    """Groups that were not taken, with the first error."""
+    """Groups that failed to be sent, with the first error."""
 
     error: UnavailableError | None = None
     shipments: list[Shipment] = field(default_factory=list)
@@ -59,7 +59,7 @@ class _Failures:
     def take(
         self, group: list[Shipment], future: Future[list[SentBatch]], sent: Callable[[Sequence[SentBatch]], None]
     ) -> None:
-        """Report a group that was sent, or keep it if it failed."""
+        """Report a sent group, or remember a failed group."""
         try:
             lines = future.result()
         except UnavailableError as error:
@@ -76,7 +76,7 @@ class Sender:
     Attributes:
         bucket: Name of the data bucket, which is part of the id of a dropped object's batch.
         threads: Number of connections.
-        rate_per_s: Most messages a second; None for no limit.
+        rate_per_s: Maximum messages a second; None for no limit.
     """
 
     queue: queues.Queue
@@ -88,7 +88,7 @@ class Sender:
     def send(self, shipments: Iterable[Shipment], sent: Callable[[Sequence[SentBatch]], None]) -> int:
         """Send all shipments; returns their number. `sent` is called for each group, in order, from this thread.
 
-        After a failure no further group is begun, and `sent` is still called for the groups that were on their way.
+        After a failure no further group is started, and `sent` is still called for groups in flight.
 
         Raises:
             SendingFailedError: The queue or bucket refused a group after all attempts.
@@ -129,7 +129,7 @@ class Sender:
         raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
 
     def _send_bodies(self, bodies: list[str], *, last: bool) -> list[str]:
-        """Bodies that must be sent again. A message whose reply was lost is sent twice, which is harmless."""
+        """Send bodies; returns those to send again. A message whose reply was lost is sent twice, which is harmless."""
         if not bodies:
             return []
         try:

@@ -1,10 +1,8 @@
-"""Synthetic traffic: a seed, a scenario and an hour give one sequence of messages, each with its expected verdict.
+"""Synthetic traffic: seed, scenario and hour determine one sequence of messages, each with its expected verdict.
 
-Batch ids name scenario, seed and hour. So the same replay in the same hour sends the same batches again, which are all
-duplicates then, and a replay in another hour sends other batches.
+Batch ids contain scenario, seed and hour. So the same replay in the same hour sends the same batches again, all of them
+duplicates; a replay in another hour sends other batches.
 """
-
-from __future__ import annotations
 
 import gzip
 import hashlib
@@ -31,7 +29,7 @@ _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """An object to put before the message is sent."""
+    """An S3 object to put before the message is sent."""
 
     key: str
     body: bytes
@@ -39,7 +37,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """Fields of a message other than its records. Without a sequence the message names no source either."""
+    """Fields of a message other than its records. Without a sequence, the message also omits the source."""
 
     batch_id: str
     source_id: str
@@ -53,12 +51,12 @@ class Envelope:
 
 
 def inline_body(envelope: Envelope, texts: Sequence[str]) -> str:
-    """Message with its records inside."""
+    """Message with its records inline."""
     return f'{envelope.head()},"records":[{",".join(texts)}]}}'
 
 
 def cloud_event(body: str, batch_id: str, source_id: str) -> str:
-    """`body` as the data of a CloudEvents 1.0 event."""
+    """Wrap `body` as the data of a CloudEvents 1.0 event."""
     event = {
         "specversion": "1.0",
         "id": batch_id,
@@ -83,7 +81,7 @@ def pointer_body(envelope: Envelope, upload: Upload, bucket: str, form: Form) ->
 
 
 def object_body(texts: Sequence[str], records: Records, form: Form) -> bytes:
-    """Object of the given form. Parquet takes the records from `records`, the other formats from `texts`."""
+    """Object body in `form`. Parquet is made from `records`, other formats from `texts`."""
     if form.suffix == "parquet":
         return _parquet(records)
     lines = "".join(f"{text}\n" for text in texts).encode()
@@ -146,8 +144,8 @@ class BadMessage:
     """A message that must be refused as a whole.
 
     Attributes:
-        batch_id: Empty if the service cannot read one.
-        reason: The reason that the service must give; empty if several are right.
+        batch_id: Empty if the service cannot read a batch id.
+        reason: The reason that the service must give; empty if several reasons are valid.
         upload: Object to put before the message is sent.
     """
 
@@ -159,7 +157,7 @@ class BadMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Victim:
-    """A valid batch that a fault spoils."""
+    """A valid batch, into which a fault is injected."""
 
     envelope: Envelope
     records: Records
@@ -272,10 +270,10 @@ _TOO_LATE_DAYS = (36, 60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """One message on its way.
+    """One message to be sent.
 
     Attributes:
-        body: Message body; empty if an object announces itself.
+        body: Message body; empty if an S3 event announces the object.
         upload: Object to put before the message is sent.
         sent: Line of the manifest. The batch id of a dropped object is filled in once the object is put.
     """
@@ -287,7 +285,7 @@ class Shipment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shipped:
-    """A batch of which copies and conflicts can be made."""
+    """A sent batch, from which copies and conflicts can be made."""
 
     shipment: Shipment
     envelope: Envelope
@@ -295,12 +293,12 @@ class _Shipped:
 
 
 class Synthesis:
-    """Messages of a scenario, drawn one by one. It keeps the latest batches, to make copies and conflicts of them.
+    """Messages of a scenario, drawn one by one. The latest batches are kept to make copies and conflicts.
 
     Args:
         name: Prefix of the batch ids; see `replay_name`.
         scenario: Shape of the traffic.
-        seed: Seed of all draws; the same seed gives the same traffic.
+        seed: Seed of all random draws; the same seed gives the same traffic.
         base_hour_s: Newest hour in which records start.
         bucket: The region's data bucket.
     """

@@ -1,4 +1,4 @@
-"""The accounts of a month: questions about them, where they are read, their order, how far sums go, and the answer."""
+"""The accounts of a month: queries, their source and order, the completeness of sums, and the answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsQuery:
-    """Which accounts of which month are listed; the rest beyond `top` is one sum. Equal ones stand by their ids."""
+    """The month and accounts to list; accounts beyond `top` become one sum. Ties are ordered by account id."""
 
     month: str
     accounts: frozenset[str] = frozenset()
@@ -46,7 +46,7 @@ class AccountsQuery:
     top: int | None = None
 
     def matches(self, account_id: str) -> bool:
-        """Whether an account is listed."""
+        """Whether the account is listed."""
         if self.accounts:
             return account_id in self.accounts and account_id.startswith(self.prefix)
         return account_id != CANARY_ACCOUNT_ID and account_id.startswith(self.prefix)
@@ -54,13 +54,13 @@ class AccountsQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsParameters:
-    """The texts of a question about accounts, as they stand on a command line or in a URL.
+    """The parameters of a query about accounts, as text from a command line or URL.
 
     Attributes:
-        month: `YYYY-MM`; by default the month that runs.
-        accounts: Parameter `account`; each text may be a list.
-        sort: One of `COLUMNS`; with `:desc` the largest comes first. Default: `account_id`.
-        top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        month: `YYYY-MM`; default: the current month.
+        accounts: Parameter `account`; each text may hold several.
+        sort: One of `COLUMNS`; with `:desc` in descending order. Default: `account_id`.
+        top: Maximum number of rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
     """
 
     month: str | None = None
@@ -70,11 +70,11 @@ class AccountsParameters:
     top: int | None = None
 
     def query(self, *, now_s: int) -> AccountsQuery:
-        """The query that the texts ask for at `now_s`.
+        """The query of these parameters at `now_s`.
 
         Raises:
-            InvalidParametersError: There is no such month, column or account, or the month has not begun. Carries
-                every problem found.
+            InvalidParametersError: The month, column or account is invalid, or the month has not begun. Carries every
+                problem found.
         """
         month = self.month or month_of(hour_of(now_s))
         problems = [*self._month_problems(month, now_s), *self._name_problems()]
@@ -129,7 +129,7 @@ _UPDATE = "The biller does it within the hour. To do it now: metering budget upd
 
 
 class AccountsNotKeptError(OperationFailedError):
-    """The accounts of a month are not summed."""
+    """The accounts of a month have no sums yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +138,9 @@ class MonthOfAccounts:
 
     Attributes:
         state: `open`, `closing` or `closed`.
-        as_of_s: What was published by then is in the sums, epoch seconds; None if the month is final.
-        through_s: What was accepted before it is in the sums, epoch seconds; 0 if nobody knows.
-        sums: Accounts that the query asks for, in order; read while the caller iterates.
+        as_of_s: The sums include all that was published by then, epoch seconds; None if the month is final.
+        through_s: The sums include all that was accepted before then, epoch seconds; 0 if unknown.
+        sums: Accounts that match the query, in order; read while the caller iterates.
     """
 
     region: str
@@ -160,12 +160,12 @@ class AccountsSource:
     frozen: FrozenReader
 
     def month(self, query: AccountsQuery) -> MonthOfAccounts:
-        """The accounts that a query asks for.
+        """The accounts that match a query.
 
         Raises:
-            AccountsNotKeptError: The month is not closed, and the biller has not summed it.
-            UnavailableError: A store gave no answer, or the sums were replaced again and again while they were read.
-            LedgerCorruptError: What is kept cannot be read.
+            AccountsNotKeptError: The month is not closed, and the biller has not summed it yet.
+            UnavailableError: A store gave no answer, or the sums were replaced repeatedly while they were read.
+            LedgerCorruptError: The stored sums cannot be read.
         """
         period = periods_of(self.items, [query.month]).get(query.month)
         state = "open" if period is None else period.state
@@ -248,7 +248,7 @@ _FIGURES: Mapping[str, Callable[[AccountSum], int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The first accounts in an order; sum and number are those of all that were asked for."""
+    """The first accounts in an order; sum and number cover all accounts that match."""
 
     rows: Sequence[AccountSum]
     total: Total
@@ -256,14 +256,14 @@ class Listing:
 
 
 def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
-    """Accounts of several regions as one: each part is in the order of accounts."""
+    """Merge the accounts of several regions; each part is sorted in the order of accounts."""
     several = list(parts)
     # One region needs no merge, which would take half of the time of a list.
     return iter(several[0]) if len(several) == 1 else merged_accounts(heapq.merge(*several))
 
 
 def listed(sums: Iterable[AccountSum], order: Order, *, most: int | None = None) -> Listing:
-    """Accounts in an order, of sums by account. Accounts that are equal in it stay in the order of their ids."""
+    """Sort the sums of accounts. Ties stay in the order of account ids."""
     if most is None:
         rows = list(sums)
         if order != BY_ID:
@@ -292,7 +292,7 @@ UPDATE = "To count it now: metering compact, then metering budget update"
 
 
 def reach_document(reach: Reach) -> dict[str, Json]:
-    """`counted_through`, null if nobody knows, and `not_counted`, where it is told."""
+    """`counted_through`, null if unknown, and `not_counted` if `left` is known."""
     document: dict[str, Json] = {"counted_through": rfc3339(reach.through_s) if reach.through_s else None}
     if reach.left is not None:
         total = reach.left.total
@@ -301,7 +301,7 @@ def reach_document(reach: Reach) -> dict[str, Json]:
 
 
 def reach_lines(reach: Reach) -> list[str]:
-    """The same for people: up to when all is counted, and what is not."""
+    """The same as sentences: the time through which all is counted, and the usage not counted."""
     through = "It is not known yet up to when all that was accepted is counted."
     if reach.through_s:
         through = f"Counted through {rfc3339(reach.through_s)}: all that was accepted before."
@@ -331,8 +331,8 @@ def accounts_answer(
 ) -> Answer:
     """Put the accounts of a month of each region into the contract's form.
 
-    `regions` are those that were merged; none for a list of one region. `left` is accepted and in no list yet; None if
-    nobody asked.
+    `regions` are the merged regions; empty for a list of one region. `left` is accepted usage that no list has yet;
+    None if not asked for.
     """
     going = [month.through_s for month in months if month.as_of_s is not None]
     reach = Reach(through_s=min(going), left=left) if going else None

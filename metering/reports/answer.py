@@ -1,6 +1,4 @@
-"""The shape of an answer: typed columns, rows, what surrounds them, and its bytes for programs."""
-
-from __future__ import annotations
+"""The structure of an answer: typed columns, rows, further fields, and its encoding for programs."""
 
 import csv
 import io
@@ -39,13 +37,13 @@ class Column:
             that need not be bytes (likewise); `integer` for counts that JSON can hold; `money` for Decimals; `flag`;
             `time` for RFC 3339 text.
         title: Heading in tables; the name if empty.
-        text: How a text is printed. `copied` is what people copy (ids, keys, names of files, commands): never cut,
-            and of an integer without groups. `prose` is wrapped between its words. `short` is shortened in the
-            middle where the window is narrow. `number` and `time` are texts that hold a number or a time of SQL.
-        priority: Which columns a narrow table leaves out: those of the greatest number first, and of equal ones the
-            rightmost. `KEEP` never goes.
-        sized: Print a size beside the exact number of bytes, such as `19.4 PB`. None: if the kind is `bytes`.
-        about: Words of explanation where a row stands upright.
+        text: Form of a text. `copied` is text that people copy (ids, keys, names of files, commands): never cut; an
+            integer is not grouped. `prose` is wrapped between words. `short` is shortened in the middle in a narrow
+            window. `number` and `time` are texts that hold a number or time from SQL.
+        priority: Columns that a narrow table leaves out: the greatest number first, and of equal numbers the rightmost.
+            `KEEP` never goes.
+        sized: Print a size such as `19.4 PB` beside the exact number of bytes. None: only if the kind is `bytes`.
+        about: Explanation, shown where a row stands upright.
     """
 
     name: str
@@ -67,19 +65,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The result of a command or request that reads.
+    """The result of a read command or request.
 
-    Printed, a single row stands upright if the answer has a `document` of its own (then it is one thing, not a list of
-    one) or more than four columns.
+    Printed, a single row stands upright if it has more than four columns, or if the answer has a `document` of its own
+    (then it is an object, not a list of one).
 
     Attributes:
         document: The JSON form. None: `{**meta, "rows": rows}`.
-        meta: Fields of the JSON document that stand next to its rows.
+        meta: Fields of the JSON document beside its rows.
         footer: Lines of plain text below the table, wrapped between words. A command in backticks, or after a colon at
             the end of a line, stays whole.
-        others: One further row, the sum of the rows that were left out; in JSON it stands among `meta`.
-        empty: What to say in place of a table without rows.
-        commands: What to type next, each whole on a line of its own.
+        others: One further row, the sum of the omitted rows; in JSON it is part of `meta`.
+        empty: Text in place of a table without rows.
+        commands: Next commands, each whole on a line of its own.
     """
 
     columns: tuple[Column, ...]
@@ -93,7 +91,7 @@ class Answer:
     commands: tuple[str, ...] = ()
 
     def rows_and_others(self) -> Iterator[Mapping[str, Cell]]:
-        """The rows, and then the sum of the others if some were left out: together the whole."""
+        """The rows, followed by the sum of omitted rows, if any: together the whole."""
         yield from self.rows
         if self.others is not None:
             yield self.others
@@ -105,14 +103,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[T]):
-    """A column of an answer about things of one kind, and how its value is read of such a thing."""
+    """A column of an answer about objects of one type, and a function that reads its value."""
 
     column: Column
     read: Callable[[T], object]
 
 
 def _cell(kind: Kind, value: object) -> Cell:
-    """A value in a row: seconds of a time are RFC 3339 text, an enum is its value, a list is text with commas."""
+    """Convert a value for a row: seconds become RFC 3339 text, an enum its value, a list comma-separated text."""
     if type(value) is int:
         return rfc3339(value) if kind == "time" else value
     if isinstance(value, list | tuple):
@@ -121,7 +119,7 @@ def _cell(kind: Kind, value: object) -> Cell:
 
 
 class MappedRows(Sequence[T], Generic[S, T]):
-    """Rows as something else, made when they are read: of many, a page shows few."""
+    """Rows converted when they are read: of many rows, a page shows few."""
 
     def __init__(self, rows: Sequence[S], shape: Callable[[S], T]) -> None:
         self._rows = rows
@@ -148,7 +146,7 @@ Fields = Sequence[Field[T]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of columns. Called, it makes fields of the attributes of their names, or of what `of` reads."""
+    """A form of columns. Called, it makes fields that read the attributes of these names, or what `of` returns."""
 
     kind: Kind = "text"
     text: TextForm = "short"
@@ -173,7 +171,7 @@ sized, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False)
 
 
 class Beside(TypedDict, total=False):
-    """Attributes of an answer that its table does not make."""
+    """Attributes of an answer beside its columns and rows."""
 
     document: Mapping[str, Json] | None
     meta: Mapping[str, Json]
@@ -185,7 +183,7 @@ class Beside(TypedDict, total=False):
 
 
 class RowType(Generic[T]):
-    """Columns with their values: what is printed, and what JSON, CSV and Parquet say, is made of this one list."""
+    """Columns with their values: table, JSON, CSV and Parquet are all made from this one list."""
 
     def __init__(self, *groups: Fields[T]) -> None:
         self.fields = tuple(chain.from_iterable(groups))
@@ -196,25 +194,25 @@ class RowType(Generic[T]):
         return tuple(each.column for each in self.fields)
 
     def row(self, thing: T) -> dict[str, Cell]:
-        """Values of one thing by column name."""
+        """Values of one object by column name."""
         return {name: _cell(kind, read(thing)) for name, kind, read in self._reads}
 
     def document(self, thing: T) -> dict[str, Json]:
-        """The same as an object of JSON."""
+        """The same as a JSON object."""
         return json_row(self.columns, self.row(thing))
 
     def answer(self, things: Iterable[T], **beside: Unpack[Beside]) -> Answer:
-        """A row for each thing."""
+        """An answer with one row per object."""
         return Answer(columns=self.columns, rows=[self.row(thing) for thing in things], **beside)
 
     def one(self, thing: T, **beside: Unpack[Beside]) -> Answer:
-        """One thing: its row is the whole document, unless one is given."""
+        """An answer about one object: its row is the whole document, unless a document is given."""
         made = self.answer([thing], **beside)
         return made if made.document else replace(made, document=self.document(thing))
 
 
 class ListedRows(RowType[Sequence[object]]):
-    """A table of values that stand in the order of its columns."""
+    """A table whose rows are values in the order of its columns."""
 
     def row(self, thing: Sequence[object]) -> dict[str, Cell]:
         return {name: _cell(kind, value) for (name, kind, _), value in zip(self._reads, thing, strict=True)}
@@ -226,10 +224,10 @@ _ROWS = "rows"
 
 
 def regions_answer(parts: Mapping[str, Answer], *, newest: str = "", most: int | None = None) -> Answer:
-    """Put the answers of regions below each other; the first column is `region`.
+    """Concatenate the answers of regions; the first column is `region`.
 
-    In JSON, what stands beside the rows of a region stands in `regions`, by the region's name. Rows stand region by
-    region, or the newest first by a column of times, and at most `most` of them.
+    In JSON, the fields beside a region's rows are in `regions`, by the region's name. Rows are ordered by region, or
+    newest first by a column of times; at most `most` are kept.
     """
     columns = {column.name: column for part in parts.values() for column in part.columns if column.name != REGION}
     rows = _cut([_of(region, row) for region, part in parts.items() for row in part.rows], newest, most)
@@ -259,7 +257,7 @@ def _beside(part: Answer) -> dict[str, Json]:
 
 
 def _document_rows(documents: Mapping[str, Mapping[str, Json]], newest: str, most: int | None) -> dict[str, Json]:
-    """The rows of answers whose JSON has a form of its own; nothing if that form has no rows."""
+    """The rows of answers with a JSON form of their own; empty if that form has no rows."""
     listed = {region: part[_ROWS] for region, part in documents.items() if isinstance(part.get(_ROWS), list)}
     if not listed:
         return {}
@@ -274,7 +272,7 @@ def _cut(rows: list[dict[str, Cell]], newest: str, most: int | None) -> list[dic
 
 
 def _lines(footers: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines below the table: once if all regions have it, else with the region's name."""
+    """Lines below the table: printed once if all regions share them, else with the region's name."""
     common = [line for line in next(iter(footers.values()), ()) if all(line in lines for lines in footers.values())]
     own = [f"{region}: {line}" for region, lines in footers.items() for line in lines if line not in common]
     return [*own, *common]
@@ -306,22 +304,22 @@ def printable(text: str) -> str:
 
 
 def spreadsheet_text(text: str) -> str:
-    """Escape `text` as `printable` does, and put an apostrophe before a text that looks like a formula."""
+    """Escape `text` as `printable` does, and prefix an apostrophe if it looks like a formula."""
     shown = printable(text)
     return f"'{shown}" if _FORMULA_START.match(shown) else shown
 
 
 def cell_text(text: str) -> str:
-    """A cell of our CSV: as `spreadsheet_text`, and a text that begins with an apostrophe gets one more.
+    """A cell of our CSV: `spreadsheet_text`, and a text that begins with an apostrophe gets a second one.
 
-    So whoever takes one apostrophe off the begin of a cell has the text (docs/contract.md).
+    A reader who strips one leading apostrophe gets the original text (docs/contract.md).
     """
     shown = spreadsheet_text(text)
     return f"'{shown}" if text.startswith("'") else shown
 
 
 def without_password(text: str) -> str:
-    """A text in which no URL has a user and a password."""
+    """A text with user and password removed from its URLs."""
     return _USER_OF_URL.sub(r"\1***@", text)
 
 
@@ -361,13 +359,13 @@ def json_pieces(answer: Answer) -> Iterator[bytes]:
 
 
 def ndjson_pieces(answer: Answer) -> Iterator[bytes]:
-    """One JSON object a row."""
+    """One JSON object per row."""
     for rows in _parts(answer.rows_and_others()):
         yield "".join(json.dumps(json_row(answer.columns, row)) + "\n" for row in rows).encode()
 
 
 def csv_pieces(answer: Answer) -> Iterator[bytes]:
-    """A header line and the rows; text that a spreadsheet would run as a formula is made harmless."""
+    """A header line and the rows; text that a spreadsheet would run as a formula is escaped."""
     yield _csv_lines([[column.name for column in answer.columns]])
     for rows in _parts(answer.rows_and_others()):
         yield _csv_lines([_csv_value(row.get(column.name)) for column in answer.columns] for row in rows)
@@ -407,7 +405,7 @@ def _csv_lines(lines: Iterable[Sequence[str]]) -> bytes:
 
 
 def json_row(columns: Sequence[Column], row: Mapping[str, Cell]) -> dict[str, Json]:
-    """A row as an object of JSON. Totals are texts, because numbers of JSON do not have any size."""
+    """A row as a JSON object. Totals are strings, because the range of JSON numbers is limited."""
     return {column.name: _json_value(column, row.get(column.name)) for column in columns}
 
 

@@ -1,6 +1,6 @@
-"""The whole story of one batch: its verdict, where its rows are, and what else came under its id.
+"""All facts about one batch: its verdict, the place of its rows, and other content under its id.
 
-A batch is found by its marker. A marker expires, and rows do not: then the batch is looked for in the rows of a range.
+A batch is found by its marker. A marker expires before its rows: then the rows of a range are searched.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class BatchHour:
 
     @property
     def equal(self) -> bool:
-        """Whether marker and rows say the same; without a marker, rows alone are no contradiction."""
+        """Whether marker and rows agree; rows without a marker are not a contradiction."""
         return self.marked is None or self.marked == self.rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStory:
-    """All that a region knows of a batch; `verdicts` are markers of batches that something of it was sent again as."""
+    """Everything a region knows of a batch; `verdicts` are markers of batches that resent parts of it."""
 
     region: str
     batch_id: str
@@ -74,24 +74,24 @@ class BatchStory:
 
     @property
     def verdict(self) -> str | None:
-        """`accepted` or `rejected`; rows are visible only of an accepted batch. None if nothing tells."""
+        """`accepted` or `rejected`; only an accepted batch has visible rows. None if nothing tells."""
         if self.hours:
             return "accepted"
         return None if self.marker is None else self.marker.verdict
 
     @property
     def expired(self) -> bool:
-        """Whether the marker of its rows is gone. A copy that came later can have another one, and be refused by it."""
+        """Whether the marker of its rows has expired. A later copy can have another marker that rejects it."""
         return any(hour.marked is None for hour in self.hours)
 
     @property
     def decided(self) -> Marker | None:
-        """The marker that tells of its rows, or of its refusal; None if that has expired."""
+        """The marker of its rows or its refusal; None if it has expired."""
         return None if self.expired else self.marker
 
     @property
     def later(self) -> Marker | None:
-        """The marker of what came under its id after its own had expired."""
+        """The marker of content that came under its id after its own had expired."""
         return self.marker if self.expired else None
 
     @property
@@ -100,36 +100,36 @@ class BatchStory:
 
     @property
     def marked(self) -> Total | None:
-        """What the marker says of these hours; None without a marker, or if it has expired."""
+        """The marker's totals of these hours; None without a marker, or if it has expired."""
         if self.decided is None:
             return None
         return sum_totals(hour.marked or ZERO for hour in self.hours)
 
     @property
     def equal(self) -> bool:
-        """Whether marker and rows say the same in every hour."""
+        """Whether marker and rows agree in every hour."""
         return all(hour.equal for hour in self.hours)
 
     @property
     def retried_as(self) -> tuple[str, ...]:
-        """Ids of the batches that something of it was sent again as."""
+        """Ids of the batches that resent parts of it."""
         return tuple(dict.fromkeys((*(n.retry_id for n in self.notes), *(a.retry_id for a in self.aliases))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryTeller:
-    """Tells the stories of one region's batches. It is told how many hours one reads (`afford`), and may refuse."""
+    """Builds the stories of one region's batches. `afford` gets the number of hours to read, and may refuse."""
 
     source: ReportSource
     marker_life_s: int
     afford: Callable[[int], None] = lambda _hours: None
 
     def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
-        """The story of a batch, whose rows are also looked for in the booked hours `within`.
+        """The story of a batch; its rows are also searched for in the booked hours `within`.
 
         Raises:
             UnavailableError: An hour could not be read.
-            LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+            LedgerCorruptError: An item of it in the ledger cannot be read, or a file that an hour needs is missing.
         """
         marker, conflicts, notes = self._ledger(batch_id)
         aliases = tuple(aliases_of(self.source.items, batch_id))
@@ -154,15 +154,15 @@ class StoryTeller:
     def tell_own(
         self, batch_id: str, accounts: Collection[str], *, now_s: int, within: Iterable[int] = ()
     ) -> BatchStory | None:
-        """Tell those who see these accounts alone about a batch; None if it has no row of them.
+        """The story of a batch for a caller limited to these accounts; None if it has no row of them.
 
-        What is read does not tell whether others have a batch of this id. A marker does not know accounts, so the rows
-        of its hours have to be read. Without a marker, those of another hour are, in which nothing is found: an hour of
-        the last day, always the same of the same id. Hours `within` that would have a marker are left out.
+        The reads reveal nothing about whether other accounts have a batch of this id. A marker has no accounts, so the
+        rows of its hours have to be read. Without a marker, the rows of a decoy hour are read: one of the last day,
+        always the same for an id. Hours `within` that would have a marker are skipped.
 
         Raises:
             UnavailableError: An hour could not be read.
-            LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+            LedgerCorruptError: An item of it in the ledger cannot be read, or a file that an hour needs is missing.
         """
         marker, _, _ = self._ledger(batch_id)
         named = set(marker.hours) if marker is not None and marker.hours else {_some_hour(batch_id, now_s)}
@@ -218,16 +218,16 @@ class StoryTeller:
 
 
 def _some_hour(batch_id: str, now_s: int) -> int:
-    """One of the 24 hours before this one, which follows from the id: asking again reads no other one."""
+    """One of the 24 hours before this one, derived from the id: asking again reads the same hour."""
     drawn = int.from_bytes(hashlib.sha256(batch_id.encode()).digest()[:4]) % _HOURS_OF_DAY
     return hour_of(now_s) - (1 + drawn) * HOUR_S
 
 
 def _own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
-    """What may be told to who sees these accounts alone.
+    """The part of a story that a caller limited to these accounts may see.
 
-    It is a batch of the rows of these accounts. Its marker says of them what it says of all rows, less the other rows,
-    so that a marker that differs still differs. Nothing else of the batch is told: it may be about other accounts.
+    The batch has rows of these accounts. Its marker's total is reduced by the rows of other accounts, so that a
+    difference still shows. Everything else is withheld: it may be about other accounts.
     """
     hours = tuple(part for hour in story.hours if (part := _own_hour(hour, accounts)) is not None)
     if not hours:
@@ -260,10 +260,10 @@ _HOUR: Fields[BatchHour] = (
 
 
 def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR) -> Answer:
-    """Put the story of a batch into the form of `metering batch show`. The rows are its hours.
+    """Convert the story of a batch to the form of `metering batch show`. The rows of the answer are its hours.
 
-    Operators see who sent it and the keys of objects. A customer sees the rows of its accounts, and nothing that tells
-    of others (`StoryTeller.tell_own`).
+    Operators see the sender and the keys of objects. A customer sees the rows of its own accounts, and nothing about
+    others (`StoryTeller.tell_own`).
     """
     with_keys = role is Role.OPERATOR
     return RowType(_HOUR, _FILES if with_keys else ()).answer(
@@ -295,7 +295,7 @@ def _document(story: BatchStory, as_of_s: int, role: Role) -> dict[str, Json]:
 
 
 def _whole(story: BatchStory, *, with_keys: bool) -> dict[str, Json]:
-    """What is told of a batch to who may see all of its records."""
+    """The document of a batch for a caller who may see all of its records."""
     marker, later = story.decided, story.later
     return {
         # For a batch with an expired marker, the rows tell the verdict.
@@ -331,7 +331,7 @@ def _hour(hour: BatchHour, *, with_files: bool) -> dict[str, Json]:
 
 
 def _proof(story: BatchStory) -> dict[str, Json] | None:
-    """Marker and rows beside each other; nothing is to be proved of a batch that is not metered."""
+    """Marker and rows side by side; a batch that is not metered has nothing to compare."""
     if story.verdict != "accepted":
         return None
     marked = story.marked

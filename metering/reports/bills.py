@@ -1,4 +1,4 @@
-"""The answer of `metering compare`: rows, what stands apart, and all that was left out."""
+"""The answer of `metering compare`: rows, separate totals, and everything left out."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _HOUR_LABEL_CHARS = len("2026-11-24T13")
 def metered_bytes(
     sources: Iterable[ReportSource], wanted: Wanted, *, accounts: frozenset[str], range_s: tuple[int, int], now_s: int
 ) -> dict[LineKey, int]:
-    """Bytes by account, usage type and day or month, of hours that begin in a half-open range.
+    """Bytes by account, usage type and day or month, for hours that begin in a half-open range.
 
-    What came late counts in its own hour, as it does for AWS.
+    Late usage counts in its own hour, as it does at AWS.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -127,7 +127,7 @@ def _text(usd: Decimal | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A question about a bill: most rows by their difference (`top`), and files that are not of a bill (`ignored`)."""
+    """A comparison query: maximum number of rows by difference (`top`), and files that are not bills (`ignored`)."""
 
     wanted: Wanted
     range_s: tuple[int, int]
@@ -138,7 +138,7 @@ class Asked:
 
 
 def comparison_answer(found: Comparison, bill: Bill, asked: Asked) -> Answer:
-    """Put a comparison into the form of all answers."""
+    """Convert a comparison to the form of all answers."""
     rows, others = _cut(found.rows, asked.top)
     return _columns(asked).answer(
         rows,

@@ -68,14 +68,14 @@ FORECAST = "A forecast is an estimate: expected bytes, run through the tiers. Th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """How far what is counted goes.
+    """How complete the counted usage is.
 
     Attributes:
-        as_of_s: Everything that was published by this time is counted; 0 if nothing was ever counted.
-        through_s: Up to when the count of all regions is complete; 0 if it is not known.
-        reach: Up to when all that was accepted is counted, and what is not.
+        as_of_s: All usage published by this time is counted; 0 if nothing was counted yet.
+        through_s: Time through which the count of all regions is complete; 0 if unknown.
+        reach: Time through which all accepted usage is counted, and the usage not counted.
         prices: Name and version of the price book; empty if there is none.
-        unpriced: Usage types without a price, with their bytes in the months that are shown.
+        unpriced: Usage types without a price, with their bytes in the months shown.
     """
 
     as_of_s: int
@@ -125,7 +125,7 @@ def number_text(value: int, unit: Unit) -> str:
 
 
 def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> answer.Answer:
-    """Every budget that is set, and how far the usage goes that they are judged by, if that was asked."""
+    """All budgets, and on request how complete the usage is that they are compared with."""
     return _BUDGETS.answer(
         budgets,
         meta={} if reach is None else reach_document(reach),
@@ -136,7 +136,7 @@ def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> ans
 
 
 def standings_answer(standings: Sequence[Standing], alerts: Sequence[StoredAlert], counted: Counted) -> answer.Answer:
-    """Where budgets stand, and what was told about them."""
+    """The state of budgets, and the alerts sent about them."""
     told: answer.Fields[Standing] = answer.prose("alerts", of=lambda it: _told(it, alerts), priority=answer.ROOMY)
     asked = [each.forecast for each in standings if each.forecast is not None]
     said = [FORECAST] if any(each.known for each in asked) else []
@@ -200,7 +200,7 @@ _ANOMALIES: answer.RowType[Anomaly] = answer.RowType(
 def anomalies_answer(
     found: Sequence[Anomaly], *, stage: str, days: Sequence[int], book: str, reach: Reach
 ) -> answer.Answer:
-    """Unusual days of series, the dearest first, with what to type to see whose resources they are of."""
+    """Unusual days of series, highest cost first, with commands that show the resources."""
     return _ANOMALIES.answer(
         found,
         meta={"days": [date_of(day_s) for day_s in days], "prices": book, **reach_document(reach)},

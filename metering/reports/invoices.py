@@ -1,7 +1,5 @@
 """Invoices as answers of commands: the lines of one, or a row for each of many."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +37,7 @@ def prices_text(line: InvoiceLine) -> str:
 
 
 def price_text(price: int) -> str:
-    """A price of a GB, such as `0.09`."""
+    """A price per GB, such as `0.09`."""
     whole, _, part = usd_text(price).rstrip("0").partition(".")
     return f"{whole}.{part:<02}"
 
@@ -82,7 +80,7 @@ def invoice_answer(invoice: Invoice) -> Answer:
 
 
 def documents_answer(states: Iterable[tuple[Invoice, str]], *, title: str, more: Sequence[str] = ()) -> Answer:
-    """A row for each document with its state, and the sums of all."""
+    """One row per document with its state, and the sums of all."""
     rows: list[dict[str, Cell]] = []
     cents = exact = 0
     unbilled: dict[str, Counter[str]] = {"unrated": Counter(), "unpriced": Counter()}
@@ -116,14 +114,14 @@ def _unbilled(what: str, sizes: Counter[str]) -> Iterator[str]:
 
 
 def title_of(invoice: Invoice) -> str:
-    """What a document is, in a line."""
+    """A document's title, in one line."""
     if invoice.kind == "credit":
         return f"Credit note {invoice.id} to invoice {invoice.credit_of}"
     return f"{'Draft of invoice' if invoice.draft else 'Invoice'} {invoice.id}"
 
 
 def footer_of(invoice: Invoice) -> Iterator[str]:
-    """What stands below the lines: sums, what was rounded, what is without a price, left out or not final."""
+    """Text below the lines: sums, rounding, and usage without a price, left out or not final."""
     yield (
         f"Total {usd_text(invoice.cents, decimals=_CENTS)} {invoice.currency}, the sum of the lines in cents. Exact: "
         f"{exact_text(invoice.exact)}; rounding lines to cents adds {exact_text(invoice.rounding)}."
@@ -169,7 +167,7 @@ def _without_price(what: str, found: Sequence[Unbilled]) -> Iterator[str]:
 
 
 def _new_for_old(line: InvoiceLine) -> str:
-    """What a line of a credit note gives bytes at, and what it takes them back at; empty if it does not do both."""
+    """Price at which a credit note's line gives bytes, and price at which it takes them back; empty unless both."""
     new, old = ([price_text(part.price) for part in line.parts if (part.bytes > 0) is given] for given in (True, False))
     return f"{' and '.join(new)} instead of {' and '.join(old)}" if new and old else ""
 
@@ -282,7 +280,7 @@ def _usd_text(cents: int) -> str:
 
 
 def _gb_text(size: int) -> str:
-    """Bytes as GB of a bill, to 10 decimals at most: what a reader multiplies with the price."""
+    """Bytes as GB of a bill, to 10 decimals at most, as multiplied by the price."""
     return f"{Decimal(usd_text(quantity_of(size))):,f}".rstrip("0").rstrip(".")
 
 

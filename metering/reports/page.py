@@ -38,7 +38,7 @@ def bucket_of(query: UsageQuery, *, now_s: int) -> GroupColumn:
 
 
 def page_query(query: UsageQuery, *, now_s: int) -> UsageQuery:
-    """The question whose rows have all that the page shows."""
+    """The query whose rows contain everything on the page."""
     columns: tuple[GroupColumn, ...] = (bucket_of(query, now_s=now_s), "account_id", "usage_type", "from", "to")
     return replace(query, group_by=(*columns, "region"), details=(), order=None, top=None)
 
@@ -67,7 +67,7 @@ class Figures:
 
 
 def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQuery, *, now_s: int) -> Figures:
-    """Sum the unsummed totals of all regions by the columns of `page_query`. What is to come has no bar."""
+    """Sum the unsummed totals of all regions by the columns of `page_query`. Future times have no bar."""
     found = Figures(bucket=query.group_by[0])
     if found.bucket != "month":
         hours = range(query.from_s, min(query.to_s, now_s + HOUR_S), HOUR_S)
@@ -80,7 +80,7 @@ def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQ
 
 
 def largest(sums: Mapping[str, Total], most: int) -> tuple[list[tuple[str, Total]], Total | None, int]:
-    """The largest first, the exact sum of the others if there are some, and how many those are."""
+    """The largest totals, the exact sum of the others if there are any, and their number."""
     ordered = sorted(sums.items(), key=lambda item: (-item[1].bytes, item[0]))
     rest = ordered[most:]
     others = sum_totals(total for _, total in rest) if rest else None
@@ -94,17 +94,17 @@ _EMPTY_ELEMENTS = frozenset({"meta", "rect", "line"})
 
 
 def text(value: str) -> Markup:
-    """Text of data: it is no markup, steers no terminal, and is no formula where somebody pastes it."""
+    """Escape data against markup, terminal control characters, and formulas where somebody pastes it."""
     return Markup(escape(spreadsheet_text(printable(value))))
 
 
 def words(value: str) -> Markup:
-    """Our own words and numbers, which may begin with any sign."""
+    """Escape our own words and numbers, which may begin with any sign."""
     return Markup(escape(printable(value)))
 
 
 def tag(name: str, /, *inside: Markup, **attributes: str | int) -> Markup:
-    """An element. An attribute `class_` is `class`, and `_` in its name is `-`."""
+    """An element. Attribute `class_` becomes `class`, and `_` in a name becomes `-`."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(printable(str(value)))}"' for key, value in attributes.items()
     )
@@ -119,7 +119,7 @@ def lines(*parts: Markup) -> Markup:
 
 
 def html(title: str, sections: Iterable[Markup]) -> str:
-    """A whole page. Whatever stands in the data, a browser loads and runs nothing."""
+    """A whole page. Whatever the data contains, a browser loads and runs nothing."""
     head = lines(
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -133,7 +133,7 @@ def html(title: str, sections: Iterable[Markup]) -> str:
 
 
 def section(title: str, content: Markup, *, about: str = "") -> Iterator[Markup]:
-    """A heading, what it is about, and the content."""
+    """A heading, its explanation, and the content."""
     yield tag("h2", words(title))
     if about:
         yield tag("p", words(about), class_="soft")
@@ -147,7 +147,7 @@ def table(head: Markup, body: Iterable[Markup], foot: Markup | None = None, *, c
 
 
 def headings(*names: str, left: int = 1) -> Markup:
-    """The headings of a table, of which the first are above texts and the others above numbers."""
+    """The headings of a table: the first are above texts, the others above numbers."""
     cells = [
         tag("th", text(name)) if place < left else tag("th", text(name), class_="n") for place, name in enumerate(names)
     ]
@@ -168,7 +168,7 @@ _STEPS = 4
 
 
 def trend(bars: Mapping[str, Total]) -> Markup:
-    """Bars with an axis; the exact total stands in the title of each."""
+    """Bars with an axis; each bar's title has the exact total."""
     highest = max((each.bytes for each in bars.values()), default=0)
     plot = _HEIGHT - _TOP - _BOTTOM
     parts = []
@@ -213,7 +213,7 @@ _HEAT = 55
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsagePage:
-    """A page of usage, with what waits for the roll-up, and the last reconciliation of each region that had one."""
+    """A page of usage, with usage not rolled up yet, and the last reconciliation of each region, if any."""
 
     stage: str
     query: UsageQuery
@@ -364,7 +364,7 @@ def _totals(total: Total, whole: Total) -> Iterator[Markup]:
 
 
 def _places(pairs: Mapping[tuple[str, str], Total], side: int) -> Sequence[str]:
-    """The places with the most bytes, in order, and `others` if there are more."""
+    """The locations with the most bytes, in order, and `others` if there are more."""
     sums: dict[str, Total] = {}
     for pair, total in pairs.items():
         add_totals(sums, {pair[side]: total})

@@ -57,7 +57,7 @@ def parquet_pieces(
 def arrow_table(
     columns: Mapping[str, str], rows: Iterable[Mapping[str, str | int | bool | Decimal | None]]
 ) -> pa.Table:
-    """The same table in memory, for Python programs: what a reader of the file of `parquet_pieces` gets.
+    """The same table in memory, for Python programs, as read from the file of `parquet_pieces`.
 
     Raises:
         OperationFailedError: A number has more digits than Arrow's decimals hold.
@@ -72,7 +72,7 @@ def arrow_table(
 
 
 class _Pieces(io.RawIOBase):
-    """A file that hands on what is written to it. Mutable."""
+    """A file that forwards what is written to it. Mutable."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []

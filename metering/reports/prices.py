@@ -48,7 +48,7 @@ _VERSIONS: answer.RowType[WrittenBook] = answer.RowType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenBook:
-    """A version of a book, and when it was written; None for one that ships with the package."""
+    """A version of a book, and when it was written; None for the version that ships with the package."""
 
     book: PriceBook
     written_s: int | None
@@ -73,7 +73,7 @@ def book_answer(book: PriceBook, products: Sequence[Product], *, at_s: int) -> a
 
 
 def book_meta(book: PriceBook) -> dict[str, answer.Json]:
-    """What names a version of a book in an answer."""
+    """Fields that identify a version of a book in an answer."""
     return {
         "book": book.name,
         "version": book.version,
@@ -84,7 +84,7 @@ def book_meta(book: PriceBook) -> dict[str, answer.Json]:
 
 
 def source_sentences(book: PriceBook) -> Iterator[str]:
-    """Where the prices of a book come from, if it says so in words: one that is made of bill lines does."""
+    """The stated source of a book's prices, if any: a book made of bill lines has one."""
     of, link, secondary = (book.source.get(name) for name in ("of", "link", "secondary"))
     if of:
         yield f"Prices are those of {of}" + (f" ({link})." if link else ".")
@@ -93,7 +93,7 @@ def source_sentences(book: PriceBook) -> Iterator[str]:
 
 
 def books_answer(written: Sequence[WrittenBook]) -> answer.Answer:
-    """Versions of books, the newest first."""
+    """Versions of books, newest first."""
     return _VERSIONS.answer(
         written,
         title="Versions of price books",
@@ -164,7 +164,7 @@ _PROBLEMS: answer.RowType[str] = answer.RowType(answer.prose("problem", of=str, 
 
 
 def changes_answer(changes: Sequence[Change], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
-    """Every change, a row each."""
+    """Every change, one row each."""
     return _CHANGES.answer(
         changes, meta=meta, title=title, empty="Nothing differs.", footer=(f"{counted(changes)}.",) if changes else ()
     )
@@ -177,7 +177,7 @@ def counted(changes: Sequence[Change]) -> str:
 
 
 def problems_answer(problems: Sequence[str], *, title: str, meta: Mapping[str, answer.Json]) -> answer.Answer:
-    """Everything that is wrong with documents; no row if nothing is."""
+    """Every problem of documents; no rows if there are none."""
     return _PROBLEMS.answer(problems, meta=meta, title=title, empty="No problem was found.")
 
 
@@ -193,14 +193,14 @@ _NO_PRODUCT = "Not in the book."
 
 
 class Used(NamedTuple):
-    """Bytes of what is sold, of a whole month."""
+    """Bytes of one service and usage type in a month."""
 
     sold: Sold
     bytes: int
 
 
 class Covered(NamedTuple):
-    """What the book says of it."""
+    """State of this usage in the book."""
 
     used: Used
     state: PriceState
@@ -211,9 +211,9 @@ class Covered(NamedTuple):
 def covered(
     book: PriceBook, used: Iterable[Used], *, month_s: int, early: Mapping[tuple[Sold, int], int]
 ) -> list[Covered]:
-    """What a book says of usage of a month that begins at `month_s`; what has no price comes first.
+    """State in a book of the usage of a month that begins at `month_s`; unpriced usage comes first.
 
-    `early` has bytes before an hour, of products whose first price begins within the month.
+    `early` has bytes before an hour, for products whose first price begins within the month.
     """
     found: list[Covered] = []
     for each in used:
@@ -246,7 +246,7 @@ def first_prices(book: PriceBook, used: Iterable[Used], *, month_s: int) -> set[
 
 
 def coverage_answer(book: PriceBook, found: Sequence[Covered], *, month: str, everything: bool) -> answer.Answer:
-    """Usage that is unpriced or unrated; with `everything`, also what is priced."""
+    """Usage that is unpriced or unrated; with `everything`, also priced usage."""
     shown = [each for each in found if everything or each.state is not PriceState.PRICED]
     sums = {state: sum(each.used.bytes for each in found if each.state is state) for state in PriceState}
     return answer.RowType(_COVERAGE if everything else _COVERAGE[:-1]).answer(
@@ -292,7 +292,7 @@ _OVERRIDES: answer.RowType[Override] = answer.RowType(
 
 
 def organization_answer(organization: Organization) -> answer.Answer:
-    """Every account of every payer, a row for each time that it belongs to one."""
+    """Every account of every payer, one row for each time that it belongs to one."""
     return _MEMBERS.answer(
         ((organization, payer, each) for payer in organization.payers for each in payer.members or (None,)),
         meta={"version": organization.version, "sha256": organization.sha256},
@@ -303,14 +303,14 @@ def organization_answer(organization: Organization) -> answer.Answer:
 
 
 def organizations_answer(versions: Sequence[tuple[Organization, int]]) -> answer.Answer:
-    """Versions, the newest first, each with the second at which it was written."""
+    """Versions, newest first, each with the second at which it was written."""
     return _ORGANIZATIONS.answer(
         versions, title="Versions of the organization", empty="No payer was set yet: each account is its own payer."
     )
 
 
 def overrides_answer(overrides: store.Overrides) -> answer.Answer:
-    """Every override in force, of the past and of the future."""
+    """Every override in force, past or future."""
     return _OVERRIDES.answer(
         overrides.overrides,
         meta={"version": overrides.version, "sha256": overrides.sha256},

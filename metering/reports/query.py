@@ -1,4 +1,4 @@
-"""Usage queries: what a report is asked, checked before anything is read."""
+"""Usage queries: the parameters of a report, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ PLACES = ("from_location", "to_location")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A filter of questions about usage. Options, API parameters, client keywords and the page's form are made from it.
+    """A filter of usage queries. Options, API parameters, client keywords and the page's form are generated from it.
 
     Attributes:
         name: Parameter of the API and keyword of the client; with dashes, the option of a command.
         field: Attribute of `UsageQuery`, and member of `query` in the answer's JSON.
-        column: Field of a usage key and column of the lake that decides.
-        read: Value of a text of `column`.
-        rule: Form of a value, whole. No usage has another value.
-        words: The rest of a sentence that begins with a wrong value.
-        url_pattern: Form of a value in the API's document; empty: that of `rule`.
-        most_chars, most_values: Limits of one value and of the values in a URL.
-        about, about_one: Sentences of the API's document where several values can be given, and one.
-        example: A value in that document.
-        metavar, help: Of the option, without an end.
-        group: The group column with these values; None if there is none.
+        column: Field of a usage key, and lake column, that it compares.
+        read: Converts a value of `column` to the filter's.
+        rule: Pattern of a whole value. Usage has no other values.
+        words: The rest of an error sentence that begins with a wrong value.
+        url_pattern: Pattern of a value in the API's document; empty: `rule`.
+        most_chars, most_values: Maximum length of a value, and number of values in a URL.
+        about, about_one: Descriptions in the API's document, for several values and for one.
+        example: A value for that document.
+        metavar, help: Of the option; the help has no final full stop.
+        group: The group column with these values; None if none has.
         noun: Word for a value that was not found.
-        label, hint, all: Label of the page's field, its example, and what an empty one means.
+        label, hint, all: Label of the page's field, its example, and the meaning of an empty field.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Filter:
     all: str = ""
 
     def value(self, named: object) -> str:
-        """Value of a usage key, or of another shape with the field `column`."""
+        """Filter value of a usage key, or of another object with the field `column`."""
         return self.read(getattr(named, self.column))
 
 
@@ -184,14 +184,14 @@ _BUCKETS = frozenset({"day", "month"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Order of a report's rows: by one of its columns, then by the columns that name the rows."""
+    """Order of a report's rows: by one of its columns, then by the columns that identify the rows."""
 
     column: str
     descending: bool = False
 
     @classmethod
     def of(cls, sort: str) -> Order:
-        """The order of a text such as `bytes:desc`."""
+        """The order that a text such as `bytes:desc` states."""
         column, _, direction = sort.partition(":")
         return cls(column=column.strip(), descending=direction.strip() == "desc")
 
@@ -204,16 +204,16 @@ class UsageQuery:
     """A question about usage.
 
     Attributes:
-        from_s, to_s: Hours that begin in this half-open range count, by the hour that they are booked in. With
-            `details`, rows that start in it count.
+        from_s, to_s: Half-open range of hours, which selects usage by booked hour. With `details`, it selects rows by
+            their start.
         group_by: Columns of the answer, in order; the empty tuple gives one total.
-        accounts, services, usage_types, from_locations, to_locations: Filters; an empty one lets everything through.
+        accounts, services, usage_types, from_locations, to_locations: Filters; an empty filter lets everything through.
             Without `accounts`, the canary's account is left out.
-        with_corrections: Also count rows booked later that correct hours of the range; `corrects` names their hour.
-        zone: Zone of the hours, days and months that name rows. A day of a zone is the sum of its UTC hours.
-        order: Order of the rows; by the columns that name them if None.
-        top: Most rows of the answer; the rest is summed as `others`. None: all rows.
-        now: Count what was committed by now, also what is not rolled up yet (P28). Rows of the lake always do.
+        with_corrections: Also count later rows that correct hours of the range; column `corrects` has that hour.
+        zone: Time zone of the columns hour, day and month. A day of a zone is the sum of its UTC hours.
+        order: Order of the rows; None: by the columns that identify them.
+        top: Maximum number of rows; the rest is summed as `others`. None: all rows.
+        now: Include everything committed by now, even if not rolled up yet (P28). Rows of the lake always include it.
     """
 
     from_s: int
@@ -238,7 +238,7 @@ class UsageQuery:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that name the rows of the answer, in order."""
+        """Columns that identify the rows of the answer, in order."""
         return (*self.group_by, *self.details)
 
     def matches(self, key: totals.UsageKey) -> bool:
@@ -248,11 +248,11 @@ class UsageQuery:
         return self.takes(key) and self.covers(key)
 
     def takes(self, named: object) -> bool:
-        """Whether the names of a usage key, or of a shape with its fields, pass the filters."""
+        """Whether a usage key, or an object with its fields, passes the filters."""
         return all(each.read(getattr(named, each.column)) in values for each, values in self.given)
 
     def takes_only(self, columns: Collection[str], named: object) -> bool:
-        """Whether the names in these columns pass the filters that read them."""
+        """Whether the values of these columns pass the filters on them."""
         return all(each.value(named) in values for each, values in self.given if each.column in columns)
 
     def reads(self, columns: Collection[str]) -> bool:
@@ -260,28 +260,28 @@ class UsageQuery:
         return any(each.column in columns for each, _ in self.given)
 
     def covers(self, key: totals.UsageKey) -> bool:
-        """Whether a total is booked in the range, or corrects the range and the report includes corrections."""
+        """Whether a total is booked in the range, or corrects the range and corrections are included."""
         return self.takes_hour(key.hour_s, key.corrects_s)
 
     def takes_hour(self, hour_s: int, corrects_s: int | None) -> bool:
-        """The same of a booked hour and the hour that is corrected."""
+        """Like `covers`, for a booked hour and the hour that it corrects."""
         if self.from_s <= hour_s < self.to_s:
             return True
         return self.with_corrections and corrects_s is not None and self.from_s <= corrects_s < self.to_s
 
     @property
     def grain(self) -> Grain:
-        """How finely the rows tell booked hours apart. Days and months of other zones than UTC are made of hours."""
+        """Time resolution of the rows. Days and months of zones other than UTC are made of hours."""
         if "hour" in self.group_by or (self.zone is not UTC and not _BUCKETS.isdisjoint(self.group_by)):
             return Grain.HOUR
         return Grain.DAY if "day" in self.group_by else Grain.MONTH
 
     def splits_day(self, first_s: int) -> bool:
-        """Whether the report needs this day split by hour: by its groups, or because its range cuts the day."""
+        """Whether the report needs this day split by hour: because it groups so, or because its range cuts the day."""
         return self.grain is Grain.HOUR or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
     def filters(self) -> dict[str, frozenset[str]]:
-        """Values that were asked for, by the name of their parameter."""
+        """Values of the given filters, by parameter name."""
         return {each.name: values for each, values in self.given}
 
     def booked_before_s(self, *, now_s: int) -> int:
@@ -295,20 +295,20 @@ class UsageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageParameters:
-    """The texts of a question about usage, as they stand on a command line or in a URL.
+    """The parameters of a usage query, as text from a command line or URL.
 
     Attributes:
         start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
-        group_by: Names of group columns with commas between them; the usage type by default.
-        detail: Names of columns that only the lake has, with commas between them.
-        filters: Texts of the filters that are given, by the name of their parameter; each text may be a list.
-        with_corrections: Also count later corrections, and tell them apart by the column `corrects`.
-        last: A span that ends with the hour that runs now, such as `7d`, in place of `from` and `to`.
-        zone: Parameter `tz`: the zone of times that name none, and of the times that the answer shows.
-        sort: A column of the answer, `bytes` or `records` among them; with `:desc` the largest comes first.
-        top: Only so many rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
-        now: Exact as of now, also of what is not rolled up yet.
-        SUMS: Columns of figures, the first of which ranks the rows.
+        group_by: Group columns, separated by commas; default: the usage type.
+        detail: Columns that only the lake has, separated by commas.
+        filters: Texts of the given filters, by parameter name; each text may hold several values.
+        with_corrections: Also count later corrections, in rows with a column `corrects`.
+        last: A span that ends with the current hour, such as `7d`, in place of `from` and `to`.
+        zone: Parameter `tz`: the zone of times without one, and of the times in the answer.
+        sort: A column of the answer, including `bytes` or `records`; with `:desc` in descending order.
+        top: Maximum number of rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        now: Exact as of now, including usage that is not rolled up yet.
+        SUMS: Columns of figures; the first is the default for ranking rows.
     """
 
     FILTERS: ClassVar[Mapping[str, Filter]] = FILTERS
@@ -329,12 +329,12 @@ class UsageParameters:
     budget: ReadBudget | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
-        """The query that the texts ask for at `now_s`.
+        """The query of these parameters at `now_s`.
 
         Raises:
-            InvalidParametersError: A column, time or zone does not exist, a filter has a value that nothing can have,
-                the range cuts an hour of which only totals are kept, or the answer would cost too much. Carries every
-                problem found.
+            InvalidParametersError: A column, time or zone does not exist, a filter has an impossible value, the range
+                cuts an hour of which only totals are kept, or the answer would cost too much. Carries every problem
+                found.
         """
         columns, details = _names(self.group_by or "usage_type"), _names(self.detail or "")
         if self.with_corrections and "corrects" not in columns:
@@ -393,7 +393,7 @@ class UsageParameters:
         ]
 
     def _filter_problems(self) -> Iterator[ParameterProblem]:
-        """Values that nothing in the service can have: a report on them would be a quiet 0."""
+        """Impossible filter values: a report on them would silently be 0."""
         for name, each in self.FILTERS.items():
             for value in sorted(given_names(self.filters.get(name))):
                 if not each.rule.fullmatch(value):
@@ -403,7 +403,7 @@ class UsageParameters:
 def ranking_problems(
     top: int | None, sort: str | None, columns: Sequence[str], *, of: str
 ) -> Iterator[ParameterProblem]:
-    """Problems of parameters that rank rows `of` a report or a list."""
+    """Problems of parameters that rank the rows of a report or list (`of`)."""
     if top is not None and top < 1:
         yield refused("top", str(top), "is not a number of rows: 1 or more.")
     if sort is None:
@@ -417,10 +417,10 @@ def ranking_problems(
 
 
 def month_columns(text: str) -> tuple[GroupColumn, ...]:
-    """Columns to group a frozen month by, from a text with commas between their names.
+    """Columns to group a frozen month by, from a comma-separated text.
 
     Raises:
-        InvalidParametersError: One of them does not exist, or there is none.
+        InvalidParametersError: A column does not exist, or the text names none.
     """
     names = _names(text)
     problems = [*_column_problems("group_by", names, MONTH_COLUMNS), *_no_column(text, names, GROUP_COLUMNS)]
@@ -430,7 +430,7 @@ def month_columns(text: str) -> tuple[GroupColumn, ...]:
 
 
 def months_between(from_s: int, to_s: int) -> Iterator[str]:
-    """Months that any second of `[from_s, to_s)` lies in, in order."""
+    """Months that overlap `[from_s, to_s)`, in order."""
     moment_s = from_s
     while moment_s < to_s:
         month = month_of(moment_s)
@@ -439,12 +439,12 @@ def months_between(from_s: int, to_s: int) -> Iterator[str]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Names between commas, each once, in order."""
+    """Comma-separated names, without repetitions, in order."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def given_names(texts: Sequence[str] | None) -> frozenset[str]:
-    """Names of an option that may be repeated, and be a list each time."""
+    """Names of an option that may be repeated, each time with a comma-separated list."""
     return frozenset(name for text in texts or () for name in _names(text))
 
 
@@ -469,13 +469,13 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 class Meter(Protocol):
-    """Told of what is read for an answer, each time just before it is. It may raise to end the reading."""
+    """Receives the amount of each read for an answer, just before the read. It may raise to stop reading."""
 
     def hours(self, number: int = 1) -> None:
         """Hours of the lake."""
 
     def partitions(self, number: int = 1) -> None:
-        """Partitions of the usage table, or of a closed month that stands in for one."""
+        """Partitions of the usage table; a closed month read in their place counts as many."""
 
 
 class _Uncounted:
@@ -495,12 +495,12 @@ FIRST_YEAR = 2020
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBudget:
-    """What the answer to one question may cost. docs/decisions/0035-http-api.md has the measurements.
+    """Limits on the reads for one answer. docs/decisions/0035-http-api.md has the measurements.
 
     Attributes:
         partitions: Of the usage table: each is one account in one month.
-        hours: Hours whose rows are read from the lake and staging. A closed month answers from its totals, unless the
-            question asks for details.
+        hours: Hours whose rows are read from the lake and staging. A closed month is answered from its totals, unless
+            the query asks for details.
     """
 
     partitions: int = 200
@@ -509,7 +509,7 @@ class ReadBudget:
     first_year: int = FIRST_YEAR
 
     def of_range(self, from_s: int, to_s: int, *, now_s: int) -> list[ParameterProblem]:
-        """Why a range is too much. It is looked at before anything walks through its months or days."""
+        """Problems of a range that is too large. They are checked before anything iterates over its months or days."""
         problems: list[ParameterProblem] = []
         if from_s < _year_s(self.first_year):
             advice = f"Begin in {self.first_year} or later."
@@ -525,7 +525,7 @@ class ReadBudget:
         return problems
 
     def of_query(self, query: UsageQuery, *, now_s: int) -> list[ParameterProblem]:
-        """Why a question reads too much of the usage table, that has a range which is not too much."""
+        """Problems of a query that reads too much of the usage table, although its range is allowed."""
         partitions = partitions_of(query, now_s=now_s)
         if partitions <= self.partitions:
             return []
@@ -536,7 +536,7 @@ class ReadBudget:
         return [refused("account", str(len(query.accounts)), problem, "Name fewer accounts, or a shorter range.")]
 
     def of_hours(self, query: UsageQuery, hours: int) -> list[ParameterProblem]:
-        """Why a question reads too much of the lake, of which it would read so many hours."""
+        """Problems of a query that would read so many hours of the lake."""
         if hours <= self.hours:
             return []
         problem = (
@@ -548,7 +548,7 @@ class ReadBudget:
 
 
 def partitions_of(query: UsageQuery, *, now_s: int) -> int:
-    """Partitions of the usage table that are read for an answer: each is one account in one month."""
+    """Partitions of the usage table that an answer reads: each is one account in one month."""
     if query.details or not query.accounts:
         return 0
     # Nothing in the future is read.
@@ -557,7 +557,7 @@ def partitions_of(query: UsageQuery, *, now_s: int) -> int:
 
 
 def most_hours(query: UsageQuery, *, now_s: int) -> int:
-    """Hours of the lake that an answer reads at most, if every one of them has rows and no month is closed."""
+    """Maximum number of lake hours that an answer reads, if every hour has rows and no month is closed."""
     if query.accounts and not query.details:
         return 0
     before_s = min(query.booked_before_s(now_s=now_s), now_s + 2 * HOUR_S)
@@ -565,7 +565,7 @@ def most_hours(query: UsageQuery, *, now_s: int) -> int:
 
 
 def warnings_of(query: UsageQuery, *, now_s: int, hours: int) -> Iterator[str]:
-    """Sentences for a person who asks for much of the lake (`hours`) or of the usage table, before it is read."""
+    """Warnings about a query that reads much of the lake (`hours`) or of the usage table, before it runs."""
     partitions, budget = partitions_of(query, now_s=now_s), ReadBudget()
     if partitions > budget.partitions:
         yield (
@@ -602,10 +602,10 @@ KEY_COLUMNS = ("usage_type", "service", "from", "to", "hour", "corrects")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceParameters:
-    """The texts of a question about one line, as they stand on a command line or in a URL.
+    """The parameters of a trace of one line, as text from a command line or URL.
 
     Attributes:
-        filters: Text of each filter that is given, by the name of its parameter; see `LINE_FILTERS`.
+        filters: Text of each given filter, by parameter name; see `LINE_FILTERS`.
         start, end: Parameters `from` and `to`; see `time_range`. Default: this month, up to the end of this hour.
     """
 
@@ -617,11 +617,11 @@ class TraceParameters:
     last: str | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
-        """The usage that the line is the sum of, each total of the service by itself.
+        """The query for the usage that a line is the sum of, with each stored total by itself.
 
         Raises:
-            InvalidParametersError: No account or several, a time that is none, a filter that nothing can have, or
-                a range that cuts an hour. Carries every problem found.
+            InvalidParametersError: No account or several, an invalid time, an impossible filter value, or a range that
+                cuts an hour. Carries every problem found.
         """
         problems = list(self._account_problems())
         hour = None if self.hour is None else self._hour(self.hour)
@@ -669,7 +669,7 @@ class TraceParameters:
         return begins_s
 
     def _of_hour(self, problems: Iterable[ParameterProblem]) -> Iterator[ParameterProblem]:
-        """The problems; those of the hour were found in the range that it was asked as."""
+        """The problems, where those of a range made from `hour` name that parameter."""
         for each in problems:
             yield (
                 refused("hour", self.hour or "", each.problem, each.advice)

@@ -1,4 +1,4 @@
-"""A region's reports, from whichever store can answer.
+"""A region's reports, from whichever store can answer them.
 
 | report                     | read from                                                            |
 |----------------------------|----------------------------------------------------------------------|
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageTable:
-    """Reads the usage table for reports. It holds what was rolled up (P27).
+    """Reads the usage table for reports. The table holds rolled-up usage (P27).
 
     Attributes:
-        names: What the numbers of its items stand for, if somebody remembers it from one report to the next.
-        as_of_now: Also reads what is not rolled up yet, for queries that ask for it. None: no query may.
+        names: Kinds by the numbers in its items, if they are cached between reports.
+        as_of_now: Also reads usage that is not rolled up yet, for queries that ask for it. None: no query may.
     """
 
     items: writes.ItemStore
@@ -63,14 +63,14 @@ class UsageTable:
         months: Sequence[str] | None = None,
         lacks: NotRolledUp | None = None,
     ) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals among which are all that the query matches. Hours that the query does not tell apart may be summed.
+        """Totals that include everything that the query matches. Hours that the query does not group by may be summed.
 
         Without accounts, the whole table is scanned. Corrections can be booked until now. `lacks` learns what waits.
 
         Raises:
-            LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of it.
-            TooMuchWaitsError: The query asks for what is not rolled up, and that is too much.
-            UnavailableError: A table gives no answer.
+            LedgerCorruptError: An item cannot be read, or the account's dictionary lacks one of its numbers.
+            TooMuchWaitsError: The query asks for usage not rolled up yet, and that is too much.
+            UnavailableError: A table does not answer.
         """
         reading = UsageReading(self.items, self.names)
         if not query.accounts:
@@ -143,7 +143,7 @@ class ReportSource:
     ) -> Iterator[tuple[Values, Total]]:
         """Totals by the query's columns, unsummed.
 
-        `seen` learns which of the query's names they have; `lacks`, what waits for the roll-up and is in none of them.
+        `seen` records which of the query's names they have; `lacks`, usage not rolled up yet, which they exclude.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -156,20 +156,20 @@ class ReportSource:
         return matching(self._usage(query, months, frozen, now_s, lacks), query, region=self.region, seen=seen)
 
     def each_hour(self, query: UsageQuery, work: Callable[[int, Sequence[RowSource]], T], *, now_s: int) -> Iterator[T]:
-        """Call `work` with each booked hour of the query that has rows, and all the places where they are.
+        """Call `work` with each booked hour of the query that has rows, and with all its row sources.
 
-        It is called again for an hour of which a staging object disappears meanwhile, and must give the same then.
-        An hour of a closed month has the files that it was closed with.
+        If a staging object disappears meanwhile, it is called again for that hour and must return the same. An hour of
+        a closed month has the files that it was frozen with.
 
         Raises:
             UnavailableError: An hour could not be read.
-            LedgerCorruptError: A file that an hour needs is gone.
+            LedgerCorruptError: A file that an hour needs is missing.
         """
         months = self._months(query, now_s)
         yield from self._each_hour(query, work, self._frozen(months), now_s)
 
     def in_hours(self, hours: Iterable[int], work: Callable[[int, Sequence[RowSource]], T]) -> Iterator[T]:
-        """Call `work` with each of these booked hours and the places of its rows; see `each_hour`."""
+        """Call `work` with each of these booked hours and its row sources; see `each_hour`."""
         named = list(hours)
         frozen = self._frozen(dict.fromkeys(map(month_of, named)))
         for hour_s in named:
@@ -180,7 +180,7 @@ class ReportSource:
                 yield work(hour_s, tuple(s for hour in closed.hours if hour.hour_s == hour_s for s in hour.sources))
 
     def booked_range_s(self, *, now_s: int) -> tuple[int, int] | None:
-        """The hours that have rows, from the first one's start to the last one's end; None if none has.
+        """The hours that have rows, from the start of the first to the end of the last; None without rows.
 
         Only the first part of the lake and its newest days are listed.
         """
@@ -259,7 +259,7 @@ class ReportSource:
         frozen: Mapping[str, FrozenMonth],
         now_s: int,
     ) -> Iterator[T]:
-        """Results hour by hour; those of closed months from the frozen files, whatever the ledger says now."""
+        """Results hour by hour; those of closed months come from the frozen files, whatever the ledger says now."""
         before_s = query.booked_before_s(now_s=now_s)
         for closed in frozen.values():
             for hour in closed.hours:
@@ -285,7 +285,7 @@ class ReportSource:
         return found
 
     def _months(self, query: UsageQuery, now_s: int) -> list[str]:
-        """Months in which the query can match something: not before the lake's first hour, not in the future."""
+        """Months in which the query can match anything: not before the lake's first hour, not in the future."""
         months = [month for month in query.months(now_s=now_s) if month <= month_of(now_s + DAY_S)]
         if len(months) <= _FEW_MONTHS:
             return months
@@ -302,7 +302,7 @@ def report_rows(
     lacks: NotRolledUp | None = None,
     most: int | None = None,
 ) -> list[UsageRow]:
-    """All rows of a report over one region or several, in its order. `seen` and `lacks` learn what `entries` says.
+    """All rows of a report over one or several regions, in its order. `seen` and `lacks` are filled as by `entries`.
 
     Raises:
         InvalidParametersError: There are more rows than `most`.
@@ -320,7 +320,7 @@ def report_entries(
     seen: Seen | None = None,
     lacks: NotRolledUp | None = None,
 ) -> Iterator[tuple[Values, Total]]:
-    """Totals of a report over one region or several, unsummed, one region after the other.
+    """Unsummed totals of a report over one or several regions, region by region.
 
     Raises:
         UnavailableError: An hour could not be read; the error names the region.
@@ -332,7 +332,7 @@ def report_entries(
 
 @contextmanager
 def naming(region: str) -> Iterator[None]:
-    """Name the region in the error of what is read of it.
+    """Name the region in errors of reads from it.
 
     Raises:
         UnavailableError: It gives no answer.
@@ -353,19 +353,19 @@ def _of_each(sources: Iterable[ReportSource], read: Callable[[ReportSource], T |
 
 
 def begins_before_all(sources: Iterable[ReportSource], query: UsageQuery) -> bool:
-    """Whether the range begins before the first hour that has rows in any of the regions."""
+    """Whether the range begins before the first hour with rows in any of the regions."""
     first = list(_of_each(sources, lambda source: source.view.first_hour_s()))
     return bool(first) and query.from_s < min(first)
 
 
 def booked_range_s(sources: Iterable[ReportSource], *, now_s: int) -> tuple[int, int] | None:
-    """The hours that have rows in any of the regions; None if none has."""
+    """The hours that have rows in any of the regions; None without rows."""
     ranges = list(_of_each(sources, lambda source: source.booked_range_s(now_s=now_s)))
     return (min(first for first, _ in ranges), max(after for _, after in ranges)) if ranges else None
 
 
 def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int) -> dict[str, str]:
-    """State of each month of a report over one region or several: that of the region that is least far."""
+    """State of each month of a report over one or several regions: that of the region that lags most."""
     states: dict[str, str] = {}
     for known in _of_each(sources, lambda source: source.periods(query, now_s=now_s)):
         for month, state in known.items():

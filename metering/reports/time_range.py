@@ -1,7 +1,5 @@
 """Ranges of time as people write them: RFC 3339 times, dates, months, words such as `today`, and spans up to now."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +15,13 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterProblem:
-    """One parameter that cannot be used.
+    """An invalid parameter.
 
     Attributes:
         parameter: Name as in a URL's query, such as `group_by`; the option has dashes.
-        value: The text that was given, or the part of it that is wrong.
+        value: The text given, or its wrong part.
         problem: The rest of a sentence that begins with the value: `is not a time.`
-        advice: What to ask instead, in sentences; empty if the problem says it.
+        advice: Advice in sentences; empty if the problem states it.
     """
 
     parameter: str
@@ -33,12 +31,12 @@ class ParameterProblem:
 
 
 def refused(parameter: str, value: str, problem: str, advice: str = "") -> ParameterProblem:
-    """A problem of a parameter, as `ParameterProblem` describes it."""
+    """Build a `ParameterProblem`."""
     return ParameterProblem(parameter=parameter, value=value, problem=problem, advice=advice)
 
 
 def check_rows(rows: int, most: int | None) -> None:
-    """Refuse an answer with more rows than `most` while it is made: memory would not end otherwise.
+    """Refuse an answer with more rows than `most` while it is made, which bounds memory.
 
     Raises:
         InvalidParametersError: There are more.
@@ -50,7 +48,7 @@ def check_rows(rows: int, most: int | None) -> None:
 
 
 class InvalidParametersError(MeteringError):
-    """A question that makes no sense, with every problem found."""
+    """An invalid query, with every problem found."""
 
     def __init__(self, problems: Sequence[ParameterProblem]) -> None:
         super().__init__(tuple(problems))
@@ -102,13 +100,13 @@ def time_range(
     """The half-open range from `start` to `end`, in epoch seconds. A month or date alone as `start` means all of it.
 
     Args:
-        start: First time, if one was given: parameter `from`.
-        end: Time after the last, if one was given: parameter `to`.
-        default_s: The range if nothing is given.
+        start: First time, if given: parameter `from`.
+        end: Time after the last, if given: parameter `to`.
+        default_s: The range if no time is given.
         now_s: The time now.
         whole_hours: Refuse a range that cuts an hour, because the answer is kept by the hour.
-        last: A span that ends with the hour that runs now, such as `7d`, in place of `start` and `end`.
-        zone: Zone of dates, months, words and times that name none.
+        last: A span that ends with the current hour, such as `7d`, in place of `start` and `end`.
+        zone: Zone of dates, months, words and times without a zone.
 
     Raises:
         InvalidParametersError: A text is not a time, or the range is empty, begins in the future, or cuts an hour.
@@ -138,7 +136,7 @@ def zone_of(name: str | None) -> tzinfo:
     """The time zone of a name such as `Europe/Berlin`; UTC without a name.
 
     Raises:
-        InvalidParametersError: There is no such zone.
+        InvalidParametersError: The zone does not exist.
     """
     if name is None or name.upper() in {"UTC", "Z"}:
         return UTC
@@ -156,7 +154,7 @@ def zone_of(name: str | None) -> tzinfo:
 
 @cache
 def _zones() -> frozenset[str]:
-    """Names of all zones. They are files of the machine, and looking through them takes longer than most reports."""
+    """Names of all zones. They are files of the machine, and reading them takes longer than most reports."""
     return frozenset(available_timezones())
 
 
@@ -166,7 +164,7 @@ def shown(epoch_s: int, zone: tzinfo = UTC) -> str:
 
 
 def month_start_s(now_s: int, zone: tzinfo = UTC) -> int:
-    """First second of the month that runs at `now_s`."""
+    """First second of the month that contains `now_s`."""
     calendar = _Calendar(now_s=now_s, zone=zone)
     return calendar.begins_s(calendar.today.replace(day=1))
 
@@ -181,7 +179,7 @@ def splits_an_hour(from_s: int, to_s: int, zone: tzinfo) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Calendar:
-    """Days and months of a zone, seen at a moment."""
+    """Days and months of a zone, relative to a time."""
 
     now_s: int
     zone: tzinfo
@@ -191,11 +189,11 @@ class _Calendar:
         return datetime.fromtimestamp(self.now_s, self.zone).date()
 
     def begins_s(self, day: date) -> int:
-        """The first second of a day. Where the clock skips midnight, that is the second after the gap."""
+        """The first second of a day. If the clock skips midnight, that is the second after the gap."""
         return (datetime(day.year, day.month, day.day, tzinfo=self.zone) - _EPOCH) // _SECOND
 
     def last(self, text: str) -> tuple[int | ParameterProblem, int]:
-        """First second of a span such as `7d`, and the second after the hour that runs now."""
+        """First second of a span such as `7d`, and the second after the current hour."""
         after_s = hour_of(self.now_s) + HOUR_S
         match = _LAST.fullmatch(text)
         if match is None:
@@ -211,7 +209,7 @@ class _Calendar:
         return self._begins(first.year, first.month, first.day, text, "last"), after_s
 
     def moment(self, text: str, parameter: str) -> tuple[int | ParameterProblem, int | None]:
-        """Epoch seconds of a time; with the second after it, if it names a month or a day."""
+        """Epoch seconds of a time; also its end, if it names a month or a day."""
         try:
             span = self._span(text)
             if span is None:
@@ -222,7 +220,7 @@ class _Calendar:
             return refused(parameter, text, "is not a time.", _WRITE), None
 
     def _span(self, text: str) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
-        """The first day of what a date, a month or a word names, and the day after it; None for other texts."""
+        """The first day of a date, month or word, and the day after its last; None for other texts."""
         if _MONTH.fullmatch(text) or text in {THIS_MONTH, LAST_MONTH}:
             month = date.fromisoformat(f"{text}-01") if _MONTH.fullmatch(text) else self.today.replace(day=1)
             if text == LAST_MONTH:

@@ -1,4 +1,4 @@
-"""One line down to its batches, with three sums: of the report, of the rows, and of the markers of their batches.
+"""One line down to its batches, with three sums: of the report, of its rows, and of the markers of its batches.
 
 | sum     | what it is                                                                                         |
 |---------|----------------------------------------------------------------------------------------------------|
@@ -6,8 +6,8 @@
 | rows    | rows in lake and staging, counted one by one                                                       |
 | markers | the markers of the batches that those rows name, less the rows of the same batches on other lines  |
 
-A marker knows its batch's total of an hour, and not by account. So a batch vouches for a line if its marker says what
-all of its rows of the hour add up to. A marker lives for `marker_life_s`; then there is no third sum, and two remain.
+A marker has its batch's total of an hour, but not by account. So a batch vouches for a line if its marker equals the
+sum of all of its rows of the hour. A marker lives for `marker_life_s`; after that, only two sums remain.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileShare:
-    """One object that holds rows of a line; those of a staging object are in no lake file yet."""
+    """One object with rows of a line; rows of a staging object are in no lake file yet."""
 
     key: str
     staged: bool
@@ -66,7 +66,7 @@ class FileShare:
 
 
 def file_documents(files: Iterable[FileShare]) -> list[Json]:
-    """Objects of rows in the contract's form."""
+    """Objects with rows, in the contract's form."""
     return [
         {"key": file.key, "staged": file.staged, "bytes": str(file.total.bytes), "records": file.total.records}
         for file in files
@@ -74,14 +74,14 @@ def file_documents(files: Iterable[FileShare]) -> list[Json]:
 
 
 def read_side_by_side(sources: Sequence[RowSource], read: Callable[[RowSource], T]) -> list[tuple[RowSource, T]]:
-    """Sources, each with what was read of it."""
+    """Row sources, each with the rows read from it."""
     with ThreadPoolExecutor(_READERS) as pool:
         return list(zip(sources, pool.map(read, sources), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourRows:
-    """Rows of a line in one booked hour by `KEY_COLUMNS` and by batch; `whole` has all rows of the same batches."""
+    """Rows of a line in one booked hour, by `KEY_COLUMNS` and by batch; `whole` has all rows of the same batches."""
 
     hour_s: int
     usage: Mapping[Values, Total] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class LineReader:
 
 
 def difference(expected: Mapping[Values, Total], found: Mapping[Values, Total]) -> dict[Values, tuple[Total, Total]]:
-    """Both figures of each key that differs; keys that neither has count as nothing."""
+    """Both figures of each key that differs; a key that one side lacks counts as 0."""
     pairs = {key: (expected.get(key, ZERO), found.get(key, ZERO)) for key in sorted({*expected, *found})}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -153,7 +153,7 @@ _MARKERS_AT_ONCE = 10_000
 
 
 class Vouching(StrEnum):
-    """What the marker of a batch says of its rows on a line."""
+    """A batch's rows on a line, according to its marker."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -163,7 +163,7 @@ class Vouching(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedBatch:
-    """A batch with rows on the line; `marked` is its part by its marker, None if that has expired."""
+    """A batch with rows on the line; `marked` is its part by its marker, None if the marker has expired."""
 
     batch_id: str
     total: Total
@@ -211,7 +211,7 @@ class Trace:
 
     @property
     def equal(self) -> bool:
-        """Whether all sums that there are agree, hour by hour and key by key, and batch by batch."""
+        """Whether all available sums agree, by hour and key, and by batch."""
         doubtful = {Vouching.DIFFERS, Vouching.MISSING}
         return not any(hour.differences for hour in self.hours) and not any(
             batch.vouching in doubtful for batch in self.batches
@@ -220,7 +220,7 @@ class Trace:
 
 @dataclass(slots=True)
 class _Figures:
-    """What was read of a line, by hour. Mutable."""
+    """Data read for a line, by hour. Mutable."""
 
     usage: dict[int, dict[Values, Total]] = field(default_factory=dict)
     rows: dict[int, HourRows] = field(default_factory=dict)
@@ -244,10 +244,10 @@ class Tracer:
     """Traces lines in one region.
 
     Attributes:
-        marker_life_s: Life of a marker: of older hours, markers may have expired.
-        attempts: Most readings of an hour whose sums differ: it may have changed between them.
-        reread: Most hours that are read again, the newest first. Old hours seldom change.
-        most: Most batches of a line, counted once for each hour.
+        marker_life_s: Life of a marker: in older hours, markers may have expired.
+        attempts: Maximum reads of an hour whose sums differ, as it may change meanwhile.
+        reread: Maximum number of hours that are read again, newest first. Old hours seldom change.
+        most: Maximum number of batches of a line, counted once per hour.
     """
 
     source: ReportSource
@@ -262,7 +262,7 @@ class Tracer:
         Raises:
             OperationFailedError: The line has more batches than `most`.
             UnavailableError: An hour could not be read.
-            LedgerCorruptError: A file that an hour needs is gone, or a marker cannot be read.
+            LedgerCorruptError: A file that an hour needs is missing, or a marker cannot be read.
         """
         figures = self._read(query, now_s)
         for hour_s in figures.differing()[-self.reread :]:
@@ -296,7 +296,7 @@ class Tracer:
         return figures
 
     def _again(self, figures: _Figures, query: UsageQuery, hour_s: int, now_s: int) -> None:
-        """Read an hour until its two sums agree: what is accepted between two readings is in one of them only."""
+        """Read an hour until its two sums agree: a batch accepted between two reads is in only one of them."""
         only = replace(query, from_s=hour_s, to_s=hour_s + HOUR_S)
         for _ in range(self.attempts):
             new = self._read(only, now_s)
@@ -337,7 +337,7 @@ class Tracer:
     def _vouched(
         self, batch_id: str, hours: Sequence[HourRows], marker: Marker | None, now_s: int
     ) -> tuple[Total | None, Vouching]:
-        """What the marker says of all rows of the batch in these hours; None if that marker has expired.
+        """The marker's total of all rows of the batch in these hours; None if the marker has expired.
 
         After that, a later copy or other content can get a marker under the same id. It does not name these hours.
         """
@@ -398,9 +398,9 @@ def trace_answer(
     everywhere: bool = False,
     with_files: bool = True,
 ) -> Answer:
-    """Put the traces of a line in some regions into the form of `metering trace`. The rows are the batches.
+    """Convert the traces of a line in some regions to the form of `metering trace`. The rows are the batches.
 
-    With `everywhere`, each row names its region. Who may see only its own accounts is told no objects (`with_files`).
+    With `everywhere`, each row names its region. Callers limited to own accounts see no objects (`with_files`).
     """
     batches = RowType(_REGION if everywhere else (), _BATCH)
     ordered = sorted(traces, key=lambda each: each.region)
@@ -438,7 +438,7 @@ def of_page(answer: Answer, rows: Sequence[Mapping[str, Cell]], following: str |
 
 
 def key_columns(*, everywhere: bool) -> tuple[str, ...]:
-    """The columns that name a row of a trace, by which its rows are sorted."""
+    """The columns that identify a row of a trace, and sort its rows."""
     return ("region", "batch_id") if everywhere else ("batch_id",)
 
 
@@ -455,7 +455,7 @@ def _line(query: UsageQuery, total: Total) -> dict[str, Json]:
 
 
 def markers_of(traces: Sequence[Trace]) -> Total | None:
-    """The sum of the markers over all regions; None if some have expired."""
+    """The sum of the markers over all regions; None if any marker has expired."""
     known = [trace.markers for trace in traces]
     if any(each is None for each in known):
         return None
@@ -463,7 +463,7 @@ def markers_of(traces: Sequence[Trace]) -> Total | None:
 
 
 def lines(traces: Sequence[Trace]) -> Iterator[str]:
-    """What the table says below its rows: the sums, and where they differ."""
+    """Text below the rows: the sums, and their differences."""
     usage, rows = (sum_totals(trace.usage for trace in traces), sum_totals(trace.rows for trace in traces))
     markers = markers_of(traces)
     batches = sum(len(trace.batches) for trace in traces)
@@ -544,7 +544,7 @@ def _sums(traces: Sequence[Trace]) -> dict[str, Json]:
 
 
 def _doubts(traces: Sequence[Trace], *, everywhere: bool) -> dict[str, Json]:
-    """What keeps the sums from being equal: keys of usage, batches, and hours that batches come into."""
+    """Reasons why the sums differ: keys of usage, batches, and hours that still receive batches."""
     found: list[Json] = [
         {
             **({"region": trace.region} if everywhere else {}),

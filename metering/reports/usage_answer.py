@@ -40,11 +40,11 @@ _NEAREST = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingName:
-    """A name of a filter that no counted row has, with the most similar names of the range.
+    """A filter value that no counted row has, with the most similar values of the range.
 
     Attributes:
-        elsewhere: The range does have the name, but not together with the report's other filters.
-        cut: The search for names ended before it had seen the whole range.
+        elsewhere: The range has the value, but not together with the report's other filters.
+        cut: The search for values ended before it had seen the whole range.
     """
 
     parameter: str
@@ -55,7 +55,7 @@ class MissingName:
 
 
 def missing_names(sources: Sequence[ReportSource], query: UsageQuery, seen: Seen) -> list[MissingName]:
-    """The names that the report did not find, in the order of its parameters.
+    """The filter values that the report did not find, in the order of its parameters.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -143,10 +143,10 @@ def usage_answer(
     booked_s: tuple[int, int] | None = None,
     lacks: NotRolledUp | None = None,
 ) -> Answer:
-    """Put all rows of a report, in its order, into the contract's form; `top` of the query cuts them here.
+    """Convert all rows of a report, in its order, to the contract's form; the query's `top` cuts them here.
 
-    Regions were merged, if any is named; some run without parts of the service. `booked_s` are the hours that have rows
-    at all, if the reader should be told; `lacks` waits for the roll-up, and is not in the rows.
+    `regions` were merged, if any; `left_out` lists parts of the service that they lack. `booked_s` is the range of
+    hours with any rows, if the reader should see it; `lacks` waits for the roll-up, and is not in the rows.
     """
     left_out, periods = left_out or {}, periods or {}
     meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)
@@ -184,7 +184,7 @@ def usage_answer(
 def head_document(
     question: dict[str, Json], periods: Mapping[str, str], *, as_of_s: int, complete: Complete
 ) -> dict[str, Json]:
-    """Fields with which the document of a report begins: how far its figures are complete."""
+    """First fields of a report's document: how complete its figures are."""
     return {
         "query": question,
         "as_of": rfc3339(as_of_s),
@@ -204,7 +204,7 @@ def rows_answer(
     empty: str,
     footer: tuple[str, ...],
 ) -> Answer:
-    """Rows of a report: values of the columns grouped by, and figures. With `top`, the others are one sum."""
+    """Rows of a report: values of the group columns, and figures. With `top`, the other rows are one sum."""
     names = tuple(
         Column(
             name=name,
@@ -227,7 +227,7 @@ def rows_answer(
 
 
 def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
-    """What holds completeness back, in the contract's form: `since` is null if nobody can tell."""
+    """The reason for incompleteness, in the contract's form: `since` is null if unknown."""
     return [
         {"what": each.what, "since": None if each.since_s is None else rfc3339(each.since_s), "cure": each.cure}
         for each in held
@@ -235,7 +235,7 @@ def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
 
 
 def waiting_document(lacks: NotRolledUp) -> dict[str, Json] | None:
-    """What waits and is not in the rows, in the contract's form; None if nothing does."""
+    """Usage that waits and is not in the rows, in the contract's form; None if there is none."""
     if lacks.since_s is None:
         return None
     total = lacks.total
@@ -264,7 +264,7 @@ def completeness_lines(
     periods: Mapping[str, str],
     left_out: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
-    """How far the figures are complete, for ever if all their months are closed; and what regions run without."""
+    """How complete the figures are: for ever if all their months are closed; and parts that regions lack."""
     yield from _completeness(query, complete, as_of_s, periods)
     yield from (f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items())
 
@@ -290,7 +290,7 @@ def _final_line(closed: Sequence[str]) -> str:
 
 
 def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
-    """Heading of a report: what, and its range."""
+    """Heading of a report: its subject and range."""
     title = f"{what} from {time_range.shown(query.from_s, query.zone)} to {time_range.shown(query.to_s, query.zone)}"
     if query.zone is not UTC:
         title += f", by UTC hours in {query.zone}"
@@ -300,7 +300,7 @@ def title_of(what: str, query: UsageQuery, as_of_s: int) -> str:
 
 
 def query_document(query: UsageQuery) -> dict[str, Json]:
-    """The question, in the contract's form."""
+    """The query, in the contract's form."""
     document: dict[str, Json] = {
         "from": rfc3339(query.from_s),
         "to": rfc3339(query.to_s),

@@ -1,4 +1,4 @@
-"""Rows of a usage report: totals by the values of the columns that the query asks for."""
+"""Rows of a usage report: totals grouped by the columns of the query."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _VALUE_OF: dict[GroupColumn, Callable[[UsageKey], str]] = {
 def value_functions(
     query: UsageQuery, region: str, more: Mapping[GroupColumn, Callable[[UsageKey], str]] | None = None
 ) -> list[Callable[[UsageKey], str]]:
-    """One function for each column grouped by. The hours of other zones than UTC have that zone's labels.
+    """One function per group column. The hours of zones other than UTC have that zone's labels.
 
-    `more` has functions of columns that usage alone does not have.
+    `more` has functions for columns that a usage key lacks.
     """
     zone = {} if query.zone is UTC else _zone_values(query.zone)
     of: dict[GroupColumn, Callable[[UsageKey], str]] = {
@@ -66,7 +66,7 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRow(Generic[F]):
-    """One line of a report: values of the columns grouped by, and their figures."""
+    """One line of a report: values of the group columns, and their figures."""
 
     values: Values
     total: F
@@ -76,7 +76,7 @@ UsageRow = ReportRow[Total]
 
 
 class Seen:
-    """Names that a report was asked for and found. Mutable."""
+    """Requested filter values, and those found. Mutable."""
 
     def __init__(self, query: UsageQuery) -> None:
         self._query = query
@@ -84,7 +84,7 @@ class Seen:
         self._beside: set[tuple[str, str]] = set()
 
     def note(self, key: UsageKey) -> None:
-        """A total of this key counts in the report."""
+        """Record that a total of this key counts in the report."""
         for parameter in [*self._missing]:
             self._missing[parameter].discard(FILTERS[parameter].value(key))
             if not self._missing[parameter]:
@@ -92,32 +92,32 @@ class Seen:
                 del self._missing[parameter]
 
     def note_beside(self, key: UsageKey) -> None:
-        """A total of this key was read, and does not count: another filter, or the range, leaves it out."""
+        """Record that a total of this key was read, but left out by another filter or the range."""
         if self._query.covers(key) and (not self._query.accounts or key.account_id in self._query.accounts):
             for parameter, names in self._missing.items():
                 if (name := FILTERS[parameter].value(key)) in names:
                     self._beside.add((parameter, name))
 
     def is_beside(self, parameter: str, name: str) -> bool:
-        """Whether the range has a name on totals of the same accounts that other filters leave out."""
+        """Whether the range has a value on totals of the same accounts that other filters leave out."""
         return (parameter, name) in self._beside
 
     @property
     def complete(self) -> bool:
-        """Whether every name was found."""
+        """Whether every value was found."""
         return not self._missing
 
     def missing(self) -> dict[str, list[str]]:
-        """Names that no total of the report has, by parameter."""
+        """Filter values that no total of the report has, by parameter."""
         return {parameter: sorted(names) for parameter, names in self._missing.items()}
 
 
 class NotRolledUp:
-    """What a report on accounts does not have yet, because it waits for the roll-up. Mutable.
+    """Usage that a report on accounts lacks, because it waits for the roll-up. Mutable.
 
     Attributes:
-        total: What waits of what the question asks for; None if that is not known.
-        since_s: No later than its first message was sent, epoch seconds; None if nothing waits.
+        total: Waiting usage that the query matches; None if unknown.
+        since_s: Lower bound of the time at which its first message was sent, epoch seconds; None if nothing waits.
     """
 
     def __init__(self, query: UsageQuery, seen: Seen) -> None:
@@ -127,7 +127,7 @@ class NotRolledUp:
         self.since_s: int | None = None
 
     def add(self, apart: Apart) -> None:
-        """Learn what waits in a region."""
+        """Add usage that waits in a region."""
         if apart.since_ms is None:
             return
         found = False
@@ -153,7 +153,7 @@ def values_of(key: UsageKey, columns: Sequence[GroupColumn]) -> Values:
 def matching(
     usage: Iterable[tuple[UsageKey, Total]], query: UsageQuery, *, region: str = "", seen: Seen | None = None
 ) -> Iterator[tuple[Values, Total]]:
-    """Totals of a region that count in the report, each with its values of the columns grouped by; unsummed."""
+    """Totals of a region that count in the report, each with its values of the group columns; unsummed."""
     columns = value_functions(query, region)
     for key, total in usage:
         if query.matches(key):
@@ -165,7 +165,7 @@ def matching(
 
 
 def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:
-    """One row for each different values, sorted by them. Sums that cancel out (repairs) stay, with 0 bytes.
+    """One row per distinct tuple of values, sorted by it. Sums that cancel out (repairs) stay, with 0 bytes.
 
     Raises:
         InvalidParametersError: There are more.
@@ -189,7 +189,7 @@ _HOURS = frozenset({"hour", "corrects"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked(Generic[F]):
-    """The first rows of a report, and the rest as one sum, if there is any: both together are the whole."""
+    """The first rows of a report, and the rest as one sum, if any: both together are the whole."""
 
     rows: Sequence[ReportRow[F]]
     others: F | None
@@ -197,14 +197,14 @@ class Ranked(Generic[F]):
 
 
 def in_order(rows: Sequence[UsageRow], query: UsageQuery) -> list[UsageRow]:
-    """Rows in the order of the query. Rows that are equal in it, and rows without one, are sorted by their names."""
+    """Rows in the order of the query. Ties, and rows without an order, are sorted by the columns that identify them."""
     return ordered(rows, query, {"bytes": attrgetter("bytes"), "records": attrgetter("records")})
 
 
 def ordered(
     rows: Sequence[ReportRow[F]], query: UsageQuery, figures: Mapping[str, Callable[[F], int]]
 ) -> list[ReportRow[F]]:
-    """The same of any rows; `figures` says what rows are sorted by, of each column of figures."""
+    """Like `in_order`, for any rows; `figures` reads the number to sort by for each column of figures."""
     named = name_key(query)
     names = sorted(rows, key=lambda row: named(row.values))
     if query.order is None:
@@ -217,16 +217,16 @@ def ordered(
 
 
 def ranked(rows: Sequence[ReportRow[F]], query: UsageQuery, sum_of: Callable[[Iterable[F]], F]) -> Ranked[F]:
-    """Cut rows that are in order after the first `top` of the query."""
+    """Cut sorted rows after the first `top` of the query."""
     rest = [] if query.top is None else rows[query.top :]
     others = sum_of(row.total for row in rest) if rest else None
     return Ranked(rows=rows[: query.top], others=others, rows_total=len(rows))
 
 
 def name_key(query: UsageQuery) -> Callable[[Values], Values]:
-    """What rows without an order of their own are sorted by: their names, hours by time.
+    """Default sort key of rows: the columns that identify them, with hours by time.
 
-    It raises a `ValueError` for a name that no hour has.
+    It raises a `ValueError` for a label that is not an hour.
     """
     if query.zone is UTC:
         return lambda values: values
@@ -240,5 +240,5 @@ def _utc(label: str) -> str:
 
 
 def cut_lines(shown: int, rows: int) -> tuple[str, ...]:
-    """Line below a table that shows some of its rows, and the sum of the others."""
+    """Line below a table that shows only some of its rows, and the sum of the others."""
     return (f"{shown:,} of {rows:,} rows; the last line is the sum of the others.",) if shown < rows else ()

@@ -4,8 +4,6 @@ Plans are deleted by number, never by age, because a plan whose number is not ta
 The newest run of a chain keeps its plan, and its item never expires, so numbers only grow (P22).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """Ports of time, randomness and metrics; retried and concurrent calls."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -39,7 +39,7 @@ class ObjectStore(Protocol):
         """The whole object.
 
         Raises:
-            ObjectMissingError: There is no such object.
+            ObjectMissingError: The object does not exist.
         """
 
     def open(self, key: str, *, if_match: str | None = None, version_id: str | None = None) -> BinaryIO:
@@ -52,7 +52,7 @@ class ObjectStore(Protocol):
                 version is only used together with `if_match`.
 
         Raises:
-            ObjectMissingError: There is no such object.
+            ObjectMissingError: The object does not exist.
             ObjectChangedError: Its ETag differs from `if_match`.
             ObjectUnreadableError: The object exists, but the store refuses to return it.
         """
@@ -64,7 +64,7 @@ class ObjectStore(Protocol):
         no other.
 
         Raises:
-            ObjectMissingError: There is no such object.
+            ObjectMissingError: The object does not exist.
         """
 
     def head(self, key: str) -> ObjectInfo | None:

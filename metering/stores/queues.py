@@ -1,7 +1,5 @@
 """`Queue` and `QueueFacts`: an SQS queue, and its age and retention."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol

@@ -4,8 +4,6 @@
 are independent of this module, so their agreement is evidence. To add a usage type, follow `metering/usage/README.md`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

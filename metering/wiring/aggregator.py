@@ -29,8 +29,8 @@ def batch_reader(
 ) -> batches.BatchReader:
     """The reader of a region's batches.
 
-    In a stage whose producers are registered, it judges senders by the registry in the ledger and the service's own
-    senders, `services`. None: nobody is judged.
+    In a stage with registered producers, it judges senders by the registry in the ledger and the service's own senders,
+    `services`. None: nobody is judged.
     """
     limits = work.ReadLimits(object_bytes=settings.object_bytes)
     reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
@@ -40,10 +40,10 @@ def batch_reader(
 
 
 def need_operator(region: connection.RegionConnection) -> None:
-    """Check that the caller may send messages of others again.
+    """Check that the caller may resend messages of other senders.
 
     Raises:
-        OperationFailedError: The region judges senders, and the caller is no operator: all of it would be refused.
+        OperationFailedError: The region judges senders, and the caller is not an operator: all would be refused.
     """
     services = region.services
     if services is not None and role_of(region.caller_id()) not in services.operators:
@@ -67,7 +67,7 @@ class AggregatorParts(WriterParts):
 
     @cached_property
     def services(self) -> ServiceSenders | None:
-        """The service's own senders; None in a stage that is open.
+        """The service's own senders; None in an open stage.
 
         Raises:
             SettingsError: They cannot be read. The function then refuses to start rather than accept every sender.

@@ -1,4 +1,4 @@
-"""The biller of a region, and what it reads of other regions at home."""
+"""The biller of a region, and its reads of other regions if it runs in the home region."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PRICE_BOOK = "aws-list"
 
 @dataclass(frozen=True)
 class BucketSums:
-    """A `RegionSums` in the bucket of a region, which is looked for on first use."""
+    """A `RegionSums` in the bucket of a region, which is looked up on first use."""
 
     region: str
     reach: Callable[[], ObjectStore]
@@ -43,7 +43,7 @@ class BucketSums:
         """The bucket.
 
         Raises:
-            UnavailableError: The region gives no answer, or nothing is deployed there any more.
+            UnavailableError: The region does not answer, or the stage is no longer deployed there.
         """
         try:
             return self.reach()
@@ -58,8 +58,8 @@ class BucketSums:
 def build_biller(parts: FunctionParts) -> Biller:
     """Build the biller of a function.
 
-    No setting says whether its region is the home region: budgets, prices and the states of other regions are there
-    alone, and where there are none, nothing is judged.
+    No setting marks the home region: budgets, prices and the states of other regions exist there alone, and without
+    them nothing is judged.
     """
     return _biller(parts, lambda: _regions(parts))
 
@@ -80,7 +80,7 @@ def _biller(parts: FunctionParts | RegionConnection, regions: Callable[[], Itera
 
 
 def build_keeper(ports: lake.ServicePorts | lake.ReadableRegion) -> DaySumKeeper:
-    """Build what keeps the day sums of a region."""
+    """Build the keeper of a region's day sums."""
     return DaySumKeeper(
         items=ports.items,
         objects=ports.objects,
@@ -94,7 +94,7 @@ def read_terms(home: ObjectStore) -> Terms:
     """The newest prices and payers.
 
     Raises:
-        ObjectDamagedError: One of the documents is none.
+        ObjectDamagedError: A document is malformed.
     """
     return Terms(
         book=PriceStore(home).newest(PRICE_BOOK),
@@ -125,7 +125,7 @@ def connected_sums(region: RegionPorts) -> BucketSums:
 
 
 def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[budget.Budget]) -> OpenMonths:
-    """Figures for a command that judges budgets: the day sums as the billers last kept them.
+    """Figures for a command that judges budgets: the day sums that the billers stored last.
 
     Raises:
         UnavailableError: A region does not answer.
@@ -137,9 +137,9 @@ def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets:
 
 
 def connected_biller(region: RegionConnection, at_home: Sequence[RegionConnection]) -> Biller:
-    """The biller of a region, to be run by a command.
+    """The biller of a region, for a command.
 
-    If it is the home region, `at_home` has all regions of the stage; else none.
+    For the home region, `at_home` has all regions of the stage; otherwise it is empty.
     """
     return _biller(region, (lambda: map(connected_sums, at_home)) if at_home else None)
 

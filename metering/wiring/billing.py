@@ -1,4 +1,4 @@
-"""Usage of months as money needs it: each region's from where it can be read best."""
+"""Monthly usage for billing: each region's from the store that can be read best."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class UsageStores(Protocol):
-    """Where a region's usage is: a connection, a report's source, a function's parts."""
+    """Stores of a region's usage: of a connection, a report's source, or a function's parts."""
 
     @property
     def region(self) -> str: ...
@@ -47,13 +47,13 @@ class UsageStores(Protocol):
 
 
 class StageUsage:
-    """Usage of every month of a stage. A month is read once: asked again, it is what it was. Close it. Mutable.
+    """Usage of every month of a stage. A month is read once and cached. Close it. Mutable.
 
     Args:
         regions: Every region that holds data of the stage.
-        accounts: Read only these accounts of open months, which is much less; none: all.
-        left_out: Regions that cannot be read now, and why.
-        on_hour: Told the region, how many hours of an open month are read, and how many there are.
+        accounts: Read only these accounts of open months, which is much less; empty: all.
+        left_out: Regions that cannot be read now, with the reason.
+        on_hour: Called with the region, the number of hours of an open month read, and their total number.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class StageUsage:
         return self._read[month]
 
     def damages(self, month: str) -> Iterator[str]:
-        """Differences of a closed month from how its regions froze it, by object. Reads all of its objects."""
+        """Differences between a closed month and its frozen state, by object. It reads all of the month's objects."""
         from metering.billing.freezing import frozen_damages
         from metering.lake.parquet.frozen_months import ParquetFrozenFiles
 
@@ -141,9 +141,9 @@ class StageUsage:
 def month_usage(
     regions: Sequence[UsageStores], month: str, organization: Organization, *, accounts: frozenset[str] = frozenset()
 ) -> Iterator[months.MonthUsage]:
-    """The usage of one month (`2026-11`) over all regions of a stage, as of now; of a closed month, as it was frozen.
+    """The usage of one month (`2026-11`) over all regions of a stage, as of now; a closed month as it was frozen.
 
-    It is that of `accounts`; of all if there are none.
+    It is that of `accounts`; if empty, of all.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -184,12 +184,12 @@ def build_shelf(home: WithObjects) -> RateShelf:
 
 
 def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
-    """Finds what months are rated with."""
+    """Finds the rates of months."""
     return Planner(store=InvoiceStore(home.objects), composer=composing.Composer(usage=usage, shelf=shelf))
 
 
 def kept_positions(objects: ObjectStore) -> Callable[[str, str], KeptPositions | None]:
-    """Positions that the biller keeps in the home region, by month and payer."""
+    """Positions that the biller stores in the home region, by month and payer."""
     return lambda month, payer_id: read_positions(objects, month, payer_id)
 
 
@@ -211,15 +211,15 @@ def build_issuer(home: RegionPorts, usage: UsageSource) -> issuing.Issuer:
 
 
 def build_verification(issuer: issuing.Issuer) -> Verification:
-    """The parts that make documents again."""
+    """The parts that rebuild documents to verify them."""
     return Verification(issuer=issuer, crediting=Crediting(issuer=issuer))
 
 
 def folder_destination(folder: Path) -> Destination:
-    """A folder, which is made if it does not exist.
+    """A folder, which is created if it does not exist.
 
     Raises:
-        OSError: It cannot be made, or it is no folder.
+        OSError: The folder cannot be created, or is a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return Destination(objects=folders.FolderLogStore(folder), prefix="", name=str(folder))
@@ -228,9 +228,9 @@ def folder_destination(folder: Path) -> Destination:
 def bucket_destination(
     bucket: str, prefix: str, environ: Mapping[str, str], *, region: str, endpoint: str | None
 ) -> Destination:
-    """A prefix of a bucket, written with the credentials of the environment; a `/` is put after the prefix.
+    """A prefix of a bucket, written with the credentials of the environment; a `/` is appended to the prefix.
 
-    S3 says where the bucket is; it is asked in `region`.
+    S3 is asked in `region` for the bucket's own region.
 
     Raises:
         OperationFailedError: The bucket does not exist, or may not be listed.

@@ -25,7 +25,7 @@ from metering.wiring.jobs import LakeJobs, lake_jobs
 
 
 class OnrampQueues(NamedTuple):
-    """Queues of log files: events of new ones, and events that failed each time."""
+    """Queues of log files: events of new files, and events that always failed."""
 
     events: queues.SqsQueue
     dead: queues.SqsQueue
@@ -33,10 +33,10 @@ class OnrampQueues(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionConnection(region.RegionPorts):
-    """Ports, settings and jobs of one deployed region, each made on first use.
+    """Ports, settings and jobs of one deployed region, each created on first use.
 
     Attributes:
-        restored: The ledger may go with another usage table than the deployed one: it was restored.
+        restored: The ledger may belong to another usage table than the deployed one, after a restore.
     """
 
     names: RegionResources
@@ -48,12 +48,12 @@ class RegionConnection(region.RegionPorts):
 
     @property
     def emulated(self) -> bool:
-        """Whether an emulator answers, or another endpoint that somebody named."""
+        """Whether the endpoint is an emulator or another custom endpoint."""
         return self.clients.access.custom_endpoint
 
     @cached_property
     def version(self) -> str:
-        """Version that was deployed, as the deployment published it; empty if it published none."""
+        """Deployed version, as the deployment published it; empty if it published none."""
         return read_outputs(self.clients, RegionStacks.of(self.stage).data).get("Version", "")
 
     @cached_property
@@ -67,11 +67,11 @@ class RegionConnection(region.RegionPorts):
         return OnrampQueues(events=events, dead=dead)
 
     def restoring(self) -> Self:
-        """The same region, also while its ledger goes with another usage table."""
+        """The same region, usable even while its ledger belongs to another usage table."""
         return replace(self, restored=True)
 
     def read_only(self) -> Self:
-        """The same region over clients that refuse every call that changes something."""
+        """The same region over clients that refuse every write call."""
         return replace(self, clients=ReadOnlyClients(self.clients.access))
 
     def _open(self, items: ItemStore) -> None:
@@ -79,7 +79,7 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def services(self) -> ServiceSenders | None:
-        """The service's own senders; None for a region that is open to whoever may send to its queue."""
+        """The service's own senders; None for an open region, whose queue alone limits senders."""
         text = read_outputs(self.clients, RegionStacks.of(self.stage).pipeline).get("ServiceSenders", "")
         return decode_services(text) if text else None
 
@@ -93,7 +93,7 @@ class RegionConnection(region.RegionPorts):
         return caller_arn(self.clients.sts)
 
     def caller_id(self) -> str:
-        """Unique id of the caller, as SQS says it of a sender."""
+        """Unique id of the caller, in the form in which SQS names a sender."""
         return caller_id(self.clients.sts)
 
     @cached_property
@@ -105,7 +105,7 @@ class RegionConnection(region.RegionPorts):
         """Logs of the functions.
 
         Raises:
-            OperationFailedError: The deployed version does not name them.
+            OperationFailedError: The deployed version does not publish them.
         """
         return CloudWatchFunctionLogs(self.clients.logs, log_groups(self.clients, self.stage))
 
@@ -114,7 +114,7 @@ class RegionConnection(region.RegionPorts):
         """Settings that the functions work with.
 
         Raises:
-            OperationFailedError: They cannot be read, and no defaults stand in for them.
+            OperationFailedError: They cannot be read, and defaults must not replace them.
             UnavailableError: The region does not answer.
         """
         published = published_settings.read_settings(self.clients, self.stage)
@@ -151,6 +151,6 @@ def connected(clients: Clients, stage: str) -> RegionConnection:
 
     Raises:
         SettingsError: The stage is not deployed there.
-        UnavailableError: The region gives no answer.
+        UnavailableError: The region does not answer.
     """
     return RegionConnection(clients=clients, names=stack_outputs(clients, stage))

@@ -43,11 +43,11 @@ _LOOK_BACK_DAYS = 40
 
 
 def doctor_bench(region: RegionConnection, *, thorough: bool) -> Bench:
-    """Everything that the checks work with, made on first use where AWS is asked for it.
+    """Inputs of the doctor's checks; those that call AWS are created on first use.
 
     Raises:
         SettingsError: The stage is not deployed.
-        UnavailableError: The region gives no answer.
+        UnavailableError: The region does not answer.
     """
     clients, names = region.clients, region.names
     outputs = read_outputs(clients, RegionStacks.of(region.stage).data)
@@ -91,7 +91,7 @@ _ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdi
 
 
 def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
-    """Findings of the doctor's cheap checks in a region, none of which pages anybody.
+    """Findings of the doctor's cheap checks in a region, which page nobody.
 
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.
@@ -126,7 +126,7 @@ class NewestHour:
 
 
 def _as_role(clients: Clients, role_arn: str, role: str) -> Callable[[], Clients]:
-    """Gives clients with the rights of a role, or says why not."""
+    """Return a function that assumes a role and returns its clients, or raises the reason."""
 
     def assume() -> Clients:
         if not role_arn:
@@ -142,7 +142,7 @@ def _bucket_of(clients_of: Callable[[], Clients], bucket: str) -> Callable[[], O
 
 
 def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues.Queue:
-    """The ingest queue: as the operator where that is possible, for a stage may take nobody else's batches."""
+    """The ingest queue: as the operator where possible, because a stage may accept batches of nobody else."""
     try:
         return SqsQueue(operator().sqs, region.names.ingest_queue_url)
     except CannotAskError:
@@ -185,16 +185,16 @@ def _aws() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """Regions of one stage; each part is made on first use.
+    """Regions of one stage; each part is created on first use.
 
     Attributes:
-        asked: Stage, and what a command says about its settings.
-        home: Home region, which a command may name; it has the settings that new regions begin from.
+        asked: Stage, and the settings that a command asks for.
+        home: Home region, which a command may name; new regions start with its settings.
         environ: Environment of the SDK and of deployments: credentials, certificates.
-        no_pager: A region may be ready although its page topic has no confirmed subscription.
+        no_pager: Whether a region may be ready without a confirmed subscription of its page topic.
         say: Told of each step.
-        say_resource: Told of each resource that a deployment makes.
-        reaching_home: Context of the first call to the home region, which may explain a failure.
+        say_resource: Called for each resource that a deployment creates.
+        reaching_home: Context manager around the first call to the home region, which may explain a failure.
     """
 
     asked: layers.Asked
@@ -221,7 +221,7 @@ class Fleet:
 
     @cached_property
     def config(self) -> StageConfig:
-        """Configuration of the home region, from what it was given and what the command says.
+        """Configuration of the home region, from its deployed settings and the command's.
 
         Raises:
             SettingsError: Names every problem.
@@ -231,7 +231,7 @@ class Fleet:
 
     @cached_property
     def rehearsal(self) -> bool:
-        """Whether the stage is one of an account, and is tried on an emulator."""
+        """Whether the stage is meant for an AWS account, but runs on an emulator."""
         return not self.config.emulated and self.on_emulator()
 
     @cached_property
@@ -273,7 +273,7 @@ class Fleet:
         )
 
     def _usage_before(self, region: str) -> int:
-        """Generation of the older usage table that stays: the ledger's, until a restore is done; 0 if there is none."""
+        """Generation of the older usage table to keep: the ledger's, until a restore is done; 0 if there is none."""
         found = self.deployed.usage_generation(region)
         return 0 if found == self.settings.of(region).config.policy().usage_generation else found
 
@@ -306,7 +306,7 @@ class Fleet:
         return Uninstall(ports=self.ports, states=self.states, removal=self.removal, say=self.say)
 
     def survey(self, region: str, phase: Phase | None) -> Surveyed:
-        """Look at what is deployed in a region, against what this checkout would deploy there."""
+        """Compare the deployed state of a region with what this checkout would deploy there."""
         # A note says that the region's settings are only partly known.
         same = not (self.settings.change(region).differences or self.settings.before(region).note)
         return survey(self.ports, region, phase=phase, own=own_release(), same_settings=same)
@@ -319,7 +319,7 @@ class Fleet:
         return caller_arn(self.clients_of(self.home).sts)
 
     def home_items(self) -> ItemStore | None:
-        """Tables of the home region; None while it is not deployed."""
+        """Tables of the home region; None if it is not deployed."""
         with self.reaching_home():
             return home_ledger(self.clients_of(self.home), self.asked.stage)
 

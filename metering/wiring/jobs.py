@@ -1,4 +1,4 @@
-"""Jobs over the lake of one region, as functions and commands run them."""
+"""Jobs over the lake of one region, for functions and commands."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LakeJobs:
-    """Jobs of one region, each made on first use.
+    """Jobs of one region, each created on first use.
 
     Attributes:
-        threads: Calls that a job makes side by side. More than one only over stores that threads may share.
+        threads: Number of parallel calls of a job. More than one needs thread-safe stores.
     """
 
     items: writes.ItemStore
@@ -62,7 +62,7 @@ class LakeJobs:
         return self.compactor_of(self.policy)
 
     def compactor_of(self, policy: plan.CompactionPolicy) -> Compactor:
-        """Build a compactor that decides by `policy` which hours are due."""
+        """Build a compactor whose `policy` decides which hours are due."""
         return Compactor(
             items=self.items,
             objects=self.objects,
@@ -195,9 +195,9 @@ class LakeJobs:
         )
 
     def after_restore(self, deadline: Deadline, tell: Callable[[census_state.HourStep], None]) -> rebuild.AfterRestore:
-        """Steps after which a restored ledger works with a new usage table (P41).
+        """Steps that make a restored ledger work with a new usage table (P41).
 
-        `tell` is told of each hour that is measured.
+        `tell` is called for each hour that is measured.
         """
         return rebuild.AfterRestore(
             items=self.items,

@@ -1,4 +1,4 @@
-"""Ports that the parts of the service are built of, the consistent view of the lake, and its roll-up."""
+"""Ports that the service is built on, the consistent view of the lake, and the roll-up."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def build_rollup(
     staged: StagedUsage | None = None,
     limits: ActionLimits = DYNAMODB_LIMITS,
 ) -> Rollup:
-    """Build the roll-up of a region. It sums staging objects by `staged`, by default those of Parquet.
+    """Build the roll-up of a region. It sums staging objects by `staged`; default: Parquet.
 
-    It makes `threads` calls side by side: more than one only over stores that threads may share.
+    It makes `threads` parallel calls; more than one needs thread-safe stores.
     """
     settings = ports.settings
     retrier = Retrier(clock=ports.clock, entropy=ports.entropy, attempts=settings.attempts)
@@ -84,7 +84,7 @@ def rollup_tick(ports: ServicePorts, rollup: Rollup) -> RollupTick:
 
 
 class ReadableRegion(Protocol):
-    """Stores and settings of one region, to read."""
+    """Stores and settings of one region, for reading."""
 
     @property
     def region(self) -> str: ...

@@ -1,4 +1,4 @@
-"""On-ramps of a region: what the functions for log files work with."""
+"""On-ramps of a region: the parts of the functions for log files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OnrampParts(FunctionParts):
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger, and may have put plans that this code cannot read.
-            UnavailableError: The ledger did not answer when asked for its format.
+            UnavailableError: The ledger did not answer the read of its format.
         """
         _ = self.items
 
@@ -58,7 +58,7 @@ class OnrampParts(FunctionParts):
         """Log sources of the region.
 
         Raises:
-            SettingsError: They cannot be read, or one is the region's own data bucket.
+            SettingsError: They cannot be read, or one is in the region's own data bucket.
         """
         try:
             found = decode_sources(self.names.log_sources)
@@ -76,7 +76,7 @@ class OnrampParts(FunctionParts):
 
 
 def build_arrivals(parts: OnrampParts) -> arrivals.Arrivals:
-    """Build what takes new log files."""
+    """Build the ingest of new log files."""
     return arrivals.Arrivals(
         sources=parts.sources,
         store_of=cache(lambda bucket: log_buckets.S3LogStore(parts.clients.s3, bucket)),
@@ -108,7 +108,7 @@ def build_context_keeper(parts: OnrampParts) -> ContextKeeper:
 
 
 def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
-    """Build what looks for missing log files; it answers with what it found."""
+    """Build a function that looks for missing log files, and returns counts of them."""
     job = build_coverage(parts, parts.sources, contexts=parts.contexts, time_s=_LOOK_S)
 
     def look() -> Mapping[str, int]:
@@ -119,7 +119,7 @@ def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
 
 
 def _ip_ranges(*, emulated: bool) -> Mapping[str, object]:
-    """AWS's list of address ranges. An emulator may be out of its reach: then public peers are unclassified there."""
+    """AWS's list of address ranges. An emulator may run offline: then public peers are unclassified there."""
     try:
         return description_files.fetched_ip_ranges()
     except UnavailableError:
@@ -133,7 +133,7 @@ def build_coverage(
 ) -> CoverageJob:
     """Build the coverage job, which may run for `time_s`.
 
-    Without `sources` nothing holds back. `contexts` are those that a process keeps from one run to the next.
+    Without `sources`, nothing holds completeness back. `contexts` are cached by the process between runs.
     """
     objects, settings = parts.objects, parts.settings
     store = ContextStore(objects) if contexts is None else contexts
@@ -153,9 +153,9 @@ def build_coverage(
 
 
 def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> taking.LogIngest:
-    """Ingest into a region, judged by the contexts of a folder, or by those of the region.
+    """Build the ingest into a region, judged by the contexts of a folder, or by the region's.
 
-    It refuses records from the age of `window_s` on.
+    It refuses records that are `window_s` old or older.
     """
     kept = ContextStore(ports.objects)
     return taking.LogIngest(
@@ -175,7 +175,7 @@ def _is_booked(ports: RegionPorts, batch_id: str) -> bool:
 
 
 def log_bucket(bucket: str, environ: Mapping[str, str], *, region: str, endpoint: str | None) -> log_buckets.S3LogStore:
-    """A bucket with log files, of anyone, read with the credentials of the environment. S3 says where it is."""
+    """A bucket with log files, of any account, read with the credentials of the environment. S3 tells its region."""
     return log_buckets.S3LogStore(session.Clients.from_env(environ, region=region, endpoint_url=endpoint).s3, bucket)
 
 
@@ -185,7 +185,7 @@ def folder_contexts(folder: Path) -> ContextStore:
 
 
 class RememberedContexts:
-    """Contexts for several threads: the newest ones as of the first use, and each read by one thread at a time."""
+    """Contexts for several threads: the newest ones at first use, and each read by one thread at a time."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
@@ -211,7 +211,7 @@ class RememberedContexts:
 
 
 class BroughtContexts:
-    """Contexts of a folder. One that judges is kept in the region before any plan names it, and judges no other files.
+    """Contexts of a folder. One that judges is stored in the region before plans name it, and judges no other files.
 
     Args:
         brought: The contexts of the folder.

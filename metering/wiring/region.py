@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ResourceNames(Protocol):
-    """Names of a region's resources: `Settings` in a function, `RegionResources` from the outputs of the stacks."""
+    """Names of a region's resources: `Settings` in a function, `RegionResources` from stack outputs."""
 
     @property
     def ledger_table(self) -> str: ...
@@ -50,7 +50,7 @@ class ResourceNames(Protocol):
 
 @dataclass(frozen=True)
 class RegionPorts:
-    """Ports to the resources that `names` names, each made on first use."""
+    """Ports to the resources in `names`, each created on first use."""
 
     clients: Clients
     names: ResourceNames
@@ -69,13 +69,13 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
-        """The two tables. The first use reads format and generation of the data, and fails if they are others.
+        """The two tables. The first use reads format and generation of the data, and fails on others.
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.
-            FormatTooOldError: Older code wrote it, and it was not upgraded.
-            GenerationError: The ledger goes with another usage table.
-            LedgerCorruptError: What the ledger says is no format.
+            FormatTooOldError: Older code wrote the data, and no upgrade has run.
+            GenerationError: The ledger belongs to another usage table.
+            LedgerCorruptError: The ledger's format item is malformed.
             UnavailableError: The ledger did not answer.
         """
         return open_ledger(self.clients, self.names, self._open)
@@ -85,7 +85,7 @@ class RegionPorts:
 
     @cached_property
     def kind_names(self) -> KindNames:
-        """Names of the numbers in usage items, remembered from one question to the next."""
+        """Kinds by their numbers in usage items, cached between queries."""
         return KindNames(self.items)
 
     @cached_property
@@ -117,14 +117,14 @@ class RegionPorts:
 
 
 def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemStore], object]) -> DynamoDbItemStore:
-    """The two tables of a region, if their format is one that `check` takes."""
+    """The two tables of a region, if `check` accepts their format."""
     items = DynamoDbItemStore(clients.dynamodb, {Table.LEDGER: names.ledger_table, Table.USAGE: names.usage_table})
     check(items)
     return items
 
 
 class Named(Protocol):
-    """A connection that names its region."""
+    """A connection that has the name of its region."""
 
     @property
     def region(self) -> str: ...
@@ -135,13 +135,13 @@ R = TypeVar("R", bound=Named)
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[R]):
-    """Regions of one stage. Which there are is read once.
+    """Regions of one stage. The list of regions is read once.
 
     Attributes:
         home: Name of the home region, which keeps the states of all regions, prices and payers.
         connect: Connects to a region by its name. The error for a region without the stage is a `SettingsError`, or
             has one as its cause.
-        states: States of the regions that the stage was ever built in.
+        states: States of the regions in which the stage was ever built.
     """
 
     home: str
@@ -150,7 +150,7 @@ class Stage(Generic[R]):
 
     @cached_property
     def known(self) -> Mapping[str, RegionState]:
-        """States by region, without a region that has none, as a home region may."""
+        """States by region, without regions that have no state, as a home region may."""
         return {state.region: state for state in self.states.everything()}
 
     @property
@@ -160,7 +160,7 @@ class Stage(Generic[R]):
 
     @property
     def holding_data(self) -> list[str]:
-        """The home region and every region that was once deployed whole, sorted."""
+        """The home region and every region that was ever fully deployed, sorted."""
         return [name for name in self.names if name == self.home or self.known[name].holds_data]
 
     @property
@@ -169,10 +169,10 @@ class Stage(Generic[R]):
         return {name: list(state.left_out) for name, state in self.known.items() if state.left_out}
 
     def reached(self, name: str) -> list[R]:
-        """Connect to one of `names`; none if it was never deployed whole and cannot be read.
+        """Connect to one of `names`; an empty list if it was never fully deployed and cannot be read.
 
         Raises:
-            MeteringError: The region holds data, or may hold some, and cannot be read: totals would be short.
+            MeteringError: The region holds data, or may hold some, and cannot be read: totals would be too small.
         """
         try:
             with errors.refusals_explained():
@@ -186,11 +186,10 @@ class Stage(Generic[R]):
     def readable(
         self, home: R, check: Callable[[R], object] = lambda _region: None
     ) -> tuple[list[R], dict[str, MeteringError]]:
-        """Regions that are rated with a home region: those that answer, sorted by name, and why others do not.
+        """Regions that are rated with a home region: those that answer, sorted by name, and the others' errors.
 
-        A region that was never deployed whole is left out without a reason only if the stage is not there. On an
-        emulator
-        `home` may be the only region of a stage. `check` reads something of a region.
+        A region that was never fully deployed is left out without an error only if the stage is not deployed there. On
+        an emulator `home` may be the only region of a stage. `check` reads something from a region.
         """
         found, silent = [home], dict[str, MeteringError]()
         for name in self._others(home):
@@ -205,9 +204,9 @@ class Stage(Generic[R]):
         return sorted(found, key=lambda region: region.region), silent
 
     def billing_home(self, asked: str | None, *, emulated: Callable[[], bool]) -> R:
-        """Connect to the home region. A stage on an emulator may live in one region that is not its home: then to that.
+        """Connect to the home region. If an emulator has the stage in one region that is not its home, use that.
 
-        `asked` is that region, or None for all; `emulated` says whether an emulator answers.
+        `asked` is that region, or None for all; `emulated` returns whether an emulator answers.
 
         Raises:
             MeteringError: The home region cannot be read.
@@ -220,7 +219,7 @@ class Stage(Generic[R]):
         return self.connect(asked)
 
     def is_alone(self, home: R) -> bool:
-        """Whether a region is all that is rated: it has no others beside it, or is no home."""
+        """Whether the region is rated alone: it has no other regions, or is not the home region."""
         return not self._others(home)
 
     def _others(self, home: R) -> list[str]:
@@ -228,15 +227,15 @@ class Stage(Generic[R]):
 
 
 def is_absent(error: MeteringError) -> bool:
-    """Whether a region cannot be read because the stage is not there."""
+    """Whether a region cannot be read because the stage is not deployed there."""
     return isinstance(error, SettingsError) or isinstance(error.__cause__, SettingsError)
 
 
 def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
-    """Tables of the home region, whatever format their data has; None while the stage is not deployed there.
+    """Tables of the home region, whatever their data format is; None if the stage is not deployed there.
 
     Raises:
-        UnavailableError: The region gives no answer.
+        UnavailableError: The region does not answer.
     """
     from metering.adapters.aws.stacks import stack_outputs
 
@@ -249,10 +248,10 @@ def home_ledger(clients: Clients, stage: str) -> ItemStore | None:
 
 @dataclass(frozen=True)
 class FunctionParts(RegionPorts):
-    """Ports of the function's region, and the settings that name them.
+    """Ports of the function's region, and the settings with their names.
 
     Attributes:
-        reads: Settings in the function's environment.
+        reads: Class of the settings in the function's environment.
     """
 
     reads: ClassVar[type[Settings]] = Settings
@@ -263,14 +262,14 @@ class FunctionParts(RegionPorts):
         """Parts for a function with this environment.
 
         Raises:
-            SettingsError: Names every problem of the environment.
+            SettingsError: Lists every problem of the environment.
         """
         made = cls(clients=Clients.from_env(environ), names=cls.reads.from_env(environ))
         made.check()
         return made
 
     def check(self) -> None:
-        """Check, when the function starts, what it must not find out later."""
+        """Check at the start of the function what must not fail later."""
 
     @property
     def settings(self) -> Settings:
@@ -279,7 +278,7 @@ class FunctionParts(RegionPorts):
 
 @dataclass(frozen=True)
 class WriterParts(FunctionParts):
-    """Parts of the function that writes to a new region first: it makes the format of the region's data known."""
+    """Parts of the function that writes to a new region first: it records the format of the region's data."""
 
     def _open(self, items: ItemStore) -> None:
         generation = self.names.usage_generation
@@ -288,7 +287,7 @@ class WriterParts(FunctionParts):
 
 @dataclass(frozen=True)
 class ReaderParts(FunctionParts):
-    """Parts of a function that only reads: what `metering.wiring.answers` asks of a region (`ReadableRegion`)."""
+    """Parts of a read-only function: those that `metering.wiring.answers` needs of a region (`ReadableRegion`)."""
 
     reads = ApiSettings
     names: ApiSettings
@@ -299,7 +298,7 @@ class ReaderParts(FunctionParts):
 
     @cached_property
     def view(self) -> LakeView:
-        """The lake. It is imported by the first request that reads it: most read the usage table alone."""
+        """The lake. Its modules are imported by the first request that needs it: most read only the usage table."""
         from metering.wiring.lake import lake_view
 
         return lake_view(self.items, self.objects, shards=self.settings.shards)

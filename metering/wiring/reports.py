@@ -1,4 +1,4 @@
-"""Reports and proofs of a region: where totals come from, up to when they are complete, and the verifier."""
+"""Reports and proofs of a region: the source of totals, their completeness, and the verifier."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_WAITING = 1_000
 
 
 def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUNTED) -> ReportSource:
-    """Where the reports of a region come from. `meter` is told of all that is read for them."""
+    """Source of the reports of a region. `meter` counts everything that is read for them."""
     # The watch is also built here, and must load no Parquet library.
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
@@ -47,7 +47,7 @@ def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUN
 
 
 def build_freshness(region: connection.RegionConnection | FunctionParts) -> freshness.Freshness:
-    """Up to when the reports of a region are complete."""
+    """Completeness of the reports of a region."""
     return freshness.Freshness(
         items=region.items,
         ingest=region.ingest,
@@ -62,7 +62,7 @@ def build_freshness(region: connection.RegionConnection | FunctionParts) -> fres
 
 
 def build_verifier(region: connection.RegionConnection) -> Verifier:
-    """A verifier of a connected region."""
+    """A verifier for a connected region."""
     return Verifier(
         items=region.items,
         objects=region.objects,

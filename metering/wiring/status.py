@@ -1,4 +1,4 @@
-"""Status of a region, and what must be right before a month is closed."""
+"""Status of a region, and the checks before a month is closed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_status(region: RegionConnection) -> StatusReader:
 
 
 def build_close(region: RegionConnection) -> CheckedClose:
-    """The close of a month of a connected region, with its checklist."""
+    """The close of a month in a connected region, with its checklist."""
     return CheckedClose(
         closer=region.jobs.closer,
         items=region.items,

@@ -1,4 +1,4 @@
-"""Watch of a region, and the gauges that it publishes to."""
+"""Watch of a region, and the metrics that it publishes to."""
 
 from __future__ import annotations
 

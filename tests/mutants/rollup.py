@@ -90,7 +90,7 @@ ROLLUP = (
     *seeded("metering/lake/view.py", LAKE,
         ("P25 a reader does not look at what waits",
          "waiting = [_waiting_source(entry, hour_s) for entry in self.waiting if entry.commit_id not in placed]",
-         "waiting: list[RowSource] = []"),
+         "waiting: list[booked_hours.RowSource] = []"),
         ("P25 a reader looks at what waits after the pointers",
          "            waiting = self._waiting(hour_s)\n            pointers = self._pointers(hour_s)\n",
          "            pointers = self._pointers(hour_s)\n            waiting = self._waiting(hour_s)\n"),
@@ -110,12 +110,13 @@ ROLLUP = (
          "            month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in "
          "entry.totals\n        )\n        return waits or any(\n            month_of(hour_s) == month\n"
          "            for shard in known_shards(self.items, self.shards)\n"
-         "            for item in pending_in(self.items, shard)\n"
-         "            for hour_s in Pending.from_item(item).hours\n        )\n",
+         "            for item in booked_hours.pending_in(self.items, shard)\n"
+         "            for hour_s in booked_hours.Pending.from_item(item).hours\n        )\n",
          "        pends = any(\n            month_of(hour_s) == month\n"
          "            for shard in known_shards(self.items, self.shards)\n"
-         "            for item in pending_in(self.items, shard)\n"
-         "            for hour_s in Pending.from_item(item).hours\n        )\n        return pends or any(\n"
+         "            for item in booked_hours.pending_in(self.items, shard)\n"
+         "            for hour_s in booked_hours.Pending.from_item(item).hours\n        )\n"
+         "        return pends or any(\n"
          "            month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in "
          "entry.totals\n        )\n")),
     *seeded("metering/audit/settling.py", LAKE,

@@ -22,7 +22,7 @@ _MAX_FIGURES = 1_000
 
 
 class SnsAlerts:
-    """Page topic and ticket topic of a region."""
+    """SNS topics of a region, for pages and for tickets."""
 
     def __init__(self, client: SNSClient, *, page_topic_arn: str, ticket_topic_arn: str) -> None:
         self._client = client
@@ -54,7 +54,7 @@ class SnsAlerts:
 
 
 class CloudWatchGauges:
-    """`Gauges` by PutMetricData, each call sent at once. It is for the watch, never for the hot path."""
+    """`Gauges` by PutMetricData, each call sent at once. For the watch job only, never for the hot path."""
 
     def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str) -> None:
         self._client = client

@@ -38,7 +38,7 @@ _INVALID = "VALIDATION_ERROR"
 
 
 class CloudFormationStacks:
-    """Stacks of one account; `clients_of` gives the clients of a region."""
+    """Stacks of one account; `clients_of` returns the SDK clients of a region."""
 
     def __init__(self, clients_of: Callable[[str], session.Clients]) -> None:
         self._clients_of = clients_of
@@ -69,7 +69,7 @@ class CloudFormationStacks:
         return replace(status, why=_first_failure(client, stack, status.why))
 
     def last_failure(self, region: str, stack: str) -> StackStatus | None:
-        """Status of a stack whose last operation failed, with the reason, also if it was rolled back to a good state.
+        """Status of a stack, with the reason if its last operation failed, even if that operation was rolled back.
 
         None if the stack does not exist.
         """
@@ -96,7 +96,7 @@ class CloudFormationStacks:
         """Delete a stack, and wait until it is gone.
 
         Raises:
-            OperationFailedError: It could not be deleted.
+            OperationFailedError: The stack could not be deleted.
             UnavailableError: CloudFormation gives no answer.
         """
         self.delete(region, stack)
@@ -137,7 +137,7 @@ class CloudFormationStacks:
 
 
 def _retained(template: Mapping[str, object] | str) -> set[str]:
-    """Logical ids of the resources that outlive their stack. The SDK decodes a template that is JSON."""
+    """Logical ids of the resources that outlive their stack. The SDK returns JSON templates already decoded."""
     decoded = json.loads(template) if isinstance(template, str) else template
     resources = cast("Mapping[str, Mapping[str, object]]", decoded.get("Resources", {}))
     return {name for name, each in resources.items() if str(each.get("DeletionPolicy", "")).startswith("Retain")}
@@ -174,7 +174,7 @@ def _first_failure(client: CloudFormationClient, stack: str, otherwise: str) -> 
 
 
 def _first_invalid(client: CloudFormationClient, stack: str) -> str:
-    """Reason of a validation that failed before the first resource was touched, which no event of the stack names."""
+    """Reason of a validation error before the first resource was touched, which no stack event contains."""
     try:
         with translated("cloudformation.DescribeEvents"):
             events = client.describe_events(StackName=stack)["OperationEvents"]
@@ -196,6 +196,6 @@ def _sentence(resource: str | None, kind: str | None, why: str | None) -> str:
 
 
 def _is_later(event: StackEventTypeDef) -> bool:
-    """Whether an event is later than the first one of the stack's last operation."""
+    """Whether an event comes after the first event of the stack's last operation."""
     of_stack = event.get("PhysicalResourceId") == event["StackId"]
     return not (of_stack and event.get("ResourceStatus") in _BEGINS)

@@ -79,7 +79,7 @@ class CloudWatchFunctionLogs:
         return [_line(row, names) for row in rows]
 
     def slowest_starts_ms(self, *, from_s: int) -> dict[str, int]:
-        """Slowest start of each function since then, by the function's name, as Lambda logs it.
+        """Slowest cold start of each function since `from_s`, by function name, as Lambda logs it.
 
         Raises:
             OperationFailedError: The endpoint cannot search logs.
@@ -126,7 +126,7 @@ def log_groups(clients: session.Clients, stage: str) -> dict[str, str]:
     """Log group of each function of a stage, by the function's name, from the outputs of its stacks.
 
     Raises:
-        OperationFailedError: The stack is of a version that did not name them.
+        OperationFailedError: The stack's version does not output the log groups.
         SettingsError: The stack does not exist.
     """
     stacks = RegionStacks.of(stage)
@@ -148,7 +148,7 @@ def _outputs_if_there(clients: session.Clients, stack: str) -> dict[str, str]:
 
 
 def _function(construct: str) -> str:
-    """Name of a function by that of its construct: `log-context` of `LogContext`."""
+    """Name of a function, made of its construct's name: `log-context` of `LogContext`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", construct).lower()
 
 

@@ -115,7 +115,7 @@ class DeployedRegions:
         ]
 
     def _shards(self, region: str) -> int:
-        """Number of shards as it was published; 1 if this version cannot read what another one published."""
+        """Published number of shards; 1 if this version cannot read the settings that another version published."""
         try:
             published = published_settings.deployed_settings(self._clients_of(region), self._stage)
         except SettingsError:
@@ -149,8 +149,8 @@ class DeployedRegions:
         """Generation of the usage table that the region's data goes with; 0 if nothing is deployed.
 
         Raises:
-            FormatTooNewError: Newer code wrote the data.
-            FormatTooOldError: Older code wrote it, and it was not upgraded.
+            FormatTooNewError: A newer release wrote the data.
+            FormatTooOldError: Older code wrote the data, and no upgrade has run.
         """
         try:
             resources = self._resources(region)
@@ -216,7 +216,7 @@ class DeployedRegions:
 
 
 def _let_run(clients: session.Clients, function: str, *, reserved: int | None) -> None:
-    """Undo a concurrency of 0. CloudFormation would not, because the template did not change."""
+    """Undo a reserved concurrency of 0. CloudFormation would not do so, because the template did not change."""
     if reserved is not None:
         with translated("lambda.PutFunctionConcurrency"):
             clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)

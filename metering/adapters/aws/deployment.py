@@ -36,13 +36,13 @@ def run_deployment(
     arguments: Sequence[str] = (),
     advice: str = "",
 ) -> Mapping[str, object]:
-    """Run the deployment to its end. Without `arguments` it deploys all stacks; a second run changes nothing.
+    """Run the deployment to completion. Without `arguments`, deploy all stacks; a second run changes nothing.
 
-    Each event that it prints goes to `progress`; the last one is returned. `endpoint` is that of an emulator, None for
-    AWS.
+    Each event that the deployment prints goes to `progress`; the last event is returned. `endpoint` is an emulator's;
+    None for AWS.
 
     Raises:
-        OperationFailedError: The deployment failed, with its own reason and `advice`; or there is no checkout.
+        OperationFailedError: The deployment failed (the error has its reason and `advice`), or there is no checkout.
     """
     root = checkout_dir()
     places = [f"--stage={stage}", f"--region={region}", *([f"--endpoint={endpoint}"] if endpoint is not None else [])]
@@ -70,7 +70,7 @@ def run_deployment(
 
 
 def _pass_on(lines: Iterable[str]) -> None:
-    """Print what the deployment says about itself, but for the CDK's chatter, which would break a progress display."""
+    """Print the deployment's own lines, but not the CDK's output, which would break a progress display."""
     for line in lines:
         if not line.startswith(_CHATTER):
             sys.stderr.write(line)
@@ -93,9 +93,9 @@ class CdkBuilder:
     """Runs `python -m infra.deploy` for one stage.
 
     Args:
-        given: Gives what a region's settings differ in from their base.
-        rehearsal: The endpoint is an emulator, and the stage is one of an account.
-        home: Region that also gets the project that builds regions; empty if none does.
+        given: Returns a region's settings that differ from their base.
+        rehearsal: The endpoint is an emulator, but the stage belongs to an AWS account.
+        home: Region that also gets the CodeBuild project that builds regions; empty for no region.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class CdkBuilder:
 
 
 def _own(deployment: Deployment) -> list[str]:
-    """Settings that the region decides: they are found out anew each time."""
+    """Settings that depend on the region, determined anew for each deployment."""
     other = [f"--own=architecture={deployment.architecture}"] if deployment.architecture != "arm64" else []
     before = [f"--own=usage_before={deployment.usage_before}"] if deployment.usage_before else []
     return [*other, *before, *(f"--own={part}=false" for part in deployment.left_out)]

@@ -1,4 +1,4 @@
-"""Questions of the doctor to AWS, and the one mapping of AWS's errors to its own."""
+"""The doctor's calls to AWS, and the only mapping of AWS errors to the doctor's errors."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _NO_SUCH_PLACE = frozenset({"404", "UnknownService"})
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Translate an error of the SDK inside.
+    """Translate an SDK error that the `with` block raises.
 
     Raises:
-        CannotAskError: The caller may not make the call, the endpoint has none, or it cannot answer.
+        CannotAskError: The caller lacks the permission, or the endpoint lacks the call or cannot answer it.
         RefusedError: AWS refused the call for another reason.
         UnavailableError: It gave no answer.
     """
@@ -85,7 +85,7 @@ _ROWS = (
 
 
 class AthenaClient(Protocol):
-    """Calls of the SDK's client, which has no types here."""
+    """Calls of the SDK's Athena client, which has no type stubs here."""
 
     def start_query_execution(self, **arguments: object) -> Mapping[str, str]: ...
     def get_query_execution(self, **arguments: object) -> Mapping[str, Mapping[str, Mapping[str, str]]]: ...
@@ -150,11 +150,11 @@ _OPTED_IN = "ENABLED"
 
 
 class AwsFacts:
-    """Facts of one stage in the region of `clients`, which have the caller's own rights.
+    """Facts of one stage in the region of `clients`, read with the caller's own permissions.
 
     Args:
-        rollout: Name of the stack that has the project that builds regions.
-        states: Gives the states of regions in this region's ledger.
+        rollout: Name of the stack with the CodeBuild project that builds regions.
+        states: Returns the region states in this region's ledger.
     """
 
     def __init__(
@@ -344,7 +344,7 @@ class AwsScratch:
 
 
 class AwsAlarmPath:
-    """`AlarmPath` from an alarm over a topic to a queue."""
+    """`AlarmPath` over a CloudWatch alarm, an SNS topic and an SQS queue."""
 
     def __init__(self, clients: session.Clients, *, topic: str, alarm: str, queue: SqsQueue) -> None:
         self._clients = clients
@@ -378,6 +378,6 @@ def _may_be_sent_by(topic: str, queue: str) -> dict[str, object]:
 
 
 def _quietly(delete: Callable[[], object]) -> None:
-    """Delete, and say nothing of a failure: the names say whose it is, and the verdict counts."""
+    """Delete, and ignore errors: the resource's name shows its origin, and only the verdict matters."""
     with suppress(ClientError, BotoCoreError):
         delete()

@@ -4,8 +4,6 @@ Other errors (wrong credentials, missing permissions, validation, certificates) 
 itself maps the error codes of its operations, such as a failed condition or a missing object.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
@@ -120,28 +118,28 @@ def error_code(error: ClientError) -> str:
 
 
 def is_denied(error: ClientError) -> bool:
-    """Whether the caller may not make the call, or is unknown."""
+    """Whether AWS denies the call or does not know the caller."""
     return error_code(error) in _NOT_ALLOWED
 
 
 def is_unknown_call(error: ClientError) -> bool:
-    """Whether the endpoint does not have the call: an emulator lacks some. It is never transient.
+    """Whether the endpoint does not implement the call, as with some emulators. It is never transient.
 
-    This is the one place that says so. What a call is needed for is absent there, and no failure.
+    Only this function decides if a call is unknown. The feature that needs the call counts as absent, not as failed.
     """
     return error_code(error) in _UNKNOWN_CALL or http_status(error) == _NOT_IMPLEMENTED
 
 
 def http_status(error: ClientError) -> int:
-    """HTTP status, or 0 if the error has none."""
+    """HTTP status of the error, or 0 if it has no status."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
     """Transient error that `error` stands for, or None if it is not transient.
 
-    A throttle answers the last attempt only. If the SDK had tried before, an earlier attempt may have been applied and
-    its reply lost, so only a throttle of the first attempt is sure to have changed nothing.
+    A throttling error is about the last attempt only. If the SDK had tried before, an earlier attempt may have been
+    applied and its reply lost, so only throttling of the first attempt proves that nothing changed.
     """
     if is_unknown_call(error):
         return None
@@ -174,7 +172,7 @@ def translated(operation: str) -> Iterator[None]:
 
 @contextmanager
 def refusals_explained() -> Iterator[None]:
-    """Raise a refusal by AWS as an `OperationFailedError` that tells people what to do. For commands."""
+    """Raise a denial by AWS as an `OperationFailedError` that tells people what to do. For commands."""
     try:
         yield
     except _NO_CALLER as error:

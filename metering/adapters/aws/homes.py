@@ -1,6 +1,4 @@
-"""The home region of a stage, as its own deployment says it in whatever region it is found."""
-
-from __future__ import annotations
+"""The home region of a stage, as the stage's deployment in any region publishes it."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +22,13 @@ _SIDE_BY_SIDE = 16
 def published_home(
     stage: str, *, environ: Mapping[str, str], endpoint: str | None, regions: Sequence[str] = ()
 ) -> str | None:
-    """Look up the home region of a stage: first where the profile works, then in every region of its partition.
+    """Look up the home region of a stage: first in the profile's region, then in all others of its partition.
 
-    A region that does not answer, or where the caller may not look, counts as one without the stage. None if no region
-    that answers has it. `regions` names where to look, the first one first.
+    A region that does not answer or denies access counts as a region without the stage. None if no answering region has
+    the stage. `regions` lists the regions to ask; the first is asked first.
 
     Raises:
-        OperationFailedError: The stage is in several regions, and none of them is the home of the others.
+        OperationFailedError: The stage is in several regions, which do not agree on one of them as home.
         UnavailableError: The first region gives no answer.
     """
     first, *others = regions or _regions()
@@ -55,7 +53,7 @@ def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
 
 
 def _home_of(stage: str, found: Mapping[str, str]) -> str | None:
-    """The region that others call home. A stage that lives in one region alone has its home there, whatever it says."""
+    """The region that the stage's regions call home. A single region is the stage's home, whatever its settings say."""
     homes = sorted({home for home in found.values() if home in found}) or sorted(found)
     if len(homes) > 1:
         raise OperationFailedError(
@@ -82,7 +80,7 @@ def _home_if_any(stage: str, clients: Clients) -> str | None:
 
 
 def _home_said(stage: str, clients: Clients) -> str | None:
-    """Home region that the stage's deployment in a region names; None if there is none to be seen."""
+    """Home region that the stage's deployment in a region names; None if no deployment is visible there."""
     try:
         stacks.read_outputs(clients, RegionStacks.of(stage).data)
         given = published_settings.deployed_given(clients, stage)

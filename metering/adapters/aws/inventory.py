@@ -1,9 +1,7 @@
 """Description of networks and flow logs, from EC2's Describe calls in accounts and regions (read only).
 
-What is kept of an item is what contexts need: no tags, no user data, no keys.
+Of each item, only members that contexts need are kept: no tags, no user data, no keys.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,9 +24,9 @@ _ALL: Mapping[str, object] = MappingProxyType({})
 
 
 class _Call(NamedTuple):
-    """A call that only reads, the list that it answers with, and the members that are kept of an item.
+    """A read-only call, the name of the list in its response, and the members kept of each item.
 
-    A context can do without an optional one: roles that were made for an earlier release may not allow it.
+    A context works without an optional call: roles made for an earlier release may not allow the call.
     """
 
     operation: str
@@ -125,10 +123,10 @@ class AwsInventory:
     """Describes networks.
 
     Args:
-        role_arns: Roles in other accounts, which are described in the same regions.
-        buckets: Regions of buckets that are known.
-        asks_for_buckets: Ask S3 for the regions and owners of all buckets, too. It is no fault if that is denied.
-        ip_ranges: Gives AWS's list of address ranges; None leaves them out.
+        role_arns: Roles in other accounts, whose networks are described in the same regions.
+        buckets: Bucket name -> region, as far as known.
+        asks_for_buckets: Ask S3 for the regions and owners of all buckets, too. A denial by S3 is not an error.
+        ip_ranges: Returns AWS's list of address ranges; None leaves the ranges out.
     """
 
     def __init__(
@@ -155,15 +153,15 @@ class AwsInventory:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Denied calls of the last description that a context can do without."""
+        """Optional calls that were denied during the last description."""
         return tuple(self._skipped)
 
     def describe(self) -> dict[str, object]:
-        """The description, as it is now (`metering.onramps.context.description`).
+        """The current description (`metering.onramps.context.description`).
 
         Raises:
-            OperationFailedError: Calls were denied; each missing permission is named, and where.
-            UnavailableError: A service gave no answer.
+            OperationFailedError: Calls were denied; the error names each missing permission, with account and region.
+            UnavailableError: A service did not answer.
         """
         self._done = 0
         self._skipped.clear()

@@ -1,11 +1,11 @@
 """`ItemStore` over DynamoDB.
 
-Idempotency: the SDK gives each transaction a ClientRequestToken of its own and repeats it in its own retries, so those
-are safe. Two calls of `transact` never share a token. A token made of the request body would save a write now and then.
-But for ten minutes it would answer "done" to a transaction that has to be applied once more (restore a usage item, see
-it lost again, restore it again). The conditions are enough.
+Idempotency: the SDK gives each transaction its own ClientRequestToken and repeats the token in its retries, so SDK
+retries are safe. Two calls of `transact` never share a token. A token derived from the request body would sometimes
+save a write. But for ten minutes DynamoDB would answer "done" to a transaction that must be applied again (restore a
+usage item, see it lost again, restore it again). The conditions are enough.
 
-The SDK also retries single writes. If the reply to the first attempt is lost, the second meets its own effect, so
+The SDK also retries single writes. If the reply to the first attempt is lost, the retry finds that attempt's effect, so
 a `ConditionFailedError` may hide a success: callers compare the item found.
 """
 
@@ -125,7 +125,7 @@ def from_attributes(attributes: Mapping[str, AttributeValueTypeDef]) -> dict[str
 
 
 def from_attribute(attribute: AttributeValueTypeDef) -> Value:
-    """Convert an attribute back: the inverse of `to_attribute`. What this project never writes becomes `Foreign`."""
+    """Convert an attribute back: the inverse of `to_attribute`. Types that are never written become `Foreign`."""
     [(kind, value)] = attribute.items()
     if kind == "S" or kind == "BOOL":
         return cast("str | bool", value)
@@ -141,7 +141,7 @@ def from_attribute(attribute: AttributeValueTypeDef) -> Value:
 
 
 def whole_number(text: str) -> int | Foreign:
-    """The value of a number's text, exactly; `Foreign` if it is no whole number."""
+    """Exact value of a number's text; `Foreign` if the number is not an integer."""
     try:
         return int(text)
     except ValueError:
@@ -153,7 +153,7 @@ def whole_number(text: str) -> int | Foreign:
 
 
 def item_or_none(attributes: Mapping[str, AttributeValueTypeDef] | None) -> Item | None:
-    """Convert an item; None if the answer has none (DynamoDB leaves it out, an emulator may send an empty one)."""
+    """Convert an item; None if the reply has no item (DynamoDB omits it, an emulator may send an empty item)."""
     return from_attributes(attributes) if attributes else None
 
 
@@ -164,7 +164,7 @@ _OK = 200
 
 
 class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """An attribute of a type that this project writes. Numbers stay text: decoding them here could round them."""
+    """An attribute of a type that this project writes. Numbers stay strings, because decoding here could round them."""
 
     S: str | UnsetType = UNSET
     N: str | UnsetType = UNSET
@@ -175,7 +175,7 @@ class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Other members of a reply."""
+    """Other members of a DynamoDB reply."""
 
     Count: Raw | UnsetType = UNSET
     ScannedCount: Raw | UnsetType = UNSET
@@ -208,7 +208,7 @@ _UPDATED = msgspec.json.Decoder(_Updated)
 
 
 def decode_items_fast(client: DynamoDBClient) -> None:
-    """Make a client decode items of queries, scans and updates this way. A second call has no effect."""
+    """Make a client decode items of queries, scans and updates with msgspec. A second call has no effect."""
     takers = {"Query": _take_items, "Scan": _take_items, "UpdateItem": _take_updated}
     for operation, take in takers.items():
         client.meta.events.register(f"before-parse.dynamodb.{operation}", take, unique_id=f"metering-items-{operation}")
@@ -265,7 +265,7 @@ def _value(attribute: _Attribute) -> Value:
 
 
 class Expressions:
-    """Placeholders that the expressions of one request share."""
+    """Placeholders shared by the expressions of one request."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -364,7 +364,7 @@ class _Changing(_Conditional):
 
 
 class DynamoDbItemStore:
-    """Ledger table and usage table of a region."""
+    """`ItemStore` over the ledger and usage tables of a region."""
 
     def __init__(
         self, client: DynamoDBClient, tables: Mapping[Table, str], *, sleep: Callable[[float], None] = time.sleep
@@ -494,7 +494,7 @@ class DynamoDbItemStore:
 
 
 def _items_of(call: str, ask: Callable[..., QueryOutputTypeDef | ScanOutputTypeDef]) -> Iterator[Item]:
-    """Items page by page. A page is asked for only when all items of the page before it were taken."""
+    """Items page by page. The next page is requested only after all items of the current page are consumed."""
     with translated(call):
         page = ask()
     yield from _values_of(page)
@@ -592,7 +592,7 @@ def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
 
 
 def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
-    """Key condition for `pk` and a range of `sk`, in the older form, which emulators evaluate several times as fast."""
+    """Legacy `KeyConditions` for `pk` and a range of `sk`, which emulators evaluate several times as fast."""
     conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
     # A key value must not be empty, so a range without a lower bound cannot use BETWEEN.
     if sk_from:

@@ -1,4 +1,4 @@
-"""Buckets of logs: `LogStore` over a bucket of anyone, its switch for events, and its region."""
+"""Buckets of logs: `LogStore` over any account's bucket, the bucket's switch for events, and its region."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class S3LogStore:
 
     @contextmanager
     def _in_words(self, key: str) -> Iterator[None]:
-        """Say what a refusal of an object wants.
+        """Explain a denied request for an object: name the permissions that it needs.
 
         Raises:
             OperationFailedError: The bucket does not exist.
-            UnavailableError: As from the store; for a 403 its detail says which permissions are needed.
+            UnavailableError: As the store raises; for a 403, the error's detail names the permissions needed.
         """
         try:
             yield
@@ -116,7 +116,7 @@ class S3BucketEvents:
         """The bucket's notification configuration, as S3 has it.
 
         Raises:
-            OperationFailedError: The bucket does not exist, or is of another account.
+            OperationFailedError: The bucket does not exist, or belongs to another account.
             UnavailableError: S3 gives no answer.
         """
         try:
@@ -129,13 +129,12 @@ class S3BucketEvents:
     def turn_on(self, bucket: str, before: Mapping[str, Any]) -> None:
         """Send the bucket's events to EventBridge, too.
 
-        S3 can only replace a configuration whole, and takes no condition. So it is read just before, and must be what
-        the
-        person saw (`before`), and is looked at just after.
+        S3 can only replace the whole configuration, without a condition. So the configuration is read just before the
+        write and must equal `before`, which the person saw; it is read again just after.
 
         Raises:
-            OperationFailedError: It was changed meanwhile, or this account may not change it. Then nothing was changed,
-                or the sentence says what was.
+            OperationFailedError: The configuration was changed meanwhile, or this account may not change it. Nothing
+                was written unless the error says so.
             UnavailableError: S3 gives no answer.
         """
         if self.configuration(bucket) != before:
@@ -173,7 +172,7 @@ _PAGE_BUCKETS = 1_000
 
 
 def bucket_regions(client: S3Client) -> dict[str, str]:
-    """Region of each bucket of the caller's account, as far as S3 tells it.
+    """Region of each bucket of the caller's account, as far as S3 returns it.
 
     Raises:
         UnavailableError: S3 gave no answer.

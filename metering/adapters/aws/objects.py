@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def upload_parts(
     client: S3Client, bucket: str, key: str, file: Path, condition: IfNoneMatch, *, part_bytes: int
 ) -> None:
-    """Upload `file` in at most 10,000 parts of `part_bytes`. S3 checks `condition` when it puts them together.
+    """Upload `file` in at most 10,000 parts of `part_bytes`. S3 checks `condition` when the upload completes.
 
     The parts of a failed upload are removed. A lifecycle rule of the bucket aborts the upload of a killed process.
 
@@ -89,7 +89,7 @@ def _complete(client: S3Client, upload: _Upload, parts: list[CompletedPartTypeDe
 
 
 class IfNoneMatch(TypedDict, total=False):
-    """Condition of a PUT; empty for none."""
+    """Condition of a PUT request; empty if unconditional."""
 
     IfNoneMatch: str
 
@@ -116,10 +116,10 @@ class _Version(TypedDict, total=False):
 
 
 def denied(operation: str, key: str, error: ClientError) -> UnavailableError | None:
-    """Error for a 403, or None if `error` is another one. The key may be missing, or the role may lack a permission.
+    """Error for a 403, None for any other status. The key may be missing, or the role may lack a permission.
 
-    These look alike from outside, so a batch is not refused for a 403. Each is logged with its key, because only people
-    can change a policy.
+    S3's reply does not tell these apart, so a batch is not refused for a 403. Each 403 is logged with its key, because
+    only people can change a policy.
     """
     if http_status(error) != _FORBIDDEN:
         return None
@@ -133,12 +133,12 @@ def denied(operation: str, key: str, error: ClientError) -> UnavailableError | N
 
 @contextmanager
 def reading(operation: str, key: str) -> Iterator[None]:
-    """Translate a failed read of `key`.
+    """Translate the SDK error of a failed read of `key`.
 
     Raises:
         ObjectMissingError: The object does not exist.
-        ObjectChangedError: The object is not the one that was asked for.
-        ObjectUnreadableError: S3 answers 400: the object has a key of its sender's own, or a disabled key.
+        ObjectChangedError: The object does not have the requested ETag.
+        ObjectUnreadableError: S3 answers 400: the object is encrypted with its sender's own key or a disabled key.
         UnavailableError: S3 answers 403: the read is forbidden, or the object is missing and the role may not list.
     """
     try:
@@ -186,7 +186,7 @@ class _VersionRanges(Ranges):
         self._end = end
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill `buffer` from the current position; 0 at the end.
+        """Fill `buffer` from the current position; returns 0 at the end.
 
         Raises:
             ObjectMissingError: The object was deleted meanwhile.
@@ -221,11 +221,11 @@ class _VersionRanges(Ranges):
 
 
 class RangedObject(_VersionRanges):
-    """Stream over an object. Its first call is a HEAD, which fixes the version that it reads.
+    """Stream over an object. The first call is a HEAD, which pins the version that is read.
 
     Args:
         if_match: ETag that the object must have.
-        version_id: Id of the version that had this ETag. If it is gone, forged or forbidden, the newest is read.
+        version_id: Id of the version that had this ETag. If gone, forged or forbidden, the newest version is read.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class RangedObject(_VersionRanges):
 
 
 class EndOfObject(_VersionRanges):
-    """Stream over an object. Its first call reads the `last_bytes`, and learns how large the object is."""
+    """Stream over an object. The first call reads the last `last_bytes` bytes and learns the object's size."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, *, last_bytes: int) -> None:
         try:
@@ -297,14 +297,14 @@ _TRANSIENT_DELETE_CODES = frozenset({"InternalError", "ServiceUnavailable", "Slo
 
 
 class _Place(TypedDict, total=False):
-    """Beginning of a page of a listing."""
+    """Parameter of ListObjectsV2 for the start of a page."""
 
     StartAfter: str
     ContinuationToken: str
 
 
 def put_at_once(client: S3Client) -> None:
-    """Make `put_object` of a client send its body without asking first. A second call has no effect.
+    """Make a client's `put_object` send its body without `Expect: 100-continue`. A second call has no effect.
 
     Otherwise the SDK waits for a `100 Continue` before each body, which is a round trip for every small object.
     """
@@ -419,5 +419,5 @@ class S3ObjectStore:
 
 
 def bucket_named(clients: session.Clients, name: str) -> S3ObjectStore:
-    """The bucket of a name, for rooms that ask no service themselves."""
+    """Bucket of this name, for rooms that call no AWS service themselves."""
     return S3ObjectStore(clients.s3, name)

@@ -1,4 +1,4 @@
-"""`Probe` and `Account` over the services of a region. What an endpoint cannot answer is unknown, never good."""
+"""`Probe` and `Account` over the services of a region. Checks an endpoint cannot answer are unknown, never passed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Call(NamedTuple):
-    """Cheap read that every caller may try. Any answer shows that the endpoint is there."""
+    """Cheap read call that every caller may try. Any response shows that the endpoint exists."""
 
     service: str
     operation: str
@@ -79,10 +79,10 @@ class RegionProbe:
     """Probe of the regions of one account.
 
     Args:
-        reserved: Executions that the stage reserves for its jobs.
-        api_concurrency: Executions that it reserves for its API.
+        reserved: Concurrent executions that the stage reserves for its jobs.
+        api_concurrency: Concurrent executions that the stage reserves for its API.
         writes_per_s: Write units a second that the stage's busiest table needs at its peak.
-        emulated: The regions are an emulator's. LocalStack's list of types has a third of those that it deploys.
+        emulated: Whether the regions are an emulator's. LocalStack lists a third of the resource types that it deploys.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class RegionProbe:
         ]
 
     def _needed(self, types: Sequence[str]) -> Sequence[_Quota]:
-        """Quotas that a deployment needs: what its API adds is a check of its own, for the rest works without it."""
+        """Quotas that a deployment needs; the API's extra need is a separate check: the rest works without the API."""
         if not any(name.startswith(_API) for name in types):
             return self._quotas
         needed = self._executions.needed + self._api_concurrency
@@ -227,7 +227,7 @@ def has_account_api(partition: str) -> bool:
 
 
 class AwsAccount:
-    """Account of the client's credentials. With the endpoint of an emulator, the API is there in any partition."""
+    """Account of the client's credentials. An emulator's endpoint counts as having the account API in any partition."""
 
     def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
         self._client = client
@@ -282,7 +282,7 @@ class _HttpApis(Protocol):
 
 
 def has_http_apis(clients: Clients) -> bool:
-    """Whether the emulator at the clients' endpoint has HTTP APIs. LocalStack's open source has none.
+    """Whether the emulator at the clients' endpoint has HTTP APIs. LocalStack's open-source edition lacks HTTP APIs.
 
     Raises:
         UnavailableError: It gives no answer.

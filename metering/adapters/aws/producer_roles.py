@@ -1,6 +1,4 @@
-"""`ProducerRoles` over IAM: one role a producer and stage, with one policy for each region that it is registered in."""
-
-from __future__ import annotations
+"""`ProducerRoles` over IAM: one role per producer and stage, with one policy per region of its registration."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +20,7 @@ _MALFORMED = "MalformedPolicyDocument"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IamProducerRoles:
-    """Roles of a stage's producers, as one region sees them: they send to its queue and put to its bucket."""
+    """Roles of a stage's producers, as one region sees them: they may send to its queue and write to its bucket."""
 
     clients: session.Clients
     stage: str
@@ -135,7 +133,7 @@ def _trust(principal: str) -> Mapping[str, object]:
 
 
 def _principals(trust: object) -> Iterator[str]:
-    """Principals that may take a role. The SDK decodes the document; an emulator may leave it a text."""
+    """Principals that may assume a role. The SDK decodes the policy document; an emulator's may stay a string."""
     document = json.loads(trust) if isinstance(trust, str) else trust
     statements = document.get("Statement", ()) if isinstance(document, dict) else ()
     for statement in [statements] if isinstance(statements, dict) else statements:

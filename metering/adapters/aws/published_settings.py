@@ -1,4 +1,4 @@
-"""Published settings of a stage in one region: a parameter that the outputs of the data stack name."""
+"""Published settings of a stage in one region: an SSM parameter named in the data stack's outputs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsPlace:
-    """Parameter of a stage's settings in one region, and the hash of its document."""
+    """SSM parameter with a stage's settings in one region, and the hash of its document."""
 
     parameter: str
     sha256: str
 
 
 def read_settings(clients: Clients, stage: str) -> StageSettings:
-    """Read the settings that the functions of the stage work with, in the region of `clients`.
+    """Read the settings with which the stage's functions run, in the region of `clients`.
 
     Raises:
-        OperationFailedError: They cannot be read. No defaults stand in for them: with other shards or another window
-            than the functions', answers would be wrong.
+        OperationFailedError: They cannot be read. No defaults replace them: with other shards or another window than
+            the functions use, answers would be wrong.
         UnavailableError: The region does not answer.
     """
     region = clients.access.region
@@ -45,10 +45,10 @@ def read_settings(clients: Clients, stage: str) -> StageSettings:
 
 
 def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
-    """Read what the data stack of a stage published, whatever the functions have; None if it is not deployed.
+    """Read the settings that a stage's data stack published, even if the functions differ; None if not deployed.
 
     Raises:
-        SettingsError: It is deployed, and its settings cannot be read.
+        SettingsError: The data stack is deployed, but its settings cannot be read.
         UnavailableError: The region does not answer.
     """
     try:
@@ -60,10 +60,10 @@ def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
 
 
 def deployed_given(clients: Clients, stage: str) -> GivenSettings | None:
-    """Read what a stage was given, also if another version published it with a policy that this one does not know.
+    """Read a stage's given settings, even if another version published them with a policy unknown to this one.
 
     Returns:
-        None if it is not deployed, or if nobody knows what it was given.
+        None if the stage is not deployed, or its given settings are unknown.
 
     Raises:
         UnavailableError: The region does not answer.
@@ -119,7 +119,7 @@ def _settings_place(stage: str, outputs: Mapping[str, str]) -> SettingsPlace:
 
 
 def _functions(clients: Clients, stage: str) -> Mapping[str, str] | None:
-    """Outputs of the functions' stack. None without functions: a region out of service keeps only its data stack."""
+    """Outputs of the functions' stack. None without that stack: a region out of service keeps only its data stack."""
     try:
         return stacks.read_outputs(clients, RegionStacks.of(stage).pipeline)
     except SettingsError:

@@ -129,7 +129,7 @@ class SqsQueue:
 
 
 def queue_at(clients: session.Clients, url: str) -> SqsQueue:
-    """The queue at a URL, for rooms that ask no service themselves."""
+    """Queue at a URL, for rooms that call no AWS service themselves."""
     return SqsQueue(clients.sqs, url)
 
 
@@ -139,7 +139,7 @@ def _visibility(visibility_s: int | None) -> _Visibility:
 
 
 def _size_bytes(body: str, sender: str) -> int:
-    """Size of a message, as SQS counts it: with the name, type and value of its attribute."""
+    """Size of a message as SQS counts it, including the attribute's name, type and value."""
     return len(body.encode()) + (len(ORIGINAL_SENDER) + len("String") + len(sender.encode()) if sender else 0)
 
 
@@ -197,7 +197,7 @@ class SqsQueueFacts:
         self._dead_letter_url = dead_letter_url
 
     def oldest_age_s(self) -> int | None:
-        """Newest figure of `ApproximateAgeOfOldestMessage`. SQS has no call for it, and emulators lack the metric."""
+        """Newest figure of `ApproximateAgeOfOldestMessage`. No SQS call returns this age; emulators lack the metric."""
         now = datetime.now(UTC)
         with translated("cloudwatch.GetMetricStatistics"):
             answer = self._cloudwatch.get_metric_statistics(
@@ -229,7 +229,7 @@ class SqsQueueFacts:
         return max(self._retention_s(self._ingest_url), self.dead_letter_retention_s())
 
     def dead_letter_retention_s(self) -> int:
-        """Seconds that the dead-letter queue keeps a message, counted from when it was first sent."""
+        """Retention of the dead-letter queue in seconds, counted from when a message was first sent."""
         return self._retention_s(self._dead_letter_url)
 
     def _retention_s(self, url: str) -> int:

@@ -1,7 +1,5 @@
 """Clock, entropy and deadline of the machine."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ class SystemClock:
 
 
 class SystemEntropy:
-    """`Entropy` of the operating system. Its names differ from those of all other processes, forked ones included."""
+    """`Entropy` of the operating system. Its names are unique across processes, forked ones included."""
 
     def token(self) -> str:
         return secrets.token_hex(16)
@@ -29,7 +27,7 @@ class SystemEntropy:
 
 
 class LambdaContext(Protocol):
-    """Part of Lambda's context of an invocation that the functions use."""
+    """The part of Lambda's context object that the functions use."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda stops the invocation."""

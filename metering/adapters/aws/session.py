@@ -67,9 +67,9 @@ class Access:
         endpoint_url: Endpoint of an emulator; None for AWS itself.
         ca_bundle: Path of the certificates to trust; None for the SDK's own.
         localstack_host: Host for the session of localstack-client; None if the SDK makes the clients.
-        localstack_ssl: That session asks over https, as its own variable `USE_SSL` says.
+        localstack_ssl: Whether localstack-client's session uses https, by its variable `USE_SSL`.
         access_key: Key id and secret; None if the SDK finds the credentials.
-        session_token: Token of temporary credentials, beside `access_key`.
+        session_token: Session token of temporary credentials, in addition to `access_key`.
     """
 
     region: str
@@ -82,7 +82,7 @@ class Access:
 
     @property
     def custom_endpoint(self) -> bool:
-        """Whether the endpoint is not the one that the SDK would take."""
+        """Whether the endpoint is other than the SDK's default."""
         return self.custom_endpoint_url is not None
 
     @property
@@ -97,9 +97,9 @@ class Access:
     def from_env(
         cls, environ: Mapping[str, str], *, region: str | None = None, endpoint_url: str | None = None
     ) -> Access:
-        """Read the access from the environment; `region` and `endpoint_url` override it.
+        """Read the access from environment variables; `region` and `endpoint_url` override them.
 
-        An emulator on this machine gets the key `test` if the environment has no other: the SDK would look for
+        For an emulator on this machine, the access key defaults to `test`, because the SDK would otherwise look for
         credentials on the network.
         """
         endpoint_url = endpoint_url or environ.get("AWS_ENDPOINT_URL") or None
@@ -137,7 +137,7 @@ T = TypeVar("T")
 
 
 class _Named(Generic[T]):
-    """A client of `Clients` with its type."""
+    """Typed client of a service, as an attribute of `Clients`."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -164,9 +164,9 @@ class Clients:
         return cls(Access.from_env(environ, region=region, endpoint_url=endpoint_url))
 
     def beside(self, region: str) -> Clients:
-        """Clients of another region that share what the SDK loads, so that many are cheap.
+        """Clients of another region that share the SDK's loaded data, so that many are cheap.
 
-        The first client of a service is made by one thread; after that threads may share it.
+        One thread must create a service's first client; then threads may share it.
         """
         with self._lock:
             self._session = self._session or _session(self.access)
@@ -175,7 +175,7 @@ class Clients:
         return other
 
     def client(self, service: str) -> object:
-        """Client of any service, by its SDK name; the properties are the typed ones."""
+        """Client of any service, by its SDK name; the properties return typed clients."""
         with self._lock:
             if service not in self._made:
                 self._made[service] = self._make(service)
@@ -263,7 +263,7 @@ _READING = ("BatchGet", "Describe", "Get", "Head", "List", "Query", "Scan")
 
 
 class ReadOnlyError(MeteringError):
-    """A call was refused, because it is not known to only read.
+    """A call was refused, because it is not known to be read-only.
 
     Attributes:
         operation: The call, as `service.Operation`.
@@ -278,7 +278,7 @@ class ReadOnlyError(MeteringError):
 
 
 class ReadOnlyClients(Clients):
-    """`Clients` that refuse calls which change something, with `ReadOnlyError`."""
+    """`Clients` that raise `ReadOnlyError` for calls not known to be read-only."""
 
     def _make(self, service: str) -> object:
         made = cast("_Client", super()._make(service))
@@ -317,7 +317,7 @@ _SESSION_NAME = "metering-context"
 
 
 def assumed(clients: Clients, role_arn: str) -> Clients:
-    """Clients with the credentials of a role, for as long as those last (an hour).
+    """Clients with a role's temporary credentials, which expire after an hour.
 
     Raises:
         UnavailableError: STS gave no answer.
@@ -335,7 +335,7 @@ def in_region(clients: Clients, region: str) -> Clients:
 
 
 def account_of(clients: Clients) -> str:
-    """Account that the credentials are of. Raises as `assumed` does."""
+    """Account to which the credentials belong. Raises as `assumed` does."""
     with translated("sts.GetCallerIdentity"):
         return clients.sts.get_caller_identity()["Account"]
 
@@ -347,6 +347,6 @@ def caller_arn(client: STSClient) -> str:
 
 
 def caller_id(client: STSClient) -> str:
-    """Unique id of the user, or of the role and its session, as SQS says it of a sender."""
+    """Unique id of the user, or of the role and its session, as in SQS's `SenderId`."""
     with translated("sts.GetCallerIdentity"):
         return client.get_caller_identity()["UserId"]

@@ -31,10 +31,10 @@ _GENERATION = "UsageGeneration"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionResources:
-    """Names of a stage's resources in one region, in fields called as in `Settings`.
+    """Names of a stage's resources in one region, with field names as in `Settings`.
 
     Attributes:
-        usage_generation: Number of the usage table. Stacks of release 0.1.0 do not say it.
+        usage_generation: Number of the usage table. Stacks of release 0.1.0 do not output it.
     """
 
     stage: str

@@ -1,7 +1,5 @@
 """MiniStack as a child process, on 127.0.0.1, with a sure end; and the endpoints of emulators, that one or another."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -51,7 +49,7 @@ class Emulator:
     """Running MiniStack.
 
     Attributes:
-        began: Start mark of the process (`process_began`).
+        began: Start mark of the process, from `process_began`.
         ca_bundle: Certificates that clients must trust; None over plain http.
         log: File with the output of MiniStack and of its functions.
     """
@@ -87,11 +85,11 @@ def start(
         port: A free port.
         region: Default region.
         auth: Enforce IAM policies.
-        tls: Serve https with a certificate of its own, which `ca_bundle` holds.
+        tls: Serve https with MiniStack's own certificate, which is in `ca_bundle`.
         environ: Further settings of MiniStack.
 
     Raises:
-        UnavailableError: It ended, or did not answer within a minute.
+        UnavailableError: MiniStack exited, or did not answer within a minute.
     """
     run_dir = local_dir() / f"ministack-{port}"
     (run_dir / "tmp").mkdir(parents=True, exist_ok=True)
@@ -120,7 +118,7 @@ def start(
 
 
 def stop(pid: int) -> None:
-    """End an emulator and its functions, and return when they are gone."""
+    """Stop an emulator and its functions, and return when their processes are gone."""
     end_tree(pid, grace_s=_GRACE_S)
     for process in [process for process in _started if process.pid == pid]:
         process.wait()
@@ -180,7 +178,7 @@ def _answers(url: str) -> bool:
 
 
 def _write_ca_bundle(run_dir: Path) -> Path:
-    """Write the certificate of MiniStack and the roots of the system to one file, which serves all clients."""
+    """Write MiniStack's certificate and the system's root certificates to one file for all clients."""
     bundle = run_dir / "ca-bundle.pem"
     roots = ssl.get_default_verify_paths().cafile
     parts = [(run_dir / "tmp" / "ministack-tls" / "server.crt").read_text()]
@@ -203,7 +201,7 @@ _PATIENCE_S = 10
 
 
 def is_emulator(endpoint: str, *, ca_bundle: str | None = None) -> bool:
-    """Whether MiniStack or LocalStack answers at a URL. Whatever else answers counts as AWS.
+    """Whether MiniStack or LocalStack answers at a URL. Any other answer counts as AWS.
 
     Raises:
         UnavailableError: Nothing answers there.
@@ -232,12 +230,12 @@ def _is_health(url: str, ca_bundle: str | None) -> bool:
 
 
 def endpoint_for(stage: str, endpoint: str | None, environ: Mapping[str, str]) -> str | None:
-    """The endpoint to ask for a stage; None for AWS itself.
+    """Endpoint URL to use for a stage; None for AWS itself.
 
-    Without an endpoint it is `AWS_ENDPOINT_URL` and, for a stage of emulators, the one of `metering local up`.
+    By default `AWS_ENDPOINT_URL`, else, for a stage of emulators, the endpoint of `metering local up`.
 
     Raises:
-        OperationFailedError: The stage is for emulators only, and none is there.
+        OperationFailedError: The stage is for emulators only, and no emulator was found.
         UnavailableError: Nothing answers at the endpoint.
     """
     endpoint = endpoint or environ.get("AWS_ENDPOINT_URL") or None
@@ -272,9 +270,9 @@ class ApiAddress:
     """Where an API answers.
 
     Attributes:
-        url: For a browser; a slash is at its end.
-        base: For a program: URL without a slash at its end.
-        host: What a program sends as `Host` with it; empty if `base` says it all.
+        url: URL for a browser, with a trailing slash.
+        base: For a program: URL without a trailing slash.
+        host: `Host` header that a program sends with `base`; empty if the host of `base` is right.
     """
 
     url: str
@@ -283,7 +281,7 @@ class ApiAddress:
 
 
 def api_address(put_out: str, endpoint: str) -> ApiAddress:
-    """Where an API answers that its stack put out as `ApiUrl`, on the emulator at `endpoint`."""
+    """Address, on the emulator at `endpoint`, of an API whose stack has `put_out` as its output `ApiUrl`."""
     there = urlsplit(put_out)
     host, base = there.netloc, endpoint.rstrip("/")
     if found := _HTTP_API.fullmatch(host):

@@ -1,7 +1,5 @@
 """State of the emulators that commands started or use, and their processes by pid."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -17,7 +15,7 @@ _POLL_S = 0.05
 
 
 def process_began(pid: int) -> str | None:
-    """Start mark of a process, which tells it from a later process with the same pid; None if it is not alive."""
+    """Start mark of a process, by which a later process with the same pid differs; None if it is not alive."""
     fields = _stat_fields(pid)
     if fields is not None:
         return None if fields[0] == "Z" else fields[19]
@@ -94,11 +92,11 @@ _PATIENCE_S = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalState:
-    """Emulator that a command started, or that runs by itself and has a stage that a command deployed.
+    """Emulator that a command started, or a running emulator on which a command deployed a stage.
 
     Attributes:
-        pid: Process of the emulator; None if no command started it, and so none stops it.
-        began: Start mark of that process, which a later process with the same pid does not have.
+        pid: Process id of the emulator; None if no command started it, so that no command stops it.
+        began: Start mark of the emulator's process; a later process with the same pid has another.
         deployed: Whether the stacks are deployed.
     """
 
@@ -120,7 +118,7 @@ def local_dir() -> Path:
 
 
 def load_state(name: str = "emulator") -> LocalState | None:
-    """State that was saved last under `name`, or None. Its process may be gone."""
+    """The state last saved under `name`, or None. The emulator's process may be gone."""
     try:
         return LocalState(**json.loads(_state_file(name).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -128,7 +126,7 @@ def load_state(name: str = "emulator") -> LocalState | None:
 
 
 def save_state(state: LocalState, name: str = "emulator") -> None:
-    """Save `state` under `name`, as a whole or not at all."""
+    """Save `state` under `name`, atomically."""
     path = _state_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
@@ -142,7 +140,7 @@ def forget_state(name: str = "emulator") -> None:
 
 
 def is_running(state: LocalState) -> bool:
-    """Whether the process that `state` names is still that process; of a borrowed emulator, whether it answers."""
+    """Whether the process of `state` is still alive; for a borrowed emulator, whether it answers."""
     return _takes_calls(state.endpoint) if state.pid is None else process_began(state.pid) == state.began
 
 

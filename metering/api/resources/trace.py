@@ -1,7 +1,5 @@
 """`/v1/trace` and `/v1/batches`: from a number to its batches, and one batch in full."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from metering.api import paging

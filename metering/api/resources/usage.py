@@ -1,7 +1,5 @@
 """`/v1/usage`: exact totals, as `metering report usage` answers them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from metering.api import openapi

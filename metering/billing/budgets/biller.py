@@ -1,7 +1,7 @@
-"""The biller: keeps the day sums of its region, and at home judges budgets and looks for unusual days.
+"""The biller: keeps its region's day sums; in the home region also evaluates budgets and finds unusual days.
 
-A run may end at any call, and be repeated: sums change with their index, an alert is put once, and a message is sent
-until the topic has answered.
+A run may stop at any call and be repeated: sums change with their index, an alert is put once, and a message is sent
+again until SNS has accepted it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REMEMBERED_S = 2 * DAY_S
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One look at everything, at home."""
+    """One evaluation of all budgets and regions, at home."""
 
     months: open_months.OpenMonths
     budgets: Sequence[Budget]
@@ -61,7 +61,7 @@ class Turn:
         )
 
     def alerts(self) -> tuple[list[StoredAlert], int]:
-        """Alerts of crossed thresholds, and the number of budgets that were judged."""
+        """Alerts of crossed thresholds, and the number of budget periods evaluated."""
         # Without a measurement of the watch, the usage counted so far is all that is known.
         evaluation = Evaluation(months=self.months, through_s=self.months.through_s or self.now_s)
         found: list[StoredAlert] = []
@@ -79,7 +79,7 @@ class Turn:
         return found, judged
 
     def unusual(self, region: open_months.ReadRegion, figures: BillerFigures) -> list[StoredAlert]:
-        """Messages about the last whole day of a region, unless an earlier run has looked at it."""
+        """Messages about unusual usage on a region's last whole day, unless an earlier run has checked that day."""
         book, day_s, name = self.months.terms.book, region.last_whole_day(), region.region
         if book is None or day_s is None or figures.looked.get(name, "") >= date_of(day_s):
             return []
@@ -90,7 +90,7 @@ class Turn:
         return told
 
     def keep_positions(self, objects: ObjectStore) -> None:
-        """Put the positions of payers of several accounts, so that one account can be priced alone."""
+        """Store the positions of payers with several accounts, so that one account can be priced alone."""
         book = self.months.terms.book
         if book is None:
             return
@@ -134,7 +134,7 @@ class Turn:
         )
 
     def _recent_months(self) -> list[str]:
-        """This month and the last one, in order."""
+        """Previous month and current month, in this order."""
         this = month_of(hour_of(self.now_s))
         first_s, _ = month_bounds_s(this)
         return [month_of(first_s - HOUR_S), this]
@@ -149,11 +149,11 @@ class BillerResult:
     """Result of a run.
 
     Attributes:
-        files: Lake files that were counted.
-        behind_s: Age of the oldest run of the compactor that is not counted; 0 if all are.
-        budgets: Budgets that were judged, each in each of its periods; 0 in a region that is not home.
-        made, sent: Alerts that are new, and messages that a topic answered.
-        unusual: Unusual days of series that were found in this run.
+        files: Number of lake files counted.
+        behind_s: Age of the compactor's oldest run that is not counted; 0 if all runs are counted.
+        budgets: Number of budget periods evaluated; 0 outside the home region.
+        made, sent: Number of new alerts, and of messages that SNS accepted.
+        unusual: Number of unusual days of series found in this run.
         left_out: Regions that gave no answer.
     """
 
@@ -168,7 +168,7 @@ class BillerResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """Parts of the biller of the home region. `regions`: all that hold data of the stage, this one included."""
+    """Parts of the biller of the home region. `regions`: all regions with data of the stage, this one included."""
 
     objects: ObjectStore
     alerts: Alerts
@@ -178,10 +178,10 @@ class Home:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Biller:
-    """The job of one region.
+    """The biller job of one region.
 
     Attributes:
-        home: None elsewhere: only sums are kept.
+        home: Set in the home region only; None elsewhere, where only sums are kept.
     """
 
     items: ItemStore
@@ -192,11 +192,11 @@ class Biller:
     home: Home | None = None
 
     def run(self, deadline: Deadline) -> BillerResult:
-        """Count new usage, and at home judge it.
+        """Count new usage; in the home region, also evaluate budgets and unusual days.
 
         Raises:
-            UnavailableError: A call failed; the next run does the rest.
-            LedgerCorruptError: A kept object cannot be read.
+            UnavailableError: A call failed; the next run finishes the work.
+            LedgerCorruptError: A stored object cannot be read.
         """
         now_s = self._now_s()
         kept = self.keeper.keep(deadline, complete_through_s=self._complete_through_s(), closed=self._closed(now_s))
@@ -243,7 +243,7 @@ class Biller:
         return BillerFigures.from_item(item)
 
     def _complete_through_s(self) -> int:
-        """The last measure of the watch. It stays true."""
+        """The watch's last measured `complete_through`. It stays true."""
         item = self.items.get(Table.LEDGER, watch.COMPLETENESS_KEY)
         return 0 if item is None else watch.Completeness.from_item(item).through_s
 

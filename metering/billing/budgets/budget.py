@@ -1,6 +1,6 @@
 """Budgets: a scope, an amount in USD or bytes for each month or day, and thresholds.
 
-All problems of a budget are named at once, in words.
+An error names all problems of a budget at once, in words.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WHOLE = 100_000
 
 
 class BudgetRefusedError(OperationFailedError):
-    """A budget is refused, with every problem."""
+    """A budget is refused; the error has every problem."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__(f"This is no budget: {'; '.join(problems)}.", "Nothing was set. Correct it, and set it again.")
@@ -50,7 +50,7 @@ class BudgetRefusedError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """An amount of a unit: exact cost (L0) of USD, or bytes; and its one spelling."""
+    """An amount in a unit (exact cost (L0) in USD, or bytes) with one canonical spelling."""
 
     unit: Unit
     value: int
@@ -59,7 +59,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """A value that makes an alert: a percentage of the budget (in thousandths), or an absolute amount."""
+    """A value that triggers an alert: a percentage of the budget (in thousandths), or an absolute amount."""
 
     measure: Measure
     percent: int | None = None
@@ -75,7 +75,7 @@ class Threshold:
         return f"{self.measure} {whole}{decimals}%"
 
     def crossed(self, value: int, amount: int) -> bool:
-        """Whether a value reaches it; `amount` is the budget's. Nothing is rounded."""
+        """Whether a value reaches the threshold; `amount` is the budget's amount. Nothing is rounded."""
         if self.percent is None:
             return self.amount is not None and value >= self.amount.value
         return value * _WHOLE >= amount * self.percent
@@ -83,7 +83,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Usage that a budget is about: it fits every field that is not empty."""
+    """Filter of the usage that a budget covers: usage must match every non-empty field."""
 
     payer: str = ""
     account: str = ""
@@ -100,7 +100,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A budget. It begins anew each month or each day, in UTC."""
+    """A budget. Its period is a calendar month or day in UTC."""
 
     name: str
     scope: Scope
@@ -114,7 +114,7 @@ def amount_of(text: str) -> Amount:
     """An amount such as `500 USD`, `0.5 USD`, `10 TB` or `4096 bytes`.
 
     Raises:
-        ValueError: It is another text, or not more than 0.
+        ValueError: The text is not an amount, or the amount is not positive.
     """
     number, _, unit = text.strip().partition(" ")
     if number.startswith("-"):

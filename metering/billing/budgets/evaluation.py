@@ -1,4 +1,4 @@
-"""Standings of budgets, with the thresholds that are crossed, and days of unusual usage."""
+"""Standings of budgets with their crossed thresholds, and days of unusual usage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Standing:
 
     Attributes:
         actual: Exact cost (L0) or bytes so far; None without a price book.
-        forecast: None if the period has ended, or if it was not asked for.
+        forecast: None if the period has ended, or no forecast was requested.
     """
 
     budget: Budget
@@ -55,7 +55,7 @@ class Standing:
 
 
 def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
-    """The period of a budget that a second lies in."""
+    """The budget period that contains a second."""
     if budget.period == "day":
         day_s = epoch_s - epoch_s % DAY_S
         return BudgetPeriod(name=date_of(day_s), from_s=day_s, to_s=day_s + DAY_S)
@@ -66,17 +66,17 @@ def period_at(budget: Budget, epoch_s: int) -> BudgetPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Judges budgets by counted usage, which only grows: a crossed threshold stays crossed.
+    """Evaluates budgets by counted usage, which only grows, so a crossed threshold stays crossed.
 
     Attributes:
-        through_s: Time up to which usage is counted; forecasts expect the rest.
+        through_s: Time up to which usage is counted; forecasts cover the rest of the period.
     """
 
     months: OpenMonths
     through_s: int
 
     def standing(self, budget: Budget, period: BudgetPeriod, *, forecast: bool) -> Standing:
-        """Standing of a budget in one of its periods. A forecast is made only before its end."""
+        """Standing of a budget in one of its periods. A forecast is made only before the period ends."""
         actual = self._actual(budget, period)
         expected = None
         if forecast and actual is not None and period.from_s <= self.through_s < period.to_s:
@@ -103,7 +103,7 @@ class Evaluation:
         return total
 
     def expected(self, budget: Budget, period: BudgetPeriod) -> Forecast:
-        """The sum of the forecasts of its payers. Their intervals are added up, which makes it wide."""
+        """Sum of the forecasts of a budget's payers. The payers' intervals are added up, so the sum's is wide."""
         forecaster = Forecaster(
             month=period.month,
             from_s=period.from_s,
@@ -122,7 +122,7 @@ class Evaluation:
         return _sum(made)
 
     def _usage(self, budget: Budget, period: BudgetPeriod, payer_id: str) -> PeriodUsage:
-        """Usage of a payer in the month so far and in the weeks before, of the scope and of the rest."""
+        """A payer's usage in the month so far and the weeks before it, inside and outside the budget's scope."""
         mine: DayBytes = defaultdict(dict)
         others: DayBytes = defaultdict(dict)
         for day_s in self._days(period):
@@ -148,7 +148,7 @@ def _is_crossed(threshold: Threshold, budget: Budget, actual: int | None, expect
 
 
 def _sum(forecasts: list[Forecast]) -> Forecast:
-    """Sum of forecasts. A payer without enough history adds its usage so far."""
+    """Sum of forecasts. Payers without enough history add their usage so far."""
     known = [each for each in forecasts if each.known]
     if not known:
         return Forecast(method=Method.NONE, history_days=max((each.history_days for each in forecasts), default=0))
@@ -175,7 +175,7 @@ _NORMAL = 1.4826
 
 
 class Series(NamedTuple):
-    """Usage that is compared from day to day."""
+    """Key of the usage that is compared from week to week."""
 
     account_id: str
     usage_type: str
@@ -183,7 +183,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyRules:
-    """Limits of a usual day: deviations and percent above the median, and exact cost (L0) of the bytes above it."""
+    """Limits of a usual day: deviations and percent above the median, and exact cost (L0) of the excess bytes."""
 
     deviations: float = 4.0
     percent: int = 25
@@ -198,10 +198,10 @@ class Anomaly:
     """An unusual day of a series.
 
     Attributes:
-        kind: Its service and locations with the most bytes.
-        expected: Median of the same day of earlier weeks, bytes.
-        excess: Exact cost (L0) at list prices of the bytes above it.
-        weeks: Earlier weeks that are known.
+        kind: The series' usage kind with the most bytes.
+        expected: Median bytes of the same weekday in earlier weeks.
+        excess: Exact cost (L0), at list prices, of the bytes above the median.
+        weeks: Number of earlier weeks with known usage.
     """
 
     region: str
@@ -220,7 +220,7 @@ class _Day(NamedTuple):
 
 
 def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: AnomalyRules = RULES) -> list[Anomaly]:
-    """Unusual series of a whole day of a region, the dearest first.
+    """Series with unusual usage on a whole day of a region, most expensive first.
 
     Memory grows with the number of series of a day.
     """
@@ -246,7 +246,7 @@ def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: Anomaly
 
 
 def _weeks(index: DayIndex, day_s: int) -> list[int]:
-    """The same day of earlier weeks, as far as the region's sums go back, with or without usage."""
+    """The same weekday in earlier weeks, as far back as the region's sums go, with or without usage."""
     if not index.days:
         return []
     first_s = max(min(index.days), index.from_s)
@@ -291,7 +291,7 @@ def _judged(
 
 
 def is_unusual(size: int, before: list[int], rules: AnomalyRules = RULES) -> bool:
-    """Whether bytes are far above those of earlier weeks, whatever they cost."""
+    """Whether bytes are far above those of earlier weeks, regardless of cost."""
     usual = median(before)
     above = size - usual
     deviation = _NORMAL * median(abs(each - usual) for each in before)

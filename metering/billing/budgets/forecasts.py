@@ -1,4 +1,4 @@
-"""Forecast of a budget: usage so far, and the expected rest of the period run through the payer's tiers."""
+"""Forecast of a budget: usage so far plus the expected rest of the period, rated by the payer's tiers."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def weekday(day_s: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Expected bytes of a day, of whole days of history.
+    """Expected bytes of a day, estimated from whole days of history.
 
     Attributes:
         means: Day of the week -> product -> mean bytes of a day.
-        low, high: Parts of the expected bytes that 10 % and 90 % of the days lay below.
+        low, high: Actual/expected bytes: the 10th and 90th percentile over the days.
     """
 
     method: Method
@@ -64,7 +64,7 @@ class Profile:
         return self.means.get(weekday(day_s), {})
 
     def band(self, days: int) -> tuple[float, float]:
-        """Parts of the expected bytes of so many days that 10 % and 90 % lie below, if days are independent."""
+        """The 10th and 90th percentile of actual/expected bytes over `days` days, if days are independent."""
         root = max(days, 1) ** 0.5
         return max(0.0, 1 + (self.low - 1) / root), max(0.0, 1 + (self.high - 1) / root)
 
@@ -104,7 +104,7 @@ def _with_band(
 
 
 class HourShares:
-    """Shares of the hours of a day of the week in the bytes of a product. Mutable while days are added."""
+    """Each hour's share of a product's bytes, by day of the week. Mutable: days are added one by one."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[Sold, int], list[int]] = {}
@@ -117,13 +117,13 @@ class HourShares:
                 sums[(hour_s - day_s) // HOUR_S] += size
 
     def of(self, sold: Sold, day_s: int) -> list[float]:
-        """Share of each hour of a day; equal shares of an unknown product."""
+        """Share of each hour of a day; equal shares for an unknown product."""
         sums = self._sums.get((sold, weekday(day_s)))
         total = sum(sums) if sums else 0
         return [size / total for size in sums] if sums and total else [1 / _HOURS] * _HOURS
 
     def rest(self, sold: Sold, day_s: int, from_s: int) -> float:
-        """Share of the hours of a day that begin at `from_s` or later."""
+        """Total share of the hours of a day that begin at `from_s` or later."""
         hour = min(max((from_s - day_s + HOUR_S - 1) // HOUR_S, 0), _HOURS)
         return sum(self.of(sold, day_s)[hour:])
 
@@ -136,12 +136,12 @@ _REST = "~"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Expected end of a period.
+    """Forecast of a budget's value at the end of a period.
 
     Attributes:
-        history_days: Days that the days to come are expected by.
-        value, low, high: Exact cost (L0) or bytes: expected, and an interval of 80 %. Without enough history, as
-        counted. payers_without: Payers in a sum without enough history, who are in it with their usage so far.
+        history_days: Days of history on which the forecast is based.
+        value, low, high: Exact cost (L0) or bytes: expected value and 80 % interval. Without enough history: as
+            counted. payers_without: Number of payers without enough history, who add only their usage so far.
     """
 
     method: Method
@@ -156,7 +156,7 @@ class Forecast:
         return self.method is not Method.NONE
 
     def at_least(self, actual: int) -> Forecast:
-        """The same, and no less than counted usage, which never shrinks."""
+        """This forecast, raised to at least the counted usage, which never shrinks."""
         if not self.known:
             return self
         low, value, high = (max(each, actual) for each in (self.low, self.value, self.high))
@@ -165,10 +165,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodUsage:
-    """Usage of one payer of the month so far and of the weeks before, in the scope of a budget and beside it.
+    """A payer's usage in the month so far and the weeks before, inside and outside a budget's scope.
 
     Attributes:
-        account_id: Account of the scope; it may have prices of its own.
+        account_id: Account of the scope, which may have its own prices.
     """
 
     mine: DayBytes
@@ -181,8 +181,8 @@ class Forecaster:
     """Makes forecasts of one period.
 
     Attributes:
-        month: The month whose tiers count.
-        from_s, to_s: The period, which lies in that month.
+        month: The month whose tiers apply.
+        from_s, to_s: The period, which lies within `month`.
         through_s: Time up to which the usage is counted.
     """
 
@@ -217,7 +217,7 @@ class Forecaster:
         return Forecast(method=profile.method, history_days=profile.days, value=value, low=low, high=high)
 
     def _futures(self, so_far: DayBytes, profile: Profile) -> list[DayBytes]:
-        """Bytes of all days of the month up to the end of the period, by low, expected and high days to come."""
+        """Bytes of each day of the month up to the period's end, for low, expected and high coming days."""
         left = max((self.to_s - self._today_s) // DAY_S, 1)
         low, high = profile.band(left)
         return [self._future(so_far, profile, part) for part in (low, 1.0, high)]
@@ -234,7 +234,7 @@ class Forecaster:
 
     @property
     def _today_s(self) -> int:
-        """The day that is counted in part."""
+        """First second of the partly counted day."""
         return self.through_s - self.through_s % DAY_S
 
     def _cost(self, usage: ExpectedUsage, prices: payer_prices.PayerPrices) -> int:
@@ -244,7 +244,7 @@ class Forecaster:
 
 
 class ExpectedUsage:
-    """A `PayerUsage` of accounts, made of days and of shares of hours."""
+    """A `PayerUsage` of accounts, computed from sums of days and shares of hours."""
 
     def __init__(self, month: str, parts: Mapping[str, DayBytes], shares: HourShares) -> None:
         self.month = month
@@ -268,7 +268,7 @@ class ExpectedUsage:
         return iter(sorted(each for line in lines for each in self._hours_of(line)))
 
     def _hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
-        """The line of a day by the hour. The last hour has the rest that rounding leaves."""
+        """Split the line of a day into lines of hours. The last hour gets the rounding remainder."""
         shares = self._shares.of(line.sold, line.hour_s)
         left = line.bytes
         for hour, share in enumerate(shares):

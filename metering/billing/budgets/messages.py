@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertBook:
-    """The alerts of a region's ledger, and the topics that they go to.
+    """The alerts in a region's ledger, and the SNS topics that receive them.
 
-    An alert is put only if it is absent, and marked as sent after the topic has answered. A process that dies in
-    between sends it again, with the same id.
+    An alert is put if absent, and marked as sent after SNS has accepted the message. If the process dies in between,
+    the message is sent again with the same id.
     """
 
     items: ItemStore
@@ -35,7 +35,7 @@ class AlertBook:
     clock: Clock
 
     def make(self, alert: StoredAlert) -> bool:
-        """Keep an alert, unless there is one of its period and id; returns whether it is new."""
+        """Store an alert unless its period and id exist already; returns whether it is new."""
         try:
             self.items.put(Put(table=Table.LEDGER, item=alert.to_item(), condition=Absent()))
         except ConditionFailedError:
@@ -46,7 +46,7 @@ class AlertBook:
         """Send the new alerts of a period and of later ones.
 
         Raises:
-            UnavailableError: The topic gave no answer. The alert stays new, and the next process sends it.
+            UnavailableError: SNS gave no answer. The alert stays new, and the next process sends it.
         """
         sent = []
         for alert in self.known(since_period):
@@ -69,14 +69,14 @@ class AlertBook:
 def alert_of(
     identity: tuple[str, ...], *, period: str, severity: str, subject: str, fields: Mapping[str, str], made_s: int
 ) -> StoredAlert:
-    """A new alert with the id of its identity."""
+    """A new alert, whose id is derived from its identity."""
     alert_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:24]
     return StoredAlert(id=alert_id, period=period, severity=severity, subject=subject, fields=fields, made_s=made_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Facts that every message of one run states.
+    """Facts stated in every message of one run.
 
     Attributes:
         home: Home region, for commands about budgets.
@@ -107,21 +107,21 @@ class Setting:
 
 
 def not_counted_text(left: Uncounted) -> str:
-    """Accepted usage that is in no figure: `at least 12,100 bytes = 11.8 KB`; empty if there is none."""
+    """Accepted usage that is not counted yet: `at least 12,100 bytes = 11.8 KB`; empty if all is counted."""
     if not left.total.records and not left.at_least:
         return ""
     return f"{'at least ' if left.at_least else ''}{exact_and_size(left.total.bytes)}"
 
 
 def amount_text(value: int, unit: Unit) -> str:
-    """An amount for people: USD to ten decimals, or the exact bytes and their size."""
+    """An amount for people: USD to ten decimals, or bytes exactly and with a unit."""
     if unit == "bytes":
         return exact_and_size(value)
     return f"{money.usd_text(money.rounded(value))} USD"
 
 
 def budget_alert(standing: evaluation.Standing, threshold: Threshold, setting: Setting) -> StoredAlert:
-    """The alert of a crossed threshold. A budget with another amount or scope makes alerts of its own."""
+    """The alert of a crossed threshold. A budget with a changed amount or scope raises new alerts."""
     budget, period = standing.budget, standing.period
     scope = str(budget.scope)
     fields = {

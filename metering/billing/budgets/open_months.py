@@ -1,4 +1,4 @@
-"""Usage, prices and payers that budgets of one moment are judged by.
+"""Usage, prices and payers by which budgets are evaluated at one moment.
 
 Days are summed for budgets, by payer, by the accounts that count apart, and by product. The sums are kept with the key
 of their day, so that the next run reads only days that have changed.
@@ -42,7 +42,7 @@ _SCHEMA = "metering.budget-days/1"
 
 
 class Group(NamedTuple):
-    """An account that counts apart, or (with an empty id) all others of a payer."""
+    """A separately counted account, or (with an empty id) all other accounts of a payer."""
 
     payer_id: str
     account_id: str
@@ -54,11 +54,11 @@ _EVERYBODY = Group("", "")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Usage that is summed, and how.
+    """Which usage is summed, and by which groups.
 
     Attributes:
-        payers: Payers whose usage is summed; None: of all.
-        apart: Accounts that are summed apart: those of budgets, and those with prices of their own.
+        payers: Payers whose usage is summed; None for all payers.
+        apart: Accounts that are summed separately: accounts of budgets, and accounts with their own prices.
     """
 
     organization: Organization
@@ -67,7 +67,7 @@ class Grouping:
 
     @property
     def stamp(self) -> str:
-        """Text that differs if sums of the same day may differ."""
+        """Hash that changes whenever the sums of a day might change."""
         parts = [self.organization.sha256, str(self.organization.version), *sorted(self.apart), "|"]
         parts += ["*"] if self.payers is None else sorted(self.payers)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -88,7 +88,7 @@ class Grouping:
         return found
 
     def hours(self, region: SummedMonth, day_s: int) -> dict[int, Sums]:
-        """Sums of each hour of a day of a region, from the totals beside its lake files."""
+        """Sums of each hour of a region's day, from the totals stored beside its lake files."""
         found: dict[int, Sums] = {}
         for line in region.parts_of_day(day_s, self._accounts()):
             self._add(found.setdefault(line.hour_s, {}), line)
@@ -113,7 +113,7 @@ class Grouping:
 
 
 class _Kind(StrEnum):
-    """Sums that are kept of a day: by group (at its first second), of hours by group, of hours over all."""
+    """Kind of stored sums of a day: day by group (at its first second), hours by group, hours over all groups."""
 
     DAY = "day"
     HOURS = "hours"
@@ -121,7 +121,7 @@ class _Kind(StrEnum):
 
 
 class _Kept(NamedTuple):
-    """Sums of a day of a region, by second, with the key of their day object."""
+    """Sums of a region's day, by epoch second, with the key of their day object."""
 
     key: str
     sums: Mapping[int, Sums]
@@ -133,7 +133,7 @@ _COLUMNS = ("at", "payer", "account", "service", "usage_type", "bytes")
 
 @dataclass(slots=True)
 class DaySummaries:
-    """Sums of days. Mutable: it remembers what it is asked for."""
+    """Sums of days. Mutable: results are cached."""
 
     objects: ObjectStore
     grouping: Grouping
@@ -144,23 +144,23 @@ class DaySummaries:
         return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
 
     def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
-        """The same of one payer, without a look at others."""
+        """Sums of one payer's groups in a day, without reading other payers'."""
         sums, grouping = self.of(region, day_s), self.grouping
         apart = grouping.apart & grouping.organization.accounts_of(payer_id)
         groups = (Group(payer_id, each) for each in ("", *apart))
         return ((group, sums[group]) for group in groups if group in sums)
 
     def hours_of(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Group, Mapping[Sold, int]]]:
-        """Sums of each hour of a day of a region, for days in which a price changes."""
+        """Sums of each hour of a region's day, for days within which a price changes."""
         return self._sums(region, day_s, _Kind.HOURS)
 
     def everything(self, region: SummedMonth, day_s: int) -> Mapping[int, Mapping[Sold, int]]:
-        """Bytes of each hour of a day of a region, over all accounts."""
+        """Bytes of each hour of a region's day, over all accounts."""
         hours = self._sums(region, day_s, _Kind.ALL)
         return {hour_s: groups[_EVERYBODY] for hour_s, groups in hours.items()}
 
     def keep(self) -> None:
-        """Put changed sums. Losing them costs time only."""
+        """Put changed sums. If the stored sums are lost, only time is lost."""
         for month in sorted(self._changed):
             self.objects.put(rated_summaries_key(month), self._body(month), if_absent=False)
         self._changed.clear()
@@ -258,7 +258,7 @@ class PayerMonth:
     organization: Organization
 
     def parts(self, days: Iterable[int] | None = None) -> Iterator[tuple[SummedMonth, int, Group, Sold, int]]:
-        """Region, day, group, product, bytes; of some days, or of all of the month."""
+        """Yield (region, day, group, product, bytes) for some days, or for the whole month."""
         wanted = None if days is None else sorted(days)
         for region in self.regions:
             for day_s in region.days if wanted is None else wanted:
@@ -273,7 +273,7 @@ class PayerMonth:
         return self._usage.lines_of(sold, day_s)
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
-        """Bytes by hour of products together."""
+        """Bytes by hour, summed over some products."""
         found: dict[int, int] = {}
         for _, hour_s, _, each, size in self.hour_parts(day_s):
             if each in sold:
@@ -291,7 +291,7 @@ class PayerMonth:
         return merged(mine)
 
     def hour_parts(self, day_s: int) -> Iterator[tuple[SummedMonth, int, Group, Sold, int]]:
-        """Region, hour, group, product, bytes of one day."""
+        """Yield (region, hour, group, product, bytes) for one day."""
         for region in self.regions:
             for hour_s, groups in self.summaries.hours_of(region, day_s).items():
                 for group, solds in groups.items():
@@ -315,7 +315,7 @@ class PayerMonth:
 
 @dataclass(frozen=True, kw_only=True)
 class PayerCosts:
-    """Exact costs of parts of a payer's open month."""
+    """Computes exact costs of parts of a payer's open month."""
 
     usage: PayerMonth
     prices: PayerPrices
@@ -325,9 +325,9 @@ class PayerCosts:
         return positions(self.prices, self.usage)
 
     def exact_of(self, scope: Scope, days: Iterable[int] | None = None) -> int:
-        """Exact cost (L0) of a scope, of some days or of the whole month so far.
+        """Exact cost (L0) of a scope on some days, or in the whole month so far.
 
-        A day is rated by its sums, unless a tier, an allowance or a price ends within it: then its hours are read.
+        A day is rated by its sums, unless a tier, an allowance or a price ends within that day: then by its hours.
         """
         exact = 0
         by_hours: dict[int, set[Sold]] = {}
@@ -341,7 +341,7 @@ class PayerCosts:
         return exact + sum(self._hours(scope, day_s, solds) for day_s, solds in by_hours.items())
 
     def _hours(self, scope: Scope, day_s: int, solds: set[Sold]) -> int:
-        """Exact cost of a day by its hours, with lines of an hour that holds a cut."""
+        """Exact cost of a day, rated by hour; an hour that holds a cut is rated line by line."""
         exact = 0
         by_lines: dict[int, set[Sold]] = {}
         for region, hour_s, group, sold, size in self.usage.hour_parts(day_s):
@@ -370,7 +370,7 @@ class PayerCosts:
 
 
 def in_scope(scope: Scope, region: str, group: Group, sold: Sold) -> bool:
-    """Whether the sums of a group in a region are in a scope. An account in a scope is a group of its own."""
+    """Whether a group's sums in a region belong to a scope. The account of a scope is its own group."""
     return (
         scope.payer in ("", group.payer_id)
         and scope.account in ("", group.account_id)
@@ -384,7 +384,7 @@ _PUBLISHED_AFTER_S = 2 * HOUR_S
 
 
 class RegionSums(Protocol):
-    """Bucket of the day sums of a region."""
+    """A region and the bucket that holds its day sums."""
 
     @property
     def region(self) -> str: ...
@@ -396,7 +396,7 @@ class RegionSums(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegion:
-    """A region with one version of its day sums, for all questions of one moment."""
+    """A region with one version of its day sums, so that all queries of one run agree."""
 
     sums: RegionSums
     index: DayIndex
@@ -416,7 +416,7 @@ class ReadRegion:
         )
 
     def last_whole_day(self) -> int | None:
-        """The last day that is counted whole; None if unknown."""
+        """The last completely counted day; None if unknown."""
         day_s = (self.index.complete_through_s // DAY_S - 1) * DAY_S
         # Usage of a day's last hours is published some time after the day ends.
         published = self.index.counted_s >= day_s + DAY_S + _PUBLISHED_AFTER_S
@@ -424,7 +424,7 @@ class ReadRegion:
 
 
 def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[str]]:
-    """Regions with their day sums, and the names of those that gave no answer."""
+    """Regions with their day sums, and the names of regions that gave no answer."""
     found, left_out = [], []
     for sums in regions:
         try:
@@ -436,10 +436,10 @@ def read_regions(regions: Iterable[RegionSums]) -> tuple[list[ReadRegion], list[
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """Price book, overrides and payers that usage is rated by.
+    """Price book, overrides and payers by which usage is rated.
 
     Attributes:
-        book: None if no price book was ever imported: nothing has a cost then.
+        book: None if no price book was ever imported; nothing then has a cost.
     """
 
     book: PriceBook | None
@@ -458,10 +458,10 @@ class Terms:
 
 @dataclass(kw_only=True)
 class OpenMonths:
-    """Day sums and terms of one moment. Costs of a payer's month are found once, accounts of budgets summed apart.
+    """Day sums and terms of one moment. A payer's month is rated once; budgets' accounts are summed apart.
 
     Attributes:
-        objects: Bucket of the home region, with the sums of days for budgets.
+        objects: Bucket of the home region, which stores the budgets' sums of days.
         regions: All regions that gave an answer.
     """
 
@@ -490,13 +490,13 @@ class OpenMonths:
         return min((region.index.complete_through_s for region in self.regions if region.index.number), default=0)
 
     def last_whole_day(self) -> int | None:
-        """The last day that all regions have counted whole; None if unknown."""
+        """The last day that all regions have counted completely; None if unknown."""
         days = [region.last_whole_day() for region in self.regions if region.index.number]
         known = [day_s for day_s in days if day_s is not None]
         return min(known) if known and len(known) == len(days) else None
 
     def payers_of(self, budget: Budget, month: str) -> list[str]:
-        """Payers that a budget may be about in a month, in order."""
+        """Payers that a budget may cover in a month, sorted."""
         scope, organization = budget.scope, self.terms.organization
         if scope.account:
             found = organization.payers_between(scope.account, *month_bounds_s(month))
@@ -532,7 +532,7 @@ class OpenMonths:
         )
 
     def shares(self, before_s: int) -> forecasts.HourShares:
-        """Spread of bytes over the hours of the days of the last four weeks before a day."""
+        """Hourly shares of bytes in the four weeks before a day."""
         if before_s not in self._shares:
             shares = forecasts.HourShares()
             for region in self.regions:
@@ -543,11 +543,11 @@ class OpenMonths:
 
     @property
     def reach(self) -> Reach:
-        """How far the sums of all regions go, as their billers last saw it."""
+        """How far the sums of all regions go, as recorded by their billers."""
         return reach_of(region.index.reach for region in self.regions)
 
     def _grouping(self) -> Grouping:
-        """Sum payers of budgets and payers of several accounts, unless a budget is about all payers."""
+        """Sum payers that have budgets or several accounts, or all payers if a budget covers all."""
         organization = self.terms.organization
         named: set[str] = {payer.payer_id for payer in organization.payers if len(payer.members) > 1}
         everybody = False
@@ -595,7 +595,7 @@ def _unpriced(months: OpenMonths, name: str, book: PriceBook) -> dict[Sold, int]
 def blocked(
     months: OpenMonths, names: Iterable[str], *, left_out: Sequence[str], unpriced: Unpriced, now_s: int
 ) -> dict[str, str]:
-    """Months that ended long enough ago to be invoiced and cannot be, each with the reason in words.
+    """Months that are old enough to be invoiced but cannot be, each with the reason in words.
 
     None without a price book.
     """
@@ -632,14 +632,14 @@ _CURRENT_FOR_S = 6 * HOUR_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptPositions(StoredDocument):
-    """Positions of one payer, and their inputs.
+    """Stored positions of one payer's month, with their inputs.
 
     Attributes:
-        as_of: When they were found, RFC 3339.
+        as_of: Time at which they were computed, RFC 3339.
         through: Time up to which the count of all regions was complete, RFC 3339; empty if unknown.
         book: Name, version and digest of the price book.
         overrides, organization: Versions.
-        regions: Regions whose usage is in them.
+        regions: Regions whose usage the positions include.
         left_out: Regions that gave no answer.
     """
 
@@ -656,14 +656,14 @@ class KeptPositions(StoredDocument):
     positions: Positions
 
     def fits(self, book: PriceBook, overrides_version: int, organization_version: int) -> bool:
-        """Whether they have these prices and payers, and the usage of every region."""
+        """Whether the positions were made with these prices and payers, and with the usage of every region."""
         now = ((book.name, book.version, book.sha256), overrides_version, organization_version)
         return now == (self.book, self.overrides, self.organization) and not self.left_out
 
     def is_current(self, regions: Iterable[str], now_s: int) -> bool:
-        """Whether the biller has just found them, with the usage of all of these regions.
+        """Whether the biller computed the positions recently, with the usage of all these regions.
 
-        While the biller stands still, usage goes on, and kept tiers are too low.
+        If the biller stops, usage still grows, and stored tiers are too low.
         """
         made_s = datetime.fromisoformat(self.as_of).timestamp()
         return now_s - made_s <= _CURRENT_FOR_S and set(regions) <= set(self.regions)
@@ -674,7 +674,7 @@ class KeptPositions(StoredDocument):
 
 
 def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPositions | None:
-    """The kept positions of a payer's month; None if the biller keeps none.
+    """Stored positions of a payer's month; None if absent.
 
     Raises:
         LedgerCorruptError: The object is something else.
@@ -687,5 +687,5 @@ def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPosit
 
 
 def moment(epoch_s: int) -> str:
-    """RFC 3339 of a second; empty for 0, which is unknown."""
+    """RFC 3339 text of an epoch second; empty for 0 (unknown)."""
     return rfc3339(epoch_s) if epoch_s else ""

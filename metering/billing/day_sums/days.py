@@ -1,9 +1,9 @@
 """The sums of one day, by account and kind of usage, and the accounts of a month, listed in one read.
 
 Both are gzip files of lines of JSON. The head of a day is the lake files that are counted, the kinds of usage, and
-their bytes by the hour over all accounts. Each line after it is an account, in order:
-`["123456789012", [[0, "4096"], …]]`, with the number of a kind and its bytes. Bytes are text, because numbers of JSON
-end at 2^53. Nothing holds the accounts of a day.
+their bytes by the hour over all accounts. Each line after it is an account, in order: `["123456789012", [[0, "4096"],
+…]]`, with a kind's number and bytes. Bytes are strings, because JSON numbers are exact to 2^53. A day's accounts are
+never all in memory.
 
 The head of a list of accounts has the month and the total of each hour that is in the sums. Each line after it is an
 account: `["123456789012", "4096", 12, 1764000000, 1764003600]`, with its bytes, its records, and the first and the last
@@ -59,8 +59,8 @@ class DayHead:
     """The head of a day's sums.
 
     Attributes:
-        files: Lake files whose rows are in the sums, by their hour.
-        kinds: Kinds of usage; accounts name them by their place.
+        files: Lake files whose rows the sums include, by hour.
+        kinds: Kinds of usage; accounts refer to a kind by its index.
         hours: Bytes of each kind in each hour of the day, over all accounts.
     """
 
@@ -75,7 +75,7 @@ class DayHead:
 
 
 class AccountDay(NamedTuple):
-    """Bytes of one account by the place of their kind."""
+    """Bytes of one account, by index of the usage kind."""
 
     account_id: str
     sums: Mapping[int, int]
@@ -93,7 +93,7 @@ def day_body(head: DayHead, accounts: Iterable[AccountDay]) -> bytes:
 
 
 def lines_body(lines: Iterable[object]) -> bytes:
-    """A gzip file with a line of JSON for each value. No more than a line is held."""
+    """Make a gzip file with a line of JSON for each value. Only one line is held in memory."""
     sink = io.BytesIO()
     with gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=_LEVEL, mtime=0) as file:
         for line in lines:
@@ -102,14 +102,14 @@ def lines_body(lines: Iterable[object]) -> bytes:
 
 
 def account_lines(body: bytes) -> Iterator[bytes]:
-    """Lines of such a file after the first. The id of an account is at `ACCOUNT_ID` of its line."""
+    """Lines of a sums file after its head. The account id is the slice `ACCOUNT_ID` of a line."""
     with gzip.GzipFile(fileobj=io.BytesIO(body), mode="rb") as file:
         file.readline()
         yield from file
 
 
 def head_fields(body: BinaryIO, key: str, schema: str) -> codec.Fields:
-    """The first line of such a file; no more of the stream is read.
+    """Read the head of a sums file; only the first line of the stream is read.
 
     Raises:
         ObjectDamagedError: It cannot be decompressed.
@@ -125,7 +125,7 @@ def head_fields(body: BinaryIO, key: str, schema: str) -> codec.Fields:
 
 
 def digest_of(body: bytes) -> str:
-    """Hex SHA-256, which names the object."""
+    """Hex SHA-256 of a body, used in the object's key."""
     return hashlib.sha256(body).hexdigest()
 
 
@@ -183,7 +183,7 @@ def _kind_of(row: codec.Fields) -> UsageKind:
 class DayAddition:
     """Adds to one day. Mutable: fill it, then ask for the day's new sums.
 
-    Corrections of closed months are left out, because they count in the month of their use. So is the canary.
+    Corrections of closed months are omitted, because they count in their month of use. So is the canary.
     """
 
     def __init__(self, head: DayHead) -> None:
@@ -236,10 +236,10 @@ def _sum(parts: Iterable[Mapping[int, int]]) -> Mapping[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedMonth:
-    """A `RegionMonth` of published usage, without staging. Corrections of earlier months are not kept here.
+    """A `RegionMonth` of published usage, without rows in staging. Corrections of earlier months are not included.
 
     Attributes:
-        index: The version of the sums that every call sees.
+        index: Version of the sums, which all calls read.
     """
 
     region: str
@@ -254,12 +254,12 @@ class SummedMonth:
         return self.index.of_month(self.month)
 
     def day(self, day_s: int) -> DayReader | None:
-        """The sums of a day, of this month or another; None if there are none."""
+        """The sums of a day in any month; None if the day has no sums."""
         key = self.index.days.get(day_s)
         return None if key is None else DayReader(self.objects.get(key), key)
 
     def head(self, day_s: int) -> DayHead | None:
-        """Head of a day, of this month or another; None without sums. Only the beginning of its object is read."""
+        """Head of a day in any month; None without sums. Only the object's first line is read."""
         key = self.index.days.get(day_s)
         if key is None:
             return None
@@ -286,12 +286,12 @@ class SummedMonth:
                 yield from self.lines_of_hour(hour_s, accounts, sold)
 
     def lines_of_hour(self, hour_s: int, accounts: Accounts = None, sold: Solds = None) -> Iterator[UsageLine]:
-        """Lines of one hour, in the order of rating. Only its files are read."""
+        """Lines of one hour, in the order of rating. Only the hour's lake files are read."""
         files = self._files(hour_s - hour_s % DAY_S).get(hour_s, ())
         return merged(heapq.merge(*(sorted(self._lines(file, accounts, sold)) for file in files)))
 
     def parts_of_day(self, day_s: int, accounts: Accounts = None) -> Iterator[UsageLine]:
-        """Lines of a day by the hour, unordered, a key and hour once for each file."""
+        """Lines of a day by the hour, unordered: one for each key, hour and lake file."""
         for files in self._files(day_s).values():
             for file in files:
                 yield from self._lines(file, accounts, None)
@@ -347,7 +347,7 @@ class AccountSum(NamedTuple):
 
 
 def merged_accounts(sums: Iterable[AccountSum]) -> Iterator[AccountSum]:
-    """One sum for each account, of sums in the order of accounts."""
+    """Merge sums that are sorted by account: one sum for each account."""
     return (reduce(AccountSum.plus, same) for _, same in groupby(sums, key=attrgetter("account_id")))
 
 
@@ -364,7 +364,7 @@ def accounts_body(month: str, hours: Mapping[int, Total], sums: Iterable[Account
 
 
 def accounts_key(month: str, body: bytes) -> str:
-    """Key of the object: other sums have another one."""
+    """Key of the object; different sums have different keys."""
     return rated_accounts_key(month, hashlib.sha256(body).hexdigest())
 
 
@@ -372,7 +372,7 @@ class AccountsReader:
     """Reads the accounts of a month; they are decoded while the caller iterates.
 
     Raises:
-        ObjectDamagedError: Its content is not that of its key, or something else.
+        ObjectDamagedError: The content does not match the key's hash, or is of another kind.
     """
 
     def __init__(self, body: bytes, key: str) -> None:
@@ -391,7 +391,7 @@ class AccountsReader:
             raise ObjectDamagedError(key, "its content is another one than its name says")
 
     def accounts(self, wanted: frozenset[str] | None = None, *, prefix: str = "") -> Iterator[AccountSum]:
-        """Accounts in order; None: all. Only those whose ids begin with `prefix`."""
+        """Accounts in order; None: all. Only accounts whose ids begin with `prefix`."""
         lines: list[bytes] = []
         begins = prefix.encode()
         for line in account_lines(self._body):
@@ -422,7 +422,7 @@ _LOOKED_AFTER = 3
 
 
 class MonthAddition:
-    """Adds to the accounts of one month, which cover some days (their first hours). Mutable."""
+    """Adds to the accounts of one month, which cover some days (given by first hour). Mutable."""
 
     def __init__(self, before: AccountsReader | None, days: frozenset[int]) -> None:
         self.days = set(days)
@@ -432,7 +432,7 @@ class MonthAddition:
         self._sums: dict[str, AccountSum] = {}
 
     def add(self, hour_s: int, totals: Mapping[str, Total]) -> None:
-        """Add the accounts of one lake file of an hour, whose day is covered."""
+        """Add the accounts of one lake file of an hour. The hour's day must be covered."""
         self.changed = True
         for account_id, total in totals.items():
             _add(self._sums, AccountSum(account_id, total.bytes, total.records, hour_s, hour_s))
@@ -452,7 +452,7 @@ class MonthAddition:
 
 
 class AccountTurn:
-    """Adds to the accounts of months the files that the keeper adds to days. Mutable: fill it, then `put`."""
+    """Adds lake files to the accounts of months, as the keeper adds them to days. Mutable: fill it, then `put`."""
 
     def __init__(self, index: DayIndex, objects: ObjectStore, totals: TotalsReader) -> None:
         self._index = index
@@ -463,7 +463,7 @@ class AccountTurn:
         self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
 
     def counting(self, hour_s: int, totals: Entries) -> Entries:
-        """The totals of a lake file. They are added if the accounts of the month cover its day."""
+        """The totals of a lake file. They are added if the month's accounts cover the file's day."""
         day_s = hour_s - hour_s % DAY_S
         month = self._month(day_s)
         if day_s not in self._index.days:
@@ -472,11 +472,11 @@ class AccountTurn:
         return _told(month, hour_s, totals) if day_s in month.days else totals
 
     def fill(self, days: Mapping[int, str], *, most_files: int) -> bool:
-        """Add days that are not covered; returns whether all are.
+        """Add days that are not covered yet; returns whether all days are covered.
 
         Args:
-            days: First hour of each day of the region -> key of its sums, with those of this turn.
-            most_files: Number of lake files after which no further day is begun.
+            days: First hour of each day of the region -> key of its sums, this turn's included.
+            most_files: Number of lake files after which no further day is started.
         """
         for day_s, key in sorted(days.items(), reverse=True):
             if self._covers(day_s):
@@ -489,7 +489,7 @@ class AccountTurn:
         return True
 
     def put(self) -> dict[str, KeptAccounts]:
-        """Put the accounts of the months that have changed; returns all, as the index names them."""
+        """Store the accounts of changed months; returns those of all months, for the index."""
         made: dict[str, KeptAccounts] = dict(self._index.accounts)
         for month, addition in self._months.items():
             before = made.get(month)
@@ -509,7 +509,7 @@ class AccountTurn:
         return kept is not None and day_s in kept.days and kept.key not in self._lost
 
     def _add_day(self, key: str) -> int:
-        """Add the day of these sums, whole or not at all; returns the number of its lake files."""
+        """Add the day of the sums at `key`, whole or not at all; returns the number of its lake files."""
         with self._objects.open(key) as body:
             head = head_of(body, key)
         day = MonthAddition(None, frozenset())
@@ -537,7 +537,7 @@ class AccountTurn:
 
 
 def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
-    """The totals, which are added to a month after all of them were read."""
+    """Yield the totals, then add them to the month once all were read."""
     sums: dict[str, Total] = {}
     for entry in totals:
         key, total = entry
@@ -554,7 +554,7 @@ _BY_ACCOUNT = RowQuery(columns=("account_id",))
 class AccountCheck:
     """Compares the accounts of months with published rows: the fourth figure of the reconciler.
 
-    Published rows never change, and the index says how far the accounts have counted them. So one look is enough.
+    Published rows never change, and the index records how far the accounts have counted them. So one pass is enough.
     """
 
     items: writes.ItemStore
@@ -567,7 +567,7 @@ class AccountCheck:
         Args:
             from_s: First second of the hours that are compared.
             to_s: The second after them.
-            deep: Also count the rows of whole months in the range, account by account.
+            deep: Also count, per account, the rows of whole months in the range.
 
         Raises:
             UnavailableError: A read failed.
@@ -623,7 +623,7 @@ class AccountCheck:
                 yield _difference(month_bounds_s(month)[0], expected, found, account_id=account_id)
 
     def _published(self, hour_s: int, index: DayIndex) -> list[RowSource]:
-        """Lake files of an hour, of the runs that are counted."""
+        """Lake files of an hour, made by counted runs."""
         items = map(Published.from_item, published_in(self.items, hour_s))
         return [source for each in items if each.run <= index.runs.get(each.shard, 0) for source in each.sources]
 

@@ -1,7 +1,7 @@
 """The index of a region's day sums: the object of each day, the accounts of each month, and the runs that are counted.
 
-Every change puts the index under the next number, if that is absent. So of two processes at once only one goes on. One
-that dies before it puts the index has changed nothing: no index names its objects.
+Every change puts the index under the next number, if absent. So only one of two concurrent processes continues. One
+that dies before it puts the index changes nothing: no index names its objects.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Uncounted:
     """Accepted usage that is not in the sums: it waits for the roll-up, the compactor or the biller.
 
     Attributes:
-        total: Its bytes and records, over all accounts and the canary's.
-        at_least: There may be more, because not all was listed, or a run of the compactor was at work.
+        total: Its bytes and records, over all accounts and the canary.
+        at_least: There may be more, because the list is partial, or a compactor run was in progress.
     """
 
     total: Total = ZERO
@@ -48,8 +48,8 @@ class Reach:
     """How far sums go.
 
     Attributes:
-        through_s: All usage accepted before it is counted, epoch seconds; 0 if unknown.
-        left: Usage that is not counted; None if unknown.
+        through_s: Time before which all accepted usage is counted, epoch seconds; 0 if unknown.
+        left: Accepted usage not counted yet; None if unknown.
     """
 
     through_s: int
@@ -57,7 +57,7 @@ class Reach:
 
 
 def reach_of(regions: Iterable[Reach]) -> Reach:
-    """How far the sums of regions go together."""
+    """How far the sums of all these regions go."""
     known = list(regions)
     lefts = [each.left for each in known if each.left is not None]
     left = reduce(Uncounted.plus, lefts, Uncounted()) if len(lefts) == len(known) else None
@@ -66,7 +66,7 @@ def reach_of(regions: Iterable[Reach]) -> Reach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """Usage that is in no lake file: when its oldest commit was made, and whether all of it was listed."""
+    """Usage not yet in lake files: time of its oldest commit, and whether the list is complete."""
 
     total: Total = ZERO
     oldest_ms: int | None = None
@@ -78,7 +78,7 @@ def list_unpublished(items: writes.ItemStore, shards: int, *, most: int | None =
 
     Raises:
         LedgerCorruptError: An entry cannot be read.
-        UnavailableError: The ledger gives no answer.
+        UnavailableError: The ledger does not answer.
     """
     size = records = 0
     oldest_ms: int | None = None
@@ -91,7 +91,7 @@ def list_unpublished(items: writes.ItemStore, shards: int, *, most: int | None =
 
 
 def _entries(items: writes.ItemStore, shards: int) -> Iterator[tuple[int, Total]]:
-    """Time of each commit, and its usage that no run has taken. Waiting ones come first: they go to pending (P2)."""
+    """Time of each commit, and its usage that no run has compacted. Waiting commits first: they become pending (P2)."""
     waiting: set[str] = set()
     for entry in commits.waiting_commits(items, shards):
         waiting.add(entry.commit_id)
@@ -103,13 +103,13 @@ def _entries(items: writes.ItemStore, shards: int) -> Iterator[tuple[int, Total]
 
 
 def newest_runs(items: writes.ItemStore, shards: int) -> dict[int, tuple[int, str]]:
-    """Shard -> number and state of the compactor's newest run, if there is one."""
+    """Shard -> number and state of the compactor's newest run, if any."""
     found = ((shard, newest_run(items, lake_chain(shard))) for shard in commits.known_shards(items, shards))
     return {shard: (run.number, run.state) for shard, run in found if run is not None}
 
 
 def all_done(newest: Mapping[int, tuple[int, str]], counted: Mapping[int, int]) -> bool:
-    """Whether no run is at work, and the newest one of each shard is counted."""
+    """Whether each shard's newest run is finished and counted."""
     return all(state == "done" and number == counted.get(shard, 0) for shard, (number, state) in newest.items())
 
 
@@ -147,7 +147,7 @@ def _dates(days: frozenset[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAccounts:
-    """The accounts of a month: key of their object, and first hours of the days that are whole in it."""
+    """The accounts of a month: key of their object, and first hours of its completely counted days."""
 
     key: str
     days: Annotated[frozenset[int], Form(_days, _dates)]
@@ -158,16 +158,16 @@ class DayIndex(StoredDocument):
     """One version of the index.
 
     Attributes:
-        number: From 1 on; 0 if nothing was ever put.
-        from_s: Days before it are not whole, because their runs were not read. 0: all are.
-        runs: Shard -> number of the last run that is counted, with all before it.
-        counted_s: Everything that was published by this time is counted, epoch seconds.
-        reach: How far it went, and what it lacked, when it was made.
-        complete_through_s: Time up to which the region's count was complete then; 0 if unknown.
+        number: Version number from 1 on; 0 if nothing was ever put.
+        from_s: Earlier days are incomplete, because their runs were not read. 0: no day is.
+        runs: Shard -> number up to which all runs are counted.
+        counted_s: Time up to which all published files are counted, epoch seconds.
+        reach: How far the sums went, and what they lacked, when this version was made.
+        complete_through_s: `complete_through` of the region at that time; 0 if unknown.
         closed: Closed month -> digest of its manifest.
         days: First hour of a day -> key of its object.
-        accounts: Month -> its accounts. An index of an earlier release has none.
-        replaced: Keys that this version no longer names; the next version's process deletes them.
+        accounts: Month -> its accounts. Indexes of earlier releases lack them.
+        replaced: Keys that this version no longer names; the process that puts the next version deletes them.
     """
 
     SCHEMA: ClassVar[str] = "metering.rated-index/1"
@@ -183,7 +183,7 @@ class DayIndex(StoredDocument):
     replaced: tuple[str, ...] = ()
 
     def following(self, days: Mapping[int, str], accounts: Mapping[str, KeptAccounts]) -> DayIndex:
-        """The next version, with other objects of days and other accounts of months."""
+        """The next version, with changed objects of days and changed accounts of months."""
         changed = {**self.days, **days}
         named = {*changed.values(), *(kept.key for kept in accounts.values())}
         before = (*self.days.values(), *(kept.key for kept in self.accounts.values()))
@@ -196,7 +196,7 @@ class DayIndex(StoredDocument):
         return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
 
     def accounts_of(self, month: str) -> KeptAccounts | None:
-        """The accounts of a month, if all of its days are in them."""
+        """The accounts of a month, if they cover all its days."""
         kept = self.accounts.get(month)
         return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
 
@@ -216,7 +216,7 @@ class DayIndexes:
 
         Raises:
             LedgerCorruptError: It is something else.
-            ObjectMissingError: It was replaced in this moment; ask again.
+            ObjectMissingError: The index was just replaced; call again.
         """
         names = (info.key.removeprefix(RATED_INDEX_PREFIX) for info in self.objects.list(RATED_INDEX_PREFIX))
         numbers = [int(found[1]) for name in names if (found := _NUMBER.fullmatch(name))]

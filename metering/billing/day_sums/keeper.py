@@ -1,6 +1,6 @@
 """Keeps the day sums of a region, and the accounts of its months.
 
-It reads the runs that the compactor has published since its last run. A run names its hours, and each hour its files;
+A turn reads the compactor runs that were published since the last turn. A run names its hours, and each hour its files;
 the totals beside a file are counted once: a day's sums name their files, and sums and cursor change together, with the
 index.
 """
@@ -47,7 +47,7 @@ _FEW_FILES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Result of a turn: the index, the files counted, and the age of the oldest run that is not counted (or 0)."""
+    """Result of a turn: the index, number of files counted, and age of the oldest uncounted run, or 0."""
 
     index: DayIndex
     files: int
@@ -56,7 +56,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """Runs that are new: how far they go, and their files."""
+    """New runs: the last run number of each shard, and the runs' files by day."""
 
     runs: Mapping[int, int]
     files: Mapping[int, tuple[tuple[int, LakeFile], ...]]
@@ -69,7 +69,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaySumKeeper:
-    """Adds new lake files to the sums of their days. `reserve_ms`: time that a further turn needs."""
+    """Adds new lake files to the sums of their days. `reserve_ms`: time needed for one more turn."""
 
     items: writes.ItemStore
     objects: ObjectStore
@@ -80,7 +80,7 @@ class DaySumKeeper:
     most_files: int = _MOST_FILES
 
     def keep(self, deadline: Deadline, *, complete_through_s: int = 0, closed: Mapping[str, str] | None = None) -> Kept:
-        """Count everything new, as far as time allows.
+        """Count everything new, until the deadline.
 
         Args:
             deadline: End of the process.
@@ -89,7 +89,7 @@ class DaySumKeeper:
 
         Raises:
             UnavailableError: A call failed. Earlier turns stay counted.
-            LedgerCorruptError: A run, its plan, a published item, or a kept object cannot be read.
+            LedgerCorruptError: A run, its plan, a published item, or a stored object cannot be read.
         """
         indexes = DayIndexes(objects=self.objects)
         files = 0
@@ -117,12 +117,12 @@ class DaySumKeeper:
                     return Kept(index=made, files=files, behind_s=behind_s)
 
     def reach(self) -> Reach:
-        """How far the sums go now, and what they lack: in a few reads, so there may be more.
+        """How far the sums go now, and what they lack at least: only a few reads are made.
 
         Raises:
             UnavailableError: A call failed.
-            LedgerCorruptError: A kept object, or an entry that waits, cannot be read.
-            ObjectMissingError: The index was replaced in this moment; ask again.
+            LedgerCorruptError: A stored object, or a waiting entry, cannot be read.
+            ObjectMissingError: The index was just replaced; call again.
         """
         index = DayIndexes(objects=self.objects).newest()
         work = replace(self, most_files=_FEW_FILES)._new(self._begun(index))
@@ -133,10 +133,10 @@ class DaySumKeeper:
         return Reach(through_s=index.reach.through_s, left=Uncounted(total=listed.total.plus(published), at_least=more))
 
     def _looked(self, index: DayIndex, now_s: int) -> tuple[_Work, Reach]:
-        """Runs that are new, and how far the sums go with them.
+        """New runs, and how far the sums go once these are counted.
 
-        If no run was at work meanwhile, everything that was listed before is in no finished run, and everything else is
-        in one. Otherwise nothing new is known of the time, and a later list lacks what the run at work has taken.
+        If no run was in progress meanwhile, a commit that was listed before is in no finished run, and any other commit
+        is in one. Otherwise `through_s` stays, and a later list lacks what the run in progress has taken.
         """
         before = newest_runs(self.items, self.shards)
         listed = list_unpublished(self.items, self.shards)
@@ -150,7 +150,7 @@ class DaySumKeeper:
         return work, Reach(through_s=through_s, left=Uncounted(total=listed.total))
 
     def _begun(self, index: DayIndex) -> DayIndex:
-        """The index, or the first one of a region."""
+        """The index, or a new region's first index."""
         if index.number:
             return index
         since_ms = self.clock.now_ms() - _LOOKS_BACK_S * 1000
@@ -162,7 +162,7 @@ class DaySumKeeper:
         return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
 
     def _new(self, index: DayIndex) -> _Work:
-        """Finished runs after those of the index, up to as many files as one turn counts."""
+        """Finished runs after those of the index, limited to the files that one turn counts."""
         runs = dict(index.runs)
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None
@@ -179,7 +179,7 @@ class DaySumKeeper:
         return _Work(runs=runs, files=files, oldest_left_ms=oldest_left_ms)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Finished runs after a number, oldest first, up to the first unfinished one."""
+        """Finished runs after a number, oldest first, up to the first unfinished run."""
         key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.items.query(writes.Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
@@ -198,7 +198,7 @@ class DaySumKeeper:
     def _added(
         self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...], accounts: AccountTurn
     ) -> str:
-        """Put the sums of a day with these files, and add them to the accounts; returns its key."""
+        """Store a day's sums with these files added, also to the accounts; returns the key of the sums."""
         key = index.days.get(day_s)
         before = None if key is None else DayReader(self.objects.get(key), key)
         head = empty_day(day_s) if before is None else before.head

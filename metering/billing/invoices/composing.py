@@ -1,4 +1,4 @@
-"""An invoice of its inputs: the same inputs always give the same document."""
+"""Makes an invoice from its inputs: the same inputs always give the same document."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Charge(NamedTuple):
     """One rated line of an invoice, a draft or a credit note.
 
     Attributes:
-        rated: The line. Of a credit note: the billed line with its bytes negative, and the right one.
-        invoice_id: Document that bills it; drafts have the number that they will get.
+        rated: The line. Of a credit note: the billed line with negative bytes, or the right line.
+        invoice_id: Document that bills the line; a draft has its future number.
         region: As `region_of` gives it.
-        billing_month: Month that books it, `2026-11`. Of a correction or a credit note it is later than the month of
+        billing_month: Month that books the line, `2026-11`. For a correction or a credit note, later than the month of
             use.
-        corrects: The line corrects a month that was closed: FOCUS's ChargeClass is `Correction`.
+        corrects: Whether the line corrects a closed month: FOCUS's ChargeClass is `Correction`.
         credit_of: Id of the invoice that a credit note corrects; empty for an invoice.
     """
 
@@ -70,7 +70,7 @@ class Charge(NamedTuple):
 
 
 def region_of(line: UsageLine) -> str:
-    """The region that a line is billed in, by its usage type, or else by its locations."""
+    """The region in which a line is billed, by its usage type, or else by its locations."""
     if line.service != usage_types.CLOUDFRONT_SERVICE:
         named = _named_region(line.usage_type)
         if named:
@@ -146,7 +146,7 @@ class Tally:
     def lines(self, month: str) -> tuple[tuple[InvoiceLine, ...], tuple[InvoiceLine, ...]]:
         """Lines of the invoice's month, and of the months that it corrects; lines without any bytes are left out.
 
-        Bytes that moved from one account to another are a line of 0 bytes: each account has its share of it.
+        Bytes moved from one account to another give a line of 0 bytes, in which each account has a share.
         """
         made = [_line(key, sums, own=key.month == month) for key, sums in sorted(self.sums.items())]
         shared = {key for (_, key), share in self.shares.items() if share != NO_SHARE}
@@ -186,7 +186,7 @@ _Part = TypeVar("_Part", bound=tuple[int | str, ...])
 
 
 class Subject(NamedTuple):
-    """A payer's invoice of a month."""
+    """Identity of an invoice: its payer and month."""
 
     payer_id: str
     month: str
@@ -203,8 +203,8 @@ class Composer:
         """The invoice of a payer's month.
 
         Raises:
-            InputChangedError: A pinned input is another one now.
-            MeteringError: An input is missing or damaged; the error names it.
+            InputChangedError: A pinned input has changed.
+            MeteringError: An input is missing or damaged; the error names the input.
         """
         tally = Tally()
         for month, rated in self.rated(subject, inputs, hours=False):
@@ -231,16 +231,16 @@ class Composer:
         )
 
     def late(self, subject: Subject, corrects: str, rates: Rates) -> tuple[UsageLine, ...]:
-        """Rows of a payer that its month books for an earlier one."""
+        """A payer's late rows that the subject's month books for an earlier month."""
         return LateUsage(corrects, (each.line for each in self._late(subject, corrects, rates))).lines
 
     def rated(self, subject: Subject, inputs: Inputs, *, hours: bool) -> Iterator[tuple[str, Iterable[RatedLine]]]:
-        """Rated lines of the month itself, then of those that it corrects, in order.
+        """Rated lines of the month itself, then of the months that it corrects, in order.
 
         Args:
             subject: Payer and month.
             inputs: Its inputs.
-            hours: Every line by the hour; else by the day where that gives the same cost.
+            hours: Rate every line by the hour; else by the day where the cost is the same.
         """
         own, prices = self.priced(subject.payer_id, subject.month, inputs.rates[subject.month])
         if hours:
@@ -252,13 +252,13 @@ class Composer:
             yield corrects, self.correction(subject, corrects, inputs.rates[corrects])
 
     def correction(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[RatedLine]:
-        """Lines that a payer's month bills about an earlier month, beside those billed before."""
+        """Lines by which a payer's month corrects an earlier month, on top of lines billed before."""
         return (rated for _, _, rated in self.correction_parts(subject, corrects, rates, lambda _late: ()))
 
     def correction_parts(
         self, subject: Subject, corrects: str, rates: Rates, part_of: Callable[[Correction], _Part]
     ) -> Iterator[tuple[_Part, int, RatedLine]]:
-        """The same in parts, each on top of those before it: part, first hour that books it, line."""
+        """`correction` in parts, each on top of the parts before: yields (part, first hour that books it, line)."""
         parts: dict[_Part, list[Correction]] = defaultdict(list)
         for each in self._late(subject, corrects, rates):
             parts[part_of(each)].append(each)
@@ -285,7 +285,7 @@ class Composer:
         return self.booked_in(month, rates).of(payer_id), self.shelf.load(rates).prices(payer_id)
 
     def booked_in(self, month: str, rates: Rates) -> MonthUsage:
-        """Usage that a month books, with the payers of some rates."""
+        """Usage booked in a month, with the organization of `rates`."""
         organization = self.shelf.load(rates).organization
         return MonthUsage(regions=self.usage.month(month), month=month, organization=organization)
 
@@ -293,10 +293,10 @@ class Composer:
 def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Iterator[Charge]:
     """The charges of an invoice, a draft or a credit note.
 
-    Those of a credit note are the billed lines with negative bytes, and the right ones, where they differ.
+    A credit note has the billed lines with negative bytes and the right lines, where these differ.
 
     Raises:
-        InvoiceMissingError: A document that a credit note comes after is gone.
+        InvoiceMissingError: An earlier document of a credit note is gone.
         MeteringError: As `Composer.invoice` does.
     """
     subject = Subject(document.payer_id, document.month)

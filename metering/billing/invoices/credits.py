@@ -1,10 +1,8 @@
-"""Credit notes: the right invoice, less the billed one, line by line. Issued documents never change.
+"""Credit notes: the right invoice minus the billed invoice, line by line. Issued documents never change.
 
 A credit note has the number after the newest document of its payer's month and is put once. So two processes cannot
-credit the same difference: the second one finds none.
+credit the same difference: the second process finds nothing.
 """
-
-from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,12 +26,12 @@ class Crediting:
     issuer: Issuer
 
     def credit(self, invoice_id: str, because: str, *, book: str = "") -> Issued:
-        """Rate an invoice again with what is in force now, and issue the difference.
+        """Rate an invoice again with the rates in force now, and issue the difference.
 
         Args:
             invoice_id: The invoice, not a credit note.
-            because: Reason, for people; it stands in the document.
-            book: Name of a price book; empty for the one that the invoice has.
+            because: Reason, for people; written to the document.
+            book: Name of a price book; empty for the invoice's own book.
 
         Raises:
             IssueRefusedError: There is no difference, or usage has no price.
@@ -71,7 +69,7 @@ class Crediting:
             number += 1
 
     def made(self, note: document.Invoice, billed: Sequence[document.Stored]) -> document.Invoice:
-        """A credit note made again of its inputs and of the documents before it."""
+        """Make a credit note again from its inputs and the documents before it."""
         return self._difference(note.inputs, billed, note)
 
     def _note(self, billed: Sequence[document.Stored], because: str, book: str) -> document.Invoice:
@@ -87,7 +85,7 @@ class Crediting:
         return self._difference(self._inputs(billed, book), billed, note)
 
     def _inputs(self, billed: Sequence[document.Stored], book: str) -> Inputs:
-        """The months as they were closed, the rates in force now, and the billed documents."""
+        """Digests of the closed months, the rates in force now, and the billed documents."""
         first = billed[0].invoice
         before = billed[-1].invoice.inputs.rates
         own = self.issuer.composer.shelf.newest(book or before[first.month].book.name)
@@ -108,7 +106,7 @@ class Crediting:
 def difference(
     target: document.Invoice, billed: Iterable[document.Invoice], note: document.Invoice
 ) -> document.Invoice:
-    """A credit note: `target` less all billed documents, under the number and words of `note`."""
+    """A credit note: `target` minus all billed documents, with the number and reason of `note`."""
     sums = _Sums()
     for sign, invoice in [(1, target), *((-1, each) for each in billed)]:
         sums.add(sign, invoice)
@@ -130,7 +128,7 @@ def difference(
 
 
 class _Sums:
-    """Sums of documents, some of them negative. Mutable."""
+    """Sums of documents, added or subtracted. Mutable."""
 
     def __init__(self) -> None:
         self.unrated = Counter[document.Unbilled]()
@@ -157,7 +155,7 @@ class _Sums:
             self.unrated[each._replace(bytes=0)] += sign * each.bytes
 
     def changed(self, month: str) -> list[document.InvoiceLine]:
-        """Lines with a difference, of the whole or of an account: those of the month first, then corrections."""
+        """Lines that differ, in total or for an account: lines of the month first, then corrections."""
         shared = {key for of in self._shares.values() for key, share in of.items() if share != document.NO_SHARE}
         made = [self._line(key) for key in sorted(self._lines, key=lambda key: (key.month != month, key))]
         return [line for line in made if line.parts or line.cents or line.key in shared]
@@ -215,7 +213,7 @@ class Verification:
     crediting: Crediting
 
     def verify(self, invoice_id: str) -> list[str]:
-        """Problems of a document, a sentence each; empty if it is right to the last byte.
+        """Problems of a document, a sentence each; empty if it is right to the byte.
 
         Raises:
             InvoiceMissingError: There is no such document.
@@ -291,7 +289,7 @@ def _first_difference(invoice: document.Invoice, made: document.Invoice) -> str:
 
 
 def _told(look: Callable[[], Iterable[str]]) -> list[str]:
-    """Problems that are found, or the error that ended the search."""
+    """Problems found by `look`, or the error that ended it."""
     try:
         return list(look())
     except _WRONG as error:

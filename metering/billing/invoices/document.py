@@ -1,8 +1,8 @@
 """An invoice, a credit note or a draft, its bytes and its store.
 
 Amounts are whole numbers: bytes, exact costs (L0) and cents (L2). The cents of an invoice line are its exact cost,
-rounded; the invoice is the sum of these cents, and says how far that is from the exact sum. Its JSON has amounts as
-decimal texts with all their digits.
+rounded. The invoice is the sum of these cents, and states its difference from the exact sum. In JSON, amounts are
+decimal strings with all digits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INVOICE_NUMBER = 1
 
 
 def _scaled(text: str, decimals: int) -> int:
-    """A decimal text as a whole number of 10^-`decimals`; `invoice_bytes` then says whether it was spelled so."""
+    """Parse a decimal text as a number of 10^-`decimals`; `invoice_bytes` then checks the spelling."""
     whole, _, part = text.partition(".")
     return int(whole + part.ljust(decimals, "0"))
 
@@ -49,12 +49,12 @@ _Exact = Annotated[int, "exact_usd", Form(lambda fields, name: _scaled(fields.te
 
 
 class PricePart(NamedTuple):
-    """Bytes of a line at one price. A rate code has several if a price or an override begins within a month.
+    """Bytes of a line at one price. A rate code has several parts if a price or an override begins within a month.
 
     Attributes:
         price: Price that the payer pays, 1e-10 USD a GB.
         list_price: Price of the book.
-        bytes: Negative if a correction or a credit note takes them back.
+        bytes: Negative if a correction or a credit note reverses them.
     """
 
     price: Annotated[int, "price_usd", _PRICE]
@@ -63,7 +63,7 @@ class PricePart(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """Identity of a line, also in credit notes. Lines are in its order."""
+    """Identity of a line, across invoice and credit notes. Lines are sorted by it."""
 
     month: str
     region: str
@@ -86,11 +86,11 @@ class InvoiceLine:
 
     Attributes:
         month: Month of use: the invoice's own, or a corrected one.
-        allowance: Id of the allowance that makes it free; empty if none does.
+        allowance: Id of the allowance that makes the line free; empty if not free.
         usage_types: Sorted.
         hours: First and last hour of use of a correction, epoch seconds; None for the invoice's own month.
-        cents: Of an invoice: its exact cost rounded half up. Of a credit note: the right cents of the line, less the
-            billed ones, so that all documents together have the cents of the right invoice.
+        cents: Of an invoice: its exact cost rounded half up. Of a credit note: the line's right cents minus the billed
+            cents, so that all documents together have the cents of the right invoice.
     """
 
     month: str
@@ -120,7 +120,7 @@ class Share(NamedTuple):
     """Share of one account in a line.
 
     Attributes:
-        line: Place of the line, from 0: lines first, corrections after them.
+        line: Index of the line, from 0: lines first, then corrections.
     """
 
     line: int
@@ -136,7 +136,7 @@ NO_SHARE = Share(0, 0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDetail:
-    """Usage and exact cost of one account, by line. Cents exist for lines only."""
+    """Usage and exact cost of one account, by line. Only lines have cents."""
 
     account_id: str
     name: AnyText
@@ -152,7 +152,7 @@ class AccountDetail:
 
 
 class Unbilled(NamedTuple):
-    """Usage without a price: not sold here by a rule of the book, or not known to it."""
+    """Usage without a price: not sold by a rule of the book, or unknown to the book."""
 
     month: AnyText
     region: AnyText
@@ -163,14 +163,14 @@ class Unbilled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A region that a draft is without, or that is not final in it."""
+    """A region that a draft lacks, or whose usage is not final in the draft."""
 
     region: str
     why: str
 
 
 def _with_sums(value: InvoiceLine | AccountDetail, last: str) -> dict[str, object]:
-    """Members with their sums, which are before the last one."""
+    """Members with their sums inserted before the last member."""
     members: dict[str, object] = {**members_of(value)}
     end = members.pop(last)
     return {**members, "bytes": str(value.bytes), "exact_usd": exact_text(value.exact), last: end}
@@ -195,14 +195,14 @@ class Invoice:
     """A document for one payer and month.
 
     Attributes:
-        number: 1 for the invoice of a month; its credit notes count on.
+        number: 1 for the invoice of a month; its credit notes have 2, 3 and so on.
         month: Month of use.
-        billing_month: Month that books it: `month`, or for a credit note that in which it was issued.
+        billing_month: Month that books it: `month`; for a credit note, the month in which it was issued.
         credit_of: Id of the invoice that a credit note corrects.
         because: Reason of a credit note.
         lines: Sorted by region, SKU and rate code.
         corrections: Lines about earlier months, sorted by month first.
-        unpriced, left_out: Only a draft has any.
+        unpriced, left_out: Empty except in a draft.
         draft: It is not final.
     """
 
@@ -232,7 +232,7 @@ class Invoice:
 
     @property
     def all_lines(self) -> tuple[InvoiceLine, ...]:
-        """Lines, and corrections after them: the order that shares count in."""
+        """Lines, then corrections: the order in which shares refer to lines."""
         return (*self.lines, *self.corrections)
 
     @property
@@ -246,7 +246,7 @@ class Invoice:
 
     @property
     def rounding(self) -> int:
-        """Difference of the cents to the exact sum (L0)."""
+        """Difference between the cents and the exact sum (L0)."""
         return self.cents * (EXACT_A_USD // 100) - self.exact
 
 
@@ -262,7 +262,7 @@ SCHEMA = "metering.invoice/1"
 
 
 def invoice_bytes(invoice: Invoice) -> bytes:
-    """The document as it is put: one line, with a line break at its end."""
+    """The document as stored: one line with a trailing line break."""
     return documents.canonical(invoice_value(invoice)) + b"\n"
 
 
@@ -288,7 +288,7 @@ def read_invoice(body: bytes, key: str) -> Invoice:
     """Inverse of `invoice_bytes`. `key` is for errors.
 
     Raises:
-        LedgerCorruptError: It is not an invoice, or not as it was written: totals and spelling count.
+        LedgerCorruptError: The body is not an invoice, or not as written: totals and spelling are checked.
     """
     fields = Fields.of_json(body, key)
     fields.one_of("schema", (SCHEMA,))
@@ -312,7 +312,7 @@ class InvoiceMissingError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A document as it lies in the bucket."""
+    """A document as stored in the bucket."""
 
     invoice: Invoice
     body: bytes
@@ -324,7 +324,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceStore:
-    """Reads invoices, and puts each of them once."""
+    """Store of invoices, each of which is put once."""
 
     objects: ObjectStore
 
@@ -332,8 +332,8 @@ class InvoiceStore:
         """The document of an id.
 
         Raises:
-            InvoiceMissingError: There is none, or the text is not an id.
-            LedgerCorruptError: The object is not as it was written.
+            InvoiceMissingError: There is no such document, or the text is not an id.
+            LedgerCorruptError: The object is not as written.
         """
         return self.stored(invoice_id).invoice
 
@@ -358,11 +358,11 @@ class InvoiceStore:
         return self._read(invoice_key(month, payer_id, number))
 
     def put(self, invoice: Invoice) -> Stored:
-        """Put a document unless another lies at its key; returns the one that counts.
+        """Put a document unless its key exists; returns the stored document.
 
         Raises:
             ValueError: It is a draft.
-            UnavailableError: The bucket gave no answer; the document may be there, and the call may be repeated.
+            UnavailableError: S3 gave no answer; the document may exist, and the call may be repeated.
         """
         if invoice.draft:
             raise ValueError(f"{invoice.id} is a draft")
@@ -373,11 +373,11 @@ class InvoiceStore:
         return Stored(invoice=invoice if stands == body else read_invoice(stands, key), body=stands)
 
     def list(self, month: str, payer_id: str = "") -> Iterator[Invoice]:
-        """Documents about a month of use, by payer and number; of one payer, if it is named."""
+        """Documents about a month of use, by payer and number; with `payer_id`, only that payer's."""
         return (each.invoice for each in self.all_stored(month, payer_id))
 
     def all_stored(self, month: str, payer_id: str = "") -> Iterator[Stored]:
-        """As `list`, with their bytes; one payer's keys are held at a time."""
+        """As `list`, with the documents' bytes; only one payer's keys are held in memory."""
         payer, numbers = "", list[int]()
         for info in self.objects.list(invoices_prefix(month, payer_id)):
             found = _KEY.fullmatch(info.key)
@@ -390,7 +390,7 @@ class InvoiceStore:
         yield from self._of_payer(month, payer, numbers)
 
     def months(self) -> Iterator[str]:
-        """Months of use that have documents, in order, by a request a month."""
+        """Months of use that have documents, in order, with one request a month."""
         after = ""
         while (info := next(self.objects.list(INVOICES_PREFIX, after=after), None)) is not None:
             month = info.key.removeprefix(INVOICES_PREFIX).partition("/")[0]
@@ -402,12 +402,12 @@ class InvoiceStore:
         """Inputs that all invoices of a month share; None if none was issued.
 
         Raises:
-            LedgerCorruptError: The object is not as it was written.
+            LedgerCorruptError: The object is not as written.
         """
         return self.numbered_inputs(month)[1]
 
     def numbered_inputs(self, month: str) -> tuple[int, Inputs | None]:
-        """The same, with their number: 0 if there are none. Raises as `inputs`."""
+        """The shared inputs with their number; (0, None) if absent. Raises as `inputs`."""
         number, found = 0, None
         while True:
             key = invoice_inputs_key(month, number + 1)
@@ -418,7 +418,7 @@ class InvoiceStore:
             number += 1
 
     def put_inputs(self, month: str, inputs: Inputs, number: int = 1) -> Inputs:
-        """Fix the shared inputs of a month, unless they are; returns those that count. Raises as `put`."""
+        """Fix the shared inputs of a month unless fixed already; returns the fixed inputs. Raises as `put`."""
         key = invoice_inputs_key(month, number)
         if self.objects.put(key, _inputs_body(inputs, month), if_absent=True):
             return inputs

@@ -1,4 +1,4 @@
-"""Inputs of an invoice, each pinned by version and digest, so that it can be made again."""
+"""Inputs of an invoice, each pinned by version and digest, so that the invoice can be made again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Rates:
 
     @property
     def told(self) -> str:
-        """For people, such as `aws-list version 3, no overrides, payers version 1`."""
+        """Text for people: `aws-list version 3, no overrides, payers version 1`."""
         overrides, payers = self.overrides.version, self.organization.version
         return (
             f"{self.book}, {f'overrides version {overrides}' if overrides else 'no overrides'}, "
@@ -67,9 +67,9 @@ class Inputs(StoredDocument):
 
     Attributes:
         engine: Version of the rules.
-        closed: By month, the digest of each region's closed month: of the invoice's own month, of the corrected ones,
-            and of those between.
-        rates: By month: of the invoice's own month, and of the corrected ones.
+        closed: By month, the digest of each region's closed month: for the invoice's own month, the corrected months,
+            and those between.
+        rates: By month: for the invoice's own month and the corrected months.
         billed: Ids and digests of the documents before a credit note; empty for an invoice.
     """
 
@@ -83,7 +83,7 @@ class Inputs(StoredDocument):
         return hashlib.sha256(documents.canonical(self.to_value())).hexdigest()
 
     def to_value(self) -> dict[str, object]:
-        """The JSON value, with maps in their own order."""
+        """The JSON value; maps keep their order."""
         return asdict(self)
 
     def differences(self, other: Inputs) -> Iterator[str]:
@@ -110,25 +110,25 @@ class UsageSource(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Regions that cannot be read now, and why."""
+        """Regions that cannot be read now, with the reason."""
 
     def month(self, month: str) -> Sequence[RegionMonth]:
-        """One month of each region that can be read. Asked again, it is the same."""
+        """One month of each region that can be read. Repeated calls return the same."""
 
     def damages(self, month: str) -> Iterator[str]:
-        """Damages of the closed month since its regions froze it, a sentence each."""
+        """Damages to the closed month since it was frozen, a sentence each."""
 
 
 DEFAULT_BOOK = "aws-list"
 
 
 class InputChangedError(OperationFailedError):
-    """An input is another one than that of a document."""
+    """An input differs from the one that a document was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """Documents that rates stand for."""
+    """The documents that `Rates` pin, loaded."""
 
     book: PriceBook
     overrides: tuple[Override, ...]
@@ -144,7 +144,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateShelf:
-    """Loads rates of the home region, each once."""
+    """Loads pinned rates from the home region, each once."""
 
     books: store.AllBooks
     overrides: store.OverrideStore
@@ -174,7 +174,7 @@ class RateShelf:
         """The pinned documents.
 
         Raises:
-            InputChangedError: A version has other content than the pinned one.
+            InputChangedError: A version's content differs from the pinned digest.
             MeteringError: A version is missing or damaged; the error names it.
         """
         if rates not in self._loaded:

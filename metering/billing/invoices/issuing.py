@@ -1,14 +1,14 @@
-"""Drafts, and invoices that are issued: each is put once, then the ledger says that it counts.
+"""Drafts and issued invoices: each invoice is put once, then recorded in the ledger as issued.
 
-The order of writes, each of which may be lost, repeated or cut off, by any number of processes at once:
+Any number of concurrent processes may lose, repeat or abort each of these writes, which have this order:
 
 1. `invoices/<month>/inputs.json`, put if absent: all invoices of the month are made of these inputs. Usage without a
-   price blocks its own payer. It is issued later, with a version of the book that only has more prices:
+   price blocks its own payer. That payer's invoice is issued later, with a version of the book that only adds prices:
    `inputs-2.json`, put if absent, and so on.
 2. `invoices/<month>/<payer>/1.json`, put if absent: a pure function of its inputs.
 3. The ledger's item `issued`, put if absent.
 
-A later process finds what counts, and does the rest.
+A later process finds these objects and completes the work.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _not_over(month: str, now_s: int) -> Iterator[Obstacle]:
 
 
 def unreadable(usage: UsageSource) -> Iterator[Obstacle]:
-    """Regions that give no answer: an invoice without one of them would be too small."""
+    """Regions that give no answer: an invoice without their usage would be too small."""
     for region, why in sorted(usage.left_out.items()):
         yield Obstacle(f"region {region} cannot be read ({why})", "Run the command again when all regions answer.")
 
@@ -88,7 +88,7 @@ def unreadable(usage: UsageSource) -> Iterator[Obstacle]:
 def _open_regions(
     usage: UsageSource, month: str, closed: Mapping[str, str], *, among: Iterable[str] = ()
 ) -> Iterator[Obstacle]:
-    """Regions that have not closed a month, of all or of some of the stage. `closed`: those that have."""
+    """Regions that have not closed a month, among all regions of the stage or `among`. `closed`: those that have."""
     for region in sorted(set(among or usage.regions) - closed.keys() - usage.left_out.keys()):
         yield Obstacle(
             f"region {region} has not closed {month}",
@@ -97,10 +97,10 @@ def _open_regions(
 
 
 def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
-    """Payers with usage of the month that the book does not know.
+    """Payers whose usage of the month includes products unknown to the book.
 
-    Reads all of the month once, by the day. Usage of the day in which a product gets its first price, and that of
-    an account on the day in which its payer changes, is judged when its invoice is made.
+    Reads the whole month once, by day. Two kinds of usage are checked when the invoice is made: of the day in which a
+    product gets its first price, and of an account on the day in which its payer changes.
     """
     sizes = Counter[tuple[str, str, Sold]]()
     for region in usage.month(month):
@@ -112,7 +112,7 @@ def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Org
 
 
 def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
-    """Usage without a price in its hour, with the command that cures it."""
+    """Obstacle of usage without a price in its hour, with the command that cures it."""
     found = find(book, sold)
     first = ""
     if isinstance(found, Product):
@@ -132,7 +132,7 @@ def _no_prices(sums: Mapping[tuple[str, str, Sold], int], book: PriceBook, how: 
 
 
 def unpriced_of(invoice: Invoice, book: PriceBook) -> Iterator[Obstacle]:
-    """Usage that a document leaves out because its price is unknown."""
+    """Usage omitted from a document because its price is unknown."""
     for each in invoice.unpriced:
         what = f"{each.bytes:,} bytes of {each.month} in {each.region}, {invoice.id}"
         yield no_price(Sold(each.service, each.usage_type), what, book)
@@ -143,7 +143,7 @@ class Issued:
     """A document that counts.
 
     Attributes:
-        new: It was put by this call, and not found.
+        new: Put by this call, not found already stored.
     """
 
     stored: Stored
@@ -160,8 +160,8 @@ class Asked:
 
     Attributes:
         payer_id: One payer; empty for all.
-        book: Name of a price book; empty for the usual one, or the one that the month's invoices have.
-        drafted: Digest of the inputs of a draft that the invoice must have; empty for any.
+        book: Name of a price book; empty for the book of the month's invoices, or the default.
+        drafted: Digest of a draft's inputs, which the invoice must have too; empty for any.
     """
 
     month: str
@@ -182,10 +182,10 @@ class Issuer:
     retrier: Retrier
 
     def draft(self, payer_id: str, month: str, *, book: str = "") -> Invoice:
-        """A payer's invoice of a month as of now. It says what it lacks.
+        """A payer's draft invoice of a month as of now. The draft names what it lacks.
 
         Raises:
-            OperationFailedError: The month has not begun, or there is no such book.
+            OperationFailedError: The month has not begun, or the book does not exist.
         """
         return next(self.drafts(Asked(month=month, payer_id=payer_id, book=book)))
 
@@ -208,7 +208,7 @@ class Issuer:
             yield replace(draft, left_out=tuple(self._left_out(inputs)))
 
     def issue(self, asked: Asked) -> Iterator[Issued]:
-        """Issue the invoices of a closed month; those issued before are given again.
+        """Issue the invoices of a closed month; also yields those issued before.
 
         Raises:
             IssueRefusedError: The month cannot be invoiced now, with the cure. At the end, if usage of some payers has
@@ -226,7 +226,7 @@ class Issuer:
         refuse(f"{asked.month} of {', '.join(blocked)}", [each for of in blocked.values() for each in of])
 
     def record(self, stored: Stored) -> None:
-        """Say in the ledger that a document counts. It may be repeated.
+        """Record in the ledger that a document is issued. It may be repeated.
 
         Raises:
             LedgerCorruptError: Another document was issued under its number.
@@ -244,7 +244,7 @@ class Issuer:
         record_issued(self.items, self.retrier, item)
 
     def is_issued(self, invoice: Invoice) -> bool:
-        """Whether the ledger says that a document counts. Without that, an object in the bucket is not finished."""
+        """Whether the ledger records a document as issued. Until then, the object in the bucket is unfinished."""
         of = (invoice.billing_month, invoice.payer_id, invoice.month, invoice.number)
         return issued_item(self.items, *of) is not None
 
@@ -277,7 +277,7 @@ class Issuer:
         return made if made.all_lines or made.unrated or made.unpriced else None
 
     def _fixed(self, asked: Asked) -> Inputs:
-        """The inputs that all invoices of the month share; they are fixed now, if they were not."""
+        """The inputs that all invoices of the month share, fixed now unless they were fixed before."""
         month = what = asked.month
         usage = self.composer.usage
         refuse(what, [*_not_over(month, self.clock.now_ms() // 1000), *unreadable(usage)])
@@ -297,7 +297,7 @@ class Issuer:
         return stands
 
     def _helps(self, longer: Inputs, stands: Inputs, asked: Asked) -> bool:
-        """Whether a payer lacks a price in the fixed book, and none in the longer one."""
+        """Whether a payer lacks a price in the fixed book, but not in the longer book."""
         before = self._without_price(asked, stands)
         return bool(before) and not before.keys() <= self._without_price(asked, longer).keys()
 
@@ -315,12 +315,12 @@ class Issuer:
         return {payer_id: found[payer_id] for payer_id in found if asked.payer_id in ("", payer_id)}
 
     def _if_all(self, blocked: Mapping[str, list[Obstacle]], asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """Fix nothing if no payer could get an invoice."""
+        """Obstacles of all payers, if no payer could get an invoice: then nothing is fixed."""
         if blocked and all(payer_id in blocked for payer_id in self._payers(asked, shared)):
             yield from (each for payer_id in sorted(blocked) for each in blocked[payer_id])
 
     def _open_before(self, month: str) -> Iterator[Obstacle]:
-        """Regions that have not closed a corrected month, or one between."""
+        """Regions that have not closed a corrected month, or a month between."""
         corrected = self.planner.corrected_months(month)
         for each in [*corrected[:1], *(months_between(corrected[0], month) if corrected else ())]:
             yield from self._open_in(each, self.planner.closed(each))
@@ -332,14 +332,14 @@ class Issuer:
         )
 
     def _not_drafted(self, asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """Notice a draft of other inputs before the inputs are fixed for all payers."""
+        """Detect a draft of other inputs before the inputs are fixed for all payers."""
         if asked.drafted and asked.payer_id:
             inputs = self.planner.of(Subject(asked.payer_id, asked.month), shared)
             if inputs.digest != asked.drafted:
                 yield _other_than_drafted(inputs, asked.drafted)
 
     def _open_for(self, month: str, inputs: Inputs) -> Iterator[Obstacle]:
-        """Regions that have not closed a month of the invoice, or whose closed month is another one."""
+        """Regions that have not closed a month of the invoice, or whose closed month has another digest."""
         for each, closed in sorted(inputs.closed.items()):
             now = closed if each != month else self.planner.closed(each)
             yield from self._open_in(each, now)
@@ -363,7 +363,7 @@ class Issuer:
 
 
 def refuse(what: str, obstacles: Sequence[Obstacle]) -> None:
-    """Raise the error of obstacles, if there are any.
+    """Raise `IssueRefusedError` if there are obstacles.
 
     Raises:
         IssueRefusedError: With all of them.

@@ -1,6 +1,4 @@
-"""Inputs of an invoice: closed months, the rates of its own month, and those of the months that it corrects."""
-
-from __future__ import annotations
+"""Inputs of an invoice: closed months, rates of its own month, and rates of the months that it corrects."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +27,7 @@ class Planner:
         return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
 
     def of(self, subject: composing.Subject, shared: Inputs) -> Inputs:
-        """Inputs of a payer's invoice: the shared ones, and those of its corrections."""
+        """Inputs of a payer's invoice: shared inputs, and inputs of its corrections."""
         rates, closed = dict(shared.rates), dict(shared.closed)
         for month in self.corrected_months(subject.month):
             found = self.rates_of_correction(subject, month, shared.rates[subject.month])
@@ -41,9 +39,9 @@ class Planner:
         return replace(shared, closed=closed, rates=rates)
 
     def longer(self, month: str, shared: Inputs) -> Inputs | None:
-        """Shared inputs with the newest version of their price book, if that only has more prices.
+        """Shared inputs with the newest version of their price book, if that version only adds prices.
 
-        None if there is no newer one, or if it changes anything that had a price: earlier documents have that.
+        None if there is no newer version, or if it changes a price that earlier documents may have used.
         """
         shelf, own = self.composer.shelf, shared.rates[month]
         newest = shelf.newest(own.book.name)
@@ -61,7 +59,7 @@ class Planner:
         return self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s)
 
     def payers(self, month: str, rates: Rates) -> Iterator[str]:
-        """Payers with usage of a month or corrections in it, in order."""
+        """Payers with usage of a month, or with corrections booked in it, in order."""
         found = set(self.composer.booked_in(month, rates).payers())
         found.update(self.payer_of_late(rates, line) for line in self._late(month))
         return iter(sorted(found))
@@ -73,14 +71,14 @@ class Planner:
         return known
 
     def rates_of_correction(self, subject: composing.Subject, corrects: str, own: Rates) -> Rates | None:
-        """Rates of a payer's late rows of an earlier month; None if it has none.
+        """Rates of a payer's late rows of an earlier month; None without such rows.
 
-        Those of the payer's newest document about that month, so that invoice, credit notes and corrections add up to
-        one rating of all of it. The organization is that of the corrected month. If these prices lack a product, it was
-        never billed: then the rates are those of the month that books it.
+        The rates are those of the payer's newest document about that month, so invoice, credit notes and corrections
+        add up to one rating of the month. The organization is that of the corrected month. If these prices lack a
+        product, it was never billed: then the rates are those of the month that books it.
 
         Args:
-            subject: The payer, and the month that books the rows.
+            subject: Payer, and month that books the rows.
             corrects: The month of use.
             own: Rates of the month that books them.
         """
@@ -104,7 +102,7 @@ class Planner:
         return found
 
     def unpriced_late(self, month: str, rates: Rates) -> Iterator[UsageLine]:
-        """Late rows without a price, by the rates of their own month and of the month that books them."""
+        """Late rows without a price in the rates of their own month and of the month that books them."""
         book = self.composer.shelf.load(rates).book
         for line in self._late(month):
             if is_unpriced(book, line.sold, line.hour_s):
@@ -114,7 +112,7 @@ class Planner:
                     yield line
 
     def closed(self, month: str) -> Mapping[str, str]:
-        """Digest of the closed month of each region. Regions that came after the first invoice are left out."""
+        """Region -> digest of its closed month. Regions added after the first invoice are omitted."""
         shared = self.store.inputs(month)
         known = None if shared is None else shared.closed[month]
         return {
@@ -129,7 +127,7 @@ class Planner:
 
 
 def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
-    """Whether everything that a book says about usage of a month is the same in a later version."""
+    """Whether a later version keeps everything that a book says about usage of a month."""
     changed_s = difference.reprices_from(before, after)
     if changed_s is not None and changed_s < month_bounds_s(month)[1]:
         return False

@@ -1,9 +1,7 @@
 """A price book: products with prices that begin at an hour, tiers, allowances, and what is not sold here.
 
-A book is a value. `document` reads and writes it, and finds everything that is wrong with one.
+A book is an immutable value. `document` reads and writes books, and finds every problem of a book.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +23,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceVersion:
-    """Prices of a product from a full hour on. Allowances go to the dearest product by `first_price`."""
+    """Prices of a product, valid from a full hour on. Allowances go to the product with the highest `first_price`."""
 
     from_s: int
     tiers: tuple[Tier, ...]
@@ -53,7 +51,7 @@ class Product:
     Attributes:
         transfer: AWS's transfer type, such as `AWS Outbound` or `InterRegion Outbound`.
         from_location, to_location: Region, `internet` or another location of the contract; empty for any.
-        versions: In the order of time, at least one.
+        versions: At least one version, in time order.
     """
 
     sku: str
@@ -71,11 +69,11 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Bytes a month that are free, over several products.
+    """Free bytes a month, shared by several products.
 
     Attributes:
-        order: Which bytes are free: those of the dearest product first, or the earliest of all.
-        from_s, to_s: A month that begins within these hours has it. `to_s` None: for ever.
+        order: Which bytes are free: the most expensive product's first, or the earliest of all products.
+        from_s, to_s: A month that begins within these hours has the allowance. `to_s` None: for ever.
         rate_codes: Rate code of the free bytes, by SKU.
     """
 
@@ -90,7 +88,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotSold:
-    """Usage types (without the prefix of their region) that are not sold here: free, or billed elsewhere."""
+    """Usage types (without their region's prefix) that are not sold here: free, or billed elsewhere."""
 
     pattern: str
     why: str
@@ -116,7 +114,7 @@ class PriceBook:
 
     Attributes:
         name: `aws-list`, or `sample`, which invoices refuse unless it is named.
-        sha256: Of its canonical document; what invoices pin.
+        sha256: SHA-256 of its canonical document; invoices pin it.
     """
 
     name: str
@@ -143,15 +141,15 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """Other prices of one payer or one account.
+    """Special prices of one payer or one account.
 
     Attributes:
         payer, account: Exactly one is set.
         skus: Products; empty means all.
-        from_s, to_s: Full hours, half open; `to_s` None: for ever.
+        from_s, to_s: Full hours, half open; `to_s` None: no end.
         price: Price of every tier, 1e-10 USD a GB; or None.
         percent_off: Thousandths of a percent off the price of each tier (12,500 is 12.5 %); or None.
-        no_allowance: Its bytes take no part of any allowance.
+        no_allowance: The payer's or account's bytes take no part of any allowance.
         why: Words for people.
     """
 

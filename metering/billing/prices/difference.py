@@ -30,10 +30,10 @@ class Change:
 
     Attributes:
         subject: SKU, name of an allowance, or pattern of a rule.
-        usage_type: Of a product; empty for the others.
-        from_s: Hour from which it holds; None for what has none.
+        usage_type: Of a product; empty for other changes.
+        from_s: Hour from which the change holds; None if it has no such hour.
         tier_gb: The tier of a price, such as `0 to 10240`.
-        old, new: Price in USD, or words; empty if there was or is none.
+        old, new: Price in USD, or words; empty if absent.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ class Change:
 
 
 def difference(before: PriceBook | None, after: PriceBook) -> list[Change]:
-    """Every change from one book to another; all of it is added if there was none before."""
+    """Every change from one book to another; without `before`, everything is an addition."""
     old = {} if before is None else before.by_sku
     changes = [
         *(change for sku in sorted({*old, *after.by_sku}) for change in _product(old.get(sku), after.by_sku.get(sku))),
@@ -58,10 +58,10 @@ def difference(before: PriceBook | None, after: PriceBook) -> list[Change]:
 
 
 def reprices_from(before: PriceBook | None, after: PriceBook) -> int | None:
-    """First hour in which a product that had a price has another one; None if there is no such hour.
+    """First hour in which a product's existing price changes; None if there is no such hour.
 
-    A first price counts as none, because no invoice has it. Neither does a product that is gone: closed months keep
-    their book, and usage that still comes is `unpriced`.
+    A first price is not a change, because no invoice used it. Nor is a removed product: closed months keep their book,
+    and later usage is `unpriced`.
     """
     if before is None:
         return None
@@ -192,7 +192,7 @@ def _allowance_text(found: Mapping[str, Allowance], name: str) -> str:
 
 
 def _only_in(one: Allowance, other: Allowance) -> str:
-    """Products, rate codes and times that only one of two versions of an allowance has."""
+    """SKUs, rate codes and times that are only in one of two versions of an allowance."""
     codes = set(one.rate_codes.items()) - set(other.rate_codes.items())
     names = sorted({*(set(one.skus) - set(other.skus)), *(code for _, code in codes)})
     told = f"; {some_of(names)}" if names else ""

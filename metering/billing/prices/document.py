@@ -1,7 +1,5 @@
 """The JSON document of a price book, `metering.prices/1`: read strictly, every problem named at once."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter
@@ -29,7 +27,7 @@ _MOST_WILD = 3
 
 
 def problems_of(book: PriceBook) -> list[str]:
-    """Every problem of a book; a book without any may be written."""
+    """Every problem of a book; a book without problems may be written."""
     return [
         *_of_name(book),
         *(problem for product in book.products for problem in _of_product(product)),
@@ -186,13 +184,13 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
 class StrictDocument(BaseModel):
-    """A part of a document that people write: other members and other types are refused."""
+    """A part of a hand-written document: unknown members and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @classmethod
     def read(cls, body: bytes, what: str, *, most_bytes: int = documents.MOST_BYTES) -> Self:
-        """The document of some bytes. Raises DocumentRefusedError with every problem of its shape."""
+        """Parse a document from bytes. Raises DocumentRefusedError with all schema problems."""
         try:
             return cls.model_validate(documents.strict_json(body, what, most_bytes=most_bytes))
         except ValidationError as error:
@@ -262,7 +260,7 @@ def read_book(body: bytes, what: str) -> PriceBook:
     """The price book of a document.
 
     Raises:
-        DocumentRefusedError: Names every problem, and `what`: the file or object.
+        DocumentRefusedError: The error names every problem, and `what`: the file or object.
     """
     document = _BookDocument.read(body, what)
     reading = _BookReading()
@@ -326,13 +324,13 @@ class _BookReading(documents.Reading):
 
 
 def book_value(book: PriceBook) -> dict[str, object]:
-    """The document of a book, whatever the order of its products."""
+    """The document of a book, independent of the order of its products."""
     numbered = {"schema": SCHEMA, "book": book.name, "version": book.version, "source": dict(book.source)}
     return numbered | content_value(book)
 
 
 def content_value(book: PriceBook) -> dict[str, object]:
-    """The part of the document that says prices, without version and source."""
+    """The price content of a book's document, without version and source."""
     return {
         "currency": book.currency,
         "unit_bytes": GIB,
@@ -357,7 +355,7 @@ def _product_value(product: Product) -> dict[str, object]:
 
 
 def tiers_value(version: PriceVersion) -> list[dict[str, object]]:
-    """Tiers as the document has them."""
+    """Tiers in the form of the document."""
     return [
         {
             "to_gb": None if tier.to_bytes is None else documents.gb_text(tier.to_bytes),

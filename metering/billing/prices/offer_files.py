@@ -1,7 +1,7 @@
 """AWS's offer files: products, terms and price dimensions of one service.
 
-A file is read member by member. Unknown fields are ignored. Descriptions are never read: some name another region than
-that of the product.
+A file is read member by member. Unknown fields are ignored. Descriptions are never read: some name a region other than
+the product's.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _SPACE = " \t\n\r"
 
 
 class JsonStream:
-    """A position in a JSON text. Names that stand twice in an object are kept in `twice`.
+    """A position in a JSON text. Duplicate names within an object are collected in `twice`.
 
-    After each name that `members` yields, take its value by `value` or `members`.
+    After each name that `members` yields, read its value with `value` or `members`.
     """
 
     def __init__(self, file: TextIO, what: str) -> None:
@@ -56,7 +56,7 @@ class JsonStream:
         )
 
     def peek(self) -> str:
-        """The next character that is not a space, without taking it; empty at the end."""
+        """The next non-space character, without consuming it; empty at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1
@@ -67,7 +67,7 @@ class JsonStream:
         """Names of the members of the object at this position, in order.
 
         Raises:
-            DocumentRefusedError: It is no JSON, ends too early, or is too large.
+            DocumentRefusedError: The text is not JSON, ends too early, or is too large.
         """
         self._depth += 1
         if self._depth > _MOST_DEPTH:
@@ -115,14 +115,14 @@ class JsonStream:
         """Check that nothing follows.
 
         Raises:
-            DocumentRefusedError: Something does, or a name stood twice in one object.
+            DocumentRefusedError: More text follows, or an object has a duplicate name.
         """
         if self.peek():
             self._refuse("something follows the end of its object")
         refuse_twice(self._what, self.twice)
 
     def _read_on(self, problem: str) -> None:
-        """Read more, if the text so far may be the beginning of a value."""
+        """Read more text if the text so far may be the beginning of a value."""
         if len(self._text) - self._at > MOST_MEMBER_CHARS:
             self._refuse(f"it is no JSON, or one of its members has more than {MOST_MEMBER_CHARS:,} characters")
         if not self._more():
@@ -172,7 +172,7 @@ _ADVICE = (
 
 
 class Attributes(msgspec.Struct, frozen=True, rename="camel"):
-    """Attributes of a product; empty where AWS leaves them out."""
+    """Attributes of a product; empty where AWS omits them."""
 
     usagetype: str = ""
     servicecode: str = ""
@@ -194,12 +194,12 @@ class OfferProduct(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def beside(self) -> bool:
-        """Whether it (processing, peering) is billed beside the transfer."""
+        """Whether the product (processing, peering) is billed in addition to the transfer."""
         return self.product_family in NETWORK_FAMILIES
 
 
 class Dimension(msgspec.Struct, frozen=True, rename="camel"):
-    """One price: of a range of GB, in the currencies that the file is about."""
+    """One price: for a range of GB, in the file's currencies."""
 
     rate_code: str
     unit: str
@@ -210,7 +210,7 @@ class Dimension(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Term(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices of a product from a time on."""
+    """Prices of a product, valid from a time on."""
 
     sku: str
     effective_date: str
@@ -225,16 +225,16 @@ class IndexedVersion(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """The parts of an offer file that are used.
+    """The parts of an offer file that this project uses.
 
     Attributes:
         code: The service, `AWSDataTransfer`.
-        version: Digits of the time at which AWS published it.
-        products: Products that are read, by SKU.
-        terms: Terms of these products, by SKU.
-        skus: SKUs of all products, of an offer of data transfer.
-        passed: Usage types, without the prefix of their region, of products that are not read although their family is,
-            or although they count bytes.
+        version: Time at which AWS published the file, as digits.
+        products: Products that a price book may have, by SKU.
+        terms: Price terms of these products, by SKU.
+        skus: SKUs of all products; filled for an offer of data transfer.
+        passed: Usage types, without region prefix, of products that are not read although their family is, or although
+            they count bytes.
         sha256: Of the file.
     """
 
@@ -260,7 +260,7 @@ class VersionIndex:
 
 @dataclass(slots=True, kw_only=True)
 class _Read:
-    """What was found in a file so far."""
+    """Parts of a file found so far."""
 
     texts: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -273,10 +273,10 @@ class _Read:
 
 
 def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
-    """An offer file, a version index, or a price book of this project.
+    """Read an offer file, a version index, or a price book of this project.
 
     Raises:
-        DocumentRefusedError: It is another document, or has problems; all of them are named.
+        DocumentRefusedError: The file is another document, or has problems, all of which are named.
         OSError: The file cannot be read.
     """
     name = path.name
@@ -299,7 +299,7 @@ def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
 
 
 def _is_book(stream: JsonStream, read: _Read) -> bool:
-    """Read the members of a file; stop and answer True at a price book of this project."""
+    """Read the members of a file; stop and return True if it is a price book of this project."""
     for name in stream.members():
         read.names.add(name)
         if name == "schema" or (name == "products" and stream.peek() == "[" and "offerCode" not in read.names):
@@ -354,7 +354,7 @@ def _product(read: _Read, sku: str, value: object) -> None:
 
 
 def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
-    """Whether a product has its place in a book; notes what is passed by."""
+    """Whether a product belongs in a book; records the usage types passed by."""
     family, attributes = value.get("productFamily"), value.get("attributes")
     named = attributes.get("usagetype") if isinstance(attributes, dict) else None
     usage_type = named if isinstance(named, str) else ""

@@ -1,6 +1,6 @@
-"""A price book with the prices of offer files, on top of the book in force.
+"""A price book made by adding the prices of offer files to the book in force.
 
-Earlier prices stay, for hours of the past. A product that a file lacks is gone if the file is authoritative for its
+Earlier prices stay, for past hours. A product missing from a file is removed if the file is authoritative for its
 region: it lists the region's internet egress.
 """
 
@@ -39,9 +39,9 @@ class Sold:
     """Products and allowances of one offer.
 
     Attributes:
-        products: By SKU, each with the versions of prices that the file has.
-        allowances: With all SKUs that the file names, known or not.
-        left_out: SKUs of products of one operation, for which another product stands.
+        products: Products by SKU, each with the file's price versions.
+        allowances: Allowances with all SKUs that the file names, known or unknown.
+        left_out: SKUs of products of a single operation, which another product replaces.
     """
 
     products: dict[str, Product]
@@ -73,10 +73,10 @@ def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
 
 
 def _of_an_operation(offer: Offer) -> set[str]:
-    """Products of one operation that another product of their usage type stands for.
+    """SKUs of products of a single operation that another product of their usage type replaces.
 
-    That is the product for every operation. Without it, any of them, if all have the same prices: usage has no
-    operation. Of what is billed beside the transfer, an operation that is free (peering within a zone) is left out.
+    The replacement is the product for every operation. Otherwise, any of them, if all have the same prices: usage has
+    no operation. Of products billed beside the transfer, a free operation (peering within a zone) is omitted.
     """
     groups: dict[str, list[OfferProduct]] = {}
     for product in offer.products.values():
@@ -208,12 +208,12 @@ _PARTIAL = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A book that is not written yet.
+    """A book not written yet.
 
     Attributes:
-        left_out: SKUs of products of one operation, for which another product stands.
-        passed: Usage types that are not read, without the prefixes of their regions.
-        unknown: SKUs that allowances apply to, and that are in no file and no book.
+        left_out: SKUs of products of a single operation, which another product replaces.
+        passed: Usage types that are not read, without region prefixes.
+        unknown: SKUs that allowances name, but that are in no file and no book.
     """
 
     book: PriceBook
@@ -230,17 +230,17 @@ def imported(
     effective_s: int | None = None,
     partial: bool = False,
 ) -> Imported:
-    """The book that offer files make of the one in force.
+    """Make a book of offer files and the book in force.
 
     Args:
         before: The book in force; None without one.
-        offers: The files, in any order; several versions of one offer are its history.
+        offers: The files, in any order; several versions of one offer form its history.
         name: Name of the book.
-        effective_s: Hour from which all prices of the files hold; None for the times that they give.
-        partial: Let allowances leave out unknown products.
+        effective_s: Hour from which all prices of the files hold; None to use the times in the files.
+        partial: Let allowances omit unknown products.
 
     Raises:
-        DocumentRefusedError: Names every problem of all files.
+        DocumentRefusedError: The error names every problem of all files.
     """
     book = before or PriceBook(name=name, version=0, currency="USD", products=(), not_sold=NOT_SOLD)
     ordered = sorted(offers, key=lambda offer: (offer.version, offer.name))
@@ -289,14 +289,14 @@ def _decides(traffic: str) -> bool:
 
 
 def is_beside(product: Product) -> bool:
-    """Whether a product (processing, peering) is billed beside the transfer."""
+    """Whether a product (processing, peering) is billed in addition to the transfer."""
     return traffic_of(product.usage_type) in TRAFFIC
 
 
 def _covering(product: Product) -> tuple[str, str]:
-    """The part of AWS that a file must be about before a product which it lacks is gone: a region, or all edges.
+    """The scope (a region, or all edges) that a file must cover before a product missing from it is removed.
 
-    Of what is billed beside the transfer, its family in the region: AmazonVPC and AmazonEC2 share them out.
+    Of products billed in addition to the transfer, their family in the region: AmazonVPC and AmazonEC2 divide these.
     """
     if CLOUDFRONT_SERVICE in product.services.only:
         return "edges", ""
@@ -327,7 +327,7 @@ def _allowances(
 
 
 def _put(found: dict[str, Allowance], new: Allowance, *, decided: Iterable[str]) -> None:
-    """Put an allowance of a file. The file decides about its own products; those of other regions stay."""
+    """Put an allowance of a file. The file decides about its own products; other regions' products stay."""
     names = [name for name, each in found.items() if name == new.id or name.startswith(f"{new.id}-from-")]
     old = next((found[name] for name in names if found[name].to_s is None), None)
     if old is None:
@@ -359,7 +359,7 @@ def _source(book: PriceBook, offers: Sequence[Offer]) -> dict[str, object]:
 
 
 def _about(offer: Offer) -> str:
-    """The region that a file is about, or `all`."""
+    """The region that a file covers, or `all`."""
     regions = {
         each.attributes.from_region_code or each.attributes.region_code or each.attributes.from_location
         for each in offer.products.values()

@@ -1,7 +1,5 @@
 """Price books and overrides in the home region's bucket: `prices/<book>/<version>.json`, `prices/overrides/…`."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -85,13 +83,13 @@ class Overrides:
 
 
 def override_problems(overrides: Iterable[Override]) -> list[str]:
-    """Every problem of overrides that are to be written together."""
+    """Every problem of overrides that are written together."""
     every = list(overrides)
     return [*(problem for each in every for problem in _of_one(each)), *_overlaps(every)]
 
 
 def named(override: Override) -> str:
-    """An override as people point to it."""
+    """Short name of an override, for people."""
     who = f"payer {override.payer}" if override.payer else f"account {override.account}"
     end = f" to {documents.hour_text(override.to_s)}" if override.to_s is not None else ""
     what = ", ".join(sorted(override.skus)) or "all products"
@@ -114,7 +112,7 @@ def _of_one(override: Override) -> Iterator[str]:
 
 
 def _overlaps(overrides: list[Override]) -> Iterator[str]:
-    """Find two of one rank at one time: neither beats the other."""
+    """Find overlapping overrides of one rank, where neither beats the other."""
     of: dict[tuple[str, str], list[Override]] = {}
     for each in overrides:
         of.setdefault((each.payer, each.account), []).append(each)
@@ -221,7 +219,7 @@ class PriceStore:
 
         Raises:
             ObjectMissingError: There is none.
-            ObjectDamagedError: Its object is another document.
+            ObjectDamagedError: The object is not this version.
         """
         return _book(self._documents(name).get(version))
 
@@ -230,11 +228,11 @@ class PriceStore:
         return self.append(book.name, lambda _newest: book)
 
     def append(self, name: str, make: Callable[[PriceBook | None], PriceBook]) -> PriceBook:
-        """Write a book as the next version, unless the newest one says the same; returns the version in force.
+        """Write a book as the next version, unless equal to the newest; returns the version in force.
 
         Args:
             name: Its name.
-            make: Makes it of the newest version; called again if another process was first.
+            make: Makes the book from the newest version; called again if another process was first.
 
         Raises:
             DocumentRefusedError: The book has problems.
@@ -268,10 +266,10 @@ class OverrideStore(documents.VersionStore[Overrides]):
         )
 
     def append(self, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]) -> Overrides:
-        """Write changed overrides as the next version, unless they are the same; returns those in force.
+        """Write changed overrides as the next version, unless nothing changed; returns the overrides in force.
 
         Args:
-            change: Makes them of those in force; called again if another process was first.
+            change: Makes new overrides from those in force; called again if another process was first.
 
         Raises:
             DocumentRefusedError: They contradict each other.
@@ -302,7 +300,7 @@ def sample_version(version: int) -> PriceBook:
     """A version of the sample.
 
     Raises:
-        OperationFailedError: This release has no such version.
+        OperationFailedError: This release has no such version of the sample.
     """
     if version not in sample_versions():
         newest = sample_book().version

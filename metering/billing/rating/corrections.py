@@ -1,20 +1,18 @@
 """The cost of late usage of a closed month, line by line: exactly rate(old + late) - rate(old).
 
-Billed lines never change. Late usage is priced as the continuation of its month: it stands after all old usage of its
-product at the same prices, so it mostly moves nothing. Bytes that it moves become pairs of adjustment lines, each of
-the account, key and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes
-move where
+Billed lines never change. Late usage is priced as the continuation of its month: it comes after all old usage of its
+product at the same prices, so it mostly moves no bytes. Moved bytes become pairs of adjustment lines, each for the
+account, key and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes move
+where
 
-- the late usage takes an allowance from another product, or from later bytes of its own product;
-- prices changed within the month, and usage after the change now stands at a higher position.
+- late usage takes an allowance from another product, or from later bytes of its own product;
+- prices changed within the month, and usage after the change now has a higher position.
 
 Why it adds up: a payer's cost of a product depends on the sums of its spans alone (`stretches.Span`), not on the order
-within a span. So usage that is last in its span costs the payer the same as at its place in time. That does not hold
-where an account has an override of its own in the product. There, late usage takes its place in time, and the pairs
-show all that moves because of it.
+within a span. So usage placed last in its span costs the payer the same as at its place in time. This is not so where
+an account has its own override for the product. There, late usage takes its place in time, and the pairs show all bytes
+that it moves.
 """
-
-from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,11 +33,11 @@ class LateUsage:
     """Late lines of one payer and one closed month, in memory.
 
     Attributes:
-        lines: One a key and hour, in the order of rating, without those of 0 bytes.
+        lines: One line per key and hour, in the order of rating, without lines of 0 bytes.
     """
 
     def __init__(self, month: str, lines: Iterable[UsageLine]) -> None:
-        """Add up lines of one key and hour.
+        """Add up lines with equal key and hour.
 
         Raises:
             ValueError: A line is of another month, or has less than 0 bytes.
@@ -59,7 +57,7 @@ class LateUsage:
         return (line for each in sorted(self._by_sold) if each in sold for line in self._by_sold[each])
 
     def stretches(self, prices: PayerPrices, sales: Sales) -> Iterator[Stretch]:
-        """Its lines of a product, one stretch a span."""
+        """Late lines of a product, one stretch per span."""
         lines = sorted(self.of(sales.sold))
         for span in sales.spans:
             of_span = [line for line in lines if span.from_s <= line.hour_s < span.to_s]
@@ -87,7 +85,7 @@ class LateUsage:
 
 @dataclass(frozen=True)
 class Together:
-    """A payer's usage and late usage of the same month, as one usage."""
+    """A payer's usage and late usage of the same month, combined."""
 
     old: PayerUsage
     late: LateUsage
@@ -98,7 +96,7 @@ class Together:
 
     @cached_property
     def old_days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Sums of days without late usage. They may take a pass over the month."""
+        """Sums of days without late usage. Computing them may take a pass over the month."""
         return self.old.days()
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
@@ -117,14 +115,14 @@ _NEVER = Cut(2**63)
 
 
 def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -> Iterator[RatedLine]:
-    """Lines whose exact costs add up to rate(old + late) - rate(old): the late lines, and then the adjustments.
+    """Lines whose exact costs add up to rate(old + late) - rate(old): the late lines, then the adjustments.
 
-    Old usage is read only where bytes may have moved. Two steps add up to the same as one, if the old usage of the
-    second has the late usage of the first.
+    Old usage is read only where bytes may have moved. Two steps add up to one step, if the old usage of the second step
+    includes the late usage of the first.
 
     Args:
-        prices: Those in force for the closed month.
-        old: The usage of the closed month with all earlier corrections of it.
+        prices: Prices in force for the closed month.
+        old: Usage of the closed month, including all its earlier corrections.
         late: Usage of the closed month that is not in `old`.
 
     Raises:
@@ -147,7 +145,7 @@ def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -
 def _positions_with(
     prices: PayerPrices, together: Together, old_sales: Mapping[str, Sales], before: Positions
 ) -> tuple[Positions, Positions]:
-    """Positions of old and late usage together, among the old lines and among the late lines."""
+    """Positions of old and late usage combined, located in the old lines and in the late lines."""
     old, sales = together.old, sales_in(prices, together.month, together.days())
     in_time = {sku: stretches_of(prices, together, each) for sku, each in sales.items()}
     given = given_to(prices, old.month, sales, in_time)
@@ -217,7 +215,7 @@ def _seen(places: Places, view: Callable[[Place], Cut]) -> Places:
 
 
 def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPositions) -> Iterator[UsageLine]:
-    """Old lines between the old and the new place of a position, with the rest of their days."""
+    """Old lines between a position's old and new place, and the other lines of their days."""
     moved = [
         sorted((was or _NEVER, now or _NEVER)) for was, now in zip(before.cuts, after.cuts, strict=True) if was != now
     ]
@@ -227,7 +225,7 @@ def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPosi
 
 
 def _pairs(line: UsageLine, before: Sequence[RatedLine], after: Sequence[RatedLine]) -> Iterator[RatedLine]:
-    """Minus and plus the bytes of a line that have another price now."""
+    """Minus and plus lines for the bytes of a line whose price changed."""
     ends = sorted({*_ends(before), *_ends(after)})
     for begin, end in pairwise((0, *ends)):
         was, now = _piece_at(before, begin), _piece_at(after, begin)

@@ -1,7 +1,7 @@
 """Prices that one payer and its accounts pay, those of a book and their overrides, and lines that are rated by them.
 
-An override of an account beats that of its payer, which beats the book, for the price of a tier. Of overrides of one
-rank in one hour, the first counts. An override with neither price nor percent off leaves the price to the next rank.
+For the price of a tier, an account's override beats its payer's override, which beats the book. Among overrides of one
+rank in one hour, the first applies. An override with neither price nor percent off leaves the price to the next rank.
 Bytes take no part of any allowance if an override of their account **or** of their payer says so.
 """
 
@@ -31,9 +31,9 @@ _REGION_NAME = r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+"
 
 
 def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
-    """The product of usage, the rule by which it is not sold, or None: it is unpriced.
+    """The product of usage, the rule by which it is not sold, or None if it is unpriced.
 
-    The whole usage type counts: `DataTransfer-Out-Bytes` of us-east-1 ends that of every other region.
+    The whole usage type is compared: `DataTransfer-Out-Bytes` of us-east-1 is a suffix of every other region's.
     """
     for product in book.by_usage_type.get(sold.usage_type, ()):
         if product.services.takes(sold.service):
@@ -43,7 +43,7 @@ def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
 
 
 def is_unpriced(book: PriceBook, sold: Sold, hour_s: int) -> bool:
-    """Whether a book has neither a price in an hour, nor a rule that it is not sold."""
+    """Whether a book has neither a price of the usage in an hour, nor a rule that it is not sold."""
     found = find(book, sold)
     return found is None or (isinstance(found, Product) and found.version_at(hour_s) is None)
 
@@ -89,8 +89,8 @@ class PayerPrices:
 
     Attributes:
         payer_id: 12 digits.
-        overrides: Those of other payers are ignored. Leave out those of accounts of other payers, as `of` does: any of
-            them makes rating read hours (see `apart`).
+        overrides: Other payers' overrides are ignored. Omit overrides of other payers' accounts, as `of` does: any such
+            override makes rating read hours (see `apart`).
     """
 
     book: PriceBook
@@ -101,7 +101,7 @@ class PayerPrices:
     def of(
         cls, book: PriceBook, organization: Organization, payer_id: str, overrides: Iterable[Override] | OwnedOverrides
     ) -> PayerPrices:
-        """Prices with the overrides about the payer and its accounts. For many payers, give `OwnedOverrides`."""
+        """Prices with the overrides of the payer and its accounts. For many payers, pass `OwnedOverrides`."""
         owned = overrides if isinstance(overrides, OwnedOverrides) else OwnedOverrides(overrides)
         return cls(book, payer_id, owned.about(payer_id, organization.accounts_of(payer_id)))
 
@@ -129,7 +129,7 @@ class PayerPrices:
         return next(codes, "")
 
     def changes(self, product: Product, account_id: str) -> Iterator[int]:
-        """Hours in which prices of an account, or with an empty id of its payer, may change; unordered."""
+        """Hours in which prices of an account (with an empty id, of its payer) may change; unordered."""
         yield from (version.from_s for version in product.versions)
         for override in (*self._of_account.get(account_id, ()), *self._of_payer):
             if not override.skus or product.sku in override.skus:
@@ -138,7 +138,7 @@ class PayerPrices:
                     yield override.to_s
 
     def apart(self, sku: str, from_s: int, to_s: int) -> frozenset[str]:
-        """Accounts with an override of their own for a product in `[from_s, to_s)`."""
+        """Accounts with their own override for a product in `[from_s, to_s)`."""
         return frozenset(
             account_id
             for account_id, overrides in self._of_account.items()
@@ -154,7 +154,7 @@ class PayerPrices:
         )
 
     def in_force(self, sku: str, account_id: str, hour_s: int) -> Iterator[Override]:
-        """Overrides of a product in an hour, that of the account first."""
+        """Overrides of a product in an hour, the account's own first."""
         for overrides in (self._of_account.get(account_id, ()), self._of_payer):
             one = next((each for each in overrides if _touches(each, sku, hour_s, hour_s + 1)), None)
             if one is not None:
@@ -175,7 +175,7 @@ class PayerPrices:
 
 
 def less_percent(price: int, percent_off: int) -> int:
-    """A price less thousandths of a percent, rounded half up to 1e-10 USD, once."""
+    """A price minus thousandths of a percent, rounded half up once, to 1e-10 USD."""
     return (2 * price * (_ALL_OFF - percent_off) + _ALL_OFF) // (2 * _ALL_OFF)
 
 
@@ -185,12 +185,12 @@ def _touches(override: Override, sku: str, from_s: int, to_s: int) -> bool:
 
 
 class PriceState(StrEnum):
-    """Answer of a price book about a line.
+    """State of a line by its price book.
 
     Attributes:
-        PRICED: It has a price, which may be 0.
-        UNRATED: A rule says that it is not sold here: free, or billed elsewhere. It is always shown.
-        UNPRICED: The book does not know it. An invoice is refused.
+        PRICED: The line has a price, which may be 0.
+        UNRATED: A rule says that the usage is not sold here: free, or billed elsewhere. It is always shown.
+        UNPRICED: The book has no price for it. An invoice is refused.
     """
 
     PRICED = "priced"
@@ -199,16 +199,16 @@ class PriceState(StrEnum):
 
 
 class RatedLine(NamedTuple):
-    """Bytes of one usage line at one price. A line that crosses a tier becomes one of these for each tier.
+    """Bytes of one usage line at one price. A line that crosses a tier becomes one rated line for each tier.
 
     Attributes:
-        line: The usage line, with the bytes that have this price. They are negative only in adjustments.
-        state: If it is not `priced`, the fields below are empty or 0.
-        rate_code: AWS's `<sku>.<offer term>.<rate>`, or that of the allowance.
+        line: The usage line, with only the bytes at this price. Bytes are negative only in adjustments.
+        state: Unless `priced`, the fields below are empty or 0.
+        rate_code: AWS's `<sku>.<offer term>.<rate>`, or the allowance's rate code.
         price: Price in 1e-10 USD a GB that the payer pays.
         list_price: Price of the book, before overrides.
-        tier_from_bytes, tier_to_bytes: Tier, half open, in bytes beyond the allowance. The last one has no end (None).
-        allowance: Id of the allowance that makes it free; empty if none does.
+        tier_from_bytes, tier_to_bytes: Tier, half open, in bytes beyond the allowance. The last tier has no end (None).
+        allowance: Id of the allowance that makes the line free; empty if not free.
     """
 
     line: UsageLine
@@ -227,12 +227,12 @@ class RatedLine(NamedTuple):
 
     @property
     def quantity(self) -> int:
-        """Quantity in 1e-10 GB, as a line of a bill has it."""
+        """Quantity of a bill line, in 1e-10 GB."""
         return money.quantity_of(self.line.bytes)
 
     @property
     def cost(self) -> int:
-        """Cost in 1e-10 USD, as a line of a bill has it (L1)."""
+        """Cost of a bill line (L1), in 1e-10 USD."""
         return money.line_cost(self.line.bytes, self.price)
 
 
@@ -243,7 +243,7 @@ class RatedLine(NamedTuple):
 class Cut(NamedTuple):
     """The place of a position: bytes into the line of a key and hour. Its fields are those of a `UsageLine`.
 
-    Lines that sort before it lie before it. With an empty account id it lies at the beginning of its hour.
+    Lines that sort before the cut lie before it. With an empty account id, the cut lies at the beginning of its hour.
     """
 
     hour_s: int
@@ -278,7 +278,7 @@ _CutOrNull = Annotated[Cut | None, Form(_read_cut, _cut_value)]
 
 
 class FreePart(NamedTuple):
-    """Bytes that an allowance gives to a product, and where it ends; None if not within the month."""
+    """Bytes that an allowance gives to a product, and the cut at which it ends; None if not in the month."""
 
     allowance: AnyText
     bytes: DecimalText
@@ -286,7 +286,7 @@ class FreePart(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """The beginning of a tier of any price version, in bytes beyond the allowances; `cut` None: not reached."""
+    """The beginning of a tier of any price version, in bytes beyond the allowances; `cut` is None if not reached."""
 
     from_bytes: DecimalText
     cut: _CutOrNull
@@ -314,7 +314,7 @@ class Positions(StoredDocument):
     """Cuts of a payer's month: for a product at most its allowances and the tiers of its versions.
 
     Attributes:
-        book_sha256: Of the book that they are for.
+        book_sha256: Digest of the price book used.
     """
 
     payer_id: str
@@ -324,7 +324,7 @@ class Positions(StoredDocument):
 
 
 class Terms(NamedTuple):
-    """Terms of a rated line: the fields of `RatedLine` after `line`, in their order."""
+    """Terms of a rated line: the fields of `RatedLine` after `line`, in the same order."""
 
     state: PriceState
     sku: str = ""
@@ -345,15 +345,15 @@ class Scale:
     """Terms of one product for one account, or for all accounts without overrides of their own.
 
     Attributes:
-        marks: Places at which the terms change, in order.
-        terms: Those before the first mark, and those from each mark on.
+        marks: Cuts at which the terms change, in order.
+        terms: Terms before the first mark, then terms from each mark on.
     """
 
     marks: tuple[Cut, ...]
     terms: tuple[Terms, ...]
 
     def pieces(self, line: UsageLine, after: int) -> Iterable[tuple[UsageLine, Terms]]:
-        """The line, split at its marks. `after`: number of marks before its end."""
+        """Split a line at its marks. `after`: number of marks before the line's end."""
         key, begin = line.key, 0
         first = after
         while first and self.marks[first - 1].key == key:
@@ -366,7 +366,7 @@ class Scale:
 
 
 def one_scale(terms: Terms) -> Scale:
-    """The same terms all month."""
+    """One scale with the same terms all month."""
     return Scale((), (terms,))
 
 
@@ -390,7 +390,7 @@ def scale_of(prices: PayerPrices, product: Product, cuts: SkuPositions, account_
 def _terms_at(
     prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, hour_s: int, passed: tuple[int, int]
 ) -> Terms:
-    """Terms after so many allowances have ended, and so many tiers have begun."""
+    """Terms after some number of allowances have ended and of tiers have begun."""
     version = product.version_at(hour_s)
     if version is None:
         return UNPRICED
@@ -403,7 +403,7 @@ def _terms_at(
 
 
 def free_terms(prices: PayerPrices, product: Product, allowance: str) -> Terms:
-    """Terms of bytes that an allowance makes free."""
+    """Terms of bytes made free by an allowance."""
     rate_code = prices.free_rate_code(allowance, product.sku)
     return Terms(PriceState.PRICED, product.sku, rate_code, allowance=allowance)
 

@@ -1,9 +1,7 @@
-"""Prices of usage lines, and of whole months, by the cuts of their payer.
+"""Rates usage lines and whole months, by the cuts of their payer.
 
 Cuts are found by sums of days, and by lines only in days that hold a cut.
 """
-
-from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
@@ -27,7 +25,7 @@ Given = dict[str, int]
 
 
 def allowances_in(prices: payer_prices.PayerPrices, month: str) -> tuple[Allowance, ...]:
-    """Allowances that hold when a month begins."""
+    """Allowances in force when a month begins."""
     first_s, _ = month_bounds_s(month)
     return tuple(
         each for each in prices.book.allowances if each.from_s <= first_s and (each.to_s is None or first_s < each.to_s)
@@ -39,10 +37,10 @@ def given_to(
 ) -> dict[str, Given]:
     """Bytes that each allowance gives to each product, by SKU.
 
-    An allowance is the payer's, once a month. It goes to the dearest product first, as AWS's bills show: by the first
-    tier that the payer pays in the first hour with a price; equal ones by SKU. Prices of single accounts do not count.
-    The other order gives it to the earliest bytes of all its products. Within a product, the earliest bytes are free
-    either way. Allowances of a product are used in the order of the book.
+    A payer gets each allowance once a month. It goes to the most expensive product first, as AWS's bills show: by the
+    first tier that the payer pays in the first hour with a price; ties by SKU. Account-level overrides do not count.
+    The other order gives the allowance to the earliest bytes of all its products. Within a product, the earliest bytes
+    are free either way. Allowances of a product are used in the order of the book.
     """
     given: dict[str, Given] = {sku: {} for sku in sales}
     for allowance in allowances_in(prices, month):
@@ -58,7 +56,7 @@ def given_to(
 
 
 class _Rest:
-    """Bytes of a product that may be free and are left by earlier allowances."""
+    """Bytes of a product that may be free and that earlier allowances left over."""
 
     def __init__(self, taken_bytes: int, stretches: Sequence[Stretch]) -> None:
         self.taken_bytes = taken_bytes
@@ -69,7 +67,7 @@ class _Rest:
         return sum(stretch.eligible_bytes for stretch in self.stretches) - self.taken_bytes
 
     def of(self, eligible_bytes: int) -> int:
-        """Take the next bytes in order; returns how many of them are left."""
+        """Take the next bytes in order; returns how many of them earlier allowances left over."""
         passed = min(self.taken_bytes, eligible_bytes)
         self.taken_bytes -= passed
         return eligible_bytes - passed
@@ -117,7 +115,7 @@ def _by_day(rests: Mapping[str, _Rest]) -> Iterator[list[tuple[str, Stretch]]]:
 def _eligible(
     prices: payer_prices.PayerPrices, sales: Mapping[str, Sales], sums: Iterable[tuple[str, int, Stretch]]
 ) -> Iterator[tuple[str, int]]:
-    """Bytes that are left of each line, over all products in the order of rating."""
+    """Bytes of each line that earlier allowances left over, of all products in the order of rating."""
 
     def lines(sku: str, rest: _Rest, stretch: Stretch) -> Iterator[tuple[UsageLine, str, int]]:
         for line in stretch.lines():
@@ -129,24 +127,24 @@ def _eligible(
 
 
 class Place(NamedTuple):
-    """The place of a position: its stretch (None: before all of them), and the cut."""
+    """The place of a position: its stretch (None: before all stretches), and the cut."""
 
     stretch: Stretch | None
     cut: payer_prices.Cut
 
 
 class Places(NamedTuple):
-    """Places of the positions that are reached in a month: by bytes that may be free, and by paid bytes."""
+    """Places of the positions reached in a month, by bytes that may be free and by paid bytes."""
 
     free: dict[int, Place]
     paid: dict[int, Place]
 
 
 def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_prices.Positions:
-    """Cuts of a payer's month. Reads sums of days, and lines of days in which a cut or a change of price lies.
+    """Find the cuts of a payer's month. Reads sums of days, and lines of days that hold a cut or a price change.
 
-    If an account takes no part of an allowance, all days of the allowance's products are read by the hour, because sums
-    of days do not tell accounts apart.
+    If an account is excluded from an allowance, all days of the allowance's products are read by the hour, because sums
+    of days do not distinguish accounts.
     """
     return positions_in(prices, usage, sales_in(prices, usage.month, usage.days()))
 
@@ -154,7 +152,7 @@ def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_pric
 def positions_in(
     prices: payer_prices.PayerPrices, usage: PayerUsage, sales: Mapping[str, Sales]
 ) -> payer_prices.Positions:
-    """`positions` of a usage with known sums of days."""
+    """Like `positions`, with the sums of days given."""
     stretches = {sku: stretches_of(prices, usage, each) for sku, each in sales.items()}
     given = given_to(prices, usage.month, sales, stretches)
     return payer_prices.Positions(
@@ -169,7 +167,7 @@ def positions_in(
 
 
 def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.SkuPositions:
-    """Positions of a product by the places at which they lie."""
+    """Positions of a product, made of their places."""
     ends = accumulate(given.values())
     return payer_prices.SkuPositions(
         free=tuple(
@@ -183,8 +181,8 @@ def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.Sk
 def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequence[Stretch], given: Given) -> Places:
     """Places at which allowances end and tiers begin in the usage of a product.
 
-    A position at the end of a stretch lies at the beginning of the next one. An allowance that outlasts the usage has
-    no end.
+    A position at the end of a stretch is placed at the beginning of the next stretch. An allowance larger than the
+    usage has no end.
     """
     walk = _Walk(prices, sales, given, sum(stretch.eligible_bytes for stretch in stretches))
     for stretch in stretches:
@@ -193,7 +191,7 @@ def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequenc
 
 
 class _Walk:
-    """Takes stretch after stretch, and reads the lines of those that hold a place."""
+    """Walks the stretches in order, and reads the lines of stretches that hold a place."""
 
     def __init__(self, prices: payer_prices.PayerPrices, sales: Sales, given: Given, eligible_bytes: int) -> None:
         self.prices = prices
@@ -257,12 +255,12 @@ _BY_TERMS = {
 class Rater:
     """Prices lines of a payer's month.
 
-    A line has all bytes of its key in its hour: two lines of one key and hour would both be cut at the same place.
-    An account's own overrides change its prices, and never its positions.
+    A line must have all bytes of its key in its hour: two lines of one key and hour would both be cut at the same
+    place. An account's own overrides change its prices, never its positions.
     """
 
     def __init__(self, prices: payer_prices.PayerPrices, positions: payer_prices.Positions) -> None:
-        """Raises ValueError if the positions are those of another payer or of another price book."""
+        """Raises ValueError if the positions are of another payer or price book."""
         if (prices.payer_id, prices.book.sha256) != (positions.payer_id, positions.book_sha256):
             raise ValueError(
                 f"the positions are those of payer {positions.payer_id} and book {positions.book_sha256!r}, "
@@ -277,7 +275,7 @@ class Rater:
         self._own_scales: dict[tuple[str, str], payer_prices.Scale] = {}
 
     def rate(self, line: UsageLine) -> Iterator[payer_prices.RatedLine]:
-        """The line at its price, split where a tier or an allowance ends in it; nothing for 0 bytes.
+        """Rate a line, split where a tier or an allowance ends in it; yields nothing for 0 bytes.
 
         A line of a day (its hour is the day's first) is right only if `needs_hours` is false.
         """
@@ -307,7 +305,7 @@ class Rater:
     def terms_of_hour(self, sold: Sold, hour_s: int, account_id: str) -> payer_prices.Terms | None:
         """Terms of all bytes of an account in an hour; None if a cut lies inside the hour.
 
-        With an empty id, of all accounts without overrides of their own.
+        With an empty id, the terms of all accounts without their own overrides.
         """
         scale = self._scale_for(sold, account_id)
         after = bisect_right(scale.marks, (hour_s, account_id or _ANYBODY))
@@ -365,7 +363,7 @@ _ANYBODY = "0"
 
 
 def _inside(mark: payer_prices.Cut) -> bool:
-    """Whether a mark splits its day. One at the very beginning of a day splits nothing."""
+    """Whether a mark splits its day. A mark at the very beginning of a day does not split it."""
     return mark != payer_prices.Cut(mark.hour_s) or mark.hour_s % DAY_S > 0
 
 
@@ -373,7 +371,7 @@ _Part = tuple["UsageLine", str]
 
 
 def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, payer_prices.RatedLine]]:
-    """Rate lines of several regions, in the order of rating. A key in two regions is cut as one line."""
+    """Rate lines of several regions, in the order of rating. A key that occurs in two regions is cut as one line."""
     for _, same in groupby(lines, key=lambda part: part[0].key):
         parts = list(same)
         whole = parts[0][0]._replace(bytes=sum(line.bytes for line, _ in parts))
@@ -383,7 +381,7 @@ def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, p
 def _allotted(
     pieces: Iterable[payer_prices.RatedLine], parts: Sequence[_Part]
 ) -> Iterator[tuple[str, payer_prices.RatedLine]]:
-    """Share the pieces of one line out to its regions, the first region's bytes first."""
+    """Divide the pieces of one line among its regions, the first region's bytes first."""
     waiting = iter(parts)
     line, region = next(waiting)
     left = line.bytes
@@ -402,7 +400,7 @@ def _allotted(
 def rated_month(prices: payer_prices.PayerPrices, usage: StreamedUsage) -> Iterator[payer_prices.RatedLine]:
     """All lines of the month by the hour, in the order of the usage.
 
-    Accounts add up to their payer (R9): each line has the cuts of all accounts, and the prices of its own.
+    Accounts add up to their payer (R9): each line is cut as for all accounts, and has its own account's prices.
     """
     return Rater(prices, positions(prices, usage)).rated(usage.lines())
 
@@ -425,14 +423,14 @@ def rated_by_days(
 ) -> Iterator[tuple[str, payer_prices.RatedLine]]:
     """Rated lines with their part, by the day where the whole day has one price, and by the hour elsewhere.
 
-    They add up to `rated_month`, and are up to 24 times fewer. Of a day by the hour, all parts give all lines of a
+    They add up to `rated_month`, with up to 24 times fewer lines. Of a day by the hour, all parts give all lines of a
     product: the place of a part's bytes depends on the others.
 
     Args:
-        rater: With the positions of the whole payer.
-        parts: Usage by region, or all of it by any one name.
+        rater: Rater with the positions of the whole payer.
+        parts: Usage by region, or all usage under any one name.
         needs: Whether a line of a day has to be rated at all.
-        splits: Whether the hours of a day are told apart.
+        splits: Whether the hours of a day must be kept apart.
     """
     by_hour: dict[int, set[Sold]] = {}
     for name, usage in parts.items():
@@ -453,7 +451,7 @@ def rated_by_days(
 
 
 class Piece(NamedTuple):
-    """Bytes of a product that have one price."""
+    """Bytes of a product at one price."""
 
     bytes: int
     terms: payer_prices.Terms
@@ -461,14 +459,14 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Ladder:
-    """A product whose prices are the same all month. Tiers are their ends and terms."""
+    """A product whose prices are the same all month. Tiers are (end, terms)."""
 
     sales: Sales
     span: Span
     tiers: tuple[tuple[int | None, payer_prices.Terms], ...]
 
     def paid(self, size: int) -> Iterator[Piece]:
-        """Pieces of the first bytes that no allowance makes free."""
+        """Pieces of the first `size` paid bytes."""
         begin = 0
         for end, terms in self.tiers:
             last = size if end is None else min(size, end)
@@ -478,10 +476,10 @@ class _Ladder:
 
 
 class WholeMonths:
-    """Rates sums of whole months. Mutable: it remembers the prices of payers without overrides.
+    """Rates sums of whole months. Mutable: prices of payers without overrides are cached.
 
-    How many bytes are free or in a tier does not depend on their order (R2). So sums are enough, unless a price changes
-    within the month, or an allowance goes to the earliest bytes of several products and does not hold for all.
+    The bytes free or in a tier do not depend on the order of usage (R2). So sums are enough, unless a price changes
+    within the month, or an allowance goes to the earliest bytes of several products without covering all bytes.
     """
 
     def __init__(self, book: PriceBook, month: str) -> None:
@@ -492,7 +490,7 @@ class WholeMonths:
         self.with_allowance = frozenset(sku for allowance in book.allowances for sku in allowance.skus)
 
     def found(self, sold: Sold) -> Product | payer_prices.Terms:
-        """The product, or the terms of usage without one."""
+        """The product, or the terms of usage without a product."""
         if sold not in self._found:
             found = payer_prices.find(self._book, sold)
             other = payer_prices.UNRATED if isinstance(found, NotSold) else payer_prices.UNPRICED
@@ -500,9 +498,9 @@ class WholeMonths:
         return self._found[sold]
 
     def rated(self, prices: payer_prices.PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
-        """Pieces by SKU of sums by SKU; without products for which the order of usage counts.
+        """Pieces by SKU, of sums by SKU; without products for which the order of usage matters.
 
-        `prices` are of a payer none of whose accounts has overrides of its own.
+        `prices` must be of a payer whose accounts have no overrides of their own.
         """
         known = {} if prices.overrides else self._ladders
         for sku in totals:
@@ -526,7 +524,7 @@ class WholeMonths:
     def _given(
         self, prices: payer_prices.PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
     ) -> dict[str, dict[str, int]] | None:
-        """Bytes that allowances give to their products; None if sums do not say it."""
+        """Bytes that allowances give to their products; None if sums do not determine them."""
         sales: dict[str, Sales] = {}
         stretches: dict[str, list[Stretch]] = {}
         for sku, size in sorted(totals.items()):
@@ -542,7 +540,7 @@ class WholeMonths:
 
 
 def _ladder(prices: payer_prices.PayerPrices, product: Product, month: str) -> _Ladder | None:
-    """None if the price changes within the month."""
+    """None if the product's price changes within the month."""
     spans = spans_of(prices, product, month)
     if len(spans) != 1 or (spans[0].from_s, spans[0].to_s) != month_bounds_s(month):
         return None

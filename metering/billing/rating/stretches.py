@@ -1,4 +1,4 @@
-"""Usage of one product in the order of time, in pieces that are summed and not read.
+"""Usage of one product in time order, in pieces that are summed and not read.
 
 In a span, no price of the product changes for its payer. A stretch is the part of a span in one day. A day in which a
 span ends is read by the hour, because its sum says nothing about its parts.
@@ -27,7 +27,7 @@ class Span:
     """Hours `[from_s, to_s)` of a month in which a payer's prices of a product do not change.
 
     Attributes:
-        takes_allowance: Whether its bytes may be free, unless an account's own override forbids it.
+        takes_allowance: Whether bytes of the span may be free, unless an account's own override forbids it.
     """
 
     from_s: int
@@ -42,9 +42,9 @@ class Stretch:
 
     Attributes:
         eligible_bytes: Bytes that may be free.
-        lines: Reads its lines, in the order of rating.
-        hours: The same hour by hour, if the usage has sums of hours and this is longer; else empty.
-        late: Late usage stands at the end of its span, whatever its hours are.
+        lines: Reads the stretch's lines, in the order of rating.
+        hours: Stretches of each hour, if the usage has sums of hours and this one is longer; else empty.
+        late: Late usage is placed at the end of its span, regardless of its hours.
     """
 
     span: Span
@@ -59,11 +59,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sales:
-    """Usage of one product (one usage type of many services) in a payer's month.
+    """Usage of one product (one usage type, several services) in a payer's month.
 
     Attributes:
         days: Bytes by day.
-        by_account: Whether bytes may be free depends on their account, so sums of days do not say it.
+        by_account: Whether eligibility for free bytes depends on the account, so that sums of days are not enough.
     """
 
     product: Product
@@ -79,7 +79,7 @@ class Sales:
 
 
 def sales_in(prices: PayerPrices, month: str, days: Mapping[Sold, Mapping[int, int]]) -> dict[str, Sales]:
-    """Usage of each product that the book has, by SKU, of sums of days."""
+    """Usage of each product in the book, by SKU, from sums of days."""
     solds: dict[str, set[Sold]] = defaultdict(set)
     products: dict[str, Product] = {}
     for sold in days:
@@ -115,7 +115,7 @@ def spans_of(prices: PayerPrices, product: Product, month: str) -> tuple[Span, .
 
 
 def stretches_of(prices: PayerPrices, usage: PayerUsage, sales: Sales) -> list[Stretch]:
-    """Usage of a product in the order of time, without hours that have no price."""
+    """Usage of a product in time order, without hours that have no price."""
     return [
         stretch
         for day_s in sorted(sales.days)
@@ -151,7 +151,7 @@ class _DayOf:
         )
 
     def _sums(self, span: Span, from_s: int, to_s: int) -> tuple[int, int]:
-        """All bytes, and those that may be free."""
+        """All bytes, and the bytes that may be free."""
         if self.sales.by_account:
             return self._by_account(from_s, to_s)
         if to_s - from_s == DAY_S:

@@ -1,6 +1,6 @@
 """Usage of a month over all regions, payer by payer.
 
-Tiers count over all regions, and regions' ledgers do not know each other.
+Tiers apply over all regions, but each region's ledger has only its own usage.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FEW_ACCOUNTS = 200
 
 
 class Sold(NamedTuple):
-    """The key of a price."""
+    """Usage type and service, by which prices are found."""
 
     service: Service
     usage_type: UsageType
@@ -45,7 +45,7 @@ LineKey = tuple[int, str, Service, UsageType, str, str]
 
 
 class UsageLine(NamedTuple):
-    """Usage of one key in one hour or day. The order of its fields is the order of rating.
+    """Usage of one key in one hour or day. Its fields are in the order of rating.
 
     Attributes:
         hour_s: The hour of use, epoch seconds, also of a correction.
@@ -73,12 +73,12 @@ class UsageLine(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """Usage of an earlier month that is booked in this one, because that month was closed.
+    """Usage of a closed earlier month, booked in this month.
 
     Attributes:
         payer_id: The account's payer in the hour of use.
         month: The month of use, `2026-10`.
-        region, booked_s: The region and the hour that book it.
+        region, booked_s: The region and the hour that book the correction.
     """
 
     payer_id: str
@@ -89,16 +89,16 @@ class Correction(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A correction in the ledger of one region: the hour that books it, and the line, whose hour is the hour of use."""
+    """A correction in one region's ledger: the hour that books it, and the line, whose hour is the hour of use."""
 
     booked_s: int
     line: UsageLine
 
 
 class RegionMonth(Protocol):
-    """Usage that is booked in one month of one region's ledger, without the canary.
+    """Usage booked in one month of one region's ledger, without the canary.
 
-    Every call sees the same rows, whatever comes meanwhile. Only `late` has corrections of other months.
+    Every call sees the same rows, even if others arrive meanwhile. Only `late` returns corrections of other months.
     """
 
     @property
@@ -118,26 +118,26 @@ class RegionMonth(Protocol):
         """Lines by the day, in any order; `hour_s` is the first hour of the day. None: of all accounts.
 
         Raises:
-            UnavailableError: The region gives no answer.
+            UnavailableError: The region does not answer.
         """
 
     def hour_lines(
         self, accounts: Accounts = None, *, day_s: int | None = None, sold: Solds = None
     ) -> Iterator[UsageLine]:
-        """Lines by the hour, in the order of rating: hour by hour. Of one day, only that day is read.
+        """Lines by the hour, in the order of rating: hour by hour. With `day_s`, only that day is read.
 
         Raises:
-            UnavailableError: The region gives no answer.
+            UnavailableError: The region does not answer.
         """
 
     def late(self, accounts: Accounts = None) -> Iterator[Late]:
-        """Usage of earlier months that is booked in this one; one line for each key and hour that books it."""
+        """Usage of earlier months booked in this month; one line per key and booking hour."""
 
 
 class PayerUsage(Protocol):
     """One payer's usage of one month over all its accounts and regions, without corrections of other months.
 
-    An account's hours count for its payer in that hour.
+    Each hour of an account counts for the account's payer in that hour.
     """
 
     @property
@@ -151,7 +151,7 @@ class PayerUsage(Protocol):
 
 
 class StreamedUsage(PayerUsage, Protocol):
-    """Usage that is read in one pass."""
+    """Usage that can be read in one pass."""
 
     def lines(self) -> Iterator[UsageLine]:
         """All lines of the month by the hour, in any order."""
@@ -159,7 +159,7 @@ class StreamedUsage(PayerUsage, Protocol):
 
 @runtime_checkable
 class HourlyUsage(PayerUsage, Protocol):
-    """Usage with sums of hours, so that a cut is found by the lines of an hour."""
+    """Usage with sums of hours, so that finding a cut needs the lines of one hour only."""
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
         """Bytes by hour (epoch seconds) of one day."""
@@ -170,10 +170,10 @@ class HourlyUsage(PayerUsage, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedUsage:
-    """A `PayerUsage` over regions, without lines of 0 bytes. A key in two regions is one line.
+    """A `PayerUsage` over regions, without lines of 0 bytes. A key that occurs in two regions is one line.
 
     Attributes:
-        only: Only these accounts of the payer; None for all.
+        only: Restricts usage to these accounts of the payer; None for all.
     """
 
     regions: tuple[RegionMonth, ...]
@@ -214,13 +214,13 @@ class MergedUsage:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Accounts that the payer ever pays for, or those of them in `only`."""
+        """Accounts that the payer ever pays for, limited to `only`."""
         accounts = self.organization.accounts_of(self.payer_id)
         return accounts if self.only is None else accounts & self.only
 
     @property
     def moves(self) -> bool:
-        """Whether an account comes to the payer, or leaves it, within the month."""
+        """Whether an account joins or leaves the payer within the month."""
         first_s, after_s = month_bounds_s(self.month)
         return any(
             not self.pays_for(account_id, first_s)
@@ -235,7 +235,7 @@ class MergedUsage:
         return self.pays_for(line.account_id, line.hour_s)
 
     def _moving(self) -> frozenset[tuple[str, int]]:
-        """Accounts and the days of this month within which their payer changes."""
+        """(Account, day) pairs of this month where the account's payer changes within the day."""
         first_s, after_s = month_bounds_s(self.month)
         return frozenset(
             (account_id, hour_s - hour_s % DAY_S)
@@ -246,7 +246,7 @@ class MergedUsage:
 
 
 def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
-    """Lines in the order of rating, each key and hour once, without those of 0 bytes."""
+    """Merge lines in the order of rating: each key and hour once, without lines of 0 bytes."""
     for _, group in groupby(lines, key=lambda line: line.key):
         same = list(group)
         total = sum(line.bytes for line in same)
@@ -264,7 +264,7 @@ def days_of(lines: Iterable[UsageLine]) -> dict[Sold, dict[int, int]]:
 
 
 def by_day(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
-    """Lines of hours as lines of days, in order. Memory grows with the number of keys and days."""
+    """Merge lines of hours into lines of days, in order. Memory grows with the number of keys and days."""
     sums: dict[UsageLine, int] = {}
     for line in lines:
         key = line._replace(hour_s=line.hour_s - line.hour_s % DAY_S, bytes=0)
@@ -277,7 +277,7 @@ class MonthUsage:
     """Usage of one month.
 
     Attributes:
-        regions: One for each region that holds data of the stage, open or closed.
+        regions: Open or closed month of each region that holds data of the stage.
     """
 
     regions: Sequence[RegionMonth]
@@ -303,7 +303,7 @@ class MonthUsage:
         )
 
     def corrections(self, payer_id: str | None = None) -> Iterator[Correction]:
-        """Usage of earlier months that is booked in this one, of one payer or of all; region by region."""
+        """Usage of earlier months booked in this month, of one payer or of all payers; region by region."""
         accounts = None if payer_id is None else self.organization.accounts_of(payer_id)
         for region in self.regions:
             for booked_s, line in region.late(accounts):
@@ -317,10 +317,10 @@ class MonthUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableMonth:
-    """A `RegionMonth` of named accounts.
+    """A `RegionMonth` of some accounts, read from the usage table.
 
     Attributes:
-        reading: Names the kinds of the items. Kinds only become more, so every call sees the same names.
+        reading: Resolves the items' kind numbers. Kinds are only added, so every call sees the same names.
         items: Usage items by account, in the order of their hours.
     """
 
@@ -336,7 +336,7 @@ class TableMonth:
 
         Raises:
             LedgerCorruptError: An item cannot be read.
-            UnavailableError: The region gives no answer.
+            UnavailableError: The region does not answer.
         """
         reading = UsageReading(store)
         read = {account_id: tuple(reading.of_month(account_id, month)) for account_id in sorted(accounts)}
@@ -375,7 +375,7 @@ class TableMonth:
 
 
 def line_of(key: UsageKey, total: Total) -> UsageLine:
-    """The line of a total. A correction has its own hour, every other total the hour that books it."""
+    """Usage line of a total. A correction has its hour of use; every other total has its booking hour."""
     hour_s = key.hour_s if key.corrects_s is None else key.corrects_s
     return UsageLine(
         hour_s, key.account_id, key.service, key.usage_type, key.from_location, key.to_location, total.bytes

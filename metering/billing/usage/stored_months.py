@@ -1,4 +1,4 @@
-"""Months as they are stored: open from lake and staging, read once; closed from their frozen totals.
+"""Stored months: an open month is read once from lake and staging, a closed month from its frozen totals.
 
 Their usage lines are columns, which Arrow sums.
 """
@@ -42,10 +42,10 @@ _ROWS = 100_000
 
 @runtime_checkable
 class ColumnMonth(Protocol):
-    """A `RegionMonth` with its lines in columns: each batch has those of `SCHEMA` that are asked for, in order."""
+    """A `RegionMonth` with its lines in columns: each batch has the requested columns of `SCHEMA`, in order."""
 
     def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
-        """`day_lines` in columns. A key and day may be in several rows."""
+        """`day_lines` in columns. A key and day may have several rows."""
 
     def hour_batches(
         self,
@@ -94,7 +94,7 @@ def table_of(lines: Iterable[UsageLine]) -> pa.Table:
 
 
 def lines_of(batch: pa.RecordBatch) -> Iterator[UsageLine]:
-    """Rows as usage lines, converted a part at a time."""
+    """Rows as usage lines, converted in chunks."""
     for first in range(0, batch.num_rows, _ROWS):
         piece = batch.slice(first, _ROWS)
         *names, sizes = (column.to_pylist() for column in piece.columns)
@@ -102,14 +102,14 @@ def lines_of(batch: pa.RecordBatch) -> Iterator[UsageLine]:
 
 
 def summed(table: pa.Table) -> pa.Table:
-    """One row for each key; the bytes are exact."""
+    """Sum rows to one row for each key; bytes are exact."""
     keys = [name for name in SCHEMA.names if name != "bytes"]
     grouped = table.group_by(keys, use_threads=False).aggregate([("bytes", "sum")])
     return grouped.select([*keys, "bytes_sum"]).rename_columns(SCHEMA.names).cast(SCHEMA)
 
 
 def only(batch: pa.RecordBatch, accounts: Accounts, sold: Solds) -> pa.RecordBatch:
-    """The rows of some accounts and products."""
+    """Only the rows of some accounts and products."""
     if accounts is not None:
         batch = batch.filter(pc.is_in(batch.column("account_id"), value_set=pa.array(sorted(accounts), pa.string())))
     if sold is None:
@@ -134,7 +134,7 @@ class Spool:
     """Columns of usage in a temporary file, a part for each hour or day. Mutable: add all parts, then read; close it.
 
     Args:
-        memory_bytes: Size from which it lies on disk, compressed.
+        memory_bytes: Size above which the columns are on disk, compressed.
     """
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -146,7 +146,7 @@ class Spool:
         self._written = 0
 
     def add(self, part: int, table: pa.Table) -> None:
-        """Add rows to a part, which is an hour or a day in epoch seconds."""
+        """Add rows to a part, named by the first second of its hour or day."""
         if self._writer is None:
             raise RuntimeError("a spool that is read takes no more rows")
         for batch in table.cast(SCHEMA).combine_chunks().to_batches():
@@ -187,7 +187,7 @@ _DAY_ROWS = 500_000
 
 
 class LakeMonth:
-    """A `RegionMonth` of an open month. Its rows are in temporary files: close it."""
+    """A `RegionMonth` of an open month. Its rows are in temporary files, so call `close`."""
 
     digest = ""
 
@@ -208,15 +208,15 @@ class LakeMonth:
         totals: TotalsReader | None = None,
         on_hour: Callable[[int, int], None] = lambda _done, _of: None,
     ) -> LakeMonth:
-        """Read the month hour by hour, as one consistent state each.
+        """Read the month hour by hour, each hour as one consistent state.
 
         Args:
             view: The region's rows.
             region: Its name.
             month: `2026-11`.
-            accounts: Read only these; none: all.
-            totals: Reads the totals of lake files, which are far fewer than their rows. None: rows are read.
-            on_hour: Told how many hours are done, and how many there are.
+            accounts: Accounts to read; empty for all.
+            totals: Reads the totals of lake files, which are far fewer than the rows. None: rows are read.
+            on_hour: Called with the number of hours done, and of all hours.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -281,7 +281,7 @@ class LakeMonth:
                 yield from (Late(hour_s, line) for line in lines_of(only(batch, accounts, None)))
 
     def _keep_hour(self, hour_s: int, usage: Mapping[UsageKey, Total]) -> pa.Table:
-        """Keep the rows of an hour in the order of rating; returns those that correct nothing."""
+        """Keep the rows of an hour in the order of rating; returns the rows that are not corrections."""
         own: list[UsageLine] = []
         late: list[UsageLine] = []
         for key, total in usage.items():
@@ -312,7 +312,7 @@ def _usage(
 
 
 def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
-    """Add an hour to the parts of a day; many rows are summed at once."""
+    """Add an hour to the parts of a day; rows are summed in large groups."""
     day.append(hour.set_column(0, "hour_s", pa.repeat(pa.scalar(day_s, pa.int64()), hour.num_rows)))
     if len(day) > 1 and sum(part.num_rows for part in day) > _DAY_ROWS:
         day[:] = [summed(pa.concat_tables(day))]
@@ -325,7 +325,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonth:
-    """A `RegionMonth` that is closed: its manifest, and the reader of its totals."""
+    """A `RegionMonth` of a closed month: its manifest, and the reader of its totals."""
 
     region: str
     frozen: FrozenMonth
@@ -418,7 +418,7 @@ def _counts(key: UsageKey, day_s: int | None) -> bool:
 
 
 def _of_types(table: pa.Table, usage_types: set[str]) -> pa.Table:
-    """Rows of some usage types. Names are compared once each, before any text is made of them."""
+    """Rows of some usage types. Each dictionary value is compared once, before rows are decoded."""
     place = table.column_names.index("usage_type")
     parts = []
     for batch in table.to_batches():
@@ -433,7 +433,7 @@ def _stored(columns: Sequence[str]) -> list[str]:
 
 
 def _own(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows that correct nothing, with columns of lines; without those of the canary."""
+    """Rows except corrections and the canary's rows, as columns of lines."""
     if table.column("corrects").null_count < table.num_rows:
         table = table.filter(pc.is_null(table.column("corrects")))
     accounts = table.column("account_id")

@@ -34,7 +34,7 @@ _TOO_LITTLE = "Nothing is shown, because it would be too little: tiers count ove
 
 
 def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact: bool, now_s: int) -> CostsFound:
-    """The answer to a question about costs, by the book of `--prices`.
+    """Answer a question about costs, rated with the price book of `--prices`.
 
     Raises:
         CommandFailedError: A region gives no answer, or holds no data; or there is no such price book.
@@ -68,7 +68,7 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
         now_s: The time now.
 
     Raises:
-        InvalidParametersError: Something that was typed makes no sense.
+        InvalidParametersError: An argument is invalid.
         CommandFailedError: As `costs_here` does.
     """
     from metering.reports.costs.explanation import Inquiry, explained
@@ -94,7 +94,7 @@ def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | 
 
 
 def one_region(session: Session) -> str | None:
-    """The one region that `--region` names; None if it names none, or all."""
+    """Region of `--region`; None if it is not given, or is `all`."""
     return None if session.named_region == connecting.ALL_REGIONS else session.named_region
 
 
@@ -128,7 +128,7 @@ def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -
 
 @contextmanager
 def _bar() -> Iterator[HoursDone]:
-    """A bar on stderr, from the first hour that is read."""
+    """Show a progress bar on stderr, from the first hour that is read."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     with progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bar:
@@ -192,7 +192,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
 
 
 def how_far(view: Judged) -> Counted:
-    """Time and prices up to which usage is counted."""
+    """Completeness of the counted usage, its price book, and unpriced usage."""
     from metering.billing.budgets.open_months import unpriced_in
     from metering.reports.budgets import Counted
 
@@ -233,9 +233,9 @@ def known_account(session: Session, home: RegionConnection, account_id: str) -> 
 
 
 def is_home(session: Session, region: str) -> bool:
-    """Whether a region judges budgets: the home region, or on an emulator the only one of a stage.
+    """Whether a region evaluates budgets: the home region, or on an emulator the only one of a stage.
 
-    Who works on another region needs no access to the home region.
+    Commands on another region then need no access to the home region.
     """
     from metering.adapters.aws.errors import refusals_explained
     from metering.wiring.region import is_absent

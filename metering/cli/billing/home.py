@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def billing_home(session: command.Session) -> RegionConnection:
     """Connect to the home region: price books, payers, budgets and invoices of all regions are there.
 
-    A stage on an emulator may live in one region that is not its home: then it is that region.
+    On an emulator, a stage's only region is used, even if it is not the home region.
 
     Raises:
         CommandFailedError: The home region gives no answer, or the stage is not deployed there.
@@ -44,7 +44,7 @@ def billing_regions(session: command.Session, home: RegionConnection) -> list[Re
 
 
 def readable_regions(session: command.Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
-    """Regions with data of the stage: those that answer, sorted by name, and those that do not, with the reason."""
+    """Regions with data of the stage: reachable ones sorted by name, and the others with the reason."""
     from metering.ledger.periods import period_key
     from metering.stores.writes import Table
 
@@ -56,7 +56,7 @@ def readable_regions(session: command.Session, home: RegionConnection) -> tuple[
 
 
 def home_ground(session: command.Session, home: RegionConnection) -> deeds.Ground:
-    """Ground of a deed on money: done in the home region, and remembered by its ledger."""
+    """Ground of a deed on money: done in the home region, recorded in its ledger."""
     return session.ground(home.region, caller=home.caller, items=lambda: home.items)
 
 
@@ -77,9 +77,9 @@ def named_book(prices: PriceStore | None, name: str, version: int | None = None)
     """A price book by its name: the version in force, or the one that is named.
 
     Args:
-        prices: Place of the books; None is enough for the sample.
+        prices: Store of the books; the sample needs None.
         name: Name of the book.
-        version: A version of it; None for the one in force.
+        version: Version of the book; None: the one in force.
 
     Raises:
         CommandFailedError: The book or version does not exist.
@@ -111,7 +111,7 @@ def checked_files(files: list[Path]) -> list[Path]:
     """Files that exist.
 
     Raises:
-        WrongUsageError: One does not, or is a folder.
+        WrongUsageError: A file does not exist, or is a folder.
     """
     for path in files:
         if not path.is_file():
@@ -159,7 +159,7 @@ def checked_month(text: str) -> str:
     """Return a month.
 
     Raises:
-        WrongUsageError: The text is something else.
+        WrongUsageError: The text has another form.
     """
     try:
         month_bounds_s(text)

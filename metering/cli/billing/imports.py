@@ -35,7 +35,7 @@ class Planned:
 
     Attributes:
         before: The book in force.
-        notes: What a person must know of the files.
+        notes: Notes on the files for the operator.
     """
 
     before: PriceBook | None
@@ -61,7 +61,7 @@ class Planned:
 def plan(
     home: RegionConnection, files: Sequence[Path], *, book: str, effective_s: int | None, partial: bool
 ) -> Planned:
-    """Read files, and compare what they make of a book with the version in force.
+    """Read files, and compare the price book they yield with the version in force.
 
     Raises:
         DocumentRefusedError: Names every problem of the files.
@@ -73,7 +73,7 @@ def plan(
 def planned(
     before: PriceBook | None, files: Sequence[Path], *, book: str, effective_s: int | None = None, partial: bool = False
 ) -> Planned:
-    """As `plan`, against a book that is given."""
+    """Like `plan`, compared with a given book."""
     read = [read_prices(path) for path in files]
     books = [each for each in read if isinstance(each, PriceBook)]
     offers = [each for each in read if isinstance(each, Offer)]
@@ -148,7 +148,7 @@ def written(home: RegionConnection, plan: Planned) -> PriceBook:
 def _own(
     before: PriceBook | None, books: Sequence[PriceBook], *, others: int, name: str, effective_s: int | None
 ) -> Planned:
-    """A price book in the form of this project stands for itself: it says what holds when."""
+    """Import a price book in this project's own form; it states the start of its prices itself."""
     if others or len(books) > 1:
         raise DocumentRefusedError("the import", ["a price book is imported alone"])
     if effective_s is not None:
@@ -158,7 +158,7 @@ def _own(
 
 
 def _indexed(offers: Sequence[Offer], indexes: Sequence[VersionIndex]) -> list[str]:
-    """Notes of version indexes on the files.
+    """Check files against version indexes; return notes.
 
     Raises:
         DocumentRefusedError: An index of the offer does not list the version of a file.

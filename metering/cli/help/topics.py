@@ -1,4 +1,4 @@
-"""Topics of `metering help`: what holds for all commands, and is said once."""
+"""Topics of `metering help`: rules of all commands, explained once."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _HEADING = "## Words"
 
 
 def words() -> list[tuple[str, str]]:
-    """Each word, or words that belong together, with their meaning, in the order of the page."""
+    """Each word, or group of related words, with its meaning, in the order of the page."""
     return [*_rows(_page().read_text(encoding="utf-8"))]
 
 
 def _page() -> Path:
-    """The page in a checkout, or the copy of it that an installed package has."""
+    """The page in a checkout, or its copy in an installed package."""
     installed = Path(__file__).with_name(_PAGE)
     return installed if installed.exists() else project_dir() / "docs" / _PAGE
 
@@ -105,7 +105,7 @@ def output() -> list[Part]:
 
 
 def times() -> list[Part]:
-    """How times, ranges and durations are written."""
+    """The formats of times, ranges and durations."""
     return [
         *_prose(TIMES_HELP),
         "",
@@ -121,7 +121,7 @@ def times() -> list[Part]:
 
 
 def _prose(text: str) -> Iterator[Part]:
-    """Sentences as one line, and lines that are indented as rows."""
+    """Sentences as one line, and indented lines as rows."""
     for indented, lines in groupby(text.splitlines(), key=lambda line: line.startswith("  ")):
         if indented:
             rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines]
@@ -142,7 +142,7 @@ def environment() -> list[Part]:
 
 
 def glossary() -> list[Part]:
-    """What the words of the project mean."""
+    """Meanings of the project's words."""
     return ["Each word has one meaning, in commands, code and documentation.", "", words()]
 
 

@@ -1,4 +1,4 @@
-"""One writer for all read commands: table, json, ndjson, csv or parquet; to stdout or to a file.
+"""One writer for all read commands: table, JSON, NDJSON, CSV or Parquet; to stdout or to a file.
 
 Data goes to stdout, everything else to stderr.
 """
@@ -27,7 +27,7 @@ _WRONG_PLACES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACC
 
 
 class Format(StrEnum):
-    """Formats in which a read command answers."""
+    """Output formats of a read command."""
 
     TABLE = "table"
     JSON = "json"
@@ -37,7 +37,7 @@ class Format(StrEnum):
 
 
 class PageFormat(StrEnum):
-    """Formats of a command that also writes a page to print."""
+    """Output formats of a command that also writes a page to print."""
 
     TABLE = "table"
     JSON = "json"
@@ -53,10 +53,10 @@ _SUFFIXES = {"": Format.JSON, ".txt": Format.TABLE} | {f".{form}": form for form
 
 
 def check_target(output: Path, wanted: Format | None) -> None:
-    """Refuse a file that cannot be written, or whose suffix names no format.
+    """Refuse a file that cannot be written, or whose suffix is no known format.
 
     Raises:
-        WrongUsageError: The folder does not exist, or the format is not known.
+        WrongUsageError: The folder does not exist, or the format is unknown.
     """
     if not output.parent.is_dir():
         raise WrongUsageError(f"Cannot write {output}: there is no folder {output.parent}.", "Name another --output.")
@@ -70,7 +70,7 @@ def check_target(output: Path, wanted: Format | None) -> None:
 
 
 def chosen_format(wanted: Format | None, output: Path | None, *, terminal: bool) -> Format:
-    """The format that was asked for, else the one of the file's suffix, else table on a terminal and JSON otherwise."""
+    """The requested format, else that of the file's suffix, else table on a terminal and JSON otherwise."""
     if wanted is not None:
         return wanted
     if output is not None:
@@ -89,12 +89,12 @@ def write_answer(
 ) -> None:
     """Print `answer` on stdout, or write it to `output`; a chart goes below its table.
 
-    A table fits the terminal. In a file, and with `wide`, it has all columns, in lines as long as they are. `tell` says
-    that an answer is JSON only because stdout is no terminal: people read it so with `| less` or `| grep`.
+    A table fits the terminal. In a file or with `wide`, it has all columns, on lines of any length. `tell` says that an
+    answer is JSON only because stdout is not a terminal: people pipe it to `less` or `grep`.
 
     Raises:
-        WrongUsageError: Parquet was asked for on a terminal, or the place cannot be written.
-        CommandFailedError: The disk is full, or the like; a file that was at `output` before is unchanged.
+        WrongUsageError: Parquet was asked for on a terminal, or `output` cannot be written.
+        CommandFailedError: The disk is full, or similar; an earlier file at `output` is unchanged.
     """
     terminal = output is None and sys.stdout.isatty()
     form = chosen_format(wanted, output, terminal=terminal)
@@ -109,7 +109,7 @@ def write_answer(
 
 
 def encoded(answer: Answer, form: Format, *, width: int | None = None, chart: Chart | None = None) -> bytes:
-    """`answer` in a format; tables are without terminal colours, and `width` cells wide or as wide as they need."""
+    """`answer` in a format; a table has no terminal colours, and is `width` cells wide or as wide as it needs."""
     if form is not Format.TABLE:
         return encoded_bytes(answer, form.value)
     from metering.cli.printing.table import answer_lines
@@ -123,11 +123,11 @@ def _pieces(answer: Answer, form: Format, chart: Chart | None) -> Iterable[bytes
 
 
 def write_whole(target: Path, content: Iterable[bytes]) -> None:
-    """Write a file whole, or leave the old one unchanged: the new one gets its name when it is complete.
+    """Write a file atomically: the new file gets its name once it is complete.
 
     Raises:
         WrongUsageError: The folder does not exist or is not writable.
-        CommandFailedError: The disk is full, or the like.
+        CommandFailedError: The disk is full, or similar.
     """
     try:
         if target.exists() and not target.is_file():

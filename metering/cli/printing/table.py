@@ -1,9 +1,9 @@
 """Answers, charts and headings on a console, as wide as it is.
 
-A narrow window first shortens what may be shortened, then leaves out columns of low priority and names them. What is
-copied goes on in the next line. No line is wider than the width but for a command to type, or a number, that is wider
-itself. Without a width, every column is shown whole. Widths are in cells of a terminal: a Chinese character takes two,
-an accent on a letter none.
+In a narrow window, first texts are shortened, then columns of low priority are left out and named. Text to copy is
+never shortened; it continues on the next line. No line exceeds the width, except a command to type or a number that is
+wider itself. Without a width, every column is shown whole. Widths are in terminal cells: a Chinese character takes two,
+a combining accent none.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Line:
 
 
 def cell_text(column: Column, value: Cell) -> str:
-    """The value as people read it; digits are grouped, and characters that could steer a terminal are escaped."""
+    """The value as people read it; digits are grouped, and control characters of terminals are escaped."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -91,7 +91,7 @@ def _size_of(column: Column, value: Cell) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` cells: its middle makes room, because the ends tell texts of one kind apart."""
+    """`text` in at most `width` cells: shortened in the middle, because texts of one kind differ at their ends."""
     if cell_len(text) <= width:
         return text
     if width < 2:
@@ -102,14 +102,14 @@ def shortened(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
-    """Lines of at most `width` cells, broken between words; a longer word goes on in the next line.
+    """Lines of at most `width` cells, broken between words; a longer word continues on the next line.
 
     A command to paste is one word if it fits: in backticks, or after a colon at the end.
 
     Args:
         text: What to wrap.
         width: Cells.
-        keeping: Keep longer commands whole too, each alone on its line, and wider than it should be.
+        keeping: Keep longer commands whole too, each on a line of its own that exceeds `width`.
     """
     if cell_len(text) <= width and not keeping:
         return [text]
@@ -125,7 +125,7 @@ def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
 
 
 def padded(text: str, width: int, *, right: bool) -> str:
-    """`text` with spaces up to `width` cells, before it if it stands to the right."""
+    """`text` padded with spaces to `width` cells; on the left if `right`."""
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
@@ -136,10 +136,10 @@ def _is_aligned(column: Column) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Field:
-    """A column as it is printed; a column of bytes has a second one for its sizes.
+    """A column as printed; a column of bytes has a second one for its sizes.
 
     Attributes:
-        column: The column that it shows.
+        column: The column of the answer.
         texts: One a row.
         is_size: It holds sizes, such as `19.4 PB`, beside the exact bytes.
     """
@@ -154,18 +154,18 @@ class Field:
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """The greatest is left out first: a size before other columns like its own, which may be kept."""
+        """The greatest rank is left out first: a size goes before other columns of its priority."""
         priority = self.column.priority
         return (max(priority, USUAL), True) if self.is_size else (priority, False)
 
     @cached_property
     def widest(self) -> int:
-        """Cells of the longest text, or of the heading."""
+        """Cells of the longest text or heading."""
         return max(cell_len(self.heading), *map(cell_len, self.texts))
 
     @cached_property
     def least(self) -> int:
-        """Cells that it needs at least: numbers and times are never broken, headings only at spaces and underscores."""
+        """Minimum number of cells: numbers and times are never broken, headings only at spaces and underscores."""
         longest = max(map(cell_len, self.texts))
         if self.column.kind == "text" and self.column.text in _LEAST:
             stays = self.column.text == "copied" and longest <= _WHOLE_COPY
@@ -174,7 +174,7 @@ class Field:
 
     @cached_property
     def is_same(self) -> bool:
-        """Whether it says the same in all rows, and they are enough, or it says nothing, to say it once."""
+        """Whether to print the value once: all rows share it, and it is empty or there are enough rows."""
         return len({*self.texts}) == 1 and (
             not self.texts[0] or (len(self.texts) >= _ENOUGH_ROWS and not self._is_prose)
         )
@@ -184,7 +184,7 @@ class Field:
         return self.column.kind == "text" and self.column.text == "prose"
 
     def inside(self, text: str, width: int) -> list[str]:
-        """A text in lines of its width."""
+        """A text as lines of the field's width."""
         if self.column.kind != "text" or self.column.text not in _LEAST or cell_len(text) <= width:
             return [text]
         if self.column.text == "short":
@@ -215,7 +215,7 @@ def _fields_of(answer: Answer) -> list[Field]:
 
 
 def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
-    """Widths that fill `width` at most, of which the widest give way first; None if there is not the room."""
+    """Widths whose sum is at most `width`; the widest columns shrink first. None if there is no room."""
     room = width - len(_GAP) * (len(fields) - 1)
     least = [field.least for field in fields]
     if sum(least) > room:
@@ -230,7 +230,7 @@ def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Grid:
-    """A table that fits: its fields, their cells, and fields that are said once, because all rows say the same."""
+    """A table that fits: its fields, their cells, and fields printed once because all rows have the same value."""
 
     fields: Sequence[Field]
     widths: Sequence[int]
@@ -238,10 +238,10 @@ class _Grid:
 
 
 def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
-    """Choose the fields of a table: what is the same in all rows is said once, then those of low priority go.
+    """Choose the fields of a table: values that all rows share are printed once, then fields of low priority go.
 
     Returns:
-        None if not even those fields fit that a table must have.
+        None if even the fields that a table must have do not fit.
     """
     same = [field for field in fields[1:] if field.is_same]
     for said in ([], [field for field in same if not any(field.texts)], same):
@@ -263,7 +263,7 @@ def title_lines(answer: Answer, width: int) -> list[Line]:
 
 
 def body_lines(answer: Answer, width: int) -> list[Line]:
-    """The rows: a table, or upright, or a sentence if there are none."""
+    """The rows: as a table, or upright, or a sentence if there are none."""
     if not answer.rows:
         return _noted(printable(answer.empty), width, "")
     is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
@@ -328,7 +328,7 @@ def footer_lines(answer: Answer, width: int) -> list[Line]:
 
 
 def _upright(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], width: int) -> Iterator[Line]:
-    """Each row as a block of lines. A single one says what its columns are; of several, empty values are left out."""
+    """Each row as a block of lines. A single row explains its columns; of several rows, empty values are left out."""
     alone = len(rows) == 1
     for number, row in enumerate(rows):
         if number:
@@ -353,7 +353,7 @@ def _stands_right(column: Column) -> bool:
 
 
 def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iterator[Line]:
-    """A name with its value and what explains it, beside it where there is room."""
+    """A name with its value and explanation, on one line where there is room."""
     name = printable(column.heading)
     line = f"{padded(name, start, right=False)}{_GAP.join(parts)}".rstrip()
     if cell_len(line) <= width:
@@ -386,12 +386,12 @@ _STYLES = {"": "", "title": "italic", "heading": "bold", "rule": "dim", "note": 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Bars of totals, all to the scale of the largest that is shown.
+    """Bars of totals, scaled to the largest one shown.
 
     Attributes:
-        sizes: Names and figures, all that there are: bytes, or 1e-10 USD.
-        most: Show this many at most: the largest, or the last ones in the order of time.
-        in_time: Names are times, in their order.
+        sizes: All names and figures: bytes, or 1e-10 USD.
+        most: Maximum number of bars: the largest, or with `in_time` the last.
+        in_time: Names are times, in ascending order.
         money: Figures are money.
     """
 
@@ -444,9 +444,9 @@ def print_table(answer: Answer, console: Console, *, chart: Chart | None = None,
 
     Args:
         answer: What to print.
-        console: Where; its width is that of the lines.
+        console: Target console; its width limits the lines.
         chart: Bars of the rows.
-        wide: Show every column whole, in lines as long as it takes.
+        wide: Show every column whole, on lines of any length.
     """
     lines = answer_lines(answer, console.width, chart=chart, wide=wide)
     # Printing line by line would take most of the time of a long answer.
@@ -455,7 +455,7 @@ def print_table(answer: Answer, console: Console, *, chart: Chart | None = None,
 
 
 def answer_lines(answer: Answer, width: int, *, chart: Chart | None = None, wide: bool = False) -> list[Line]:
-    """The lines of an answer at a width."""
+    """The lines of an answer for a width."""
     room = UNBOUNDED if wide else width
     lines = [*title_lines(answer, room), *body_lines(answer, room)]
     if chart is not None and chart.sizes:
@@ -464,7 +464,7 @@ def answer_lines(answer: Answer, width: int, *, chart: Chart | None = None, wide
 
 
 def print_heading(console: Console, text: str) -> None:
-    """Print a heading with a line behind it, or below it if it is too long; nothing of it is cut."""
+    """Print a heading with a rule after it, or below it if it is too long; it is never cut."""
     for line in heading_of(printable(text), console.width):
         console.print(Text(line, style="bold"), soft_wrap=True)
 
@@ -484,10 +484,10 @@ def bars(
     """A chart of totals.
 
     Args:
-        sizes: Names and figures, all that there are.
-        columns: Columns that the names are of. Where it is one column of time, the bars are in its order.
-        most: Show this many at most.
-        money: Figures are 1e-10 USD, and not bytes.
+        sizes: All names and figures.
+        columns: Columns that the names come from. If it is one column of time, the bars are in its order.
+        most: Maximum number of bars.
+        money: Figures are 1e-10 USD, not bytes.
     """
     in_time = len(columns) == 1 and columns[0] in _TIMES
     ordered = sorted(sizes) if in_time else sizes

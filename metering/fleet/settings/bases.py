@@ -1,6 +1,4 @@
-"""Stages that every installation knows. Any other stage is like one of them."""
-
-from __future__ import annotations
+"""Built-in stages, the same in every installation. Every other stage names one as its base."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -81,7 +79,7 @@ def flat(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def nested(values: Mapping[str, object]) -> dict[str, object]:
-    """Undo `flat`. A value in place of a table stays, for a check to find."""
+    """Undo `flat`. A value in place of a table stays, for validation to find."""
     found: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
     for name, value in values.items():
         table, dot, entry = name.partition(".")
@@ -93,12 +91,12 @@ def nested(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def belongs(name: str, wanted: Iterable[str]) -> bool:
-    """Whether a name is one of `wanted`, or an entry of a table that is."""
+    """Whether a name is in `wanted`, or is an entry of a table in `wanted`."""
     return not {name, name.partition(".")[0]}.isdisjoint(wanted)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Known name that was probably meant: by its spelling, or by its entry alone (`shards`)."""
+    """Known name that was probably meant: by its spelling, or by its last part alone (`shards`)."""
     names = list(known)
     entries = {each.rpartition(".")[2]: each for each in names}
     for candidates in (names, list(entries)):

@@ -1,7 +1,7 @@
 """Settings of a deployment, in layers: the base of the stage, the file, and values of `--set`, now or earlier.
 
 Start from the deployed settings. A settings file replaces everything an earlier file set, and each value of an earlier
-`--set` that it names. `--unset` takes back values of `--set`. Without a file, the values of an earlier file hold.
+`--set` that it names. `--unset` removes values of `--set`. Without a file, the values of an earlier file stay in force.
 
 The file is `metering.toml`: a table `[stage.NAME]` with any setting, and `like` for the stage that it is laid over.
 
@@ -59,7 +59,7 @@ class StageTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Settings that a command asks for.
+    """Settings requested by a command.
 
     Attributes:
         table: Table of the stage in the settings file; None without a file or a table.
@@ -75,13 +75,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """Settings of one deployment. It publishes `given`: those that differ from the base."""
+    """Settings of one deployment. It publishes `given`: settings that differ from the base."""
 
     config: StageConfig
     given: GivenSettings
 
     def source(self, name: str) -> Source:
-        """Say where the value of a setting comes from."""
+        """Return the origin of a setting's value."""
         if name in self.given.by_option:
             return "set"
         if name in self.given.by_file:
@@ -90,7 +90,7 @@ class Planned:
 
 
 def planned(asked: Asked, before: GivenSettings | None) -> Planned:
-    """Lay what a command asks for over what the deployment was given; `before` is None if there is none.
+    """Lay the requested settings over the deployment's given settings; `before` is None without a deployment.
 
     Raises:
         SettingsError: Names every problem, with its file or option.
@@ -111,7 +111,7 @@ def planned(asked: Asked, before: GivenSettings | None) -> Planned:
 
 
 def check_alone(asked: Asked) -> None:
-    """Check names and ranges without a look at the deployment, and without the rules over several settings.
+    """Check names and ranges, without reading the deployment, and without the rules over several settings.
 
     Raises:
         SettingsError: Names every problem, with its file or option.
@@ -128,7 +128,7 @@ def check_alone(asked: Asked) -> None:
 
 
 def config_of(stage: str, given: GivenSettings, own: Mapping[str, object]) -> StageConfig:
-    """Lay the region's own decisions over the given settings.
+    """Apply the region's own decisions to the given settings.
 
     Raises:
         SettingsError: Names every problem.
@@ -182,7 +182,7 @@ def _check_own_options(asked: Asked) -> None:
 
 
 def _check_unset(asked: Asked, held: Iterable[str]) -> None:
-    """Also accept names that only another version has, if the deployment was given them."""
+    """Refuse unknown names in `--unset`, but accept names of other versions that the deployment was given."""
     names = {*setting_names(), *held}
     known = names | {name.partition(".")[0] for name in names}
     wrong = sorted(asked.unset - known)
@@ -204,7 +204,7 @@ def _layers(asked: Asked, before: GivenSettings | None) -> tuple[dict[str, objec
 def _kept(
     config: StageConfig, like: str, by_file: Mapping[str, object], by_option: Mapping[str, object]
 ) -> GivenSettings:
-    """Keep what differs from the base: equal settings are one document, and a later version may change a base."""
+    """Keep values that differ from the base: equal settings make one document, and a version may change a base."""
     values = config.effective()
     base = StageConfig.load(config.stage, like=like).effective()
     file = {name: value for name, value in by_file.items() if value != base.get(name)}
@@ -229,7 +229,7 @@ def _placed(problem: Problem, asked: Asked, held: Collection[str] = ()) -> str:
 
 
 def _concerns(name: str, values: Mapping[str, object]) -> bool:
-    """Whether a problem of that name is about one of these values, an entry of it, or its table."""
+    """Whether a problem of this name concerns one of these values, an entry of a value, or its table."""
     return belongs(name, values) or any(each.startswith((f"{name}.", f"{name}[")) for each in values if name)
 
 
@@ -250,7 +250,7 @@ def _check_size(result: Planned) -> None:
 
 
 def recovered(settings: StageSettings, subscriptions: Iterable[Mapping[str, str]] = ()) -> GivenSettings:
-    """Settings of a version that kept none, as far as its deployment shows: policy, queues and subscribers.
+    """Settings of a version that kept no given settings, derived from its deployment: policy, queues and subscribers.
 
     Args:
         settings: Published by it.
@@ -277,7 +277,7 @@ FILE_NAME = "metering.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
-    """A settings file, read and not yet checked, with the table of each stage."""
+    """Settings file with the table of each stage, read but not yet checked."""
 
     path: Path
     stages: Mapping[str, object]
@@ -286,7 +286,7 @@ class SettingsFile:
         """Table of a stage, or None.
 
         Raises:
-            SettingsError: It is not a table, or its base does not exist.
+            SettingsError: The entry is not a table, or its base does not exist.
         """
         if stage not in self.stages:
             return None
@@ -314,7 +314,7 @@ class SettingsFile:
 
 
 def find(start: Path, named: str | None) -> Path | None:
-    """Find the settings file: the one that is named, else `metering.toml` in a folder or the folders around it.
+    """Find the settings file: the named one, else `metering.toml` in a folder or its parents.
 
     Raises:
         SettingsError: The named file does not exist.
@@ -328,10 +328,10 @@ def find(start: Path, named: str | None) -> Path | None:
 
 
 def read(path: Path) -> SettingsFile:
-    """Read a settings file. Its stages are checked when they are asked for.
+    """Read a settings file. Its stages are checked on access.
 
     Raises:
-        SettingsError: It cannot be read, is not TOML, or has something else than stages.
+        SettingsError: The file cannot be read, is not TOML, or contains anything but stages.
     """
     try:
         content = tomllib.loads(path.read_bytes().decode())
@@ -364,7 +364,7 @@ def _of_base(stage: str, like: object) -> list[str]:
 
 
 def _plain(value: object) -> object:
-    """Turn a value into one of JSON: TOML has dates of its own."""
+    """Convert a value to a JSON type: TOML has native dates."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -373,12 +373,12 @@ def _plain(value: object) -> object:
 
 
 def as_toml(stage: str, given: GivenSettings) -> str:
-    """Table of the stage that gives the same settings."""
+    """TOML table of the stage with the same settings."""
     return "\n".join(_lines(stage, given)) + "\n"
 
 
 def as_options(given: GivenSettings) -> str:
-    """`--set` options for a shell that give the same settings, to every version."""
+    """Shell `--set` options that give the same settings in every version."""
     values = nested({**given.by_file, **given.by_option})
     words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
     return " ".join(f"--set {shlex.quote(word)}" for word in words)
@@ -423,7 +423,7 @@ class SettingField:
     Attributes:
         name: With dots.
         kind: Type and range, in words.
-        default: Of `StageConfig`, without a base.
+        default: Default of `StageConfig`, without a base.
     """
 
     name: str

@@ -101,7 +101,7 @@ _KINDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"enum": list(SOURCE_
 
 
 class LogSource(BaseModel):
-    """Bucket with logs that are metered without a command."""
+    """Bucket whose logs are metered automatically."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -155,7 +155,7 @@ class LogSource(BaseModel):
 
 
 def problems_together(found: Sequence[LogSource], *, stage: str) -> Iterator[str]:
-    """Problems of the log sources of a stage together."""
+    """Yield problems between the log sources of a stage."""
     names = [source.name for source in found]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"log_sources has the name {name} twice: name each source otherwise"

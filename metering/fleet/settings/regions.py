@@ -1,4 +1,4 @@
-"""Settings of each region of a stage: those it was given, those of the next deployment, and the difference."""
+"""Settings of each region of a stage: given settings, settings of the next deployment, and the differences."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FIXED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A setting, by its name with dots, that gets another value; `by` says where that comes from."""
+    """Setting, by dotted name, whose value changes; `by` is the origin of the new value."""
 
     name: str
     before: object
@@ -69,10 +69,10 @@ def differences(before: Planned, after: Planned) -> tuple[Difference, ...]:
 
 
 def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
-    """Refuse changes that would leave resources or states without an owner.
+    """Refuse changes that would orphan resources or states.
 
     Raises:
-        SettingsError: Names every setting that a deployed stage cannot change.
+        SettingsError: Lists every setting that a deployed stage cannot change.
     """
     problems = [
         f"{each} cannot be changed while stage {stage} is deployed: {_FIXED[each.name]}"
@@ -84,7 +84,7 @@ def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
 
 
 def consequences(found: Sequence[Difference]) -> tuple[str, ...]:
-    """Say what is deleted, or loses its protection, once the differences are deployed."""
+    """List resources that are deleted, or lose protection, once the differences are deployed."""
     return tuple(text for each in found for text in _consequences(each))
 
 
@@ -110,7 +110,7 @@ def _shorter(before: object, after: object) -> bool:
 
 
 def _comparable(value: object) -> object:
-    """Subscriptions in any order are the same."""
+    """Make values comparable: the order of subscriptions does not matter."""
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
@@ -119,7 +119,7 @@ def _rows(value: object) -> list[Mapping[str, object]]:
 
 
 def _of_rows(name: str, before: object, after: object) -> Iterator[str]:
-    """Say which tables are removed from a list, and which are added."""
+    """Yield the tables removed from a list and the tables added to it."""
     noun, told = _ROWS[name]
     old, new = _rows(before), _rows(after)
     for word, some in (("removed", [e for e in old if e not in new]), ("added", [e for e in new if e not in old])):
@@ -149,11 +149,11 @@ _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """Settings that a region was given.
+    """Given settings of a region.
 
     Attributes:
-        given: None if the region is not deployed, or if nobody knows them.
-        rest: Subscribers of its topics, from which a deployment begins if nobody knows the settings.
+        given: None if the region is not deployed, or if its settings are unknown.
+        rest: Subscribers of its topics, from which a deployment starts if the settings are unknown.
         note: For people; may be empty.
     """
 
@@ -164,7 +164,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Changes of the next deployment in the settings of a region; no differences if it is not deployed."""
+    """Settings changes of a region's next deployment; no differences if the region is not deployed."""
 
     region: str
     differences: tuple[Difference, ...]
@@ -178,7 +178,7 @@ class Change:
 class RegionSettings:
     """Settings of the regions of one stage. A new region starts from the given settings of the home region.
 
-    The deployed settings are read once, so that a command ends with what it began from.
+    The deployed settings are read once, so that a command uses the same settings from start to end.
     """
 
     asked: Asked
@@ -187,7 +187,7 @@ class RegionSettings:
 
     @cached_property
     def before(self) -> Callable[[str], Before]:
-        """Reads what a region was given, once."""
+        """Cached function that reads a region's given settings."""
         return cache(self._before)
 
     def _before(self, region: str) -> Before:
@@ -216,7 +216,7 @@ class RegionSettings:
         return Before(rest=rest, note=f"nobody knows what {region} was given ({error}), so only {known} count")
 
     def _subscribed(self, region: str) -> GivenSettings | None:
-        """Subscriptions of a region whose other settings nobody knows: no deployment must lose its pager."""
+        """Subscriptions of a region whose other settings are unknown: a deployment must not lose the pager."""
         try:
             rows = [dict(each) for each in self.deployed.subscriptions(region)]
         except SettingsError:
@@ -240,10 +240,10 @@ class RegionSettings:
         return planned(self.asked, found.given or found.rest)
 
     def current(self, region: str) -> Planned | None:
-        """Deployed settings of a region; None if it is not deployed, or if nobody knows them.
+        """Deployed settings of a region; None if it is not deployed, or if they are unknown.
 
         Raises:
-            SettingsError: They are not for this version.
+            SettingsError: The settings are invalid in this version.
         """
         given = self.before(region).given
         return None if given is None else planned(Asked(stage=self.asked.stage), given)
@@ -252,7 +252,7 @@ class RegionSettings:
         """Changes of the next deployment in a region.
 
         Raises:
-            SettingsError: Names every problem, also settings that a deployed stage cannot change.
+            SettingsError: Lists every problem, including settings that a deployed stage cannot change.
         """
         before, after = self.before(region), self.of(region)
         notes = [before.note] if before.note else []
@@ -268,7 +268,7 @@ class RegionSettings:
 
 
 def told(changes: Iterable[Change]) -> list[str]:
-    """Say the changes, those of several regions once if they are the same."""
+    """Describe the changes; equal changes of several regions are listed once."""
     regions: dict[str, list[str]] = {}
     for each in changes:
         if text := str(each):
@@ -277,7 +277,7 @@ def told(changes: Iterable[Change]) -> list[str]:
 
 
 def _of_layers(asked: Asked, before: GivenSettings | None, after: Planned) -> Iterator[str]:
-    """List effects of the settings' layers that may surprise a person."""
+    """List effects of the settings' layers that may be unexpected."""
     if before is not None and before.like != after.given.like:
         yield f"the base is {after.given.like} and was {before.like}"
     table = asked.table

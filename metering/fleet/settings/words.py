@@ -1,4 +1,4 @@
-"""Types of settings and their problems, in words instead of a validator's."""
+"""Describes types and problems of settings in plain words instead of the validator's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST = 60
 
 
 class InWords(NamedTuple):
-    """Description of a field's values, as metadata of its type."""
+    """Description of a field's values, used as metadata of its type."""
 
     text: str
 
@@ -33,8 +33,8 @@ class Problem(NamedTuple):
     """Problem of one setting.
 
     Attributes:
-        field: Name with its dots; empty if several settings contradict each other.
-        text: Follows the name in a sentence; a whole sentence if there is no name.
+        field: Dotted name; empty if several settings contradict each other.
+        text: Predicate that follows the name; a full sentence if there is no name.
     """
 
     field: str
@@ -45,7 +45,7 @@ class Problem(NamedTuple):
 
 
 def kind_of(field: FieldInfo) -> str:
-    """Say the type of a setting and its range: `a whole number from 1 to 10,000`."""
+    """Describe the type and range of a setting: `a whole number from 1 to 10,000`."""
     said = next((each.text for each in field.metadata if isinstance(each, InWords)), "")
     return said or _kind(field.annotation, field)
 
@@ -82,7 +82,7 @@ def _text(field: FieldInfo | None) -> str:
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], known: Iterable[str]) -> list[Problem]:
-    """Say every problem that Pydantic found in a model; `known`: names of settings, with their dots."""
+    """Describe every problem that Pydantic found in a model; `known` holds dotted names of settings."""
     names = tuple(known)
     return [problem for details in error.errors() for problem in _problems(details, model, names)]
 
@@ -100,7 +100,7 @@ def _problems(details: ErrorDetails, model: type[BaseModel], known: Sequence[str
 
 
 def unknown(name: str, known: Iterable[str], *, spelled: str = "") -> Problem:
-    """Problem of an unknown setting, with the one that was probably meant."""
+    """Problem of an unknown setting, with the setting that was probably meant."""
     near = nearest(spelled or name, known)
     return Problem(name, "is not a setting" + (f": did you mean {near}?" if near else ""))
 
@@ -111,7 +111,7 @@ def _told(details: ErrorDetails) -> tuple[object, ...]:
 
 
 def shown(value: object) -> str:
-    """Write a value for people; a long one is cut."""
+    """Format a value for people; long values are cut."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -138,6 +138,6 @@ def _wanted(place: Sequence[str | int], model: type[BaseModel]) -> str:
 
 
 def _below(annotation: object) -> Mapping[str, FieldInfo]:
-    """Fields of a model, also of one in a list."""
+    """Fields of a model, or of the model in a list."""
     inner = next(iter(get_args(annotation)), annotation) if get_origin(annotation) is tuple else annotation
     return inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}

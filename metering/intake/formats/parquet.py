@@ -1,7 +1,5 @@
 """Records from Parquet, column by column. Nothing is decoded before footer and page headers prove the file bounded."""
 
-from __future__ import annotations
-
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence

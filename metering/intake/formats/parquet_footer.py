@@ -5,8 +5,6 @@ process. So they are first read here, by parquet.thrift, and refused unless they
 file's size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO

@@ -1,7 +1,5 @@
 """Rows of one hour as Arrow tables. All strings are dictionary-encoded, as Parquet stores them."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

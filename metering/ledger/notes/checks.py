@@ -1,7 +1,5 @@
 """Notes of checks: canaries, objects below `drop/` that were never announced, and the items of `metering doctor`."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from enum import StrEnum

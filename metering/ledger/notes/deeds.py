@@ -4,8 +4,6 @@ A deed is written before it acts (`begun`) and again when it ends. A killed deed
 progress is unknown.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Notes of the lake's jobs: results of the compactor and the cleaners, and progress of the search for orphans."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 

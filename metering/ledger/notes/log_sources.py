@@ -10,8 +10,6 @@ The sums of plans have their own notes (`log_sums`). A state is derived only fro
 rebuilds a lost one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -76,7 +74,7 @@ class LogSourceState(StoredItem):
             stage's settings hold completeness back and raise alarms.
         first_s, newest_s: First and newest slot with a file; None if none came, or the kind has no slots.
         missing: Runs of slots without a file, first and last included, in order: the oldest of them.
-        unlisted: Number of slots of later runs.
+        unlisted: Number of slots in later ranges.
         through_s: Time up to which every record has arrived; None if unknown.
         planned_s: When its newest file was planned; 0 if none was.
         expected_s: Time from which the contexts list it; 0 if they never did.

@@ -109,7 +109,7 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
     """Returns if this restore of the ledger is the one that fills the new usage table. Repeat it after any failure.
 
     Args:
-        items: Ledger, and the new usage table.
+        items: Store of the ledger and of the new usage table.
         number: Generation of that table.
         token: Random; a token stored by an earlier call stays valid.
 

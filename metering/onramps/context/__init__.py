@@ -1,1 +1,1 @@
-"""Context: what the owner of logs knows beside them, kept in versions that never change."""
+"""Context: facts that the owner of logs knows beside the logs, stored in immutable versions."""

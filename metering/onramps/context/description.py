@@ -1,10 +1,8 @@
-"""The description that a context is made of: what EC2's Describe calls return, and AWS's list of address ranges.
+"""The input of a context: results of EC2's Describe calls, and AWS's list of address ranges.
 
-Only what contexts need has a shape here; all other members are ignored. Shapes are AWS's own (EC2 API, `Describe*`;
+Only members that contexts need are modelled here; all others are ignored. The schemas are AWS's (EC2 API, `Describe*`;
 `ip-ranges.json` of the AWS General Reference).
 """
-
-from __future__ import annotations
 
 # The decoder reads the annotations at run time.
 from collections.abc import Mapping
@@ -19,7 +17,7 @@ _ADVICE = "Capture it again. A description that you wrote yourself must agree wi
 
 
 class DescriptionError(OperationFailedError):
-    """A description does not become a context; `problems` are all that were found, up to twenty."""
+    """A description is invalid; `problems` lists up to twenty problems."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         listed = "; ".join(problems)
@@ -35,13 +33,13 @@ class _Aws(msgspec.Struct, kw_only=True, frozen=True, rename="pascal"):
 
 
 class BlockState(_Aws, kw_only=True, frozen=True):
-    """State of a block: `associated`, or it does not count."""
+    """State of a block: Only `associated` blocks count."""
 
     state: str = "associated"
 
 
 class Block(_Aws, kw_only=True, frozen=True):
-    """A CIDR block of a VPC or a subnet, of either family."""
+    """CIDR block of a VPC or a subnet, IPv4 or IPv6."""
 
     cidr_block: str = ""
     ipv6_cidr_block: str = ""
@@ -70,7 +68,7 @@ class SubnetItem(_Aws, kw_only=True, frozen=True):
 
 
 class Association(_Aws, kw_only=True, frozen=True):
-    """The public address of a private one."""
+    """Public address of a private address."""
 
     public_ip: str = ""
 
@@ -89,7 +87,7 @@ class Ipv6Address(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Delegated(msgspec.Struct, kw_only=True, frozen=True):
-    """A block of addresses of an interface, of either family."""
+    """Prefix delegated to an interface, IPv4 or IPv6."""
 
     ipv4_prefix: str = msgspec.field(name="Ipv4Prefix", default="")
     ipv6_prefix: str = msgspec.field(name="Ipv6Prefix", default="")
@@ -199,7 +197,7 @@ class PeeringAttachmentItem(_Aws, kw_only=True, frozen=True):
 
 
 class MeteringPolicyRuleItem(_Aws, kw_only=True, frozen=True):
-    """The conditions of an entry of a metering policy; empty ones ask nothing."""
+    """Conditions of a metering policy entry; an empty condition matches everything."""
 
     source_transit_gateway_attachment_id: str = ""
     source_transit_gateway_attachment_type: str = ""
@@ -223,7 +221,7 @@ class MeteringPolicyEntryItem(_Aws, kw_only=True, frozen=True):
 
 
 class MeteringPolicyItem(_Aws, kw_only=True, frozen=True):
-    """An item of DescribeTransitGatewayMeteringPolicies, with its entries; None if they are not known."""
+    """An item of DescribeTransitGatewayMeteringPolicies, with its entries; None if unknown."""
 
     transit_gateway_metering_policy_id: str
     transit_gateway_id: str
@@ -234,7 +232,7 @@ class MeteringPolicyItem(_Aws, kw_only=True, frozen=True):
 
 
 class Place(msgspec.Struct, kw_only=True, frozen=True):
-    """The results of the calls in one account and region; `metering_policies` is None if nobody asked for them."""
+    """Results of the calls in one account and region; `metering_policies` is None if they were not requested."""
 
     account_id: str
     region: str
@@ -278,7 +276,7 @@ class IpRanges(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
-    """A CloudFront distribution; `log` is `legacy` or `v2` if both of its logs are on."""
+    """A CloudFront distribution; `log` is the metered one, `legacy` or `v2`, if both logs are on."""
 
     account_id: str
     log: str = ""
@@ -287,7 +285,7 @@ class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
 class Description(msgspec.Struct, kw_only=True, frozen=True):
     """A whole description. Without address ranges, public addresses stay unclassified.
 
-    `buckets` has the region of a bucket, `bucket_owners` its account, and `distributions` those of CloudFront by id.
+    `buckets` maps buckets to regions, `bucket_owners` to accounts; `distributions` has CloudFront's by id.
     """
 
     schema: str
@@ -300,10 +298,10 @@ class Description(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def read_description(description: Mapping[str, object]) -> Description:
-    """Read a description into its shape.
+    """Parse and validate a description.
 
     Raises:
-        DescriptionError: It has another shape; the path of the first misfit is named.
+        DescriptionError: It does not match the schema; the path of the first misfit is named.
     """
     schema = description.get("schema")
     if schema != SCHEMA:
@@ -318,7 +316,7 @@ def read_ip_ranges(body: bytes) -> dict[str, object]:
     """Check an ip-ranges.json as AWS publishes it, and decode it for a description.
 
     Raises:
-        DescriptionError: It is no JSON, or has another shape.
+        DescriptionError: It is not JSON, or does not match the schema.
     """
     try:
         msgspec.json.decode(body, type=IpRanges)

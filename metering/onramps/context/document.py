@@ -1,4 +1,4 @@
-"""A context: inventory, address ranges and flow logs at one time, as one document that never changes.
+"""A context: inventory, address ranges and flow logs at one time, as one immutable document.
 
 Its name is the SHA-256 of its canonical JSON, so `gunzip -c FILE | sha256sum` checks a stored one. Its facts are named
 tuples, because a context holds many and writes them as JSON lists.
@@ -23,7 +23,7 @@ from metering.units import HOUR_S
 
 
 class Vpc(NamedTuple):
-    """A VPC with all of its blocks, of both families, sorted."""
+    """A VPC with all of its IPv4 and IPv6 blocks, sorted."""
 
     id: str
     account_id: str
@@ -44,10 +44,10 @@ class Interface(NamedTuple):
     """A network interface.
 
     Attributes:
-        account_id: Its owner, who need not own the VPC.
+        account_id: Account of the owner, who may differ from the owner of the VPC.
         kind: A kind of `metering.onramps.context.interfaces`.
         addresses: Its private IPv4 addresses and its IPv6 addresses, sorted.
-        prefixes: Blocks that were delegated to it, sorted: nodes of container clusters give their addresses to pods.
+        prefixes: Delegated prefixes, sorted: nodes of container clusters assign addresses from them to pods.
     """
 
     id: str
@@ -72,11 +72,11 @@ class Attachment(NamedTuple):
     """An attachment of a transit gateway.
 
     Attributes:
-        id: Its id. Both sides of a peering may have the same one.
+        id: Its id. Both sides of a peering may have the same id.
         kind: Type of the attached resource, as AWS names it: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and
             others.
-        owner_id: Its account; empty if that is not known. So for `gateway_owner_id`.
-        peer_region: Region of the other gateway of a peering; empty for others, and if it is not known.
+        owner_id: Account of the attached resource; empty if unknown. So for `gateway_owner_id`.
+        peer_region: Region of the other gateway of a peering; empty if unknown, or no peering.
     """
 
     id: str
@@ -88,11 +88,11 @@ class Attachment(NamedTuple):
 
 
 class MeteringRule(NamedTuple):
-    """An entry of a metering policy. Empty conditions ask nothing; the lowest number that fits decides.
+    """An entry of a metering policy. Empty conditions match all; the lowest matching number decides.
 
     Attributes:
         payer: `source-attachment-owner`, `destination-attachment-owner` or `transit-gateway-owner`.
-        effective_s: When it takes effect, or ends if it was removed, in epoch seconds; 0 if AWS does not say.
+        effective_s: Time when it takes effect, or ends if removed, in epoch seconds; 0 if unknown.
     """
 
     number: int
@@ -111,13 +111,13 @@ class MeteringRule(NamedTuple):
 
 
 class MeteringPolicy(NamedTuple):
-    """The metering policy of a transit gateway, which says whom its processing is charged to.
+    """Metering policy of a transit gateway, which decides who pays for its processing.
 
     Attributes:
         state: As AWS says it: `available`, `pending`, `modifying`, `deleting`, `deleted`.
-        effective_s: When its last change takes effect, in epoch seconds; 0 if AWS does not say.
-        middleboxes: Ids of attachments that lead through appliances, sorted.
-        rules: Its entries by number; None if they are not known.
+        effective_s: Time when its last change takes effect, in epoch seconds; 0 if unknown.
+        middleboxes: Ids of the middlebox (appliance) attachments, sorted.
+        rules: Entries of the policy, by number; None if unknown.
     """
 
     id: str
@@ -129,7 +129,7 @@ class MeteringPolicy(NamedTuple):
 
 
 class PublicAddress(NamedTuple):
-    """A public IPv4 address of an account that was captured; it may be brought along, so address ranges may lack it."""
+    """Public IPv4 address of a captured account; it may be BYOIP, so AWS's address ranges may lack it."""
 
     address: str
     region: str
@@ -144,7 +144,7 @@ class Prefix(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """A CloudFront distribution. `log` is the metered one if both standard logs are on: `legacy` or `v2`."""
+    """A CloudFront distribution. `log` is the metered standard log if both are on: `legacy` or `v2`."""
 
     id: str
     account_id: str
@@ -155,14 +155,14 @@ class FlowLog(NamedTuple):
     """A flow log.
 
     Attributes:
-        resource_id: The VPC, subnet, interface, transit gateway or regional NAT gateway that it logs.
-        resource_type: Its kind, by the beginning of its id: `vpc`, `subnet`, `eni`, `tgw`, `tgw-attach`, `nat`.
-        created_s: When it was created, in epoch seconds.
-        fields: Names of its fields, as AWS writes them (`az-id`), in their order.
+        resource_id: Logged VPC, subnet, interface, transit gateway or regional NAT gateway.
+        resource_type: Its kind, by the prefix of its id: `vpc`, `subnet`, `eni`, `tgw`, `tgw-attach`, `nat`.
+        created_s: Time of its creation, in epoch seconds.
+        fields: Names of its fields, as AWS writes them (`az-id`), in file order.
         traffic_type: `ACCEPT`, `REJECT` or `ALL`.
         destination: ARN of a bucket with a prefix, or a log group.
         destination_type: `s3`, `cloud-watch-logs` or `kinesis-data-firehose`.
-        delivery_status: `SUCCESS` or `FAILED`; empty if AWS does not say.
+        delivery_status: `SUCCESS` or `FAILED`; empty if unknown.
     """
 
     id: str
@@ -183,7 +183,7 @@ MAX_NOTES = 100
 
 
 class Findings:
-    """Problems refuse a description; notes stand in its context."""
+    """Findings about a description: problems reject it; notes are stored in its context."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -239,7 +239,7 @@ class Address(NamedTuple):
 
 
 def address_of(text: str) -> Address | None:
-    """Parse an address; None of any other text."""
+    """Parse an IP address; None for any other text."""
     try:
         if ":" in text:
             return Address(6, int.from_bytes(inet_pton(AF_INET6, text)))
@@ -249,11 +249,11 @@ def address_of(text: str) -> Address | None:
 
 
 class PrefixMap(Generic[T]):
-    """Values of addresses, by prefixes.
+    """Maps addresses to values by CIDR prefixes.
 
     Args:
-        items: CIDR blocks with their values, in any order. A block may stand there several times.
-        choose: From the values of all blocks that contain an address, the widest block first, the value of the address.
+        items: CIDR blocks with their values, in any order. A block may occur several times.
+        choose: Chooses an address's value from the values of all blocks that contain it, the widest block first.
     """
 
     __slots__ = ("_starts", "_values")
@@ -282,7 +282,7 @@ class PrefixMap(Generic[T]):
 def _flattened(
     spans: Iterable[tuple[int, int, T]], choose: Callable[[Sequence[T]], T]
 ) -> tuple[list[int], list[T | None]]:
-    """Starts of disjoint intervals in order, each with its value, or None where no block is."""
+    """Starts of disjoint intervals in order, each with its value, or None outside of all blocks."""
     starts: list[int] = []
     values: list[T | None] = []
     open_spans: list[tuple[int, T]] = []
@@ -324,7 +324,7 @@ _NOT_PUBLIC: PrefixMap[bool] = PrefixMap(
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address can be one of the internet."""
+    """Whether an address can be a public internet address."""
     return _NOT_PUBLIC.at(address) is None
 
 
@@ -336,7 +336,7 @@ _UMBRELLA = ("AMAZON",)
 
 
 class AddressRange(NamedTuple):
-    """AWS's range of an address, with the services of the prefix that decides, and of all that contain it, sorted.
+    """AWS's range of an address: sorted services of the deciding prefix, and of all prefixes that contain it.
 
     `region` is `GLOBAL` for services without one.
     """
@@ -350,7 +350,7 @@ NOT_OF_AWS = AddressRange("", (), ())
 
 
 def address_ranges(prefixes: Iterable[Prefix]) -> PrefixMap[AddressRange]:
-    """Region and services of each address. Equal answers are one object."""
+    """Region and services of each address. Equal values share one object."""
     known: dict[AddressRange, AddressRange] = {}
 
     def choose(values: Sequence[AddressRange]) -> AddressRange:
@@ -367,13 +367,13 @@ SCHEMA = "metering.context/1"
 
 
 class ContextUnreadableError(MeteringError):
-    """A stored object is no context, or not the one that its name says."""
+    """A stored object is not a context, or not the context that its name states."""
 
 
 class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
     """The JSON of a context. Lists are sorted, so that equal contexts have equal bytes.
 
-    Later members have a default, so that contexts without them keep their bytes, and their names.
+    New members need a default, so that older contexts keep their bytes and names.
     """
 
     schema: str
@@ -406,16 +406,16 @@ _PAIRS = ("buckets", "bucket_owners")
 # Contexts are compared and cached by identity: they are large, and a store returns one object per version.
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Context:
-    """Networks, address ranges and flow logs at one time. `context_of` makes one of a description.
+    """Networks, address ranges and flow logs at one time. `context_of` creates a context from a description.
 
     Attributes:
-        effective_s: Hour from which it holds, in epoch seconds.
-        vpcs: VPCs, sorted, as are subnets, interfaces, attachments and policies.
+        effective_s: Hour from which the context holds, in epoch seconds.
+        vpcs: VPCs, sorted, like subnets, interfaces, attachments and policies.
         flow_logs: Flow logs by id, of all kinds and destinations.
-        buckets: Region of each known bucket; `bucket_owners` the account.
-        prefixes: Address prefixes of AWS; empty if they are not known.
-        policy_places: Account and region of each capture that lists all metering policies: a gateway there that has
-            none listed has none.
+        buckets: Region of each known bucket; `bucket_owners` has its account.
+        prefixes: Address prefixes of AWS; empty if unknown.
+        policy_places: Account and region of each capture that lists all metering policies: an unlisted gateway there
+            has no policy.
     """
 
     sha256: str
@@ -447,7 +447,7 @@ class Context:
         """The context of canonical JSON; the inverse of `encode`.
 
         Raises:
-            ContextUnreadableError: It is no context, or of a schema that this release does not know.
+            ContextUnreadableError: The body is not a context, or has a schema unknown to this release.
         """
         try:
             document = _decode(body)
@@ -458,12 +458,12 @@ class Context:
         return _context(document, hashlib.sha256(body).hexdigest())
 
     def named(self) -> Context:
-        """The same context under the name of its content."""
+        """The same context, with the hash of its content as its name."""
         document = _document(self)
         return _context(document, hashlib.sha256(msgspec.json.encode(document)).hexdigest())
 
     def says_the_same(self, other: Context) -> bool:
-        """Whether both know the same, from whichever hour each holds."""
+        """Whether both contexts hold the same facts, regardless of their hours."""
         return msgspec.structs.replace(_document(self), effective_s=0) == msgspec.structs.replace(
             _document(other), effective_s=0
         )
@@ -514,9 +514,9 @@ _TELLING = frozenset(
 
 
 class Overlap(NamedTuple):
-    """A flow log that has the authority over a resource that other logs see.
+    """Flow log with the authority over a resource that other logs also see.
 
-    If the authority is not ingested, what only the `shadowed` ones have is not metered.
+    If the authority is not ingested, traffic seen only by `shadowed` logs is not metered.
     """
 
     authority: str
@@ -524,7 +524,7 @@ class Overlap(NamedTuple):
 
 
 class Authorities:
-    """The flow log that counts, by resource and hour."""
+    """Finds the flow log with the authority over a resource in an hour."""
 
     def __init__(self, context: Context) -> None:
         self._logs: dict[str, list[FlowLog]] = defaultdict(list)
@@ -538,16 +538,16 @@ class Authorities:
         }
 
     def over(self, resource_ids: Iterable[str], hour_s: int) -> FlowLog | None:
-        """The log that counts for a resource in an hour, by all that contains it; None if no log is known."""
+        """Log with the authority over a resource in an hour, by ids of all that contains it; None if unknown."""
         known = (log for resource_id in resource_ids for log in self._logs.get(resource_id, ()))
         seen = [log for log in known if log.created_s < hour_s + HOUR_S]
         there = [log for log in seen if log.created_s <= hour_s] or seen
         return min(there, key=_rank, default=None)
 
     def overlaps(self, hour_s: int) -> tuple[Overlap, ...]:
-        """Logs that have the authority over something that another log sees as well, by id.
+        """Logs with the authority over resources that other logs also see, by id.
 
-        A broader log sees all that a narrower one sees, so only what logs name is looked at.
+        A broader log sees everything that a narrower log sees, so only resources named by logs are checked.
         """
         shadowed: dict[str, set[str]] = defaultdict(set)
         for resource_id in self._logs:

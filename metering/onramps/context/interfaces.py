@@ -1,6 +1,6 @@
 """Kinds of network interfaces: names of the rule file, `metering/onramps/rules/hop_rules.json`.
 
-A service that made an interface is known by its type, its requester and its description.
+An interface's type, requester and description show which service created it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LOAD_BALANCERS = (
 
 
 def kind_of_type(interface_type: str) -> str:
-    """Kind by a type alone; empty for `interface` and no type, which stand for every other kind, too."""
+    """Kind by an interface type alone; empty for `interface` or no type, which other kinds share."""
     kind = _BY_TYPE.get(interface_type, OTHER if interface_type else "")
     return "" if kind == INTERFACE else kind
 

@@ -1,7 +1,7 @@
-"""Make a context of a description.
+"""Create a context from a description.
 
-Contradictions are refused, with every problem: a wrong inventory would classify wrongly, and nobody would see.
-Incomplete parts, because things came and went between two calls, are left out and noted.
+Contradictions are refused, with every problem: a wrong inventory would misclassify traffic unnoticed. Parts that
+changed between two calls, and so are incomplete, are left out and noted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _KINDS = {"tgw-peering": PEERING}
 def interfaces_of(
     places: Iterable[Place], subnets: Mapping[str, document.Subnet], bound: frozenset[str], findings: document.Findings
 ) -> dict[str, document.Interface]:
-    """Interfaces by id, in subnets that are known. Those in `bound` have an elastic address."""
+    """Interfaces by id, in known subnets. Interfaces in `bound` have an elastic IP address."""
     interfaces: dict[str, document.Interface] = {}
     for place in places:
         for item in place.interfaces:
@@ -77,7 +77,7 @@ def interfaces_of(
 def _with_gateways(
     one: document.Interface, other: document.Interface, findings: document.Findings
 ) -> document.Interface:
-    """Join what the owner of a VPC and a participant describe. Addresses may change between their calls."""
+    """Merge an interface of a VPC's owner and of a participant. Addresses may change between the two calls."""
     if one[:4] != other[:4]:
         findings.problem(f"{one.id} is described twice, and differs")
     addresses = tuple(sorted({*one.addresses, *other.addresses}))
@@ -106,7 +106,7 @@ def _interface(
 
 
 def bound_interfaces(places: Iterable[Place]) -> frozenset[str]:
-    """Ids of interfaces that an elastic address names."""
+    """Ids of interfaces that have an elastic IP address."""
     return frozenset(
         item.network_interface_id for place in places for item in place.addresses if item.network_interface_id
     )
@@ -139,9 +139,9 @@ def transit_vpcs_of(places: Iterable[Place]) -> tuple[str, ...]:
 
 
 def attachments_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.Attachment, ...]:
-    """Attachments of transit gateways, in any state: what a line names was attached when it was written.
+    """Attachments of transit gateways, in any state: a line names what was attached when it was written.
 
-    The owner of a gateway describes all of its attachments, and others theirs, so one may come several times.
+    A gateway's owner describes all attachments, other accounts only theirs, so an attachment may occur several times.
     """
     found: dict[tuple[str, str], document.Attachment] = {}
     for place in places:
@@ -184,7 +184,7 @@ def _peering_sides(item: PeeringAttachmentItem) -> Iterator[document.Attachment]
 
 
 def metering_policies_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.MeteringPolicy, ...]:
-    """Metering policies of transit gateways by id. A policy that is described twice must be the same."""
+    """Metering policies of transit gateways by id. Two descriptions of one policy must be equal."""
     found: dict[str, document.MeteringPolicy] = {}
     for place in places:
         if place.metering_policies is None and place.attachments:
@@ -250,7 +250,7 @@ def _seconds(moment: datetime | None) -> int:
 
 
 def flow_logs_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.FlowLog]:
-    """Active flow logs by id. A log that is described twice must be the same."""
+    """Active flow logs by id. Two descriptions of one flow log must be equal."""
     flow_logs: dict[str, document.FlowLog] = {}
     for place in places:
         for item in place.flow_logs:
@@ -285,7 +285,7 @@ _HOLDING = frozenset({"associated", "disassociating"})
 
 
 def vpcs_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.Vpc]:
-    """VPCs by id. A shared VPC is the union of what its owner and its participants describe."""
+    """VPCs by id. A shared VPC is the union of the descriptions of its owner and participants."""
     vpcs: dict[str, document.Vpc] = {}
     for place in places:
         for item in place.vpcs:
@@ -326,7 +326,7 @@ def subnets_of(
 
 
 def peerings_of(places: Iterable[Place], findings: document.Findings) -> dict[str, document.Peering]:
-    """Active peerings by id. Both sides describe one; either may say less."""
+    """Active peerings by id. Both sides describe a peering; either description may lack details."""
     peerings: dict[str, document.Peering] = {}
     for place in places:
         for item in place.peerings:
@@ -394,10 +394,10 @@ _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 
 
 def context_of(description: Mapping[str, object], effective_s: int) -> document.Context:
-    """Make the context of a description (`metering.onramps.context.description`) that holds from a full hour.
+    """Create the context of a description (`metering.onramps.context.description`), valid from a full hour.
 
     Raises:
-        DescriptionError: It has another shape, or contradicts itself; every problem is named, up to twenty.
+        DescriptionError: It does not match the schema, or contradicts itself; up to twenty problems are named.
     """
     if effective_s % HOUR_S:
         raise DescriptionError((f"a context holds from a full hour, and {rfc3339(effective_s)} is none",))

@@ -1,6 +1,6 @@
 """Contexts in a bucket: `context/<hour from which it holds>-<sha256>.json.gz`, each written once.
 
-A context that a person brought for some files lies at `context/brought/…`: their plans pin it, and it judges no others.
+A context that a person supplied for some files is at `context/brought/…`: only the plans of these files pin it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredContext:
-    """A context that is read when it is first needed: a timeline names weeks of them, and a file needs one or two.
+    """Context that is read on first use: a timeline lists weeks of contexts, and a file needs one or two.
 
-    `read` gives the same object again while its store remembers it.
+    `read` returns the same object while its store caches it.
     """
 
     effective_s: int
@@ -41,20 +41,20 @@ class StoredContext:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The contexts that judge a file: `(hour from which it holds, context)` in order.
+    """Contexts that judge a file: pairs `(hour from which it holds, context)`, in order.
 
-    Hours before the first are judged by the first.
+    The first context also judges earlier hours.
     """
 
     versions: tuple[tuple[int, Context | StoredContext], ...] = ()
 
     def at(self, hour_s: int) -> Context | None:
-        """The newest context that holds at `hour_s`, or the first one if all are later; None if there is none.
+        """Newest context that holds at `hour_s`, or the first context if all are later; None without contexts.
 
         Raises:
-            ContextUnreadableError: It is stored, and cannot be read.
-            ObjectMissingError: It was stored, and is gone.
-            UnavailableError: The store gives no answer.
+            ContextUnreadableError: The stored context cannot be read.
+            ObjectMissingError: The stored context is gone.
+            UnavailableError: The store does not answer.
         """
         if not self.versions:
             return None
@@ -62,7 +62,7 @@ class Timeline:
         return version if isinstance(version, Context) else version.read()
 
     def pins(self, hours: Iterable[int]) -> Mapping[int, str]:
-        """The contexts that judge `hours`, as a plan keeps them: the hour that each holds from, and its SHA-256."""
+        """Contexts that judge `hours`, as a plan keeps them: the hour from which each holds, and its SHA-256."""
         used = sorted({self._index(hour_s) for hour_s in hours}) if self.versions else []
         return {self.versions[index][0]: self.versions[index][1].sha256 for index in used}
 
@@ -89,18 +89,18 @@ def _brought_key(effective_s: int, sha256: str) -> str:
 
 
 class ContextStore:
-    """Contexts in a bucket or folder. It remembers those that were read last."""
+    """Contexts in a bucket or folder. Caches the contexts that were read last."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
         self._remembered: dict[str, Context] = {}
 
     def put(self, context: Context) -> bool:
-        """Keep a context; returns False if it was kept before."""
+        """Store a context; return False if it was already stored."""
         return self._objects.put(context_key(context.effective_s, context.sha256), _packed(context), if_absent=True)
 
     def put_brought(self, context: Context) -> None:
-        """Keep a context that only plans name: it is in no timeline."""
+        """Store a context that only plans name, outside of every timeline."""
         key = _brought_key(context.effective_s, context.sha256)
         self._objects.put(key, _packed(context), if_absent=True)
 
@@ -124,7 +124,7 @@ class ContextStore:
                 raise missing from None
 
     def names(self) -> Iterator[tuple[int, str]]:
-        """`(hour from which it holds, sha256)` of each kept context, in order."""
+        """`(hour from which it holds, sha256)` of each stored context, in order."""
         for info in self._objects.list(CONTEXT_PREFIX):
             if info.key.startswith(_BROUGHT_PREFIX):
                 # Uploaded contexts sort after all others, and there may be any number of them.
@@ -134,16 +134,16 @@ class ContextStore:
                 yield parse_hour(match[1]), match[2]
 
     def newest(self) -> Context | None:
-        """The context that holds from the latest hour; None if there is none."""
+        """Context that holds from the latest hour; None without contexts."""
         last = None
         for last in self.names():  # noqa: B007
             pass
         return None if last is None else self.get(*last)
 
     def timeline(self) -> Timeline:
-        """All kept contexts in order; each is read when it is needed.
+        """All stored contexts in order; each is read on first use.
 
-        Of two that hold from one hour (two captures at once), all processes take the lesser name.
+        Of two contexts for one hour (concurrent captures), all processes use the smaller name.
         """
         versions: dict[int, StoredContext] = {}
         for effective_s, sha256 in self.names():
@@ -151,7 +151,7 @@ class ContextStore:
         return Timeline(tuple(versions.items()))
 
     def pinned(self, pins: Mapping[int, str]) -> Timeline:
-        """The contexts of a plan, by the hour that each holds from."""
+        """Contexts that a plan pins, by the hour from which each holds."""
         return Timeline(
             tuple((effective_s, self._stored(effective_s, pins[effective_s])) for effective_s in sorted(pins))
         )
@@ -192,18 +192,18 @@ _LATE_S = 10 * MINUTE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextKeeper:
-    """Captures contexts of `describe` (`metering.onramps.context.description`) when they are due."""
+    """Captures contexts from `describe` (`metering.onramps.context.description`) when due."""
 
     contexts: ContextStore
     describe: Callable[[], Mapping[str, object]]
     clock: Clock
 
     def run(self) -> Context | None:
-        """Capture a context if one is due; None if none is.
+        """Capture a context if one is due; None if not due.
 
         Raises:
-            UnavailableError: A service gave no answer; the next tick captures.
-            DescriptionError: What was described contradicts itself.
+            UnavailableError: A service did not answer; the next tick tries again.
+            DescriptionError: The description contradicts itself.
         """
         now_s = self.clock.now_ms() // 1000
         newest = self.contexts.newest()
@@ -215,7 +215,7 @@ class ContextKeeper:
 
 
 def is_due(newest_s: int, now_s: int) -> bool:
-    """Whether a context is due at `now_s`, if the newest one holds from `newest_s`; both in epoch seconds."""
+    """Whether a new context is due at `now_s` if the newest holds from `newest_s`; both in epoch seconds."""
     hour_s = hour_of(now_s)
     missed = newest_s < hour_s
     late = now_s >= hour_s + HOUR_S - _LATE_S
@@ -229,16 +229,16 @@ _KEPT_AGAIN_S = DAY_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """The context that holds from now on, and whether it was kept: not if the newest one says the same."""
+    """Context that holds from now on, and whether it was stored: not if equal to the newest."""
 
     context: Context
     kept: bool
 
 
 def context_from(description: Mapping[str, object], now_s: int) -> Context:
-    """The context of what is described at `now_s`; it holds from the next full hour.
+    """Context of the description at `now_s`; it holds from the next full hour.
 
-    The hour that runs has been judged by another context already, so it cannot change for it.
+    Another context already judged the current hour, so that hour cannot change.
 
     Raises:
         DescriptionError: The description contradicts itself.
@@ -247,11 +247,11 @@ def context_from(description: Mapping[str, object], now_s: int) -> Context:
 
 
 def capture_context(description: Mapping[str, object], store: ContextStore, now_s: int) -> Captured:
-    """Keep the context of what is described at `now_s`, unless the newest one says the same.
+    """Store the context of the description at `now_s`, unless the newest context has the same facts.
 
     Raises:
         DescriptionError: The description contradicts itself.
-        UnavailableError: A service gave no answer.
+        UnavailableError: A service did not answer.
     """
     context = context_from(description, now_s)
     newest = store.newest()

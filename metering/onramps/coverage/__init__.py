@@ -1,1 +1,1 @@
-"""What should have come from a log source, and what did."""
+"""Coverage: compares expected and received files of log sources."""

@@ -1,9 +1,9 @@
-"""The coverage job: what should have come from each source of logs, and did not.
+"""The coverage job finds files that were expected from a source of logs but did not arrive.
 
-It runs every 5 minutes, and by `metering logs coverage`. Each run looks at the sources whose last look is the longest
-ago. What that costs at 1,000 flow logs, at list prices of us-east-1: 250 looks a run are 72,000 LISTs a day, the search
-for new sources 24,000, and each plan is read once, 288,000 GETs. With their notes that is about 1 USD a day. Each is
-looked at every 20 minutes; 10,000 flow logs every half hour.
+The job runs every 5 minutes, and on `metering logs coverage`. Each run checks the sources whose last check is the
+oldest. Requests a day at 1,000 flow logs: 72,000 LISTs for 250 checks a run, 24,000 LISTs for the search for new
+sources, and 288,000 GETs, because each plan is read once. With the notes they cost about 1 USD a day at list prices of
+us-east-1. Each flow log is checked every 20 minutes; at 10,000 flow logs, every half hour.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def delivers_to_s3(log: FlowLog) -> bool:
 
 
 def failure_of(log: FlowLog) -> str:
-    """`DeliverLogsStatus` of a flow log if it is not `SUCCESS`; empty if all is well, or not known."""
+    """`DeliverLogsStatus` of a flow log if it is not `SUCCESS`; empty if it is, or if unknown."""
     return "" if log.delivery_status == "SUCCESS" else log.delivery_status
 
 
 def place_of_log(log: FlowLog) -> str:
-    """Place of the files of a flow log, `s3://bucket/prefix/AWSLogs/`; its destination if it does not deliver to S3.
+    """Place of a flow log's files, `s3://bucket/prefix/AWSLogs/`; its destination if that is not S3.
 
     AWS puts `AWSLogs` below the folder of the destination. A Hive layout has other folders below that.
     """
@@ -63,7 +63,7 @@ def place_of_log(log: FlowLog) -> str:
 
 
 def logs_of_stage(context: Context | None, sources: Sequence[LogSource]) -> Iterator[tuple[FlowLog, LogSource]]:
-    """Flow logs that deliver into a log source of the stage, each with its source."""
+    """Flow logs that deliver to a log source of the stage, each with its source."""
     for log in context.flow_logs.values() if context is not None else ():
         bucket, key = split_place(place_of_log(log))
         source = source_of(sources, bucket, key) or _containing(sources, bucket, key)
@@ -72,12 +72,12 @@ def logs_of_stage(context: Context | None, sources: Sequence[LogSource]) -> Iter
 
 
 def _containing(sources: Sequence[LogSource], bucket: str, key: str) -> LogSource | None:
-    """A log source whose prefix is below the folder: of an account or region alone, for instance."""
+    """Log source whose prefix is below the folder, for example of one account or region."""
     return next((each for each in sources if each.bucket == bucket and each.prefix.startswith(key)), None)
 
 
 def split_place(place: str) -> tuple[str, str]:
-    """Bucket and key of `s3://bucket/key`; two empty texts of another place."""
+    """Bucket and key of `s3://bucket/key`; two empty strings for any other place."""
     if not place.startswith("s3://"):
         return "", ""
     bucket, _, key = place.removeprefix("s3://").partition("/")
@@ -85,7 +85,7 @@ def split_place(place: str) -> tuple[str, str]:
 
 
 def folder_of(place: str) -> str:
-    """Folder of a place in S3, up to the part of the day; the parent folder if there is none."""
+    """Folder of a place in S3, cut before the day; the parent folder if there is no day."""
     head, found, _ = re.sub(r"(/year=|/\d{4}/\d{2}/).*", r"\0", place).partition("\0")
     return f"{head}/" if found else place.rpartition("/")[0] + "/"
 
@@ -114,7 +114,7 @@ class Judges(Protocol):
 def figures_of(
     states: Collection[LogSourceState], log_sources: Sequence[LogSource], *, before: LogFigures, job: Judges, now_s: int
 ) -> LogFigures:
-    """Figures of all sources, as of now."""
+    """Compute the current figures of all sources."""
     of_stage = [state for state in states if state.named]
     held = [(since_s, state) for state in of_stage if (since_s := held_since_s(state, job, now_s)) is not None]
     # The slots of a source that was silent for the whole window are unknown, so none count as missing.
@@ -141,7 +141,7 @@ def figures_of(
 
 
 def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
-    """Time up to which a source with slots is complete; None if it holds nothing back."""
+    """Time up to which a source with slots is complete; None if it is no hold."""
     if not job.slotted(state.kind) or (state.ended_s and not state.missing):
         return None
     if not state.came:
@@ -150,7 +150,7 @@ def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
 
 
 def is_silent(state: LogSourceState, job: Judges, now_s: int) -> bool:
-    """Whether a source should deliver and has not for long."""
+    """Whether a source that should deliver has been silent for too long."""
     if state.ended_s:
         return False
     if not state.came:
@@ -166,12 +166,12 @@ def is_refusing(state: LogSourceState) -> bool:
 
 
 def is_unclassified(state: LogSourceState, permille: int) -> bool:
-    """Whether more of its bytes of the last two days are unclassified than the stage allows."""
+    """Whether the unclassified share of its bytes of the last two days exceeds the stage's limit."""
     return state.recently("unclassified_bytes") * 1000 > permille * state.recently("metered_bytes")
 
 
 def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], before: LogFigures, now_s: int) -> int:
-    """Log sources of the settings that are unknown a day after the first run."""
+    """Log sources in the settings without a known source a day after the first run."""
     if now_s - (before.first_run_s or now_s) < DAY_S:
         return 0
     known = {state.named for state in states}
@@ -183,7 +183,7 @@ _BEHIND = chr(ord("/") + 1)
 
 
 class FoundSources(NamedTuple):
-    """Sources of a search, as kind and source of the keys of plans.
+    """Sources found by a search: kind and source, from the keys of plans.
 
     The next search continues after the key `after`, which is empty at the end.
     """
@@ -193,7 +193,7 @@ class FoundSources(NamedTuple):
 
 
 def find_sources(objects: ObjectStore, *, after: str, most: int) -> FoundSources:
-    """Look for at most `most` sources in the data bucket, one LIST each, from `after` on."""
+    """Find at most `most` sources in the data bucket, one LIST each, from `after` on."""
     found: list[tuple[str, str]] = []
     while len(found) < most:
         info = next(iter(objects.list(PLANS_PREFIX, after=after)), None)
@@ -225,14 +225,14 @@ _DELETED_BEFORE_S = 2 * HOUR_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rulings:
-    """Rulings of operators on one source."""
+    """Operators' rulings on one source."""
 
     accepted: tuple[tuple[int, int], ...] = ()
     forgotten_s: int = 0
 
 
 def _ended_s(state: LogSourceState, context: Context | None) -> int:
-    """When a flow log was deleted, by the newest context; 0 if it goes on, or nobody can tell."""
+    """Time when the newest context shows a flow log as deleted; 0 if it exists, or if unknown."""
     if context is None or not state.expected_s or (state.account_id, state.region) not in context.places:
         return 0
     if state.source in context.flow_logs:
@@ -242,12 +242,11 @@ def _ended_s(state: LogSourceState, context: Context | None) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageJob(SourceLook):
-    """Keeps the state of each source of logs, and the figures of all.
+    """Maintains the state of each source of logs, and the figures of all sources.
 
     Attributes:
-        kinds: Age from which files of a kind are complete, by its name; None of kinds with slots. A kind that is not
-            named has no slots.
-        unclassified_permille: Unclassified share of bytes of a source above which an alarm is due.
+        kinds: Kind -> age from which its files are complete; None for kinds with slots. Other kinds have no slots.
+        unclassified_permille: Share of a source's bytes that may be unclassified before an alarm.
     """
 
     clock: Clock
@@ -260,15 +259,15 @@ class CoverageJob(SourceLook):
     def run(
         self, now_s: int, *, whole: bool = False, tell: Callable[[int, int], object] = lambda _done, _all: None
     ) -> LogFigures:
-        """Look at sources that are due, and keep their states and sums.
+        """Check due sources, and store their states and sums.
 
         Args:
-            now_s: The time now, epoch seconds.
-            whole: Look at every source, and at everything that can still be metered, however long it takes.
-            tell: Is called with the number of sources that were looked at, and that will be.
+            now_s: Current time, epoch seconds.
+            whole: Check every source, and everything that can still be metered, without a time limit.
+            tell: Called with the number of checked sources, and of all sources to check.
 
         Raises:
-            UnavailableError: The ledger or the context cannot be read now. What was kept is right.
+            UnavailableError: The ledger or the context cannot be read now. Stored states stay valid.
         """
         before = self.figures() or LogFigures(looked_s=0, first_run_s=now_s)
         context = self.newest_context()
@@ -318,7 +317,7 @@ class CoverageJob(SourceLook):
     def _search(
         self, states: dict[tuple[str, str], LogSourceState], before: LogFigures, now_s: int, *, whole: bool
     ) -> tuple[str, int]:
-        """Look for new sources; returns where the search stopped, and when one last came to its end."""
+        """Find new sources; return the key where the search stopped, and the time of the last finished search."""
         if not whole and not before.found_after and now_s - before.found_s < SEARCH_EVERY_S and states:
             return "", before.found_s
         after = "" if whole else before.found_after
@@ -358,10 +357,10 @@ class CoverageJob(SourceLook):
         return seen
 
     def _named(self, seen: LogSourceState, *, before: LogSourceState) -> LogSourceState:
-        """Give the state the log source of the settings that it belongs to.
+        """Add the name of the configured log source to a state.
 
-        A flow log delivers to one place for good. A copy that somebody took from elsewhere does not take it from its
-        log source, which would then hold back no report any more.
+        The place of a flow log's delivery never changes. A copy taken from elsewhere does not move the state to another
+        log source, or this source would hold back no report.
         """
         source = source_of(self.log_sources, *split_place(seen.place))
         if source is None and (kept := source_of(self.log_sources, *split_place(before.place))) is not None:
@@ -371,7 +370,7 @@ class CoverageJob(SourceLook):
         return seen
 
     def _rulings(self) -> dict[tuple[str, str], Rulings]:
-        """Rulings by kind and source. People write them by hand, and old ones expire."""
+        """Rulings by kind and source. Operators create rulings by hand, and old rulings expire."""
         found: dict[tuple[str, str], Rulings] = {}
         for item in islice(self.items.query(Table.LEDGER, LOG_RULING_PK), _RULINGS_READ):
             ruling = LogRuling.from_item(item)

@@ -1,6 +1,4 @@
-"""The fields of a flow log that are worth having, and what only they tell."""
-
-from __future__ import annotations
+"""Recommended fields of a flow log, and the information that only they provide."""
 
 import re
 from dataclasses import dataclass
@@ -51,7 +49,7 @@ _FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatComparison:
-    """A format beside the one worth having. Without `needed` no line can be metered, by `more` no transfer is."""
+    """A format, compared with the best. Without `needed`, metering is impossible; `more` adds nothing."""
 
     lacks: tuple[str, ...]
     needed: tuple[str, ...]
@@ -59,7 +57,7 @@ class FormatComparison:
 
 
 def log_format() -> str:
-    """The format as AWS's commands take it: `${version} ${account-id} …`."""
+    """Recommended format, as AWS's commands take it: `${version} ${account-id} …`."""
     return " ".join(f"${{{name}}}" for name in WORTH)
 
 
@@ -67,7 +65,7 @@ def fields_of(text: str) -> tuple[str, ...]:
     """Names of the fields of a format, in order, written `${bytes}` or `bytes`.
 
     Raises:
-        OperationFailedError: It is not a format.
+        OperationFailedError: The text is not a format.
     """
     words = text.replace(",", " ").split()
     found = [_FIELD.fullmatch(word.replace("_", "-")) for word in words]
@@ -81,7 +79,7 @@ def fields_of(text: str) -> tuple[str, ...]:
 
 
 def compare(text: str) -> FormatComparison:
-    """Compare a format with the one that is worth having."""
+    """Compare a format with the recommended format."""
     has = fields_of(text)
     lacks = tuple(name for name in WORTH if name not in has)
     return FormatComparison(
@@ -94,7 +92,7 @@ def compare(text: str) -> FormatComparison:
 def create_command(
     *, resource: tuple[str, str], bucket: str, prefix: str, region: str, parquet: bool, minutes: int, hive: bool
 ) -> str:
-    """The AWS command that makes the flow log.
+    """AWS CLI command that creates the flow log.
 
     `resource` is a type and an id, such as `("VPC", "vpc-0abc")`, `minutes` the aggregation interval: 1 or 10.
     """
@@ -128,10 +126,10 @@ def commands_of_owner(bucket: str) -> tuple[str, ...]:
 
 
 def template_of_owner(bucket: str, prefix: str, *, region: str, stage: str) -> str:
-    """CloudFormation template that hands the bucket's events on to the account of the stage.
+    """CloudFormation template that forwards the bucket's events to the account of the stage.
 
-    A bucket sends its events to the event bus of its own account. The bucket policy stands in the description, because
-    a bucket has one only, and a template would replace it.
+    A bucket sends its events to the event bus of its own account. The bucket policy is in the description, because a
+    bucket has only one policy, and a template would replace it.
     """
     return f"""\
 Description: >-

@@ -1,7 +1,7 @@
-"""A look at the plans of one source: slots with a file, and sums of plans that were not summed yet.
+"""Check of the plans of one source: slots with a file, and sums of plans not summed yet.
 
-Plans lie in the order of their slots, so a look is a listing from a slot on: one LIST for up to 1,000 plans. It reads
-only plans that no sum names, so nothing is read twice. Memory is that of the names of one day.
+Plan keys sort by slot, so a check lists keys from a slot on: one LIST for up to 1,000 plans. It reads only plans that
+no sum lists, so no plan is read twice. Memory holds the plan names of one day.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OTHERS = "others"
 
 @dataclass(slots=True)
 class DaySums:
-    """The sums of one source and one day or hour, while plans are added; `known` are the names of their plans."""
+    """Sums of one source and one day or hour, while plans are added; `known` holds the names of summed plans."""
 
     sums: LogSums
     known: set[str]
@@ -50,7 +50,7 @@ class DaySums:
         return cls(sums=sums, known=sums.named())
 
     def lacks(self, digest: str) -> bool:
-        """Whether a plan is in no sum yet, and there is room for its name."""
+        """Whether a plan is not summed yet, and there is room for its name."""
         if digest[:NAME_CHARS] in self.known:
             return False
         return len(self.known) < MOST_PLANS
@@ -76,7 +76,7 @@ class DaySums:
 
 
 def few(shadowed: dict[str, int]) -> dict[str, int]:
-    """The same bytes under at most `_SHADOWS_NAMED` names: those with the most bytes."""
+    """Limit the names to `_SHADOWS_NAMED`, those with the most bytes; the sum of bytes stays the same."""
     if len(shadowed) <= _SHADOWS_NAMED:
         return shadowed
     order = sorted(shadowed, key=lambda log: (log == OTHERS, -shadowed[log], log))
@@ -87,9 +87,9 @@ def few(shadowed: dict[str, int]) -> dict[str, int]:
 def sums_between(
     items: ItemStore, kind: str, source: str, *, from_s: int, to_s: int, unslotted: bool = False
 ) -> Iterator[LogSums]:
-    """The sums of the days of a source from `from_s` to before `to_s`, in order, one at a time.
+    """Yield the sums of a source's days in `[from_s, to_s)`, in order, one at a time.
 
-    With `unslotted` also those of files whose names say no time.
+    With `unslotted`, include the sums of files whose names state no time.
     """
     pk = log_sums_pk(kind, source)
     for item in items.query(Table.LEDGER, pk, sk_from=date_of(from_s), sk_to=f"{date_of(to_s - 1)}~"):
@@ -125,9 +125,9 @@ class Slots:
     """The slots of one flow log.
 
     Attributes:
-        first_s: First slot with a file; None if none ever came.
-        missing: Runs of slots without a file, in order: the oldest `LISTED`.
-        unlisted: Number of slots of later runs.
+        first_s: First slot with a file; None if no file ever came.
+        missing: The oldest `LISTED` ranges of slots without a file, in order.
+        unlisted: Number of slots in later ranges.
     """
 
     first_s: int | None = None
@@ -141,21 +141,21 @@ class Slots:
 
     @property
     def complete_s(self) -> int | None:
-        """The newest slot before the first missing one; None if no file ever came."""
+        """Newest slot before the first missing slot; None if no file ever came."""
         return self.missing[0][0] - SLOT_S if self.missing else self.newest_s
 
     @property
     def through_s(self) -> int | None:
-        """Time up to which every record has come, by its start; None if no file ever came."""
+        """Start time up to which all records have arrived; None if no file ever came."""
         complete_s = self.complete_s
         return None if complete_s is None else complete_s + SLOT_S - AGGREGATION_S
 
     def looked(
         self, seen: Iterable[int], *, from_s: int, until_s: int, horizon_s: int, accepted: Iterable[Interval] = ()
     ) -> Slots:
-        """After a look at all slots from `from_s` on; earlier ones stay as they were.
+        """Slots after a check of all slots from `from_s` on; earlier slots stay unchanged.
 
-        Slots before `horizon_s` and after `until_s` are not expected, and `accepted` ones are no gaps. `seen` is in
+        Slots before `horizon_s` and after `until_s` are not expected, and `accepted` slots are no gaps. `seen` is in
         order.
         """
         found = sorted(set(seen))
@@ -175,7 +175,7 @@ class Slots:
 
 
 def gaps(seen: Iterable[int], *, first_s: int, until_s: int) -> Iterator[Interval]:
-    """Runs of slots from `first_s` to `until_s`, both included, that are not among `seen`, which is in order."""
+    """Ranges of slots from `first_s` to `until_s`, both included, that are missing in the sorted `seen`."""
     expected_s = first_s
     for slot_s in seen:
         if slot_s > until_s:
@@ -188,7 +188,7 @@ def gaps(seen: Iterable[int], *, first_s: int, until_s: int) -> Iterator[Interva
 
 
 def without(runs: Iterable[Interval], cut: Iterable[Interval]) -> list[Interval]:
-    """Runs of slots without those of other runs."""
+    """Ranges of slots minus the slots of other ranges."""
     left = list(runs)
     for first_s, last_s in cut:
         kept: list[Interval] = []
@@ -205,7 +205,7 @@ def without(runs: Iterable[Interval], cut: Iterable[Interval]) -> list[Interval]
 
 
 def joined(runs: Iterable[Interval]) -> list[Interval]:
-    """The same slots in as few runs as possible, in order."""
+    """Merge ranges: the same slots in as few ranges as possible, in order."""
     result: list[Interval] = []
     for a, b in sorted(runs):
         if result and a <= result[-1][1] + SLOT_S:
@@ -216,7 +216,7 @@ def joined(runs: Iterable[Interval]) -> list[Interval]:
 
 
 def count(runs: Iterable[Interval]) -> int:
-    """Number of slots in runs that do not overlap."""
+    """Number of slots in disjoint ranges."""
     return sum((b - a) // SLOT_S + 1 for a, b in runs)
 
 
@@ -235,13 +235,13 @@ _NEVER_S = 2**40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAt:
-    """The terms of a look at one source.
+    """Parameters of the check of one source.
 
     Attributes:
         slotted: Whether a slot without a file is a gap: flow logs.
-        whole: Look at everything that can still be metered.
-        forgotten_s: Time up to which a person forgot the source; 0 if nobody did.
-        ended_s: Time from which a context does not list the source any more; 0 if it goes on.
+        whole: Whether to check everything that can still be metered.
+        forgotten_s: Time up to which an operator's ruling forgets the source; 0 without one.
+        ended_s: Time from which a context no longer lists the source; 0 if it still does.
     """
 
     now_s: int
@@ -254,11 +254,11 @@ class LookAt:
 
 @dataclass(slots=True)
 class _Found:
-    """The findings of a look so far.
+    """Findings of a check so far.
 
     Attributes:
-        newest: Plan of the newest slot that was read.
-        unread: Plans that were left for the next look.
+        newest: Plan of the newest slot read.
+        unread: Plans left for the next check.
     """
 
     slots: list[int] = field(default_factory=list)
@@ -281,7 +281,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLook:
-    """Looks at the plans of sources. Slots older than `window_s` can no longer be metered, and are no gaps."""
+    """Checks the plans of sources. Slots older than `window_s` can no longer be metered, and are no gaps."""
 
     items: ItemStore
     objects: ObjectStore
@@ -290,10 +290,10 @@ class SourceLook:
     keep_s: int
 
     def look(self, state: LogSourceState, at: LookAt) -> LogSourceState:
-        """Look at a source, store the sums of its plans, and return its new state for the caller to store.
+        """Check a source, store the sums of its plans, and return its new state for the caller to store.
 
         Raises:
-            UnavailableError: A store gives no answer. Sums that were stored are right.
+            UnavailableError: A store does not answer. Stored sums stay valid.
         """
         whole = at.whole or state.unlisted > 0 or at.now_s - state.whole_s >= WHOLE_EVERY_S
         deep = whole or at.now_s - state.deep_s >= DEEP_EVERY_S
@@ -323,7 +323,7 @@ class SourceLook:
         return max(horizon_s, slot_of(at.forgotten_s) + SLOT_S if at.forgotten_s else 0)
 
     def _plans(self, state: LogSourceState, from_s: int, *, unslotted: bool) -> Iterator[tuple[int | None, str, str]]:
-        """Slot, key and digest of the plans from a slot on, in order; those without a slot come last."""
+        """Slot, key and digest of the plans from a slot on, in order; plans without a slot come last."""
         prefix = source_prefix(state.kind, state.source)
         for info in self.objects.list(prefix, after=prefix + slot_label(from_s)):
             label, _, name = info.key.removeprefix(prefix).partition("/")
@@ -419,7 +419,7 @@ def _from_s(state: LogSourceState, now_s: int, *, deep: bool, begun_s: int) -> i
 
 
 def _slots(state: LogSourceState, begun_s: int) -> Slots:
-    """The known slots; none of a source that begins anew."""
+    """Known slots of a source; empty for a source that starts anew."""
     if state.newest_s is None or state.newest_s < begun_s:
         return Slots()
     return Slots(first_s=state.first_s, newest_s=state.newest_s, missing=state.missing, unlisted=state.unlisted)
@@ -431,7 +431,7 @@ def _until_s(found: _Found, at: LookAt) -> int:
 
 
 def _ended_s(slots: Slots, at: LookAt) -> int:
-    """When the source ended; 0 if it goes on, or came again after it was forgotten."""
+    """Time when the source ended; 0 if it is active, or came again after it was forgotten."""
     if at.ended_s:
         return at.ended_s
     return at.forgotten_s if slots.newest_s is None else 0

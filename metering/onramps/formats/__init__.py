@@ -1,1 +1,1 @@
-"""Readers of log files, one a format. Only this folder of the room, `ingest` and `compare` know Arrow."""
+"""Readers of log files, one per format. In this room, only this folder, `ingest` and `compare` use Arrow."""

@@ -1,7 +1,7 @@
-"""Blocks of whole lines of a text, fit for a parser that must not meet an endless line, a NUL or half a character.
+"""Blocks of whole lines of a text, safe for a parser: no endless line, no NUL, no partial character.
 
-A line that is taken out of a block leaves a line with one field behind, so that all others keep their numbers. Of a
-long run of empty lines only the first are left, and the others counted: a file of line ends costs no work line by line.
+A line taken out of a block is replaced by a line with one field, so that other lines keep their numbers. Of a long run
+of empty lines only the first are kept, and the others counted, so a file of line ends is cheap to read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RUNS = re.compile(b"\n" * _RUN + b"\n+")
 
 
 class BadLines:
-    """Counts the lines of a file that are no records, each of which is looked at by itself."""
+    """Counts non-record lines of a file, which must each be inspected individually, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -57,7 +57,7 @@ class BadLines:
 
 
 class TakenLine(NamedTuple):
-    """A line that is hidden from the parser. `reason` is empty for a header, or one of `LineReason`."""
+    """Line hidden from the parser. `reason` is empty for a header, or one of `LineReason`."""
 
     reason: str
     detail: str
@@ -71,10 +71,10 @@ class LineBlock:
     Attributes:
         first: Number of the first line in the file, from 1.
         data: The lines, each with a line feed, UTF-8, without carriage returns and NULs.
-        letters: Those of `LETTERS` that may be in the data; no other one is.
-        taken: Lines that were taken out, by their place in the block from 0.
-        dropped: Empty lines that are not in the data, as `(place, lines)` in order: so many are missing before the line
-            at that place, from the block's beginning on.
+        letters: Characters of `LETTERS` that the data may contain; it contains no others of them.
+        taken: Lines that were taken out, by their index in the block.
+        dropped: Empty lines that are not in the data, as `(place, lines)` in order: `lines` of them in total were left
+            out before the line at index `place`.
     """
 
     first: int
@@ -86,15 +86,15 @@ class LineBlock:
 
     @property
     def empty(self) -> int:
-        """Number of the empty lines that are not in the data."""
+        """Number of empty lines that are not in the data."""
         return self.dropped[-1][1] if self.dropped else 0
 
     def number(self, place: int) -> int:
-        """Number of a line in the file, by its place in the block from 0."""
+        """Line number in the file, given the line's index in the block."""
         return self.first + place + self._dropped_before(place)
 
     def part(self, begin: tuple[int, int], end: tuple[int, int]) -> LineBlock:
-        """Lines from one place to another, both as `(place, byte)`."""
+        """Lines between two positions, both as `(place, byte)`."""
         place, start = begin
         last, stop = end
         before = self._dropped_before(place)
@@ -112,7 +112,7 @@ class LineBlock:
         return self.dropped[found - 1][1] if found else 0
 
     def take(self, lines: Iterable[tuple[int, int, int, TakenLine]]) -> None:
-        """Take lines out, given in order as `(place, start, end, line)`; offsets without the line feed."""
+        """Take lines out, given in order as `(place, start, end, line)`; offsets exclude the line feed."""
         kept: list[bytes] = []
         done = 0
         for place, start, end, line in lines:
@@ -124,9 +124,9 @@ class LineBlock:
 
 
 def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: int) -> Iterator[LineBlock]:
-    """Cut a text into blocks of about `block_bytes`, without holding more of it than a block and a piece.
+    """Split a text into blocks of about `block_bytes`; memory holds at most a block and a piece.
 
-    Longer lines than `max_line_bytes`, and lines that are not text, are taken out.
+    Lines longer than `max_line_bytes`, and lines that are not text, are taken out.
     """
     number = 1
     cutter = _Cutter(block_bytes, max_line_bytes)
@@ -141,7 +141,7 @@ def line_blocks(pieces: Iterable[bytes], *, block_bytes: int, max_line_bytes: in
 
 
 def _squeezed(whole: _Whole, first: int) -> LineBlock:
-    """Leave out the lines that follow the first few of a run of empty ones."""
+    """Leave out all but the first few lines of a run of empty lines."""
     data = whole.data
     if b"\r" in whole.letters:
         data = b"\n" * whole.lines if _is_feeds(data) else data.replace(b"\r\n", b"\n")
@@ -165,7 +165,7 @@ def _is_feeds(data: bytes) -> bool:
 
 
 def _bounded(block: LineBlock) -> Iterator[LineBlock]:
-    """The block in parts of a bounded number of lines: each refused line takes memory of its own."""
+    """Split the block into parts of limited line counts, because each refused line needs memory."""
     if block.lines <= _MAX_LINES:
         yield block
         return
@@ -183,12 +183,12 @@ def _count(data: bytes) -> int:
 
 
 def shown(line: bytes) -> str:
-    """A line for people: cut, and with replacements for invalid characters."""
+    """Format a line for people: cut, with invalid characters replaced."""
     return line[:MAX_TEXT_CHARS].decode("utf-8", "replace")[:MAX_TEXT_CHARS]
 
 
 class _Whole(NamedTuple):
-    """Whole lines, as `LineBlock` has them; `long_start` is the start of a line that became a placeholder."""
+    """Whole lines, as in `LineBlock`; `long_start` is the start of a line that was replaced by a placeholder."""
 
     data: bytes
     lines: int
@@ -197,7 +197,7 @@ class _Whole(NamedTuple):
 
 
 class _Cutter:
-    """Cuts pieces into data of whole lines. A line that grows too long is a placeholder, with its start."""
+    """Cuts pieces into data of whole lines. A line that grows too long becomes a placeholder, with its start kept."""
 
     def __init__(self, block_bytes: int, max_line_bytes: int) -> None:
         self._block_bytes = block_bytes
@@ -223,7 +223,7 @@ class _Cutter:
             yield from self._cut(piece)
 
     def end(self) -> Iterator[_Whole]:
-        """The rest after the last piece; its last line may lack the line feed."""
+        """Yield the rest after the last piece; its last line may lack the line feed."""
         if self._long_start is not None:
             yield self._placeholder(self._long_start)
         elif last := b"".join(self._held):
@@ -239,7 +239,7 @@ class _Cutter:
         self._held_bytes += len(piece)
 
     def _cut(self, piece: bytes) -> Iterator[_Whole]:
-        """The whole lines of what is held and of `piece`, joined in one copy."""
+        """Yield the whole lines of the held rest plus `piece`, joined in one copy."""
         if b"\n" not in piece:
             piece = b"".join((*self._held, piece))
             self._held, self._held_bytes = [], 0

@@ -1,4 +1,4 @@
-"""Content of a log file in pieces: packed or plain, within limits, whatever its name says of its packing."""
+"""Reads the content of a log file in pieces, within limits; packing is detected from the content, not the name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PACKINGS: tuple[tuple[bytes, messages.Compression], ...] = ((b"\x1f\x8b", "gzip
 
 
 class _Endless:
-    """`Deadline` that never comes: the limits are on size, and the caller's clock is its own."""
+    """`Deadline` that never expires: only size is limited here, and callers limit time."""
 
     def remaining_ms(self) -> int:
         return 1_000_000_000
@@ -60,7 +60,7 @@ class _Rejoined(io.RawIOBase):
 
 
 def peeked(stream: BinaryIO, size: int = _MAGIC_BYTES) -> tuple[bytes, BinaryIO]:
-    """The first bytes of a stream, which tell its format, and the whole stream again."""
+    """The first bytes of a stream, which show its format, and a stream of the whole content."""
     start = stream.read(size)
     return start, cast("BinaryIO", _Rejoined(start, stream))
 
@@ -68,8 +68,8 @@ def peeked(stream: BinaryIO, size: int = _MAGIC_BYTES) -> tuple[bytes, BinaryIO]
 class Pieces:
     """Decompressed content of a file, read once and forwards.
 
-    The file's first bytes tell its packing (gzip, zstd or none), because copies are often unpacked or packed anew.
-    `digest` gets each piece of the content, and `read_bytes` counts those of the file.
+    The file's first bytes show its packing (gzip, zstd or none), because copies are often unpacked or repacked.
+    `digest` gets each piece of the content, and `read_bytes` counts the bytes read of the stored file.
     """
 
     def __init__(self, stream: BinaryIO, settings: reading.ReadSettings, digest: Callable[[bytes], object]) -> None:
@@ -79,10 +79,10 @@ class Pieces:
         self.read_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        """Pieces of some megabytes at most.
+        """Yield pieces of at most some megabytes.
 
         Raises:
-            LogFileRefusedError: The file breaks off, is packed wrongly, or grows beyond the limits.
+            LogFileRefusedError: The file is truncated, is packed incorrectly, or grows beyond the limits.
         """
         start, stream = peeked(self._stream)
         size_bytes = 0

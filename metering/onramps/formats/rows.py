@@ -1,9 +1,7 @@
-"""Logs that are read row by row: a judge of the kind counts each line in a tally.
+"""Reads logs row by row: the log kind's judge counts each line in a tally.
 
 Parquet logs are checked before Arrow reads them, from a file that is hashed once and read from its end.
 """
-
-from __future__ import annotations
 
 import errno
 import re
@@ -38,20 +36,20 @@ _DIGITS = re.compile(r"[0-9]{1,20}")
 
 
 def number_of(text: str) -> int | None:
-    """A number from 0 to 2^63-1; None of any other text."""
+    """Parse a number from 0 to 2^63-1; None for any other text."""
     number = int(text) if _DIGITS.fullmatch(text) else None
     return number if number is not None and number <= MAX_BYTES else None
 
 
 class Moved(NamedTuple, Generic[SubjectT]):
-    """One transfer of a row; a row may state two, one each way."""
+    """One transfer of a row; a row may state two, one in each direction."""
 
     subject: SubjectT
     bytes: int
 
 
 class Tally(Generic[SubjectT]):
-    """Adds up the rows of a block. One tally serves a file, so that it keeps only so many refused lines of it."""
+    """Adds up the rows of a block. One tally serves a file, and limits the refused lines that are kept of it."""
 
     def __init__(self, *, kept_refusals: int, bad: BadLines) -> None:
         self._kept_left = kept_refusals
@@ -69,7 +67,7 @@ class Tally(Generic[SubjectT]):
         """Count a line that names fields or is blank.
 
         Raises:
-            LogFileRefusedError: There are more bad lines than the file may have; so of `refuse`.
+            LogFileRefusedError: The file has more bad lines than allowed; likewise in `refuse`.
         """
         self._bad.add()
         self.empty()
@@ -84,12 +82,12 @@ class Tally(Generic[SubjectT]):
         self._lines["skipdata"] += 1
 
     def rejected(self, size_bytes: int = 0) -> None:
-        """Count a row that the rules of its kind leave out, whatever the context."""
+        """Count a row that the rules of its kind leave out in any context."""
         self._lines["rejected"] += 1
         self._rejected_bytes += size_bytes
 
     def metered(self, moves: Sequence[Moved[SubjectT]], start_s: int, end_s: int) -> None:
-        """Count a row by all that it moved. The row itself counts with its first move; the others have no line."""
+        """Count all transfers of a row. The row counts as a line with its first transfer only."""
         self._lines["metered"] += 1
         hour_s = hour_of(start_s)
         for number, (subject, size_bytes) in enumerate(moves):
@@ -105,7 +103,7 @@ class Tally(Generic[SubjectT]):
             group[3] = max(group[3], end_s)
 
     def refuse(self, number: int, reason: str, detail: str, text: str, size_bytes: int = 0) -> None:
-        """Count a row that cannot be metered, with the bytes that it states; keep it while there is room."""
+        """Count a row that cannot be metered, with its stated bytes; keep it up to the limit."""
         if reason != LineReason.REPEATED_LINE:
             self._bad.add()
         lines, refused_bytes = self._refusals.get(reason, (0, 0))
@@ -115,9 +113,9 @@ class Tally(Generic[SubjectT]):
             self._refused.append(RefusedLine(number, reason, detail, text[:_MAX_TEXT_CHARS], size_bytes))
 
     def block(self, read_bytes: int) -> Block[SubjectT]:
-        """Hand over what was counted, and begin the next block.
+        """Return the counts as a block, and start the next block.
 
-        Lines of one hour may end up to two hours after its start; a record may span one hour, so its end is cut there.
+        Lines of one hour may end up to two hours after its start; a record may span one hour, so its end is capped.
         """
         block = Block(
             observations=[
@@ -151,13 +149,13 @@ _MAX_BLOCK_BYTES = 2**20
 
 
 class LineJudge(Protocol[SubjectT]):
-    """Counts the lines of one file of a kind of log. It may remember lines."""
+    """Counts the lines of one file. It may remember lines."""
 
     def judge(self, number: int, line: str, tally: Tally[SubjectT]) -> None:
-        """Count a line, once, as what it is.
+        """Count a line once, by its outcome.
 
         Raises:
-            LogFileRefusedError: The line shows that the file as a whole cannot be read.
+            LogFileRefusedError: The line shows that the whole file is unreadable.
         """
 
 
@@ -209,7 +207,7 @@ _TRUNCATED = frozenset((str(Reason.OBJECT_TRUNCATED), str(Reason.OBJECT_EMPTY)))
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raise errors of Arrow, and refusals of footers, as refusals of the file."""
+    """Convert errors of Arrow, and refused footers, to refusals of the file."""
     try:
         yield
     except BatchRefusedError as error:
@@ -227,7 +225,7 @@ def checked_footer(file: IO[bytes], settings: ReadSettings) -> tuple[int, list[C
     """Number of rows, and the chunks of all columns.
 
     Raises:
-        LogFileRefusedError: It is no Parquet file, or it breaks off, or has more rows than its size allows.
+        LogFileRefusedError: The file is not Parquet, is truncated, or has more rows than its size allows.
     """
     with refusals():
         rows, chunks = read_footer(file, limit_bytes=_FOOTER_BYTES)
@@ -238,7 +236,7 @@ def checked_footer(file: IO[bytes], settings: ReadSettings) -> tuple[int, list[C
 def checked_pages(
     file: IO[bytes], chunks: Collection[Chunk], texts: Collection[str], settings: ReadSettings
 ) -> Mapping[str, bool]:
-    """Whether Arrow can keep each column folded, as a dictionary.
+    """Column -> whether Arrow can keep it dictionary-encoded.
 
     Args:
         file: The file.
@@ -247,7 +245,7 @@ def checked_pages(
         settings: Its limits.
 
     Raises:
-        LogFileRefusedError: A page is broken or too large, all are, or a column unfolds without bound.
+        LogFileRefusedError: A page is damaged, too much data, or a column decodes without limit.
     """
     stored_bytes, unpacked_bytes = file.seek(0, 2), 0
     encodings: dict[str, set[int]] = defaultdict(set)
@@ -281,7 +279,7 @@ def checked_batches(parquet: pq.ParquetFile, columns: list[str], batch_rows: int
     """Rows of a file in batches of at most `batch_rows`, each checked in full.
 
     Raises:
-        LogFileRefusedError: A batch cannot be read, or its values are not what its types say.
+        LogFileRefusedError: A batch is unreadable, or its values do not match their types.
     """
     with refusals():
         batches = parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False)
@@ -310,8 +308,8 @@ class RowJudge(Protocol[SubjectT]):
         Args:
             number: Number of the row in the file, from 1.
             text: The row, for people.
-            value: Value of a column that the kind reads, by its name with hyphens; empty if the row has none.
-            tally: Adds up what the rows became.
+            value: Returns the value of a column, by its name with hyphens; empty if the row has none.
+            tally: Adds up the outcomes of rows.
         """
 
 
@@ -319,7 +317,7 @@ def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:
     """Names of the columns, with hyphens as in text logs.
 
     Raises:
-        LogFileRefusedError: The file is no Parquet, or damaged.
+        LogFileRefusedError: The file is not Parquet, or is damaged.
     """
     checked_footer(file, settings)
     with refusals():
@@ -330,10 +328,10 @@ def column_names(file: IO[bytes], settings: ReadSettings) -> tuple[str, ...]:
 def read_rows(
     file: IO[bytes], settings: ReadSettings, columns: Sequence[str], judge: RowJudge[SubjectT]
 ) -> Iterator[Block[SubjectT]]:
-    """Read rows of columns that the file has, named with hyphens, and let `judge` count them.
+    """Read rows of existing columns, named with hyphens, and let `judge` count them.
 
     Raises:
-        LogFileRefusedError: The file is no Parquet, is damaged, or too large once it is unpacked.
+        LogFileRefusedError: The file is not Parquet, is damaged, or is too large when unpacked.
     """
     tally: Tally[SubjectT] = Tally(kept_refusals=settings.kept_refusals, bad=BadLines(settings.max_bad_lines))
     rows, chunks = checked_footer(file, settings)
@@ -377,13 +375,13 @@ _PIECE_BYTES = MIB
 
 @contextmanager
 def seekable(stream: BinaryIO, digest: Callable[[bytes], object]) -> Iterator[IO[bytes]]:
-    """Put the file where reading ranges costs nothing: in memory while it is small, else on disk.
+    """Copy the file to where reading ranges is cheap: to memory if small, else to disk.
 
-    Ranges of a distant object would be fetched again and again, and `digest` needs all of it anyway. A stream that this
-    function gave before is taken as it is.
+    Ranges of a remote object would be fetched repeatedly, and `digest` needs the whole file anyway. A stream returned
+    by an earlier call is used as it is.
 
     Raises:
-        UnavailableError: There is no room on the disk.
+        UnavailableError: The disk is full.
     """
     if isinstance(stream, SpooledTemporaryFile):
         # This function made the stream before, when the kind of log was detected.

@@ -1,1 +1,1 @@
-"""Ingest: a log file becomes a plan, parts and batch messages, each put once."""
+"""Ingest: converts a log file to a plan, parts and batch messages, each put once."""

@@ -1,4 +1,4 @@
-"""Outcomes of many files added up, each file once."""
+"""Adds up the outcomes of many files, each file once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ VERDICTS: tuple[FileVerdict, ...] = ("metered", "repeated", "empty", "conflict",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """The outcome of one file. A file of a folder whose name is that of no metered log is `left_out`.
+    """The outcome of one file. A file in a folder whose name is not that of a metered log is `left_out`.
 
-    `problem` is reason and detail, if it was refused or left out, or is a conflict.
+    `problem` is reason and detail of a refused, left-out or conflicting file.
     """
 
     place: str
@@ -42,7 +42,7 @@ class FileOutcome:
 
 
 def outcome_of_taken(taken: taking.Taken, stored_bytes: int) -> FileOutcome:
-    """The outcome of a taken file. A conflict has no totals: the first content stays metered."""
+    """Outcome of a taken file. A conflict has no totals: the first content stays metered."""
     if taken.plan is None or taken.verdict == "conflict":
         return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)
     plan = taken.plan
@@ -57,7 +57,7 @@ def outcome_of_taken(taken: taking.Taken, stored_bytes: int) -> FileOutcome:
 
 
 def outcome_of_measured(measured: Measured, *, place: str, stored_bytes: int, kind: str, identity: str) -> FileOutcome:
-    """The outcome of a file that was only measured."""
+    """Outcome of a file that was only measured."""
     return FileOutcome(
         place=place,
         verdict="metered" if measured.totals else "empty",
@@ -75,15 +75,15 @@ def _parts_of(found: plans.Plan | Measured) -> dict[str, Any]:
 
 
 class RunTotals:
-    """Sums over the files of a run. A file that comes twice (a replica) counts once. Mutable.
+    """Sums over the files of a run. A file that occurs twice (a replica) counts once. Mutable.
 
     Attributes:
         files: Files by verdict.
         balance: Sum of the balances of the files, each identity once.
         metered: Lines and bytes by usage type, rule and reason; `shadowed` by log, `refusals` by reason.
-        fields: Fields that all logs have whose fields are known; None if those of none are.
-        problems: Files by the reason of their refusal, conflict or leaving out.
-        examples: The first file of each such reason, with its detail.
+        fields: Fields common to all logs with known fields; None if no log has known fields.
+        problems: Number of files by reason of their refusal, conflict or omission.
+        examples: First file of each reason, with its detail.
     """
 
     def __init__(self) -> None:
@@ -102,11 +102,11 @@ class RunTotals:
 
     @property
     def failed(self) -> bool:
-        """Whether a file is missing in the totals that should be in them."""
+        """Whether the totals lack a file that they should include."""
         return bool(self.files["refused"] or self.files["conflict"])
 
     def add(self, outcome: FileOutcome) -> FileOutcome:
-        """Add a file; returns its outcome, which says so if the file came before in this run."""
+        """Add a file; return its outcome, which shows if the file already occurred in this run."""
         outcome = self._told_from_before(outcome)
         self.files[outcome.verdict] += 1
         if outcome.problem is not None:
@@ -162,7 +162,7 @@ _PEERS = ("pkt-srcaddr", "pkt-dstaddr", "pkt-src-aws-service", "pkt-dst-aws-serv
 
 
 class Advice(NamedTuple):
-    """Why bytes are unclassified, in words that follow `because`, and what tells it: fields of logs, or a context."""
+    """Reason why bytes are unclassified, worded to follow `because`, and the cure: fields of logs, or a context."""
 
     why: str
     fields: tuple[str, ...] = ()
@@ -201,5 +201,5 @@ _OTHER = Advice("the log does not say more")
 
 
 def advice_of(reason: str) -> Advice:
-    """Advice on a reason; general words for a reason without its own."""
+    """Advice for a reason; a general text for a reason without its own advice."""
     return ADVICE.get(reason, _OTHER)

@@ -1,4 +1,4 @@
-"""Planning: a file's plan is put once, with the contexts that judged it. A second process follows it."""
+"""Planning: a file's plan is put once, with the contexts that judged it. Other processes follow it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class LogRecord(NamedTuple):
-    """A record of the contract; `usage_type` is empty if the contract's table decides."""
+    """Record of the contract; `usage_type` is empty if the contract's table decides."""
 
     account_id: str
     service: str
@@ -60,7 +60,7 @@ class PartRecords(NamedTuple):
 
 
 def parts_of(identity: str, totals: Mapping[tuple[Traffic, int], HourTotal]) -> Iterator[PartRecords]:
-    """The parts of a file, in order, one at a time."""
+    """Yield the parts of a file, in order, one at a time."""
     records = _records(totals)
     number = 0
     while group := tuple(islice(records, MAX_RECORDS)):
@@ -99,7 +99,7 @@ def part_key(identity: str, part: Part) -> str:
 
 
 def parquet_of(records: Sequence[LogRecord]) -> bytes:
-    """Records as a Parquet file with the columns of the contract."""
+    """Encode records as a Parquet file with the columns of the contract."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -137,21 +137,21 @@ _UNOWNED = frozenset({
 
 
 class Contexts(Protocol):
-    """Versions of the context; `metering.onramps.context.store.ContextStore`."""
+    """Versions of the context (`metering.onramps.context.store.ContextStore`)."""
 
     def timeline(self) -> Timeline:
         """The newest versions."""
 
     def pinned(self, pins: Mapping[int, str]) -> Timeline:
-        """The versions of a plan, by the hour that each holds from.
+        """Versions that a plan pins, by the hour from which each holds.
 
         Raises:
-            ObjectMissingError: One of them is not there any more.
+            ObjectMissingError: A pinned version was deleted.
         """
 
 
 class Planned(NamedTuple):
-    """A stored plan, and what the file is now, judged by the plan's contexts. `new` if the plan was put now."""
+    """A stored plan, and the current file measured by the plan's contexts. `new` is True if this call put the plan."""
 
     plan: Plan
     measured: Measured
@@ -160,7 +160,7 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planner:
-    """Puts plans, and reads those that are there.
+    """Puts plans, and reads existing plans.
 
     Attributes:
         window_s: Age from which the service refuses records; None to skip the check.
@@ -179,13 +179,12 @@ class Planner:
             return None
 
     def planned(self, file: LogFile, *, overlap_known: bool) -> Planned:
-        """Measure a file that has no plan, and put its plan; if another process puts one meanwhile, follow that.
+        """Measure a file without a plan, and put its plan; if another process puts one meanwhile, follow it.
 
-        `overlap_known` says that a person ruled out other logs of the same traffic, so that no context needs to list
-        them.
+        `overlap_known` means that a person ruled out other logs of the same traffic, so no context needs to list them.
 
         Raises:
-            LogFileRefusedError: It cannot be metered as a whole, or the contexts of that plan are gone.
+            LogFileRefusedError: The file as a whole cannot be metered, or the contexts of the plan were deleted.
         """
         with _missing_context_named():
             timeline = self.contexts.timeline()
@@ -201,10 +200,10 @@ class Planner:
         return self.followed(file, Plan.from_json(self.objects.get(plan.key), plan.key))
 
     def followed(self, file: LogFile, plan: Plan) -> Planned:
-        """Measure a file as its plan says, whatever accounts its lines may bill by now.
+        """Measure a file by its plan, even if its lines may now bill other accounts.
 
         Raises:
-            LogFileRefusedError: A context that the plan names is not there any more.
+            LogFileRefusedError: A context that the plan names was deleted.
         """
         with _missing_context_named():
             timeline = self.contexts.pinned(plan.contexts) if plan.contexts else Timeline()
@@ -250,13 +249,13 @@ class Planner:
 
 
 def check_owner(file: LogFile, measured: Measured) -> None:
-    """Refuse a file as a whole if nothing of it is metered because nobody said whose it is, or said it wrongly.
+    """Refuse a whole file if no line is metered because its owner was not stated, or stated wrongly.
 
-    Its plan would hold for good, and another answer the next time would change nothing. A flow log states its account,
-    so its files have plans all the same: its slots are not missing.
+    Its plan would be permanent, and stating another owner later would change nothing. A flow log states its account, so
+    its files still get plans, and its slots are not gaps.
 
     Raises:
-        LogFileRefusedError: It is such a file.
+        LogFileRefusedError: The owner of the file is missing or wrong.
     """
     unowned = [reason for reason, _, _ in measured.refusals if reason in _UNOWNED]
     slotted = file.kind.needs_context and file.name.slot_s is not None
@@ -277,7 +276,7 @@ def _measured(file: LogFile, timeline: Timeline) -> Measured:
 
 @contextmanager
 def _missing_context_named() -> Iterator[None]:
-    """Turn a context that is gone into a refusal. Contexts are read when an hour needs them."""
+    """Convert the error for a deleted context to a refusal. Contexts are read lazily, per hour."""
     try:
         yield
     except ObjectMissingError as error:
@@ -291,7 +290,7 @@ def _missing_context_named() -> Iterator[None]:
 
 
 def _check_context(file: LogFile, timeline: Timeline) -> None:
-    """Refuse a file whose kind needs a context that knows more: its plan would hold for good."""
+    """Refuse a file whose kind needs more facts than the context has, because its plan would be permanent."""
     newest_s = timeline.versions[-1][0] if timeline.versions else 0
     context = timeline.at(newest_s if file.name.slot_s is None else file.name.slot_s)
     lacking = file.kind.lacks(context)

@@ -1,17 +1,17 @@
-"""Taking a log file: identity, plan, parts, messages. Each step may be repeated, and death between any two is harmless.
+"""Takes a log file: identity, plan, parts, messages. Each step may be repeated, and a crash between steps is harmless.
 
-1. The identity follows from the file's name, or from its content.
-2. The file is measured: by the contexts of its plan if it has one, else by the newest ones.
+1. The identity is derived from the file's name, or from its content.
+2. The file is measured, by the contexts of its plan if it has one, else by the newest contexts.
 3. The plan is put, if it is absent.
-4. Parts are put, if they are absent, and a message is sent for each. The ledger knows a message that comes again.
+4. Parts are put, if they are absent, and a message is sent for each. The ledger recognises a repeated message.
 
-A file whose content is not that of its plan goes out under the same batch ids. The ledger names the conflict, and keeps
-the content; the totals stay as they are.
+A file whose content differs from its plan's is sent under the same batch ids. The ledger reports the conflict, and
+keeps the content; the totals stay unchanged.
 
-Each place of a file without AWS's name stores numbered notes of its ingested content, which are put once,
-as `plans/places/<place>/<number>.json`. The note goes before the plan. A file that has grown or changed since is
-refused: its old lines would count again under another identity. Of two processes that find the same new file, one puts
-the note, and the other one follows it.
+Each place of a file without AWS's name stores numbered notes of its ingested content, which are put once, as
+`plans/places/<place>/<number>.json`. The note is put before the plan. A file that has grown or changed since then is
+refused: its old lines would count again under another identity. If two processes find the same new file, one puts the
+note, and the other follows it.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _COPY = "if it is another file, give it another name and take it from there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(codec.StoredDocument):
-    """The content that was taken last from a place.
+    """Content that was taken last from a place.
 
     Attributes:
         until_byte: Length of the decompressed content.
         content_sha256: SHA-256 of that content.
-        whole_lines: Whether it ends with a line. Release 0.2.0 reads it.
-        from_byte: Byte at which the lines begin that 0.2.0 appended to a file: those before have another plan. 0 in
-            notes of later releases.
+        whole_lines: Whether the content ends with a line feed. Release 0.2.0 reads it.
+        from_byte: Byte at which lines start that 0.2.0 appended to a file: earlier lines have another plan. 0 in notes
+            of later releases.
         after: Identity of the content before `from_byte`; empty if there is none.
-        sent: Whether its messages were sent.
+        sent: Whether the messages of the content were sent.
     """
 
     SCHEMA: ClassVar[str] = "metering.place/1"
@@ -81,7 +81,7 @@ def places_prefix(place: str) -> str:
 
 
 class _Scan(NamedTuple):
-    """Length and hash of a content, and its hash up to a given byte, which is empty if it is shorter."""
+    """Length and hash of a content, and its hash up to a given byte, empty for shorter content."""
 
     bytes: int
     sha256: str
@@ -91,16 +91,16 @@ class _Scan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Remembers by place the content of files without AWS's name. `planner` tells whether content has a plan."""
+    """Records, by place, the content of files without AWS's name. `planner` finds out whether content has a plan."""
 
     objects: ObjectStore
     planner: planning.Planner
 
     def note(self, file: LogFile) -> Note:
-        """The note of a file as it is now, which is put if there is none. Call `sent` once the file was sent.
+        """Note of the current content of a file, put if absent. Call `sent` after the file was sent.
 
         Raises:
-            LogFileRefusedError: Its place had other content before, which was or may have been sent.
+            LogFileRefusedError: The place had other content before, which was sent, or may have been.
         """
         while True:
             last = self._last(file)
@@ -124,7 +124,7 @@ class Places:
             # Another process wrote its note first, which the next round reads.
 
     def sent(self, note: Note) -> None:
-        """Remember that a file was sent, so that no other content is taken in its place."""
+        """Record that a file was sent, so that no other content is taken from its place."""
         if not note.sent:
             self.objects.put(note.key, replace(note, sent=True).to_json(), if_absent=False)
 
@@ -138,10 +138,10 @@ class Places:
         return self.planner.found(file.called(note.identity)) is None
 
     def _check_nothing_was_sent(self, last: Note, scan: _Scan, file: LogFile) -> None:
-        """Refuse other content than the last note's, unless nothing of that was sent.
+        """Refuse content that differs from the last note's, unless nothing of the noted content was sent.
 
         Raises:
-            LogFileRefusedError: Something was, or a process that still runs may send it.
+            LogFileRefusedError: The noted content was sent, or a running process may send it.
         """
         if not last.until_byte:
             return
@@ -192,7 +192,7 @@ class Refusals:
     objects: ObjectStore
 
     def keep_lines(self, file: LogFile, identity: str, measured: Measured) -> None:
-        """Keep the refused lines of a file that is metered otherwise."""
+        """Store the refused lines of an otherwise metered file."""
         if measured.refusals:
             kept = QuarantinedLog(
                 kind="lines",
@@ -208,7 +208,7 @@ class Refusals:
             self.objects.put(kept.key, kept.to_json(), if_absent=True)
 
     def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str:
-        """Keep the reference to a file that is refused as a whole; returns the key of the quarantine object."""
+        """Store the reference to a file refused as a whole; return the key of the quarantine object."""
         kept = QuarantinedLog(
             kind="file",
             place=place,
@@ -226,13 +226,13 @@ TakenAs = Literal["metered", "repeated", "conflict", "refused", "empty"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """The outcome of taking a log file.
+    """Outcome of taking a log file.
 
     Attributes:
-        verdict: `metered`: its plan was put now. `repeated`: it has been planned before, and was sent again.
-            `conflict`: other content has been planned under its name. `empty`: nothing in it is metered. `refused`: it
-            cannot be metered as a whole.
-        quarantine_key: Where a refused file is kept by reference; empty otherwise.
+        verdict: `metered`: this call put its plan. `repeated`: it was already planned, and was sent again.
+            `conflict`: other content was planned under its name. `empty`: no line of it is metered. `refused`: the
+                whole file cannot be metered.
+        quarantine_key: Key of the reference to a refused file; otherwise empty.
     """
 
     verdict: TakenAs
@@ -244,20 +244,20 @@ class Taken:
 
     @property
     def others(self) -> Others:
-        """Lines of other accounts than the file's name states."""
+        """Lines of accounts other than the account in the file's name."""
         return NO_OTHERS if self.plan is None else self.plan.others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogIngest:
-    """Takes log files, one at a time. Any number of processes may take the same ones.
+    """Takes log files, one at a time. Any number of processes may take the same files.
 
     Attributes:
-        window_s: Age from which the service refuses records, so that an older file is refused as a whole; None to skip
+        window_s: Age from which the service refuses records, and from which whole files are refused here; None to skip
             this.
-        kinds: Kinds of logs; empty for all.
-        is_booked: Whether the service has accepted a batch of this id; None to skip this. A file that other rules
-            planned long ago, whose parts are deleted since, is then known as counted.
+        kinds: Kinds of logs to accept; empty for all.
+        is_booked: Returns whether the service accepted a batch of this id; None to skip this check. It shows that a
+            file planned long ago by other rules is counted, although its parts are deleted.
     """
 
     objects: ObjectStore
@@ -287,17 +287,17 @@ class LogIngest:
         Args:
             store: Where it lies.
             key: Its key there.
-            etag: ETag that it must have; None for the one that it has now.
-            version_id: Its version, for the reference to a refused file.
-            bills: Whom its lines may bill.
-            kind: Kind of log; None if its name decides.
+            etag: Required ETag; None for the current ETag.
+            version_id: Version of the object, for the reference to a refused file.
+            bills: Accounts that its lines may bill.
+            kind: Kind of log; None to detect it from the name.
             settings: Limits and hints of reading.
-            without_context_flow_log: Flow log that no other one overlaps, so that its files need no context.
-            watch: Is called with each block that is read.
+            without_context_flow_log: Flow log without overlapping flow logs, so that its files need no context.
+            watch: Called with each block read.
 
         Raises:
-            UnavailableError: A service gave no answer. Taking the file again goes on where this ended.
-            LedgerCorruptError: A stored plan is none.
+            UnavailableError: A service did not answer. Taking the file again resumes here.
+            LedgerCorruptError: A stored plan is invalid.
         """
         place = place_of(store, key)
         try:
@@ -348,7 +348,7 @@ class LogIngest:
         return self._sent("metered" if planned.new else "repeated", file, planned.plan, self._stored(planned))
 
     def _stored(self, planned: planning.Planned) -> list[str]:
-        """Messages of the plan's parts; parts that are not stored yet are stored."""
+        """Return messages of the plan's parts; store parts that are not stored yet."""
         plan = planned.plan
         made = list(planning.parts_of(plan.identity, planned.measured.totals))
         if tuple(part for part, _ in made) == plan.parts:
@@ -365,7 +365,7 @@ class LogIngest:
         return messages
 
     def _conflict(self, file: LogFile, planned: planning.Planned) -> Taken:
-        """Send the changed content under the plan's ids; keep a reference to the file for parts without an id there."""
+        """Send changed content under the plan's ids; store a reference to the file for parts without such an id."""
         plan = planned.plan
         made = list(planning.parts_of(plan.identity, planned.measured.totals))
         messages = self._store(plan.identity, made[: len(plan.parts)])
@@ -391,7 +391,7 @@ class LogIngest:
         return Taken(verdict=verdict if plan.parts else "empty", place=file.place, plan=plan, messages=sent)
 
     def _store(self, identity: str, parts: Iterable[planning.PartRecords]) -> list[str]:
-        """Store parts, unless they are there already; returns their messages."""
+        """Store parts unless they exist; return their messages."""
         messages = []
         for part, records in parts:
             key, body = planning.part_key(identity, part), planning.parquet_of(records)
@@ -402,7 +402,7 @@ class LogIngest:
         return messages
 
     def _messages_of(self, plan: Plan) -> list[str] | None:
-        """Messages of a plan's parts that are all stored already; None if one is not."""
+        """Messages of a plan's parts if all parts are stored; None if one is missing."""
         messages = []
         for part in plan.parts:
             key = planning.part_key(plan.identity, part)
@@ -417,10 +417,10 @@ class LogIngest:
         return planning.message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
 
     def _send(self, messages: Sequence[str]) -> int:
-        """Send messages, which the ledger knows if they come again; returns their number.
+        """Send messages, whose repetition the ledger recognises; return their number.
 
         Raises:
-            UnavailableError: The queue did not take all of them, after several attempts.
+            UnavailableError: The queue did not accept all messages after several attempts.
         """
         waiting = list(messages)
         for attempt in range(_ATTEMPTS):
@@ -440,7 +440,7 @@ class LogIngest:
 
 
 def _is_of(plan: Plan, file: LogFile) -> bool:
-    """Whether a plan was made of this very object, or of lines of it that 0.2.0 appended, which only the parts tell."""
+    """Whether a plan was made of this very object, or of lines that 0.2.0 appended, which only the parts show."""
     return plan.from_byte > 0 or (bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag))
 
 

@@ -1,7 +1,7 @@
-"""Measuring a log file: its lines added up by the verdicts of the rules. No AWS, and nothing is written.
+"""Measures a log file: adds up its lines by the verdicts of the rules. It uses no AWS service and writes nothing.
 
 Each distinct subject of an hour is judged once. Lines that become the same record are added up across the whole file,
-so memory is that of the distinct records, which are bounded, and of one block.
+so memory holds the distinct records, whose number is limited, and one block.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 
 class Verdict(NamedTuple):
-    """The verdict on a subject; `usage_type` is empty unless it is metered.
+    """Verdict on a subject; `usage_type` is empty unless the subject is metered.
 
-    `other` says that it is of another account than the file's name states.
+    `other` means that its account differs from the account in the file's name.
     """
 
     outcome: Outcome
@@ -52,7 +52,7 @@ _MOST_VERDICTS = 100_000
 
 
 class Judge:
-    """Remembers verdicts, so that a subject of many blocks is judged once."""
+    """Caches verdicts, so that a subject of many blocks is judged once."""
 
     def __init__(self, classifier: Classifier[object], billable: Billable) -> None:
         self._classifier = classifier
@@ -83,7 +83,7 @@ _traffic_of = lru_cache(maxsize=10_000)(traffic_of)
 
 
 def _as_the_service_judges(outcome: Classified, traffic: Traffic) -> Verdict:
-    """The verdict of the contract, so that no record is sent that the service would refuse."""
+    """Check traffic against the contract, so that no record is sent that the service would refuse."""
     account_id, service, resource_id, direction, from_location, to_location, usage_type = traffic
     judged = _traffic_of((account_id, service, direction, from_location, to_location, usage_type or None))
     problems = [*judged.problems, *resource_problems(resource_id)]
@@ -104,7 +104,7 @@ _TEXT_CHARS = 4096
 
 
 class HourTotal(NamedTuple):
-    """Lines of one hour that become one record: exact bytes, least start and greatest end in epoch seconds."""
+    """Lines of one hour that become one record: exact bytes, earliest start and latest end in epoch seconds."""
 
     bytes: int
     lines: int
@@ -114,18 +114,18 @@ class HourTotal(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A log file, added up.
+    """Totals of a log file.
 
     Attributes:
-        content_sha256: SHA-256 of its decompressed content; of a Parquet file, of the file.
+        content_sha256: SHA-256 of its decompressed content; for Parquet, of the file itself.
         totals: Metered bytes by traffic and hour.
         balance: Its lines by outcome. It holds.
-        shadowed: Lines and bytes that another log has the authority over, as `(log, lines, bytes)`.
+        shadowed: Lines and bytes for which another log has the authority, as `(log, lines, bytes)`.
         refusals: Refused lines and bytes, as `(reason, lines, bytes)`, sorted.
         refused: Kept refused lines, by number; the balance counts all.
-        hours: Hours that lines began in, for the contexts that a plan pins.
-        others: Lines of other accounts than the file's name states.
-        fields: Fields that all lines have; None of a kind of log whose fields nobody chooses.
+        hours: Hours in which lines start, for the contexts that a plan pins.
+        others: Lines of accounts other than the account in the file's name.
+        fields: Fields that all lines have; None for kinds of logs with fixed fields.
     """
 
     content_sha256: str
@@ -155,7 +155,7 @@ def measure(
 
     Raises:
         LogFileRefusedError: The file as a whole cannot be metered.
-        UnavailableError: The store of the file gave no answer.
+        UnavailableError: The store of the file did not answer.
     """
     settings = settings or reading.ReadSettings()
     content = hashlib.sha256()
@@ -204,7 +204,7 @@ class _Sums:
         """Add a block.
 
         Raises:
-            LogFileRefusedError: There are more distinct records than a file may have.
+            LogFileRefusedError: The file has more distinct records than allowed.
         """
         self._balance += block.balance
         self._fields = common_fields(self._fields, block.fields)
@@ -278,7 +278,7 @@ class _Sums:
         )
 
     def _moved(self) -> reading.Balance:
-        """The balance once the rules have spoken: a reader counts all lines that may be metered as metered."""
+        """Balance after the rules: a reader counts all lines that may be metered as metered."""
         balance = self._balance
         shadowed, shadowed_bytes = _sum(self._shadowed)
         unmetered, unmetered_bytes = _sum(self._unmetered)
@@ -299,12 +299,12 @@ class _Sums:
 
 
 def common_fields(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
-    """Fields of both; None says nothing."""
+    """Fields common to both; None counts as unknown."""
     return one if other is None else other if one is None else one & other
 
 
 def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], cell: _Cell) -> None:
-    """Add a cell to its record. Two rules may give the same record."""
+    """Add a cell to its record. Two rules may produce the same record."""
     known = totals.get(key)
     if known is None:
         totals[key] = cell
@@ -313,7 +313,7 @@ def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], c
 
 
 def _as_line(first: reading.Observation[object], refused: Refused) -> reading.RefusedLine:
-    """The first of the lines that the rules refuse for a reason. They are added up, so they have no number."""
+    """First of the lines that the rules refuse for one reason. The lines are added up, so they have no line number."""
     subject = first.subject
     text = " ".join(filter(None, map(str, subject))) if isinstance(subject, tuple) else str(subject)
     return reading.RefusedLine(0, refused.reason, refused.detail, text[:_TEXT_CHARS], first.bytes)
@@ -327,7 +327,7 @@ def _by_reason(refused: Iterable[reading.RefusedLine]) -> dict[str, tuple[int, i
 
 
 def add_lines(into: dict[K, tuple[int, int]], key: K, lines: int, size_bytes: int) -> None:
-    """Add lines and bytes to those of a key."""
+    """Add lines and bytes to the sums of a key."""
     before = into.get(key, (0, 0))
     into[key] = (before[0] + lines, before[1] + size_bytes)
 
@@ -346,9 +346,9 @@ class LogFile:
 
     Attributes:
         store: Bucket or folder of the file.
-        etag: ETag that it must have; empty if it has none.
-        bills: Whom its lines may bill.
-        watch: Is called with each block.
+        etag: Required ETag of the file; empty if it has none.
+        bills: Accounts that its lines may bill.
+        watch: Called with each block.
     """
 
     store: LogStore
@@ -368,16 +368,16 @@ class LogFile:
         return self.store.open(self.key, if_match=self.etag or None)
 
     def measured(self, timeline: Timeline) -> Measured:
-        """Read it and add it up, judged by `timeline`.
+        """Read the file and add it up, judged by `timeline`.
 
         Raises:
-            LogFileRefusedError: It cannot be metered as a whole.
+            LogFileRefusedError: The file as a whole cannot be metered.
         """
         with closing(self.open()) as stream:
             return measure(stream, self.kind, self.name, timeline, self.settings, bills=self.bills, watch=self.watch)
 
     def called(self, identity: str) -> LogFile:
-        """The file under an identity that its content gives."""
+        """Copy of the file with an identity derived from its content."""
         return replace(self, name=replace(self.name, identity=identity))
 
 
@@ -387,18 +387,18 @@ def place_of(store: LogStore, key: str) -> str:
 
 
 def path_of(store: LogStore, key: str) -> str:
-    """The key of a file in a bucket, or its whole path on a disk.
+    """Key of a file in a bucket, or its full path on a disk.
 
-    Folders in a name can say whose the file is. On a disk a person may have named any of them.
+    Folders in a key can show the owner of the file. On a disk, a person may have named any part of the path.
     """
     return key if store.place.startswith("s3://") else place_of(store, key)
 
 
 def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None) -> tuple[LogKind, reading.FileName]:
-    """The kind of a file and its parsed name; `kind` is the kind, or its name, that a person says it is.
+    """Kind of a file and its parsed name; `kind` is a kind, or a name of one, given by a person.
 
     Raises:
-        LogFileRefusedError: Its name is none that is known, or the kind is none that is metered.
+        LogFileRefusedError: Its name is unknown, or the kind is not metered.
     """
     if kind is not None:
         said = kind if isinstance(kind, LogKind) else next((each for each in kinds if each.name == kind), None)
@@ -429,10 +429,10 @@ def log_file(
     bills: Bills,
     watch: Callable[[reading.Block[object]], None] | None = None,
 ) -> LogFile:
-    """The file at a key. The only account that may be billed stands in for a name without one.
+    """Describe the file at a key. If only one account may be billed, it is used for a name without an account.
 
     Raises:
-        LogFileRefusedError: Its name is of no kind that is metered, or of another account than its folder.
+        LogFileRefusedError: Its name belongs to no metered kind, or states an account other than its folder's.
     """
     path = path_of(store, key)
     said, name = kind_and_name(kinds, path, kind)
@@ -444,10 +444,10 @@ def log_file(
 
 @contextmanager
 def store_refusals() -> Iterator[None]:
-    """Turn errors of a file's store into refusals.
+    """Convert errors of a file's store to refusals.
 
     Raises:
-        LogFileRefusedError: The store does not hand the file out.
+        LogFileRefusedError: The store refuses to return the file.
     """
     try:
         yield

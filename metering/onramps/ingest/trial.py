@@ -1,4 +1,4 @@
-"""A dry run: measures files, writes nothing, and asks no service but the store of the files."""
+"""A dry run: measures files, writes nothing, and calls only the store of the files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST = 200_000
 
 
 class Twice(NamedTuple):
-    """An interface that two flow logs see in one hour."""
+    """Interface that two flow logs see in one hour."""
 
     interface_id: str
     hour_s: int
@@ -36,7 +36,7 @@ class Twice(NamedTuple):
 
 
 class Overlap:
-    """Finds interfaces that two flow logs see. Several threads may share it: each step is one of a dictionary."""
+    """Finds interfaces that two flow logs see. Thread-safe: each step is one dictionary operation."""
 
     def __init__(self) -> None:
         self._sources: dict[tuple[str, int], str] = {}
@@ -48,7 +48,7 @@ class Overlap:
 
     @property
     def example(self) -> Twice | None:
-        """The least of them, so that two runs over the same files name the same; None if there is none."""
+        """The smallest overlap, so that repeated runs over the same files name the same; None if there is none."""
         return min(self._twice.values(), default=None)
 
     def look(self, name: FileName, block: Block[object]) -> None:
@@ -63,9 +63,9 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One file, or all files below a folder or a prefix, as a person named them.
+    """One file, or all files below a folder or prefix, as named by a person.
 
-    `prefix` is the key of a single file, which is refused if its name is that of no log; below a folder it is left out.
+    `prefix` is the key of a single file, refused if its name is no log's; in a folder such a file is left out.
     """
 
     store: sources.LogStore
@@ -75,7 +75,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A file to be taken, or one that is left out."""
+    """File to be taken or left out."""
 
     store: sources.LogStore
     info: ObjectInfo
@@ -85,13 +85,13 @@ class Chosen:
 def chosen(
     target: Target, kinds: Sequence[LogKind], *, kind: LogKind | str | None = None, since_s: int | None = None
 ) -> Iterator[Chosen]:
-    """Files of a target, in the order of their keys. Nothing is held of them.
+    """Files of a target, in the order of their keys. The list is not held in memory.
 
     Args:
         target: What a person named.
         kinds: Kinds of logs.
-        kind: Kind that a person says they are; None if their names decide.
-        since_s: Only files for a time from here on, by their name, or that were written from then on.
+        kind: Kind stated by a person; None to detect it from the names.
+        since_s: Only files whose name states a time from here on, or that were written since.
     """
     for info in _infos(target):
         left_out = None
@@ -121,7 +121,7 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Measures files. `overlap` looks for traffic that two flow logs see, if no context judges."""
+    """Measures files. Without a context, `overlap` finds traffic that two flow logs see."""
 
     kinds: Sequence[LogKind]
     timeline: Timeline
@@ -134,7 +134,7 @@ class Trial:
         """Measure one file.
 
         Raises:
-            UnavailableError: The store of the file gave no answer.
+            UnavailableError: The store of the file did not answer.
         """
         info = chosen.info
         place = place_of(chosen.store, info.key)
@@ -173,7 +173,7 @@ _AHEAD = 2
 
 
 def outcomes(files: Iterable[Chosen], work: Callable[[Chosen], FileOutcome], *, jobs: int) -> Iterator[FileOutcome]:
-    """Do the work for each file, in `jobs` threads. Files that are left out pass through."""
+    """Call `work` for each file, in `jobs` threads. Left-out files pass through."""
     waiting: deque[FileOutcome | Future[FileOutcome]] = deque()
     rest = iter(files)
     pool = ThreadPoolExecutor(jobs)

@@ -1,4 +1,4 @@
-"""A hop with all that is known of it, for the conditions of the rules."""
+"""A hop with all known facts about it, for the conditions of the rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
 class OwnSide(NamedTuple):
-    """The owner of a line, and its place. Empty texts, and None, are unknown."""
+    """Owner of a line, and its place. Empty strings and None mean unknown."""
 
     account_id: str
     resource_id: str
@@ -37,7 +37,7 @@ class OwnSide(NamedTuple):
 
 
 def own_side(hop: FlowHop, name: FileName, knowledge: Knowledge) -> OwnSide | Refused:
-    """The own side of a hop, from the line, then the file's name, then the inventory."""
+    """Own side of a hop, from the line, else the file's name, else the inventory."""
     log = knowledge.flow_logs.get(name.source)
     gateway_id = log.resource_id if log is not None and log.resource_type == "nat" else ""
     interface = knowledge.interfaces.get(hop.interface_id)
@@ -64,7 +64,7 @@ def own_side(hop: FlowHop, name: FileName, knowledge: Knowledge) -> OwnSide | Re
 
 
 def is_local(zone_id: str) -> bool:
-    """Whether a zone id is that of a Local Zone or of Wavelength."""
+    """Whether a zone id belongs to a Local Zone or a Wavelength Zone."""
     return bool(zone_id) and _AVAILABILITY_ZONE.fullmatch(zone_id) is None
 
 
@@ -110,15 +110,15 @@ def _addresses(interface: Interface | None) -> frozenset[Address]:
 
 
 class Peer(NamedTuple):
-    """The address on the other side. Many addresses of the internet are one peer.
+    """Address on the other side. Many internet addresses are equal peers.
 
     Attributes:
-        in_own_vpc: Whether it is in a block of the own VPC; then `zone_id` and `kind` are those of its subnet and
-            interface there.
-        vpc_ids: Other VPCs that have it in a block.
-        vpc_zones: Zones of its subnets there, in the same order; empty if they are not known.
-        region: Region of AWS's prefix that contains it, or of the account's own public address; `GLOBAL` for none.
-        all_services: Services of that prefix and of all that contain it.
+        in_own_vpc: Whether the address is in a block of the own VPC; if so, `zone_id` and `kind` describe its subnet
+            and interface.
+        vpc_ids: Other VPCs with a block that contains the address.
+        vpc_zones: Zones of its subnets in `vpc_ids`, in the same order; empty if unknown.
+        region: Region of the AWS prefix or own public address; `GLOBAL` for a service without a region.
+        all_services: Services of the AWS prefix and of all prefixes that contain it.
     """
 
     version: int
@@ -135,7 +135,7 @@ class Peer(NamedTuple):
 
 
 class NextHop(NamedTuple):
-    """The next hop of a line. Empty texts are unknown, and `-` is never evidence."""
+    """The next hop of a line. Empty strings mean unknown, and `-` is never evidence."""
 
     named: bool
     vpc_id: str
@@ -175,13 +175,13 @@ def _of_range(version: int, public: bool, found: AddressRange) -> Peer:  # A cac
 
 
 def zone_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
-    """Zone of an address in a VPC; empty if its subnet is not known."""
+    """Zone of an address in a VPC; empty if its subnet is unknown."""
     facts = knowledge.vpcs.get(vpc_id)
     return "" if facts is None or facts.zones is None else facts.zones.at(address) or ""
 
 
 def kind_in(address: Address, vpc_id: str, knowledge: Knowledge) -> str:
-    """Kind of the interface with an address in a known VPC; empty if none is known."""
+    """Kind of the interface with an address in a known VPC; empty if unknown."""
     facts = knowledge.vpcs[vpc_id]
     return facts.kinds.get(address) or facts.delegated.at(address) or ""
 
@@ -205,9 +205,9 @@ class Hop:
     """One side of one hop.
 
     Attributes:
-        path: `traffic-path`, which only lines of bytes that leave have; empty if it is not known.
-        peer: The address on the other side; None if the log has none.
-        service: Service of the peer's address in the log; empty if it names none.
+        path: Value of `traffic-path`, which only egress lines have; empty if unknown.
+        peer: Address on the other side; None if the log has none.
+        service: Service of the peer's address in the log; empty if the log names none.
     """
 
     own: OwnSide
@@ -225,7 +225,7 @@ class Hop:
 
     @property
     def by_address(self) -> bool:
-        """Whether the peer's address tells the end of the hop: no next hop is named, and no path leads elsewhere."""
+        """Whether the hop ends at the peer's address: no next hop is named, and no path leads elsewhere."""
         return not self.next_hop.named and self.peer is not None and self.peer.in_own_vpc and self.path in ("", "1")
 
     @property
@@ -236,7 +236,7 @@ class Hop:
 
     @property
     def other_vpc_id(self) -> str:
-        """The VPC on the other side of a peering, if that is surely the way and the VPC is known; else empty."""
+        """VPC on the other side of a peering, if the hop surely uses it and the VPC is known; else empty."""
         if self.next_hop.named:
             known = self.own.vpc_id and self.next_hop.vpc_id not in ("", self.own.vpc_id)
             return self.next_hop.vpc_id if known else ""
@@ -276,7 +276,7 @@ class Hop:
 
     @property
     def region(self) -> str:
-        """Region of the other side, by its certain place; empty if it is not known."""
+        """Region of the other side, from certain facts; empty if unknown."""
         if self.within_vpc or self.path in ("1", "4", "7"):
             return self.own.region
         other = self.knowledge.vpcs.get(self.other_vpc_id)
@@ -304,7 +304,7 @@ class Hop:
 
     @property
     def leaves_vpc(self) -> bool:
-        """Whether the hop surely goes straight out of the VPC, or comes straight in: nothing inside hands it on."""
+        """Whether the hop surely crosses the VPC's border directly: no appliance inside forwards it."""
         if self.next_hop.named or self.peer is None:
             return False
         if self.path:
@@ -321,7 +321,7 @@ class Hop:
 
     @property
     def may_be_handed_on(self) -> bool:
-        """Whether something in the VPC may stand between the interface and the internet, though it has an address."""
+        """Whether an appliance in the VPC may be between the interface and the internet, despite its public address."""
         facts = self.own_vpc
         if facts is None:
             return False

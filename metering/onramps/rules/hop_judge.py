@@ -1,7 +1,7 @@
-"""Judge of hops against one context, at one time of AWS's rules: the first rule that holds decides.
+"""Judge of hops against one context and one version of AWS's rules: the first matching rule decides.
 
-It is called for each distinct subject of a block. Answers are remembered by the own side and by the facts about the
-peer, because a file has few interfaces, and most of its peers are alike.
+The judge is called for each distinct subject of a block. Results are cached by own side and facts about the peer,
+because a file has few interfaces, and most of its peers are alike.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class HopRule(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         when: Conditions, all of which must hold.
-        peer: Location of the other side: its zone, its own or the peer's region, or a name of the contract.
-        usage: Traffic after the billing prefix, with `{way}` for `Out` or `In`; empty if the contract's table decides.
-        reason: Why its traffic is unclassified; empty if it is classified.
-        service: AWS product code that it is billed under; empty for that of the own interface.
+        peer: Location of the other side: a zone, the own or the peer's region, or a name of the contract.
+        usage: Usage type without billing prefix, `{way}` being `Out` or `In`; empty if the contract's table decides.
+        reason: Reason why its traffic is unclassified; empty if it is classified.
+        service: AWS product code under which the traffic is billed; empty for the code of the own interface.
     """
 
     name: str
@@ -58,13 +58,13 @@ class FreeKinds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HopRules(msgspec.Struct, frozen=True, kw_only=True):
-    """All rules, and the kinds of interfaces that they tell apart.
+    """All rules, and the kinds of interfaces that they distinguish.
 
     Attributes:
-        rules: The rules in order. The last one always holds.
-        charged_across_zones: Kinds whose hops between zones are charged, if both sides are of them.
-        elb_kinds: Kinds that are of service AWSELB.
-        peering_apart_from: Hour from which AWS bills peering between zones under usage types of its own.
+        rules: The rules in order. The last rule always holds.
+        charged_across_zones: Kinds whose hops between zones are charged, if both sides are of these kinds.
+        elb_kinds: Kinds that belong to the service AWSELB.
+        peering_apart_from: Hour from which AWS bills peering between zones under separate usage types.
     """
 
     version: str
@@ -132,7 +132,7 @@ def _hop_inside_region(hop: Hop) -> bool:
 
 
 def _behind_transit_gateway(hop: Hop) -> bool:
-    """Whether the peer's VPC and the own one have transit gateways, and nothing else inside hands on."""
+    """Whether the own VPC and a VPC of the peer have transit gateways, and no private NAT gateway forwards inside."""
     own = hop.own_vpc
     if own is None or hop.next_hop.named or hop.peer is None or not (own.transit and own.seen_inside):
         return False
@@ -146,7 +146,7 @@ def _is_instance(hop: Hop) -> bool:
 
 
 def _contradicts(hop: Hop) -> bool:
-    """Whether the log names a service of the peer's address, and the address ranges name others only."""
+    """Whether the log names a service for the peer's address, but the address ranges only other services."""
     if hop.peer is None or not hop.service or not hop.peer.all_services:
         return False
     return hop.service not in hop.peer.all_services
@@ -198,7 +198,7 @@ DIRECTION_UNKNOWN = "direction_unknown"
 
 
 class Owner(NamedTuple):
-    """An interface of lines. `place` is all that rules ask for, without account and id: many interfaces have one."""
+    """An interface of lines. `place` holds all that rules use, without account and id: many interfaces share one."""
 
     own: OwnSide
     place: OwnSide
@@ -220,7 +220,7 @@ class HopJudge:
         self._owners = 0
 
     def owner(self, subject: FlowHop) -> Owner | Refused:
-        """The owner of a line, by its first ten fields."""
+        """Owner of a line, from its first ten fields."""
         own = own_side(subject, self._name, self.knowledge)
         self._owners += 1
         if isinstance(own, Refused):
@@ -257,7 +257,7 @@ class HopJudge:
     def _judged(
         self, key: tuple[OwnSide, str, int, str, str, tuple[str, ...]], subject: FlowHop, peer: Peer | None
     ) -> Classified:
-        """The hop of some interface of a place; its account and id stay empty."""
+        """Classify the hop of any interface with this place; account and id stay empty."""
         found = self._alike.get(key)
         if found is None:
             if len(self._alike) >= _REMEMBERED:
@@ -296,10 +296,10 @@ class HopJudge:
         return peer
 
     def _direction_of(self, subject: FlowHop, own: OwnSide) -> str:
-        """Direction by the owners of the addresses; empty if they do not tell.
+        """Direction by the owners of the addresses; empty if inconclusive.
 
-        A line has an address of the interface itself on its own side. If the interface is not known, the side in the
-        VPC is the own one, if the other side is a public address and no VPC's.
+        On its own side, a line has an address of the interface itself. If the interface is unknown, the side in the VPC
+        is the own side if the other side is public and in no VPC.
         """
         source, destination = address_of(subject.source), address_of(subject.destination)
         if source is None or destination is None:
@@ -318,7 +318,7 @@ class HopJudge:
 
 
 def judged(hop: Hop) -> Classified:
-    """The hop by the first rule whose conditions all hold."""
+    """Classify the hop by the first rule whose conditions all hold."""
     rule = next(each for each in hop_rules().rules if all(CONDITIONS[name](hop) for name in each.when))
     way = "Out" if hop.out else "In"
     usage_type = usage_type_of(hop.own.region, rule.usage.format(way=way)).usage_type if rule.usage else ""
@@ -370,7 +370,7 @@ _REMEMBERED_ROWS = 200_000
 
 
 class _Known(dict[str, str]):
-    """Alike addresses, by address. A known address is found without a call of Python."""
+    """Alike addresses, by address. A known address is found without a Python call."""
 
     def __init__(self, first: Callable[[str], str]) -> None:
         super().__init__()
@@ -382,9 +382,9 @@ class _Known(dict[str, str]):
 
 
 class AddressClasses:
-    """Classes of addresses that several contexts tell apart.
+    """Classes of addresses that several contexts treat alike.
 
-    If not every line says its direction, an interface's own addresses tell it, and each of them is a class of its own.
+    If some lines lack a direction, interfaces' own addresses determine it, so each of these is a separate class.
     """
 
     def __init__(self, knowledges: Iterable[Knowledge], *, directed: bool) -> None:
@@ -401,7 +401,7 @@ class AddressClasses:
         self._known = _Known(self._first)
 
     def alike(self, addresses: Sequence[str]) -> list[str]:
-        """For each address one that is judged alike, the same one for all of a class."""
+        """For each address, return a representative of its class, which is judged alike."""
         if len(self._known) > _REMEMBERED_ROWS:
             self._known.clear()
             self._firsts.clear()
@@ -416,7 +416,7 @@ class AddressClasses:
 
 
 def _asked(address: Address, knowledge: Knowledge) -> Hashable:
-    """All that the judge asks of an address: see `peer_of`, and the directions of `flow_classifier`."""
+    """All facts about an address that the judge uses: see `peer_of`, and the directions of `flow_classifier`."""
     vpc_ids = knowledge.blocks.at(address) or ()
     inside = tuple((zone_in(address, each, knowledge), kind_in(address, each, knowledge)) for each in vpc_ids)
     return vpc_ids, inside, knowledge.ranges.at(address), knowledge.public.get(address, "")
@@ -431,7 +431,7 @@ _TOLD_APART = 2
 
 
 class FlowClassifier:
-    """Judges hops, each against the context of its hour. A file's judge is used by one thread."""
+    """Judges hops, each against the context of its hour. The judge of a file is used by one thread."""
 
     def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
@@ -447,7 +447,7 @@ class FlowClassifier:
         return judge.outcome(subject)
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """Addresses that are judged alike in all of these hours (`Folding`)."""
+        """For each address, return one that is judged alike in all of these hours (`Folding`)."""
         full = sorted({hour_of(hour) for hour in hours})
         # Contexts are counted by name, because loading one takes a second, and only a few are cached.
         if len(self._timeline.pins(full)) > _TOLD_APART:
@@ -478,7 +478,7 @@ class FlowClassifier:
 
 
 class _HourJudge:
-    """Decides which log counts in one hour, and leaves the rest to the judge of the hour's context."""
+    """Decides which log has the authority in one hour, and delegates the rest to the judge of the hour's context."""
 
     def __init__(self, judge: HopJudge, log_id: str, hour_s: int) -> None:
         self._judge = judge
@@ -497,7 +497,7 @@ class _HourJudge:
         return self._judge.outcome(known, subject) if isinstance(known, Owner) else known
 
     def _shadow(self, subject: FlowHop) -> Shadowed | None:
-        """The other log that counts for the line's interface, if there is one."""
+        """The other log with the authority over the line's interface, if any."""
         knowledge = self._judge.knowledge
         if knowledge.authorities is None or not self._log_id:
             return None

@@ -1,9 +1,7 @@
-"""A context, arranged for look-ups: the owner of an address, the place of an interface, the ways between two VPCs.
+"""A context, indexed for look-ups: owner of an address, place of an interface, paths between two VPCs.
 
-Nothing is concluded from missing facts, with one exception that is guarded: see `Knowledge.surely_peered`.
+Missing facts prove nothing, with one guarded exception: see `Knowledge.surely_peered`.
 """
-
-from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,12 +18,12 @@ class VpcFacts(NamedTuple):
     """Facts about a VPC.
 
     Attributes:
-        zones: Zone ids by the blocks of its subnets; None if it is only known by a peering.
-        kinds: Kinds of its interfaces by their addresses; `delegated` by their delegated blocks.
-        transit: Whether a transit gateway is attached to it: the attachments say so, or its interfaces.
-        seen_inside: Whether any of its interfaces is known.
-        hands_on: Whether it has a private NAT gateway, which stands between its instances and other networks.
-        inspected: Whether it has endpoints of an inspection, which stand between its interfaces and the internet.
+        zones: Zone ids by the blocks of its subnets; None if the VPC is known only from a peering.
+        kinds: Kinds of its interfaces by address; `delegated` by delegated block.
+        transit: Whether a transit gateway is attached to it, according to attachments or interfaces.
+        seen_inside: Whether at least one of its interfaces is known.
+        hands_on: Whether it has a private NAT gateway, which sits between its instances and other networks.
+        inspected: Whether it has inspection endpoints, which sit between its interfaces and the internet.
         balances_public: Whether it has a network load balancer with a public address, which may keep the address of the
             client, so that a target sees public peers.
     """
@@ -43,7 +41,7 @@ class VpcFacts(NamedTuple):
 
 
 class Knowledge:
-    """Facts of one context. It is expensive to make: `knowledge_of` remembers it."""
+    """Facts of one context. Creation is expensive: `knowledge_of` remembers it."""
 
     def __init__(self, context: document.Context | None) -> None:
         self.interfaces: Mapping[str, document.Interface] = {}
@@ -80,10 +78,10 @@ class Knowledge:
         self.policy_places = frozenset(context.policy_places)
 
     def surely_peered(self, one: str, other: str) -> bool:
-        """Whether traffic between two VPCs can only come over their peering.
+        """Whether traffic between two VPCs can only use their peering.
 
-        They are peered, and one of them surely has no transit gateway. That is concluded only of a VPC whose interfaces
-        are known: a transit gateway has interfaces in it, and the list of attachments says it once more.
+        They are peered, and one of the two surely has no transit gateway. This is concluded only for a VPC whose
+        interfaces are known: a transit gateway has interfaces in it, and the list of attachments confirms it.
         """
         facts, others = self.vpcs.get(one), self.vpcs.get(other)
         if facts is None or others is None or other not in facts.peers:
@@ -91,14 +89,14 @@ class Knowledge:
         return any(each.seen_inside and not each.transit for each in (facts, others))
 
     def may_be_in_transit(self, one: str, other: str) -> bool:
-        """Whether a transit gateway may join two VPCs, for all that is known."""
+        """Whether a transit gateway may join two VPCs, according to the known facts."""
         both = (self.vpcs.get(one), self.vpcs.get(other))
         return all(facts is None or facts.transit or not facts.seen_inside for facts in both)
 
 
 @lru_cache(maxsize=_KEPT)
 def knowledge_of(context: document.Context | None) -> Knowledge:
-    """The context arranged; the last few are remembered."""
+    """Index a context; the last few results are cached."""
     return Knowledge(context)
 
 
@@ -134,7 +132,7 @@ def _vpcs(context: document.Context) -> dict[str, VpcFacts]:
 
 
 def _peer_regions(peerings: Sequence[document.Peering], peers: dict[str, set[str]]) -> dict[str, str]:
-    """Regions of the VPCs of peerings; `peers` takes who is peered with whom."""
+    """Regions of the VPCs of peerings; also adds each VPC's peered VPCs to `peers`."""
     regions: dict[str, str] = {}
     for peering in peerings:
         one, other = peering.vpc_ids

@@ -1,1 +1,1 @@
-"""Does AWS do here what the service relies on, and what no emulator shows?"""
+"""Checks that AWS behaves here as the service relies on, beyond what emulators show."""

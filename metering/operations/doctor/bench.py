@@ -1,4 +1,4 @@
-"""Ports of the doctor: those of production, and those that only a conformance test needs."""
+"""Ports of the doctor: production ports, and ports that only a conformance test needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CannotAskError(EarlyEndError):
-    """The caller may not ask this, or the endpoint has no such call. `reason` and `advice` are for people."""
+    """The caller lacks the permission, or the endpoint has no such call. `reason` and `advice` are for people."""
 
     def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(reason, advice)
@@ -37,12 +37,12 @@ class CannotAskError(EarlyEndError):
 
 
 class RefusedError(MeteringError):
-    """AWS refused a call, for another reason than a missing permission."""
+    """AWS refused a call for a reason other than a missing permission."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
-    """Keys of a listing in order, the number of its pages, and of pages without a key."""
+    """Keys of a listing in order, the number of its pages, and the number of empty pages."""
 
     keys: tuple[str, ...]
     pages: int
@@ -55,7 +55,7 @@ class EndlessListingError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScratchQueues:
-    """Two queues of the doctor's own: after `max_receives` a message of the first is dead in the second."""
+    """The doctor's two scratch queues: after `max_receives`, a message of the first is a dead letter in the second."""
 
     queue: Queue
     dead: Queue
@@ -63,26 +63,26 @@ class ScratchQueues:
 
 
 class AlarmPath(Protocol):
-    """An alarm of the doctor's own that alerts a topic of the stage, and a queue that is subscribed to it."""
+    """The doctor's scratch alarm, which notifies a topic of the stage, and a queue subscribed to that topic."""
 
     def publish(self, text: str) -> None:
         """Send a text to the topic, without an alarm."""
 
     def trip(self, text: str) -> None:
-        """Put the alarm on, with `text` as its reason."""
+        """Set the alarm to `ALARM`, with `text` as the reason."""
 
     def received(self) -> Sequence[str]:
-        """Messages that came since the last call; waits for a few seconds."""
+        """Messages received since the last call; waits for a few seconds."""
 
 
 class Scratch(Protocol):
-    """Resources of the doctor's own. Each is gone when its context ends, and may raise `CannotAskError`."""
+    """The doctor's own temporary resources. Each is deleted when its context ends, and may raise `CannotAskError`."""
 
     def queues(self) -> AbstractContextManager[ScratchQueues]:
         """Two queues."""
 
     def slow_table(self) -> AbstractContextManager[ItemStore]:
-        """A store whose ledger is a new table that takes one write unit a second."""
+        """A store whose ledger is a new table with a capacity of one write unit a second."""
 
     def alarm(self, severity: str) -> AbstractContextManager[AlarmPath]:
         """An alarm for the topic of `severity` (`page` or `ticket`)."""
@@ -90,7 +90,7 @@ class Scratch(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltRegion:
-    """A region of the stage, as the home region knows it."""
+    """A region of the stage, as recorded in the home region."""
 
     name: str
     ready: bool
@@ -98,40 +98,40 @@ class BuiltRegion:
 
 
 class Facts(Protocol):
-    """Facts of the deployed region by AWS. Each call may raise `CannotAskError`."""
+    """Facts about the deployed region, read from AWS. Each call may raise `CannotAskError`."""
 
     def bucket_is_versioned(self) -> bool:
-        """Whether the data bucket keeps versions."""
+        """Whether the data bucket is versioned."""
 
     def pages(self, prefix: str, *, most: int) -> Pages:
-        """A listing, page by page, by the code that the service lists with.
+        """A listing, page by page, made by the service's own listing code.
 
         Raises:
-            EndlessListingError: There are more than `most` pages.
+            EndlessListingError: The listing has more than `most` pages.
         """
 
     def writes_per_s(self, table: Table) -> int:
-        """Write units a second that the table takes at once."""
+        """Write units a second that the table accepts without scaling (warm throughput)."""
 
     def table_quota_per_s(self) -> int:
-        """Write units a second that a table of this account may take at all."""
+        """Maximum write units a second of a table in this account (quota)."""
 
     def cold_starts_ms(self, *, since_s: int) -> Mapping[str, int]:
-        """Slowest start of each function since then, by the function's name."""
+        """Slowest cold start of each function since `since_s`, by function name."""
 
     def regions(self) -> Sequence[BuiltRegion]:
-        """Regions of the stage but this one, if this is its home region."""
+        """Other regions of the stage, if this is its home region."""
 
     def builds(self) -> Sequence[str]:
-        """How the last runs of the project that builds regions ended, newest first, such as `SUCCEEDED`."""
+        """Statuses of the last runs of the CodeBuild project that builds regions, newest first: `SUCCEEDED`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHour:
-    """Sums of an engine over the lake files of an hour: its view of usage, the totals beside the files, its rows.
+    """An engine's sums over an hour: of its usage view, of the totals beside the lake files, and of their rows.
 
     Attributes:
-        strange_times: Rows whose time is near no hour of the lake.
+        strange_times: Number of rows whose time is not near any hour of the lake.
     """
 
     usage: Total
@@ -141,17 +141,17 @@ class EngineHour:
 
 
 class Engine(Protocol):
-    """An engine that reads the lake without the service. Each call may raise `CannotAskError`."""
+    """An engine (Athena) that reads the lake without the service. Each call may raise `CannotAskError`."""
 
     def hour(self, hour_s: int) -> EngineHour:
         """Sum an hour."""
 
 
 class LakeHours(Protocol):
-    """Published files, as the service reads them."""
+    """Published lake files, as the service reads them."""
 
     def newest(self) -> tuple[int, Total] | None:
-        """Newest hour with all of its rows in lake files, and their sum; None without any."""
+        """Newest hour with all its rows in lake files, and their sum; None without such an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +159,11 @@ class Effort:
     """How much is tried.
 
     Attributes:
-        tombstones: Objects that are put and deleted before a listing.
+        tombstones: Number of objects that are put and deleted before a listing.
         rates_per_s: Rates at which batches are sent, one after the other.
         rate_s: Seconds at each rate.
-        arrival_s: Longest wait for what should arrive by itself.
-        throttle_s: Longest try to be throttled.
+        arrival_s: Longest wait for an expected arrival, in seconds.
+        throttle_s: Longest attempt to get throttled, in seconds.
     """
 
     tombstones: int = 1_100
@@ -181,14 +181,14 @@ class Bench:
     """Ports and facts of the checks.
 
     Attributes:
-        token: Random name of this examination, part of all names that it makes.
-        objects: The data bucket, with the caller's own rights.
+        token: Random name of this examination, included in all names that it creates.
+        objects: The data bucket, with the caller's own permissions.
         as_roles: The same bucket with the rights of `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
         items: The two tables.
-        ingest: The ingest queue, with the rights to send batches of the service itself.
-        needed_writes_per_s: Write units a second that each table should take at once.
+        ingest: The ingest queue, with permission to send the service's own batches.
+        needed_writes_per_s: Write units a second that each table should accept without scaling.
         engine: None for a stage without analytics.
-        asking: Context that turns errors of AWS into those of this module.
+        asking: Context manager that translates AWS errors into this module's errors.
     """
 
     region: str
@@ -213,7 +213,7 @@ class Bench:
         return self.clock.now_ms() // 1000
 
     def until(self, true: Callable[[], bool], *, within_s: int, pause_ms: int = 1_000) -> bool:
-        """Ask until `true` holds; False if it does not within the time."""
+        """Poll until `true` returns True; False if it does not within the time."""
         end_s = self.now_s + within_s
         while not true():
             if self.now_s >= end_s:
@@ -232,7 +232,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """Verdict with words for people; `advice` is empty if there is nothing to do."""
+    """Verdict with text for people; `advice` is empty if nothing is to be done."""
 
     verdict: Verdict
     saw: str
@@ -241,10 +241,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that the service relies on.
+    """Check of one AWS behaviour that the service relies on.
 
     Attributes:
-        thorough: It costs money, takes minutes or pages people, so it must be asked for.
+        thorough: The check costs money, takes minutes or pages people, so it runs only on request.
         look: Looks, and tidies up.
     """
 
@@ -273,7 +273,7 @@ ASK_THOROUGHLY = "Run it with --thorough."
 
 
 def examine(bench: Bench, checks: Iterable[Check], *, thorough: bool) -> Iterator[tuple[Check, Observation]]:
-    """Make each check in turn. A check that fails does not end the others."""
+    """Run each check in turn. A check that fails does not end the others."""
     for check in checks:
         if check.thorough and not thorough:
             yield check, unknown("not asked: it costs money, takes minutes or pages people", ASK_THOROUGHLY)
@@ -302,7 +302,7 @@ SENDER_ADVICE = (
 
 
 def record(now_s: int, region: str) -> dict[str, Value]:
-    """One record of one byte, at the time that is now."""
+    """One record of one byte at the current time."""
     return {
         "account_id": CANARY_ACCOUNT_ID,
         "service": CANARY_SERVICE,

@@ -56,7 +56,7 @@ _LIST_ADVICE = (
 
 
 def missing_key(bench: Bench) -> Observation:
-    """Ask for a key that is not there, as each role that may be assumed, and as one that has no right to know."""
+    """Get a missing key as each role that may be assumed, and as a role without permission to list."""
     key = f"{LAKE_PREFIX}dt=1970-01-01/hour=00/doctor-{bench.token}.parquet"
     answers = {role: _asked(bench, role, key) for role in (*_READERS, _STRANGER)}
     wrong = [role for role in _READERS if answers[role] == "403"]
@@ -82,7 +82,7 @@ def missing_key(bench: Bench) -> Observation:
 
 
 def _asked(bench: Bench, role: str, key: str) -> str:
-    """What a role is told of a missing key: `404`, `403`, or why it was not asked."""
+    """Answer to a role's request for a missing key: `404`, `403`, or why the request was not made."""
     try:
         store = bench.as_roles[role]()
     except CannotAskError as error:
@@ -101,7 +101,7 @@ def _asked(bench: Bench, role: str, key: str) -> str:
 
 
 def large_put(bench: Bench) -> Observation:
-    """Upload a file in two parts on the condition that it is not there, twice, and read it back."""
+    """Upload a file in two parts with `If-None-Match`, twice, and read it back."""
     key = f"{DOCTOR_PREFIX}{bench.token}/large.parquet"
     body = random.Random(bench.token).randbytes(LARGE_BYTES)  # noqa: S311  # bytes that nobody compressed
     with tempfile.TemporaryDirectory(prefix="metering-doctor-") as scratch:
@@ -127,7 +127,7 @@ def large_put(bench: Bench) -> Observation:
 
 
 def tombstones(bench: Bench) -> Observation:
-    """Put and delete objects, then list the prefix that they were below, where one is left after all the others."""
+    """Put and delete objects, then list their prefix, where one object is left that sorts after all others."""
     prefix = f"{DOCTOR_PREFIX}{bench.token}/gone/"
     number = bench.effort.tombstones
     keys = [f"{prefix}{n:07d}" for n in range(number)]
@@ -150,7 +150,7 @@ def tombstones(bench: Bench) -> Observation:
 
 
 def dropped_object(bench: Bench) -> Observation:
-    """Put an object below `drop/`, and wait until the batch that it is has a verdict."""
+    """Put an object below `drop/`, and wait until its batch has a verdict."""
     try:
         store: ObjectStore = bench.as_roles[_STRANGER]()
     except CannotAskError:
@@ -184,7 +184,7 @@ _REPORT = "Commits, and the checks of what was committed, rest on it: do not run
 
 
 def cancel_reasons(bench: Bench) -> Observation:
-    """Cancel a transaction by its second action: each action must have its reason, in order, with the item found."""
+    """Let a transaction's second action fail: each action must have its reason, in order, with the item found."""
     there, other = (_item(bench, name) for name in ("there", "other"))
     keys = [key_of(item) for item in (there, other)]
     bench.items.put(Put(table=Table.LEDGER, item=there))
@@ -209,7 +209,7 @@ def cancel_reasons(bench: Bench) -> Observation:
 
 
 def racing(bench: Bench) -> Observation:
-    """Let transactions meet on one item: what was applied is there once, and what was not says that they met."""
+    """Let transactions conflict on one item: each applied one counts once, every other reports a conflict."""
     keys = [doctor_key(f"race-{bench.token}-{half}") for half in ("a", "b")]
 
     def worker(_number: int) -> list[str]:
@@ -252,7 +252,7 @@ def _raced(bench: Bench, keys: list[Key]) -> str:
 
 
 def throttled(bench: Bench) -> Observation:
-    """Write to a table that takes one write unit a second until it refuses, and see what the refusal looks like."""
+    """Write to a table of one write unit a second until it throttles, and check the error."""
     end_s = bench.now_s + bench.effort.throttle_s
     tries = 0
     with bench.scratch.slow_table() as table:
@@ -280,7 +280,7 @@ def _judged(error: TransactionCanceledError, tries: int) -> Observation:
 
 
 def warm(bench: Bench) -> Observation:
-    """Compare what the tables take at once with what the stage asks for."""
+    """Compare the tables' warm throughput with the stage's setting."""
     found = {table: bench.facts.writes_per_s(table) for table in _TABLES}
     saw = ", ".join(f"{table.value} {found[table]:,}" for table in _TABLES) + " write units a second"
     short = [table for table in _TABLES if found[table] < bench.needed_writes_per_s[table]]
@@ -330,7 +330,7 @@ _DAYS = _LOOK_BACK_S // DAY_S
 
 
 def scratch_left(bench: Bench) -> Observation:
-    """Look for compactors that found their disk full, because an earlier one was stopped and left its files there."""
+    """Look for compactor runs that found /tmp full, because an earlier run was stopped and left its files."""
     lines = bench.logs().errors(["compactor"], from_s=bench.now_s - _LOOK_BACK_S, to_s=bench.now_s, limit=_MOST_LINES)
     full = [line for line in lines if any(word in line.text for word in _FULL_DISK)]
     stopped = [line for line in lines if _TIMED_OUT in line.text]
@@ -347,7 +347,7 @@ def scratch_left(bench: Bench) -> Observation:
 
 
 def cold_starts(bench: Bench) -> Observation:
-    """Compare the slowest start of each function with the time after which Lambda starts it anew."""
+    """Compare each function's slowest cold start with the time after which Lambda restarts the function."""
     starts = bench.facts.cold_starts_ms(since_s=bench.now_s - _LOOK_BACK_S)
     if not starts:
         return unknown(f"the logs of {_DAYS} days say no start of any function")
@@ -361,7 +361,7 @@ def cold_starts(bench: Bench) -> Observation:
 
 
 def alarm_arrives(bench: Bench) -> Observation:
-    """Put an alarm on, and wait for it at a queue that is subscribed to the topic."""
+    """Set an alarm to `ALARM`, and wait for its message at a queue subscribed to the topic."""
     came: list[str] = []
     for severity in _SEVERITIES:
         with bench.scratch.alarm(severity) as path:
@@ -386,7 +386,7 @@ def _arrives(bench: Bench, path: AlarmPath, text: str) -> bool:
 
 
 def region_built(bench: Bench) -> Observation:
-    """Look whether the project that builds regions has built one that the account had to opt in to."""
+    """Check whether the CodeBuild project that builds regions has built an opt-in region."""
     builds = bench.facts.builds()
     if builds and builds[0] == "FAILED":
         return differs(
@@ -402,7 +402,7 @@ def region_built(bench: Bench) -> Observation:
 
 
 def engine_agrees(bench: Bench) -> Observation:
-    """Let Athena sum an hour of the lake, and compare it with what the service reads of the same files."""
+    """Let Athena sum an hour of the lake, and compare with what the service reads from the same files."""
     if bench.engine is None:
         return unknown("this stage has no analytics")
     newest = bench.lake.newest()
@@ -434,7 +434,7 @@ FULL_ENOUGH = 50
 
 
 def receives(bench: Bench) -> Observation:
-    """Receive a message three times: `complete_through` rests on its count and on the time that it was sent."""
+    """Receive a message three times: `complete_through` relies on the message's receive count and sent timestamp."""
     with bench.scratch.queues() as queues:
         queues.queue.send_many([bench.token])
         seen = [_received(bench, queues.queue) for _ in range(_RECEIVES)]
@@ -466,7 +466,7 @@ def _received(bench: Bench, queue: Queue) -> ReceivedMessage | None:
 
 
 def redriven(bench: Bench) -> Observation:
-    """Let a message become a dead letter and be moved back: its time of sending must be that of the move."""
+    """Let a message become a dead letter and redrive it: its sent timestamp must be the time of the move."""
     with bench.scratch.queues() as queues:
         queues.queue.send_many([bench.token])
         first = _received(bench, queues.queue)
@@ -490,7 +490,7 @@ def redriven(bench: Bench) -> Observation:
 
 
 def mapping_fill(bench: Bench) -> Observation:
-    """Send batches at rising rates, and count how many of them each commit holds."""
+    """Send batches at rising rates, and count the batches in each commit."""
     fills: dict[int, float] = {}
     first = 0
     for rate in bench.effort.rates_per_s:

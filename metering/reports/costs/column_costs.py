@@ -1,8 +1,8 @@
-"""Costs of a month of many accounts by columns: sums by day decide the prices, and Arrow adds up what has one price.
+"""Costs of a month of many accounts in columns: sums by day determine prices, and Arrow sums usage of one price.
 
 Usage is read twice: once for the sums by payer, product and day, which give the positions; once for the sums by price
-and by the columns that the report is grouped by. Only hours that hold a cut become lines. Nothing holds the month:
-payers are taken some hundred at a time.
+and by the columns that the report groups by. Only hours that contain a cut become lines. The month is never in memory
+at once: payers are processed a few hundred at a time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ROWS = 50_000
 
 
 def chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Many batches as tables of a useful size; empty ones are left out."""
+    """Many batches as tables of a useful size; empty batches are skipped."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
@@ -65,19 +65,19 @@ def chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def joined(table: pa.Table, small: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The rows that have a partner in a small table, with its other columns. Their order is lost."""
+    """Inner join of rows with a small table. Their order is lost."""
     return table.join(small, keys=list(keys), join_type="inner", use_threads=False)
 
 
 def whole_of(value: Json) -> int:
-    """A whole number of a row."""
+    """An integer of a row."""
     if not isinstance(value, int):
         raise TypeError(f"{value!r} is no whole number")
     return value
 
 
 class Fold:
-    """Exact sums of bytes by some columns. Mutable."""
+    """Exact sums of bytes, grouped by some columns. Mutable."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = list(keys)
@@ -94,7 +94,7 @@ class Fold:
             self._rows = self._parts[0].num_rows
 
     def rows(self) -> Iterator[tuple[Mapping[str, Json], int]]:
-        """Each different values of the keys, and their bytes."""
+        """Each distinct combination of the keys, and its bytes."""
         if not self._parts:
             return
         for batch in self._summed(pa.concat_tables(self._parts)).to_batches(max_chunksize=_ROWS):
@@ -103,7 +103,7 @@ class Fold:
                 yield dict(zip(self._keys, row[:-1], strict=True)), int(row[-1])
 
     def in_order(self, key: str) -> Iterator[tuple[Json, ...]]:
-        """The values of the keys in their order, and the bytes; sorted by one of the keys."""
+        """The keys' values in their order, and the bytes; sorted by one of the keys."""
         if self._parts:
             summed = self._summed(pa.concat_tables(self._parts)).sort_by(key)
             for batch in summed.to_batches(max_chunksize=_ROWS):
@@ -118,7 +118,7 @@ class Fold:
 
 
 class Priced(NamedTuple):
-    """What a price is for: a payer, by its number, and what is sold."""
+    """The key of a price: a payer's number, and the product sold."""
 
     payer: int
     sold: Sold
@@ -126,7 +126,7 @@ class Priced(NamedTuple):
 
 
 class PriceTable:
-    """Rows of one table, with numbers for its prices. Mutable."""
+    """Rows of one table, with the numbers of their prices. Mutable."""
 
     def __init__(self, prices: list[Priced], numbers: dict[Priced, int]) -> None:
         self._prices = prices
@@ -139,11 +139,11 @@ class PriceTable:
         return cls([], {})
 
     def another(self) -> PriceTable:
-        """A further table, with the same numbers for the same prices."""
+        """A further table that shares the numbers of prices."""
         return PriceTable(self._prices, self._numbers)
 
     def add(self, payer: int, sold: Sold, moment_s: int, terms: Terms | None) -> None:
-        """The price of a payer's usage in a day or an hour; None: lines decide."""
+        """Add the price of a payer's usage in a day or an hour; None: lines decide."""
         number = LINES
         if terms is not None:
             priced = Priced(payer, sold, terms)
@@ -158,7 +158,7 @@ class PriceTable:
 
     @property
     def sold(self) -> frozenset[Sold]:
-        """Everything that has a row."""
+        """All products that have a row."""
         return frozenset(Sold(service, usage_type) for _, service, usage_type, *_ in self._rows)
 
     def table(self) -> pa.Table:
@@ -169,7 +169,7 @@ class PriceTable:
         return pa.Table.from_arrays(arrays, names=[*KEYS, "price"])
 
     def rated(self, number: int, line: UsageLine) -> tuple[int, RatedLine]:
-        """The payer of a price, and a sum of usage at it. Service and usage type of the line are those of the price."""
+        """A price's payer, and a usage sum at that price. Service and usage type of the line come from the price."""
         payer, sold, terms = self._prices[number]
         return payer, RatedLine(line._replace(service=sold.service, usage_type=sold.usage_type), *terms)
 
@@ -181,13 +181,13 @@ Lines = dict[int, tuple[frozenset[Sold], list[UsageLine]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedUsage:
-    """A `PayerUsage` with its sums of days.
+    """A `PayerUsage` over sums by day.
 
     Attributes:
-        tiered: What has more than one price: its hours are summed together when those of one of it are asked for.
-        alone: The month has no other payer, so nothing has to be left out when its hours are summed.
-        read: Lines that were read before they are asked for, by day; in the order of rating.
-        by_hour: Bytes by what is sold and by hour, of the days that were asked for.
+        tiered: Products with more than one price: their hours are summed together on the first request for one.
+        alone: The month has no other payer, so the sum of its hours needs no filter.
+        read: Lines read in advance, by day; in the order of rating.
+        by_hour: Bytes by product and hour, of the requested days.
     """
 
     whole: MergedUsage
@@ -205,7 +205,7 @@ class SummedUsage:
         return self.sums
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> dict[int, int]:
-        """Bytes by hour of one day. Those of a day are summed once, of everything that is sold."""
+        """Bytes by hour of one day. A day is summed once, for all tiered products."""
         known = self.read.get(day_s)
         if known is not None and sold <= known[0]:
             return _hours_of(line for line in known[1] if (line.service, line.usage_type) in sold)
@@ -234,7 +234,7 @@ class SummedUsage:
 
 
 class Wanted:
-    """A `PayerUsage` that only notes which lines are asked for: those of many payers are read at once. Mutable."""
+    """A `PayerUsage` that only records which lines are requested: those of many payers are read at once. Mutable."""
 
     def __init__(self, month: str, sums: Days) -> None:
         self.month = month
@@ -245,7 +245,7 @@ class Wanted:
         return self._sums
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
-        """One line for each thing sold: the day's sum. Which days are asked for next depends on sums alone."""
+        """One line per product: the day's sum. The choice of days to read next depends on sums alone."""
         self.wanted.setdefault(day_s, set()).update(sold)
         for each in sorted(sold):
             total = self._sums.get(each, {}).get(day_s, 0)
@@ -254,7 +254,7 @@ class Wanted:
 
 
 def hour_sums(usage: MergedUsage, day_s: int, sold: frozenset[Sold], *, alone: bool = False) -> Days:
-    """Bytes of a payer's day by what is sold and by hour, summed in columns."""
+    """Bytes of a payer's day by product and hour, summed in columns."""
     accounts = None if alone else usage.accounts
     moves, keys = not alone and usage.moves, ("service", "usage_type", "hour_s")
     fold = Fold(("account_id", *keys) if moves else keys)
@@ -310,7 +310,7 @@ class Positioned:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnPositions:
-    """Finds positions of payers by a month's columns. Of each, `asked` is rated; all if that is None or empty."""
+    """Computes positions of payers from a month's columns. Only `asked` is rated; None or empty: everything."""
 
     usage: MonthUsage
     together: PayersTogether
@@ -318,7 +318,7 @@ class ColumnPositions:
     asked: Sequence[frozenset[Sold] | None] = ()
 
     def asked_of(self, number: int) -> frozenset[Sold] | None:
-        """What of a payer is to be rated; None for everything."""
+        """The products of a payer to rate; None: everything."""
         return self.asked[number] if self.asked else None
 
     def positioned(self) -> list[Positioned]:
@@ -342,7 +342,7 @@ class ColumnPositions:
         return pa.table({"account_id": pa.array(ids, pa.string()), "payer": pa.array(numbers, pa.int32())})
 
     def with_payers(self, table: pa.Table) -> pa.Table:
-        """Rows with the numbers of their payers, without those of other payers. One payer has the number 0."""
+        """Rows with the numbers of their payers; rows of other payers are left out. A single payer has the number 0."""
         if self.together.alone:
             return table.append_column("payer", pa.repeat(pa.scalar(0, pa.int32()), table.num_rows))
         return joined(table, self.accounts, ("account_id",))
@@ -365,7 +365,7 @@ class ColumnPositions:
         return sums
 
     def _counts(self, number: int, sold: Sold) -> bool:
-        """Whether a payer's positions need what is sold: products of allowances depend on one another."""
+        """Whether a payer's positions need this product: products of allowances depend on one another."""
         asked = self.asked_of(number)
         if asked is None or sold in asked:
             return True
@@ -394,7 +394,7 @@ class ColumnPositions:
         return Positioned(rater=Rater(prices, positions(prices, usage)), sums=sums)
 
     def _read_at_once(self, sums: list[Days], prices: list[PayerPrices]) -> dict[int, Lines]:
-        """Lines that the positions of many payers need, by payer and day: each day is read once for all of them."""
+        """Lines that the positions of many payers need, by payer and day: each day is read once for all payers."""
         wanted: dict[int, dict[int, frozenset[Sold]]] = {}
         for number, of in enumerate(sums):
             noted = Wanted(self.usage.month, of)
@@ -439,14 +439,14 @@ _TEXTS = UsageLine._fields[1:-1]
 
 
 class _Sum(NamedTuple):
-    """Bytes of a payer's month that the report does not tell apart. The line is at the month's first hour."""
+    """Bytes of a payer's month that the report does not group further. Their line is at the month's first hour."""
 
     line: UsageLine
     region: str
 
 
 class _MonthSums:
-    """Rates the sums of some payers' month, and leaves what the order of usage decides, by payer."""
+    """Rates sums of some payers' month, except usage whose price depends on the order, by payer."""
 
     def __init__(self, costs: ColumnCosts, together: PayersTogether, left: dict[str, frozenset[Sold] | None]) -> None:
         self.query, self.usage, self.book, self.prices_of = costs.query, costs.usage, costs.book, costs.prices_of
@@ -522,7 +522,7 @@ class _Payer:
             self._months.left[self._payer_id] = frozenset(left)
 
     def _decided(self, sums: Sequence[_Sum], pieces: Sequence[Piece]) -> bool:
-        """Whether it does not matter which bytes have which price."""
+        """Whether the assignment of bytes to prices is irrelevant."""
         if len(pieces) == 1 or len(sums) == 1:
             return True
         rows = {(self._takes(each), each.region, *[each.line[place] for place in self._columns]) for each in sums}
@@ -547,7 +547,7 @@ class _Payer:
 
 
 def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:
-    """Whether a report is about all usage of a month, and tells no times in it apart."""
+    """Whether a report covers all usage of a month, without grouping by time."""
     first_s, after_s = month_bounds_s(usage.month)
     timed = query.has_column("hour", "day") or (query.usage.zone is not UTC and query.has_column("month"))
     if timed or query.usage.from_s > first_s:
@@ -557,7 +557,7 @@ def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:
 
 
 def _used_from(region: RegionMonth, from_s: int) -> bool:
-    """Whether a month has usage in an hour or after it."""
+    """Whether a month has usage in an hour or later."""
     first_s, after_s = month_bounds_s(region.month)
     columns, day_after_s = columns_of(region), from_s - from_s % DAY_S + DAY_S
     hours = (
@@ -573,7 +573,7 @@ def _used_from(region: RegionMonth, from_s: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCosts:
-    """Costs of all accounts of some payers in one month; of all payers, if none is named."""
+    """Costs of all accounts of some payers in one month; empty: all payers."""
 
     query: CostQuery
     usage: MonthUsage
@@ -583,7 +583,7 @@ class ColumnCosts:
     own_prices: frozenset[str]
 
     def entries(self) -> Iterator[Entry]:
-        """Sums at one price each, on their way into rows.
+        """Sums at one price each, to be added to rows.
 
         Raises:
             UnavailableError: A region does not answer.
@@ -634,7 +634,7 @@ class _Together:
             yield from entries_of(self.query, self.book, usage, self.positioned[number].rater)
 
     def _asked(self, payer: Positioned, asked: frozenset[Sold] | None) -> Iterator[tuple[Sold, int]]:
-        """What is sold and the days that the report is about."""
+        """The products and days that the report covers."""
         usage = self.query.usage
         for sold, days in payer.sums.items():
             if asked is not None and sold not in asked:

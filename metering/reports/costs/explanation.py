@@ -1,4 +1,4 @@
-"""Why usage of one hour costs what it costs: the position before it, cuts, price version, overrides, allowance."""
+"""Why usage of one hour has its cost: the position before it, cuts, price version, overrides, allowance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A question about an account's usage of a type in one hour, of one service or of all."""
+    """A query about an account's usage of a type in one hour, of one service or of all."""
 
     account_id: str
     hour_s: int
@@ -33,7 +33,7 @@ class Inquiry:
     service: str = ""
 
     def asks(self, line: UsageLine) -> bool:
-        """Whether it is about a line."""
+        """Whether the inquiry covers a line."""
         return (line.hour_s, line.account_id, line.usage_type) == (self.hour_s, self.account_id, self.usage_type) and (
             not self.service or line.service == self.service
         )
@@ -67,7 +67,7 @@ class LineStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """All lines of an inquiry, with the digest of the closed month of each region that has closed it."""
+    """All lines of an inquiry, with the digest of the month for each region that has closed it."""
 
     inquiry: Inquiry
     payer_id: str
@@ -124,7 +124,7 @@ def explained(inquiry: Inquiry, plan: source.MonthPlan, usage: MergedUsage) -> E
 
 
 def _same_product(product: Product, usage: MergedUsage) -> frozenset[Sold]:
-    """What is sold as the product: tiers count over services."""
+    """Everything sold as the product: tiers count over services."""
     return frozenset(
         sold for sold in usage.days() if sold.usage_type == product.usage_type and product.services.takes(sold.service)
     )
@@ -262,7 +262,7 @@ def _terms(override: Override) -> str:
 
 
 def _sum(piece: RatedLine) -> str:
-    """The cost of a piece as arithmetic that anybody can do again."""
+    """The cost of a piece as arithmetic that a reader can repeat."""
     return (
         f"{piece.line.bytes:,} bytes / {GIB:,} x {usd_text(piece.price)} USD = {exact_text(piece.exact)} USD; "
         f"as a line of a bill: {usd_text(piece.quantity)} GB, {usd_text(piece.cost)} USD"

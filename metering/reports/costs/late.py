@@ -1,4 +1,4 @@
-"""Costs of usage that came after its month was closed: what it changes of that month, booked in a later one."""
+"""Costs of usage that came after its month was closed: changes of that month's cost, booked in a later month."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class PayersTogether:
     """Some payers with all their accounts.
 
     Attributes:
-        payers: In order; the place of one is its number.
-        accounts: Account -> number of its payer, of those that it has all month and with its prices.
-        whole: They are all payers of the month, so nothing has to be left out when it is read.
-        apart: Number of a payer -> accounts that move to or from it within the month, or have prices of their own.
+        payers: In order; a payer's index is its number.
+        accounts: Account -> payer's number, for accounts that it has all month and with its prices.
+        whole: They are all payers of the month, so a read needs no filter.
+        apart: Payer's number -> accounts that join or leave it within the month, or have prices of their own.
     """
 
     payers: tuple[str, ...]
@@ -42,7 +42,7 @@ class PayersTogether:
 
     @property
     def wanted(self) -> frozenset[str] | None:
-        """Accounts to read; None for all."""
+        """Accounts to read; None: all."""
         return None if self.whole else frozenset(self.accounts)
 
     @property
@@ -58,7 +58,7 @@ class PayersTogether:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPayers:
-    """Payers of a month with the accounts that they have all month at their prices, and those that stand apart."""
+    """Payers of a month with the accounts that they have all month at their prices, and the separate accounts."""
 
     whole: Mapping[str, set[str]]
     apart: Mapping[str, set[str]]
@@ -66,12 +66,12 @@ class MonthPayers:
 
     @property
     def of_sums(self) -> PayersTogether | None:
-        """All of those whose accounts may be summed together, if there are any."""
+        """All accounts that may be summed together."""
         names = sorted(self.whole.keys() - self.apart.keys())
         return self._of(names, len(names)) if names else None
 
     def together(self, payers: Collection[str]) -> Iterator[PayersTogether]:
-        """Some payers, some hundred at a time."""
+        """The payers in groups of a few hundred."""
         names = sorted(payers)
         for first in range(0, len(names), _TOGETHER):
             yield self._of(names[first : first + _TOGETHER], len(names))
@@ -101,7 +101,7 @@ def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: fr
 
 
 def payers_asked(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
-    """Payers that a report is about in a month, by its filters; empty if it is about all of them."""
+    """Payers that a report covers in a month, by its filters; empty: all."""
     accounts, payers = query.usage.accounts, query.payers
     if not accounts:
         return payers
@@ -112,7 +112,7 @@ def payers_asked(query: CostQuery, organization: Organization, month: str) -> fr
 
 
 def accounts_that_share(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
-    """Accounts whose usage of a month has a part in what a report says: all that its payers pay for then."""
+    """Accounts whose usage of a month affects a report: all accounts that its payers pay for then."""
     first_s, after_s = month_bounds_s(month)
     return frozenset(
         account_id
@@ -135,10 +135,10 @@ class _Bucket(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LateCosts:
-    """Costs of late rows that one month books, at the rates that were named, or those of their own month's invoices.
+    """Costs of late rows that one month books, at the named rates, or those of their own month's invoices.
 
-    Rows before the range are rated before those in it: what each part of a month's corrections costs adds up to what
-    all of them cost.
+    Rows before the range are rated before those in it: the corrections of all parts of a month then add up to the
+    whole.
     """
 
     query: CostQuery
@@ -148,7 +148,7 @@ class LateCosts:
     named: bool = False
 
     def entries(self) -> Iterator[Entry]:
-        """Lines of corrections on their way into rows.
+        """Lines of corrections, to be added to rows.
 
         Raises:
             MeteringError: A price book, an invoice or a closed month cannot be read.
@@ -160,13 +160,13 @@ class LateCosts:
                 yield from self._of(subject, corrects, rates)
 
     def _rates_of(self, subject: composing.Subject, corrects: str) -> inputs.Rates | None:
-        """What the payer's invoice rated them with. Credit notes that were issued after it change nothing of it."""
+        """The rates that the payer's invoice pinned, if any. Credit notes issued after it do not change it."""
         issued = self.planner.store.find(self.month, subject.payer_id)
         pinned = None if issued is None else issued.invoice.inputs.rates.get(corrects)
         return pinned or self.planner.rates_of_correction(subject, corrects, self.rates)
 
     def _subjects(self) -> list[tuple[str, str]]:
-        """Payers that the report is about, and the months that their late rows correct, in order."""
+        """Payers that the report covers, and the months that their late rows correct, in order."""
         composer, store = self.planner.composer, self.planner.store
         found: set[tuple[str, str]] = set()
         for region in composer.usage.month(self.month):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A rated line on its way into a row."""
+    """A rated line to be added to a row."""
 
     values: Values
     rated: RatedLine
@@ -46,8 +46,8 @@ class Figures:
     """Exact sums of a row. Mutable.
 
     Attributes:
-        exact: Exact cost (L0) of those that have a price.
-        priced, unpriced, unrated: Bytes by what the price book says of them.
+        exact: Exact cost (L0) of the priced bytes.
+        priced, unpriced, unrated: By the price book: whether any usage has a price; bytes without.
     """
 
     bytes: int = 0
@@ -82,7 +82,7 @@ class Figures:
 
     @property
     def known(self) -> bool:
-        """Whether the cost is known at all: something has a price, or nothing lacks one."""
+        """Whether the cost is known: something has a price, or nothing lacks a price."""
         return self.priced or not self.unpriced
 
 
@@ -91,7 +91,7 @@ CostRow = ReportRow[Figures]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRows:
-    """All rows of a report, and the bytes that the book does not know, by usage type and service."""
+    """All rows of a report, and the bytes without a price, by usage type and service."""
 
     rows: list[CostRow]
     unpriced: Mapping[tuple[UsageType, Service], int]
@@ -111,7 +111,7 @@ def total_of(figures: Iterable[Figures]) -> Figures:
 
 
 def rows_of(entries: Iterable[Entry], *, most: int | None = None) -> CostRows:
-    """Sum lines to rows: one for each different values.
+    """Sum lines to rows, one per distinct tuple of values.
 
     Raises:
         InvalidParametersError: There are more rows than `most`.
@@ -138,7 +138,7 @@ SUMS = (COST, "bytes", "quantity_gb", "unpriced_bytes", "unrated_bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostQuery:
-    """A question about costs: what some ledgers have of what some payers pay, at the positions of all regions."""
+    """A query about costs: usage of some regions and payers, at the positions of all regions."""
 
     usage: UsageQuery
     payers: frozenset[str] = frozenset()
@@ -146,16 +146,16 @@ class CostQuery:
 
     @property
     def by_place(self) -> bool:
-        """Whether a filter asks where bytes come from or go to."""
+        """Whether a filter reads the from or to location."""
         return self.usage.reads(PLACES)
 
     @property
     def by_region(self) -> bool:
-        """Whether regions have to be told apart."""
+        """Whether regions must be kept apart."""
         return bool(self.regions) or self.has_column("region")
 
     def takes_region(self, region: str) -> bool:
-        """Whether what a region's ledger has counts."""
+        """Whether the usage of a region's ledger counts."""
         return not self.regions or region in self.regions
 
     def takes(self, line: UsageLine) -> bool:
@@ -173,7 +173,7 @@ class CostQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostParameters(UsageParameters):
-    """The texts of a question about costs.
+    """The parameters of a cost query, as text.
 
     Attributes:
         month: One billing month, in place of `start`, `end` and `last`.
@@ -187,10 +187,10 @@ class CostParameters(UsageParameters):
     region: str | None = None
 
     def cost_query(self, *, now_s: int) -> CostQuery:
-        """The query that the texts ask for at `now_s`.
+        """The query of these parameters at `now_s`.
 
         Raises:
-            InvalidParametersError: As of a report of usage; or `month` is none, or stands beside other times.
+            InvalidParametersError: Like a usage report's; or `month` is invalid, or given with other times.
         """
         asked = self if self.month is None else replace(self, start=self._month(self.month))
         return CostQuery(
@@ -203,7 +203,7 @@ class CostParameters(UsageParameters):
         """The query about one hour, which begins at `start`.
 
         Raises:
-            InvalidParametersError: `start` is no full hour that has begun, or a filter has a value that none can have.
+            InvalidParametersError: `start` is not a full hour that has begun, or a filter has an impossible value.
         """
         start = self.start or ""
         try:
@@ -228,7 +228,7 @@ _DECIMALS = len(str(UNITS_A_USD)) - 1
 
 
 class Labels:
-    """Names the rows that lines of one payer and month count in. Mutable: it remembers tiers."""
+    """Computes the row values of one payer's lines in a month. Mutable: it remembers tiers."""
 
     def __init__(self, query: CostQuery, book: PriceBook, payer_id: str) -> None:
         columns = query.usage.group_by
@@ -238,7 +238,7 @@ class Labels:
         self._tiers: dict[tuple[str, str, int, int | None], str] = {}
 
     def of(self, rated: RatedLine, region: str = "", *, booked_s: int | None = None) -> Values:
-        """Values of a rated line of a region's ledger; of a correction, those of the hour that books it."""
+        """Group values of a rated line of a region's ledger; a correction takes the hour that books it."""
         of_key = self._of_key.get(region)
         if of_key is None:
             more: dict[GroupColumn, Callable[[UsageKey], str]] = {
@@ -262,7 +262,7 @@ class Labels:
         return (*values[: self._tier_at], self.tier(rated), *values[self._tier_at + 1 :])
 
     def tier(self, rated: RatedLine) -> str:
-        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`; or why it has none."""
+        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`; or the reason why it has no tier."""
         if rated.state is not PriceState.PRICED:
             return rated.state.value
         if rated.allowance:
@@ -275,7 +275,7 @@ class Labels:
 
 
 def gb_text(size: int) -> str:
-    """A number of bytes in GB of 2^30, without zeros that say nothing: `10240`, `0.5`."""
+    """A number of bytes in GB of 2^30, without trailing zeros: `10240`, `0.5`."""
     text = usd_text(quantity_of(size), decimals=_DECIMALS)
     return text.rstrip("0").rstrip(".")
 
@@ -298,9 +298,9 @@ def _tier_name(book: PriceBook, rated: RatedLine) -> str:
 
 
 def entries_of(query: CostQuery, book: PriceBook, usage: MergedUsage, rater: Rater) -> Iterator[Entry]:
-    """Lines of a payer's month, or of some of its accounts, on their way into rows.
+    """Lines of a payer's month, or of some of its accounts, to be added to rows.
 
-    The rater has the positions of the whole payer.
+    The rater knows the positions of the whole payer.
 
     Raises:
         UnavailableError: A region does not answer.

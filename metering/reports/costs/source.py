@@ -1,6 +1,6 @@
-"""Costs of usage over all regions: rated on read, with what is in force, or with what the month's invoices pinned.
+"""Costs of usage over all regions: rated on read, with rates in force, or those pinned by the month's invoices.
 
-Positions are those of a payer's whole month, whatever part of it is asked for.
+Positions cover a payer's whole month, even if the report covers only part of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookName:
-    """A price book that was asked for, or the version in force. A person's choice stands in for that of invoices."""
+    """A requested price book, or the version in force. A book that the user names replaces those of invoices."""
 
     name: str
     version: int | None = None
@@ -44,7 +44,7 @@ class BookName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPlan:
-    """How one month is rated; `kept` are the payers whose positions are the biller's."""
+    """Rates of one month; `kept` are the payers whose positions the biller has stored."""
 
     month: str
     rates: Rates
@@ -54,7 +54,7 @@ class MonthPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Rows of a report, `invoice` or `draft` of each month, and the months that are closed in every region."""
+    """Rows of a report, `invoice` or `draft` for each month, and the months closed in every region."""
 
     rows: CostRows
     plans: Sequence[MonthPlan]
@@ -64,12 +64,12 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class CostPlanner:
-    """Decides how the months of a report are rated, and which accounts have to be read for it.
+    """Decides how the months of a report are rated, and which accounts must be read for it.
 
     Attributes:
         planner: Finds what invoices pinned. Its usage is not read here.
-        kept: Finds the positions that the biller keeps of a month and payer. None: they are always computed anew.
-        late_s: How long before a month its late rows may have been used.
+        kept: Finds the positions that the biller stored by month and payer. None: positions are always computed anew.
+        late_s: Maximum time from use to the month that books late rows.
     """
 
     query: CostQuery
@@ -81,10 +81,10 @@ class CostPlanner:
     _inputs: dict[str, Inputs | None] = field(default_factory=dict)
 
     def plans(self, first_month: str) -> list[MonthPlan]:
-        """One for each month of the range that can have usage: none is before `first_month`.
+        """One plan for each month of the range that can have usage, from `first_month` on.
 
         Raises:
-            MeteringError: There is no such price book, or it cannot be read.
+            MeteringError: The price book does not exist, or cannot be read.
         """
         last = month_of(self.now_s)
         months = months_between(max(self.query.usage.from_s, month_bounds_s(first_month)[0]), self.query.usage.to_s)
@@ -97,7 +97,7 @@ class CostPlanner:
         return MonthPlan(month=month, rates=rates, loaded=loaded, kept=self._kept(month, rates, loaded))
 
     def rates(self, month: str) -> Rates:
-        """What a month was invoiced with; what is in force now if it was not, or if a book was named."""
+        """Rates that a month's invoices pinned; rates in force if it has none, or if a book was named."""
         shared = self._invoiced(month)
         if shared is not None:
             return shared.rates[month]
@@ -117,7 +117,7 @@ class CostPlanner:
     def accounts(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
         """Accounts to read; empty for all. A payer's positions depend on all of its accounts, unless they are kept.
 
-        Late rows belong to who paid in their own month, with the accounts that it had then.
+        Late rows belong to the payer of their own month, with its accounts at that time.
         """
         asked = self.query.usage.accounts
         if not asked and not self.query.payers:
@@ -130,21 +130,21 @@ class CostPlanner:
         return frozenset(found)
 
     def sharing(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
-        """Accounts whose usage has a part in the answer, because tiers are shared with them. Accounts are asked for."""
+        """Accounts whose usage affects the answer, because tiers are shared with them. Accounts are asked for."""
         months = ((month, organization) for plan in plans for month, organization in self._organizations(plan))
         return frozenset[str]().union(
             *(accounts_that_share(self.query, organization, month) for month, organization in months)
         )
 
     def _organizations(self, plan: MonthPlan) -> Iterator[tuple[str, Organization]]:
-        """Who pays in a month, and in those that it may have late rows of."""
+        """Payers of a month, and of earlier months whose late rows it may book."""
         yield plan.month, plan.loaded.organization
         begin_s = month_bounds_s(plan.month)[0]
         for month in months_between(max(begin_s - self.late_s, 0), begin_s):
             yield month, self.planner.composer.shelf.load(self._rates_of_use(month, plan)).organization
 
     def _rates_of_use(self, month: str, plan: MonthPlan) -> Rates:
-        """What an earlier month was invoiced with; the plan's if it was not, or if a book was named."""
+        """Rates that an earlier month's invoices pinned; the plan's if it has none, or if a book was named."""
         shared = self._invoiced(month)
         return plan.rates if shared is None else shared.rates[month]
 
@@ -174,7 +174,7 @@ class CostPlanner:
 
 @dataclass(frozen=True, kw_only=True)
 class CostSource:
-    """Rates the usage of a report, which is that of the accounts that `CostPlanner.accounts` names."""
+    """Rates the usage of a report: that of the accounts that `CostPlanner.accounts` names."""
 
     query: CostQuery
     book: BookName
@@ -185,7 +185,7 @@ class CostSource:
         """The rows of the report.
 
         Raises:
-            InvalidParametersError: There are more than `most_rows`.
+            InvalidParametersError: There are more rows than `most_rows`.
             UnavailableError: A region does not answer.
             MeteringError: A price book, an invoice or a closed month cannot be read.
         """
@@ -233,7 +233,7 @@ class CostSource:
         return late.entries()
 
     def _booked_later(self, plans: Sequence[MonthPlan]) -> Iterator[MonthPlan]:
-        """Months after the range, which may book corrections of it."""
+        """Months after the range that may book corrections of it."""
         if not plans or not self.query.usage.with_corrections:
             return
         finder = CostPlanner(query=self.query, book=self.book, planner=self.planner, now_s=self.now_s)
@@ -241,7 +241,7 @@ class CostSource:
             yield finder.plan(month)
 
     def _state(self, plan: MonthPlan) -> str:
-        """`invoice` if every payer of the report has its invoice of the month, and it is what the month is rated by."""
+        """`invoice` if every payer of the report has an invoice of the month, and the month is rated by it."""
         store = self.planner.store
         shared = None if self.book.named else store.inputs(plan.month)
         # The invoice may have been issued during this query.
@@ -253,7 +253,7 @@ class CostSource:
         return "draft" if any(self._bills(plan, payer_id) for payer_id in missing) else "invoice"
 
     def _bills(self, plan: MonthPlan, payer_id: str) -> bool:
-        """Whether a month has anything to bill to a payer: who has nothing, or 0 bytes, gets no invoice."""
+        """Whether a month bills a payer for anything: a payer with 0 bytes gets no invoice."""
         days = self.planner.composer.booked_in(plan.month, plan.rates).of(payer_id).days()
         if any(size for of in days.values() for size in of.values()):
             return True
@@ -336,7 +336,7 @@ def _without_price(costs: Costs, total: Figures) -> Iterator[str]:
 
 
 def _check_of(costs: Costs) -> str:
-    """The command that lists what has no price, in the last month and by the book that the cost is of."""
+    """The command that lists unpriced usage, for the report's last month and its price book."""
     last = max(costs.plans, key=lambda plan: plan.month, default=None)
     return (
         f"metering prices check --month {last.month} --prices {last.rates.book.name}"
@@ -387,9 +387,9 @@ def cost_answer(
     regions: Sequence[str],
     left_out: Mapping[str, Sequence[str]] | None = None,
 ) -> Answer:
-    """Put the rows of a report into the contract's form.
+    """Convert the rows of a report to the contract's form.
 
-    `regions` were rated together; `left_out` has parts of the service that regions run without.
+    `regions` were rated together; `left_out` lists parts of the service that regions lack.
     """
     rows = usage_rows.ordered(costs.rows.rows, query.usage, _ORDER)
     cut, usage, left_out = usage_rows.ranked(rows, query.usage, total_of), query.usage, left_out or {}

@@ -1,8 +1,8 @@
-"""Charges as columns: what many lines share is stored once, and each line has its number.
+"""Charges as columns: values that many lines share are stored once, and lines hold their numbers.
 
-A charge says some thirty things, and most of them are said by millions of others: who pays, the account, the price with
-what it is for. Each of these parts gets a number when it is first seen. A batch then is a few arrays of numbers, from
-which Arrow makes all columns of an export; a Python loop touches each charge once.
+A charge has some thirty fields, most of them equal in millions of charges: payer, account, price and its product. Each
+of these parts gets a number when first seen. A batch then is a few arrays of numbers, from which Arrow makes all
+columns of an export; a Python loop touches each charge once.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def as_doubles(units: pa.Array) -> pa.Array:
 
 
 def of_doubles(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """The decimals of ten places that doubles are nearest to; the other way of `as_doubles`, below 524,288."""
+    """The decimals of ten places nearest to doubles; the inverse of `as_doubles`, below 524,288."""
     most = pc.max(pc.abs(amounts)).as_py()
     if most is None or most < _MOST_SCALED:
         # Rounded twice, and still nearer to its integer than to any other.
@@ -152,7 +152,7 @@ _MOST_PARTS = 200_000
 
 
 class Billed(NamedTuple):
-    """Fields that charges of one document share: its month of use, and whether that is of a correction (`later`)."""
+    """Fields that charges of one document share, such as month of use; `later` if that is of a correction."""
 
     payer: organization.Payer
     invoice_id: str
@@ -171,14 +171,14 @@ class Billed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """What charges of one key at one price have in common; `rated` is any of them."""
+    """Fields that charges of one key at one price share; `rated` is any of them."""
 
     rated: RatedLine
     region: str
 
 
 class Used(NamedTuple):
-    """One account, and its resource if the export has that detail."""
+    """One account, and its resource if the export is by resource."""
 
     account_id: str
     resource_id: str
@@ -186,7 +186,7 @@ class Used(NamedTuple):
 
 @dataclass(slots=True)
 class Parts:
-    """Parts of charges that were seen, in the order of their numbers. Mutable: it only grows."""
+    """Parts of charges seen so far, in the order of their numbers. Mutable: it only grows."""
 
     billed: list[Billed] = field(default_factory=list)
     priced: list[Priced] = field(default_factory=list)
@@ -199,10 +199,10 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Lines in the order in which they came.
+    """Lines in order of arrival.
 
     Attributes:
-        parts: What the numbers stand for. It has at least the parts of this batch.
+        parts: The values behind the numbers. It has at least the parts of this batch.
         billed, priced, used: Number of each line's parts; int32.
         starts: First second of the period of use, int64.
         bytes: int64, or decimal128(38, 0) if a line has more.
@@ -224,7 +224,7 @@ class Batch:
 
 
 class Unbilled(NamedTuple):
-    """Usage that is no line of an export, because it has no price."""
+    """Usage left out of an export, because it has no price."""
 
     state: PriceState
     service: Service
@@ -239,7 +239,7 @@ class Collector:
     unbilled: dict[Unbilled, int] = field(default_factory=dict)
 
     def batches(self, charges: Iterable[tuple[Charge, str]]) -> Iterator[Batch]:
-        """All charges with a price, and the resource of each (empty without that detail)."""
+        """All priced charges, with the resource of each (empty without that detail)."""
         waiting = iter(charges)
         numbers = _Numbers()
         while batch := self._next(waiting, numbers):
@@ -300,7 +300,7 @@ class Collector:
 
 @dataclass(slots=True)
 class _Numbers:
-    """Numbers of parts, by what tells them apart. Mutable."""
+    """Numbers of parts, by their identifying fields. Mutable."""
 
     parts: Parts = field(default_factory=Parts)
     billed: dict[tuple[object, ...], int] = field(default_factory=dict)
@@ -351,7 +351,7 @@ P = TypeVar("P", Billed, Priced, Used)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of an export: its arrays of batches, with dictionaries of texts that `repeats` in many lines."""
+    """A column of an export: its arrays of batches, dictionary-encoded if its texts repeat (`repeats`)."""
 
     name: str
     kind: Kind
@@ -361,7 +361,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Columns in the order of a file, and its tables. Columns remember what parts became, so each file has its own."""
+    """Columns in the order of a file, and its tables. Columns cache values of parts, so each file has its own."""
 
     columns: Sequence[Column]
     form: FileFormat
@@ -373,12 +373,12 @@ class Layout:
         return pa.schema([(column.name, self._stored(column)) for column in self.columns])
 
     def table(self, batch: Batch) -> pa.Table:
-        """A batch as columns. Texts that lines share are dictionaries of it."""
+        """A batch as columns. Texts that lines share are dictionary-encoded."""
         arrays = [_stored_as(self._stored(column), column.values(batch, self)) for column in self.columns]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def type_of(self, kind: Kind) -> pa.DataType:
-        """How the file format has values of a kind."""
+        """Arrow type of a kind in the file format."""
         return TYPES[self.form][kind]
 
     def _stored(self, column: Column) -> pa.DataType:
@@ -402,18 +402,18 @@ def used(value: str | Callable[[Used], Value], *names: str) -> Iterator[Column]:
 
 
 def always(value: Value, *names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns that say the same of every line."""
+    """Columns with one value for every line."""
     return billed(lambda _: value, *names, kind=kind)
 
 
 def empty(*names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns without values, which are there because readers ask for them."""
+    """Columns without values, present because readers require them."""
     for name in names:
         yield Column(name=name, kind=kind, values=lambda batch, layout: pa.nulls(len(batch), layout.type_of(kind)))
 
 
 def amounts(of: Literal["cost", "list_cost", "quantity"], *names: str, kind: Kind = "money") -> Iterator[Column]:
-    """Columns of an amount of lines: decimals; doubles in Parquet if their kind is `double`."""
+    """Columns of an amount: decimals; doubles in Parquet if their kind is `double`."""
     for name in names:
         yield Column(
             name=name,
@@ -423,7 +423,7 @@ def amounts(of: Literal["cost", "list_cost", "quantity"], *names: str, kind: Kin
 
 
 def texts(name: str, values: Callable[[Batch], pa.Array], *, kind: Kind = "text", repeats: bool = False) -> Column:
-    """A column of texts that are made for all lines of a batch at once."""
+    """A column of texts computed for all lines of a batch at once."""
     return Column(name=name, kind=kind, values=lambda batch, _: values(batch), repeats=repeats)
 
 
@@ -449,7 +449,7 @@ def _of_parts(
 
 @dataclass(slots=True, kw_only=True)
 class _PartValues(Generic[P]):
-    """Values of one column for all parts that are known. Mutable."""
+    """Values of one column for all parts seen so far. Mutable."""
 
     kind: Kind
     part: Literal["billed", "priced", "used"]
@@ -473,7 +473,7 @@ class _PartValues(Generic[P]):
 
 
 def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], value: Value) -> Value:
-    """A value as the file format has it, but money as whole numbers, and so times in Parquet."""
+    """A value in the file format; money stays whole numbers, as do times in Parquet."""
     if form == "parquet" or value is None:
         return value
     if kind == "text" and isinstance(value, str):
@@ -484,7 +484,7 @@ def shown_value(kind: Kind, form: FileFormat, time_text: Callable[[int], str], v
 
 
 def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]) -> pa.Array:
-    """Times of lines, epoch seconds, as the file format has them. Few of them differ."""
+    """Times of lines, epoch seconds, in the file format. Few of them differ."""
     if form == "parquet":
         return pc.multiply(batch_s, _MICROSECONDS).cast(_TIME)
     encoded = batch_s.dictionary_encode()
@@ -493,7 +493,7 @@ def moments(batch_s: pa.Array, form: FileFormat, time_text: Callable[[int], str]
 
 
 def money(units: pa.Array, form: FileFormat, *, double: bool = False) -> pa.Array:
-    """Amounts of lines in 1e-10, as decimals; as doubles where AWS's own files have them, and only in Parquet."""
+    """Amounts of lines in 1e-10, as decimals; as doubles in Parquet where AWS's own files have doubles."""
     return as_doubles(units) if double and form == "parquet" else as_money(units)
 
 
@@ -528,12 +528,12 @@ def detail_id(billed: Billed, priced: Priced) -> str:
 
 
 def line_id(invoice_id: str, region: str, rate_code: str, month: str) -> str:
-    """Id of an invoice line: `<invoice>:<region>:<rate code>`; `:<month of use>` follows if a later month books it."""
+    """Id of an invoice line: `<invoice>:<region>:<rate code>`; plus `:<month of use>` if a later month books it."""
     return f"{invoice_id}:{region}:{rate_code}" + (f":{month}" if month else "")
 
 
 def charge_key(name: str) -> Column:
-    """`<account>:<digest of key and price>:<digest of the document>:<hour>`: one line of an export has one."""
+    """`<account>:<digest of key and price>:<digest of the document>:<hour>`: unique in an export."""
     used = _PartValues(kind="number", part="used", read=_used_digest)
     priced = _PartValues(kind="number", part="priced", read=_priced_digest)
     billed = _PartValues(kind="number", part="billed", read=_billed_digest)
@@ -558,12 +558,12 @@ _PRICED = 2**20
 
 
 def line_numbers(batch: Batch) -> pa.Array:
-    """A number for each line that tells document and price apart: `parts_of` gives them back."""
+    """A number for each line that identifies document and price: `parts_of` gives them back."""
     return pc.add(pc.multiply(batch.billed.cast(pa.int64()), _PRICED), batch.priced.cast(pa.int64()))
 
 
 def parts_of(parts: Parts, number: int) -> tuple[Billed, Priced]:
-    """Document and price of a line's number."""
+    """Document and price that a line's number identifies."""
     billed, priced = divmod(number, _PRICED)
     return parts.billed[billed], parts.priced[priced]
 
@@ -607,7 +607,7 @@ def region_name(region: str) -> str:
 
 
 def location_name(location: str) -> str:
-    """How AWS's price lists call a location: the long name of a region, or `External` for the internet."""
+    """Name of a location in AWS's price lists: the long name of a region, or `External` for the internet."""
     region = location.partition("/")[0]
     return _OUTSIDE.get(region) or region_name(region)
 
@@ -618,13 +618,13 @@ def location_type(location: str) -> str:
 
 
 def region_code(location: str) -> str | None:
-    """The region of a location, with or without a zone; None if it is in none."""
+    """The region of a location, with or without a zone; None if it belongs to no region."""
     region = location.partition("/")[0]
     return region if usage_types.is_region(region) else None
 
 
 def zone_of(line: UsageLine, region: str) -> str | None:
-    """The zone of the metered side; None if it is not known.
+    """The zone of the metered side; None if unknown.
 
     Between two zones of one region, both sides are metered under one usage type, and a line does not say which it is.
     """
@@ -637,7 +637,7 @@ def zone_of(line: UsageLine, region: str) -> str | None:
 
 
 def resource_type(resource_id: str) -> str | None:
-    """What a resource is, by its id; None without one."""
+    """Type of a resource, from its id; None without an id."""
     if not resource_id:
         return None
     name = resource_id.rpartition(":")[2]

@@ -1,7 +1,7 @@
-"""Where an export goes: a folder, or a prefix of a bucket. It holds one export, and the manifest comes last.
+"""Target of an export: a folder, or a prefix of a bucket. It holds one export, and the manifest is written last.
 
-While files are written, `unfinished.json` names what they are made of. So a crash leaves nothing that looks whole, the
-same export may be begun again, and no other export is mixed into it.
+While files are written, `unfinished.json` names their inputs. So a crash leaves nothing that looks complete, the same
+export may be restarted, and no other export is mixed into it.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ Document = dict[str, object]
 
 
 class DestinationTakenError(OperationFailedError):
-    """An export was asked for where something else is."""
+    """The target of an export holds something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A place of one export: a store, and a prefix of its keys, which is empty or ends with `/`."""
+    """Target of one export: a store, and a prefix of its keys, which is empty or ends with `/`."""
 
     objects: ObjectStore
     prefix: str
     name: str
 
     def begin(self, identity: Mapping[str, object]) -> Document | None:
-        """Begin the export that is made of `identity`, or find that it is there.
+        """Begin the export with the inputs of `identity`, or find it complete.
 
         Returns:
-            The manifest of the same export, whose files are as they were written; or None if it has to be written.
+            The manifest of the same export, if its files are unchanged; None if it has to be written.
 
         Raises:
-            DestinationTakenError: Something else is there, or the export was changed since.
+            DestinationTakenError: The target holds something else, or the export was changed since.
         """
         there = self._read(MANIFEST)
         if there is not None:
@@ -74,16 +74,16 @@ class Destination:
         return None
 
     def put(self, name: str, file: Path) -> None:
-        """Store a file that is whole."""
+        """Store a complete file."""
         self.objects.put(self.prefix + name, file, if_absent=False)
 
     def finish(self, manifest: Document) -> None:
-        """Store the manifest: from now on the export is whole."""
+        """Store the manifest, which completes the export."""
         self.objects.put(self.prefix + MANIFEST, _bytes(manifest), if_absent=False)
         self.objects.delete([self.prefix + UNFINISHED])
 
     def _clear(self, identity: Mapping[str, object]) -> None:
-        """Delete what a crash left of the same export, and nothing that anybody else put there since."""
+        """Delete files of the same export that a crash left, and no file that anybody else added since."""
         unfinished = self._read(UNFINISHED)
         if unfinished is None:
             found = [info.key.removeprefix(self.prefix) for info in islice(self.objects.list(self.prefix), _SHOWN)]
@@ -149,7 +149,7 @@ _GZIP = cast("Callable[..., BinaryIO]", gzip_ng.GzipNGFile)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenFile:
-    """A file that is whole, with its name below the export's place and the hex of its SHA-256."""
+    """A complete file, with its name relative to the export's prefix and its SHA-256 in hex."""
 
     name: str
     rows: int
@@ -168,7 +168,7 @@ class DatasetFiles:
     file_bytes: int = FILE_BYTES
 
     def written(self, tables: Iterable[pa.Table]) -> Iterator[WrittenFile]:
-        """Write all tables, and give each file when it is whole. Without rows there is one file, with the header.
+        """Write all tables, and yield each file once it is complete. Without rows, one file with the header is written.
 
         Raises:
             OSError: The disk is full.
@@ -207,7 +207,7 @@ def _parquet(sink: _Digested, schema: pa.Schema) -> _File:
 
 
 class _GzipCsv:
-    """CSV in one gzip member. It has no time and no name in it, so the same lines make the same bytes."""
+    """CSV in one gzip member. Its header has no time and no name, so the same lines make the same bytes."""
 
     def __init__(self, sink: _Digested, schema: pa.Schema) -> None:
         self._gzip: BinaryIO = _GZIP(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=sink, mtime=0)
@@ -225,7 +225,7 @@ class _GzipCsv:
 
 @dataclass(slots=True)
 class _Digested(io.RawIOBase):
-    """A file that knows its size and digest while it is written. Mutable."""
+    """A file that computes its size and digest while it is written. Mutable."""
 
     raw: io.BufferedWriter
     size_bytes: int = 0

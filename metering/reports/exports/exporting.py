@@ -1,4 +1,4 @@
-"""An export from charges to manifest. It streams: memory holds a batch, the disk one file.
+"""An export, from charges to manifest. It streams: at most one batch is in memory, and one file on disk.
 
 The values of each line, which no validator of FOCUS looks at, are checked as they go into the file.
 """
@@ -59,12 +59,12 @@ _DOUBLE_STEP = 2.0**-52
 
 
 class ExportWrongError(OperationFailedError):
-    """An export is not what it should be, so it has no manifest and must not be used."""
+    """An export failed a check, so it has no manifest and must not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """Names of money columns that have to fit together: cost is quantity times price, rounded half up."""
+    """Names of money columns that must agree: cost is quantity times price, rounded half up."""
 
     cost: str
     quantity: str
@@ -85,7 +85,7 @@ CUR_AMOUNTS = (
 
 @dataclass(slots=True, kw_only=True)
 class LineChecks:
-    """Checks batches and the tables made of them, by the books of their rate codes. Mutable: it keeps problems."""
+    """Checks batches and their tables against the books of their rate codes. Mutable: it keeps problems."""
 
     books: Sequence[PriceBook]
     grain: Grain
@@ -98,7 +98,7 @@ class LineChecks:
         """Check a batch.
 
         Raises:
-            ExportWrongError: Something is wrong with it. It names the first lines.
+            ExportWrongError: A check failed. The error names the first lines.
         """
         if len(table) != len(batch):
             self.problems.append(f"{len(batch):,} lines became {len(table):,} rows")
@@ -125,7 +125,7 @@ class LineChecks:
                 )
 
     def _periods(self, batch: Batch) -> Iterator[str]:
-        """The period of use lies in the month that books it, but for corrections, which lie before it."""
+        """The period of use lies in the month that books it; that of a correction lies before it."""
         starts = pa.table({"part": batch.billed, "start": batch.starts}).group_by("part", use_threads=False)
         bounds = starts.aggregate([("start", "min"), ("start", "max")])
         columns = (bounds.column(name).to_pylist() for name in ("part", "start_min", "start_max"))
@@ -148,7 +148,7 @@ class LineChecks:
                 yield f"rate code {code!r} is not in the price book"
 
     def _keys(self, batch: Batch) -> Iterator[str]:
-        """A key and hour has a line a tier at most, and one for the allowance."""
+        """A key and hour has at most one line per tier, and one for the allowance."""
         usual = pc.invert(pa.array([part.later for part in batch.parts.billed], pa.bool_()).take(batch.billed))
         known: dict[tuple[object, ...], int] = {}
         numbers = [known.setdefault((each.rated.line.kind, each.region), len(known)) for each in batch.parts.priced]
@@ -178,7 +178,7 @@ class LineChecks:
 
 
 def rate_codes(books: Sequence[PriceBook]) -> frozenset[str]:
-    """Every rate code of some books, with those of allowances."""
+    """Every rate code of some books, including those of allowances."""
     sold = (tier for book in books for each in book.products for version in each.versions for tier in version.tiers)
     free = (code for book in books for allowance in book.allowances for code in allowance.rate_codes.values())
     return frozenset((*(tier.rate_code for tier in sold), *free))
@@ -203,7 +203,7 @@ def _product(quantity: pa.ChunkedArray, price: pa.ChunkedArray) -> pa.ChunkedArr
 def _close(
     right: pa.ChunkedArray, cost: pa.ChunkedArray, written: pa.ChunkedArray, quantity: pa.ChunkedArray
 ) -> pa.ChunkedArray:
-    """Whether each cost is what it should be: to the last digit, or as near as the doubles written can say."""
+    """Whether each cost is correct: to the last digit, or within the precision of the doubles written."""
     if not pa.types.is_floating(written.type) or max(map(_largest, (written, quantity))) < _MOST_TOLD:
         return pc.equal(right, cost)
     off = pc.abs(pc.subtract(right, cost.cast(right.type))).cast(pa.float64())
@@ -216,13 +216,13 @@ def _largest(amounts: pa.ChunkedArray) -> float:
 
 
 def _narrow(product: pa.DataType) -> pa.DataType:
-    """A product's type after its last digits were rounded away."""
+    """Type of a product after rounding off its last digits."""
     wide = pa.decimal128 if pa.types.is_decimal128(product) else pa.decimal256
     return wide(product.precision - DECIMALS, DECIMALS)
 
 
 def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as decimals. A double below 524,288 is nearest to one number of ten decimals."""
+    """A column as decimals. A double below 524,288 stands for exactly one number of ten decimals."""
     money = pa.decimal128(38, DECIMALS)
     if pa.types.is_dictionary(column.type):
         return pa.chunked_array([chunk.dictionary.cast(money).take(chunk.indices) for chunk in column.chunks], money)
@@ -234,9 +234,9 @@ COST_AND_USAGE = "CostAndUsage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSource:
-    """Charges in any order, at a grain that is not coarser than the export's, each with its resource or an empty text.
+    """Charges in any order, at the export's grain or finer, each with its resource or an empty text.
 
-    Usage without a price may be among them: it is left out and named. Books have the rate codes of the charges.
+    They may include usage without a price, which is left out and named. Books must have the rate codes of the charges.
     """
 
     charges: Iterable[Resourced]
@@ -247,7 +247,7 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """The manifest of an export that is whole, and whether it was written now."""
+    """The manifest of a complete export, and whether this call wrote it."""
 
     manifest: Document
     written: bool
@@ -261,7 +261,7 @@ def export(
     progress: Callable[[int], None] = lambda rows: None,
     file_bytes: int = FILE_BYTES,
 ) -> Exported:
-    """Write an export, or find that it is there already. `progress` is called with the number of rows of each batch.
+    """Write an export, or find it complete. `progress` is called with the number of rows of each batch.
 
     Raises:
         DestinationTakenError: Something else is there. Nothing was written.
@@ -287,7 +287,7 @@ def export(
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One export on its way. Mutable: it sums."""
+    """One export in progress. Mutable: it sums."""
 
     request: ExportRequest
     source: ExportSource
@@ -351,7 +351,7 @@ class _Run:
 
 
 def layout_of(request: ExportRequest, source: ExportSource) -> Layout:
-    """The columns of charges that a request asks for."""
+    """The columns of charges for a requested export."""
     if request.kind == "focus":
         columns = focus_columns("1.2" if request.version == "1.2" else "1.4", request.grain, source.names)
         return Layout(columns=columns, form=request.form, time_text=rfc3339)
@@ -366,7 +366,7 @@ def layout_of(request: ExportRequest, source: ExportSource) -> Layout:
 
 
 def blended_rates(invoices: Sequence[Invoice]) -> Mapping[tuple[str, str, str], int]:
-    """What a payer pays for a GB of a SKU in a month of use, 1e-10 USD, rounded half up: by payer, month and SKU."""
+    """A payer's price per GB of a SKU in a month of use, 1e-10 USD, rounded half up: by payer, month and SKU."""
     sums: dict[tuple[str, str, str], tuple[int, int]] = {}
     for invoice in invoices:
         for line in invoice.all_lines:
@@ -388,7 +388,7 @@ _SHOWN = 5
 
 
 def export_answer(exported: Exported, place: str) -> Answer:
-    """The datasets of an export; in JSON with what its manifest says beside its files."""
+    """The datasets of an export; JSON also has the other fields of its manifest."""
     manifest = exported.manifest
     said = cast("Document", manifest["export"])
     datasets = cast("list[Document]", manifest["datasets"])
@@ -410,7 +410,7 @@ def export_answer(exported: Exported, place: str) -> Answer:
 
 
 def export_notes(exported: Exported) -> Iterator[str]:
-    """What whoever uses the export has to know: what is provisional, what has no price, and what is not final."""
+    """Notes for users of the export: provisional figures, usage without a price, and regions that are not final."""
     manifest = exported.manifest
     if cast("Document", manifest["export"])["state"] == "draft":
         yield "It is a draft: invoice ids are provisional, and figures may change until the month is issued."
@@ -451,14 +451,14 @@ def _ties(documents: list[Document]) -> Iterator[str]:
 
 
 def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
-    """What a month books: invoices and credit notes that are issued, and drafts for payers without an invoice of it.
+    """Documents of a month: issued invoices and credit notes, and drafts for payers without an invoice of it.
 
     Yields:
-        Documents without their accounts, which charges say anyway.
+        They are without accounts, which charges name anyway.
 
     Raises:
-        OperationFailedError: The month has not begun, or there is no such book.
-        UnavailableError: A store gives no answer.
+        OperationFailedError: The month has not begun, or the book does not exist.
+        UnavailableError: A store does not answer.
     """
     invoiced: set[str] = set()
     for each in issued_in(issuer.items, month, payer_id):
@@ -474,9 +474,9 @@ def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book
 
 
 def source_of(issuer: issuing.Issuer, documents: Sequence[Invoice], views: Sequence[LakeView] = ()) -> ExportSource:
-    """The charges of documents, by the hour. Nothing is held but one line at a time.
+    """The charges of documents, by hour. Only one line is in memory at a time.
 
-    With lakes of all regions (`views`), charges are cut into resources; then one hour is held.
+    With lakes of all regions (`views`), charges are split by resource; then one hour is in memory.
     """
     # A credit note also has the prices that it takes back.
     before = (issuer.store.get(billed) for each in documents for billed in each.inputs.billed)

@@ -1,7 +1,7 @@
 """Charges by day or month: lines of one key and price become one line, in bounded memory.
 
-By the hour, charges pass as they come. Corrections and credit notes are summed at every grain: bytes that move twice
-within one hour would be two lines that no reader can tell apart.
+Hourly charges pass through one by one. Corrections and credit notes are summed at every grain: bytes that move twice
+within one hour would make two lines that look the same.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _SIZES_S = {"hour": HOUR_S, "day": DAY_S}
 
 
 def period_of(hour_s: int, grain: Grain) -> int:
-    """First second of the period that an hour lies in."""
+    """First second of the period that contains an hour."""
     return month_bounds_s(month_of(hour_s))[0] if grain == "month" else hour_s - hour_s % _SIZES_S[grain]
 
 
 def ends_of(starts: pa.Array, grain: Grain) -> pa.Array:
-    """Ends of periods that begin at these seconds; an end is not part of its period."""
+    """Exclusive ends of the periods that begin at these seconds."""
     if grain != "month":
         return pc.add(starts, _SIZES_S[grain])
     return _each(starts, lambda start_s: month_bounds_s(month_of(start_s))[1], pa.int64())
 
 
 def labels_of(starts: pa.Array) -> pa.Array:
-    """Labels of the hours that these periods begin with: `2026-11-24T13`."""
+    """Labels of the first hours of these periods: `2026-11-24T13`."""
     return _each(starts, hour_label, pa.string())
 
 
@@ -68,7 +68,7 @@ Resourced = tuple[Charge, str]
 
 
 class _Key(NamedTuple):
-    """Everything that a charge says but its bytes, in the order of lines. All of it can be compared."""
+    """All fields of a charge except its bytes, in the order of lines. All fields are comparable."""
 
     start_s: int
     account_id: str
@@ -98,7 +98,7 @@ _NO_END = -1
 
 
 def summed(charges: Iterable[Resourced], grain: Grain, *, most_keys: int = MOST_KEYS) -> Iterator[Resourced]:
-    """Charges of which each has another key, price, period, document and resource; sums are sorted, and come last."""
+    """Charges summed by key, price, period, document and resource; sums are sorted, and come last."""
     sums = _Sums(grain=grain, most_keys=most_keys)
     try:
         for charge, resource_id in charges:
@@ -223,10 +223,10 @@ class LakeResources:
 
 
 def by_resource(charges: Iterable[Charge], resources: ResourceRows) -> Iterator[Resourced]:
-    """Charges of one document, in the order of hours, cut into resources.
+    """Charges of one document, in the order of hours, split by resource.
 
     Raises:
-        OperationFailedError: The rows of the lake are not the usage that was rated.
+        OperationFailedError: The rows of the lake differ from the usage that was rated.
     """
     hour_s = -1
     rows: Mapping[Key, Sequence[tuple[str, int]]] = {}

@@ -1,4 +1,4 @@
-"""The manifest of an export: what it is, what it was made of, its files, and whether it ties out with the invoices."""
+"""The manifest of an export: its request, inputs and files, and whether it ties out with the invoices."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sum_of(each: Iterable[Sums]) -> Sums:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums by document and InvoiceDetailId, and what is common to the charges of each such line. Mutable."""
+    """Sums by document and InvoiceDetailId, and the fields that charges of each such line share. Mutable."""
 
     lines: dict[str, dict[str, Sums]] = field(default_factory=dict)
     parts: dict[str, tuple[batches.Billed, batches.Priced]] = field(default_factory=dict)
@@ -95,14 +95,14 @@ _PERIOD: dict[str, batches.Kind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallDataset:
-    """A dataset that is whole in memory."""
+    """A dataset held in memory."""
 
     name: str
     kinds: dict[str, batches.Kind]
     rows: Sequence[dict[str, batches.Value]]
 
     def table(self, form: batches.FileFormat) -> pa.Table:
-        """Its rows as a file has them."""
+        """Its rows as written to a file."""
         arrays = {}
         for name, kind in self.kinds.items():
             values = [batches.shown_value(kind, form, rfc3339, row[name]) for row in self.rows]
@@ -111,9 +111,9 @@ class SmallDataset:
 
 
 def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -> SmallDataset:
-    """A row a line of each document: the cents that it bills.
+    """One row per line of each document: the cents that it bills.
 
-    Charges that cancel out are no line of a document, and have a row of 0.
+    Charges that cancel out are on no line of a document, and get a row of 0.
     """
     rows = []
     for invoice in invoices:
@@ -130,7 +130,7 @@ def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -
 
 
 def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset:
-    """A row a month and issuer: `Open` as long as one of its documents is a draft."""
+    """One row per month and issuer: `Open` while any of its documents is a draft."""
     drafts: dict[tuple[str, str], bool] = {}
     for invoice in invoices:
         key = (invoice.billing_month, invoice.issuer)
@@ -152,7 +152,7 @@ def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset
 
 
 def detail_id_of(invoice: Invoice, line: InvoiceLine) -> str:
-    """InvoiceDetailId of a line of a document; its charges have the same."""
+    """InvoiceDetailId of a line of a document; its charges have the same id."""
     return batches.line_id(
         invoice.id, line.region, line.rate_code, "" if line.month == invoice.billing_month else line.month
     )
@@ -193,7 +193,7 @@ _LEAST_CENTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """A question for `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; `as_of_s` matters for drafts only."""
+    """A request for `focus` 1.2 or 1.4, or `cur` 2.0, of one payer or all; `as_of_s` matters for drafts only."""
 
     kind: str
     version: str
@@ -205,7 +205,7 @@ class ExportRequest:
     as_of_s: int = 0
 
     def identity(self, invoices: Sequence[Invoice]) -> Document:
-        """What makes two exports the same: what was asked for, and all that it is made of."""
+        """Identity of an export: its request, and all of its inputs."""
         drafts = any(invoice.draft for invoice in invoices)
         return {
             "kind": self.kind,
@@ -225,7 +225,7 @@ class ExportRequest:
 
 
 def dataset_value(name: str, files: Sequence[WrittenFile], sums: Sums | None = None) -> Document:
-    """A dataset in the manifest; its sums only if its rows are charges."""
+    """A dataset in the manifest; it has sums only if its rows are charges."""
     value: Document = {"name": name, "rows": sum(file.rows for file in files)}
     if sums is not None:
         value |= {"bytes": str(sums.bytes), "billed_usd": usd_text(sums.cost), "exact_usd": exact_text(sums.exact)}
@@ -236,7 +236,7 @@ def dataset_value(name: str, files: Sequence[WrittenFile], sums: Sums | None = N
 
 
 def left_out_value(unbilled: Mapping[batches.Unbilled, int]) -> list[Document]:
-    """Usage that has no price, and so no line."""
+    """Usage without a price, and therefore without a line."""
     return [
         {"state": str(key.state), "service": key.service, "usage_type": key.usage_type, "bytes": str(size)}
         for key, size in sorted(unbilled.items())
@@ -244,13 +244,13 @@ def left_out_value(unbilled: Mapping[batches.Unbilled, int]) -> list[Document]:
 
 
 def not_final_value(invoices: Sequence[Invoice]) -> list[Document]:
-    """Regions that drafts are without, or whose figures are not final."""
+    """Regions that are missing from drafts, or whose figures are not final."""
     found = {(each.region, each.why) for invoice in invoices for each in invoice.left_out}
     return [{"region": region, "why": why} for region, why in sorted(found)]
 
 
 def tie_out_problems(tally: Tally, invoices: Sequence[Invoice]) -> Iterator[str]:
-    """Where the export and its documents are not equal: exact totals, line by line, and cents of the exact total."""
+    """Differences between export and documents: exact totals, line by line, and cents of the exact total."""
     known = {invoice.id: invoice for invoice in invoices}
     for stray in sorted(tally.lines.keys() - known.keys()):
         yield f"charges of {stray} have no document"
@@ -273,7 +273,7 @@ def tie_out_problems(tally: Tally, invoices: Sequence[Invoice]) -> Iterator[str]
 
 
 def tie_out_value(tally: Tally, invoices: Sequence[Invoice]) -> list[Document]:
-    """The tie-out of each document, which holds exactly; beside it FOCUS's own, which allows at least 1 USD."""
+    """The tie-out of each document, which is exact; beside it FOCUS's own, which tolerates at least 1 USD."""
     values: list[Document] = []
     for invoice in invoices:
         sums = sum_of(tally.lines.get(invoice.id, {}).values())
@@ -299,5 +299,5 @@ def tie_out_value(tally: Tally, invoices: Sequence[Invoice]) -> list[Document]:
 
 
 def focus_tolerance(rows: int) -> int:
-    """What an export may differ from its invoice by, in 1e-10 USD: the larger of 1 USD and sqrt(rows) / 2 cents."""
+    """FOCUS's tolerance between export and invoice, in 1e-10 USD: the larger of 1 USD and sqrt(rows) / 2 cents."""
     return max(_LEAST_CENTS * _CENTS, isqrt(rows * _CENTS**2 // 4))

@@ -1,4 +1,4 @@
-"""Answers about log files that were taken, or only measured: totals by usage type, or a balance for each file."""
+"""Answers about log files, ingested or only measured: totals by usage type, or a balance for each file."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _FILES = answer.ListedRows(
 def totals_answer(
     totals: RunTotals, *, dry_run: bool, with_context: bool, overlap: trial.Overlap | None = None
 ) -> answer.Answer:
-    """What a run metered, or would meter: one row a usage type, and a reason where bytes are unclassified.
+    """Usage that a run metered, or would meter: one row per usage type, and per reason of unclassified bytes.
 
-    `overlap` is traffic that two flow logs see; None if a context has judged that.
+    `overlap` is traffic that two flow logs see; None if a context checked for it.
     """
     rows = _rows(totals)
     return _USAGE.answer(
@@ -63,7 +63,7 @@ def totals_answer(
 
 
 def files_answer(outcomes: Sequence[FileOutcome], totals: RunTotals, *, dry_run: bool = False) -> answer.Answer:
-    """What became of each file: one row a file, whose lines and bytes add up."""
+    """Outcome of each file: one row per file, whose lines and bytes add up."""
     return _FILES.answer(
         [_of_file(outcome) for outcome in outcomes],
         meta={"files": _files(totals), "balance": _balance(totals.balance)},
@@ -84,7 +84,7 @@ def _rows(totals: RunTotals) -> list[tuple[str, str, int, str, int]]:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share as text, `12.3 %`, rounded half up and never to 0 or to 100 if it is neither; empty of nothing."""
+    """A share as text, `12.3 %`, rounded half up, but to 0 or 100 only if exact; empty if the whole is 0."""
     if not whole:
         return ""
     tenths = (2_000 * part + whole) // (2 * whole)
@@ -96,7 +96,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
-    """Lines and bytes that are metered and not classified, by reason, the most bytes first."""
+    """Lines and bytes that are metered but not classified, by reason, the most bytes first."""
     sums: dict[str, tuple[int, int]] = {}
     for (_, _, reason), (lines, size) in totals.metered.items():
         if reason:
@@ -106,9 +106,9 @@ def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
 
 
 def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str:
-    """What would make unclassified bytes known, in a sentence or two; empty if all are classified.
+    """How to classify unclassified bytes, in a sentence or two; empty if there are none.
 
-    Where a context has judged them, another one would not help.
+    Where a context judged them, another context would not help.
     """
     reasons = {reason: size for reason, (_, size) in unclassified(totals).items() if size}
     if not reasons:
@@ -133,7 +133,7 @@ def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str
 
 
 def overlap_sentence(overlap: trial.Overlap) -> str:
-    """What two flow logs see, and that it stands in the totals twice; empty if there is none."""
+    """Traffic of two flow logs, which the totals count twice, as text; empty if there is none."""
     if overlap.example is None:
         return ""
     interface_id, hour_s, first, other = overlap.example
@@ -290,7 +290,7 @@ _KNOWN: answer.Fields[Context] = (
 
 
 def contexts_answer(names: Iterable[tuple[int, str]]) -> answer.Answer:
-    """Kept contexts, the newest first."""
+    """Stored contexts, newest first."""
     return _NAMES.answer(sorted(names, reverse=True), empty="No context is kept.")
 
 
@@ -300,5 +300,5 @@ def context_answer(context: Context) -> answer.Answer:
 
 
 def captured_answer(context: Context, *, kept: bool) -> answer.Answer:
-    """What was captured; `kept` says whether it is a new one."""
+    """The captured context; `kept` says whether it is a new one."""
     return answer.RowType(_NAMED, answer.flag("kept", of=lambda _: kept), _KNOWN).one(context)

@@ -1,4 +1,4 @@
-"""Answers about sources of logs: where they stand, their gaps, and what became of their lines and bytes."""
+"""Answers about sources of logs: their state, their gaps, and the outcome of their lines and bytes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _missing(state: LogSourceState) -> int:
 
 
 def state_of(state: LogSourceState, job: CoverageJob, now_s: int) -> str:
-    """How a source stands, in words; the worst first."""
+    """State of a source, in words; the worst first."""
     if state.ended_s and not state.missing:
         return "ended"
     if not state.came:
@@ -109,8 +109,8 @@ def list_answer(
 ) -> answer.Answer:
     """Sources of logs for `metering logs list`.
 
-    A log source of the settings without a source has a row of its own, and so have flow logs of the context that do not
-    deliver to S3 (`elsewhere`).
+    A log source of the settings that no source matches has a row of its own, as have flow logs of the context that do
+    not deliver to S3 (`elsewhere`).
     """
     known = {state.named for state in states}
     rows = [
@@ -146,9 +146,9 @@ def coverage_answer(
     days: tuple[str, str],
     overlaps: Sequence[Overlap] | None = None,
 ) -> answer.Answer:
-    """What came and what did not, for `metering logs coverage`.
+    """Files received and missing, for `metering logs coverage`.
 
-    `days` are the first and the last one of the sums. `overlaps` is None if nobody looked.
+    `days` are the first and last day of the sums. `overlaps` is None if they were not searched for.
     """
     found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])
@@ -203,7 +203,7 @@ def _overlap_text(overlaps: Sequence[Overlap]) -> str:
 
 
 def cure_of(state: LogSourceState, now_s: int) -> str:
-    """The command that sends what is missing of a source; empty if nothing is, or nobody knows where it lies."""
+    """The command that sends a source's missing files; empty if none is missing, or their place is unknown."""
     if not state.missing or not state.place.startswith("s3://"):
         return ""
     hours = -(-(now_s - state.missing[0][0]) // 3_600) + 1
@@ -221,7 +221,7 @@ def gaps_text(state: LogSourceState) -> str:
 
 
 def share_text(part: int, whole: int) -> str:
-    """A share in percent with one decimal place, rounded half up; empty of nothing."""
+    """A share in percent with one decimal place, rounded half up; empty if the whole is 0."""
     if not whole:
         return ""
     tenths = (2_000 * part + whole) // (2 * whole)
@@ -229,7 +229,7 @@ def share_text(part: int, whole: int) -> str:
 
 
 def _never_delivered(states: Sequence[LogSourceState]) -> dict[str, list[str]]:
-    """Logs that shadow others and of which no file ever came, each with the sources that it shadows."""
+    """Logs that shadow others but never delivered a file, each with the sources that it shadows."""
     came = {state.source for state in states if state.came}
     found: dict[str, list[str]] = {}
     for state in states:
@@ -292,7 +292,7 @@ class Overlap:
 
 
 def overlaps(view: LakeView, hours: Iterable[int]) -> Iterator[Overlap]:
-    """Overlaps of each hour, in order of the hours. Memory is that of one hour's resources.
+    """Yield the overlaps of each hour, in the order of the hours. Holds the resources of one hour in memory.
 
     Raises:
         UnavailableError: An hour changed too often while it was read.
@@ -310,7 +310,7 @@ def overlaps(view: LakeView, hours: Iterable[int]) -> Iterator[Overlap]:
 
 
 def flow_log_of(batch_id: str) -> str:
-    """The flow log that a batch was made from; empty of any other batch."""
+    """Flow log that a batch was made from; empty for any other batch."""
     if not batch_id.startswith(_SCHEME):
         return ""
     name = reading.flow_log_name(batch_id.removeprefix(_SCHEME).rpartition("/")[0])

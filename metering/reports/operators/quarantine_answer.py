@@ -1,4 +1,4 @@
-"""Answers about refused batches and records: a list of entries, or all of some entries."""
+"""Answers about refused batches and records: a list of entries, or every detail of some entries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RECORDS: RowType[_Record] = RowType(
 
 
 def entries_answer(entries: Sequence[Entry]) -> Answer:
-    """One row an entry, in the form of `metering quarantine list`."""
+    """One row per entry, in the form of `metering quarantine list`."""
     # An entry without a batch id is identified by its key, which no table may cut.
     priority = ROOMY + 3 if all(entry.batch_id for entry in entries) else KEEP
     table = RowType(_ENTRIES, copied("key", priority=priority), _SOURCE)
@@ -50,9 +50,9 @@ def entries_answer(entries: Sequence[Entry]) -> Answer:
 
 
 def entry_answer(entries: Sequence[Entry]) -> Answer:
-    """All of the entries of one batch, in the form of `metering quarantine show`: one row a record.
+    """All details of one batch's entries, in the form of `metering quarantine show`: one row per record.
 
-    A whole batch has a row without a position for what its records have in common.
+    A whole batch has a row without a position for the fields that its records share.
     """
     return _RECORDS.answer(
         (record for entry in entries for record in _records(entry)),
@@ -63,7 +63,7 @@ def entry_answer(entries: Sequence[Entry]) -> Answer:
 
 
 def _lines(entry: Entry) -> list[str]:
-    """What the table says below its rows: what became of an entry, and what differs in a conflict."""
+    """Text below the rows: the outcome of an entry, and the differences of a conflict."""
     name = entry.batch_id or entry.key
     differs = [f"  {each.what}: {each.metered} is metered, and here it is {each.this}" for each in entry.differs]
     heading = [f"{name} differs from what is metered under its id:"] if differs else []

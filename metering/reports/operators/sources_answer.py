@@ -1,4 +1,4 @@
-"""The answer about producers that number their batches: gaps, silence, and how far the reconciler is."""
+"""The answer about producers that number their batches: gaps, silence, and the progress of the reconciler."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _sources(silent_s: int) -> answer.RowType[SourceState]:
 def sources_answer(
     states: Sequence[SourceState], figures: SourceFigures, reconciliation: Reconciliation | None, *, silent_s: int
 ) -> answer.Answer:
-    """Put the states of sources into the form of `metering sources`; they are as old as the figures of the last scan.
+    """Convert the states of sources to the form of `metering sources`; they are as of the last scan.
 
     A source whose last batch came before `silent_s` is silent.
     """
@@ -83,7 +83,7 @@ _PASS: answer.RowType[Reconciliation] = answer.RowType(
 
 
 def last_pass_answer(known: Reconciliation | None, *, as_of_s: int) -> answer.Answer:
-    """Put the last pass into one row; no row if the reconciler never ran."""
+    """The last pass as one row; no row if the reconciler never ran."""
     return _PASS.answer(
         [] if known is None else [known],
         meta={"as_of": rfc3339(as_of_s)},
@@ -124,7 +124,7 @@ def _hour(period: str) -> answer.RowType[HourFigures]:
 
 
 def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> answer.Answer:
-    """Put the figures of an hour into one row; in JSON the differences stand beside them."""
+    """The figures of an hour as one row; JSON has the differences beside them."""
     check, table = figures.check, _hour(period)
     row = table.document(figures)
     document: dict[str, answer.Json] = {
@@ -183,7 +183,7 @@ def _lines(check: HourCheck | None) -> tuple[str, ...]:
 def frozen_answer(
     frozen: FrozenMonth | None, reader: FrozenReader, *, month: str, state: str, group_by: Sequence[GroupColumn]
 ) -> answer.Answer:
-    """The frozen totals of a month by some columns; no rows while it is not closed."""
+    """The frozen totals of a month by some columns; no rows until it is closed."""
     corrections = ZERO
 
     def entries(closed: FrozenMonth) -> Iterator[tuple[usage_rows.Values, Total]]:
@@ -220,7 +220,7 @@ def frozen_answer(
 def months_answer(
     months: Sequence[closer.MonthState], *, closed_by: Mapping[str, str], corrections: Mapping[str, Total] | None = None
 ) -> answer.Answer:
-    """The list of months, the newest first. `corrections` were booked later for closed months; None if nobody asked."""
+    """The list of months, newest first. `corrections` were booked later for closed months; None if not requested."""
 
     def later(it: closer.MonthState) -> Total | None:
         return it.total and (corrections or {}).get(it.month, ZERO)
@@ -248,7 +248,7 @@ def months_answer(
 
 
 def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[str], *, now_s: int) -> dict[str, Total]:
-    """Rows that were booked after each of these months for hours in it.
+    """Rows booked after each of these months for hours in it.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -266,7 +266,7 @@ def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[s
 
 
 def checklist_answer(checklist: Checklist, *, accepted: frozenset[str] = frozenset()) -> answer.Answer:
-    """The checklist of a close: what blocks it, what asks for attention, and what to do."""
+    """The checklist of a close: blockers, warnings, and next steps."""
     closable = not checklist.blocking(accepted)
     table: answer.RowType[CloseCheck] = answer.RowType(
         answer.copied("check", of=lambda it: it.name, priority=answer.KEEP),

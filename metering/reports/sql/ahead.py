@@ -1,6 +1,4 @@
-"""Work that threads do ahead of time, and waiting that can be stopped. The threads never keep a process alive."""
-
-from __future__ import annotations
+"""Work done ahead by threads, and waits that can be stopped. The threads never keep the process alive."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +17,11 @@ _LOOK_S = 0.1
 
 
 class StoppedError(OperationFailedError):
-    """The work was stopped: it took too long, or was interrupted."""
+    """The work was stopped: by a time limit, or an interrupt."""
 
 
 class Stop:
-    """A signal to all threads that work on something: stop."""
+    """A stop signal to all threads of one piece of work."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -33,7 +31,7 @@ class Stop:
         self._event.set()
 
     def check(self) -> None:
-        """Return if the work may continue.
+        """Return if the work may go on.
 
         Raises:
             StoppedError: It was stopped.
@@ -43,14 +41,14 @@ class Stop:
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Do work in a thread of its own. If it never ends, it does not keep the process alive."""
+    """Run work in a thread of its own. The thread never keeps the process alive, even if it hangs."""
     future: Future[T] = Future()
     Thread(target=_finish, args=(future, work), daemon=True, name="metering-work").start()
     return future
 
 
 class Ahead:
-    """Threads that do tasks before their results are asked for. A task that blocks does not hold its caller.
+    """Threads that run tasks before their results are requested. A task that blocks does not block the caller.
 
     Mutable: it holds the threads' queue.
     """
@@ -72,7 +70,7 @@ class Ahead:
             self._queue.put(None)
 
     def results(self, tasks: Iterable[tuple[int, Callable[[], T]]], most: int) -> Iterator[T]:
-        """Results of tasks with costs, in their order. Tasks are begun until their costs add up to `most`.
+        """Results of tasks with costs, in their order. Tasks are started until their costs add up to `most`.
 
         Raises:
             StoppedError: The work was stopped.

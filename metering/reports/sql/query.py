@@ -1,14 +1,14 @@
-"""SQL over the exact view: DuckDB reads lake files in place, and rows that are not published yet from staging.
+"""SQL over the exact view: DuckDB reads lake files in place, and unpublished rows from staging.
 
 | view        | a row is                                                                                      |
 |-------------|-----------------------------------------------------------------------------------------------|
 | `transfers` | an accepted record: the lake's columns, `hour`, the hour that it is booked in, and `region`     |
 | `usage`     | a total: `hour, account_id, usage_type, service, from_location, to_location, corrects, bytes, records` |
 
-Both end with `region`, so that a statement over one region is right over several.
+Both end with column `region`, so that a statement over one region is also right over several.
 
 Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap. As in reports, the canary's rows are left out
-unless they are asked for.
+unless requested.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ _NOT_CANARY = pc.field(_ACCOUNT) != CANARY_ACCOUNT_ID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Rows of one booked hour in one object, all or those of some times; a staging object was fetched to a local file.
+    """Rows of one booked hour in one object, all or those in a time range; a staging object is a local copy.
 
-    `rows` and `bytes` are those that the ledger has for all of its rows of the hour.
+    `rows` and `bytes` are the ledger's figures for all of its rows of the hour.
     """
 
     region: str
@@ -105,7 +105,7 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class ScanState:
-    """State that the scans of one query share, with the first error of a scan, of which DuckDB only quotes the text."""
+    """State that the scans of one query share, with the first error of a scan, of which DuckDB quotes only the text."""
 
     stop: Stop
     error: BaseException | None = None
@@ -119,9 +119,9 @@ class ScanState:
 
 
 class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
-    """What DuckDB takes for a dataset of Arrow's. Nothing of Arrow's is used but the name of its class.
+    """What DuckDB accepts as an Arrow dataset. It uses only the class name of Arrow's.
 
-    DuckDB calls `scanner` for each scan of a query, with the columns and the filter that it pushes down.
+    DuckDB calls `scanner` for each scan of a query, with the columns and filter to push down.
     """
 
     SCAN: ClassVar[type[_Scan]]
@@ -157,7 +157,7 @@ class _Scan(ABC):
     with_canary: bool
 
     def to_reader(self) -> pa.RecordBatchReader:
-        """A reader of its own over the rows, which are read while DuckDB takes them."""
+        """A separate reader over the rows, which are read while DuckDB consumes them."""
         schema = pa.schema([self.SCHEMA.field(name) for name in self.columns])
         return pa.RecordBatchReader.from_batches(schema, self._batches())
 
@@ -183,7 +183,7 @@ class _Group:
 
     @property
     def may_have_canary(self) -> bool:
-        """Whether a row may be the canary's. Its account sorts before all others, so most groups say no."""
+        """Whether a row may be the canary's. Its account sorts first, so statistics exclude most row groups."""
         group = self.metadata.row_group(self.number)
         for place in range(group.num_columns):
             column = group.column(place)
@@ -214,7 +214,7 @@ class _RowScan(_Scan):
         return [_Group(part=part, metadata=metadata, number=number) for number in numbers]
 
     def _table(self, group: _Group, names: list[str]) -> pa.Table:
-        """Rows of a group that pass the times and the filter."""
+        """Rows of a row group in the time range that pass the filter."""
         part = group.part
         physical = [name for name in names if name not in _OF_PART] or ["bytes"]
         hides = not self.with_canary and group.may_have_canary
@@ -236,7 +236,7 @@ class _RowScan(_Scan):
         return table.select(self.columns)
 
     def _looked_at(self) -> list[str]:
-        """Columns of the result and of the filter. The filter's text names its columns; one too many does no harm."""
+        """Columns of the result and of the filter. The filter's text names its columns; an extra one does no harm."""
         words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
         return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
 
@@ -266,7 +266,7 @@ def _schema(names: Sequence[str]) -> pa.Schema:
 
 
 def _promising(metadata: pq.FileMetaData, numbers: list[int], part: Part, where: pc.Expression) -> list[int]:
-    """Row groups that may hold a row that passes the filter, judged by Arrow from the footer's statistics."""
+    """Row groups that may contain a row that passes the filter, judged by Arrow from the footer's statistics."""
     footer = pa.BufferOutputStream()
     metadata.write_metadata_file(footer)
     known = (ds.field("hour") == instant(part.hour_s)) & (ds.field("region") == part.region)
@@ -313,7 +313,7 @@ class LakeTotals(Scannable):
 
 
 def _kept(part: Part) -> pa.Table | None:
-    """The totals beside a lake file whose rows are all asked for, if they add up to the file's rows and bytes."""
+    """The totals beside a lake file whose rows are all wanted, if they add up to the file's rows and bytes."""
     if part.local is not None or part.times is not None:
         return None
     key = summary_key(part.key)
@@ -343,11 +343,11 @@ _NAMES = 'The views are transfers and usage. To see the columns of one: metering
 
 
 class QueryError(OperationFailedError):
-    """DuckDB refuses a query. The message has the lines that DuckDB prints; data in it stays in its line."""
+    """DuckDB refuses a query. The message has the lines that DuckDB prints; line breaks in data are escaped."""
 
 
 def refusal(error: duckdb.Error) -> QueryError:
-    """DuckDB's error as one of ours; it advises about names only where a name is wrong."""
+    """DuckDB's error as one of ours; it suggests names only if a name is wrong."""
     text = str(error)
     if isinstance(error, _OF_THE_STATEMENT):
         return QueryError(text, _NAMES if _UNKNOWN_NAME.search(text.partition("LINE ")[0]) else "")
@@ -361,7 +361,7 @@ def expect_one_statement(sql: str) -> None:
     """Refuse several statements, of which DuckDB would answer only the last.
 
     Raises:
-        QueryError: It is not one statement, or none that DuckDB can read.
+        QueryError: It is not exactly one statement, or DuckDB cannot parse it.
     """
     try:
         statements = len(duckdb.extract_statements(sql))
@@ -378,9 +378,9 @@ PART_ROWS = 10_000
 
 
 class StoredRows(Sequence[Row]):
-    """Rows of a result, in order. Memory holds one part of them, whatever their number. Mutable until it is complete.
+    """Rows of a result, in order. At most one part of them is in memory. Mutable until it is complete.
 
-    Many rows are kept in a file below TMPDIR that has no name, so that nothing of it is left behind.
+    Many rows go to an unnamed file below TMPDIR, so nothing is left behind.
     """
 
     def __init__(self) -> None:
@@ -393,7 +393,7 @@ class StoredRows(Sequence[Row]):
         """Add rows at the end.
 
         Raises:
-            OSError: The disk is full, or the like.
+            OSError: The disk is full, or similar.
         """
         if self._memory:
             self._store(self._memory)
@@ -454,14 +454,14 @@ _MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 class QueryStoppedError(OperationFailedError):
-    """A query did not end: it took too long, or this machine has too little disk or memory for it."""
+    """A query was aborted: it took too long, or this machine has too little disk or memory for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """Column names, DuckDB types, and rows of Python values (integers of any size), of which many lie on the disk.
+    """Column names, DuckDB types, and rows of Python values (integers of any size), most of which may be on disk.
 
-    `parts` is the number of objects with rows of the times that were asked for; 0 if nothing is booked in them.
+    `parts` is the number of objects with rows of the requested times; 0 if nothing is booked in them.
     """
 
     names: tuple[str, ...]
@@ -481,7 +481,7 @@ class RegionLake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeQuery:
-    """Runs the queries of analysts, over one region or several, in some threads or as many as there are cores."""
+    """Runs the queries of analysts over one or several regions, in some threads or one per core."""
 
     lakes: Sequence[RegionLake]
     threads: int | None = None
@@ -498,8 +498,8 @@ class LakeQuery:
     ) -> QueryResult:
         """Run one statement over the rows of `[from_s, to_s)`, each hour interval-exact.
 
-        The call ends after `timeout_s`, or at once by Ctrl-C, even if a read or DuckDB blocks. `zone` is that of times
-        which the statement writes without one, and of those in the result.
+        The call ends after `timeout_s`, or at once on Ctrl-C, even if a read or DuckDB blocks. `zone` is that of times
+        written without one in the statement, and of times in the result.
 
         Raises:
             QueryError: The statement is wrong.
@@ -521,7 +521,7 @@ _END_S = 253_402_297_200
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One statement while it runs. Mutable. The calling thread only waits, so a read that blocks cannot hold it."""
+    """A running statement. Mutable. The calling thread only waits, so a read that hangs cannot block it."""
 
     query: LakeQuery
     sql: str
@@ -581,7 +581,7 @@ class _Run:
 
     @contextmanager
     def _connected(self, rows: LakeRows, totals: LakeTotals) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that has the views and can reach nothing else."""
+        """A connection that has the views and cannot access anything else."""
         config: dict[str, str | bool | int | float | list[str]] = {"temp_directory": str(self.scratch / "spill")}
         if self.query.threads:
             config["threads"] = self.query.threads
@@ -628,7 +628,7 @@ class _Run:
         ]
 
     def _fetched(self, lake: RegionLake, source: RowSource) -> Path:
-        """Fetch a staging object while its hour is read, because it may be deleted while the query runs."""
+        """Fetch a staging object while its hour is read, because it may be deleted during the query."""
         # Each region names its objects independently.
         path = self.scratch / f"{lake.region}-{source.key.rpartition('/')[2]}"
         if not path.exists():
@@ -644,10 +644,10 @@ def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
 
 
 def scannable(rows: object) -> Scannable:
-    """Check that DuckDB is given `LakeRows` or `LakeTotals`: a dataset that opens its own files can hang for ever.
+    """Check that DuckDB gets `LakeRows` or `LakeTotals`: a dataset that opens its own files can hang for ever.
 
     Raises:
-        TypeError: It is another kind of dataset.
+        TypeError: It is a dataset of another class.
     """
     if isinstance(rows, Scannable) and type(rows) in (LakeRows, LakeTotals):
         return rows
@@ -670,7 +670,7 @@ _NUMBERS = frozenset(
 
 
 def result_answer(result: QueryResult) -> Answer:
-    """DuckDB's rows, with a different name for each column. Rows are made when they are read."""
+    """DuckDB's rows, with unique column names. Rows are converted when they are read."""
     columns = tuple(_column(name, kind) for name, kind in zip(_distinct(result.names), result.types, strict=True))
     if len(columns) <= _MOST_NEEDED_COLUMNS:
         columns = tuple(replace(column, priority=KEEP) for column in columns)
@@ -682,7 +682,7 @@ def result_answer(result: QueryResult) -> Answer:
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:
-    """Names without repetition: the second `bytes` of a join becomes `bytes_2`."""
+    """Unique names: the second `bytes` of a join becomes `bytes_2`."""
     taken: set[str] = set()
     for name in names:
         others = (f"{name}_{number}" for number in count(2))
@@ -701,7 +701,7 @@ def _column(name: str, kind: str) -> Column:
 
 
 def _text_form(kind: str) -> TextForm:
-    """How a value is printed that JSON has as text. Texts of the lake are ids and codes, which people copy."""
+    """Form of a value that is text in JSON. Texts of the lake are ids and codes, which are for copying."""
     if kind.startswith("TIMESTAMP"):
         return "time"
     return "number" if kind in _NUMBERS or kind.startswith("DECIMAL") else "copied"

@@ -1,4 +1,4 @@
-"""The accounts of a month, of one region or several."""
+"""The accounts of a month, in one or several regions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
-    """How far the day sums of regions go now, and what they lack, of whatever account.
+    """How complete the day sums of regions are now, and the usage they lack, for all accounts.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
-        LedgerCorruptError: What is kept or waits in a region cannot be read.
+        LedgerCorruptError: Stored or waiting data of a region cannot be read.
     """
     found: list[Reach] = []
     for region in regions:
@@ -32,12 +32,12 @@ def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
 
 
 def accounts_of(regions: Sequence[ReadableRegion], query: AccountsQuery, *, now_s: int, merged: bool = False) -> Answer:
-    """List the accounts of a month, summed over regions, which the answer names if `merged`.
+    """List the accounts of a month, summed over regions; if `merged`, the answer names the regions.
 
     Raises:
         AccountsNotKeptError: A region has not summed the month.
         UnavailableError: A region gave no answer; the error names it.
-        LedgerCorruptError: What is kept cannot be read.
+        LedgerCorruptError: The stored sums cannot be read.
         ObjectDamagedError: The accounts of an open month are damaged.
     """
     months = []

@@ -1,4 +1,4 @@
-"""Costs of usage: the regions that are rated together, and the answer to one question about them."""
+"""Costs of usage: the regions that are rated together, and the answer to one query about them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BillingRegions:
     Attributes:
         home: The region with price books, payers and invoices.
         regions: Every region that holds data of the stage, sorted by name.
-        left_out: Parts of the service that regions run without, by region.
+        left_out: Parts of the service that regions lack, by region.
     """
 
     home: lake.ReadableRegion
@@ -51,14 +51,14 @@ class BillingRegions:
 
 
 def own_billing(region: lake.ReadableRegion, *, home: str | None = None) -> BillingRegions:
-    """Regions to rate for a function that reads one region alone: all of a stage in that region.
+    """Regions to rate for a function that reads one region alone, which must hold all data of the stage.
 
     Its home region is `home`, or the region itself.
 
     Raises:
-        OperationFailedError: Other regions hold data of the stage, or prices are elsewhere: costs by this region alone
-            would be at wrong tiers.
-        UnavailableError: The ledger gives no answer.
+        OperationFailedError: Other regions hold data of the stage, or the home region is another: costs would be at
+            wrong tiers.
+        UnavailableError: The ledger does not answer.
     """
     states = LedgerRegionStates(lambda: region.items)
     stage = Stage(home=home or region.region, connect=lambda _name: region, states=states)
@@ -71,7 +71,7 @@ def own_billing(region: lake.ReadableRegion, *, home: str | None = None) -> Bill
 
 
 def book_named(text: str | None) -> BookName | None:
-    """A price book by its text: `aws-list`, `aws-list@3`; the usual one without a text; None if the text is no name."""
+    """Parse a book's name: `aws-list`, `aws-list@3`; the default without a text; None if the text is malformed."""
     found = _BOOK.fullmatch(text or DEFAULT_BOOK)
     if found is None:
         return None
@@ -80,13 +80,13 @@ def book_named(text: str | None) -> BookName | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rating:
-    """Parts of an answer about costs. They are good until `rating` ends."""
+    """Parts of an answer about costs. They are valid until `rating` exits."""
 
     source: CostSource
     plans: Sequence[MonthPlan]
 
     def costs(self, *, most_rows: int | None = None) -> Costs:
-        """Rate what is asked for. Raises as `CostSource.costs` does."""
+        """Rate the query. Raises as `CostSource.costs` does."""
         return self.source.costs(self.plans, most_rows=most_rows)
 
 
@@ -109,18 +109,18 @@ def rating(
     """The parts of an answer about costs.
 
     Args:
-        billing: Whose usage is rated, and where prices are.
+        billing: The regions to rate, and the home region with prices.
         query: The question.
-        book: Price book that is asked for.
-        now_s: The time now, epoch seconds.
-        exact: Compute a payer's tiers anew, where the biller keeps them.
-        progress: Gives what is told of the hours of open months that are read.
-        most_partitions: Partitions of the usage table that may be read; None: any number.
-        on_partitions: Told how many of them are read, before they are.
+        book: The requested price book.
+        now_s: Current time, epoch seconds.
+        exact: Compute a payer's tiers anew, even if the biller stores them.
+        progress: Opens a callback for progress on hours of open months.
+        most_partitions: Maximum number of partitions of the usage table to read; None: any number.
+        on_partitions: Called with the number of partitions before they are read.
 
     Raises:
-        InvalidParametersError: The payer's other accounts make it more partitions.
-        MeteringError: There is no such price book, or a document of money cannot be read.
+        InvalidParametersError: With the payer's other accounts, there are more partitions.
+        MeteringError: The price book does not exist, or a price, payer or invoice document cannot be read.
         UnavailableError: A region gives no answer; the error names it.
     """
     home, shelf = billing.home, build_shelf(billing.home)
@@ -141,9 +141,9 @@ def rating(
 
 
 def accounts_told_of(billing: BillingRegions, query: CostQuery, *, book: BookName, now_s: int) -> frozenset[str]:
-    """Accounts whose usage an answer about costs depends on: all that the payers of the accounts asked for have then.
+    """Accounts whose usage an answer about costs depends on: all accounts of the payers of the requested accounts.
 
-    No usage is read for it. Raises as `rating` does.
+    It reads no usage. Raises as `rating` does.
     """
     home = billing.home
     with StageUsage(billing.regions) as unread:
@@ -154,7 +154,7 @@ def accounts_told_of(billing: BillingRegions, query: CostQuery, *, book: BookNam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostsFound:
-    """An answer, and what was found for it."""
+    """An answer, and the costs behind it."""
 
     answer: Answer
     costs: Costs
@@ -173,7 +173,7 @@ def costs_of(
     most_rows: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> CostsFound:
-    """Answer a question about costs.
+    """Answer a query about costs.
 
     Arguments and errors are those of `rating`; `complete` and `most_rows` those of `usage_of`.
     """

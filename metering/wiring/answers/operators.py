@@ -1,4 +1,4 @@
-"""Answers to operators about producers and the reconciler, as the ledger remembers them."""
+"""Answers to operators about producers and the reconciler, read from the ledger."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def source_keeper(region: ReadableRegion) -> SourceKeeper:
-    """The ledger's notes on a region's producers."""
+    """Store of the ledger's notes on a region's producers."""
     return SourceKeeper(
         items=region.items,
         clock=region.clock,
@@ -47,13 +47,13 @@ def sources_of(
 
     Args:
         region: The region.
-        gaps: Only those with gaps, or with a number far beyond the one before.
-        silent: Only those that went silent.
+        gaps: Only producers with gaps, or with a number far beyond the previous one.
+        silent: Only producers that went silent.
         silence_s: Time without a batch that counts as silence.
 
     Raises:
-        UnavailableError: The ledger gives no answer; the error names the region.
-        LedgerCorruptError: What it remembers cannot be read.
+        UnavailableError: The ledger does not answer; the error names the region.
+        LedgerCorruptError: Its notes cannot be read.
     """
     with naming(region.region):
         keeper = source_keeper(region)
@@ -71,8 +71,8 @@ def reconciliation_of(region: ReadableRegion, *, now_s: int) -> Answer:
     """The result of the reconciler's last pass over a region.
 
     Raises:
-        UnavailableError: The ledger gives no answer; the error names the region.
-        LedgerCorruptError: What it remembers cannot be read.
+        UnavailableError: The ledger does not answer; the error names the region.
+        LedgerCorruptError: Its notes cannot be read.
     """
     with naming(region.region):
         return last_pass_answer(_last_pass(region), as_of_s=now_s)
@@ -88,7 +88,7 @@ def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer
 
     Raises:
         UnavailableError: The hour could not be read; the error names the region.
-        LedgerCorruptError: A marker cannot be read, or a file that the hour needs is gone.
+        LedgerCorruptError: A marker cannot be read, or a file that the hour needs is missing.
     """
     with naming(region.region):
         figures = hour_check.Figures.counted(
@@ -111,11 +111,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedQuery:
-    """Which entries of quarantine are asked for.
+    """A query for entries of the quarantine.
 
     Attributes:
         from_s, to_s: Refused in this half-open range, epoch seconds.
-        reason, kind, source, sender: Only such entries; None for all.
+        reason, kind, source, sender: Only such entries; None: all.
     """
 
     from_s: int = 0
@@ -144,10 +144,10 @@ def refused_query(
     source: str | None = None,
     sender: str | None = None,
 ) -> RefusedQuery:
-    """The query that texts ask for, as they stand on a command line or in a URL.
+    """The query of parameters given as text, on a command line or in a URL.
 
     Raises:
-        InvalidParametersError: There is no such reason or kind, or a text is not a time. Carries every problem.
+        InvalidParametersError: The reason or kind does not exist, or a text is not a time. Carries every problem.
     """
     problems = [*_reason_problems(reason), *_kind_problems(kind)]
     try:
@@ -160,7 +160,7 @@ def refused_query(
 
 
 def check_reason(reason: str | None) -> None:
-    """Check that there is such a reason.
+    """Check that the reason exists.
 
     Raises:
         InvalidParametersError: There is not.
@@ -185,19 +185,19 @@ def _kind_problems(kind: str | None) -> Iterator[ParameterProblem]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """An entry, and the region that it lies in."""
+    """An entry, and its region."""
 
     region: str
     entry: Entry
 
     @property
     def place(self) -> tuple[int, str, str, str]:
-        """Its place in the order of all entries: the newest first, then by key, batch and region."""
+        """Its sort key among all entries: newest first, then by key, batch and region."""
         return -self.entry.at_s, self.entry.key, self.entry.batch_id, self.region
 
 
 def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
-    """The quarantine of a region, to be read: a retry by it fails before anything is sent."""
+    """The quarantine of a region, read-only: a retry by it fails before anything is sent."""
     return QuarantineEntries(
         items=region.items,
         objects=region.objects,
@@ -211,10 +211,10 @@ def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
 def refused_in(
     regions: Sequence[ReadableRegion], query: RefusedQuery, *, after: tuple[int, str, str, str] | None = None
 ) -> Iterator[Refused]:
-    """All entries of the query's range, in the order of their places, whether the query takes them or not.
+    """All entries of the query's range, in the order of `place`, whether they match the query's filters or not.
 
-    Each is read when the caller comes to it: the keys are listed, and the objects are not. `after` is the place of the
-    last entry that is known already.
+    Keys are listed ahead, but each object is read only when the caller reaches it. `after` is the place of the last
+    entry already read.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.

@@ -1,4 +1,4 @@
-"""From a line of a report down to its batches."""
+"""A trace from a line of a report down to its batches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Traced:
 
     @property
     def unsettled(self) -> bool:
-        """Whether commits come in in each hour that differs, so that it may agree soon."""
+        """Whether every hour that differs still receives commits, so that it may agree soon."""
         return all({h.hour_s for h in trace.hours if h.differences} <= {*trace.unsettled} for trace in self.traces)
 
 
@@ -51,14 +51,14 @@ def trace_of(
     with_files: bool = True,
     meter: Meter = UNCOUNTED,
 ) -> Traced:
-    """Trace a line, the query of `TraceParameters`, over one region or several.
+    """Trace a line (the query of `TraceParameters`) over one or several regions.
 
-    Rows name their region if `everywhere`, objects are named if `with_files`, and `meter` is told of all that is read.
+    If `everywhere`, rows name their region; if `with_files`, objects are listed; `meter` counts the reads.
 
     Raises:
         OperationFailedError: The line has too many batches.
         UnavailableError: An hour could not be read; the error names the region.
-        LedgerCorruptError: A file that an hour needs is gone, or a marker cannot be read.
+        LedgerCorruptError: A file that an hour needs is missing, or a marker cannot be read.
     """
     sources = [reports.report_source(region, meter) for region in regions]
     traces: list[Trace] = []
@@ -78,10 +78,10 @@ def trace_of(
 
 
 def checked_batch_id(text: str) -> str:
-    """A batch id that a batch can have.
+    """Return a valid batch id.
 
     Raises:
-        InvalidParametersError: No batch can have it.
+        InvalidParametersError: The id is malformed.
     """
     if not readable_batch_id(text):
         problem = "is not a batch id: it has 1 to 128 of A-Za-z0-9._:/-."
@@ -100,21 +100,21 @@ def batch_of(
     afford: Callable[[int], None] = lambda _hours: None,
     meter: Meter = UNCOUNTED,
 ) -> Answer | None:
-    """The story of a batch in a region; None if there is nothing that the asker may know.
+    """The story of a batch in a region; None if the caller may see nothing of it.
 
     Args:
         region: The region.
         batch_id: Id of the batch; see `checked_batch_id`.
         now_s: The time now.
-        within_s: Range of booked hours to look for its rows in, if its marker may have expired.
-        role: What kind of things may be told.
-        accounts: The accounts that the asker sees; empty for all. Then only their rows are told, whatever the role.
-        afford: Told how many hours are going to be read; it may refuse.
-        meter: Told of each hour that is read.
+        within_s: Range of booked hours to search for its rows, if its marker may have expired.
+        role: Decides which details are shown.
+        accounts: The accounts that the caller may see; empty: all. If given, only their rows are shown, in any role.
+        afford: Called with the number of hours to read; it may refuse.
+        meter: Called for each hour read.
 
     Raises:
-        UnavailableError: Something could not be read; the error names the region.
-        LedgerCorruptError: Something of it in the ledger cannot be read, or a file that an hour needs is gone.
+        UnavailableError: A read failed; the error names the region.
+        LedgerCorruptError: An item of it in the ledger cannot be read, or a file that an hour needs is missing.
     """
     source = reports.report_source(region, meter)
     with naming(region.region):
@@ -138,7 +138,7 @@ def _refused(region: ReadableRegion, batch_id: str) -> tuple[Entry, ...]:
 
 
 def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
-    """Why there is nothing to tell of a batch, and what to do: it need not be unknown."""
+    """The error for a batch with nothing to show, with advice: the batch may exist."""
     days = region.settings.marker_life_s // DAY_S
     return (
         f"No marker tells of batch {batch_id}.",

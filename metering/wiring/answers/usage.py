@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Everywhere:
-    """Regions were asked for together: the answer names them.
+    """The query covers all regions together: the answer names them.
 
     Attributes:
-        left_out: Parts of the service that regions run without, by region.
+        left_out: Parts of the service that regions lack, by region.
     """
 
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class Everywhere:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFound:
-    """An answer, and what a person is told beside it.
+    """An answer, and what to print beside it.
 
     Attributes:
         rows: All rows, in order, before `top` cuts them.
-        missing: Names that were asked for and not found.
-        booked_s: The hours that have rows at all, if the reader should be told.
-        lacks: What waits, and is not in the rows.
+        missing: Filter values that were not found.
+        booked_s: The range of hours with any rows, if the reader should see it.
+        lacks: Usage that waits for the roll-up, and is not in the rows.
     """
 
     answer: Answer
@@ -67,18 +67,18 @@ def usage_of(
     most_rows: int | None = None,
     meter: Meter = UNCOUNTED,
 ) -> UsageFound:
-    """Answer a question about usage.
+    """Answer a query about usage.
 
     Args:
-        regions: Where to read; their totals are merged.
+        regions: Regions to read; their totals are merged.
         query: The question.
-        now_s: The time now, epoch seconds.
-        complete: Up to when the regions' counts are complete. Find it first: rows that are read later are no fewer.
-        named_beginning: The asker named a beginning, and is told if it lies before all data.
-        everywhere: All regions of the stage were asked for.
-        only_own: Say nothing of what other accounts have: the asker sees the accounts of the query alone.
-        most_rows: Rows that are summed before `top` cuts them; None: any number.
-        meter: Told of all that is read.
+        now_s: Current time, epoch seconds.
+        complete: Time through which the regions' counts are complete. Read it first: later reads see at least that.
+        named_beginning: The caller named a start, and gets a note if it lies before all data.
+        everywhere: The query covers all regions of the stage.
+        only_own: Reveal nothing about other accounts: the caller may see only the accounts of the query.
+        most_rows: Maximum number of rows summed before `top` cuts them; None: any number.
+        meter: Counts everything that is read.
 
     Raises:
         InvalidParametersError: There are more rows.
@@ -99,12 +99,12 @@ def usage_of(
 
 
 def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> str | None:
-    """Name of all that an answer is made of, if nothing can change it any more; None if something can.
+    """Cache key of an answer that can never change; None if it can.
 
-    An answer on closed months alone is made of the frozen months. One read of each ledger tells.
+    An answer about closed months only depends on the frozen months. It costs one read of each ledger.
 
     Raises:
-        UnavailableError: A ledger gives no answer; the error names the region.
+        UnavailableError: A ledger does not answer; the error names the region.
     """
     months = list(query.months(now_s=now_s))
     if query.with_corrections or not months or months[-1] >= month_of(now_s):
@@ -120,9 +120,9 @@ def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: in
 
 
 def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[int]:
-    """The hours of the lake that an answer reads, each as often as regions have rows in it.
+    """The hours of the lake that an answer reads, repeated for each region with rows in them.
 
-    The lake is listed for it, and no row is read.
+    The lake is listed for it, but no row is read.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -133,9 +133,9 @@ def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
 
 
 def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
-    """Warnings before a slow question is read, in sentences.
+    """Warnings to print before a slow query, in sentences.
 
-    The HTTP API has the same bounds, but counts an hour once, however many regions have rows in it.
+    The HTTP API has the same limits, but counts an hour once, however many regions have rows in it.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -161,10 +161,10 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
 
 
 def _own_missing(query: UsageQuery, seen: Seen) -> list[MissingName]:
-    """Names that were not found. What stands near them may be another account's, and is not looked for.
+    """Filter values that were not found. Similar values may be another account's, so they are not searched for.
 
-    Nothing is read for them: the answer has read all usage of its accounts. Of rows it read those alone that pass the
-    filters, so that with details nobody knows whether the range has a name.
+    This needs no further read: the answer has read all usage of its accounts. It read only rows that pass the filters,
+    so with details it is unknown whether the range has a value.
     """
     cut = bool(query.details)
     return [
@@ -184,10 +184,10 @@ def _booked_s(
 
 
 def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
-    """Up to when all of the regions are complete, without measuring: nothing but the ledger is read.
+    """Time through which all of the regions are complete, read from the ledger alone, without measuring.
 
     Raises:
-        UnavailableError: A ledger gives no answer; the error names the region.
+        UnavailableError: A ledger does not answer; the error names the region.
     """
     known: dict[str, Complete] = {}
     for region in regions:
@@ -197,7 +197,7 @@ def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
 
 
 def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Complete:
-    """Up to when all of the regions are complete, measured where a watch has not just done so: queues are asked, too.
+    """Time through which all regions are complete; without a recent measurement of the watch, queues are read, too.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -210,7 +210,7 @@ def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Com
 
 
 def in_short(complete: Complete) -> Complete:
-    """The same for somebody who does not run the service: since when, but not what its parts are called."""
+    """The same for callers who do not run the service: since when, without names of its parts."""
     held = tuple(
         HeldBack(what="usage that is not counted yet", since_s=each.since_s, cure="Ask again later.", usual=each.usual)
         for each in complete.held_back_by
@@ -219,10 +219,10 @@ def in_short(complete: Complete) -> Complete:
 
 
 def stored_of(region: ReadableRegion) -> Complete:
-    """Up to when one region is complete, without measuring.
+    """Time through which one region is complete, without measuring.
 
     Raises:
-        UnavailableError: Its ledger gives no answer.
+        UnavailableError: Its ledger does not answer.
     """
     item = region.items.get(Table.LEDGER, watch.COMPLETENESS_KEY)
     if item is None:
@@ -242,12 +242,12 @@ _PROVED = ListedRows(timed("reconciled"), integer("differences"), short("canary"
 
 
 def freshness_of(regions: Sequence[ReadableRegion], *, now_s: int, in_full: bool = True) -> Answer:
-    """How fresh regions are, a row each, without measuring: what watch, reconciler and canary last said.
+    """Freshness of regions, one row each, without measuring: as watch, reconciler and canary reported last.
 
-    `in_full` names what holds completeness back with its cure, and what was proved; otherwise only since when.
+    `in_full` names what holds completeness back with its cure, and the latest proofs; otherwise only since when.
 
     Raises:
-        UnavailableError: A ledger gives no answer; the error names the region.
+        UnavailableError: A ledger does not answer; the error names the region.
     """
     known: dict[str, Complete] = {}
     proved: dict[str, dict[str, Json]] = {}
@@ -309,7 +309,7 @@ def _reconciliation(region: ReadableRegion) -> dict[str, Json] | None:
 
 
 def _canary(region: ReadableRegion) -> dict[str, Json] | None:
-    """The newest canary that has a verdict, and the newest good one; None if there is none of the last week."""
+    """The newest canary with a verdict, and the newest good one; None if the last week has none."""
     items = region.items.query(Table.LEDGER, checks.CANARY_PK, descending=True)
     settled = [run for run in map(checks.CanaryRun.from_item, islice(items, _CANARIES)) if run.settled_s]
     if not settled:

@@ -81,7 +81,7 @@ class Trip:
         self.sides += passes(inventory, names, packet, self.name, answer=self.answer)
 
     def peered(self, sender: Interface, receiver: Interface, packet: Packet) -> None:
-        """A hop over a peering connection. Logs name no next hop."""
+        """A hop over a peering connection. Logs do not name the next hop."""
         path = PEERED if sender.vpc.region == receiver.vpc.region else PEERING_ELSEWHERE
         ipv6 = ":" in packet.source
         for own, other, direction in ((sender, receiver, "out"), (receiver, sender, "in")):

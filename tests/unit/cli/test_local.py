@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 from typer.testing import CliRunner
 
+from metering.adapters.aws import deployment
 from metering.adapters.aws.runtime import SystemClock
 from metering.adapters.emulator import ministack
 from metering.adapters.emulator.state import LocalState, forget_state, load_state, process_began, save_state
@@ -121,7 +122,7 @@ def test_up_deploys_again_after_the_stacks_were_deleted(stacks: Stacks, monkeypa
     remember_emulator(ENDPOINT)
     stacks.clear()
     deployed: list[str] = []
-    monkeypatch.setattr(local_commands, "run_deployment", lambda **given: deployed.append(given["endpoint"]))
+    monkeypatch.setattr(deployment, "run_deployment", lambda **given: deployed.append(given["endpoint"]))
     out, err = type_("up", "--format", "json")
     assert deployed == [ENDPOINT]
     assert "deployed again" in err
@@ -136,7 +137,7 @@ def test_up_says_that_the_usual_port_is_taken_and_which_it_takes(
         began, endpoint = process_began(os.getpid()) or "", f"http://127.0.0.1:{port}"
         return ministack.Emulator(endpoint=endpoint, pid=os.getpid(), began=began, ca_bundle=None, log=tmp_path / "x")
 
-    monkeypatch.setattr(local_commands, "run_deployment", lambda **_given: None)
+    monkeypatch.setattr(deployment, "run_deployment", lambda **_given: None)
     monkeypatch.setattr(ministack, "start", start)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         usual = taken.getsockname()[1]
@@ -211,7 +212,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         monkeypatch.setattr(f"{fleet}.cloudformation.CloudFormationStacks", lambda _: found)
         monkeypatch.setattr(f"{fleet}.deployed_regions.DeployedRegions", lambda *_, **__: found)
         monkeypatch.setattr("metering.adapters.aws.stacks.read_outputs", found.read)
-        monkeypatch.setattr(local_commands, "run_deployment", found.deploy)
+        monkeypatch.setattr(deployment, "run_deployment", found.deploy)
         monkeypatch.setattr(local_commands, "page_link", lambda _state: None)
         monkeypatch.setattr(local_commands, "check_settings", lambda _state, _options: None)
         monkeypatch.setattr(local_commands, "_has_pager", lambda _state: True)
@@ -391,7 +392,7 @@ def test_a_demo_that_is_to_stay_leaves_a_stage_that_is_up(tmp_path: Path, monkey
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path))
     save_state(replace(STATE, began=process_began(os.getpid()) or ""))
     stopped: list[str] = []
-    monkeypatch.setattr(demo_commands, "stop_leftovers", stopped.append)
+    monkeypatch.setattr(local_commands, "stop_leftovers", stopped.append)
     monkeypatch.setattr(demo_commands, "perform", lambda *_: pytest.fail("an act was played"))
     result = CliRunner().invoke(app, ["demo", "--keep"])
     assert result.exit_code == 1

@@ -112,7 +112,7 @@ def test_what_is_no_number_stops_whoever_lists(number: object) -> None:
 
 def test_nobody_lists_the_stages_number_of_shards_alone() -> None:
     for path in Path(metering.__file__).parent.rglob("*.py"):
-        if path.name != "shards.py":
+        if path.parts[-2:] != ("ledger", "commits.py"):
             assert not re.search(r"range\([^)]*shards", path.read_text()), path
 
 

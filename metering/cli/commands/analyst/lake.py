@@ -59,12 +59,12 @@ class ScanOf:
 
 
 class ScanFile:
-    """State of a scan in a file. Mutable: it remembers when it saved last.
+    """State of a scan in a file. Mutable: stores the time of the last save.
 
     Args:
-        path: The file; None to keep nothing.
-        of: Whose scan it is. No other one is gone on with: another region has other rows, and a close needs a scan that
-            began when its month took no bookings any more.
+        path: The file; None: nothing is saved.
+        of: Whose scan it is. Another owner's scan is never resumed: another region has other rows, and a close needs a
+            scan that began after bookings of its month had ended.
     """
 
     def __init__(self, path: Path | None, of: ScanOf) -> None:
@@ -73,15 +73,15 @@ class ScanFile:
         self._saved_s = 0.0
 
     def kept(self, items: ItemStore, *, deep: bool, range_s: tuple[int, int] | None) -> CensusState | None:
-        """The state that was saved; None without one.
+        """The saved state; None if nothing was saved.
 
         Args:
             items: Ledger of the region.
-            deep: Whether the rows are to be counted.
-            range_s: The range that was asked for; None for everything.
+            deep: Whether rows are counted.
+            range_s: The requested range; None: everything.
 
         Raises:
-            WrongUsageError: The file is something else, or has another scan.
+            WrongUsageError: The file holds something else, or another scan.
         """
         if self._path is None or not self._path.exists():
             return None
@@ -103,7 +103,7 @@ class ScanFile:
         return state
 
     def keep(self, state: CensusState, *, now: bool = False) -> None:
-        """Save what was counted so far, at most every few seconds unless `now`."""
+        """Save the counts so far, at most every few seconds unless `now`."""
         if self._path is None or not (now or time.monotonic() - self._saved_s >= _SAVED_EVERY_S):
             return
         self._saved_s = time.monotonic()
@@ -112,7 +112,7 @@ class ScanFile:
         beside.replace(self._path)
 
     def remove(self) -> None:
-        """The scan is at its end."""
+        """Mark the scan as finished."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -121,7 +121,7 @@ _OTHER = "Name another file, or delete this one to begin anew."
 
 
 def _named(head: bytes) -> ScanOf | None:
-    """Owner of a scan by the first line of a file; None if the line is something else."""
+    """Owner of a scan, from the first line of a file; None if the line is not one."""
     try:
         return ScanOf(**json.loads(head))
     except (ValueError, TypeError):
@@ -148,7 +148,7 @@ _COMPACTED: answer.RowType[CompactionResult] = answer.RowType(
 
 @dataclass(frozen=True)
 class NoDeadline:
-    """Never comes: people stop a command themselves."""
+    """A deadline that never comes: people interrupt a command themselves."""
 
     def remaining_ms(self) -> int:
         return 1 << 62
@@ -175,7 +175,7 @@ def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None 
 
     Args:
         jobs: Jobs of the region.
-        due: Only take the rows that the schedule would. Everything that waits is rolled up in any case.
+        due: Compact only the rows that the schedule would. All waiting commits are rolled up in any case.
         clean_after_s: Clean up after runs that ended at least this long ago.
 
     Raises:

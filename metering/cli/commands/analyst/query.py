@@ -158,7 +158,7 @@ def _content(file: Path | None) -> bytes:
 
 
 def _end(error: QueryError) -> NoReturn:
-    """Print DuckDB's message line by line, so that its caret stands below the place."""
+    """Print DuckDB's message line by line, so that its caret stands below the wrong token."""
     # stderr may be full; the exit code still reports the wrong query.
     with suppress(OSError):
         say("Error: The query failed.", style="bold red")
@@ -170,7 +170,7 @@ def _end(error: QueryError) -> NoReturn:
 
 
 def _cut(answer: Answer, limit: int | None, form: Format) -> Answer:
-    """The rows that are shown, and on stderr what is not."""
+    """Print the rows shown, and on stderr the number left out."""
     table, size = form is Format.TABLE, len(answer.rows)
     most = TABLE_ROWS if limit is None and table else limit or size
     if table and min(most, size) > _MOST_TABLE_ROWS:
@@ -271,7 +271,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
 def _read_only(region: RegionConnection, opened: dict[str, RegionConnection]) -> RegionConnection:
     """Open a region once over clients that only read.
 
-    Its shared parts are made now: errors show, and no two threads make the same one.
+    Its shared parts are built now, so that errors show early and no two threads build one.
     """
     if region.region not in opened:
         made = opened[region.region] = region.read_only()

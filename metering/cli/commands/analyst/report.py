@@ -1,4 +1,4 @@
-"""`metering report`, `accounts` and `trace`: totals of usage, who has any, and what a number is the sum of."""
+"""`metering report`, `accounts` and `trace`: totals of usage, accounts with usage, and the batches of a total."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def _bars(rows: Sequence[usage_rows.UsageRow], query: UsageQuery) -> Chart:
 
 
 def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]:
-    """Notes for a reader of the rows: names not found, usage that waits, and where there is some."""
+    """Notes on the rows: unknown names, usage not rolled up yet, and hours with data."""
     empty = not found.rows
     if empty and not told:
         begin, end = (time_range.shown(each_s, query.zone) for each_s in (query.from_s, query.to_s))
@@ -260,7 +260,7 @@ def _notes(query: UsageQuery, found: UsageFound, *, told: bool) -> Iterator[str]
 
 
 def _missing_note(name: usage_answer.MissingName, *, alone: bool) -> str:
-    """Why a name is not in the rows. `alone`: it is the only filter."""
+    """Reason why no row has a filter's value. `alone`: no other filter is set."""
     what = FILTERS[name.parameter].noun
     if checks.of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {checks.CANARY_ACCOUNT_ID}."
@@ -370,7 +370,7 @@ def trace(
 
 
 def _judge(found: Traced, query: UsageQuery) -> None:
-    """Tell of an empty line, and fail if the sums differ."""
+    """Report an empty line, and fail if the sums differ."""
     if not any(each.hours for each in found.traces):
         [account] = query.accounts
         say(f"Nothing is booked on this line. To see the account's lines: metering report usage --account {account}")

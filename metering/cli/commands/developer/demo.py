@@ -79,7 +79,7 @@ def _deploy(demo: Demo) -> None:
 
 
 def _send(demo: Demo) -> None:
-    """Send all traffic, conflicts last: of two contents under one id the first counts, so each run counts the same."""
+    """Send all traffic, conflicts last: the first content of an id counts, so each run meters the same."""
     from metering.wiring.reports import build_verifier
 
     manifest = io.StringIO()
@@ -111,7 +111,7 @@ def _without_conflicts(shipments: Iterable[Shipment], conflicts: list[Shipment])
 
 
 def _lines_of_messages(manifest: io.StringIO) -> Iterator[str]:
-    """The lines of several manifests, but for those that begin one."""
+    """The lines of several manifests, without their first lines."""
     for line in manifest.getvalue().splitlines(keepends=True):
         if line.startswith('{"manifest"'):
             read_header(line)
@@ -164,7 +164,7 @@ def _report(demo: Demo) -> None:
 
 
 def _show_lake(demo: Demo) -> None:
-    """Compact and reconcile the busy hours, and tell what they cost."""
+    """Compact and reconcile the busy hours, and print the cost."""
     from metering.wiring.biller import connected_biller
 
     # Each of three hours has a third of the synthetic records. Each hour fills one lake file, and the rest waits.
@@ -211,7 +211,7 @@ def _show_costs(demo: Demo) -> None:
 
 
 def show_proof(result: Verification, expected: dict[str, int]) -> None:
-    """Print the verdicts that were found next to those that the manifests expect."""
+    """Print the verdicts found beside those that the manifests expect."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
@@ -333,6 +333,6 @@ def demo(
 
 
 def _link(show: Demo) -> str | None:
-    """The link to the page, if the stage is to stay up and stands."""
+    """The link to the page, if the stage stays up and is deployed."""
     state = load_state(show.name) if show.keep and show.deployed is not None else None
     return None if state is None else local.page_link(state)

@@ -1,7 +1,5 @@
 """Two acts of `metering demo`: the real lines priced as AWS billed them, and a flow log of a made-up network."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
@@ -51,7 +49,7 @@ _BY_RATE_CODE = ListedRows(
 
 
 def show_costs(demo: Demo) -> None:
-    """Price what was metered of the real lines by AWS's rate codes, and then as if nothing else had been used."""
+    """Price the real lines by AWS's rate codes, and again as if no other usage existed."""
     lines, book = billed_lines(), store.sample_book()
     metered = seen("reading what was metered", lambda: _metered(demo, lines))
     sent: Counter[tuple[str, ...]] = Counter()
@@ -83,7 +81,7 @@ def _key(line: BilledLine) -> tuple[str, ...]:
 
 
 def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]]:
-    """Bytes in the usage table of the accounts of the bill, whose hours were moved to the present."""
+    """Bytes in the usage table of the bill's accounts, whose hours were moved to the present."""
     query = UsageQuery(
         from_s=hour_of(demo.now_s - _WINDOW_S),
         to_s=hour_of(demo.now_s) + HOUR_S,
@@ -96,7 +94,7 @@ def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]
 
 
 def is_right(line: BilledLine, book: PriceBook) -> bool:
-    """Whether the book finds the line's SKU, has its rate code, and gives AWS's quantity and cost for it."""
+    """Whether the book finds the line's SKU and rate code, and computes AWS's quantity and cost."""
     product = payer_prices.find(book, Sold(line.service, line.usage_type))
     if not isinstance(product, Product) or product.sku != line.sku:
         return False
@@ -107,7 +105,7 @@ def is_right(line: BilledLine, book: PriceBook) -> bool:
 
 
 def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
-    """The lines by what AWS billed them as, the dearest first."""
+    """Lines by usage type, rate code and price, highest cost first."""
     sums: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
     for line in lines:
         entry = sums[line.usage_type, line.rate_code, line.price]
@@ -151,7 +149,7 @@ _WAIT_S = 240
 
 
 def meter_log(demo: Demo) -> None:
-    """Take the log of one VPC and a copy of it, and compare the totals with the network's own count."""
+    """Ingest the log of one VPC and a copy of it, and compare the totals with the network's own count."""
     first_s = (demo.now_s - _BEFORE_S) // SLOT_S * SLOT_S
     network = SmallNetwork(demo.seed, first_s)
     file = seen("making traffic", lambda: network.file(_LINES))
@@ -169,7 +167,7 @@ def meter_log(demo: Demo) -> None:
 
 
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
-    """Take the file, and a copy in another folder, compressed anew."""
+    """Ingest the file, and a copy in another folder, compressed anew."""
     region, totals = demo.region, RunTotals()
     ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
     with TemporaryDirectory() as folder:

@@ -46,7 +46,7 @@ class Demo:
         region_name: Region to deploy to.
         now_s: When the demo began, epoch seconds; its traffic lies before that.
         batches, records_per_batch, seed: The made-up traffic.
-        deployed: The region, once it stands.
+        deployed: The region, once it is deployed.
         sent: Sent batches with their expected verdicts.
         keep: The stage stays up when the demo is over.
     """
@@ -62,7 +62,7 @@ class Demo:
 
     @property
     def name(self) -> str:
-        """Name of its emulator's state. If it stays, it is that of `metering local`."""
+        """Name under which the emulator's state is kept. A kept stage uses the name of `metering local`."""
         return "emulator" if self.keep else "demo"
 
     @property
@@ -85,7 +85,7 @@ class Act:
         name: One word.
         about: A sentence about it.
         play: Does it, and prints.
-        needed: The others make no sense without it.
+        needed: The other acts need this one.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Played:
 
 
 def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
-    """Play all acts. One that fails says why, and the others go on, but for those after one that they need."""
+    """Play all acts. A failed act prints its error; the others go on, unless they need it."""
     played = []
     for number, act in enumerate(acts, start=1):
         tell(f"\n[{number}/{len(acts)}] {act.name}: {act.about}", style="bold cyan")
@@ -126,7 +126,7 @@ def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
 def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None) -> None:
     """Print the seconds of each act and of all, and what to try next.
 
-    `link` opens the page of a stage that is still up; None if it is stopped.
+    `link` opens the page of a stage that is still up; None if the stage was stopped.
     """
     seconds = ", ".join(f"{each.name} {each.took_s:.0f}{' (failed)' if each.failed else ''}" for each in played)
     tell(f"\nSeconds: {seconds}. The demo took {took_s:.0f} s.")

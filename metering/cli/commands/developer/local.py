@@ -65,7 +65,7 @@ def deployed_by(state: LocalState) -> DeployedRegions:
 
 
 def settings_to_keep(state: LocalState) -> GivenSettings:
-    """Settings that the emulator was given, and those of the settings file now.
+    """Settings that the emulator was deployed with, and those of the settings file now.
 
     Raises:
         WrongUsageError: The settings file is wrong.
@@ -81,10 +81,10 @@ def settings_to_keep(state: LocalState) -> GivenSettings:
 
 
 def check_settings(state: LocalState, options: SettingsOptions) -> None:
-    """Compare the settings of the running emulator with those that are asked for.
+    """Compare the settings of the running emulator with the requested ones.
 
     Raises:
-        CommandFailedError: An option asks for others.
+        CommandFailedError: An option asks for different settings.
         WrongUsageError: The settings are wrong.
     """
     with settings_explained():
@@ -141,9 +141,9 @@ def emulator_named(session: Session) -> str | None:
 
 
 def state_of(session: Session) -> LocalState | None:
-    """The emulator that a command means: the one that `--endpoint` names, else the one that `local up` remembers.
+    """The emulator of a command: that of `--endpoint`, else the one that `local up` remembers.
 
-    Without either it is the one of the environment.
+    Without either, that of the environment.
     """
     state = load_state()
     if session.named_endpoint is None and state is not None:
@@ -158,7 +158,7 @@ def take_away(state: LocalState) -> None:
     """Delete the stage's stacks with all that they hold. The emulator runs on.
 
     Raises:
-        CommandFailedError: Something else than an emulator answers.
+        CommandFailedError: The endpoint is not an emulator.
         OperationFailedError: A stack could not be deleted.
     """
     # This import is slow, as in `connect`.
@@ -186,7 +186,7 @@ def take_away(state: LocalState) -> None:
 
 
 def clear_remains(state: LocalState) -> None:
-    """Delete stacks that were never created whole: what a deployment that failed or was stopped has left."""
+    """Delete stacks whose creation never completed, left by a failed or stopped deployment."""
     from metering.adapters.aws.cloudformation import CloudFormationStacks
 
     clients = clients_of(state)
@@ -198,14 +198,14 @@ def clear_remains(state: LocalState) -> None:
 
 
 def gone(state: LocalState) -> str:
-    """Sentence about an emulator that does not run any more."""
+    """Message about an emulator that no longer runs."""
     if state.borrowed:
         return f"Nothing answers at {state.endpoint} any more."
     return f"The emulator (pid {state.pid}) is gone, and so is all that it held."
 
 
 def check_place(state: LocalState, named: str | None, port: int | None) -> None:
-    """Refuse another emulator than the one in which a stage is up.
+    """Refuse a second emulator while a stage is up in another.
 
     Raises:
         CommandFailedError: A stage is up elsewhere.
@@ -221,7 +221,7 @@ def check_place(state: LocalState, named: str | None, port: int | None) -> None:
 
 
 def clients_of(state: LocalState) -> Clients:
-    """Clients of the emulator, as its root; of one that runs by itself, as the environment says."""
+    """Clients of the emulator, as its root; for one that runs by itself, with the environment's credentials."""
     from metering.adapters.aws.session import Access, Clients
 
     if state.borrowed:
@@ -231,7 +231,7 @@ def clients_of(state: LocalState) -> Clients:
 
 
 def client_environment_of(state: LocalState) -> dict[str, str]:
-    """The variables of a client; for an emulator that runs by itself, with the keys that are there."""
+    """The variables of a client; for an emulator that runs by itself, with the environment's keys."""
     own = {name: os.environ[name] for name in _KEYS if state.borrowed and name in os.environ}
     return {**emulator.client_environment(state.endpoint, None, region=state.region), **own}
 
@@ -256,7 +256,7 @@ _NAMES = {
 
 
 def stands(state: LocalState) -> bool:
-    """Ask the emulator whether the stacks stand in it.
+    """Ask the emulator whether the stacks are deployed.
 
     Raises:
         UnavailableError: The emulator does not answer.
@@ -496,7 +496,7 @@ def reset(session: Session) -> None:
 
 
 def tell_what_next(state: LocalState) -> None:
-    """Say on stderr what can be typed or opened now; also without a terminal, where the answer is data."""
+    """Print the next commands and links on stderr; also without a terminal, where stdout has the data."""
     if link := page_link(state):
         say(f"Explore usage: {link}")
     say("Next: metering replay --scenario mixed --batches 2000 --manifest m.json")
@@ -559,7 +559,7 @@ def stop_leftovers(name: str = "emulator") -> None:
 
 
 def _borrow(session: Session, endpoint: str, *, port: int | None, options: SettingsOptions) -> LocalState:
-    """Deploy the stacks to an emulator that runs by itself, unless they stand there, and remember it."""
+    """Deploy the stacks to an emulator that runs by itself, unless they exist there, and remember it."""
     if port is not None:
         raise WrongUsageError(
             f"--port is for an emulator that this command starts, and one runs at {endpoint}.",

@@ -1,4 +1,4 @@
-"""`metering help` and `metering completion`: what a person, and a person's shell, know of the command line."""
+"""`metering help` and `metering completion`: help topics, and completion for shells."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class SentLog:
     error: OSError | None = None
 
     def begin(self, line: str) -> None:
-        """Write the first line. If that fails, nothing must be sent."""
+        """Write the first line. On failure, nothing may be sent."""
         self.file.write(line)
         self.file.flush()
 
@@ -93,7 +93,7 @@ class SentLog:
         )
 
     def _cut(self, whole: int) -> None:
-        """Remove the part of a line that was written; a full disk allows that."""
+        """Truncate a line that was written in part, which works on a full disk."""
         with suppress(OSError):
             self.file.seek(whole)
         with suppress(OSError):
@@ -118,14 +118,14 @@ def manifest_file(path: Path) -> Iterator[TextIO]:
 
 
 class _Unbuffered(io.TextIOBase):
-    """A text file without a buffer: when `write` returns, nothing is left that could fail later."""
+    """An unbuffered text file: after `write` returns, nothing can fail later."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()
         self._file = file
 
     def write(self, text: str, /) -> int:
-        """Write all of it, or raise."""
+        """Write all bytes, or raise."""
         content = memoryview(text.encode())
         while content:
             content = content[self._file.write(content) or 0 :]
@@ -305,7 +305,7 @@ def _of_files(
 
 
 def _emulated_region(session: Session) -> RegionConnection:
-    """The session's region, if it may get made-up traffic."""
+    """The session's region, if made-up traffic is allowed there."""
     if session.emulated:
         return session.region()
     if runs_on_emulator(session.stage):

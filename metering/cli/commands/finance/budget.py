@@ -1,4 +1,4 @@
-"""`metering budget` and `anomalies`: where budgets stand, what they are expected to end with, and unusual days."""
+"""`metering budget` and `anomalies`: actual and forecast spend of budgets, and unusual days."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def _wanted(
 
 
 def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
-    """The bill, and the number of files that belong to none."""
+    """The bill, and the number of files that are part of no bill."""
     from metering.onramps.bill import bill_files, read_bill
 
     try:
@@ -288,7 +288,7 @@ def _range(bill: Bill, wanted: Wanted, asked_s: tuple[int, int]) -> tuple[int, i
 
 
 def _notes(found: Comparison, bill: Bill, ignored: int) -> Iterator[str]:
-    """Notes for a reader of the rows."""
+    """Notes on the rows."""
     if bill.first_s is not None and bill.last_s is not None:
         yield f"The bill is about {date_of(bill.first_s)} to {date_of(bill.last_s)}, UTC."
     for what, count in sorted(bill.broken.items()):

@@ -40,7 +40,7 @@ class Invoicing:
     """Parts of invoices, and a bar on stderr while they work. Mutable.
 
     Attributes:
-        issuer: Set while the parts are open.
+        issuer: Present while the parts are open.
         buckets: Data buckets of the stage's regions.
     """
 
@@ -90,7 +90,7 @@ def counted(what: str) -> Iterator[Callable[[int], None]]:
 
 
 class UntilRefused:
-    """Documents that are issued, up to the refusal of the rest. Mutable.
+    """Documents issued before the rest was refused. Mutable.
 
     Attributes:
         refused: Why the rest was refused; None if it was not.
@@ -111,7 +111,7 @@ class UntilRefused:
 
 @contextmanager
 def invoicing(session: Session, home: RegionConnection | None = None) -> Iterator[Invoicing]:
-    """The parts of invoices over all regions of the stage; those that give no answer are named in them.
+    """The parts of invoices over all regions of the stage; `left_out` names unreachable regions.
 
     Raises:
         CommandFailedError: The home region gives no answer, or the stage is not deployed there.
@@ -139,7 +139,7 @@ def checked_payer(text: str | None) -> str:
 
 
 def state_of(issuer: Issuer, invoice: Invoice) -> str:
-    """`issued`, or what is left to do before the document counts."""
+    """`issued`, or the steps left before the document counts."""
     return "issued" if issuer.is_issued(invoice) else "unfinished: run issue or credit again"
 
 
@@ -150,7 +150,7 @@ def draft_state(invoice: Invoice) -> str:
 
 
 def not_final(issuer: Issuer, month: str) -> list[str]:
-    """Regions that drafts of a month are without, or that have not closed it."""
+    """Regions that are missing from drafts of a month, or that have not closed it."""
     usage = issuer.composer.usage
     closed = issuer.planner.closed(month)
     missing = [f"Left out, because it cannot be read: {region} ({why})." for region, why in usage.left_out.items()]
@@ -172,12 +172,12 @@ def run_export(
     strict: bool,
     resources: bool = False,
 ) -> None:
-    """Export a month, and tell what was written.
+    """Export a month, and print what was written.
 
     Raises:
         WrongUsageError: An option makes no sense.
         CommandFailedError: There is nothing to export, or with `strict` something has no price.
-        OperationFailedError: Something else is at the place, or the export is wrong.
+        OperationFailedError: The target holds other files, or the export is wrong.
     """
     from metering.hours import hour_of
     from metering.reports.exports.exporting import documents_of, export, export_answer, export_notes, source_of
@@ -262,7 +262,7 @@ def _refuse_own_bucket(text: str, own: frozenset[str]) -> None:
 
 
 def _destination_of(text: str, session: Session) -> Destination:
-    """The place that a person typed; a folder is made if it does not exist."""
+    """Target of an export, as typed; a missing folder is created."""
     from metering.wiring.billing import bucket_destination, folder_destination
 
     if text.startswith(_S3):

@@ -55,7 +55,7 @@ _EXAMPLES = """Examples:
 
 
 class _Asked(NamedTuple):
-    """Holder, products and first hour that name an override."""
+    """Holder, products and first hour that identify an override."""
 
     payer: str
     account: str
@@ -140,7 +140,7 @@ def remove(
 
 
 def _tell_unknown(session: Session, skus: frozenset[str]) -> None:
-    """Name products that no book has: an override of a misspelled one changes nothing, and nobody would notice."""
+    """Name products that are in no book: an override of a misspelled product has no effect and shows no error."""
     from metering.wiring.billing import build_prices
 
     if not skus:

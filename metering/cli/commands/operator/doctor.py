@@ -1,4 +1,4 @@
-"""`metering doctor` and `runbook`: does AWS do here what the service relies on, and what to do about an alarm."""
+"""`metering doctor` and `runbook`: check that AWS behaves as the service relies on; what to do about an alarm."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def runbook(
 
 
 def _place(session: Session, subject: runbooks.Subject) -> tuple[str, str]:
-    """Region and stage of the commands: by the options, else by the alarm's name, else the defaults."""
+    """Region and stage of the commands: from the options, else the alarm's name, else the defaults."""
     if subject.stage and session.named_stage and session.named_stage != subject.stage:
         raise WrongUsageError(
             f"The alarm is of stage {subject.stage}, and --stage names {session.named_stage}.", "Leave --stage out."

@@ -1,4 +1,4 @@
-"""`metering logs`: sources of logs, what came of each, and what did not."""
+"""`metering logs`: sources of logs, with their ingested, missing and unclassified data."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ logs = family("Log sources: the files that each delivered, and the files that ar
 
 
 class FileForm(StrEnum):
-    """Forms of the files of a flow log."""
+    """Formats of flow log files."""
 
     TEXT = "text"
     PARQUET = "parquet"
@@ -121,7 +121,7 @@ def log_format(
 
 
 def _usd_a_gb(files: FileForm) -> dict[str, Decimal]:
-    """Prices of a GB, by what is paid for. Text is not converted."""
+    """Prices per GB, by charge. Text is not converted."""
     from metering.operations.own_costs import FLOW_LOG_USD
 
     return {name: usd for name, usd in FLOW_LOG_USD.items() if files is FileForm.PARQUET or "Parquet" not in name}

@@ -1,4 +1,4 @@
-"""`metering status`, `alerts`, `errors` and `audit`: how a region is, what its functions logged, who changed what."""
+"""`metering status`, `alerts`, `errors` and `audit`: state, alerts and errors of a region, and its audit trail."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def status(session: Session) -> None:
 
 
 def _runbooks(found: list[RegionStatus], stage: str) -> tuple[str, ...]:
-    """Commands that show the runbooks named by cures."""
+    """Commands that show the runbooks named in the cures of `found`."""
     named = [(each.region, name) for each in found for line in each.lines for name in _RUNBOOK.findall(line.cure)]
     return tuple(command_of(name, region=region, stage=stage) for region, name in dict.fromkeys(named))
 

@@ -172,12 +172,12 @@ def _tell_of_cut(path: Path, line: str) -> None:
 
 
 def rollup_of(region: RegionConnection) -> Rollup | None:
-    """The roll-up of a region on an emulator, where nobody needs to wait for the next minute."""
+    """Roll up a region on an emulator, rather than wait for the next minute's tick."""
     return region.jobs.rollup if region.emulated else None
 
 
 def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rollup: Rollup | None = None) -> bool:
-    """Wait, and show how much is in flight. With `rollup`, what waits is rolled up between two looks."""
+    """Wait, and show the number of batches in flight. With `rollup`, commits are rolled up between polls."""
     if not wait_s:
         return False
     with spinner("waiting") as tell:
@@ -197,7 +197,7 @@ def wait_until_settled(verifier: Verifier, wait_s: int, *, region: str = "", rol
 
 
 def _rolled_up(rollup: Rollup) -> bool:
-    """Roll up. False if the caller may only read: then the function does it, within a minute."""
+    """Roll up. Return False if the caller may only read; then the function does it within a minute."""
     from metering.adapters.aws.errors import refusals_explained
 
     try:
@@ -223,7 +223,7 @@ def wait_until_all_settled(
 
 
 def verifications_answer(results: Mapping[str, verification.Verification]) -> Answer:
-    """The answers of several regions below each other. Their JSON is that of one region with the sums of all."""
+    """The answers of several regions below each other. Their JSON is a region's, with sums of all regions."""
     answers = {region: verification_answer(result) for region, result in results.items()}
     parts = regions_answer(answers)
     total = verification.sum_verifications(results.values())
@@ -331,7 +331,7 @@ def _read_manifests(paths: Sequence[Path], verified: Collection[str]) -> dict[st
     """Read the batches sent to each region. Each file is read once: it may be a pipe.
 
     Raises:
-        WrongUsageError: A manifest is of a region that is not verified: all of its batches would look lost.
+        WrongUsageError: A manifest names a region that is not verified: all of its batches would look lost.
     """
     sent: dict[str, verification.SentBatches] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""`metering context`: what is known of networks beside their logs, captured in versions that never change."""
+"""`metering context`: captured descriptions of networks, in immutable versions, which logs are judged by."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _described_by_aws(
 
 
 def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
-    """Keep the context of a description; into a stage after it was agreed."""
+    """Store the context of a description; in a stage only after consent."""
     from metering.onramps.context.store import capture_context, context_from
 
     now_s = int(time.time())

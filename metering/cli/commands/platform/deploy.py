@@ -1,4 +1,4 @@
-"""`metering deploy`, `upgrade` and `uninstall`: what a stage's regions run, and what is about to change there."""
+"""`metering deploy`, `upgrade` and `uninstall`: the versions of a stage's regions, and the planned changes."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _WORDS = {
 
 
 def check_formats(surveyed: Sequence[Surveyed]) -> None:
-    """Refuse a deployment of code that does not work with the format of a region's data.
+    """Refuse to deploy code that does not support the data format of a region.
 
     Raises:
-        CommandFailedError: With what is possible instead.
+        CommandFailedError: A format is not supported; states the cure.
     """
     for each in surveyed:
         try:
@@ -64,7 +64,7 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
 
 
 def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    """Lines of the plan: deploy to the surveyed regions, at least one, in so many waves."""
+    """Lines of the plan: the surveyed regions (at least one), and the number of waves."""
     config = fleet.config
     yield f"{'Rehearsal of' if fleet.rehearsal else 'Deployment of'} stage {config.stage}, version {surveyed[0].own}:"
     for each in surveyed:
@@ -112,17 +112,17 @@ def standing_usd(config: stage.StageConfig) -> str:
 
 
 def from_to(surveyed: Surveyed) -> str:
-    """Deployed version and own one: `0.1.0 or older -> 0.2.0`."""
+    """Deployed version and that of this code: `0.1.0 or older -> 0.2.0`."""
     return f"{deployed_version(surveyed)} -> {surveyed.own}"
 
 
 def deployed_version(surveyed: Surveyed) -> str:
-    """Deployed version, as far as its stacks say it."""
+    """Deployed version, if its stacks state it."""
     return str(surveyed.deployed) if surveyed.deployed else f"{LAST_SILENT_VERSION} or older"
 
 
 def _lacks_pager(fleet: Fleet) -> bool:
-    """Whether the last step must fail: a new region has the settings' pagers alone."""
+    """Whether the last step must fail: a new region has only the pagers of the settings."""
     paged = any(each.severity == "page" for each in fleet.config.subscriptions)
     return fleet.rules.pager_needed and not fleet.no_pager and not paged
 

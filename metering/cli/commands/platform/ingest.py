@@ -1,4 +1,4 @@
-"""`metering ingest`: meters log files that AWS users have already, or says what they would be metered as."""
+"""`metering ingest`: meters existing log files of AWS, or with a dry run prints what they would be metered as."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ class _Told:
     Attributes:
         dry_run: Nothing was metered.
         detail: One row a file.
-        with_context: A context has judged the files.
-        overlap: Traffic that two flow logs see; None if a context has judged that.
+        with_context: Files were judged by a context.
+        overlap: Traffic of several flow logs; None if a context checked for it.
     """
 
     dry_run: bool
@@ -223,7 +223,7 @@ def _left_out(files: int) -> str:
 
 
 def _named_by(told: _Told) -> str:
-    """Where to find the files that are not in the totals."""
+    """Text on where to find the files that are not in the totals."""
     if not told.dry_run:
         return "They are named in: metering quarantine list --kind file"
     return "Their problem stands in their rows." if told.detail else "To see each of them: --detail"
@@ -253,7 +253,7 @@ def _contexts(session: Session, choice: Choice) -> Timeline:
 
 
 def _check_contexts(folder: Path | None) -> None:
-    """Refuse a folder without contexts: whoever names one wants to be judged by it."""
+    """Refuse a folder without contexts, because the files are to be judged by them."""
     from metering.wiring.onramps import folder_contexts
 
     if folder is not None and not folder_contexts(folder).timeline().versions:
@@ -291,7 +291,7 @@ def _flow_log(text: str | None) -> str:
 
 
 def _since(text: str | None) -> int | None:
-    """The time of `--since`: a span ago, or a time, date or month."""
+    """The time of `--since`: a duration before now, or a time, date or month."""
     if text is None:
         return None
     now_s = int(time.time())

@@ -1,4 +1,4 @@
-"""`metering producers`, `sources` and `token`: who may send, whose numbers have gaps, and who may ask the HTTP API."""
+"""`metering producers`, `sources` and `token`: allowed senders, gaps in sequence numbers, and tokens of the API."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ def sources(
 
 
 def _notes(figures: SourceFigures) -> Iterator[tuple[str, str]]:
-    """Sentences about the figures, each with its style."""
+    """Notes on the figures, each with its style."""
     if not figures.scanned_ms // 1000:
         yield "The reconciler has not done a full scan yet. To do it now: metering reconcile", ""
     else:

@@ -50,7 +50,7 @@ _DEPLOYED = ListedRows(
 
 
 def need_home(fleet: Fleet) -> None:
-    """Build a missing home region first: it keeps the state of all regions."""
+    """Build a missing home region first: it stores the state of all regions."""
     home = fleet.home
     if fleet.ports.stacks.describe(home, fleet.ports.builder.stacks().data) is None:
         fleet.say(home, "the home region is not built yet; it comes first")
@@ -58,7 +58,7 @@ def need_home(fleet: Fleet) -> None:
 
 
 def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
-    """Refuse to build regions outside the stage's own rules; rules of a base refuse nothing, nor are repairs refused.
+    """Refuse to build regions outside the stage's own rules; rules of a base refuse nothing, and repairs are allowed.
 
     Args:
         fleet: The stage's regions.
@@ -66,7 +66,7 @@ def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
         outside: `--outside-rules` was given.
 
     Returns:
-        A sentence about regions outside the rules with a blank before it; else empty.
+        A sentence about regions outside the rules, with a leading blank; empty if there are none.
 
     Raises:
         WrongUsageError: A region is outside the rules, and `outside` is false.
@@ -95,10 +95,10 @@ def _stands(state: RegionState | None) -> bool:
 
 
 def fail_unless_ready(states: Sequence[RegionState]) -> None:
-    """Fail if a region is not ready. Its reason was said when it failed.
+    """Fail if a region is not ready. Its reason was printed when it failed.
 
     Raises:
-        CommandFailedError: With the advice of the first of them.
+        CommandFailedError: A region is not ready; carries the advice of the first.
     """
     first = next((state for state in states if state.phase is not Phase.READY), None)
     if first is not None:
@@ -106,7 +106,7 @@ def fail_unless_ready(states: Sequence[RegionState]) -> None:
 
 
 def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
-    """Say the changes of the regions' settings, and return them as a sentence."""
+    """Print the changes of the regions' settings, and return them as a sentence."""
     lines = changes_of(fleet, regions)
     for line in lines:
         say(line, "yellow")
@@ -117,7 +117,7 @@ def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
 
 
 def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
-    """Regions whose settings do not change, by the text to say: a new region has none to change."""
+    """Regions with unchanged settings, by the text to print: a new region has no settings to change."""
     found: dict[str, list[str]] = {}
     for region in regions:
         text = "nothing changes"
@@ -130,7 +130,7 @@ def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def write_states(session: Session, states: Sequence[RegionState]) -> None:
-    """Write the states, but no table of a failure: its reason was said, and a person reads it once."""
+    """Write the states; no table on failure, as the reason was already printed."""
     form = chosen_format(session.form, session.output, terminal=sys.stdout.isatty())
     if form is Format.TABLE and any(state.phase is Phase.FAILED for state in states):
         return
@@ -146,7 +146,7 @@ def ended(states: Sequence[RegionState]) -> str:
 
 
 def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str, Cell]:
-    """The cells of a region's stacks, and of a region without a state what is wrong with them.
+    """Cells about a region's stacks, and for a region without a state about its problem.
 
     With `detect`, CloudFormation compares the stacks with their resources.
     """
@@ -169,7 +169,7 @@ def _found(fleet: Fleet, region: str, *names: str) -> list[StackStatus]:
 
 
 def _unnoted(state: RegionState, own: Sequence[StackStatus]) -> bool:
-    """Whether its stacks came without the steps that keep its state: `local up` or the CDK deployed them."""
+    """Whether its stacks were deployed without the steps that write its state: by `local up` or the CDK."""
     return state.phase is Phase.ABSENT or (state.phase is Phase.REMOVED and _run(own))
 
 
@@ -180,7 +180,7 @@ def _run(own: Sequence[StackStatus]) -> bool:
 def _unknown(
     state: RegionState, own: Sequence[StackStatus], broken: Sequence[StackStatus], *, stage: str
 ) -> dict[str, Cell]:
-    """Cells of a region that has stacks, and no state or an old one."""
+    """Cells of a region that has stacks, and no state or an outdated one."""
     if broken:
         first = broken[0]
         again = "deleted and made again" if first.never_created else "deployed again"

@@ -1,4 +1,4 @@
-"""`metering settings`: what a stage is deployed with, what the file says, and the difference."""
+"""`metering settings`: a stage's deployed settings, the settings file, and the difference."""
 
 from __future__ import annotations
 
@@ -134,14 +134,14 @@ def fields(session: Session) -> None:
 
 
 def _regions(session: Session, fleet: Fleet) -> list[str]:
-    """The region asked for, or all that the home region knows."""
+    """The region of `--region`, or all regions that the home region knows."""
     if session.region_name != "all":
         return [session.region_name]
     return fleet.regions.holding_data
 
 
 def _deployed(fleet: Fleet, regions: Sequence[str]) -> dict[str, Planned]:
-    """Settings of each deployed region; what people must know of them is said on stderr."""
+    """Settings of each deployed region; warnings about them go to stderr."""
     found: dict[str, Planned] = {}
     for region in regions:
         with fleet.reaching_home():
@@ -174,7 +174,7 @@ def _source(each: Planned, name: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A value as a file or `--set` takes it."""
+    """A value in the form that a file or `--set` takes."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

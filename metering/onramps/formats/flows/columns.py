@@ -1,10 +1,8 @@
-"""Lines of a block as columns: texts as dictionaries, numbers as int64. Arrow parses; what it cannot parse stays null.
+"""Lines of a block as columns: texts as dictionaries, numbers as int64. Arrow parses; unparsable values stay null.
 
-Arrow reads numbers in one step if all of a block are numbers or `-`. Else it reads them as texts, and each text that
-is no number becomes null. Both ways give the same columns, so a line's verdict does not depend on its neighbours.
+Arrow reads numbers in one step if all values of a block are numbers or `-`. Else it reads texts, and each text that is
+not a number becomes null. Both ways give the same columns, so a line's verdict does not depend on other lines.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -37,9 +35,9 @@ class Field:
     """A field of a flow log.
 
     Attributes:
-        version: The version that brought it.
+        version: Version that introduced the field.
         type: Its type in Parquet: `STRING`, `INT_32` or `INT_64`.
-        attribute: The attribute of a `FlowHop` that it becomes; empty if there is none.
+        attribute: Attribute of `FlowHop` for this field; empty if there is none.
     """
 
     name: str
@@ -60,9 +58,8 @@ class Layout:
     """Fields of the lines that follow a header.
 
     Attributes:
-        names: AWS's names in order, unknown ones too.
-        texts: Fields that are read as text: the attribute of a `FlowHop`, or the field's own name, by the name of the
-            column.
+        names: AWS's names in order, including unknown names.
+        texts: Column name -> attribute of `FlowHop`, or the field's own name, for fields that are read as text.
     """
 
     names: tuple[str, ...]
@@ -70,10 +67,10 @@ class Layout:
 
 
 def layout_of(names: Sequence[str], *, account_id: str) -> Layout:
-    """The layout of lines with these fields; `account_id` is that of the file's name.
+    """Layout of lines with these fields; `account_id` is the account in the file's name.
 
     Raises:
-        LogFileRefusedError: A field that metering needs is missing, or comes twice.
+        LogFileRefusedError: A field that metering requires is missing, or occurs twice.
     """
     known = fields()
     if _TRANSIT_GATEWAY in names:
@@ -95,9 +92,9 @@ def layout_of(names: Sequence[str], *, account_id: str) -> Layout:
 
 
 def header_names(line: str) -> tuple[str, ...] | None:
-    """Names of the fields of a header; None of any other line.
+    """Parse the field names of a header; None for any other line.
 
-    A header has the names of numbers in place of numbers; or all of its names are known.
+    A header has names in place of numbers, or consists of known names only.
     """
     names = tuple(line.split())
     if len(names) < 2 or not all(map(_NAME.fullmatch, names)):
@@ -117,10 +114,10 @@ class Rows:
     """Rows of a log as columns.
 
     Attributes:
-        words: Texts, as arrays of type `WORDS`, null if absent; by attribute of a `FlowHop`, or by the name of another
+        words: Texts, as arrays of type `WORDS`, null if absent; by attribute of `FlowHop`, or by the name of any other
             field.
-        bytes: Bytes as int64; null if there is no number. So for `start` and `end`.
-        unreadable: Rows whose bytes are neither a number nor absent; None if there are none.
+        bytes: Bytes as int64; null if not a number. Likewise `start` and `end`.
+        unreadable: Mask of rows whose bytes are neither a number nor absent; None without such rows.
     """
 
     count: int
@@ -132,7 +129,7 @@ class Rows:
     _texts: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
 
     def texts(self, name: str) -> list[str]:
-        """Distinct texts of a column, as its dictionary has them. They are made once, and so are their hashes."""
+        """Distinct texts of a column, in the order of its dictionary. The strings and their hashes are created once."""
         found = self._texts.get(name)
         if found is None:
             found = self._texts[name] = self.words[name].dictionary.to_pylist()
@@ -140,10 +137,10 @@ class Rows:
 
 
 def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows, dict[int, int]]:
-    """Parse lines of a layout; `letters` are the rare ones that they may have (`LineBlock`).
+    """Parse lines of a layout; `letters` are the rare characters that the lines may contain (`LineBlock`).
 
     Returns:
-        The rows, and the lines with another number of fields: that number, by the line's place in `data` from 0.
+        The rows; and for lines with a wrong number of fields, index of the line in `data` -> that number.
     """
     # Arrow also accepts hexadecimal numbers, and trims tabs.
     if b"\t" not in letters and not _may_have_hexadecimal(data, letters):
@@ -163,13 +160,13 @@ def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows
 def rows_with(
     column: pa.DictionaryArray, chosen: Callable[[str], bool], *, null: bool = False
 ) -> pa.BooleanArray | None:
-    """Rows whose text is chosen, with those without a text if `null`; None if there are none."""
+    """Mask of rows with a chosen text, and with `null` of rows without text; None if no row matches."""
     words = column.dictionary.to_pylist()
     return rows_of(column, [place for place, word in enumerate(words) if chosen(word)], null=null)
 
 
 def rows_of(column: pa.DictionaryArray, places: Collection[int], *, null: bool = False) -> pa.BooleanArray | None:
-    """As `rows_with`, for places of the dictionary."""
+    """Like `rows_with`, but for indices of the dictionary."""
     null = null and column.null_count > 0
     if not places:
         return column.is_null() if null else None
@@ -178,7 +175,7 @@ def rows_of(column: pa.DictionaryArray, places: Collection[int], *, null: bool =
 
 
 def _filled(data: bytes) -> tuple[bytes, list[int]]:
-    """Put placeholders for empty lines, which Arrow would take for lines with empty fields."""
+    """Replace empty lines by placeholders, because Arrow would read lines with empty fields."""
     lines = data.split(b"\n")
     empty = [place for place, line in enumerate(lines[:-1]) if not line]
     for place in empty:
@@ -187,7 +184,7 @@ def _filled(data: bytes) -> tuple[bytes, list[int]]:
 
 
 def numbers_of(texts: pa.StringArray) -> pa.Int64Array:
-    """Texts as int64, null where they are no number of 64 bits."""
+    """Convert texts to int64, null for anything but a 64-bit number."""
     plain = pc.match_substring_regex(texts, _PLAIN).fill_null(False)
     numbers = pc.if_else(plain, texts, None).cast(pa.int64())
     odd = pc.and_(pc.invert(plain), texts.is_valid())
@@ -198,7 +195,7 @@ def numbers_of(texts: pa.StringArray) -> pa.Int64Array:
 
 
 def unreadable(texts: pa.Array, numbers: pa.Int64Array) -> pa.BooleanArray | None:
-    """Rows with a text that is no number; None if there are none."""
+    """Mask of rows with a text that is not a number; None without such rows."""
     found = pc.and_(texts.is_valid(), numbers.is_null())
     return found if found.true_count else None
 

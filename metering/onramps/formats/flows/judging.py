@@ -1,10 +1,8 @@
 """Blocks of a flow log, made of columns of several stretches of lines, and verdicts on their rows, column by column.
 
 A row is metered, rejected, without data, or refused with a reason: the first verdict that fits, in the order of
-`RowJudge.judge`. Texts are checked once for each distinct one.
+`RowJudge.judge`. Each distinct text is checked once.
 """
-
-from __future__ import annotations
 
 import re
 import socket
@@ -58,7 +56,7 @@ _CHECKS: Mapping[str, tuple[Callable[[str], object], LineReason, str]] = {
 
 
 class Texts:
-    """Checks the texts of one file, block after block. A line without an account has that of the file's name."""
+    """Checks the texts of one file, block by block. A line without account gets the file name's."""
 
     def __init__(self, account_id: str) -> None:
         self._account_id = account_id
@@ -103,7 +101,7 @@ _TIMES_BELOW_S = 10**10
 
 
 class RefusedRows(NamedTuple):
-    """Rows that are refused for one reason: the first of them, the number of all, and the bytes that all state."""
+    """Rows refused for one reason: the first rows, the number of all rows, and the sum of their stated bytes."""
 
     rows: list[int]
     reason: str
@@ -113,18 +111,18 @@ class RefusedRows(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Number of rows, and the bytes that they state."""
+    """Number of rows, and the sum of their stated bytes."""
 
     lines: int = 0
     bytes: int = 0
 
 
 class RowJudge:
-    """Judges the rows of one block. `judge` leaves the metered ones in `live`, and their times in `start` and `end`.
+    """Judges the rows of one block. After `judge`, `live` holds the metered rows, and `start` and `end` their times.
 
     Attributes:
-        live: Rows without a verdict so far; None stands for all.
-        start: Start of each row in epoch seconds; right where a row is live. So for `end`.
+        live: Mask of rows without a verdict so far; None stands for all rows.
+        start: Start of each row in epoch seconds; valid only for live rows. So for `end`.
     """
 
     def __init__(self, rows: Rows, texts: Texts, kept: int) -> None:
@@ -206,7 +204,7 @@ class RowJudge:
         self._refuse(long, LineReason.SPANS_OVER_AN_HOUR, "from start to end is more than an hour")
 
     def _taken(self, mask: pa.BooleanArray | None) -> pa.BooleanArray | None:
-        """The live rows of `mask`, which are live no longer; None if there are none."""
+        """Take the live rows in `mask` out of `live`, and return them; None if there are none."""
         if mask is None:
             return None
         taken = mask if self.live is None else pc.and_(mask, self.live)
@@ -259,7 +257,7 @@ _OBSERVATION = cast("Callable[[tuple[object, ...]], Observation[FlowHop]]", part
 
 
 class _Numbers(dict[str, int]):
-    """Numbers of texts, counted up from 0. A known text is found without a call of Python."""
+    """Mapping of texts to numbers, assigned from 0 on. A known text is found without a Python call."""
 
     def __missing__(self, text: str) -> int:
         number = self[text] = len(self)
@@ -267,7 +265,7 @@ class _Numbers(dict[str, int]):
 
 
 class FlowSums:
-    """Sums over the metered rows of one file, until `take` hands them over."""
+    """Sums over the metered rows of one file, until `take` returns them."""
 
     def __init__(self, texts: Texts, folding: Folding | None) -> None:
         self._texts = texts
@@ -278,7 +276,7 @@ class FlowSums:
         self.groups = 0
 
     def add(self, rows: Rows, judge: RowJudge) -> tuple[int, int]:
-        """Add the metered rows of a judged block; returns their number and their bytes."""
+        """Add the metered rows of a judged block; return their number and bytes."""
         words = {name: column for name, column in rows.words.items() if name not in (STATUS, ACTION)}
         columns = {name: column.indices for name, column in words.items()}
         table = pa.table(columns | {"bytes": rows.bytes, "start": judge.start, "end": judge.end})
@@ -305,14 +303,14 @@ class FlowSums:
         return done
 
     def _end(self) -> None:
-        """Turn groups into observations, and forget the numbers of texts."""
+        """Convert groups to observations, and clear the numbers of texts."""
         if self._tables:
             self._done += self._observed()
         self._tables, self.groups = [], 0
         self._numbers = {name: _Numbers() for name in self._numbers}
 
     def _numbered(self, table: pa.Table, words: dict[str, list[str]]) -> pa.Table:
-        """Replace texts by the numbers that they have in all blocks. An absent text is an empty one."""
+        """Replace texts by their numbers, which are the same in all blocks. A missing text counts as empty."""
         directed = "flow_direction" in words and not table.column("flow_direction").null_count
         hours = pc.unique(table.column("hour")).to_pylist() if self._folding is not None else []
         for name, texts in words.items():
@@ -376,7 +374,7 @@ def _added(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 
 def _list(column: pa.ChunkedArray) -> list[int]:
-    """Integers without nulls as a list: by the buffer it takes a fifth of the time of `to_pylist`."""
+    """Convert integers without nulls to a list; reading the buffer takes a fifth of the time of `to_pylist`."""
     array = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
     width = array.type.bit_width // 8
     data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
@@ -390,7 +388,7 @@ _MOST_LINES = 500_000
 
 
 class BlockMaker:
-    """Makes the blocks of one file, and keeps as many of its refused lines as the settings say."""
+    """Builds the blocks of one file, and keeps refused lines up to the limit in the settings."""
 
     def __init__(self, name: FileName, settings: ReadSettings) -> None:
         self._texts = Texts(name.account_id)
@@ -411,15 +409,15 @@ class BlockMaker:
         refused: Iterable[RefusedLine],
         place: Callable[[int], tuple[int, str]],
     ) -> None:
-        """Add a stretch of lines.
+        """Add a section of lines.
 
         Args:
             rows: Its rows.
-            fields: Fields that the log has there.
-            header: Number of its header lines.
-            misfits: Number of the lines that became no row, by the reason why.
-            refused: These lines in order, as many as are asked for.
-            place: Number of a row's line in the file, and its text.
+            fields: Fields of the log in this section.
+            header: Number of header lines in the section.
+            misfits: Number of lines that became no row, by reason.
+            refused: Iterator of the lines that became no row, in order.
+            place: Line number of a row in the file, and the text of the line.
         """
         self._fields = frozenset(fields) if self._fields is None else self._fields.intersection(fields)
         judge = RowJudge(rows, self._texts, self._left)
@@ -443,12 +441,12 @@ class BlockMaker:
         )
 
     def full(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
-        """A block if enough has been added for one, else nothing."""
+        """Yield a block if enough has been added, else nothing."""
         if self._sums.groups >= _MOST_GROUPS or self._balance.lines >= _MOST_LINES:
             yield from self.last(read_bytes)
 
     def last(self, read_bytes: int) -> Iterator[Block[FlowHop]]:
-        """A block of what was added since the last one, if anything was."""
+        """Yield a block of everything added since the last block, if anything."""
         if not self._balance.lines:
             return
         balance, self._balance = self._balance, Balance()

@@ -1,7 +1,5 @@
 """The reader of VPC flow logs, text or Parquet."""
 
-from __future__ import annotations
-
 import json
 from bisect import bisect_right
 from collections import Counter
@@ -45,7 +43,7 @@ _HEADER = TakenLine("", "", "")
 
 
 class _Header(NamedTuple):
-    """A header line of a block: its place from 0, its first byte, and the byte behind its last."""
+    """Header line of a block: its index, its first byte, and the byte after its last."""
 
     place: int
     start: int
@@ -54,9 +52,9 @@ class _Header(NamedTuple):
 
 
 class _Lines:
-    """The lines of a block beside its rows. Its text is cut into lines only if one of them is asked for.
+    """Lines of a block, in addition to its rows. The text is split into lines only on request.
 
-    `misfits` are lines that became no row: their number of fields, by their place.
+    `misfits` holds lines that became no row: index -> number of fields.
     """
 
     def __init__(self, block: LineBlock, misfits: Mapping[int, int], fields: int) -> None:
@@ -69,14 +67,14 @@ class _Lines:
         self._texts: list[bytes] = []
 
     def of_row(self, row: int) -> tuple[int, str]:
-        """Number of a row's line in the file, and its text."""
+        """Line number of a row in the file, and the text of the line."""
         if not self._rows_before:
             self._rows_before = [place - count for count, place in enumerate(self._places)]
         place = row + bisect_right(self._rows_before, row)
         return self._block.number(place), self._text(place)
 
     def counts(self) -> dict[str, int]:
-        """Refused lines that became no row, by reason, with the empty ones that are not in the data."""
+        """Number of lines that became no row, by reason, including empty lines that are not in the data."""
         taken = Counter(line.reason for line in self._block.taken.values())
         misfits = len(self._places) - taken.total() + self._block.empty
         return {
@@ -84,7 +82,7 @@ class _Lines:
         }
 
     def refused(self) -> Iterator[RefusedLine]:
-        """Refused lines that became no row, in order, without those that are not in the data."""
+        """Refused lines that became no row, in order, without lines that are not in the data."""
         for place in self._places:
             number, taken = self._block.number(place), self._block.taken.get(place)
             if taken is None:
@@ -100,7 +98,7 @@ class _Lines:
 
 
 class FlowText:
-    """Reads one file of text. `read` gives its blocks, once."""
+    """Reads one file of text. `read` yields its blocks, once."""
 
     def __init__(
         self, stream: BinaryIO, name: FileName, settings: ReadSettings, digest: Callable[[bytes], object]
@@ -125,7 +123,7 @@ class FlowText:
         yield from self._maker.last(self._pieces.read_bytes)
 
     def _sections(self, block: LineBlock) -> Iterator[LineBlock]:
-        """The block, cut where a header names other fields, and without headers. Sets the layout of each section."""
+        """Split a block where a header names other fields, and remove headers. Sets the layout of each section."""
         place, start = 0, 0
         headers: list[_Header] = []
         for header in _headers(block):
@@ -191,7 +189,7 @@ def _headers(block: LineBlock) -> Iterator[_Header]:
 
 
 def _section(block: LineBlock, begin: tuple[int, int], end: tuple[int, int], headers: list[_Header]) -> LineBlock:
-    """Lines of a block from one place to another, as `(place, byte)`, without the headers."""
+    """Lines of a block between two positions `(place, byte)`, without the headers."""
     place, start = begin
     section = block.part(begin, end) if place or end[0] < block.lines else block
     section.take([(each.place - place, each.start - start, each.end - start, _HEADER) for each in headers])
@@ -206,14 +204,14 @@ _NO_PATH = frozenset(("0",))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column holds texts, folded or not. A column without any value may be anything."""
+    """Whether a column holds texts, dictionary-encoded or not. A column without values may have any type."""
     values = kind.value_type if pa.types.is_dictionary(kind) else kind
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     return any(is_kind(values) for is_kind in kinds)
 
 
 def text_column(column: pa.Array, attribute: str) -> pa.DictionaryArray:
-    """A column as texts. Integers become texts, accounts with 12 digits, and absent values null."""
+    """A column as texts. Integers become texts, accounts get 12 digits, and absent values become null."""
     folded = _folded(column)
     words = [None if word is None else str(word) for word in folded.dictionary.to_pylist()]
     if attribute == "account_id" and not is_text(column.type):
@@ -224,7 +222,7 @@ def text_column(column: pa.Array, attribute: str) -> pa.DictionaryArray:
 
 
 def number_column(column: pa.Array) -> tuple[pa.Int64Array, pa.BooleanArray | None]:
-    """A column as int64, null if it is no number of 64 bits; and the rows with a text that is no number."""
+    """A column as int64, null for anything but a 64-bit number; and the mask of rows with a non-numeric text."""
     if is_text(column.type):
         texts = text_column(column, "").cast(pa.string())
         numbers = numbers_of(texts)
@@ -239,7 +237,7 @@ def number_column(column: pa.Array) -> tuple[pa.Int64Array, pa.BooleanArray | No
 
 
 def _folded(column: pa.Array) -> pa.DictionaryArray:
-    """A dictionary of no more words than the batch has rows: that of a whole row group may be far larger."""
+    """Encode with a dictionary no larger than the batch: the dictionary of a row group may be far larger."""
     if pa.types.is_null(column.type):
         column = column.cast(pa.string())
     if not pa.types.is_dictionary(column.type):
@@ -293,10 +291,10 @@ def _read_parquet(
 
 
 def _columns(schema: pa.Schema, name: FileName) -> tuple[dict[str, str], Layout]:
-    """Columns to read, by the name of the field; and the layout.
+    """Field name -> column to read; and the layout.
 
     Raises:
-        LogFileRefusedError: A field that metering needs is missing, comes twice, or has an impossible type.
+        LogFileRefusedError: A field that metering requires is missing, occurs twice, or has an impossible type.
     """
     layout = layout_of([name.replace("_", "-") for name in schema.names], account_id=name.account_id)
     names = dict(zip(layout.names, schema.names, strict=True))
@@ -333,10 +331,10 @@ def _batches(file: IO[bytes], columns: list[str], folded: list[str]) -> Iterator
 def read_flow_log(
     stream: BinaryIO, name: FileName, settings: ReadSettings, *, digest: Callable[[bytes], object] = len
 ) -> Iterator[Block[FlowHop]]:
-    """Read a VPC flow log (`LogReader`). Its first bytes tell whether it is Parquet, if its name does not.
+    """Read a VPC flow log (`LogReader`). If the name does not show Parquet, the first bytes do.
 
     Raises:
-        LogFileRefusedError: The file as a whole cannot be read; blocks before are void.
+        LogFileRefusedError: The file as a whole is unreadable; blocks already returned are void.
     """
     start, whole = pieces.peeked(stream)
     if name.parquet or start in PARQUET_MAGIC:

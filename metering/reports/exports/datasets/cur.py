@@ -1,7 +1,7 @@
-"""AWS's CUR 2.0: what its 113 columns say of a charge. Those of reservations, savings plans and the like stay empty.
+"""AWS's CUR 2.0: its 113 columns for a charge. Columns of reservations, savings plans and the like stay empty.
 
-Readers of CUR go by position, so a file has all columns in AWS's order. In Parquet amounts are doubles, as in AWS's own
-files, the only ones of this package; a double holds the ten decimals of any amount below 524,288. CSV has all digits.
+Readers of CUR use column positions, so a file has all columns in AWS's order. In Parquet amounts are doubles, as in
+AWS's files and no others here; a double holds the ten decimals of any amount below 524,288. CSV has all digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OFFER = "AWSDataTransfer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurTerms:
-    """Terms of columns beside charges; blended rates are 1e-10 USD a GB, by payer, month of use and SKU."""
+    """Inputs of columns beside charges; blended rates are 1e-10 USD a GB, by payer, month of use and SKU."""
 
     grain: grains.Grain
     books: Sequence[PriceBook] = ()
@@ -46,7 +46,7 @@ def cur_columns(terms: CurTerms) -> list[Column]:
 
 
 def time_text(epoch_s: int) -> str:
-    """A time as CUR has it in CSV: `2026-11-01T00:00:00.000Z`."""
+    """A time in CUR's CSV form: `2026-11-01T00:00:00.000Z`."""
     return rfc3339(epoch_s).replace("Z", ".000Z")
 
 
@@ -113,7 +113,7 @@ def _lines(terms: CurTerms) -> Iterator[Column]:
 
 @dataclass(slots=True)
 class _Blended:
-    """Blended rates: what a payer pays for a SKU in a month, by the GB. Mutable: it remembers those of a batch."""
+    """Blended rates: a payer's average price per GB of a SKU in a month. Mutable: it caches the rates of a batch."""
 
     terms: CurTerms
     _last: tuple[Batch, pa.Array] | None = None

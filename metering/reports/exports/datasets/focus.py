@@ -1,7 +1,7 @@
-"""FOCUS 1.2 and 1.4, dataset CostAndUsage: every column and what it says of a charge.
+"""FOCUS 1.2 and 1.4, dataset CostAndUsage: every column and its value for a charge.
 
-What is not applicable to data transfer is there and null: the official validator asks for all columns. Amounts follow
-the line rule of AWS's bills, quantities are GiB (a GB of FOCUS is 10^9 bytes), ids are texts, times are UTC.
+Columns that do not apply to data transfer are present and null: the official validator requires all columns. Amounts
+follow the line rule of AWS's bills, quantities are GiB (a GB of FOCUS is 10^9 bytes), ids are texts, times are UTC.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NULL_TEXTS_OF_1_4 = (
 
 
 def focus_columns(version: FocusVersion, grain: grains.Grain, names: Mapping[str, str]) -> list[Column]:
-    """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, and ours after them."""
+    """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, followed by ours."""
     standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version))
     return [*sorted(standard, key=lambda column: column.name), *_own()]
 
@@ -105,7 +105,7 @@ def _lines(grain: grains.Grain, names: Mapping[str, str]) -> Iterator[Column]:
 
 
 def _own() -> Iterator[Column]:
-    """Columns of our own, whose names begin with `x_`, as FOCUS demands it."""
+    """Columns of our own, whose names begin with `x_`, as FOCUS requires."""
     yield from batches.priced("rated.line.usage_type", "x_UsageType")
     yield from batches.priced("rated.line.service", "x_ServiceCode")
     yield from batches.priced(operation, "x_Operation")
@@ -131,7 +131,7 @@ def description(part: Priced) -> str:
 
 
 def operation(part: Priced) -> str | None:
-    """AWS's operation of traffic between regions; a record does not carry it, and of other traffic nothing tells it."""
+    """AWS's operation of traffic between regions; no record carries it, and for other traffic it is unknown."""
     usage_type = part.rated.line.usage_type
     if usage_type.endswith("-AWS-Out-Bytes"):
         return "PublicIP-Out"
