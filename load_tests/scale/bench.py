@@ -47,7 +47,7 @@ class SdkCosts:
     item_us: Mapping[str, float]
 
     def seconds(self, calls: Counter[str], items: Counter[str]) -> float:
-        """CPU time of some calls that return this many items in total."""
+        """Seconds of CPU of these calls, which return these items."""
         of_calls = sum(self.call_us.get(name, 0.0) * count for name, count in calls.items())
         return (of_calls + sum(self.item_us.get(name, 0.0) * count for name, count in items.items())) / 1e6
 

@@ -158,8 +158,8 @@ def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
 
 
 # Two fingerprints tell whether two sets of totals of any size are equal, and each takes only the space of two numbers.
-# A fingerprint sums the bytes and records of each total, times numbers hashed from its key, modulo a 127-bit prime, in
-# any order and any partition. Different sets have equal fingerprints with a probability of 2^-126.
+# A fingerprint multiplies bytes and records of each total by numbers hashed from its key, and adds the products modulo
+# a 127-bit prime. Order does not matter. Different sets have equal fingerprints with a probability of 2^-126.
 _PRIME = 2**127 - 1
 _HALF = 2**128 - 1
 

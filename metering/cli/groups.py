@@ -61,8 +61,8 @@ _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
          "A month's charges as files for billing tools, in the formats FOCUS and AWS CUR 2.0."),
         ("budget", "finance.budget:budget", "Budgets in USD or bytes, with forecasts and early alerts."),
         ("anomalies", "finance.budget:anomalies_app",
-         "Show days on which an account used far more of a usage type than on the same day of up to eight "
-         "weeks before."),
+         "Show days on which an account used far more of a usage type than on that weekday in the "
+         "eight weeks before."),
     ),
     "Check": (
         ("verify", "operator.verify:verify_app",

@@ -1,7 +1,7 @@
 """The plan of a log file. A plan is put once, and every later read of the file follows it.
 
 A plan names the contexts that judged the file, so a file delivered again is judged by the same contexts and becomes the
-same batches, whatever has changed since. A plan holds the balance of its file, so totals of logs are sums over plans.
+same batches, whatever has changed since. A plan holds the totals of one log file; totals of logs are sums over plans.
 
 Key: `plans/<kind>/<source>/<slot>/<digest of the identity>.json`. So the keys below a source sort by slot.
 """

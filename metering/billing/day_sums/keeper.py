@@ -162,7 +162,7 @@ class DaySumKeeper:
         return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
 
     def _new(self, index: DayIndex) -> _Work:
-        """Finished runs after those of the index, limited to the files that one turn counts."""
+        """Finished runs that the index lacks, with at most as many files as one invocation may count."""
         runs = dict(index.runs)
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None

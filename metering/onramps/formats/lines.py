@@ -34,7 +34,7 @@ LETTERS = (b"\0", b"\r", b"\t", b"x", b"X", b"y")
 """Letters that readers ask a block for, all rare in logs. A piece is searched while the processor's cache has it."""
 _NOT_ASCII = b"\x80"
 _UNREADABLE = frozenset((b"\0", b"\r", _NOT_ASCII))
-# At most this many consecutive line ends are kept. Their empty lines are reported like other refused lines.
+# At most this many consecutive line ends are kept. The empty lines between them are reported like other refused lines.
 _RUN = 5
 # Spelled out, because a literal prefix is searched 25 times as fast as a repeat.
 _RUNS = re.compile(b"\n" * _RUN + b"\n+")

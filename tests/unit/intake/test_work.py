@@ -29,7 +29,7 @@ from tests.support.stage import ADMISSION, LIMITS
 
 
 def record(**changes: object) -> dict[str, Any]:
-    """A valid record, even for Parquet: its times are integers."""
+    """A record that is valid in every format, Parquet too, which has only integer times."""
     return good_record(**({"start": SENT_AT_S, "end": SENT_AT_S} | changes))
 
 

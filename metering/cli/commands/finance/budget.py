@@ -219,7 +219,7 @@ def anomalies(
         str, option("--floor", "USD", "Minimum cost, at list prices, of the bytes above the median.")
     ] = "10",
 ) -> None:
-    """Show days on which an account used far more of a usage type than on the same day of up to eight weeks before.
+    """Show days on which an account used far more of a usage type than on that weekday in the eight weeks before.
 
     Bytes are compared, because tiers and allowances make cost jump without a reason. Each of the most expensive days
     comes with the command that shows its three largest resources. Only whole days are compared, as of the biller's last

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP, about="what it is for"))
 _MILLION = 1_000_000
 
-# The command family that commands of the other modules join.
+# The command group of this family, to which other modules add their commands.
 logs = family("Log sources: the files that each delivered, and the files that are missing.")
 
 
