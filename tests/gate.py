@@ -1,9 +1,9 @@
-"""The gate: runs each part of a plan by its make target, and fails if a part fails or takes twice its share.
+"""The gate: runs each part of a plan by its make target, and fails if a part fails or takes three times its share.
 
     python -m tests.gate check
 
 Later parts run after a failure, so that one run names everything that is broken. A share is the time on two otherwise
-idle cores, with a margin: only a part that has become slow takes twice as long.
+idle cores, with a margin: only a part that has become slow takes three times as long.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ PLANS: dict[str, Plan] = {
         promise_s=148 * 60,
     ),
 }
-# A part fails at this multiple of its share; below that it is only reported, because the machine may be busy.
-TOO_LATE = 2
+# A part fails at this multiple of its share; below that it is only reported. Two machines of one kind differ by two:
+# the same revision's `test` took 273 s on one and 582 s on the other.
+TOO_LATE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,9 @@ class Outcome:
     def verdict(self) -> str:
         """The part's problem in words; empty if it passed within its share."""
         failed = f"FAILED with exit {self.code}" if self.code else ""
-        late = "TOO LATE: took twice its share" if self.took_s >= TOO_LATE * self.share_s else "over its share"
+        late = (
+            f"TOO LATE: took {TOO_LATE} times its share" if self.took_s >= TOO_LATE * self.share_s else "over its share"
+        )
         return ", ".join(filter(None, (failed, late if self.took_s > self.share_s else "")))
 
 
