@@ -453,7 +453,6 @@ def test_a_commit_that_cannot_be_read_is_told_at_each_call_and_hinders_no_other(
 # Plans: due rows, their division into files, and the commits that are taken for the last time.
 
 
-NOW_S = 1_795_527_000
 TODAY = NOW_S - NOW_S % HOUR_S
 OLDER = TODAY - 3 * DAY_S
 POLICY = compaction(file_rows=100, run_rows=300, run_pairs=50)
