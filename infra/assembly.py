@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,5 +111,7 @@ def _digest(config: StageConfig, given: GivenSettings) -> str:
 def _forget_old(kept: Path) -> None:
     limit_s = time.time() - _KEPT_S
     for folder in kept.glob("*-*"):
-        if folder.stat().st_mtime < limit_s:
-            shutil.rmtree(folder, ignore_errors=True)
+        # A parallel deployment renames its assembly when it is complete.
+        with suppress(FileNotFoundError):
+            if folder.stat().st_mtime < limit_s:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -209,6 +209,18 @@ def test_no_deployment_gets_an_assembly_that_is_being_removed(tmp_path: Path, mo
     assert (mine.result() / "manifest.json").exists()
 
 
+def test_an_assembly_that_is_renamed_while_old_ones_are_looked_for_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "infra.assembly.synthesize", lambda _config, _given, target: (target / "manifest.json").write_text("{}")
+    )
+    # A name that is listed and leads nowhere, as after the renaming.
+    (tmp_path / "new-renamed").symlink_to(tmp_path / "nowhere")
+    folder = assembly_of(StageConfig.load("local"), GivenSettings(like="local"), cache=tmp_path)
+    assert (folder / "manifest.json").exists()
+
+
 @pytest.mark.long
 def test_the_app_can_be_run_by_hand_from_its_folder(tmp_path: Path) -> None:
     settings = json.loads((ROOT / "infra" / "cdk.json").read_text())
