@@ -6,7 +6,7 @@ import hmac
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.api import authentication as module
@@ -27,6 +27,7 @@ from metering.ledger.notes.access import Role
 from metering.operations.access import MadeToken, TokenBook
 from metering.stores.writes import Delete, Item, Key, Put, Table
 from metering.units import DAY_S
+from tests.support.examples import examples
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.items import MemoryItemStore
 
@@ -330,7 +331,7 @@ def test_memory_is_bounded() -> None:
     assert len(door._full_at_ms) == module.MOST_TOKENS
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     pauses_ms=st.lists(st.integers(0, 3000), min_size=1, max_size=80),
     rate_per_s=st.sampled_from([0.5, 1.0, 3.0, 5.0, 7.0]),

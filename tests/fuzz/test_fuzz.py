@@ -10,13 +10,14 @@ import resource
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.intake.batches import DecodedBatch, NoBatch, RefusedBatch
 from metering.intake.work import ReadLimits, Reason
 from metering.units import MIB
 from tests.fuzz.seeds import bodies, mutated, objects
+from tests.support.examples import examples
 from tests.support.reading import Answer, Desk, pointer
 
 _ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "600"))
@@ -99,7 +100,7 @@ def json_body(object_format: str, draw: random.Random) -> str:
     return json.dumps(pointer("ingest/x", object_format, compression, count=draw.choice([20, 20, 22, 1])))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(max_size=200) | st.text(alphabet='{}[]":,\\u0123456789eE+-.ntrfals ', max_size=200))
 def test_any_text_gets_a_verdict(text: str) -> None:
     check(Desk(_LIMITS).read_all(text), text)

@@ -21,6 +21,7 @@ from metering.reports.usage_rows import ranked
 from metering.stores.queues import Delivery
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import sum_totals
+from tests.support.examples import examples
 from tests.support.lake_world import HOUR, NOW_S, World, record
 
 ACCOUNTS = ("000000000000", "111111111111", "222222222222", "333333333333")
@@ -121,7 +122,7 @@ def _label(name: str, query: UsageQuery, bucket: str) -> str:
     return BUCKETS[bucket](datetime.fromtimestamp(int(name), query.zone)) if bucket == "hour" else name
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     sent=RECORDS,
     in_lake=st.integers(0, 25),

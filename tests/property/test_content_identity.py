@@ -8,11 +8,12 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from metering.intake.json_values import canonical_number
 from tests.property.test_paths_agree import any_records, facts, typed_records
+from tests.support.examples import examples
 from tests.support.reading import SENT_AT_S, Desk, message, record
 from tests.support.stage import admission
 
@@ -66,7 +67,7 @@ def by_the_book(records: list[dict[str, Any]]) -> str:
     return hashlib.sha256(b"metering.content/1\n" + struct.pack("<Q", len(records)) + whole).hexdigest()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(typed_records(), min_size=1, max_size=8))
 def test_the_hash_is_what_its_specification_says(records: list[dict[str, Any]]) -> None:
     assert hash_of(records) == by_the_book(records)
@@ -78,7 +79,7 @@ def test_the_hash_of_version_1_never_changes(name: str) -> None:
     assert hash_of(records) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(typed_records(), min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_how_a_record_is_written_does_not_change_its_identity(records: list[dict[str, Any]], random: Any) -> None:
     desk = Desk()
@@ -131,7 +132,7 @@ def test_other_values_are_other_content(field: str, one: object, other: object) 
     assert hash_of([record(**{field: one})]) != hash_of([record(**{field: other})])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(any_records(), min_size=2, max_size=6), st.integers(0, 5))
 def test_order_and_number_of_records_are_content(records: list[Any], place: int) -> None:
     place %= len(records)
@@ -144,7 +145,7 @@ def test_order_and_number_of_records_are_content(records: list[Any], place: int)
     assert hash_of(records[:-1]) != hash_of(records)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(typed_records(), min_size=1, max_size=4), st.integers(0, 3), st.data())
 def test_a_change_of_any_field_is_other_content(records: list[dict[str, Any]], place: int, data: st.DataObject) -> None:
     place %= len(records)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.billing.invoices.issuing import Asked, IssueRefusedError
@@ -20,6 +20,7 @@ from metering.errors import UnavailableError
 from metering.hours import month_bounds_s
 from metering.units import HOUR_S
 from tests.support.billing_world import OUT, PAYER, REGIONS, SAO_PAULO, BillingWorld, aws_list
+from tests.support.examples import examples
 from tests.support.priced import exact_total, gb, paid_by, used
 from tests.support.small_world import Calls, KilledError
 
@@ -141,7 +142,7 @@ def billed(documents: list[Invoice], month: str, payer_id: str) -> int:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(uses=st.lists(USES, min_size=1, max_size=10), troubles=TROUBLES)
 def test_invoices_with_their_corrections_add_up_to_one_rating_of_everything(
     uses: list[Use], troubles: list[Trouble]
@@ -153,7 +154,7 @@ def test_invoices_with_their_corrections_add_up_to_one_rating_of_everything(
     assert all(line.cents == cents_of(line.exact) for each in documents for line in each.all_lines)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(uses=st.lists(USES, min_size=1, max_size=8), troubles=TROUBLES, prices=st.lists(st.sampled_from(PRICES)))
 def test_credit_notes_bring_all_documents_to_the_pricesin_force(
     uses: list[Use], troubles: list[Trouble], prices: list[str]

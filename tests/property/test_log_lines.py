@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.onramps.context.store import Timeline
@@ -24,6 +24,7 @@ from metering.onramps.kinds import KINDS, LogKind
 from metering.onramps.mapping import mapped_kind
 from metering.onramps.reading import FileName, ReadSettings
 from metering.onramps.s3_access import Request, parse
+from tests.support.examples import examples
 from tests.support.flow_logs import (
     ACCOUNT,
     START_S,
@@ -231,7 +232,7 @@ def check(found: Reading, expected: list[Opinion]) -> None:
     assert found.balance.stated_bytes == sum(each.bytes for each in expected if each.outcome not in silent)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     log=logs(),
     feed=st.sampled_from(["\n", "\r\n"]),
@@ -259,7 +260,7 @@ def test_the_readers_sums_are_those_of_a_reading_line_by_line(
     check(read(content, name), expected)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     log=logs(),
     absent=st.sampled_from(["-", "None", "", None]),

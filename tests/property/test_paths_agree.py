@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metering.intake.batches import DecodedBatch, RefusedBatch
@@ -16,6 +16,7 @@ from metering.intake.records import ContentHasher, decode_record
 from metering.intake.work import CONTRACT_WORK, Work
 from metering.lake.parquet.codec import staged_table
 from metering.lake.ports import StagedBatch
+from tests.support.examples import examples
 from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import PACK, SENT_AT_S, Answer, Desk, message, ndjson, parquet, pointer, record
 from tests.support.stage import ADMISSION
@@ -101,7 +102,7 @@ def patiently(records: list[Any]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(any_records(), min_size=1, max_size=12))
 @example([record(), {"account_id": "\ud800"}, float("nan"), [], record(bytes=1e3), record(bytes=2**64)])
 def test_fast_and_patient_decoding_of_any_json_agree(records: list[Any]) -> None:
@@ -117,7 +118,7 @@ def test_fast_and_patient_decoding_of_any_json_agree(records: list[Any]) -> None
         assert len(patient["refused"]) == len(records)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(typed_records(), min_size=1, max_size=12), st.sampled_from(sorted(PACK)), st.integers(1, 5))
 @example([record(start=SENT_AT_S, end=SENT_AT_S, bytes=2**63 - 1)] * 3, "none", 5)
 @example([record(start=SENT_AT_S, end=SENT_AT_S, resource_id=None)], "none", 5)
@@ -134,7 +135,7 @@ def test_inline_ndjson_and_parquet_agree(records: list[dict[str, Any]], compress
     assert facts(desk.read(pointer("ingest/p", "parquet", compression, count=len(records)))) == inline
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(typed_records(), min_size=2, max_size=40))
 def test_every_record_is_metered_or_refused_and_no_byte_is_lost(records: list[dict[str, Any]]) -> None:
     answer = Desk().read(message(records))

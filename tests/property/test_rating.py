@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.billing.money import EXACT_A_USD, cents_of
@@ -18,6 +18,7 @@ from metering.billing.rating.rater import Rater, positions, rated_month
 from metering.hours import month_bounds_s
 from metering.units import DAY_S
 from tests.property.rating_histories import ACCOUNTS, PAYER, History, histories
+from tests.support.examples import examples
 from tests.support.priced import MONTH, HourlyListedUsage, ListedUsage
 from tests.support.slow_rating import Slow, SlowPayer, slow_cents, slow_line_cost
 
@@ -56,7 +57,7 @@ def exact_usd(lines: Iterable[Slow]) -> Fraction:
     return sum((line.cost for line in lines), Fraction(0)) * EXACT_A_USD
 
 
-@settings(max_examples=2_000)
+@examples(2_000)
 @given(histories())
 def test_lines_totals_and_corrections_are_those_of_the_slow_implementation(history: History) -> None:
     prices, usage = prices_of(history), ListedUsage(history.usage)
@@ -84,7 +85,7 @@ def assert_adjusts(billed: list[RatedLine], moved: list[RatedLine], late: Iterab
     assert min(left.values(), default=0) >= 0
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(histories(), st.randoms(use_true_random=False))
 def test_rating_again_in_any_order_from_parts_and_from_stored_cuts_gives_the_same_lines(
     history: History, random: Random
@@ -109,7 +110,7 @@ def _halves(line: UsageLine) -> tuple[UsageLine, UsageLine]:
     return line._replace(bytes=half), line._replace(bytes=line.bytes - half)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(histories())
 def test_accounts_priced_alone_and_days_priced_whole_add_up_to_the_walk_over_all(history: History) -> None:
     prices, usage = prices_of(history), ListedUsage(history.usage)
@@ -145,7 +146,7 @@ def _by_terms(lines: Iterable[Slow]) -> Counter[tuple[object, ...]]:
     return sums
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(histories())
 def test_days_are_read_by_the_hour_only_where_a_cut_or_a_change_lies_in_them(history: History) -> None:
     without = tuple(each for each in history.overrides if not each.account)
@@ -168,7 +169,7 @@ def _product(prices: PayerPrices, sold: Sold) -> Product:
     return found
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(histories(), st.integers(0, 4))
 def test_correcting_in_two_steps_costs_the_same_as_in_one(history: History, first: int) -> None:
     prices, usage = prices_of(history), ListedUsage(history.usage)
@@ -178,7 +179,7 @@ def test_correcting_in_two_steps_costs_the_same_as_in_one(history: History, firs
     assert steps == exact(corrected(prices, usage, history.late))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(histories())
 def test_an_allowance_is_used_up_or_all_that_may_be_free_is(history: History) -> None:
     lines = list(rated_month(prices_of(history), ListedUsage(history.usage)))
@@ -194,7 +195,7 @@ def _may_be_free(prices: PayerPrices, line: RatedLine) -> bool:
     return prices.takes_allowance(prices.book.by_sku[line.sku], line.line.account_id, line.line.hour_s)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(histories(overrides=False, changes=False))
 def test_more_bytes_never_cost_less_while_prices_stay_as_they_are(history: History) -> None:
     prices = prices_of(history)
@@ -203,7 +204,7 @@ def test_more_bytes_never_cost_less_while_prices_stay_as_they_are(history: Histo
     assert exact(rated_month(prices, less)) <= exact(rated_month(prices, more))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(histories())
 def test_rounded_lines_and_invoices_stay_near_the_exact_total(history: History) -> None:
     lines = list(rated_month(prices_of(history), ListedUsage(history.usage)))

@@ -247,7 +247,8 @@ def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
     return code, heavy, families
 
 
-@with_each(STARTED, " ".join)
+@pytest.mark.cases
+@pytest.mark.parametrize("line", STARTED, ids=" ".join)
 def test_help_imports_nothing_heavy(line: tuple[str, ...]) -> None:
     code, heavy, _ = imported(*line, *([] if line == ("--version",) else ["--help"]))
     assert (code, heavy) == (0, [])

@@ -132,6 +132,7 @@ def test_sizes_count_as_they_say() -> None:
     assert [room_of(path) for path in paths] == ["metering/lake", "metering", "tests"]
 
 
+@pytest.mark.long
 def test_the_sizes_kept_of_the_earlier_revision_are_its_own() -> None:
     if not (files := read_revision(BESIDE)):
         pytest.skip(f"this clone lacks {BESIDE}")

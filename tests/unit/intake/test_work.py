@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import BatchRefusedError, OutOfTimeError
@@ -21,6 +21,7 @@ from metering.intake.formats.compression import unpacked
 from metering.intake.work import CONTRACT_WORK, Work
 from metering.stores.queues import Delivery
 from metering.units import KIB, MIB
+from tests.support.examples import examples
 from tests.support.heavy import assert_bounded
 from tests.support.memory.clock import UNHURRIED
 from tests.support.reading import PACK, SENT_AT_S, Desk, ndjson, parquet, pointer, reasons
@@ -81,7 +82,7 @@ def test_long_heads_that_differ_behind_what_is_kept_of_them_are_distinct() -> No
 LONG = st.sampled_from(["x" * 129, "x" * 129 + "y", "\N{GRINNING FACE}" * 129, "é" * 128, "us-east-1", "x" * 5_000])
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(LONG, LONG, LONG, st.sampled_from(["i-1", "r" * 600])), min_size=1, max_size=9))
 def test_long_texts_get_one_hash_and_one_verdict_from_every_format(values: list[tuple[str, str, str, str]]) -> None:
     records = [record(from_=a, usage_type=b, service=c, resource_id=d) for a, b, c, d in values]
@@ -267,7 +268,7 @@ SMALL = replace(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.tuples(BITS, st.integers(1, 400)), min_size=1, max_size=6), st.sampled_from(sorted(PACK)), st.booleans()
 )

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import ObjectDamagedError, ObjectMissingError
@@ -32,6 +32,7 @@ from metering.ledger.periods import FrozenMonth
 from metering.stores.objects import closed_accounts_key, closed_days_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Service, Total, UsageKey, UsageType, sum_totals
+from tests.support.examples import examples
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainFrozenFiles, by_day, freeze, merge, of_day
 from tests.support.memory.objects import MemoryObjectStore
@@ -72,7 +73,7 @@ def store() -> MemoryObjectStore:
 
 
 @given(usages, st.sampled_from([1, 3, 1000]), st.sampled_from([1, 4, 1000]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_parquet_and_plain_rows_say_the_same_whatever_is_sorted_at_once(
     usage: dict[UsageKey, Total], sort_rows: int, group_rows: int
 ) -> None:
@@ -363,7 +364,7 @@ def test_a_damaged_index_is_a_damaged_object() -> None:
 
 
 @given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 20), st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_groups_have_all_rows_and_split_longer_accounts_only(
     counts: list[int], group_rows: int, piece_rows: int
 ) -> None:

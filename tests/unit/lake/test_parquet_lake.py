@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lambdas
@@ -40,6 +40,7 @@ from metering.lake.ports import (
 from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.units import HOUR_S
 from metering.usage.totals import Total, add_totals, sum_totals
+from tests.support.examples import examples
 from tests.support.lake_world import HOUR
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.objects import MemoryObjectStore
@@ -91,7 +92,7 @@ rows_of_a_commit = st.lists(
 
 
 @given(st.lists(rows_of_a_commit, min_size=1, max_size=6), st.sampled_from([1, 7, 1000]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_every_row_of_an_hour_is_in_its_file_once_however_it_spills(commits: list[list[Row]], group_rows: int) -> None:
     objects = MemoryObjectStore(ManualClock(0))
     for number, rows in enumerate(commits):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import ObjectMissingError
@@ -16,6 +16,7 @@ from metering.ledger.booked_hours import LakeFile, RowSource
 from metering.stores.objects import hour_of_lake_key, lake_file_key, summary_key
 from metering.units import DAY_S, HOUR_S
 from metering.usage.totals import Total, UsageKey
+from tests.support.examples import examples
 from tests.support.lake_world import HOUR, World, dying, record
 from tests.support.memory.clock import ManualClock
 from tests.support.memory.frozen import PlainTotals, encode_usage, merge
@@ -71,7 +72,7 @@ def test_corrections_are_in_the_totals_of_the_file_that_they_are_booked_in() -> 
 
 
 @given(st.lists(rows_of_a_commit, min_size=1, max_size=6), st.sampled_from([1, 7, 1000]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_totals_are_exact_however_often_the_merge_spills(commits: list[list[Row]], group_rows: int) -> None:
     objects = MemoryObjectStore(ManualClock(0))
     names = [f"staging/{number}.parquet" for number in range(len(commits))]

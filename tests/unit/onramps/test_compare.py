@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import OperationFailedError
@@ -27,6 +27,7 @@ from metering.replay.given import SAMPLE
 from metering.units import DAY_S, GIB, HOUR_S, MIB
 from metering.usage.usage_types import Location, billing_prefixes, classify, parse_location
 from tests.support.bills import BILL, FORMS, Line, csv_bytes, cur, focus, quantity_of, write_bill
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -310,7 +311,7 @@ USAGE = st.dictionaries(
 )
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(usage=USAGE, form=st.sampled_from(sorted(FORMS)), name=st.sampled_from(["b.csv", "b.csv.gz", "b.parquet"]))
 def test_a_bill_that_is_made_of_metered_usage_is_equal_to_it(
     tmp_path_factory: pytest.TempPathFactory, usage: dict[tuple[str, str, int], int], form: str, name: str

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.hours import parse_hour, rfc3339
@@ -24,6 +24,7 @@ from metering.reports.time_range import (
     zone_of,
 )
 from metering.units import DAY_S, HOUR_S
+from tests.support.examples import examples
 from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 
@@ -69,7 +70,7 @@ def test_without_times_it_is_this_month_up_to_the_end_of_this_hour(world: World)
     assert total(world, asked) == total(world, query(None, detail="resource_id")) == 31
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.integers(HOUR - 2 * HOUR_S, NOW_S), min_size=1, max_size=3, unique=True))
 def test_details_of_ranges_that_meet_at_any_second_hold_each_row_once(world: World, cuts: list[int]) -> None:
     ends = [HOUR - DAY_S, *sorted(cuts), HOUR + HOUR_S]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import metering
@@ -32,6 +32,7 @@ from metering.reports.sql.ahead import Stop
 from metering.reports.sql.query import QUERY_SCHEMA, LakeQuery, LakeRows, Part, QueryError, QueryStoppedError, ScanState
 from metering.stores.objects import summary_key
 from metering.units import HOUR_S
+from tests.support.examples import examples
 from tests.support.lake_world import ACCOUNT, HOUR, World, ask_again_and_again, record, slow_lake
 from tests.unit.billing.test_months import FIRST_S, MONTH, world_with_october
 
@@ -138,7 +139,7 @@ def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() ->
         assert query._Group(part=part, metadata=metadata, number=0).may_have_canary is may
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.integers(HOUR - 3 * HOUR_S, HOUR + HOUR_S), min_size=1, max_size=3))
 def test_ranges_that_meet_at_any_second_hold_each_row_once(world: World, cuts: list[int]) -> None:
     ends = [0, *sorted(cuts), HOUR + 2 * HOUR_S]
@@ -441,7 +442,7 @@ def table(lake: LakeQuery) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @pytest.mark.long
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(_STATEMENTS, _CONDITIONS)
 @example("SELECT count(*) FROM transfers WHERE {}", f"hour = to_timestamp({_HOURS[1]})")
 def test_no_filter_changes_what_a_statement_answers(
