@@ -2,9 +2,9 @@
 
     cd infra && cdk bootstrap && cdk deploy --all -c stage=local
 
-deploys to the emulator that `AWS_ENDPOINT_URL` names, with what that emulator can do. `build` makes no lookups and
-reads no environment variables; without a release argument it uses this checkout's release. Without an account and a
-region the stacks are environment-agnostic, so one synthesis can be deployed to any number of regions.
+deploys to the emulator at `AWS_ENDPOINT_URL`, with the features that it supports. `build` makes no lookups and reads no
+environment variables; without a release argument it uses this checkout's release. Without an account and a region the
+stacks are environment-agnostic, so one synthesis can be deployed to any number of regions.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ def build(
 
     Args:
         scope: The app, or a CDK stage within it.
-        config: Configuration of the stage in this region: every log source in it gets resources.
-        given: Given settings, published for the next deployment; None publishes none.
-        account: Account id; None leaves it to the deployment.
-        region: Region name, known or unknown to this version; None leaves it to the deployment.
-        code: Makes the functions' code, once per stack; by default the stage's bundle.
+        config: Configuration of the stage in this region; each of its log sources gets resources.
+        given: Given settings to publish for the next deployment; None publishes no settings.
+        account: Account id; None for that of the deployment.
+        region: Region name, also one unknown to this version; None for that of the deployment.
+        code: Factory of the functions' code asset, called once per stack; by default the stage's bundle.
         release: Release that the stacks publish; by default this checkout.
         assets: Bucket for assets on an emulator; None for the bucket of `cdk bootstrap`.
     """
@@ -167,8 +167,8 @@ def main() -> None:
 
 
 def _synthesizer(config: StageConfig, assets: str | None) -> IStackSynthesizer:
-    # Emulators that enforce IAM deny access to the bootstrap roles, whose policy uses a condition key that they do not
-    # know. The assets bucket has its own name, because `cdk bootstrap` could not create a bucket of the same name.
+    # Emulators that enforce IAM deny access to the bootstrap roles, because a condition key in the policy is unknown to
+    # them. The assets bucket has a different name, so that `cdk bootstrap` can still create its own bucket.
     if config.emulated:
         return CliCredentialsStackSynthesizer(file_assets_bucket_name=assets)
     return DefaultStackSynthesizer()

@@ -40,7 +40,7 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
     kept = cache or ROOT / ".local" / "assemblies"
     folder = kept / f"{config.stage}-{_digest(config, given)}"
     kept.mkdir(parents=True, exist_ok=True)
-    # Parallel deployments must not remove an assembly that another one is about to use.
+    # Parallel deployments must not remove an assembly that another deployment is about to use.
     with (kept / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
@@ -53,13 +53,13 @@ def assembly_of(config: StageConfig, given: GivenSettings, *, cache: Path | None
     try:
         scratch.rename(folder)
     except OSError:
-        # Another process was faster, and its assembly is equal.
+        # Another process created an equal assembly first.
         shutil.rmtree(scratch)
     return folder
 
 
 def synthesize(config: StageConfig, given: GivenSettings, target: Path) -> None:
-    """Write a stage's cloud assembly to `target`. For a stage in an account, cdk-nag must pass first."""
+    """Write a stage's cloud assembly to `target`. For a stage in an AWS account, cdk-nag must pass first."""
     # Importing the CDK starts a Node process, so it is imported only for a synthesis.
     from infra.app import build, check, new_app
 

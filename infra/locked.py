@@ -1,4 +1,4 @@
-"""One package of `uv.lock` as a requirement with hashes for pip: the installer of all other packages.
+"""One package of `uv.lock` as a pip requirement with hashes: `uv`, which installs all other packages.
 
     python -m infra.locked uv
 
@@ -18,7 +18,7 @@ def requirement(name: str, lock: Path = LOCK) -> str:
     """Return `name==version` with the hash of each wheel.
 
     Raises:
-        LookupError: The lock lacks the package, or has no wheel of it.
+        LookupError: The lock lacks the package or its wheels.
     """
     for package in tomllib.loads(lock.read_text())["package"]:
         if package["name"] == name and package.get("wheels"):

@@ -1,6 +1,6 @@
 """`Metrics` of a function: counters in Embedded Metric Format in its log, without API calls and their cost.
 
-A counter with dimensions of its own is also counted without them, so that alarms need not know them.
+A counter with its own dimensions is also counted without them, so alarms need not specify them.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def shard_of_event(event: Mapping[str, object]) -> int | None:
-    """Return the shard that an event names; None if it names none, like an event of a person or of a deployment.
+    """Return the shard in an event; None if the event has none, as in an invocation by a person or a deployment.
 
     Raises:
         ValueError: The event names an invalid shard.

@@ -1,4 +1,4 @@
-"""Shapes of an SQS event and of its response."""
+"""Types of an SQS event and of its response."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ class Started(Generic[WorkT]):
 def starting(
     service: str, parts_of: type[PartsT], build: Callable[[PartsT, EmfMetrics], WorkT]
 ) -> Callable[[], Started[WorkT]]:
-    """Start a function once per process: `build` makes the use case from its parts. A failed start is tried again.
+    """Start a function once per process: `build` makes the use case from its parts. A failed start is retried.
 
     Raises:
         SettingsError: The message names every problem of the environment.
         FormatTooNewError: A newer version wrote the ledger.
-        UnavailableError: The ledger did not answer the read of its format; the next invocation tries again.
+        UnavailableError: Reading the ledger's format failed; the next invocation tries again.
     """
 
     @cache

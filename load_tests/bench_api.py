@@ -2,8 +2,8 @@
 
 The service is deployed on MiniStack with the API's stack. The usage table holds 720 hours of 20 usage types for one
 account. Three sides take turns: the report in process, as the command makes it; the application in process, called with
-a token of the ledger; and the deployed function through the emulator's gateway. So other load on the machine affects
-all figures. The application in process also lists 10,000 accounts, and the gateway also answers the health check.
+a token of the ledger; and the deployed function through the emulator's gateway. Other load on the machine thus affects
+all figures. The in-process application also lists 10,000 accounts, and the gateway also answers the health check.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _ACCOUNTS_MONTH, _ACCOUNTS, _PAGE = "2026-10", 10_000, 1_000
 _LIST = f"/v1/accounts?month={_ACCOUNTS_MONTH}&limit={_PAGE}"
 _REQUESTS = 100
 _WARM_UP = 3
-# A token may send 20 requests at once, and then 5 a second.
+# A token may send 20 requests at once, and afterwards 5 per second.
 _TOKENS = 20
 _MOST_APP, _MOST_GATEWAY, _MOST_LIST_MS = 1.3, 1.6, 100
 _OK = 200
@@ -65,7 +65,7 @@ _OK = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Rotates tokens, so that each stays within its rate."""
+    """Rotates tokens, so that each token stays within its rate limit."""
 
     send: Callable[[str, str], tuple[int, bytes]]
     tokens: Iterator[str]
@@ -186,7 +186,7 @@ def measure(region: RegionConnection, endpoint: str, requests: int) -> int:
         for _ in range(_TOKENS)
     ]
     own = region.read_only()
-    # In this process, one token has no rate limit, like the report.
+    # In this process, the token has practically no rate limit, like the report.
     limits = Limits(token_rate_per_s=1_000.0, token_burst=1_000, token_reads_per_s=1_000.0, token_reads=1_000_000)
     parts = ApiParts(
         regions=[own], tokens=LedgerTokens(items=own.items, clock=own.clock), limits=limits, clock=own.clock

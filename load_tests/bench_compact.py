@@ -39,7 +39,7 @@ OBJECT_ROWS = 10_000
 BATCH_ROWS = 100
 SMALL_ROWS = 1_000_000
 LARGE_ROWS = 10_000_000
-# This many objects are made row by row. The other objects are variations of these.
+# Number of objects that are made row by row. The other objects are variations of these.
 MADE = 100
 
 LEAST_ROWS_S = 700_000
@@ -53,7 +53,7 @@ _ACCOUNTS_A_BATCH = 8
 
 
 class Folder:
-    """A folder with the method of `ObjectStore` that compaction uses."""
+    """A folder with the `ObjectStore` method that compaction uses."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -116,7 +116,7 @@ def write_staging(root: str, number: int) -> None:
 
 
 def vary_staging(root: str, number: int) -> None:
-    """Write a variation of one of the first hundred objects: other batches, bytes and times, without Python loops."""
+    """Write a variant of one of the first hundred objects, with new batches, bytes and times, without Python loops."""
     table = pq.read_table(f"{root}/{number % MADE}.parquet", schema=STAGING_SCHEMA)
     ids = table.column("batch_id").combine_chunks()
     others = pa.array([f"edge-{number % 50:04x}-{number * 100 + n:08d}" for n in range(len(ids.dictionary))])

@@ -2,7 +2,7 @@
 
 The charges are rated hour by hour, for 2,000 accounts with 40 keys and prices. Our side makes every column, checks each
 line, and computes sums and digests. pyarrow only writes the finished in-memory table: as Parquet, and as `write_csv`
-with gzip. All sides take turns. A separate process exports a million lines (`--most` for more), for its memory.
+with gzip. All sides take turns. A separate process exports a million lines (`--most` for more) to measure memory.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _BOOK = PriceBook(name="bench", version=1, currency="USD", products=tuple(map(_p
 
 
 def rated_lines(count: int) -> Iterator[RatedLine]:
-    """Rated lines in the order of hours, the same in each call."""
+    """Rated lines ordered by hour, the same in each call."""
     begins_s, ends_s = month_bounds_s(_MONTH)
     hours = (ends_s - begins_s) // HOUR_S
     for number in range(count):
@@ -86,7 +86,7 @@ def rated_lines(count: int) -> Iterator[RatedLine]:
 
 
 def invoice_of(count: int) -> Invoice:
-    """An invoice with this many lines."""
+    """An invoice with `count` lines."""
     tally = Tally()
     tally.add(_MONTH, rated_lines(count))
     rates = Rates(book=BookPin(name="bench", version=1, sha256=""), overrides=Pin(), organization=Pin())
@@ -120,7 +120,7 @@ def _export(source: ExportSource, request: ExportRequest) -> None:
 
 
 def _table(source: ExportSource, request: ExportRequest) -> pa.Table:
-    """The whole table in memory, as a plain pyarrow writer has it: strings, without our dictionaries."""
+    """The whole table in memory, as a plain pyarrow writer has it: strings without dictionary encoding."""
     layout = layout_of(request, source)
     tables = map(layout.table, Collector().batches(source.charges))
     schema = pa.schema([(each.name, _plain(each.type)) for each in layout.schema])

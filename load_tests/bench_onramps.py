@@ -1,15 +1,15 @@
 """Benchmark of on-ramps on one core: lines of VPC flow logs per second, and the ratio to a plain Python loop.
 
 The log belongs to a generated network: a million lines of version 5 in a custom field order, gzip. The loop
-decompresses the same file, splits its lines, names their fields by the header, and sums bytes by interface, direction,
-peer, path and hour, which rules would need; it checks and classifies nothing. We check every field, hash the content,
-and judge each hop against the network's inventory. The same rows are read as Parquet, too.
+decompresses the same file, splits lines, names fields by the header, and sums bytes by interface, direction, peer, path
+and hour, the inputs of the rules; it checks and classifies nothing. We check every field, hash the content, and judge
+each hop against the network's inventory. The same rows are read as Parquet, too.
 
-This loop is the baseline, because only its sums could be classified. Two faster loops are printed for comparison,
-without a target: the same sums with fields by position, and the minimum, sums by interface and hour.
+This loop is the baseline, because its sums could be classified. Two faster loops are printed for comparison, without a
+target: the same sums with fields by position, and the minimum, sums by interface and hour.
 
-All sides take turns in CPU time, so that a busy machine slows them alike. A separate process reads a log of eight
-million lines, for its peak memory. All sums must agree.
+All sides run in turns, measured in CPU time, so that a busy machine slows them alike. A separate process reads a log of
+eight million lines, for its peak memory. All sums must agree.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Sums = dict[tuple[str, int], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Log:
-    """One log file in its forms, and its judge."""
+    """One log file as text and as Parquet, with its context."""
 
     kind: LogKind
     name: FileName

@@ -31,7 +31,7 @@ from tests.support.memory.items import MemoryItemStore
 from tests.support.memory.objects import MemoryObjectStore
 
 MOST_S = 2.0
-# Limit as a multiple of the CPU time of DuckDB's own reader. The printed wall-clock time includes other load.
+# Limit as a multiple of the CPU time of DuckDB's own reader. Wall-clock time is only printed: it includes other load.
 MOST_TIMES = 3.0
 _TIMES = 3
 _THREADS = 2
@@ -60,7 +60,7 @@ def top_talkers(query: LakeQuery, view: str) -> object:
 
 
 class Taken(NamedTuple):
-    """Least seconds of several runs, by wall clock and by this process's CPU time on all cores, and the answer.
+    """Minimum seconds of several runs (wall clock, and this process's CPU time on all cores), and the answer.
 
     Other load on the machine can only slow a run down.
     """

@@ -5,7 +5,7 @@ other accounts. Each report does the work of `metering report usage --account` a
 completeness, reads the items, sums them, and makes the answer. The baseline reads the same items with boto3's paginator
 and sums them. The baseline runs in turns with our reports, so the emulator's time is in both figures.
 
-The same report then runs on a closed month, for two numbers of accounts in the month.
+The same report then runs on closed months with two different numbers of accounts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def hour_usage(accounts: Sequence[str], hour_s: int, number: int, usage_types: int) -> Iterator[tuple[UsageKey, Total]]:
-    """Usage of some accounts in an hour. It depends only on the arguments."""
+    """Usage of some accounts in an hour. The result depends only on the arguments."""
     for account_id in accounts:
         for kind in range(usage_types):
             key = UsageKey(
@@ -67,7 +67,7 @@ def hour_usage(accounts: Sequence[str], hour_s: int, number: int, usage_types: i
 def freeze_month(
     region: RegionConnection, month: str, accounts: Sequence[str], *, hours: int, usage_types: int
 ) -> FrozenMonth:
-    """Freeze a month as a close does after its checks, and mark it closed. Its lake files exist only as names."""
+    """Freeze a month as a close does after its checks, and mark it closed. Lake files are named, not written."""
     first_s, _ = month_bounds_s(month)
     freezer = MonthFreezer(
         objects=region.objects,
@@ -109,7 +109,7 @@ _GROUPS = ("usage_type", "usage_type,hour")
 
 
 def usage_of(account_id: str, hours: int) -> Iterator[tuple[UsageKey, Total]]:
-    """Yield the usage of an account for a month. It depends only on the arguments."""
+    """Yield the usage of an account for a month. The result depends only on the arguments."""
     first_s, _ = month_bounds_s(_MONTH)
     for hour in range(hours):
         yield from hour_usage([account_id], first_s + hour * HOUR_S, hour, _USAGE_TYPES)
@@ -127,7 +127,7 @@ def fill(region: RegionConnection) -> Counter[str]:
                 expected[key.usage_type] += total.bytes
     for start in range(0, len(actions), _TRANSACTION):
         region.items.transact(actions[start : start + _TRANSACTION])
-    # The watch does this each minute, and a report reads the stored value.
+    # In production, the watch stores this value each minute, and a report reads it.
     build_freshness(region).keep()
     return expected
 
@@ -146,7 +146,7 @@ def ours(region: RegionConnection, month: str = _MONTH, group_by: str = "usage_t
 
 
 def plain(client: DynamoDBClient, usage: str, ledger: str) -> Counter[str]:
-    """Make the same figures with boto3's paginator: the baseline. It also reads the kinds behind the numbers."""
+    """Make the same figures with boto3's paginator: the baseline. The baseline also reads each number's kind."""
     kinds = {
         int(item["sk"]["S"][2:]): item["usage_type"]["S"]
         for item in _pages(client, ledger, partition_of_kinds(_ACCOUNT))
@@ -182,7 +182,7 @@ class Took(NamedTuple):
 
 
 def measure(region: RegionConnection, reports: int) -> tuple[list[Took], list[Took]]:
-    """Measure our reports and the baseline, which runs after every tenth of ours."""
+    """Measure our reports, and the baseline after every tenth report."""
     expected = fill(region)
     # A new client without this project's decoder: the SDK decodes its replies.
     client, names = Clients(region.clients.access).dynamodb, region.names
@@ -221,7 +221,7 @@ def measure_closed(region: RegionConnection, accounts: int, reports: int) -> boo
 
 
 def beside_open(region: RegionConnection, month: str, group_by: str, reports: int) -> tuple[float, float]:
-    """Milliseconds at p95 of the report on the open month and on a closed one. Both take turns."""
+    """Milliseconds at p95 of the report on the open month and on a closed month. Both take turns."""
     expected: Counter[str] = Counter()
     for key, total in usage_of(_ACCOUNT, _HOURS):
         expected[key.usage_type] += total.bytes

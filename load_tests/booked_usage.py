@@ -20,7 +20,7 @@ def book(items: ItemStore, usage: Mapping[UsageKey, Total], *, unnumbered: bool 
     Args:
         items: Ledger and usage table.
         usage: The totals.
-        unnumbered: Each kind gets an item of its own, as beyond the cap.
+        unnumbered: Each kind gets its own item, like kinds above the cap.
     """
     for put in dictionary_of(usage) if not unnumbered else ():
         items.put(put)

@@ -2,7 +2,7 @@
 
 An invocation gets as many messages as the event source mapping of `prod` delivers (the emulator delivers 10), and the
 roll-up runs once per 15 seconds of the target load. Aggregator and roll-up use memory stores; item sizes follow AWS's
-billing rules. `load_tests.wire.as_on_aws` counts the same, and everything else, on an emulator.
+billing rules. `load_tests.wire.as_on_aws` counts these calls and all others on an emulator.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class BatchCost:
 
     Attributes:
         keys: Average number of usage keys in a batch.
-        claims: Write units for claiming kind numbers. An account's kind gets its number only once, so these units are
-            in no other figure.
+        claims: Write units for claiming kind numbers. An account's kind gets its number only once, so no other figure
+            includes these units.
         write_units, read_units: DynamoDB request units.
         puts: S3 PUTs.
         sqs_requests: Requests to send, receive and delete, each with ten messages.
-        cpu_ms: CPU time of both on this machine, taken as Lambda's CPU time.
-        usd: Sum at the prices of `PROCESSING_USD`.
+        cpu_ms: CPU time of aggregator and roll-up on this machine, taken as Lambda's CPU time.
+        usd: Total cost at the prices in `PROCESSING_USD`.
     """
 
     scenario: str
@@ -197,7 +197,7 @@ def measure(scenario: str, batches: int = RUN_BATCHES) -> BatchCost:
 
 
 def claim(numbers: KindNumbers, usages: Iterable[Iterable[UsageKey]]) -> dict[str, set[UsageKind]]:
-    """Give the kinds of all accounts their numbers: that is done once in an account's life. Returns the kinds."""
+    """Assign numbers to the kinds of all accounts, which happens once in an account's life. Returns the kinds."""
     kinds: dict[str, set[UsageKind]] = {}
     for usage in usages:
         for key in usage:

@@ -3,7 +3,7 @@
     python -m load_tests.interleaved_benches REVISION
 
 Each benchmark does the same work in both checkouts, each in its own environment. Output goes to a log. A benchmark's
-CPU time is that of its process and its waited-for children, so not an emulator's.
+CPU time covers its process and the children it waits for, but no emulator.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROUNDS = 3
 
 
 def cpu_s_of(folder: Path, command: Sequence[str], log: Path) -> float:
-    """Seconds of CPU time of a benchmark in a checkout; one that misses its own limits has done its work, too."""
+    """CPU seconds of a benchmark in a checkout, even if the benchmark misses its own limits."""
     before = os.times()
     with log.open("a") as told:
         done = subprocess.run(

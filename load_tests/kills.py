@@ -49,7 +49,7 @@ _GOOD = 48
 _RECORDS = 100
 _LONGEST_S = 900
 _LIST_S = 5.0
-# Hard objects of the tests, by a word for their batches.
+# Objects of the tests that are hard to read, by a word in their batches' names.
 _KINDS = {
     "empty-members": "gzip of empty members",
     "line-ends": "128 MiB of line ends",
@@ -234,7 +234,7 @@ def _send(region: RegionConnection, batches: int, records: int, seed: int, manif
 
 
 def _settle_under_fire(region: RegionConnection, state: LocalState) -> int:
-    """Wait under kills until few messages are left: each kill delays the end by a visibility timeout."""
+    """Wait, with kills, until few messages are left: each kill delays the end by a visibility timeout."""
     redrives = 0
     while region.ingest.depth().total > _CALM:
         time.sleep(1)

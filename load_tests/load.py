@@ -1,17 +1,17 @@
 """Load test: cost, throughput, freshness, constant work and memory of the service on MiniStack on this machine.
 
-First it counts on an emulator the AWS calls and cost of everything (`load_tests.wire.as_on_aws`). Then it sends batches
-of 100 records from 500 accounts, with up to 8 accounts and 16 usage keys per batch, to the deployed stage, with
-production's settings of the roll-up. The exit code is 1 if a limit is missed or `verify` fails.
+First it counts all AWS calls and their cost on an emulator (`load_tests.wire.as_on_aws`). Then it sends batches of 100
+records from 500 accounts, with up to 8 accounts and 16 usage keys per batch, to the deployed stage, with production's
+settings of the roll-up. The exit code is 1 if a limit is missed or `verify` fails.
 
 **At full speed**, 100,000 batches. The rate is measured from the first send until no commit waits for the roll-up. CPU
 time per batch is measured over a whole minute, after the roll-up has caught up with the backlog before its first tick,
 and over the last whole minute: each contains one tick of every minutely job, and all roll-up runs in between.
 
 **At the target's rate**, for three minutes. This run has a limit on the time until usage is visible: beyond a machine's
-capacity, that time grows with the queue and only shows how long the test sent. It is printed at full speed, too. The
-function ends when no commit waits and begins once a minute, so a quiet region waits up to a minute longer: these
-commits are counted separately.
+capacity, that time grows with the queue and only shows how long the test sent. The time at full speed is printed, too.
+The function ends when no commit waits and begins once a minute, so commits of a quiet region wait up to a minute longer
+and are counted separately.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from metering.wiring.connection import RegionConnection
 
 _TARGET_PER_S = TARGET_BATCHES_PER_DAY / DAY_S
-# Limit of CPU time per batch at the end, as a multiple of that at the start; wall-clock time is too noisy here.
+# Limit of the CPU time per batch at the end, as a multiple of the start's. Wall-clock time is too noisy.
 _FLAT = 1.15
 _MEMORY_MIB = 400
 _VISIBLE_S = 60
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         problems += _deployed(options.endpoint, options.batches or _BATCHES)
     if not options.only_rate:
         rate = options.rate or _TARGET_PER_S
-        # In a complete load test, this is the number of batches at full speed.
+        # In a complete load test, `--batches` is for the run at full speed.
         batches = (options.batches if options.rate else None) or int(rate * _PACED_S)
         problems += _deployed(options.endpoint, batches, rate)
     return judged(problems)
@@ -106,7 +106,7 @@ def _run(region: RegionConnection, emulator_pid: int, batches: int, rate: float 
     sampler.start()
     sent = replace(traffic, shipments=sampler.paced(traffic.shipments))
     _, sending_s = send_traffic(region, sent, manifest, rate=rate)
-    # The test does not roll up: the function does.
+    # The deployed function rolls up, not the test.
     settled = wait_until_settled(verifier, _WAIT_S)
     rolled_up_s = time.monotonic() - sampler.began
     progress = sampler.end()
@@ -146,7 +146,7 @@ def _print_rate(batches: int, sending_s: float, took_s: float, rolled_up_s: floa
         f"{batches / took_s:.0f} batches/s until the last verdict"
     )
     if paced is not None:
-        # A run that sent too slowly says nothing about the target.
+        # If a run sent too slowly, it shows nothing about the target.
         slow = batches / sending_s < paced * _KEPT
         return [f"{batches / sending_s:.0f} batches/s were sent, not {paced:.0f}"] if slow else []
     return [] if rate >= _TARGET_PER_S else [f"{rate:.0f} batches/s is less than {_TARGET_PER_S:.0f}"]
@@ -165,7 +165,7 @@ def _print_visible(visibility: Visibility, paced: float | None) -> list[str]:
 
 
 def _steady_from(runs: Sequence[BookedRun], began_ms: int) -> float | None:
-    """Seconds until the roll-up had caught up with the backlog before its first tick."""
+    """Seconds until the roll-up had caught up with the backlog from before its first tick."""
     caught_up = caught_up_ms(runs)
     return None if caught_up is None else (caught_up - began_ms) / 1_000
 
@@ -187,7 +187,7 @@ def flatness(progress: Progress, batches: int, steady_s: float | None) -> tuple[
     """CPU time per batch in a minute at the beginning and in the last one, in milliseconds.
 
     Returns:
-        The second at which the first minute began, and both times; None without two such minutes.
+        The second at which the first minute began, and both CPU times; None without two such minutes.
     """
     if not progress.peak_kib or steady_s is None:
         return None

@@ -1,6 +1,6 @@
 """Soak test: a long run through the real aggregator and compactor on MiniStack (`--batches 200000`).
 
-Three aggregator and two compactor processes work on one region. SIGKILL ends a random one every two seconds, but never
+Three aggregator and two compactor processes work on one region. Every two seconds SIGKILL ends a random process, never
 the first aggregator. Messages become visible again after a shortened visibility timeout, and one in twenty batches is
 sent twice. After each tenth of the run every batch must have its marker, and usage must equal the sent bytes. At the
 end markers, usage and lake must be equal. A stopped run resumes after the last proven tenth; the state file names it.
@@ -45,7 +45,7 @@ _AGGREGATORS, _COMPACTORS = 3, 2
 
 
 def records_of(number: int) -> list[dict[str, object]]:
-    """Make the records of a batch. Bytes and accounts depend only on its number."""
+    """Make the records of a batch. Bytes and accounts depend only on the batch number."""
     chance = random.Random(number)
     now_s = int(time.time())
     return [
@@ -115,7 +115,7 @@ class Region:
             if number % _DUPLICATES == 0:
                 again.append(bodies[-1])
             if len(again) == 2:
-                # The copy follows soon, but in another receive, so that another process gets it.
+                # The copy follows soon, but is received separately, so that another process gets the copy.
                 bodies += again
                 again = []
         bodies += again
@@ -185,7 +185,7 @@ class Region:
         ]
 
     def usage_bytes(self) -> Counter[str]:
-        """Bytes by account in the usage table, once no commit waits any more."""
+        """Bytes by account in the usage table, read when no commit waits any more."""
         jobs = self._jobs()
         if not jobs.rollup.run(DeadlineAt(clock=jobs.clock, at_ms=jobs.clock.now_ms() + 600_000)).finished:
             raise RuntimeError("the roll-up left something")
@@ -196,7 +196,7 @@ class Region:
         return totals
 
     def differences(self) -> int:
-        """Count the hours in which markers, usage, and the rows of lake and staging differ, or do not settle."""
+        """Count the hours whose markers, usage, and rows in lake and staging differ or are not at rest."""
         result = self._jobs().reconciler.check(from_s=0, to_s=int(time.time()) + 86_400, deep=True)
         return len(result.different) + len(result.unstable)
 
@@ -255,9 +255,9 @@ class Leg:
     """Result of a tenth of the run.
 
     Attributes:
-        sending_s: Seconds until all batches were sent. Meanwhile the queue is kept short.
-        settling_s: Seconds from then until the last verdict. Messages of killed processes become visible again only
-            after the visibility timeout.
+        sending_s: Seconds until all batches were sent. The queue is kept short during the sending.
+        settling_s: Seconds from the last send until the last verdict. Messages of killed processes become visible again
+            only after the visibility timeout.
         overlaps: Number of times that two processes had the same batch at once.
     """
 
@@ -385,7 +385,7 @@ def main() -> int:
 
 
 def _attach(state: State, folder: Path) -> Region:
-    """Return the state's region if its emulator still runs, else a new one for the remaining batches."""
+    """Return the state's region if its emulator still runs, else a new region for the remaining batches."""
     if state.pid and process_began(state.pid) == state.began:
         return Region(state.endpoint, state.name, folder)
     running = emulator.start(emulator.free_port(_PORT), region="us-east-1")

@@ -72,7 +72,7 @@ def compact() -> None:
 def _record(delivery: Delivery) -> SqsRecord:
     return {
         "messageId": delivery.message_id,
-        # Only a throttle needs the receipt handle, and the emulator does not throttle.
+        # The receipt handle is needed only for a throttle, and the emulator does not throttle.
         "receiptHandle": "",
         "body": delivery.body,
         "attributes": {

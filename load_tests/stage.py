@@ -15,14 +15,14 @@ LIMITS = ReadLimits(object_bytes=POLICY.object_bytes)
 
 
 def judged(problems: Sequence[str]) -> int:
-    """Print the bars that were missed; returns 1 if there are any."""
+    """Print the missed limits; returns 1 if there are any."""
     for problem in problems:
         print(f"MISSED: {problem}")
     return 1 if problems else 0
 
 
 def settings(*, ledger_table: str, usage_table: str, data_bucket: str) -> Settings:
-    """Make a function's settings over these stores, without a queue or a topic."""
+    """Make a function's settings with these tables and this bucket, without a queue or a topic."""
     names = {"ledger_table": ledger_table, "usage_table": usage_table, "data_bucket": data_bucket}
     none = dict.fromkeys(("ingest_queue_url", "dead_letter_queue_url", "page_topic_arn", "ticket_topic_arn"), "")
     return Settings.model_validate(

@@ -1,7 +1,7 @@
 """Data-transfer metering for AWS regions.
 
 For Python programs: `metering.Producer` sends records, `metering.connect` reads usage and cost, `metering.__version__`
-is the version. All three are looked up on first use, so that importing any part of the package stays cheap.
+is the version. All three names are imported on first use, so that imports of the package stay cheap.
 """
 
 from __future__ import annotations

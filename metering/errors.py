@@ -57,8 +57,8 @@
             ├── CommandStoppedError a person stopped it: exit code 130                        cli.failures
             └── WrongUsageError     the arguments make no sense: exit code 2                  cli.failures
 
-Errors raised by a single module are defined in that module. Adapters translate the errors they know into this tree;
-unknown errors pass through.
+Errors raised by a single module are defined in that module. Adapters translate known errors into these classes; unknown
+errors pass through.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class UnavailableError(MeteringError):
 
     Attributes:
         operation: The call that failed, as `Service.Operation`.
-        may_have_applied: False only if the dependency is known not to have applied it (throttle, conflict).
+        may_have_applied: False only if the dependency certainly did not apply the call (throttle, conflict).
     """
 
     retryable = True
@@ -97,11 +97,11 @@ class UnavailableError(MeteringError):
 
 
 class ThrottledError(UnavailableError):
-    """A service is throttled: more calls make it worse."""
+    """A service throttles calls; further calls make this worse."""
 
 
 class OutOfTimeError(UnavailableError):
-    """Reading a delivery took longer than it was allowed."""
+    """Reading a delivery exceeded its time limit."""
 
     def __init__(self) -> None:
         super().__init__("BatchReader.read", "it took too long", may_have_applied=False)
@@ -140,12 +140,12 @@ class TransactionCanceledError(MeteringError):
 
     @property
     def condition_failed(self) -> bool:
-        """Whether an action's condition failed. If not, the same transaction may be sent again."""
+        """Whether an action's condition failed. If none failed, the same transaction may be sent again."""
         return any(reason is not None and reason[0] == "ConditionalCheckFailed" for reason in self.reasons)
 
     @property
     def throttled(self) -> bool:
-        """Whether any of its actions was throttled by a table."""
+        """Whether a table throttled any of the transaction's actions."""
         return any(reason is not None and reason[0] in _THROTTLES for reason in self.reasons)
 
 
@@ -154,7 +154,7 @@ class ItemTooLargeError(MeteringError):
 
     Attributes:
         what: The key of the item, or `a transaction of n actions`.
-        detail: Its size, or DynamoDB's message.
+        detail: Size of the item, or DynamoDB's message.
     """
 
     def __init__(self, what: str, detail: str) -> None:
@@ -178,7 +178,7 @@ class ObjectMissingError(MeteringError):
 
 
 class ObjectUnreadableError(MeteringError):
-    """The object at `key` exists, but the store refuses to return it to requests like ours.
+    """The object at `key` exists, but the store refuses to return it.
 
     Attributes:
         detail: What the store said.
@@ -255,16 +255,16 @@ class LedgerCorruptError(MeteringError):
 
 
 class EarlyEndError(MeteringError):
-    """Work that ended early without an error. The caller that began the work catches it."""
+    """Work that ended early without an error. The caller that started the work catches this exception."""
 
 
 class FormatTooNewError(MeteringError):
-    """The ledger has a format that this code does not know: it must neither read nor write the ledger.
+    """The ledger has a format that this code does not support, so the code must neither read nor write the ledger.
 
     Attributes:
         found: The ledger's format.
-        known: The newest format that this code knows.
-        needed: The version of metering that knows the ledger's format.
+        known: The newest format that this code supports.
+        needed: The version of metering that supports the ledger's format.
     """
 
     def __init__(self, *, found: int, known: int, needed: str) -> None:
@@ -307,7 +307,7 @@ class FormatTooOldError(MeteringError):
 
 
 class GenerationError(MeteringError):
-    """Ledger and usage table do not match, so kind numbers in usage items could mean something else (P41)."""
+    """The ledger and usage table do not match, so kind numbers in usage items could mean other kinds (P41)."""
 
 
 class OperationFailedError(MeteringError):
@@ -315,14 +315,14 @@ class OperationFailedError(MeteringError):
 
     Attributes:
         reason: One sentence that says why.
-        advice: The next step for the person, or the effect of a repeated call; may be empty.
+        advice: The user's next step, or the effect of a repeated call; may be empty.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(reason, advice)
         self.reason = reason
         self.advice = advice
-        # An uncaught exception in a Python program shows the advice below the reason.
+        # If a Python program does not catch the exception, it shows the advice below the reason.
         if advice:
             self.add_note(advice)
 

@@ -20,13 +20,13 @@ def hour_of(epoch_s: int) -> int:
 
 @lru_cache(maxsize=_REMEMBERED)
 def hour_label(hour_s: int) -> str:
-    """Label of an hour, `2026-11-24T13`. Labels sort in the order of time."""
+    """Label of an hour, `2026-11-24T13`. The order of labels is the order of time."""
     return datetime.fromtimestamp(hour_s, UTC).strftime("%Y-%m-%dT%H")
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def parse_hour(label: str) -> int:
-    """Hour of a label; the inverse of `hour_label`.
+    """Hour that a label names; the inverse of `hour_label`.
 
     Raises:
         ValueError: The text is not a label in canonical form.
@@ -46,7 +46,7 @@ def month_of(hour_s: int) -> str:
 
 @lru_cache(maxsize=_REMEMBERED)
 def month_bounds_s(month: str) -> tuple[int, int]:
-    """First second of `month` (`2026-11`), and of the month after it.
+    """First second of `month` (`2026-11`), and first second of the next month.
 
     Raises:
         ValueError: The text is not a month in canonical form.

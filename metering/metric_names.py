@@ -1,4 +1,4 @@
-"""Names of the service's counters, one per outcome. Alarms, dashboards and the code that counts share them."""
+"""Names of the service's counters, one per outcome. Alarms, dashboards and the counting code share these names."""
 
 from typing import Final
 
@@ -30,15 +30,15 @@ RECORDS_REFUSED: Final = "RecordsRefused"
 # The dimension `reason` has the first reason of a refused record.
 REFUSED_BY_REASON: Final = "RefusedByReason"
 BYTES_METERED: Final = "BytesMetered"
-# Records with a region whose billing prefix is unknown: their usage type has the region's own name.
+# Records with a region that has no known billing prefix: their usage type has the region's name instead.
 UNKNOWN_REGIONS: Final = "UnknownRegions"
 
 COMMITS: Final = "Commits"
 # Transactions that were sent again unchanged after a conflict, a throttle or a lost reply.
 TRANSACTIONS_REPEATED: Final = "TransactionsRepeated"
-# Commits that were planned again under another id: smaller, or without the batches that already had a verdict.
+# Commits that were planned again under another id: smaller, or without batches that already had a verdict.
 COMMITS_REPLANNED: Final = "CommitsReplanned"
-# Commits that found one of their months closed and were booked in the current hour.
+# Commits of which one month was closed, so that they were booked in the current hour.
 COMMITS_REBOOKED: Final = "CommitsRebooked"
 # Commits whose whole batches returned to the queue after a throttle.
 COMMITS_THROTTLED: Final = "CommitsThrottled"
@@ -46,7 +46,7 @@ COMMITS_THROTTLED: Final = "CommitsThrottled"
 LEDGER_CORRUPT: Final = "LedgerCorrupt"
 # Alerts that SNS refused.
 ALERTS_LOST: Final = "AlertsLost"
-# Messages received three or more times whose note could not be written before they were processed.
+# Messages received three or more times without a note, because it could not be written before their processing.
 HELD_NOTES_LOST: Final = "HeldNotesLost"
 
 # Log files by outcome. Every event is counted once, when it has been processed.
@@ -58,7 +58,7 @@ LOG_FILES_EMPTY: Final = "LogFilesEmpty"
 LOG_FILES_REFUSED: Final = "LogFilesRefused"
 # Files that were deleted before they were read.
 LOG_FILES_VANISHED: Final = "LogFilesVanished"
-# Lines with another account than the name of their file, billed or refused.
+# Lines with an account that differs from the file's name, billed or refused.
 LOG_LINES_OF_OTHERS: Final = "LogLinesOfOthers"
 # Events that return to their queue after a transient error.
 LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
@@ -66,13 +66,13 @@ LOG_EVENTS_PUT_BACK: Final = "LogEventsPutBack"
 LOG_EVENTS_WITHOUT_FILE: Final = "LogEventsWithoutFile"
 CONTEXTS_CAPTURED: Final = "ContextsCaptured"
 
-# Commits of finished roll-up runs, and the updates of usage items made for them.
+# Commits of finished roll-up runs, and the usage item updates for these commits.
 ROLLED_UP_COMMITS: Final = "RolledUpCommits"
 ROLLED_UP_ITEMS: Final = "RolledUpItems"
-# Runs of the roll-up that another process finished first, and plans that lost against another process's plan.
+# Runs of the roll-up that another process finished first, and plans for which another process's plan was stored first.
 ROLLUP_LATE: Final = "RollupLate"
 ROLLUP_RACE_LOST: Final = "RollupRaceLost"
-# Usage kinds in roll-up plans without a number, because their account has as many numbers as it may have.
+# Usage kinds without a number in roll-up plans, because their account has reached the cap.
 KINDS_BEYOND_CAP: Final = "KindsBeyondCap"
 
 # Rows and files that the compactor published.
@@ -85,7 +85,7 @@ BUDGET_ALERTS_SENT: Final = "BudgetAlertsSent"
 ANOMALIES_FOUND: Final = "AnomaliesFound"
 # Runs that ran out of time; the next tick continues them.
 COMPACTION_LATE: Final = "CompactionLate"
-# Plans that lost against another process's plan for the same run.
+# Plans for which another process's plan of the same run was stored first.
 COMPACTION_RACE_LOST: Final = "CompactionRaceLost"
 # Commits whose staging objects the cleaner deleted.
 CLEANED_COMMITS: Final = "CleanedCommits"
@@ -103,8 +103,8 @@ CANARY_GOOD: Final = "CanaryGood"
 CANARY_LATE: Final = "CanaryLate"
 CANARY_DOUBLED: Final = "CanaryDoubled"
 
-# Requests of the HTTP API: their number; 1,000 for each that failed by our fault and 0 for any other; the same for slow
-# requests; requests without a known token; partitions of the usage table and hours of the lake that requests read.
+# Requests of the HTTP API: their number; 1,000 for each that failed by our fault, else 0; the same for slow requests;
+# requests without a known token; partitions of the usage table and hours of the lake that were read.
 API_REQUESTS: Final = "ApiRequests"
 API_FAILED_PERMILLE: Final = "ApiFailedPermille"
 API_SLOW_PERMILLE: Final = "ApiSlowPermille"

@@ -1,6 +1,6 @@
 """Settings that a function reads from its environment, checked all at once.
 
-The stage defines them in `metering/fleet/stage.py`; a function gets each as `METERING_<NAME>`, in upper case.
+The stage defines the settings in `metering/fleet/stage.py`; a function gets each as `METERING_<NAME>`, in upper case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def as_environment(values: Mapping[str, object]) -> dict[str, str]:
 class Policy(BaseModel):
     """Limits and intervals that a stage decides. Functions and people's commands must use the same values.
 
-    No field has a default: the stage alone defines it (`metering/fleet/stage.py`), and a missing field is a problem.
+    Fields have no defaults: only the stage defines them (`metering/fleet/stage.py`), and a missing field is a problem.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -142,15 +142,15 @@ class ApiSettings(Settings):
     )
 
 
-# A stage's settings as its data stack publishes them, for both commands and functions.
+# A stage's settings as published by its data stack, for commands and functions.
 #
 # One canonical JSON document in a parameter of the region, with its hash in the outputs of the stacks:
 #
 #     {"given": {"file": {...}, "like": "local", "set": {...}, "version": "0.1.0"}, "policy": {"shards": 1, ...},
 #      "queues": {...}, "schema": "metering.settings/1", "stage": "local"}
 #
-# The policy is strict both ways, because this version can neither work without a field nor obey an unknown one. Other
-# sections may be added. The next deployment begins from `given`; functions do not read it.
+# The policy is strict in both directions: this version can neither work without a field nor obey an unknown field.
+# Other sections may be added. The next deployment begins from `given`; functions do not read it.
 
 
 # Largest value of a standard parameter (Systems Manager user guide). An advanced one costs 0.05 USD a month and region.
@@ -173,7 +173,7 @@ class GivenSettings(BaseModel):
 
     Attributes:
         like: Name of the base.
-        version: Version of the package that deployed; empty for a version that did not store these settings.
+        version: Version of the deploying package; empty for a version that did not store these settings.
         by_file: Values of the stage's table in a settings file.
         by_option: Values of `--set`, of this and earlier deployments.
     """
@@ -187,9 +187,9 @@ class GivenSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str, *, stage: str, sha256: str) -> GivenSettings | None:
-        """Read only this section from a document of a stage and hash; its policy may be that of another version.
+        """Read only this section of the document with this stage and hash; its policy may belong to another version.
 
-        None if stage or hash differ, or the section is missing.
+        Return None if stage or hash differ, or the section is missing.
         """
         try:
             found = _Section.model_validate_json(text)
@@ -209,7 +209,7 @@ class _Section(BaseModel):
 
 
 class StageSettings(BaseModel):
-    """Settings of a stage that are needed outside of its stacks."""
+    """Settings of a stage for use outside of its stacks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 

@@ -1,7 +1,7 @@
 """Units of size, time and money, with their sources.
 
-Bytes are `int`, money is `Decimal`, time is epoch seconds (`_s`), epoch milliseconds (`_ms`) or aware UTC. None of them
-is ever a float.
+Bytes are `int`, money is `Decimal`, time is epoch seconds (`_s`), epoch milliseconds (`_ms`) or aware UTC. No such
+value is ever a float.
 """
 
 KIB = 1024
@@ -22,14 +22,14 @@ SIZE_BASE = "1 KB is 2^10 bytes, 1 MB 2^20, 1 GB 2^30, and so on."
 
 
 def size_text(total_bytes: int) -> str:
-    """A number of bytes in the largest unit in which it is at least one: `512 bytes`, `19.4 PB`.
+    """Bytes as text, in the largest unit that gives a value of at least 1: `512 bytes`, `19.4 PB`.
 
-    It has three or four significant digits, rounded half up. Show the exact number beside it.
+    The text has three or four significant digits, rounded half up. Show the exact number beside it.
     """
     if total_bytes == 1:
         return "1 byte"
     unit, unit_bytes, size = 0, 1, abs(total_bytes)
-    # Integers only: a total has any number of digits, and a Decimal 28.
+    # Integers only: a Decimal has 28 digits, and a total may have more.
     while unit + 1 < len(_SIZE_UNITS) and _rounded(size, unit_bytes) >= KIB:
         unit, unit_bytes = unit + 1, unit_bytes * KIB
     sign = "-" if total_bytes < 0 else ""
@@ -39,13 +39,13 @@ def size_text(total_bytes: int) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number of things in words: `1 record`, `2,000 records`, `1 batch`, `2 batches`.
 
-    `many` is the plural, if that is not `one` plus `s`.
+    `many` is the plural if it is irregular.
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def exact_and_size(total_bytes: int) -> str:
-    """The exact number, and its size if that adds something: `12,100 bytes = 11.8 KB`."""
+    """The exact number of bytes; from 1 KB also its size: `12,100 bytes = 11.8 KB`."""
     exact = f"{total_bytes:,} {'byte' if total_bytes == 1 else 'bytes'}"
     return exact if abs(total_bytes) < KIB else f"{exact} = {size_text(total_bytes)}"
 

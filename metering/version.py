@@ -1,4 +1,4 @@
-"""The version of this package, as `pyproject.toml` says it, its commit, and the version of its contract."""
+"""The package's version from `pyproject.toml`, its commit, and the version of its contract."""
 
 # Of docs/contract.md.
 CONTRACT_VERSION = 1
@@ -7,14 +7,14 @@ DISTRIBUTION = "transfer-metering"
 
 
 def package_version() -> str:
-    """Such as `0.1.0`: from the metadata of the installed package, which a function's bundle has too."""
+    """Version, such as `0.1.0`, from package metadata, which a function's bundle also has."""
     import importlib.metadata
 
     return importlib.metadata.version(DISTRIBUTION)
 
 
 def package_commit() -> str:
-    """Short commit of the checkout that this package runs from, with `-dirty` if files differ from it.
+    """Short commit hash of the checkout in use, with `-dirty` if files were changed.
 
     Empty in an installed package, in a function, and without git.
     """

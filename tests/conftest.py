@@ -24,7 +24,7 @@ settings.load_profile("gate" if os.environ.get("CI") else "default")
 # On GitHub's machines, typer takes a pipe for a terminal and prints its help in colours.
 os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 
-# The gate runs one in this many cases of a list, always the same ones.
+# Of this many cases in a list, the gate runs one, always the same.
 CASES_EACH = 10
 ALL_CASES = "METERING_ALL_CASES"
 

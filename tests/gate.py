@@ -1,9 +1,9 @@
-"""The gate: runs each part of a plan by its make target, and fails if a part fails or takes three times its share.
+"""The gate: runs each part of a plan as a make target; fails if a part fails or takes three times its share.
 
     python -m tests.gate check
 
-Later parts run after a failure, so that one run names everything that is broken. A share is the time on two otherwise
-idle cores, with a margin: only a part that has become slow takes three times as long.
+Parts after a failure still run, so that one run reports every failure. A share is the time on two otherwise idle cores,
+with a margin: only a part that has become slow takes three times as long.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Plan:
 
     Attributes:
         shares_s: Seconds of each part by its make target, in the order of execution.
-        reserve_s: Seconds reserved for future parts, by name. A new part takes its share from this reserve.
+        reserve_s: Seconds reserved for future parts, by name. The share of a new part comes from it.
         promise_s: Maximum of shares and reserve together.
     """
 
@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def red(self) -> bool:
-        """Whether it makes the plan fail."""
+        """Whether the outcome makes the plan fail."""
         return self.code != 0 or self.took_s >= TOO_LATE * self.share_s
 
     @property

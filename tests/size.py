@@ -1,4 +1,4 @@
-"""Lines and files of each room: the table beside an earlier revision, and the budgets in the rooms' READMEs.
+"""Lines and files of each room: a table compared with an earlier revision, and budgets in the READMEs.
 
     python -m tests.size            print the table; exit 1 if a budget or the table of docs/architecture.md is wrong
     python -m tests.size --write    lower budgets to what is there, and write that table
@@ -7,7 +7,7 @@ A room is a folder of `metering`, or `lambdas`, `infra`, `load_tests`, `tests`. 
 
     Budget: 1,931 lines in 14 files.
 
-A room that grows gets an addition with its reason, `; 120 lines in 1 file more for the filter direction`.
+If a room grows, add the increase with its reason: `; 120 lines in 1 file more for the filter direction`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ PAGE = ROOT / "docs" / "architecture.md"
 BESIDE = "5c2c24bd"
 # A budget and the table may exceed the actual size by this much; small rooms get some lines and a file.
 SLACK, SLACK_LINES, SLACK_FILES = 0.03, 20, 1
-# Budgets and allowances are compared in both directions: a smaller room must lower its figures.
+# Budgets and allowances are checked in both directions: if a room shrinks, its figures must be lowered.
 TIGHT = True
 LONG_FILE = 800
-# Package markers and similar files say nothing about the median.
+# Package markers and other tiny files are left out of the median.
 TINY_FILE = 5
 # Sums below the rows of the rooms.
 TOTALS = {"metering": "metering, whole", "tests": "tests, load_tests", "load_tests": "tests, load_tests"}
@@ -109,7 +109,7 @@ class Budget:
     Attributes:
         lines: With the additions.
         files: With the additions.
-        base_lines: Lines without additions, which need no reason.
+        base_lines: Lines that need no reason: without additions.
         additions: Text of the additions; empty if there are none.
     """
 
@@ -138,7 +138,7 @@ def read_revision(revision: str) -> dict[str, str]:
 
 
 def read_blobs(revision: str, paths: Iterable[str]) -> dict[str, str]:
-    """Path -> text of those of some files that a revision has."""
+    """Path -> text of those of `paths` that a revision has."""
     found: dict[str, str] = {}
     paths = list(paths)
     command, names = ["git", "cat-file", "--batch"], "".join(f"{revision}:{path}\n" for path in paths)
@@ -216,7 +216,7 @@ def _slack(stated: int, real: int, least: int) -> bool:
 
 
 def raised_without_reason(before: str, after: str) -> bool:
-    """Whether an edit of a README raises its budget without an addition with a reason."""
+    """Whether an edit of a README raises the budget without stating a reason."""
     old, new = budget(before), budget(after)
     return old is not None and new is not None and new.base_lines > old.lines
 
@@ -257,7 +257,7 @@ def table(sizes: Mapping[str, Size]) -> str:
 
 
 def stale_rows(page: str, written: str, *, tight: bool = TIGHT) -> list[str]:
-    """Rows of the table of rooms that a page lacks, has in excess or has wrong; figures only if `tight`."""
+    """Missing, surplus or wrong rows in a page's table of rooms; figures are compared only if `tight`."""
     found = _TABLE.search(page)
     stated, real = _rows(found[0] if found else ""), _rows(written)
     wrong = [room for room in {**real, **stated} if stated.get(room, ([], []))[0] != real.get(room, ([], []))[0]]
@@ -270,13 +270,13 @@ def stale_rows(page: str, written: str, *, tight: bool = TIGHT) -> list[str]:
 
 
 def _rows(text: str) -> dict[str, tuple[list[str], list[int]]]:
-    """Row's first cell -> its words, and its figures."""
+    """First cell of a row -> texts and figures of the row."""
     cells = [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
     return {row[0]: (row[:2], [_number(cell) for cell in row[2:]]) for row in cells}
 
 
 def measured(files: Mapping[str, str]) -> dict[str, Size]:
-    """Sizes of all rooms, and of the sums below them, with imports."""
+    """Sizes of all rooms and of their totals, with import lines."""
     both = {**rooms(files), **rooms(files, lambda path: TOTALS.get(path.split("/")[0], ""))}
     return {room: measure(texts, imports=True) for room, texts in both.items() if room}
 

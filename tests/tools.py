@@ -1,4 +1,4 @@
-"""Tools that need their own environment: each below `.local/tools`, created once per version of its lock.
+"""Tools with their own environments below `.local/tools`, each created once per version of its lock file.
 
 python -m tests.tools            installs what is missing, and removes what an older lock left
 python -m tests.tools pythons    runs the quick suites on every Python that the package supports
@@ -26,15 +26,15 @@ QUICK_SUITES = ("tests/unit", "tests/property", "tests/cli")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """An environment of its own.
+    """A tool with its own environment.
 
     Attributes:
         name: Prefix of its folder.
-        python: Its Python version. A machine may lack it; then the tool is skipped with a message.
-        lock: Files that define its content.
-        requirements: Requirement files to install, one after the other: each a list of versions with hashes. None if
-            the tool is the project itself, by `uv.lock`.
-        sources: Packages in them that are published without a wheel, and are built with the packages installed before.
+        python: Its Python version. If a machine lacks the version, the tool is skipped with a message.
+        lock: Files that define the environment.
+        requirements: Requirement files to install in order, each with versions and hashes. Empty if the tool is the
+            project, from `uv.lock`.
+        sources: Required packages published without a wheel; they are built with the packages installed before.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Tool:
     sources: tuple[str, ...] = ()
 
     def folder(self, tools: Path = TOOLS) -> Path:
-        """`.local/tools/<name>-<hash of the lock>`: another lock gives another folder."""
+        """`.local/tools/<name>-<hash of the lock>`, so each lock has its own folder."""
         digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in self.lock)).hexdigest()
         return tools / f"{self.name}-{digest[:12]}"
 
@@ -103,7 +103,7 @@ def install(tool: Tool, *, tools: Path = TOOLS) -> bool:
 
 
 def _install_requirements(tool: Tool, folder: Path, python: str) -> None:
-    """Install lists of versions, verifying hashes. Modules are compiled, because they are imported once per run."""
+    """Install requirement files, verifying hashes. Modules are compiled, because they are imported once per run."""
     uv = find_uv()
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], cwd=ROOT, check=True)
     wheels = ["--only-binary", ":all:", *(word for name in tool.sources for word in ("--no-binary", name))]
@@ -123,8 +123,8 @@ def remove_older(tool: Tool, *, tools: Path = TOOLS) -> None:
 def find_python(tool: Tool, environ: Mapping[str, str] = os.environ) -> str:
     """Path of a tool's Python, or empty if the machine has none.
 
-    The project's suites run on the Python on the PATH, which the developer chose. A tool with one purpose takes it also
-    from version managers' folders, because their shims on the PATH fail for a version that is not selected.
+    The project's suites use the developer's choice: the Python on the PATH. Other tools may also use a Python from a
+    version manager's folder, because its shims on the PATH fail for unselected versions.
     """
     find = [find_uv(), "python", "find", "--system", "--no-python-downloads", tool.python]
     found = subprocess.run(find, cwd=ROOT, check=False, capture_output=True, text=True)
@@ -150,7 +150,7 @@ def _runs(python: Path) -> bool:
 
 
 def run_pythons(tools: Sequence[Tool] = SUPPORTED, *, suites: Sequence[str] = QUICK_SUITES, jobs: str = "2") -> int:
-    """Run the quick suites on each Python; returns 0 only if all available ones passed, and there is more than one."""
+    """Run the quick suites on each Python; return 0 only if two or more are available and all pass."""
     codes: dict[str, int | None] = {}
     for tool in tools:
         if not install(tool):

@@ -4,8 +4,8 @@
     python -m tests.words --habits           docstrings with each habit, room by room
     python -m tests.words --lower            lower the allowances of the rooms to what is there
 
-Docstrings, comments, documents and help contribute equal parts. A new reader marks each sentence that had to be read
-twice. The seed makes a draw repeatable for one revision.
+Docstrings, comments, documents and help contribute equal parts. An independent reader marks each sentence that he had
+to read twice. The seed makes a draw repeatable for one revision.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*])")
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.|[\w*, ]+:)\s)")
 _WORDS_AT_LEAST = 5
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-# A line of a page that begins with words and a colon continues a sentence; in a docstring it documents an argument.
+# If a line begins with words and a colon, it continues a sentence in a page, and documents an argument in a docstring.
 _CONTINUED = re.compile(r"(?<=\S)\n[ \t]*(?=[\w*, ]+:\s)")
 _DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:|mypy:|!)")
 
@@ -98,7 +98,7 @@ def documents() -> Iterator[Found]:
 
 
 def helps() -> Iterator[Found]:
-    """Each sentence of the commands' help, with the first command that has it."""
+    """Each sentence of the commands' help, with the first command that uses the sentence."""
     first_place: dict[str, str] = {}
     for name, text in help_texts():
         for one in sentences(text):
@@ -107,7 +107,7 @@ def helps() -> Iterator[Found]:
 
 
 def draw(seed: int, count: int = SENTENCES, trees: Iterable[str] = TREES) -> list[tuple[str, str, str]]:
-    """Kind, place and text of this many sentences, a quarter of each kind."""
+    """Kind, place and text of `count` random sentences, a quarter of each kind."""
     kinds = {"docstring": docstrings(trees), "comment": comments(trees), "document": documents(), "help": helps()}
     chance = random.Random(seed)
     drawn: list[tuple[str, str, str]] = []
@@ -133,7 +133,7 @@ def habits(docstring: str) -> Counter[str]:
 
 
 def habits_of_rooms(files: Mapping[str, str]) -> dict[str, Counter[str]]:
-    """Room -> how often each habit is in its docstrings."""
+    """Room -> count of each habit in the room's docstrings."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for path, text in files.items():
         for node in ast.walk(ast.parse(text)):
@@ -147,7 +147,7 @@ def over_allowance(
 ) -> list[str]:
     """Rooms and habits over their allowance, or (`tight`) clearly below it.
 
-    While functions move between rooms daily, only the sums over all rooms are compared, upward.
+    If not `tight`, only increases of the sums over all rooms are reported, because functions still move.
     """
     if not tight:
         found, allowed = ({"all rooms": sum(map(Counter, each.values()), Counter())} for each in (found, allowed))

@@ -91,7 +91,7 @@ class MeteringAlarm(Construct):
 
 
 class PageState(Construct):
-    """A composite alarm that fires while any paging alarm does: the first place for the person on call to look.
+    """A composite alarm that fires while any paging alarm fires; the person on call looks at it first.
 
     Every paging alarm notifies by itself. The composite alarm only notifies when the last paging alarm has cleared.
     """

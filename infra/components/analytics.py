@@ -1,4 +1,4 @@
-"""The lake for other query engines: a Glue database with two Athena tables and a view. A stage can leave it out.
+"""The lake for other query engines: a Glue database with two Athena tables and a view. A stage can omit this database.
 
 Published files are never rewritten, so an engine that lists the prefix counts each row once. Rows that are still in
 `staging/` are not visible to these engines; `metering report` reads them.
@@ -30,7 +30,7 @@ _TYPES = {"bytes": "bigint", "start_time": "timestamp", "end_time": "timestamp"}
 COLUMNS = {name: _TYPES.get(name, "string") for name in LAKE_COLUMNS}
 PARTITIONS = {"dt": "string", "hour": "string"}
 TABLE = "transfers"
-# The totals beside the lake files need some 300 times less scanning. Column `hour` is the partition's hour.
+# With the totals stored for the lake files, a query scans about 300 times less. Column `hour` is the partition's hour.
 TOTALS = "totals"
 TOTALS_COLUMNS = {
     **dict.fromkeys(USAGE_COLUMNS[:-1], "string"),
@@ -40,7 +40,7 @@ TOTALS_COLUMNS = {
 }
 VIEW = "usage"
 
-# A day of the target load is 1.4e17 bytes. 66 days exceed the largest bigint, so Athena's sum would fail.
+# The target load is 1.4e17 bytes a day. After 66 days the sum exceeds the largest bigint, and Athena would fail.
 _VIEW_COLUMNS = {
     "dt": ("varchar", "string"),
     "hour": ("varchar", "string"),
@@ -137,7 +137,7 @@ class LakeCatalog(Construct):
     ) -> glue.CfnTable.TableInputProperty:
         """A table over the files below a prefix, partitioned by booked hour."""
         location = f"s3://{self._data.bucket.bucket_name}/{prefix}"
-        # Partition projection derives partitions from the clock, so no job needs to add one each hour.
+        # Partition projection derives partitions from the clock, so no job has to add a partition per hour.
         projection = {
             "EXTERNAL": "TRUE",
             "classification": "parquet",

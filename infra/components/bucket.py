@@ -74,7 +74,7 @@ class DataBucket(Construct):
     def grant_read(self, role: iam.IRole, *prefixes: str) -> None:
         """Let `role` read and list objects below `prefixes`, and get 404 for a missing key.
 
-        S3 answers 403 for a missing key unless the reader may list. For that decision, S3 uses the key itself as
+        S3 answers 403 for a missing key unless the reader may list. To choose the status, S3 takes the key itself as
         `s3:prefix` (docs/aws.md, A1).
         """
         self._grant(role, prefixes, "s3:GetObject")
@@ -118,8 +118,8 @@ class DataBucket(Construct):
     def _refuse_foreign_keys(self) -> None:
         """Deny uploads by producers with any encryption other than the bucket's default.
 
-        The service cannot read an object that is encrypted with a customer's key. Under KMS, each upload has another
-        ETag, so one object put twice below `drop/` would be two batches.
+        The service cannot read an object that is encrypted with a customer's key. With KMS, each upload has a new ETag,
+        so an object put twice below `drop/` would be two batches.
         """
         foreign: dict[str, dict[str, dict[str, str]]] = {
             "NoCustomerKeys": {"Null": {f"{_ENCRYPTION}-customer-algorithm": "false"}},
@@ -156,7 +156,7 @@ class DataBucket(Construct):
                 )
             ]
         )
-        # S3 sends a test message when the configuration is put, and rejects the configuration if it may not send.
+        # When the configuration is put, S3 sends a test message, and rejects the configuration if that is not allowed.
         resource.add_resource_dependency(ingest.policy)
 
 
@@ -192,7 +192,7 @@ def _lifecycle_rules(config: StageConfig) -> list[s3.LifecycleRule]:
         ),
     ]
     if config.lake_retention_days is not None:
-        # A lake file's totals are derived from it and useless without it.
+        # A lake file's totals are derived from the file and useless without it.
         rules += [
             s3.LifecycleRule(id=f"{name}-retention", prefix=prefix, expiration=_days(config.lake_retention_days))
             for name, prefix in (("lake", LAKE_PREFIX), ("summaries", SUMMARIES_PREFIX))

@@ -1,4 +1,4 @@
-"""Code assets of the functions: only the sources for an emulator, and also locked dependencies for AWS.
+"""Code assets of the functions: only sources for an emulator; sources and locked dependencies for AWS.
 
 The asset's hash covers its inputs and not the built files, so one commit gives the same asset on every machine.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def sources_code() -> lambda_.Code:
-    """Make an asset of only the sources. An emulator runs them in the environment that it was started from."""
+    """Make an asset of only the sources. An emulator runs the sources in its own Python environment."""
     return _asset(_SourceBundle(), digest("sources"))
 
 
@@ -34,7 +34,7 @@ def _asset(local: ILocalBundling, asset_hash: str) -> lambda_.Code:
         str(ROOT / "lambdas"),
         asset_hash=asset_hash,
         asset_hash_type=AssetHashType.CUSTOM,
-        # The image is never used: local bundling runs first, and raises if it fails.
+        # The image is never used, because local bundling runs first and raises an exception if it fails.
         bundling=BundlingOptions(image=DockerImage.from_registry("unused"), local=local),
     )
 

@@ -28,7 +28,7 @@ class Unit:
     """Unit in which a figure is shown.
 
     Attributes:
-        divisor: Number of the metric's own units in one of this unit.
+        divisor: Number of the metric's own units in one displayed unit.
     """
 
     name: str
@@ -43,7 +43,7 @@ HOURS = Unit(name="hours", divisor=HOUR_S)
 def figure(
     stage: str, which: Figure, label: str, *, unit: Unit = COUNT, region: str | None = None
 ) -> cloudwatch.IMetric:
-    """One of the watch's figures, in a unit."""
+    """A figure of the watch, converted to a unit."""
     metric = cloudwatch.Metric(
         namespace=WATCH_NAMESPACE,
         metric_name=which.value,
@@ -57,7 +57,7 @@ def figure(
 
 
 def scaled(metric: cloudwatch.Metric, by: str, label: str, *, name: str) -> cloudwatch.MathExpression:
-    """A metric with a constant operation, such as `/60`."""
+    """A metric after a constant operation, such as `/60`."""
     return cloudwatch.MathExpression(expression=f"{name}{by}", using_metrics={name: metric}, label=label, period=PERIOD)
 
 

@@ -35,9 +35,9 @@ _INVOCATION_USD = PROCESSING_USD["Lambda request"]
 
 
 class Dashboards(Construct):
-    """Dashboards `on-call` and `load` of a region; in the home region `regions`, too.
+    """Dashboards `on-call` and `load` of a region, and `regions` in the home region.
 
-    An account has three dashboards of up to 50 metrics for free, and each other one costs 3 USD a month.
+    Three dashboards of up to 50 metrics are free per account; each further dashboard costs 3 USD a month.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ def on_call_rows(
         stage: Name of the stage.
         alarms: Alarms of the region.
         ingest: Its queue.
-        logs: Whether it has log sources.
-        api: Whether it has an HTTP API.
+        logs: Whether the region has log sources.
+        api: Whether the region has an HTTP API.
     """
     waiting = ingest.queue.metric_approximate_number_of_messages_visible(label="waiting", statistic="Maximum")
     return [
@@ -262,7 +262,7 @@ def region_rows(stage: str, regions: Sequence[str]) -> Rows:
 
 
 def admitted(rules: RolloutRules) -> list[str]:
-    """Regions that the rules admit: those known to this version, and those that the rules name in full."""
+    """Regions that the rules admit, out of the regions known to this version and those that the rules name in full."""
     named = {region for region in rules.allow if "*" not in region and "?" not in region}
     known = {*billing_prefixes(), *named}
     return sorted({rules.home, *(region for region in known if rules.admits(region))})

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Default size of `/tmp` (Lambda developer guide).
 _SCRATCH_MB = 512
-# Shortest maximum event age that EventBridge and Lambda accept.
+# Minimum of the maximum event age in EventBridge and Lambda.
 _TICK_LIFE_S = MINUTE_S
 
 RETENTION = {
@@ -51,7 +51,7 @@ class FunctionSpec:
         scratch_mb: Size of `/tmp`.
         every_min: Minutes between runs, by an EventBridge `rate()` rule; None for a function that a queue or a request
             drives.
-        shards: Number of shards, each with its own tick and the event `{"shard": n}`; None for one tick for all.
+        shards: Number of shards, each with its own tick and the event `{"shard": n}`; None for a single tick.
         reserved: Reserved concurrency, which is also the maximum; None for the account's unreserved pool.
     """
 
@@ -70,7 +70,7 @@ class FunctionSpec:
 
     @property
     def at_once(self) -> int | None:
-        """Most executions at once. For a function that must not run concurrently, one, or one per shard.
+        """Most executions at once. 1, or 1 per shard, for a function that must not run concurrently.
 
         A tick during a run is dropped.
         """
@@ -142,7 +142,7 @@ class MeteringFunction(Construct):
         )
 
     def consume(self, ingest: IngestQueue, *, config: StageConfig) -> None:
-        """Invoke the function by the queue, with partial batch responses and bounded concurrency."""
+        """Let the queue invoke the function, with partial batch responses and bounded concurrency."""
         window = Duration.seconds(config.batch_window_s) if config.batch_window_s else None
         self.function.add_event_source(
             sources.SqsEventSource(
@@ -174,7 +174,7 @@ class MeteringFunction(Construct):
         if self.spec.shards is None:
             self._rule("Rate", None)
         for shard in range(self.spec.shards or 0):
-            # The first rule keeps the name that it has in a region with one shard.
+            # The first rule has the same name as in a region with one shard.
             self._rule(f"Rate{shard}" if shard else "Rate", shard)
 
     def _rule(self, construct_id: str, shard: int | None) -> None:
@@ -223,7 +223,7 @@ def function_settings(config: StageConfig) -> dict[str, str]:
 
 
 class LogReaders(Construct):
-    """Policy that lets a role of the data stack search the functions' logs. It is in the log groups' stack."""
+    """Policy that lets a role of the data stack search the functions' logs. The policy is in the log groups' stack."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class LogReaders(Construct):
 def _emulated_name(scope: Construct, spec: FunctionSpec) -> str:
     """Make a function name that is unique across regions.
 
-    MiniStack generates the same name in every region. When it creates a function, it kills the running functions of
+    MiniStack generates the same name in every region. On creating a function, MiniStack kills all running functions of
     that name in all regions, and their received messages stay invisible for the visibility timeout.
     """
     return f"{Stack.of(scope).stack_name}-{spec.name}-{Aws.REGION}"

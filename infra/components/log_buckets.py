@@ -1,4 +1,4 @@
-"""Permissions on other owners' buckets with log files: only below their prefixes, and with their keys."""
+"""Permissions on log buckets of other owners: only below the prefixes of the log files, with the buckets' KMS keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grant_read_logs(role: iam.IRole, sources: Sequence[LogSource], *, config: St
     """Let `role` read and list the log files of `sources`.
 
     A listing must name a prefix, so the bucket's other keys stay hidden. S3 therefore answers 403 for a missing file,
-    and the on-ramp lists its key to see whether it exists.
+    and the on-ramp lists the key to see whether the file exists.
     """
     for source in sources:
         bucket = f"arn:{Aws.PARTITION}:s3:::{source.bucket}"
@@ -66,7 +66,7 @@ def grant_describe(role: iam.IRole, sources: Sequence[LogSource]) -> None:
         iam.Grant.add_to_principal(grantee=role, actions=["sts:AssumeRole"], resource_arns=roles)
 
 
-# The API calls that describe a context (`metering.onramps.context`).
+# API calls for the description of a context (`metering.onramps.context`).
 DESCRIBES = (
     "ec2:DescribeAddresses",
     "ec2:DescribeFlowLogs",

@@ -100,7 +100,7 @@ class LogSources(Construct):
             CfnOutput(Stack.of(self), name, value=value)
 
     def _alarms(self, config: StageConfig, topics: AlertTopics) -> None:
-        """Alarms on metrics of these resources. They are here, because imports keep resources alive."""
+        """Alarms on metrics of these resources. These alarms are in this stack, because imports block its deletion."""
         sqs = {"onramp_queue": self.queue.queue, "onramp_dead_letters": self.queue.dead_letters}
         places = {
             **{

@@ -19,7 +19,7 @@ class OnrampQueue(Construct):
     """Events of new log files: a standard queue with SSE-SQS, TLS only, and a dead-letter queue.
 
     The queue is in the functions' stack and is deleted with it. Events are only hints: log files stay in their buckets,
-    and `metering ingest` meters missed ones.
+    and `metering ingest` meters missed files.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: StageConfig) -> None:
@@ -112,8 +112,8 @@ class IngestQueue(Construct):
                 resources=[self.queue.queue_arn],
                 conditions={"Bool": {"aws:SecureTransport": "false"}},
             ),
-            # The bucket is created after this policy, so its ARN is not known here. CloudFormation composes a bucket's
-            # name from those of its stack and its resource.
+            # The bucket is created after this policy, so the bucket's ARN is not known here. CloudFormation builds a
+            # bucket's name from the names of its stack and resource.
             iam.PolicyStatement(
                 sid="NotificationsOfOwnBucket",
                 principals=[iam.ServicePrincipal("s3.amazonaws.com")],

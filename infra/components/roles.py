@@ -73,7 +73,7 @@ class AccessRoles(Construct):
             data.grant_list(role, *_WEIGHED)
             ingest.grant_watch(role)
             self._read_queue_age(role)
-            # `metering status` shows which alarms fire, and whether anybody would be paged.
+            # `metering status` shows which alarms are firing, and whether the pager topic has subscribers.
             topics.grant_look(role)
         ingest.grant_redrive(self.operator)
         topics.grant_publish(self.operator)
@@ -88,7 +88,7 @@ class AccessRoles(Construct):
         Operators resend dead letters, meter and verify the sources' files, capture contexts, and enable the buckets'
         events.
 
-        The queues are in the pipeline stack, to which this stack cannot refer, because it is deployed first. Their
+        The queues are in the pipeline stack; this stack is deployed first and cannot refer to them. The queues'
         generated names begin with the name of that stack, which has no other queues.
         """
         place = f"arn:{Aws.PARTITION}:sqs:{Aws.REGION}:{Aws.ACCOUNT_ID}:{self._pipeline}-*"
@@ -121,7 +121,7 @@ class AccessRoles(Construct):
         return iam.Role(self, construct_id, description=description, assumed_by=principal)
 
     def _read_queue_age(self, role: iam.IRole) -> None:
-        """Let `role` read the queue's age: reports measure their completeness if the watch has not done so yet."""
+        """Let `role` read the queue's age: a report needs it to compute completeness if the watch has not yet."""
         iam.Grant.add_to_principal(grantee=role, actions=["cloudwatch:GetMetricStatistics"], resource_arns=["*"])
         acknowledge_wildcard(role, "*", "GetMetricStatistics does not support resource ARNs, and only reads metrics.")
 
@@ -153,5 +153,5 @@ _MADE = (
     CONTEXT_PREFIX,
 )
 _READABLE = (STAGING_PREFIX, QUARANTINE_PREFIX, *_MADE)
-# Readers must not see producers' batches, but `metering storage report` needs their sizes.
+# Readers must not read producers' batches, but `metering storage report` needs the sizes of the batches.
 _WEIGHED = (INGEST_PREFIX, DROP_PREFIX, ATHENA_RESULTS_PREFIX, AUDIT_PREFIX, DOCTOR_PREFIX)

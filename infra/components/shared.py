@@ -29,7 +29,7 @@ def acknowledge_wildcard(role: iam.IRole, resource: str, reason: str) -> None:
 
 
 def written(owner: IConstruct, arn: str, *, seen_from: IConstruct) -> str:
-    """Return an ARN of `owner` as cdk-nag writes it in a finding on `seen_from`: an attribute or an export."""
+    """Return `owner`'s ARN as cdk-nag writes it in findings on `seen_from`: as an attribute or an export."""
     home = Stack.of(owner)
     if Stack.of(seen_from) is home:
         logical_id, attribute = home.resolve(arn)["Fn::GetAtt"]
@@ -48,7 +48,7 @@ def removal_policy(config: StageConfig) -> RemovalPolicy:
 def put_out(stack: Stack, release: Release, *, rehearsal: bool) -> None:
     """Output the release of a stack, and whether it is a rehearsal.
 
-    Tags would not do: CloudFormation would pass them on to each resource, so that each new version would change all.
+    Tags would not do: CloudFormation would copy tags to all resources, so each new version would change all resources.
     """
     for name, value in release.outputs.items():
         CfnOutput(stack, name, value=value)

@@ -78,8 +78,8 @@ class MeteringTable(Construct):
     def grant_change(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` put and update items, but not delete them.
 
-        The grant is not limited to partitions: it is for transactions, in which AWS's handling of
-        `dynamodb:LeadingKeys` was never observed.
+        The grant is not limited to partitions, because AWS's handling of `dynamodb:LeadingKeys` in transactions was
+        never observed.
         """
         self._grant(grantee, *_CHANGE)
 
@@ -115,7 +115,7 @@ class MeteringTable(Construct):
 
 
 def usage_table(scope: Construct, config: StageConfig, generation: int) -> MeteringTable:
-    """Make the usage table of a generation. Each has its own id, so the next one is a new table."""
+    """Make the usage table of a generation. Each generation has its own construct id and thus a new table."""
     warm = config.usage_warm_writes_per_s if generation > 1 else 0
     return MeteringTable(
         scope, "Usage" if generation == 1 else f"Usage{generation}", config=config, warm_writes_per_s=warm

@@ -1,1 +1,1 @@
-"""Three stacks per region, and a fourth in the home region. References go observability -> pipeline -> data."""
+"""Three stacks per region, and a fourth in the home region. Stack references go observability -> pipeline -> data."""

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from infra.stacks.data import DataStack
     from metering.fleet.stage import StageConfig
 
-# Data that answers are made from; costs of an invoiced month are those of its invoices. Producers' batches (ingest/,
-# drop/) are excluded.
+# Data for the API's answers. Costs of an invoiced month come from its invoices. Producers' batches (ingest/, drop/) are
+# excluded.
 READABLE = (
     LAKE_PREFIX,
     STAGING_PREFIX,
@@ -98,7 +98,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
         description="Answers requests of the HTTP API. It reads only.",
         timeout_s=config.api_timeout_s,
         memory_mb=config.api_memory_mb,
-        # Reserved concurrency caps the API's share of the account's executions, and always leaves it some.
+        # Reserved concurrency limits the API's executions in the account, and guarantees them as well.
         reserved=config.api_concurrency,
     )
 
@@ -106,7 +106,7 @@ def api_spec(config: StageConfig) -> FunctionSpec:
 def _grant(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_look_up(role)
-    # The large requests in progress, over all executions together. It writes nothing else.
+    # The list of running large requests in all executions. It writes nothing else.
     data.ledger.grant_put(role, LARGE_KEY.pk)
     data.usage.grant_look_up(role)
     data.data.grant_read(role, *READABLE)

@@ -42,7 +42,7 @@ class ObservabilityStack(Stack):
         self.alarms = [
             MeteringAlarm(self, _construct_id(spec.name), config=config, spec=spec, topics=data.topics, place=place)
             for spec in ALARMS
-            # An alarm without a metric is noise, and a function that is not deployed publishes none.
+            # An alarm without a metric is useless, and a function that is not deployed publishes no metrics.
             if (place := _place_of_api(spec, config, api) or _place(spec, config, data, pipeline))
         ]
         if config.composite_alarms:
@@ -59,7 +59,7 @@ class ObservabilityStack(Stack):
 
 
 def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: PipelineStack) -> MetricPlace | None:
-    """Return the place of an alarm's metric, or None if this stack has no source for it."""
+    """Return the namespace and dimensions of an alarm's metric, or None without a source in this stack."""
     queues = {"ingest_queue": data.ingest.queue, "dead_letter_queue": data.ingest.dead_letters}
     if spec.origin in queues:
         return MetricPlace(namespace="AWS/SQS", dimensions={"QueueName": queues[spec.origin].queue_name})
@@ -76,7 +76,7 @@ def _place(spec: AlarmSpec, config: StageConfig, data: DataStack, pipeline: Pipe
 
 
 def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) -> MetricPlace | None:
-    """Return the place of an HTTP API metric, or None for another alarm or without an API."""
+    """Return the namespace and dimensions of an HTTP API metric, or None for another alarm or without an API."""
     if api is None or spec.origin != API_ORIGIN:
         return None
     if spec.metric in _API_COUNTERS:
@@ -84,7 +84,7 @@ def _place_of_api(spec: AlarmSpec, config: StageConfig, api: ApiStack | None) ->
     return MetricPlace(namespace="AWS/Lambda", dimensions={"FunctionName": api.function.function.function_name})
 
 
-# Metrics that the function itself publishes. All its other metrics are Lambda's.
+# Metrics that the function itself publishes. All other metrics of the function are Lambda's.
 _API_COUNTERS = (API_FAILED_PERMILLE, API_READS, API_SLOW_PERMILLE, API_UNAUTHORIZED)
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from metering.fleet.stage import StageConfig
 
 
-# A tick plus the work begun before its end: at most a plan, which is made without looking at the clock.
+# Time of a tick plus work begun before its end, such as making a plan, which does not check the clock.
 _ROLLUP_TIMEOUT_S = 3 * MINUTE_S
 
 
@@ -88,12 +88,12 @@ class PipelineStack(Stack):
         logged = [*self.functions.values(), *(self.log_sources.functions if self.log_sources is not None else ())]
         LogReaders(self, "LogReaders", config=config, functions=logged, role=data.roles.operator)
         # A deployment may stop between two stacks. Commands refuse to work unless this hash equals the data stack's.
-        # Version 0.1.0 compares this hash; later ones the other, which a changed subscription does not affect.
+        # Version 0.1.0 compares this hash; later versions the next one, which no changed subscription affects.
         CfnOutput(self, "SettingsSha256", value=data.settings.sha256)
         CfnOutput(self, "FunctionSettingsSha256", value=config.published().functions_sha256)
 
     def _judge_senders(self) -> None:
-        """Pass the service's roles to the aggregator, so that it accepts batches only from them and from producers."""
+        """Pass the service's roles to the aggregator, which accepts batches only from those roles and producers."""
         onramp = self.log_sources.onramp.role if self.log_sources is not None else None
         senders = encode_services(
             operators=[self._data.roles.operator.role_id],
@@ -102,7 +102,7 @@ class PipelineStack(Stack):
         )
         for name, value in as_environment({"senders": senders}).items():
             self.functions["aggregator"].function.add_environment(name, value)
-        # Commands that resend dead letters need them, too.
+        # Commands that resend dead letters need the senders, too.
         CfnOutput(self, "ServiceSenders", value=senders)
 
     def _log_sources(self, config: StageConfig, code: lambda_.Code, environment: dict[str, str]) -> LogSources:
@@ -180,7 +180,7 @@ def _grant_aggregator(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read(role)
     # The aggregator decodes untrusted input, so it must not delete items of the ledger.
     data.ledger.grant_change(role)
-    # A commit checks in its transaction that its months are not closed.
+    # The transaction of a commit checks that the commit's months are not closed.
     data.ledger.grant_check(role)
     data.data.grant_read(role, INGEST_PREFIX, DROP_PREFIX)
     # An object that is put twice within seconds is announced twice, and its first version is no longer the newest.
@@ -211,7 +211,7 @@ def _grant_rollup(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_check(role)
     data.ledger.grant_delete(role, f"{partitions.WAITING}*")
     data.usage.grant_add(role)
-    # Two items hold the table's id and the id of the last run that wrote to it.
+    # Two items store the table's id and the id of the last run that wrote to the table.
     data.usage.grant_look_up(role)
     data.data.grant_read(role, STAGING_PREFIX, RUNS_PREFIX)
     data.data.grant_write(role, ROLLUP_PLANS_PREFIX)
@@ -222,13 +222,13 @@ def _grant_reconciler(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
     data.ledger.grant_read(role)
     data.ledger.grant_scan(role)
-    # The reconciler stores its findings and the sources, which the watch and reports read.
+    # The reconciler stores its findings and the sources for the watch and for reports.
     data.ledger.grant_put(role, _NOTES)
     data.usage.grant_read(role)
     data.usage.grant_scan(role)
-    # The plans of runs list the published hours. The reconciler compares the biller's accounts.
+    # The plans of runs list the published hours. The reconciler also compares the accounts that the biller lists.
     data.data.grant_read(role, STAGING_PREFIX, LAKE_PREFIX, SUMMARIES_PREFIX, RUNS_PREFIX, RATED_PREFIX, AUDIT_PREFIX)
-    # A full scan that takes more than one invocation is saved there.
+    # If a full scan takes more than one invocation, its state is saved there.
     data.data.grant_write(role, AUDIT_PREFIX)
     # The reconciler lists dropped objects to find those that S3 did not announce, and those refused for their sender.
     data.data.grant_list(role, DROP_PREFIX)
@@ -261,7 +261,7 @@ def _grant_biller(function: MeteringFunction, data: DataStack) -> None:
     data.ledger.grant_read(role)
     # The biller stores its figures for the watch, and alerts of budgets. People set the budgets.
     data.ledger.grant_put(role, BILLER_KEY.pk, ALERTS_PK)
-    # Plans name the published files; if a lake file's totals are missing, they are computed from its rows.
+    # Plans name the published files. If a lake file's totals are missing, they are computed from the file's rows.
     data.data.grant_read(
         role, RUNS_PREFIX, SUMMARIES_PREFIX, LAKE_PREFIX, RATED_PREFIX, PRICES_PREFIX, ORGANIZATION_PREFIX
     )
@@ -296,7 +296,7 @@ def _grant_other_regions(function: MeteringFunction, config: StageConfig) -> Non
 
 def _grant_onramp(function: MeteringFunction, data: DataStack) -> None:
     role = function.role
-    # The on-ramp reads the data format, but writes no item: the aggregator gives batches their verdicts.
+    # The on-ramp reads the data format, but writes no items, because the aggregator writes the batches' verdicts.
     data.ledger.grant_read(role)
     data.ingest.grant_send(role)
     data.data.grant_read(role, PLANS_PREFIX, CONTEXT_PREFIX, LOG_PARTS_PREFIX)

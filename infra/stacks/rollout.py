@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 # Paths that a build does not need.
 _LEFT_AT_HOME = (".git", ".venv", ".local", "**/__pycache__", "**/cdk.out", "tests", "build", "dist", ".*_cache")
-# CodeBuild allows no longer builds. Opting in to a region can take hours.
+# Maximum duration of builds in CodeBuild. Opting in to a region can take hours.
 _LONGEST_BUILD = Duration.hours(8)
 
 # Actions of a rollout that the bootstrap roles do not cover: opt-in, stacks, and the state of a region.
@@ -92,7 +92,7 @@ _WHY_WILDCARDS = (
 
 
 class RolloutStack(Stack):
-    """Scheduled rollout: it deploys to each region that AWS opens, without a manual command."""
+    """A scheduled rollout that deploys to each new AWS region without a manual command."""
 
     def __init__(
         self,

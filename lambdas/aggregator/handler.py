@@ -29,8 +29,8 @@ class Intake(NamedTuple):
     """Parts that meter messages.
 
     Attributes:
-        queue, facts: Give the ingest queue with its attributes, which only a throttle needs: a client would lengthen
-            each cold start.
+        queue, facts: Return the ingest queue and its attributes, on demand: only throttling needs them, and a client
+            slows cold starts.
     """
 
     aggregator: Aggregator
@@ -39,7 +39,7 @@ class Intake(NamedTuple):
 
 
 def _intake(parts: AggregatorParts, metrics: Metrics) -> Intake:
-    # The first batch of a region writes the ledger's format: at the latest, the canary's batch.
+    # A region's first batch, at the latest the canary's batch, writes the ledger's format.
     aggregator = build_aggregator(parts, metrics, parts.services)
     return Intake(aggregator=aggregator, queue=lambda: parts.ingest, facts=lambda: parts.queue_facts)
 
@@ -86,9 +86,9 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Started[Intake]) -> P
 
 
 def _hide(event: SqsEvent, hide_s: Mapping[str, int], parts: Started[Intake], *, elapsed_ms: int) -> None:
-    """Hide throttled messages until their retry. The mapping leaves a message's visibility unchanged.
+    """Hide throttled messages until their retry. The event source mapping does not change a message's visibility.
 
-    No message stays hidden for longer than the queue's own visibility timeout, because the watch relies on that.
+    No message stays hidden beyond the queue's own visibility timeout, because the watch relies on this limit.
     """
     receipts = {record["messageId"]: record["receiptHandle"] for record in event["Records"]}
     try:
@@ -112,5 +112,5 @@ def _delivery(record: SqsRecord) -> Delivery:
 
 
 def _stated_sender(record: SqsRecord) -> str:
-    # A sender chooses the type of an attribute; a non-string attribute has no `stringValue`.
+    # Senders choose the types of attributes. If an attribute is not a string, it has no `stringValue`.
     return record.get("messageAttributes", {}).get(ORIGINAL_SENDER, {}).get("stringValue") or ""

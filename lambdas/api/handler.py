@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from metering.stores.clock import Clock
     from metering.wiring.answers.costs import BillingRegions
 
-# Content types that are text without encoding. Any other body, and a compressed one, passes the gateway as base64.
+# Content types of unencoded text. Any other body, and a compressed one, passes the gateway as base64.
 _TEXT = ("text/", "application/json", "application/problem+json", "application/x-ndjson", "image/svg+xml")
 _FAILED = 500
 _UNAUTHORIZED = 401
-# A cold start, which Lambda includes in `Duration`, is over before a request is measured.
+# Requests are measured after a cold start, which Lambda's `Duration` includes.
 _SLOW_MS = 2_000
 
 
@@ -94,7 +94,7 @@ def handle(event: LambdaEvent, context: LambdaContext, parts: Started[Serving]) 
         parts.logger.info("request answered", extra=figures.fields())
 
     app = RequestLog(parts.work.app, tell=tell, clock=parts.work.clock)
-    # A new event loop per request costs 0.2 ms, and everything that a request leaves behind ends with it.
+    # A new event loop per request costs 0.2 ms, and ends everything that the request left behind.
     with asyncio.Runner() as runner:
         asyncio.set_event_loop(runner.get_loop())
         answer = Mangum(app, lifespan="off", text_mime_types=[*_TEXT])(event, cast("MangumContext", context))

@@ -1,1 +1,1 @@
-"""Function that updates the day sums of its region, and in the home region alerts of budgets and unusual days."""
+"""Function that updates its region's day sums, and in the home region sends alerts for budgets and unusual days."""

@@ -1,4 +1,4 @@
-"""Counts new usage and alerts of crossed budgets, once a tick."""
+"""Counts new usage and sends alerts for crossed budgets, once a tick."""
 
 from __future__ import annotations
 

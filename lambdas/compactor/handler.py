@@ -1,4 +1,4 @@
-"""Compacts hours that are due and removes superfluous objects, once a tick: an invocation for each shard."""
+"""Compacts due hours and removes superfluous objects, once a tick, with one invocation per shard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metering.wiring.jobs import LakeJobs, lake_jobs
 from metering.wiring.region import FunctionParts
 
 # A busy compactor keeps a quarter of its remaining time for the cleaners. Each cleaner leaves half of its remaining
-# time to the cleaners after it.
+# time to the next cleaners.
 _FOR_CLEANERS = 4
 _FOR_OTHERS = 2
 
@@ -33,7 +33,7 @@ def handle(event: Mapping[str, object], context: LambdaContext, parts: Started[L
     shard = shard_of_event(event)
     cleaned_plans = orphans = 0
     try:
-        # The jobs are independent: an unreadable item stops only its own job.
+        # The jobs are independent: if an item is unreadable, only its own job stops.
         contradictions = Contradictions()
         with contradictions.noted():
             compacted = parts.work.compactor.run(_leaving(deadline, _FOR_CLEANERS), shard=shard)

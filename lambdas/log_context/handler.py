@@ -46,7 +46,7 @@ def handle(parts: Started[Look]) -> dict[str, int]:
     try:
         answer["captured"] = int(parts.work.keeper.run() is not None)
     except MeteringError as error:
-        # Missing files are searched even without a new context. The error is raised after that.
+        # If no context was captured, missing files are still searched for. The error is raised after that.
         failed = error
         parts.logger.warning("no context captured", extra={"error": str(error)})
     try:

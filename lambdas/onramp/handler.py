@@ -47,7 +47,7 @@ def handler(event: SqsEvent, context: LambdaContext) -> PartialBatchResponse:
     try:
         parts = dependencies()
     except UnavailableError as error:
-        # A new process reads the ledger's format first. Without an answer, all events return to the queue.
+        # A new process reads the ledger's format first. If the ledger does not answer, all events return to the queue.
         function_logger(SERVICE).warning("the ledger gives no answer", extra={"error": str(error)})
         return all_back(event)
     return handle(event, context, parts)
@@ -82,7 +82,7 @@ def handle(event: SqsEvent, context: LambdaContext, parts: Started[Arrivals]) ->
 
 
 def _taken(record: SqsRecord, parts: Started[Arrivals]) -> list[Arrival]:
-    """Process all files that a message announces. If one must wait, all come again harmlessly."""
+    """Process all files that a message announces. If a file must wait, all files are harmlessly processed again."""
     arrivals: list[Arrival] = []
     for found in read_announcements(record["body"]):
         if isinstance(found, NoBatch):
@@ -110,7 +110,7 @@ def _tell(arrival: Arrival, parts: Started[Arrivals]) -> None:
 
 
 def _tell_others(arrival: Arrival, parts: Started[Arrivals]) -> None:
-    """Lines of other accounts than the file's name states. A file that was metered before is not reported again."""
+    """Report lines of accounts other than the file's own. A file that was metered before is not reported again."""
     others = arrival.others
     if arrival.verdict in ("metered", "empty"):
         parts.metrics.count(LOG_LINES_OF_OTHERS, others.lines)

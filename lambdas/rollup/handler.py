@@ -1,4 +1,4 @@
-"""Rolls up waiting commits for the length of a tick."""
+"""Rolls up waiting commits until the next tick."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Forecasts of past months, made as if in mid-month, compared with the months' totals.
 
-`python -m load_tests.billing.backtest NAME` tests a budget's forecasts, in the place of --stage and --region.
+`python -m load_tests.billing.backtest NAME` tests a budget's forecasts for the given --stage and --region.
 """
 
 from __future__ import annotations

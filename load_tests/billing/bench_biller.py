@@ -1,9 +1,9 @@
 """Benchmark of the biller on one core: one run after an hour of traffic, with late rows of earlier days.
 
 A month exists already: day sums of 10,000 accounts with 20 usage kinds each. The compactor then publishes an hour of
-all accounts in four files, and late rows of the three preceding days. The run counts them, and evaluates budgets of the
-payer, of one account and of a region. Each size runs in its own process, whose peak memory is printed: a tenth of the
-accounts should take about a tenth of the time, and never more memory.
+all accounts in four files, and late rows of the three preceding days. The run counts these rows, and evaluates budgets
+of the payer, of one account and of a region. Each size runs in its own process, whose peak memory is printed: a tenth
+of the accounts should take about a tenth of the time, and never more memory.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ _FIRST_S, _ = month_bounds_s("2026-11")
 _NOW_S = _FIRST_S + (_DAYS - 1) * DAY_S + 13 * HOUR_S
 _PAYER = "999999999999"
 _REGION = "us-east-1"
-# Promised seconds of one core and MiB for a run at the target, and the factor beyond ten that ten times the accounts
-# may take.
+# Limits: seconds of one core and MiB for a run at the target, and the factor of time for ten times the accounts.
 _MOST_S = 60.0
 _MOST_MIB = 900
 _MOST_SLOPE = 15.0
@@ -147,7 +146,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 def measured(accounts: int) -> Figure:
     """Measure one size in this process."""
     bench = _Bench(accounts)
-    # Tiers begin on the first day, so its hours are read, and it has all of them.
+    # On the first day, tiers begin, so its hours are read, and all of its hours have usage.
     for hour in range(24):
         bench.publish(_FIRST_S + hour * HOUR_S, bench.accounts)
     for day in range(1, _DAYS):

@@ -52,7 +52,7 @@ _ROUNDS, _WARM_UP = 40, 3
 
 
 class _Noting(ParquetFrozenFiles):
-    """Records the days whose hours are requested, but does not read them. Mutable."""
+    """Records the days whose hours are requested, but reads no hours. Mutable."""
 
     def __init__(self, objects: ObjectStore) -> None:
         super().__init__(objects)
@@ -89,7 +89,7 @@ def _made(folder: Path, accounts: int, *, group_by: tuple[GroupColumn, ...], alo
 
 
 def _is_fine(name: str, run: dict[str, float], more: str = "") -> bool:
-    """Print a run; returns whether it is within the limits."""
+    """Print a run, and return whether it is within the limits."""
     fine = run["cpu_s"] <= _MOST_S and run["mb"] <= _MOST_MB
     missed = "" if fine else f"   MISSED: more than {_MOST_S} s or {_MOST_MB} MB"
     figures = f"{run['cpu_s']:.1f} s of one core ({run['s']:.1f} s in all), {run['mb']:.0f} MB"

@@ -1,8 +1,8 @@
 """Benchmark of rating on one core: lines per second of the line rule, and of pricing a month's lines by their cuts.
 
 The same rule in decimals is the baseline of the line rule. The walk's baseline is a plain loop that tracks a position,
-finds the tier and sums the cost, but makes no lines. All sides get the same in-memory lines, in CPU time; figures are
-the best of several interleaved rounds, so that a busy machine slows all sides alike. Results are compared, too.
+finds the tier and sums the cost, but makes no lines. All sides get the same in-memory lines; figures are the best CPU
+times of several interleaved rounds, so that a busy machine slows all sides alike. Results are compared, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROUNDS = 4
 _EXACT = Context(prec=60)
 _PLACES = Decimal("1e-10")
 
-# Promised rates in million lines per second on one core, and how many times as fast as decimals the line rule is.
+# Documented rates in million lines per second on one core, and the line rule's speed as a multiple of decimals'.
 _LINE_RULE = 1.5
 _WALK = 1.0
 _TIMES_DECIMALS = 2.0
@@ -39,7 +39,7 @@ _TIMES_DECIMALS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Measured and promised rate, in million lines per second."""
+    """Measured rate and target rate, in million lines per second."""
 
     name: str
     ours: float

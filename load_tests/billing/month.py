@@ -1,4 +1,4 @@
-"""A closed month of many accounts, generated day by day without holding it: its days, and the hours of some days.
+"""A closed month of many accounts, generated day by day to save memory: daily rows, and hourly rows of some days.
 
 10,000 accounts x 20 usage types x 30 days are 6,000,000 rows of days, and 144,000,000 rows of hours. Hours are written
 only for requested days.
@@ -46,7 +46,7 @@ DAYS, USAGE_TYPES = 30, 20
 # Internet egress of four regions has tiers; everything else has one price.
 TIERED = 4
 _ACCOUNTS_AT_ONCE = 250
-# A payer of 10,000 accounts has about 500 TB a month of each tiered type, so it passes all tiers.
+# A payer of 10,000 accounts has about 500 TB of each tiered type per month, and so reaches all tiers.
 _MOST_BYTES = 3_600_000_000
 _MICROSECONDS = 1_000_000
 # The service writes row groups of this size.
@@ -118,7 +118,7 @@ class RatingMonth:
                 writer.write_table(_table(accounts, days, 1), _GROUP_ROWS)
 
     def write_hours(self, days: Iterable[int]) -> int:
-        """Write the objects of the hours of some days, epoch seconds. Returns their number of rows."""
+        """Write the objects of hourly rows for `days` (epoch seconds). Returns their number of rows."""
         rows = 0
         place = USAGE_SCHEMA.get_field_index("hour")
         for day_s in sorted(days):

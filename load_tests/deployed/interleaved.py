@@ -1,4 +1,4 @@
-"""Batches/s of this revision and of another, in turns on this machine, so that other load affects both.
+"""Batches/s of this and another revision, in turns on this machine, so that other load affects both.
 
 Each turn deploys the stage, sends the load of `load_tests.load`, and verifies. The other revision is checked out beside
 this one, with its own environment.

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 _SAMPLE_S = 0.5
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-# Maximum number of batches without a verdict: seven seconds of traffic. A service that keeps up has a short queue. With
-# a long queue, the test would measure the emulator's search.
+# Maximum number of batches without a verdict: seven seconds of traffic. If the service keeps up, the queue is short.
+# With a long queue, the test would measure the emulator's search.
 _UNDER_WAY = 1_000
 _PAUSE_S = 0.05
 
 
 class LocalStage(NamedTuple):
-    """A stage on an emulator; without its processes, `pid` is 0."""
+    """A stage on an emulator; `pid` is 0 if its processes are not visible."""
 
     region: RegionConnection
     endpoint: str
@@ -47,7 +47,7 @@ class LocalStage(NamedTuple):
 
 @contextmanager
 def local_stage(name: str, endpoint: str | None, *, given: GivenSettings | None = None) -> Iterator[LocalStage]:
-    """The stage `local` at an endpoint, else on an emulator of this name that ends with the block."""
+    """Stage `local` at the given endpoint, else on an emulator of this name that stops after the block."""
     if endpoint:
         yield LocalStage(connect(endpoint=endpoint, region="us-east-1", stage="local"), endpoint, 0)
         return
@@ -74,7 +74,7 @@ class Progress:
     """All samples of a run.
 
     Attributes:
-        samples: Ordered by time; only samples with more verdicts than the one before.
+        samples: Ordered by time; only samples with more verdicts than the previous sample.
         peak_kib: Peak resident memory of each aggregator process, by its pid.
     """
 
@@ -86,12 +86,12 @@ class Progress:
         return self._at("done", batches, "at_s")
 
     def cpu_ms_a_batch(self, begin_s: float, end_s: float) -> float:
-        """CPU time per batch between two times. All jobs in that time are included."""
+        """CPU time per batch between two times. All jobs in the interval are included."""
         cpu_s, done = (self._at("at_s", end_s, name) - self._at("at_s", begin_s, name) for name in ("cpu_s", "done"))
         return cpu_s * 1_000 / max(done, 1)
 
     def _at(self, known: str, value: float, wanted: str) -> float:
-        """One figure, interpolated to the sample at which another had a given value."""
+        """A figure, interpolated at the time when another figure had a given value."""
         before = Sample(at_s=0.0, done=0, cpu_s=self.samples[0].cpu_s if self.samples else 0.0)
         for sample in self.samples:
             first, last = float(getattr(before, known)), float(getattr(sample, known))
@@ -104,7 +104,7 @@ class Progress:
 
 
 class CountedManifest(io.StringIO):
-    """Manifest in memory. Counts sent batches: each is one line, and one write has several lines."""
+    """Manifest in memory. Counts sent batches: each batch is one line, and a write has several lines."""
 
     sent = 0
 
@@ -118,7 +118,7 @@ class Sampler(threading.Thread):
     """A thread that samples the queue and the emulator's processes.
 
     Args:
-        emulator_pid: 0 if its processes are not visible.
+        emulator_pid: 0 if the emulator's processes are not visible.
     """
 
     def __init__(self, region: RegionConnection, emulator_pid: int, manifest: CountedManifest) -> None:
@@ -164,7 +164,7 @@ class Processes:
 
     def __init__(self, emulator_pid: int) -> None:
         self._pid = emulator_pid
-        # By pid. A process that has ended keeps its last sample.
+        # By pid. When a process has ended, its last sample stays.
         self._cpu_s: dict[int, float] = {}
         self.peak_kib: dict[int, int] = {}
 
@@ -195,7 +195,7 @@ class Processes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Booked:
-    """A commit whose usage is visible; epoch milliseconds."""
+    """A commit whose usage is visible; times in epoch milliseconds."""
 
     sent_at_ms: int
     created_at_ms: int
@@ -207,7 +207,7 @@ class BookedRun:
     """A roll-up run and its commits.
 
     Attributes:
-        full: Whether it took the maximum number of commits: the chain lagged behind.
+        full: Whether the run took the maximum number of commits: its chain lagged behind.
     """
 
     planned_at_ms: int
@@ -219,7 +219,7 @@ class BookedRun:
 def booked_runs(
     items: ItemStore, objects: ObjectStore, *, shards: int, most_commits: int, since_ms: int
 ) -> list[BookedRun]:
-    """All done runs that were planned since `since_ms`, ordered by the times of their plans.
+    """All finished runs that were planned since `since_ms`, ordered by plan time.
 
     Raises:
         ObjectMissingError: A plan was already cleaned.
@@ -248,7 +248,7 @@ def booked_runs(
 
 
 def caught_up_ms(runs: Sequence[BookedRun]) -> int | None:
-    """Time at which the backlog before the first run was booked; None if it never was."""
+    """Time at which the backlog from before the first run was booked; None if it never was booked."""
     return next((run.done_at_ms for run in runs if not run.full), None)
 
 
@@ -257,7 +257,7 @@ class Visibility:
     """Times of commits, in seconds.
 
     Attributes:
-        steady: Commits since the function first found work.
+        steady: Commits created since the function first found work.
         before: Those before. The function ends when no commit waits, and starts once a minute.
     """
 
@@ -302,7 +302,7 @@ class Visibility:
 
 
 def p99(times: Iterable[float]) -> float:
-    """The 99th percentile; 0 of an empty list."""
+    """The 99th percentile; 0 for an empty list."""
     ordered = sorted(times)
     return ordered[math.ceil(len(ordered) * 0.99) - 1] if ordered else 0.0
 

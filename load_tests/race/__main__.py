@@ -1,10 +1,10 @@
 """Races this service against pipelines built from AWS's documentation, on one emulator, in turns.
 
-Each contender has three workers, and as many messages per invocation as a function of `prod`. A race measures rate and
-write units without faults, with messages delivered as a mapping does; and then, from a queue with copies, killed
-workers and lost replies, the number of accounts with wrong totals. Our clock ends when no commit waits for the roll-up,
-and our units include everything, also compaction and cleaning. Usage kinds get their numbers before the clock starts,
-because that happens once in an account's life.
+Each contender has three workers, and as many messages per invocation as a function of `prod`. A race first measures
+rate and write units without faults, with messages delivered as by a mapping. Then, with copies, killed workers and lost
+replies, it counts accounts with wrong totals from a queue. Our time ends when no commit waits for the roll-up, and our
+units include everything, even compaction and cleaning. Usage kinds get their numbers before the clock starts, because
+that happens once in an account's life.
 """
 
 from __future__ import annotations

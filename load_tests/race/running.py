@@ -88,11 +88,11 @@ class Result:
     """One contender's run.
 
     Attributes:
-        seconds: From the workers' start until the queue is empty and no commit waits.
+        seconds: Time from the workers' start until the queue is empty and no commit waits.
         units, puts: Write units and S3 PUTs per batch.
         cpu_ms: CPU time of the workers, and of our roll-up, per batch. Killed workers are excluded.
         wrong: Accounts with wrong totals, and the number of accounts.
-        excess: Counted bytes as a share of the sent bytes, minus 1.
+        excess: Counted bytes divided by the sent bytes, minus 1.
         kills: Workers killed.
     """
 
@@ -195,7 +195,7 @@ class Race:
 
 
 def _feeds(bodies: Sequence[str], folder: Path) -> list[Path]:
-    """Distribute invocations to workers, one file each."""
+    """Distribute invocations to the workers, one file per worker."""
     invocations = [bodies[start : start + MESSAGES] for start in range(0, len(bodies), MESSAGES)]
     feeds = []
     for number in range(WORKERS):

@@ -50,12 +50,12 @@ class Site:
         return clients_of(self.endpoint)
 
     def fields(self) -> dict[str, str]:
-        """The site as fields, for a worker process."""
+        """The site's fields, to pass to a worker process."""
         return asdict(self)
 
 
 def make_site(endpoint: str, *, sort_key: bool) -> Site:
-    """Make a fresh site. Powertools' table has no sort key, but ours have one."""
+    """Make a fresh site. Powertools' table has no sort key; our tables have one."""
     clients = clients_of(endpoint)
     name = f"race-{uuid.uuid4().hex[:12]}"
     if sort_key:

@@ -1,6 +1,6 @@
 """One worker of a contender: takes as many messages at a time as a function of `prod` gets.
 
-At its end it prints a line of JSON: its CPU time and its number of invocations.
+At the end, the worker prints a line of JSON: CPU time and number of invocations.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     """Work for one contender.
 
     The arguments are the contender's name, a site as JSON, the share of replies to lose, and a file with this worker's
-    messages, one body a line. Without a file name, the worker reads the site's queue until it is told to stop.
+    messages, one body a line. Without a file name, the worker reads the site's queue until SIGTERM.
     """
     name, site_json, lost, feed = arguments
     site = Site(**json.loads(site_json))
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-# Messages, and a function that deletes processed ones by their receipt handles.
+# Messages, and a function that deletes the processed messages by their receipt handles.
 Invocation = tuple[list[ReceivedMessage], "Callable[[list[str]], object]"]
 
 

@@ -36,7 +36,7 @@ _BEGIN, _END = "<!-- table: make scale -->", "<!-- end of table -->"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the tables. Returns 1 if a job does not hold at three times the target."""
+    """Print the tables. Returns 1 if a job misses its limits at three times the target."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.scale", description=__doc__)
     parser.add_argument("--only", choices=sorted([*JOBS, _REPORTS]), action="append")
     parser.add_argument("--gate", action="store_true")
@@ -74,7 +74,7 @@ class _Table:
 
 
 def _gate(names: Sequence[str]) -> int:
-    """Run every job and part once in a small region. A job fails if its result differs from the region's."""
+    """Run every job and part once in a small region. A job fails if its result differs from the region's data."""
 
     def timed(name: str, *, part: bool = False) -> str:
         began = time.monotonic()
@@ -139,7 +139,7 @@ def _measured(job: Job, size: Size, *, part: bool = False) -> Result:
 
 
 def _of_processes(name: str, size: Size, *, part: bool = False) -> str:
-    """Prepare in one process and measure in another; returns the output of the second."""
+    """Prepare in one process and measure in another; returns the output of the measurement."""
     with tempfile.TemporaryDirectory(prefix="metering-scale-") as folder:
         for step in ("prepare", "run"):
             command = [sys.executable, "-m", "load_tests.scale", "--only", name, "--step", step]

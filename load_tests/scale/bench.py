@@ -47,7 +47,7 @@ class SdkCosts:
     item_us: Mapping[str, float]
 
     def seconds(self, calls: Counter[str], items: Counter[str]) -> float:
-        """Seconds of CPU of these calls, which return these items."""
+        """CPU seconds of the given calls, which return the given items."""
         of_calls = sum(self.call_us.get(name, 0.0) * count for name, count in calls.items())
         return (of_calls + sum(self.item_us.get(name, 0.0) * count for name, count in items.items())) / 1e6
 
@@ -160,11 +160,11 @@ _FOREVER_MS = 10**12
 
 
 class WrongResultError(Exception):
-    """A job's result differs from the region's."""
+    """A job's result differs from the region's data."""
 
 
 def expect(**facts: bool) -> None:
-    """Fail with the names of the false facts."""
+    """Raise an error that names the false facts."""
     wrong = [name for name, holds in facts.items() if not holds]
     if wrong:
         raise WrongResultError(", ".join(wrong))
@@ -175,9 +175,9 @@ class Step:
     """Cost of one step of a job.
 
     Attributes:
-        cpu_s: CPU time, without computing the region and storing the usage that a job updates.
-        sdk_s: CPU time that the SDK would take for its calls and items.
-        waited_s: Time that it would wait for AWS.
+        cpu_s: CPU time, excluding the computation of the region and the storage of updated usage.
+        sdk_s: CPU time that the SDK would take for the step's calls and items.
+        waited_s: Time that the step would wait for AWS.
         calls: Number of calls by name.
     """
 
@@ -259,7 +259,7 @@ class Bench:
         )
 
     def result(self, job: str, **steps: Step) -> Result:
-        """The steps with this process's peak memory, without the items that were written here."""
+        """The steps, with this process's peak memory without the items written by the job."""
         memory_mib = self._memory.most_mib(self.items.kept)
         return Result(
             job=job, accounts=self.region.accounts, share=self.region.share, steps=steps, memory_mib=memory_mib
@@ -295,7 +295,7 @@ class Bench:
 
 
 def _booking(usage: Item) -> Update:
-    """An update as the roll-up books two kinds of an account, by a run newer than any in the item."""
+    """An update like the roll-up's for two kinds of an account, by a run newer than all runs in the item."""
     run = 10**9
     return Update(
         table=Table.USAGE,

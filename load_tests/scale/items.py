@@ -29,7 +29,7 @@ _PAGE_BYTES = 1_000_000
 _HASH = "5f" * 32
 _ROLLUP_RUN = 1_000_000
 _ANY_KIND = kind(0)
-# A source sends the batches of this many blocks, and this many batches an hour.
+# Number of blocks whose batches one source sends, and number of its batches per hour.
 BLOCKS_A_SOURCE = 4
 _NUMBERS_AN_HOUR = (ROUNDS - 1) * BLOCKS_A_SOURCE
 _OURS = partitions.BATCH + "s-"
@@ -54,7 +54,7 @@ class ComputedItems:
         self._batch_totals = list(map(region.batch_total, range(region.blocks)))
         # Jobs write from several threads, and the stored items are not thread-safe.
         self._lock = threading.RLock()
-        # Counts the most expensive computations, which are not part of the job's own time.
+        # Counts the most expensive computations of items, which are not part of the job's time.
         self.computed: Counter[str] = Counter()
 
     # Reads.
@@ -92,7 +92,7 @@ class ComputedItems:
         return item if known else next(self._computed(table, key.pk, key.sk, key.sk + "\0", descending=False), None)
 
     def _staged(self, key: Key) -> tuple[bool, Item | None]:
-        """An item of a staged commit by its key: whether the commit is known, and the item."""
+        """Look up an item of a staged commit: whether the commit is known, and the item."""
         staging, sort, name = self._staging, *_parted(key.pk)
         if staging is None:
             return False, None
@@ -169,7 +169,7 @@ class ComputedItems:
             self._meter.call(name, size_bytes=size, items=count)
 
     def _size(self, item: Item) -> int:
-        """Size of an item: the size of the first item of its kind."""
+        """Size of an item, taken from the first item of its kind."""
         sort = str(item["pk"])[:2] + str(item["sk"])[:1]
         size = self._sizes.get(sort)
         if size is None:
@@ -286,7 +286,7 @@ class ComputedItems:
             "hours": {hour_label(hour_s): [total.records, total.bytes]},
         }
         if round_ < ROUNDS - 1:
-            # Each source numbers these rounds without gaps: late batches belong to the last round.
+            # In these rounds, each source numbers its batches without gaps; late batches are in the last round.
             item["source"] = source_id(block // BLOCKS_A_SOURCE)
             hours = (hour_s - self._region.begin_s) // HOUR_S
             item["sequence"] = hours * _NUMBERS_AN_HOUR + round_ * BLOCKS_A_SOURCE + block % BLOCKS_A_SOURCE
@@ -342,7 +342,7 @@ class ComputedItems:
                 yield self.usage_item(account, hour_s)
 
     def _all_ledger(self, part: int, parts: int) -> Iterator[Item]:
-        """Published hours and markers; all other items do not grow with the history."""
+        """Published hours and markers: the only items that grow with the history."""
         region = self._region
         for hour_s in range(region.begin_s + part * HOUR_S, region.end_s, parts * HOUR_S):
             yield from self._hour(hour_s)

@@ -149,7 +149,7 @@ def canary_of(bench: Bench) -> Canary:
 
 
 def _canary_runs(now_s: int) -> list[CanaryRun]:
-    """Successful runs of the last two hours; their pointers are cleaned, so each look reads its hour's files."""
+    """Successful runs of the last two hours; their pointers are cleaned, so each lookup reads the hour's files."""
     slots = [slot_of(now_s - ago_s) for ago_s in range(_CANARY_EVERY_S, 2 * HOUR_S, _CANARY_EVERY_S)]
     return [
         CanaryRun(slot_s=slot_s, sent_s=slot_s, verdict=CanaryVerdict.GOOD, settled_s=slot_s + MINUTE_S)
@@ -214,7 +214,7 @@ def scan(region: Region, folder: Path) -> Result:
 
 
 def scan_after_a_day(region: Region, folder: Path) -> Result:
-    """The same, with one day of batches' numbers in memory: a scan keeps the numbers of a day."""
+    """Run `scan` with a day of batch numbers in memory, because a scan keeps a day's numbers."""
     numbers = {source_id(source): SourceSightings() for source in range(region.blocks // BLOCKS_A_SOURCE)}
     per_source = ROUNDS * BLOCKS_A_SOURCE * (25 - region.hours)
     for sightings in numbers.values():
@@ -250,7 +250,7 @@ def verify(region: Region, folder: Path) -> Result:
 
 
 def close(region: Region, folder: Path) -> Result:
-    """Close a month (that of `_END_S`) that is placed and published."""
+    """Close the month of `_END_S`, whose commits are placed and published."""
     bench = Bench(region, folder, after_s=4 * DAY_S)
     closer = bench.jobs.closer
 
@@ -282,19 +282,19 @@ class Size:
 
 
 _HISTORY_HOURS = (LATE_DAYS + 2) * 24
-# A hundredth and a tenth of the target for jobs that work on one hour; a thousandth and a hundredth for jobs that read
-# whole tables.
+# Jobs that work on one hour: a hundredth and a tenth of the target. Jobs that read whole tables: a thousandth and a
+# hundredth.
 HOURLY = (Size(TARGET_ACCOUNTS // 100, _HISTORY_HOURS), Size(TARGET_ACCOUNTS // 10, _HISTORY_HOURS))
-# A full lake file has the rows of a quarter of the target's hour: beyond that, its part in memory stays constant.
+# A lake file is full with a quarter of the rows of the target's hour. Beyond that, its memory stays constant.
 FULL_FILES = (*HOURLY, Size(TARGET_ACCOUNTS // 4, _HISTORY_HOURS))
-# If three times the target takes only seconds, it is measured and not projected.
+# If a job takes only seconds at three times the target, it is measured instead of projected.
 UP_TO_NEEDED = (*HOURLY, Size(TARGET_ACCOUNTS * 3, _HISTORY_HOURS))
 WHOLE = (Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24), Size(TARGET_ACCOUNTS // 100, MARKER_DAYS * 24))
 # Parts of jobs whose memory depends on an hour or a list: measured at full size where no files with rows are needed;
 # else in an hour of one full file, and of four.
 AS_NEEDED = (Size(TARGET_ACCOUNTS, 4), Size(TARGET_ACCOUNTS * 3, 4))
 HOUR_OF_FULL_FILES = (Size(TARGET_ACCOUNTS // 4, 4), Size(TARGET_ACCOUNTS, 4))
-# A thousandth of the accounts, and a tenth of the history: the gate runs every job once.
+# The gate runs every job once, with a thousandth of the accounts and a tenth of the history.
 GATE = Size(TARGET_ACCOUNTS // 1_000, MARKER_DAYS * 24 // 10)
 GATE_HOURS = Size(TARGET_ACCOUNTS // 1_000, 4)
 
@@ -306,9 +306,9 @@ class Part:
     Attributes:
         says: What it is.
         prepare, run: As of a job.
-        sizes: Sizes of the regions that it is measured in.
+        sizes: Sizes of the regions in which the part is measured.
         besides_mib: Memory of the rest of the job, which is independent of the region's size. None means the whole
-            job's memory in the largest measured region, where everything else was at its own limit.
+            job's memory in the largest measured region, where all other parts were at their own limits.
     """
 
     says: str
@@ -326,11 +326,11 @@ class Job:
         prepare: Writes the templates of the region's files, in a separate, unmeasured process.
         run: Measures the steps of the job in a region.
         a_day: Number of times that each step runs in a day, or within `within_s`.
-        within_s: Time limit for all of them together.
+        within_s: Time limit for all these runs together.
         says: What that time is.
-        memory_mb: Memory of its function; None for a command, which has a whole core.
+        memory_mb: Memory of the job's function; None for a command, which has a whole core.
         sizes: Sizes of the measured regions, smaller ones first; at least two.
-        part: The part that takes more memory in a larger region; None if it is measured with the whole.
+        part: The part that takes more memory in a larger region; None if it is measured with the job.
     """
 
     name: str

@@ -48,7 +48,7 @@ WAITS = {
 
 
 def name_pools() -> None:
-    """Put each pool's number of threads into their names, so that parallel waiting is divided by it."""
+    """Put each pool's thread count into the threads' names, so that parallel waiting is divided by the count."""
     original = ThreadPoolExecutor.__init__
 
     def named(self: ThreadPoolExecutor, max_workers: int | None = None, *args: Any, **others: Any) -> None:
@@ -69,7 +69,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def call(self, name: str, *, size_bytes: int = 0, items: int = 0, calls: int = 1) -> None:
-        """Record a call, or a page of one."""
+        """Record a call, or one page of a call."""
         wait = WAITS[name]
         waited_ms = (wait.ms * calls + wait.megabyte_ms * size_bytes / 1e6) / _threads_at_once()
         with self._lock:
@@ -79,7 +79,7 @@ class Meter:
             self.waited_ms += waited_ms
 
     def measured(self, work: Callable[[], object]) -> tuple[Counter[str], float]:
-        """Calls of some work, and its seconds of waiting."""
+        """Calls of some work, and the seconds that they wait."""
         calls, waited_ms = Counter(self.calls), self.waited_ms
         work()
         return self.calls - calls, (self.waited_ms - waited_ms) / 1_000
@@ -107,8 +107,8 @@ class Kept:
 class MemoryWatch:
     """Samples the memory of this process while a job works.
 
-    A job's store here is a dictionary of its writes, which only grows; in production it is a table. Each sample records
-    the number of items, so that their size, measured at the end, can be subtracted from it. Without `/proc`, only the
+    A job's store here is an ever-growing dictionary of its writes; in production it is a table. Each sample records the
+    number of items, so that the items' size, measured at the end, can be subtracted. Without `/proc`, only the
     process's peak memory is known, and nothing is subtracted.
 
     Args:
@@ -126,7 +126,7 @@ class MemoryWatch:
         self._thread.start()
 
     def most_mib(self, held: object) -> int:
-        """Stop; peak memory without the items stored at that time, in MiB."""
+        """Stop, and return the peak memory in MiB, without the items stored at the peak."""
         self._done.set()
         self._thread.join()
         if not self._most:

@@ -121,7 +121,7 @@ class ComputedObjects:
         return MemoryRanges(len(body), read, end=known)
 
     def _ranged(self, first: int, size: int, *, end: int) -> None:
-        """Record a range request; data in the end of the object was read with it."""
+        """Record a range request, unless the data was already read with the end of the object."""
         if first < end:
             self._meter.call("s3.get", size_bytes=size, items=1)
 

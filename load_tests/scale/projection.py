@@ -32,10 +32,10 @@ class Projection:
     Attributes:
         measured_s: Seconds at each size.
         target_s: Seconds at the target.
-        multiple: Multiple of the target at which the time is used up.
+        multiple: Multiple of the target at which the job reaches its time limit.
         slope: Exponent of the growth between the last two sizes; 1 is proportional, 0 is constant.
-        memory_mib: Peak memory at each size, and then of its part.
-        memory_at_needed_mib: Memory at three times the target; measured if that is one of the sizes.
+        memory_mib: Peak memory of the job at each size, then of its part.
+        memory_at_needed_mib: Memory at three times the target; measured if one of the sizes is that large.
     """
 
     job: Job
@@ -48,7 +48,7 @@ class Projection:
 
     @property
     def problems(self) -> list[str]:
-        """Reasons why the job does not hold; empty if it does."""
+        """Reasons why the job misses its limits; empty if it meets them."""
         found = []
         if self.multiple < NEEDED:
             found.append(f"{self.job.name}: only {self.multiple:.1f} times the target ({self.job.says})")
@@ -71,13 +71,13 @@ def seconds(job: Job, result: Result) -> float:
 def project(job: Job, *results: Result, part: Sequence[Result] = ()) -> Projection:
     """Fit a straight line through the last two measurements, which are ordered by size.
 
-    Resources with a limit of their own (threads, rows of a file, commits of a run) grow only up to that limit, so a
-    size below the limit says nothing about larger sizes.
+    Resources with their own limits (threads, rows of a file, commits of a run) grow only up to the limit, so
+    measurements below the limit say nothing about larger sizes.
 
     Args:
         job: The job.
         results: Of its sizes.
-        part: Measurements of its part: memory is projected from these, and the job's other memory is added.
+        part: Measurements of the job's part: memory is projected from these, and the job's other memory is added.
     """
     *_, small, large = results
     low_s, high_s = seconds(job, small), seconds(job, large)
@@ -105,9 +105,9 @@ def _memory_at_needed(job: Job, results: Sequence[Result], part: Sequence[Result
 
 
 def _grown(largest: Result, line: Sequence[Result]) -> int:
-    """Memory at three times the target: a region's, extrapolated by the line through two other measurements.
+    """Memory at three times the target: the largest region's, extrapolated by the line through two measurements.
 
-    If the region is that large, the measured memory is used.
+    A region of at least that size is not extrapolated.
     """
     *_, small, large = line
     each_mib = max(0.0, (large.memory_mib - small.memory_mib) / (large.share - small.share))

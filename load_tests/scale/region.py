@@ -1,8 +1,8 @@
 """A region of any size, computed from its numbers: every figure of every item and file is computed, never stored.
 
 In each hour, every account has usage of every kind, each in as many batches as there are rounds. A batch has the same
-kind for five accounts. One in forty-eight batches is late (more in the smallest regions), by whole days, so that totals
-of past hours depend on the time that has passed.
+kind for five accounts. One in forty-eight batches (more in the smallest regions) is late by whole days, so that totals
+of past hours depend on the elapsed time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMIT_BATCHES = 40
 LATE_DAYS = 35
 _LATE_EVERY = 4
 _LATE_ROUND = ROUNDS - 1
-# A full lake file has this many rows, or up to one commit more (setting `compact_file_rows`).
+# Number of rows in a full lake file, which may have up to one commit more (setting `compact_file_rows`).
 _FULL_ROWS = TUNABLES["compact_file_rows"]
 _FILES = [count for count in range(1, ROUNDS + 1) if ROUNDS % count == 0]
 
@@ -56,7 +56,7 @@ class Region:
     Attributes:
         accounts: A multiple of ten.
         begin_s: Its first hour.
-        end_s: The hour after the last hour with usage. Usage late by less than the time since then is there.
+        end_s: The hour after the last hour with usage. Usage late by less than that hour's age has arrived.
     """
 
     accounts: int
@@ -89,10 +89,10 @@ class Region:
 
     @cached_property
     def late_every(self) -> int:
-        """One in this many batches of the last round is late: the fewest for which an hour has a file for each day.
+        """One in this many batches of the last round is late, so that an hour has a file for each day if possible.
 
-        At the target, an hour has a file for each day. With fewer files, a small region would make the line of its
-        waiting time too steep.
+        At the target size, an hour has a file for each day of lateness. With fewer files in small regions, the fitted
+        line of waiting time would be too steep.
         """
         return max(1, min(_LATE_EVERY, self.blocks // LATE_DAYS))
 
@@ -104,7 +104,7 @@ class Region:
             yield divmod(block + part * self.blocks, KINDS)
 
     def record_bytes(self, account: int, number: int) -> int:
-        """Mean bytes of a record; those of a batch and kind add up to a multiple of it."""
+        """Mean bytes of a record; a kind's records in a batch add up to a multiple of this mean."""
         return 9_000_000 + 1_013 * number + 7 * (account % 101)
 
     def batch_total(self, block: int) -> Total:
@@ -117,11 +117,11 @@ class Region:
         return 1 + block // self.late_every % LATE_DAYS
 
     def there(self, hour_s: int, days: int) -> bool:
-        """Whether late rows of an hour with this lag, in days, have arrived."""
+        """Whether an hour's rows that are `days` days late have arrived."""
         return hour_s + days * DAY_S < self.end_s
 
     def days_there(self, hour_s: int) -> int:
-        """Days of lateness that have arrived for an hour."""
+        """Largest lateness, in days, of the rows that have arrived for an hour."""
         return min(LATE_DAYS, (self.end_s - 1 - hour_s) // DAY_S)
 
     def rounds_of(self, account: int, number: int, days_there: int) -> int:
@@ -135,7 +135,7 @@ class Region:
 
     @cached_property
     def late_blocks(self) -> dict[int, tuple[int, ...]]:
-        """Blocks of an hour's late batches, by days."""
+        """Blocks of an hour's late batches, by days of lateness."""
         found: dict[int, list[int]] = {days: [] for days in range(1, LATE_DAYS + 1)}
         for block in range(0, self.blocks, self.late_every):
             found[self.late_days(_LATE_ROUND, block)].append(block)
@@ -143,21 +143,21 @@ class Region:
 
     @cached_property
     def files(self) -> int:
-        """Number of an hour's files with rows on time: the fewest that are each at most a full file."""
+        """Number of an hour's files with rows on time: as few as possible without exceeding a full file's rows."""
         rows = self.blocks * RECORDS
         return next(count for count in _FILES if ROUNDS // count * rows <= _FULL_ROWS or count == ROUNDS)
 
     def files_of(self, days: int) -> int:
-        """Number of an hour's files with rows that are this many days late; 0 for all rows on time."""
+        """Number of an hour's files with rows that are `days` days late; 0 days means rows on time."""
         return 1 if days else self.files
 
     def rounds_in(self, days: int, number: int) -> range:
-        """Rounds whose batches are in a file, if they are this many days late."""
+        """Rounds whose batches are in file `number` of the rows that are `days` days late."""
         a_file = ROUNDS // self.files_of(days)
         return range(number * a_file, (number + 1) * a_file)
 
     def file_total(self, days: int, number: int | None = None) -> Total:
-        """Total of an hour's file with rows that are this many days late; None for all of these files."""
+        """Total of an hour's file `number` with rows that are `days` days late; None for all such files."""
         total = self._file_totals[days]
         if number is None or days:
             return total
@@ -179,7 +179,7 @@ class Region:
         return {0: Total(ROUNDS * one.bytes, ROUNDS * one.records).minus(sum_totals(late.values())), **late}
 
     def hour_total(self, hour_s: int) -> Total:
-        """Total of an hour, as of now."""
+        """Total of an hour at the region's end."""
         return sum_totals(self.file_total(days) for days in range(self.days_there(hour_s) + 1))
 
     def file_days(self, hour_s: int) -> list[int]:

@@ -38,7 +38,7 @@ GROUPINGS = ("usage_type", "usage_type,hour")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """Milliseconds at p95 of reports by one grouping, with the assumed waits for AWS."""
+    """p95 milliseconds of reports with one grouping, including the assumed waits for AWS."""
 
     group_by: str
     open_ms: float

@@ -1,7 +1,7 @@
-"""Files of a region: those of one hour are written once, and become any other hour's by changing a few bytes.
+"""Files of a region: one hour's files are written once, and patched in a few bytes for every other hour.
 
-A file contains its hour in its times and in its batch ids. Times and ids are uncompressed columns, so one hour's bytes
-can replace another's of the same length.
+A file contains the hour in its times and batch ids. Times and ids are uncompressed columns, so one hour's bytes can
+replace as many bytes of another hour.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Staging:
     """Commits of the hour after a region's last one, each with a late batch of an older hour.
 
     Attributes:
-        commits: Number of commits, at most those of an hour.
-        waiting: Whether they wait for the roll-up; if not, they are placed and pending.
-        undue: Further pending commits, each with only the late pair left, and not due.
+        commits: Number of commits, at most as many as an hour has.
+        waiting: Whether the commits wait for the roll-up; if not, they are placed and pending.
+        undue: Number of further pending commits that are not due, each with only the late pair left.
     """
 
     region: Region
@@ -163,7 +163,7 @@ class Staging:
                 commit_id=f"u{number:031d}",
                 hours=frozenset([hours[number % LATE_DAYS]]),
                 totals=totals,
-                # Later than any process's clock, so it is not due.
+                # Later than the clock of any process, so the commit is not due.
                 created_at_ms=(self.hour_s + DAY_S) * 1_000,
             )
 
@@ -202,14 +202,14 @@ class Staging:
 
 _GROUP_ROWS = 512 * 1024
 _RESOURCES = 40
-# Files with the positions of an hour: in times, and in batch ids.
+# Files that list where an hour is stored in a template: in times, and in batch ids.
 _SUFFIXES = (".times", ".batches")
 # Templates are written for this hour. No other number in a file has the same bytes.
 _TEMPLATE_HOUR_S = 480_001 * HOUR_S
 # Deviations of single records from the mean.
 _DELTAS = [sign * 3_571 * (place + 1) for place in range(RECORDS_OF_A_KIND // 2) for sign in (1, -1)]
 
-# Account, kind number, round and block of a batch: identifies its records of that kind.
+# Account, kind number, round and block of a batch, which identify the batch's records of that kind.
 _Part = tuple[int, int, int, int]
 
 
@@ -218,11 +218,11 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # Cache for the last opened file, which does not count as a job's memory.
+        # Cache for the file that was opened last; its memory does not count for a job.
         self._found: tuple[tuple[int, int], list[array[int]]] | None = None
 
     def write(self, region: Region, *, rows: bool, totals: bool) -> None:
-        """Write the files of an hour: those with rows, and those with totals."""
+        """Write the requested files of an hour: `rows`, `totals` or both."""
         for days in range(LATE_DAYS + 1):
             for number in range(region.files_of(days)):
                 parts = list(_parts(region, days, number))
@@ -235,7 +235,7 @@ class Templates:
         return self._folder / f"{what}-{days}-{number}"
 
     def write_staging(self, staging: Staging) -> None:
-        """Write the staging objects of commits; those of one group of accounts are equal."""
+        """Write the staging objects of commits; commits of the same group of accounts share one."""
         region = staging.region
         for group in sorted({staging.group_of(commit_id) for commit_id in staging.ids}):
             late = [(*key, 0, staging.late_block(group)) for key in region.keys(staging.late_block(group))]
@@ -259,15 +259,15 @@ class Templates:
         return (self._folder / f"staging-{group}.parquet").read_bytes()
 
     def rows(self, hour_s: int, days: int, number: int) -> bytes:
-        """Lake file of an hour with rows that are this many days late."""
+        """Lake file of an hour with rows that are `days` days late."""
         return _of_hour(self._name("rows", days, number).read_bytes(), hour_s)
 
     def totals(self, hour_s: int, days: int, number: int) -> bytes:
-        """The totals beside that file."""
+        """The totals of that lake file."""
         return _of_hour(self._name("totals", days, number).read_bytes(), hour_s)
 
     def open_rows(self, hour_s: int, days: int, number: int, *, read: Callable[[int, int], None]) -> Ranges:
-        """The same as a stream without stored content; `read` is called with each range's first byte and size."""
+        """Stream a lake file without keeping its content; `read` is called with each range's first byte and size."""
         return _Patched(self._name("rows", days, number), self._places(days, number), _marks(hour_s), read)
 
     def size_bytes(self, days: int, number: int) -> int:
@@ -392,7 +392,7 @@ class _Patched(FileRanges):
 
 
 def _parts(region: Region, days: int, file: int) -> Iterator[_Part]:
-    """Parts of a file's batches that are this many days late, in the order of accounts and kinds."""
+    """Parts of a file's batches that are `days` days late, ordered by account and kind."""
     for account in range(region.accounts):
         for number in range(KINDS):
             block = (account * KINDS + number) % region.blocks
@@ -435,7 +435,7 @@ def _columns(region: Region, parts: list[_Part], hour_s: int) -> dict[str, pa.Ar
 
 
 def _dictionary(index: array[int], values: list[str]) -> pa.Array:
-    """Only the used values: a file's dictionaries contain no others."""
+    """A dictionary array with only the used values, like a file's dictionaries."""
     used = sorted(set(index))
     places = dict(zip(used, range(len(used)), strict=True))
     indices = pa.array([places[value] for value in index], pa.int32())

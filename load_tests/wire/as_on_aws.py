@@ -1,4 +1,4 @@
-"""Write units, calls and USD a day of everything, counted inside an emulator, at AWS's size of an invocation.
+"""Write units, calls and daily USD of the whole service, counted inside an emulator, with AWS's invocation size.
 
 Each load has its own tables: workers, a roll-up per 15 seconds of the target load, and finally compaction and cleaning
 of everything. A run is valid only if usage, rows and markers are equal at its end.
@@ -124,7 +124,7 @@ def measured(loads: Sequence[Load], batches: int) -> list[WireRun]:
 
 
 def _of_kinds(kinds: int, accounts: int) -> tuple[Load, ...]:
-    """The load of 16 keys over some accounts, and in a region of this many kinds."""
+    """The load of 16 keys over `accounts` accounts, and the same load in a region of `kinds` kinds."""
     load = replace(LOADS[2], accounts=accounts)
     return load, replace(load, kinds=kinds)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from load_tests.wire.region import Kinds, Load, Stored
     from metering.adapters.aws.session import Clients
 
-# The emulator writes its counts a few times a second, during a call.
+# The emulator writes its counts during calls, a few times per second.
 _SETTLE_S = 0.5
 
 
@@ -48,7 +48,7 @@ class WireCounts:
     def read(self, clients: Clients) -> Sums:
         """All sums so far."""
         time.sleep(_SETTLE_S)
-        # This call makes the emulator write its counts.
+        # During this call, the emulator writes its counts.
         clients.s3.list_buckets()
         return Sums(json.loads(self._path.read_text()) if self._path.exists() else {})
 
@@ -87,11 +87,11 @@ class WireRun:
     """Counts of one load.
 
     Attributes:
-        counts: Units from the first message to the last cleaning, without the claims of kind numbers.
+        counts: Units from the first message to the last cleaning, excluding the claims of kind numbers.
         body_bytes: Size of all messages.
         claims: Units of the claims of kind numbers. An account's kind is claimed once in its life.
         cpu_s: CPU time of our code by part.
-        stored: Content of the tables before their cleaning.
+        stored: Content of the tables before the cleaning.
         dictionaries: Units of reading each account's dictionary once; empty in a region of few kinds.
         equal: Whether usage, rows and markers were equal at the end.
     """

@@ -1,8 +1,8 @@
 """Costs of a day of 12 million batches at list prices, including jobs and storage.
 
-Calls, units, bytes and CPU time come from a counted run. A run of minutes cannot show everything, so some costs are
-estimated, and marked as such: a function's waiting for its calls, the storage after months, and jobs that scan the
-stored data. Those jobs' times are from docs/scale.md, with 10,000 accounts; with fewer they are rather less.
+Calls, units, bytes and CPU time come from a counted run. A run of a few minutes cannot show everything, so some costs
+are estimated, and marked as such: the time that functions wait for calls, the storage after months, and jobs that scan
+the stored data. The times of these jobs are from docs/scale.md, for 10,000 accounts; fewer accounts need less time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GET = float(S3_GET_USD)
 _STORED_GB_MONTH = float(sum(STORED_ITEMS_USD_GB_MONTH.values()))
 # DynamoDB bills 100 extra bytes per item (developer guide, item sizes).
 _BESIDE_ITEM_BYTES = 100
-# Waiting times of a function (design/scale.py): for a transaction of a hundred actions, one item, and one object.
+# Waiting times of a function (design/scale.py) for a transaction of a hundred actions, an item, and an object.
 _TRANSACTION_S, _ITEM_S, _OBJECT_S = 0.080, 0.005, 0.025
 _CALLS_AT_ONCE = 16
 _READ_UNIT_BYTES = 4 * KIB
@@ -39,7 +39,7 @@ _READ_UNIT_BYTES = 4 * KIB
 _DAYS_LOOKED_AT = 36
 _HOURS = 24
 _SQS_BATCH, _SQS_CHUNK_BYTES = 10, 64 * KIB
-# Seconds at the target (docs/scale.md): of a day's quick passes, a scan, a day's pass over orphans; of one run.
+# Seconds at the target (docs/scale.md): per day for quick passes, a scan and an orphan pass, else per run.
 SECONDS_AT_TARGET = {"quick-pass": 11_524.0, "scan": 9_906.0, "orphans": 25.2, "watch": 0.21, "canary": 12.9}
 # Duration of a biller run, and its requests per day (docs/decisions/0033-budgets.md).
 _BILLER_RUN_S, _BILLER_OBJECTS, _BILLER_ITEMS = 5.5, 2_900, 700
@@ -107,7 +107,7 @@ def _jobs_usd(run: WireRun) -> float:
 
 
 def _stored_gb(run: WireRun) -> float:
-    """Both tables at their stationary size: markers and commits of their lifetime, and usage of a year."""
+    """Both tables at their steady size: markers and commits of their lifetime, and usage of a year."""
     days = TARGET_BATCHES_PER_DAY / run.batches
     life_days = POLICY.marker_life_s / DAY_S
     lasting = sum(_billed_bytes(run, kind) * days * life_days for kind in (partitions.BATCH, partitions.COMMIT))
@@ -132,7 +132,7 @@ def _reconciler_usd(run: WireRun) -> float:
 
 
 def _quick_pass_markers_usd(run: WireRun) -> float:
-    """Each published file is read once, against its batches' markers: one strongly consistent read per batch."""
+    """Each published file is compared once with its batches' markers: one strongly consistent read per batch."""
     item_bytes = run.stored.bytes.get(partitions.BATCH, 0) / max(run.stored.items.get(partitions.BATCH, 1), 1)
     return TARGET_BATCHES_PER_DAY * math.ceil(item_bytes / _READ_UNIT_BYTES) * _READ
 
@@ -168,7 +168,7 @@ def _runs_a_day(every_min: int) -> float:
 
 
 def _lambda_usd(busy_s: float, memory_mb: int) -> float:
-    """The requests are excluded: those of idle ticks are in `_STANDING_USD`."""
+    """Request charges are excluded; those of idle ticks are in `_STANDING_USD`."""
     return busy_s * memory_mb / KIB * _LAMBDA_S
 
 
@@ -180,7 +180,7 @@ def _lake_usd(run: WireRun) -> float:
 
 
 def print_day(runs: Sequence[WireRun]) -> None:
-    """Print USD a day of everything, with one column per load."""
+    """Print the daily USD of each cost, with one column per load."""
     tables: list[Mapping[str, float]] = [day_costs(run) for run in runs]
     print("\nUSD a day of everything at 12 million batches a day, list prices of us-east-1; (e): estimated")
     print(f"{'':<62}" + "".join(f"{run.load.short:>22}" for run in runs))

@@ -1,8 +1,8 @@
-"""A region on an emulator as AWS would run it: invocations of a hundred messages, a roll-up per 15 seconds of load.
+"""A region on an emulator, run as on AWS: invocations of a hundred messages, and a roll-up per 15 seconds of load.
 
-MiniStack's own mapping delivers ten messages per invocation, far fewer than AWS. So this region calls the production
-use cases itself, over the real adapters. Time is counted in batches: at 12 million a day, 15 s are 2,083 batches, on
-any machine.
+MiniStack's own mapping delivers ten messages per invocation, far fewer than AWS. This region therefore calls the
+production use cases itself, with the real adapters. Time is counted in batches: at 12 million batches a day, 15 s are
+2,083 batches on any machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from metering.adapters.aws.session import Clients
 
-# No other service may have its edge as the metered side, so this service keeps its name.
+# Only this service may have an edge as the metered side, so it is not renamed.
 _FIXED = "AmazonCloudFront"
 _RENAMED = [flow for flow in FLOWS if flow.service != _FIXED]
 _RECORD = re.compile(r'"account_id":"(\d{12})","service":"(\w+)"')
@@ -53,7 +53,7 @@ class ManyKinds:
     accounts: int
 
     def of_batch(self, shipment: Shipment, number: int) -> Shipment:
-        """Put its accounts' services into a batch of inline records."""
+        """Put the accounts' service names into a batch of inline records."""
         body = _RECORD.sub(
             lambda found: f'"account_id":"{found[1]}","service":"{self._named(found[2], found[1], number)}"',
             shipment.body,
@@ -65,7 +65,7 @@ class ManyKinds:
         return replace(shipment, body=body, sent=replace(shipment.sent, totals=totals))
 
     def all(self, seed: int) -> Mapping[UsageKey, Total]:
-        """Every kind of every account of a seed, as zero usage."""
+        """Zero usage of every kind of every account of a seed."""
         ids = [account_id(seed, number) for number in range(self.accounts)]
         return {
             UsageKey(
@@ -88,7 +88,7 @@ class ManyKinds:
 
     @property
     def _ways(self) -> int:
-        """Number of names that it has in an account."""
+        """Number of names that a service has in an account."""
         return -(-self._names // self.accounts)
 
     def _named(self, service: str, account: str, number: int) -> Service:
@@ -125,7 +125,7 @@ class Load:
 
     @property
     def many(self) -> ManyKinds | None:
-        """The kinds of a region that has more than its scenario."""
+        """The kinds of a region that has more kinds than its scenario."""
         return ManyKinds(kinds=self.kinds, accounts=self.accounts) if self.kinds else None
 
     def shipments(self, batches: int, *, now_s: int) -> list[Shipment]:
@@ -162,7 +162,7 @@ class Stored:
 
 @dataclass
 class WireRegion:
-    """Own tables and an own bucket in an emulator, with the production parts over them."""
+    """A region's own tables and bucket in an emulator, with the production use cases over them."""
 
     clients: Clients
     policy: Mapping[str, int] = field(default_factory=dict)
@@ -264,5 +264,5 @@ def deliveries_of(bodies: Sequence[str], now_ms: int) -> Iterator[list[Delivery]
 
 def _settings(tables: Mapping[Table, str], bucket: str, changes: Mapping[str, int]) -> Settings:
     made = settings(ledger_table=tables[Table.LEDGER], usage_table=tables[Table.USAGE], data_bucket=bucket)
-    # Deleted objects are never read here.
+    # Deleted objects are never read in this test.
     return Settings.model_validate({**made.model_dump(), "clean_wait_s": 0, **changes})

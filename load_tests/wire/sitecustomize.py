@@ -1,8 +1,8 @@
-"""Counts, inside MiniStack, the requests to its services. Python imports a module of this name at its start.
+"""Counts, inside MiniStack, the requests to its services. Python imports a module named `sitecustomize` at its start.
 
 The module acts only if `load_tests.wire.counts` set it up: the process must be MiniStack, and the environment must name
-the file of the counts. Counting happens at the items, because a write is billed by the item's size before and after,
-which a client cannot see. No response changes except for DynamoDB's `ConsumedCapacity`, which the SDK may always get.
+the file of the counts. Counting is done at the items, because a write is billed by its item's size before and after,
+which clients cannot see. No response changes except for DynamoDB's `ConsumedCapacity`, which the SDK may always get.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Handler = "Callable[..., Awaitable[tuple[int, dict[str, str], bytes]]]"
 
 
 class Counts:
-    """Sums by name, written to a file regularly, because the emulator is killed at its end."""
+    """Sums by name, written to a file regularly, because the emulator ends by SIGKILL."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,7 +41,7 @@ class Counts:
         self._written_s = 0.0
 
     def add(self, name: str, number: float = 1) -> None:
-        """Add to a sum, and write all sums if it is time."""
+        """Add to a sum, and write all sums if a write is due."""
         self._sums[name] += number
         now_s = time.monotonic()
         if now_s - self._written_s >= _WRITE_EVERY_S:
@@ -52,7 +52,7 @@ class Counts:
 
 
 class _Dynamo:
-    """Counts units of both tables by operation and by the kind of the first named item."""
+    """Counts units of both tables by operation and by the kind of the first item in the call."""
 
     def __init__(self, counts: Counts, module: ModuleType) -> None:
         self._counts = counts
@@ -163,7 +163,7 @@ def _count_messages(counts: Counts, module: ModuleType) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of the services, and wraps a counter around each when it is imported."""
+    """Finds the services' modules, and wraps a counter around each module when it is imported."""
 
     def __init__(self, counts: Counts) -> None:
         self._wraps: dict[str, Callable[[ModuleType], object]] = {

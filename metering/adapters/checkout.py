@@ -1,4 +1,4 @@
-"""The project checkout that this package runs from: only a checkout has the stacks and their deployment code."""
+"""The project checkout that this package runs from; only checkouts contain the stacks and the deployment code."""
 
 from pathlib import Path
 

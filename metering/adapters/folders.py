@@ -1,6 +1,6 @@
 """`ObjectStore` and `LogStore` over a local folder: a key is the path below the folder, with `/` as separator.
 
-Listings are in key order, as S3's are, and hold one page of names a folder, however many files the folder has. Symbolic
+Listings are in key order, as in S3, and hold one page of names per folder, however many files the folder has. Symbolic
 links to files are followed; links to folders are not, because they may form a cycle.
 """
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-# Number of names of a folder that are sorted at a time.
+# Number of a folder's names that are sorted at a time.
 PAGE_NAMES = 10_000
 _READ_AHEAD_BYTES = MIB
 # Prefix of files that are still being written. Unfinished files are not objects yet.
 _UNFINISHED = ".metering-"
-# Sorts after every character that may follow in a key.
+# Sorts after every character that a key can contain.
 _LAST = chr(0x10FFFF)
 
 
@@ -39,7 +39,7 @@ class FolderLogStore:
     during a read, but no proof of its content.
 
     Args:
-        page_names: Number of names of a folder that are sorted at a time.
+        page_names: Number of a folder's names that are sorted at a time.
         unnamed: Called with each non-UTF-8 path, perhaps more than once; listings skip the path. None: they end.
     """
 
@@ -88,7 +88,7 @@ class FolderLogStore:
             raise ObjectUnreadableError(key, error.strerror or str(error)) from error
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        """Files with keys that begin with `prefix` and come after `after`, in the order of keys.
+        """Files whose keys begin with `prefix` and sort after `after`, in key order.
 
         Raises:
             OperationFailedError: A folder cannot be listed; or a name is not UTF-8, and `unnamed` is None.
@@ -116,7 +116,7 @@ class FolderLogStore:
         written = Path(file.name)
         try:
             if if_absent:
-                # A hard link is created atomically, and never replaces a file.
+                # No request waits for a late thread, which counts as running until it stops before its next read.
                 path.hardlink_to(written)
             else:
                 written.replace(path)
@@ -195,7 +195,7 @@ class FolderLogStore:
 
 
 def _is_wanted(key: str, prefix: str, after: str) -> bool:
-    """Whether a file, or some key below a folder, begins with `prefix` and comes after `after`."""
+    """Whether a file's key, or some key below a folder, begins with `prefix` and sorts after `after`."""
     if not key.endswith("/"):
         return key > after and key.startswith(prefix)
     return key + _LAST > after and (key.startswith(prefix) or prefix.startswith(key))

@@ -1,4 +1,4 @@
-"""Adapters that do nothing: metrics of a command, and the queue of a caller that only reads."""
+"""Adapters that do nothing: metrics for commands, and a queue for callers that only read."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn

@@ -69,7 +69,7 @@ def _answered(parts: ApiParts, resource: Resource, request: Request, reading: Re
     finally:
         reading.end()
     if not resource.public:
-        # The page shows views according to the role.
+        # The explorer page shows the views that this role allows.
         response.headers["Metering-Role"] = grant.role
     return response
 
@@ -127,7 +127,7 @@ _SAFE = {
 
 
 def build(parts: ApiParts) -> FastAPI:
-    """The application over these parts. Building it calls no store."""
+    """The application with these parts. Building the application calls no store."""
     app = FastAPI(
         title="metering",
         version=package_version(),
@@ -190,7 +190,7 @@ def _http_problem(request: Request, error: Exception) -> Response:
 
 
 def _fault(_request: Request, _error: Exception) -> Response:
-    """A fault of ours. The log has the cause; the response does not reveal it."""
+    """A fault of ours. The log contains the cause of the error; the response does not."""
     # This middleware runs outside all others.
     return ProblemError(
         kind="fault",

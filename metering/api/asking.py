@@ -37,9 +37,9 @@ class Asked:
     """An admitted request: the caller's grant, and its parameters.
 
     Attributes:
-        given: Values of the parameters, as they are declared.
-        now_s: The time of the whole request, epoch seconds.
-        reading: Charges the request's reads, and counts them.
+        given: Values of the parameters, valid by their declarations.
+        now_s: The time that counts as now for the whole request, epoch seconds.
+        reading: Counts the request's reads, and charges them to the token.
     """
 
     parts: ApiParts
@@ -59,19 +59,19 @@ class Asked:
 
     @property
     def complete(self) -> Complete:
-        """Time up to which counts are complete, in words for the caller. Read it before the figures."""
+        """Time up to which counts are complete, worded for the caller. Read this time before the figures."""
         return self.complete_of(self.parts.regions)
 
     def complete_of(self, regions: Sequence[ReadableRegion]) -> Complete:
-        """The same for some regions."""
+        """Time up to which the counts of some regions are complete."""
         known = stored_completeness(regions)
         return known if self.sees_all else in_short(known)
 
     def afford(self, query: UsageQuery, budget: ReadBudget | None = None) -> None:
-        """Refuse a question whose answer would exceed its budget, before any read; charge it to the token.
+        """Before any read, refuse a query whose answer would exceed the budget, or charge it to the token.
 
         Raises:
-            InvalidParametersError: It would cost more than `budget`, by default the limits' budget.
+            InvalidParametersError: The answer would cost more than `budget`, by default the limits' budget.
             ProblemError: 429, the token reads too much.
             UnavailableError: A ledger gives no answer.
         """
@@ -86,7 +86,7 @@ class Asked:
             # The number of hours with rows in open months is quick to find: a list of keys, some pages a month.
             self.reading.spend(len(list(query.months(now_s=now_s))))
             found = hours_to_read(regions, query, now_s=now_s)
-            # An hour counts once for all regions: else a stage of many would be refused a range that each allows.
+            # An hour in several regions counts once: else a stage of many would be refused a range that each allows.
             if problems := budget.of_hours(query, len(set(found))):
                 raise time_range.InvalidParametersError(problems)
             read = len(found)
@@ -102,10 +102,10 @@ class Reply:
     """Reply of a resource.
 
     Attributes:
-        answer: The command line's answer. `as_of` and `complete_through` of its `meta` become headers too.
-        next: Cursor of the next page; None if there is none, or the answer has no pages.
+        answer: The command line's answer. `as_of` and `complete_through` in its `meta` also become headers.
+        next: Cursor of the next page; None for the last page, or if the answer has no pages.
         paged: Whether the answer is a page, so that its JSON has `next`.
-        kept_s: How long the client may cache the answer; 0: not at all.
+        kept_s: Seconds for which the client may cache the answer; 0 for no caching.
     """
 
     answer: Answer
@@ -116,16 +116,16 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One resource: its declaration in the OpenAPI document, the roles that may ask, and the function that answers.
+    """One resource: its declaration in the OpenAPI document, the roles that may request it, and its handler.
 
     Attributes:
-        name: Name of the operation in the OpenAPI document, and of files in which its answer is saved.
+        name: Name of the operation in the OpenAPI document, and of files with saved answers.
         about: Description of the answer, one or two sentences.
-        answer: Answers a request. It runs in a thread, so it may block.
-        final: Names all inputs of an answer if none of them can change any more; None for other answers. It reads much
-            less than an answer, so a client that already has this answer costs only this read.
-        public: Whether anyone may ask without a token.
-        schema: JSON Schema of its JSON.
+        answer: Answers a request. The function runs in a thread, so it may block.
+        final: Returns an id of all inputs of an answer that can never change; None for other answers. `final` reads
+            much less than an answer, so a client that already has the answer costs only this read.
+        public: Whether requests need no token.
+        schema: JSON Schema of the answer's JSON.
     """
 
     path: str
@@ -149,7 +149,7 @@ _BY_MEDIA_TYPE = {text.partition(";")[0]: form for form, text in MEDIA_TYPES.ite
 
 
 def chosen_form(given: str | None, accept: str) -> str:
-    """Form of an answer: the parameter `format`, else the first known type of the header Accept, else JSON."""
+    """Format of an answer: the parameter `format`, else the first known type of the header Accept, else JSON."""
     if given is not None:
         return given
     ranked: list[tuple[float, int, str]] = []
@@ -198,7 +198,7 @@ _VARY = "Accept, Accept-Encoding, Authorization"
 def response_of(
     reply: Reply, *, tag: str, form: str, name: str, query: bytes, headers: Mapping[str, str], limits: Limits
 ) -> Response:
-    """A reply as a response; 304 without a body if the client has it already.
+    """A reply as an HTTP response; 304 without a body if the client already has the answer.
 
     Raises:
         ProblemError: 422, the answer has more rows or bytes than a response may have.
@@ -232,7 +232,7 @@ def not_modified(tag: str) -> Response:
 
 
 def entity_tag(reply: Reply, form: str) -> str:
-    """Weak validator over the question, its completeness and the rows, but not the time of the request."""
+    """Weak ETag over the query, its completeness and the rows, but not the time of the request."""
     answer = reply.answer
     told = {name: value for name, value in _beside(answer).items() if name not in _MOVING}
     digest = hashlib.sha256(json.dumps([form, reply.next, told], sort_keys=True).encode())
@@ -244,7 +244,7 @@ def entity_tag(reply: Reply, form: str) -> str:
 
 
 def final_tag(final: str, asked: Asked, form: str) -> str:
-    """Weak validator of an immutable answer: over the question and all inputs of the answer."""
+    """Weak ETag of an immutable answer: over the query and all inputs of the answer."""
     values = sorted((name, text) for name, text in asked.given.values.items() if name != "format")
     seen = None if asked.grant.accounts is None else sorted(asked.grant.accounts)
     digest = hashlib.sha256(json.dumps([form, final, values, seen]).encode())
@@ -288,7 +288,7 @@ def _payload_bytes(body: bytes, *, binary: bool) -> int:
 
 
 def too_large(detail: str, more: str) -> ProblemError:
-    """The problem of an answer that is too large for a response; nothing is ever cut off."""
+    """The problem of an answer that is too large for a response; answers are never truncated."""
     return problem(
         "answer-too-large",
         f"{detail} Ways out: {more}group by fewer columns, ask for a shorter range, or read the lake with SQL: "

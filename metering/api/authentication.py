@@ -31,9 +31,9 @@ class Grant:
 
     Attributes:
         token_id: Public part of the token, for logs.
-        role: Role, which decides what answers the token gets.
-        accounts: The accounts that the token may see; None for all. A customer always has a set.
-        costs: Whether it may see costs at tiers that its accounts share with accounts that it may not see.
+        role: Role, which decides what resources the token may read.
+        accounts: The accounts that the token may see; None for all. A customer's token always has a set.
+        costs: Whether the token may see costs at tiers that its accounts share with accounts hidden from it.
     """
 
     token_id: str
@@ -54,11 +54,11 @@ class Tokens(Protocol):
 
 
 def effective_accounts(grant: Grant, asked: Collection[str], *, parameter: str = "account") -> frozenset[str]:
-    """The accounts that a request reads. The empty set means all, and only a grant without a set returns it.
+    """The accounts that a request reads. An empty set means all accounts; only grants for all accounts return it.
 
     Raises:
-        ProblemError: 403, if an account that `parameter` names is not granted. It is raised before any look-up, so the
-            answer does not depend on whether the account exists.
+        ProblemError: 403, if an account that `parameter` names is not granted. The error is raised before any look-up,
+            so the response does not depend on whether the account exists.
     """
     if grant.accounts is None:
         return frozenset(asked)
@@ -78,10 +78,10 @@ MOST_TOKENS = 10_000
 
 @dataclass(kw_only=True)
 class Limiter:
-    """Limits the rate of tokens' requests, or of their reads. Several threads may use it.
+    """Limits the rate of each token's requests or reads. Instances are thread-safe.
 
-    Each token has a time up to which its bucket is used. A unit advances this time by `1 / rate_per_s`, and a request
-    is admitted unless the time is more than a whole bucket ahead of now.
+    Each token has a time up to which its bucket is used. A unit advances this time by `1 / rate_per_s`. A request is
+    refused if the time is more than a whole bucket ahead of now.
 
     Attributes:
         rate_per_s: Average units a second of one token; a request is one unit.
@@ -97,10 +97,10 @@ class Limiter:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def wait_s(self, token_id: str, units: int = 1) -> int:
-        """Count a request of a token: 0 if it is admitted, else the whole seconds until the next one may be.
+        """Count a request of a token: 0 if it is admitted, else the whole seconds until a request may be admitted.
 
-        A refused request counts nothing. A request is admitted if there is room for one unit. Units beyond the bucket
-        are a debt, and the next request waits until it is paid.
+        A refused request does not count. A request is admitted if the bucket has room for one unit. Units beyond the
+        bucket are a debt, and the next request waits until the debt is paid.
         """
         now_ms = self.clock.now_ms()
         step_ms = 1000 / self.rate_per_s
@@ -130,9 +130,9 @@ class Limiter:
 
 # Verification of tokens: one strongly consistent read of the ledger, cached for a minute.
 #
-# The cache holds the ledger's entry of an id, never a secret. So a wrong secret for a known id costs no read, an expiry
-# takes effect at once, and a revocation within a minute. Unknown ids have a cache of their own, so guesses evict no
-# valid token.
+# The cache holds the ledger's entry for a token id, never a secret. So a wrong secret for a known id costs no read, an
+# expiry takes effect at once, and a revocation within a minute. Unknown ids have a cache of their own, so guesses evict
+# no valid token.
 
 
 REMEMBERED_MS = 60_000
@@ -143,7 +143,7 @@ MOST_UNKNOWN = 10_000
 
 
 class _Memory:
-    """Cache of the ledger's answers about the most recent ids."""
+    """Cache of the ledger's entries for the most recent ids."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -170,7 +170,7 @@ class _Memory:
 
 @dataclass(kw_only=True)
 class LedgerTokens:
-    """`Tokens` of the ledger of one region. Several threads may use it."""
+    """`Tokens` of the ledger of one region. Instances are thread-safe."""
 
     items: writes.ItemStore
     clock: Clock
@@ -217,7 +217,7 @@ class LedgerTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneToken:
-    """`Tokens` of a server on this machine: the token that was generated at start. It reads and stores none."""
+    """`Tokens` of a server on this machine: the token that was generated at start. It reads and stores no tokens."""
 
     secret: str = field(repr=False)
     role: Role = Role.OPERATOR
@@ -235,20 +235,20 @@ def grant_of_stored(stored: StoredToken) -> Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(ReadBudget):
-    """Budgets of a request, beside its budget of reads. The numbers are measured or priced in docs/decisions.
+    """Limits of a request in addition to its budget of reads. The numbers are measured or priced in docs/decisions.
 
     Attributes:
-        json_rows: Rows of an answer in JSON.
-        table_rows: Rows of an answer in NDJSON, CSV and Parquet.
-        summed_rows: Rows that may be summed for an answer, before it is cut into pages.
+        json_rows: Maximum rows of an answer in JSON.
+        table_rows: Maximum rows of an answer in NDJSON, CSV and Parquet.
+        summed_rows: Rows that may be summed for an answer, before paging.
         page_rows: Rows of a page if a cursor is given without `limit`.
         deadline_s: Seconds until a request times out.
-        answer_bytes: Size of an answer after compression.
+        answer_bytes: Maximum size of an answer after compression.
         token_rate_per_s: Average requests a second of one token.
         token_burst: Burst of requests of one token.
         token_reads_per_s: Average hours and partitions that one token may read a second.
-        token_reads: As many at once. A request that exceeds this is answered if the token has read little before.
-        large: A request with more reads than this is large.
+        token_reads: As many at once. A larger request is answered if the token has read little before.
+        large: Number of reads above which a request is large.
         large_of_token: Large requests of one token that may run at once.
         large_of_all: Large requests of all tokens that may run at once.
     """
@@ -274,7 +274,7 @@ _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,256})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Admits requests: one object for all routes of an application, because it counts. Several threads may use it."""
+    """Admits and counts requests: one object shared by all routes of an application. Instances are thread-safe."""
 
     tokens: Tokens
     limiter: Limiter

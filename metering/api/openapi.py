@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the declarations that also check requests, so the two cannot differ."""
+"""The OpenAPI document, made from the declarations that also check requests, so document and checks agree."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ def record(required: Schema, **optional: Json) -> Schema:
 
 
 def mapping(values: Schema) -> Schema:
-    """An object whose member names are data."""
+    """An object whose member names vary with the data."""
     return {"type": "object", "additionalProperties": values}
 
 
@@ -56,7 +56,7 @@ MONEY: Schema = {"type": "string", "pattern": r"^-?[0-9]{1,60}(?:\.[0-9]{1,60})?
 ACCOUNT: Schema = {"type": "string", "pattern": "^[0-9]{12}$", "maxLength": 12}
 HELD_BACK: Schema = array(record({"what": text(), "since": maybe(TIME), "cure": text()}), 1_000)
 CURSOR: Schema = maybe(text(4_096))
-# A count that a repair can make negative, unlike other counts.
+# A count that, unlike other counts, is negative after some repairs.
 DELTA: Schema = integer(-(2**63))
 REGION: Schema = {"region": text(64)}
 
@@ -119,7 +119,7 @@ _PUBLIC_PROBLEMS = (400, 503)
 
 
 def document_of(resources: Iterable[Resource], *, version: str) -> dict[str, Json]:
-    """The OpenAPI document of these resources, in the order of their paths."""
+    """The OpenAPI document of these resources, sorted by path."""
     return {
         "openapi": "3.1.0",
         "info": {

@@ -1,10 +1,10 @@
-"""The explorer page: files of this package, served with headers that allow requests to its own origin alone.
+"""The explorer page: files of this package, served with headers that allow requests only to its own origin.
 
 There is no build step. Our own modules are served as one script, in the order of their imports, without comments and
-indentation. A page of 20 files would need 20 calls of the function at once, and be a fifth larger.
+indentation. A page with 20 script files would need 20 concurrent invocations, and be a fifth larger.
 
-All its URLs are relative, so it works below any path. Its files are served below a digest of them all and may be cached
-forever. The page itself contains this digest and is requested anew each time.
+All its URLs are relative, so it works below any path. Its files are served below a digest of all files and may be
+cached forever. The page itself contains this digest and is requested anew each time.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class StaticFile:
 
     @classmethod
     def of(cls, name: str, content: bytes) -> StaticFile:
-        """The compressed bytes are the same each time."""
+        """The compressed bytes are deterministic."""
         ending = name.rpartition("/")[2].partition(".")[2].rpartition(".")[2]
         return cls(
             name=name,
@@ -119,7 +119,7 @@ def static_files() -> Mapping[str, StaticFile]:
 
 
 def filters_module() -> bytes:
-    """The JavaScript module with the page's filters, their labels and examples, and the columns with these values."""
+    """The JavaScript module that declares the page's filters: labels, examples, and columns with their values."""
     declared = {
         name: {"label": each.label, "hint": each.hint, "all": each.all, "group": each.group}
         for name, each in FILTERS.items()
@@ -147,7 +147,7 @@ def router(parts: ApiParts) -> APIRouter:
 
     @routes.api_route("/static/{version}/{name:path}", methods=["GET", "HEAD"])
     def static(request: Request, version: str, name: str) -> Response:
-        """A file of the page, only of this version."""
+        """A file of the page in the deployed version."""
         file = static_files().get(name)
         if file is None or version != digest():
             raise parameters.problem("not-found", "The page has no such file now. Load the page again.")
@@ -164,7 +164,7 @@ def _page(parts: ApiParts, offered: str) -> StaticFile:
 
 @cache
 def _filled(regions: str, stages: str, offered: str) -> StaticFile:
-    """The page with the values that only a server knows."""
+    """The page, filled with the values of this server."""
     text = static_files()[PAGE].content.decode()
     where = f"{regions.count(',') + 1} regions" if "," in regions else regions
     values = {"DIGEST": digest(), "REGIONS": regions, "WHERE": where, "STAGE": stages, "OFFERED": offered}
@@ -174,7 +174,7 @@ def _filled(regions: str, stages: str, offered: str) -> StaticFile:
 
 
 def _offered(request: Request) -> str:
-    """Names of the resources that this API answers, separated by spaces. The page has a view for each name it knows."""
+    """Names of the resources that this API answers, separated by spaces. The page shows a view for each known name."""
     paths: Iterable[str] = [resource.path for resource in request.app.state.resources]
     return " ".join(sorted({path.removeprefix(_API).partition("/")[0] for path in paths if path.startswith(_API)}))
 
@@ -189,14 +189,14 @@ def _read(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 def script(modules: Mapping[str, bytes], entry: str = "app.js") -> bytes:
-    """Modules as one script: each becomes a function that takes its imports and returns its exports.
+    """Modules as one script: each module becomes a function that takes its imports and returns its exports.
 
     Args:
-        modules: By name. They import and export by name in one form, without default exports or renaming.
-        entry: The entry module; modules that it does not reach are left out.
+        modules: By name. All imports and exports are by name, without default exports or renaming.
+        entry: The entry module; modules not reachable from it are left out.
 
     Raises:
-        ValueError: Modules import each other in a circle, or import a module that does not exist.
+        ValueError: Modules have a circular import, or import a module that does not exist.
     """
     ended: dict[str, bytes] = {}
     begun: list[str] = []

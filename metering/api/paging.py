@@ -1,4 +1,4 @@
-"""Pages of an answer: an opaque cursor says where the next page begins, and to which question it belongs."""
+"""Pages of an answer: an opaque cursor holds the start of the next page and a hash of the query."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Position:
     """Beginning of a page.
 
     Attributes:
-        after: Names of the previous page's last row; None for the first page.
+        after: Key of the previous page's last row; None for the first page.
         fixed: Values that the first page computed and later pages keep, such as the range of `last=7d`, in seconds.
     """
 
@@ -42,11 +42,11 @@ class Position:
 def position_of(asked: Asked, accounts: Collection[str], *, fixed: int = 0) -> Position:
     """Start of the requested page.
 
-    Anyone can make a cursor, so check the meaning of its `fixed` numbers like a parameter. A cursor works only for a
-    caller who sees the same accounts.
+    Anyone can forge a cursor, so check its `fixed` numbers like parameters. A cursor works only for callers that may
+    see the same accounts.
 
     Raises:
-        ProblemError: 422, the cursor is invalid, or of another question.
+        ProblemError: 422, the cursor is invalid, or belongs to another query.
     """
     text = asked.given.text("cursor")
     if text is None:
@@ -82,8 +82,8 @@ def page_of(
 ) -> Reply:
     """The requested page of an answer; the whole answer if the request names no page.
 
-    Rows are sorted by the columns `key`, or their names by `sort_key`, and no two rows have the same names. Later pages
-    keep the numbers `fixed`.
+    Rows are sorted by the columns `key` (after `sort_key`), and no two rows have the same key. Later pages keep the
+    numbers `fixed`.
     """
     limit = asked.given.number("limit") or (asked.parts.limits.page_rows if asked.given.text("cursor") else None)
     if limit is None:
@@ -98,7 +98,7 @@ def page_of(
 
 
 def range_of(position: Position, *, whole_hours: bool) -> tuple[int, int]:
-    """The range of the first page, if `fixed` holds one: from, and to.
+    """The range of the first page (from, to), if `fixed` holds a range.
 
     Raises:
         ProblemError: 422, no page can have had this range.
@@ -130,7 +130,7 @@ def refuse_pages_of_ranked(asked: Asked) -> None:
 
 
 def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
-    """How long an answer of months may be kept: long if all are closed, and the URL means the same months tomorrow."""
+    """Cache time of an answer: long if all its months are closed and its URL always means the same months."""
     periods, given = meta.get("periods"), asked.given
     if given.flag("now"):
         return 0
@@ -140,7 +140,7 @@ def kept_s(asked: Asked, meta: Mapping[str, Json]) -> int:
 
 
 def cursor_after(asked: Asked, accounts: Collection[str], after: Key, fixed: tuple[int, ...] = ()) -> str:
-    """The cursor of a page that begins after a row, for callers that compute each page anew."""
+    """Cursor of the page after a row, for callers that compute each page anew."""
     return _written(_question(asked, accounts), after, fixed)
 
 

@@ -1,4 +1,4 @@
-"""URL parameters, declared once and checked by the declaration, and problem details (RFC 9457) for their faults."""
+"""URL parameters, checked by their declarations, and problem details (RFC 9457) for invalid values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RETRY_AFTER_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterFault:
-    """One parameter that cannot be used: its name in the URL, and a sentence."""
+    """An invalid parameter: its name in the URL, and a sentence that describes the fault."""
 
     parameter: str
     detail: str
@@ -43,8 +43,8 @@ class ProblemError(Exception):
         status: HTTP status.
         title: Title of this kind of problem, always the same.
         detail: What is wrong in this request, and what to do.
-        faults: Each parameter that is wrong.
-        headers: Such as `Retry-After` and `WWW-Authenticate`.
+        faults: The invalid parameters.
+        headers: Further headers, such as `Retry-After` and `WWW-Authenticate`.
     """
 
     kind: str
@@ -105,7 +105,7 @@ def problem(
 
 
 def fault_of(problem: ParameterProblem) -> ParameterFault:
-    """A problem that the reports found, in words."""
+    """A problem that the reports found, as a sentence."""
     return ParameterFault(
         parameter=problem.parameter, detail=f"{problem.value} {problem.problem} {problem.advice}".strip()
     )
@@ -132,7 +132,7 @@ _MOST_QUERY_CHARS = 8_192
 _SHOWN_CHARS = 80
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _FLAGS = {"true": True, "false": False}
-# Replacement of a parameter that the previous release had. An entry is removed in the next release.
+# Parameters of the previous release and their replacements. An entry is removed in the next release.
 _GONE = {"blended": " Exports in CUR have blended costs."}
 
 
@@ -141,16 +141,16 @@ class Parameter:
     """One parameter of a URL.
 
     Attributes:
-        name: Its name, equal to the command line's option without dashes.
+        name: Name, the same as the command-line option's without dashes.
         about: One or two sentences for the OpenAPI document.
         words: End of a sentence that begins with a wrong value: `is not an account: an account has 12 digits.`
-        pattern: Regular expression of one whole value. Not for integers and flags.
+        pattern: Regular expression of one whole value. Unused for integers and flags.
         most_chars: Maximum length of one value.
         most_values: Maximum number of values, separated by commas.
         kind: `text`, `integer` or `flag` (true or false).
         minimum, maximum: Of an integer.
         choices: The allowed values, if they are few.
-        place: `path` if it is a part of the path.
+        place: `path` for a part of the URL's path.
     """
 
     name: str
@@ -168,7 +168,7 @@ class Parameter:
     place: Literal["query", "path"] = "query"
 
     def fault(self, text: str) -> str | None:
-        """Fault of a value, as the end of a sentence; None if the OpenAPI document allows the value."""
+        """What is wrong with a value, as the end of a sentence; None if the OpenAPI document allows it."""
         if self.kind == "flag":
             return None if text in _FLAGS else "is neither true nor false."
         if self.kind == "integer":
@@ -202,7 +202,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The values of a request. Every value is as its parameter allows; a missing parameter is absent."""
+    """The values of a request. Every value is valid for its parameter; missing parameters are absent."""
 
     values: Mapping[str, str] = field(default_factory=dict)
 
@@ -210,7 +210,7 @@ class Given:
         return self.values.get(name)
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Values separated by commas, each once."""
+        """Distinct values of a comma-separated parameter."""
         return tuple(dict.fromkeys(self.values[name].split(","))) if name in self.values else ()
 
     def filters(self, known: Iterable[str], accounts: Iterable[str]) -> dict[str, Sequence[str]]:
@@ -228,7 +228,7 @@ def given_values(declared: Sequence[Parameter], query: bytes, path: Mapping[str,
     """Check a request's values: the raw query of its URL, and the parts of its path.
 
     Raises:
-        ProblemError: 400, with every parameter that is unknown, given twice, missing, or not as declared.
+        ProblemError: 400, with every parameter that is unknown, given twice, missing, or invalid.
     """
     known = {each.name: each for each in declared if each.place == "query"}
     pairs = _pairs(query)
@@ -270,7 +270,7 @@ def _malformed(detail: str) -> ProblemError:
 
 
 def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[ParameterFault]:
-    """Unknown parameters are refused, because a filter with a mistyped name would give a larger total."""
+    """Unknown parameters are refused, because ignoring a filter with a mistyped name would give a larger total."""
     for name in dict.fromkeys(names):
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -290,7 +290,7 @@ def _twice(names: Iterator[str]) -> Iterator[ParameterFault]:
 
 
 def _shown(text: str) -> str:
-    """A string of a stranger in an error: short, without control characters, and never empty."""
+    """Untrusted text for an error message: short, without control characters, and never empty."""
     short = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
     return "".join(each if each.isprintable() else "?" for each in short) or "(empty)"
 

@@ -44,9 +44,9 @@ class RequestFigures:
 
     Attributes:
         route: Route as declared, such as `/v1/hours/{hour}`; `none` if no route matches.
-        status: HTTP status of the answer; 500 if none was started.
+        status: HTTP status of the response; 500 if no response was started.
         ms: Milliseconds from the request's first byte to the end of the answer.
-        token_id: Public part of a known token; empty for any other.
+        token_id: Public part of a known token; otherwise empty.
         partitions: Partitions of the usage table that were read.
         hours: Hours of the lake that were read.
     """
@@ -65,13 +65,13 @@ class RequestFigures:
 
 
 def figures_of(request: HTTPConnection) -> RequestFigures:
-    """The figures of a request, to be filled in; unused ones if the application has no log around it."""
+    """The figures of a request, to be filled in; unused figures if no `RequestLog` wraps the application."""
     found = request.scope.get(_KEY)
     return found if isinstance(found, RequestFigures) else RequestFigures()
 
 
 class RequestLog:
-    """Reports the figures of each request once, when its answer has ended or it has failed."""
+    """Reports the figures of each request once, when its response has ended or the request has failed."""
 
     def __init__(self, app: ASGIApp, *, tell: Callable[[RequestFigures], None], clock: Clock) -> None:
         self._app = app
@@ -108,13 +108,13 @@ def _route(scope: Mapping[str, object]) -> str:
 # large requests run at once.
 #
 # One read is an hour of the lake or a partition of the usage table. A request with many reads is large: it takes
-# seconds, and a few of them use up a process or a function. So the number of concurrent large requests is bounded, for
-# each token and for all together.
+# seconds, and a few of them use up a process or a function. So the number of concurrent large requests is limited, both
+# per token and in total.
 
 
-# After its deadline a process only finishes its current read. A dead process releases nothing, so its entries expire.
+# After its deadline a process only finishes its current read. A dead process removes no entries, so they expire.
 _MARGIN_S = 10
-# Requests that begin at the same moment conflict and read again; each round lets one of them begin.
+# Requests that begin at the same moment conflict and retry; one request succeeds per round.
 _ATTEMPTS = 10
 _RETRY_AFTER_S = 3
 _MONTH_HOURS = 31 * 24
@@ -127,12 +127,12 @@ class LargeStore(Protocol):
         """As of now."""
 
     def write(self, requests: LargeRequests) -> bool:
-        """Replace them if they are unchanged since they were read; returns whether they were."""
+        """Replace the requests if unchanged since their read; returns whether they were replaced."""
 
 
 @dataclass(slots=True)
 class ProcessLarge:
-    """Those of this process. Several threads may use it."""
+    """Those of this process. Instances are thread-safe."""
 
     _kept: LargeRequests = field(default_factory=LargeRequests)
     _lock: Lock = field(default_factory=Lock)
@@ -150,7 +150,7 @@ class ProcessLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLarge:
-    """The large requests of all processes that answer for a region: one item of its ledger."""
+    """The large requests of all API processes of a region: one item of its ledger."""
 
     items: Callable[[], ItemStore]
 
@@ -171,7 +171,7 @@ class LedgerLarge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """Tokens' shares in concurrent reads: one object for all routes of an application."""
+    """Limits of each token's concurrent reads: one object for all routes of an application."""
 
     limits: Limits
     limiter: Limiter
@@ -188,7 +188,7 @@ class Shares:
         """Register a large request; returns the name by which to end it.
 
         Raises:
-            ProblemError: 429, the maximum number is running.
+            ProblemError: 429, the maximum number of large requests is running.
             UnavailableError: The ledger does not answer.
         """
         name, limits = secrets.token_hex(8), self.limits
@@ -216,7 +216,7 @@ class Shares:
 
 @dataclass(kw_only=True)
 class Reading:
-    """Reads of one request. Its thread counts reads, while another thread may abandon its answer. Mutable.
+    """Reads of one request. The request's thread counts reads, while another thread may abandon the request. Mutable.
 
     Attributes:
         token_id: Token id of the request; empty until it is known.
@@ -231,9 +231,9 @@ class Reading:
     _given_up: bool = False
 
     def afford(self, reads: int) -> None:
-        """Charge reads before they happen: at most the number that will be read now. The rest is returned at the end.
+        """Charge reads in advance: the maximum number that the request will make now. Unused reads are returned later.
 
-        A large request starts to count as one.
+        A request with many reads is registered as a large request.
 
         Raises:
             ProblemError: 429, the token has read too much lately, or too many large requests are running.
@@ -243,7 +243,7 @@ class Reading:
             return
         shares = self.shares
         if self._charged:
-            # The request was admitted, so further reads become a debt of the token.
+            # The request was admitted, so its further reads become a debt of its token.
             shares.limiter.correct(self.token_id, reads)
         elif wait_s := shares.limiter.wait_s(self.token_id, reads):
             raise _too_much("This token has read more than its share", retry_after_s=wait_s)
@@ -257,7 +257,7 @@ class Reading:
         self._charged -= reads
 
     def hours(self, number: int = 1) -> None:
-        """Count hours of the lake that are read now. Reads that were not charged before are charged.
+        """Count reads of hours of the lake. Reads not charged in advance are charged now.
 
         Raises:
             OutOfTimeError: The client no longer waits for the answer.
@@ -268,27 +268,27 @@ class Reading:
         self._go_on()
 
     def partitions(self, number: int = 1) -> None:
-        """Count partitions of the usage table that are read now. Raises as `hours` does."""
+        """Count reads of partitions of the usage table. Raises as `hours` does."""
         self.figures.partitions += number
         self._go_on()
 
     def give_up(self) -> None:
-        """The client no longer waits for the answer, so nothing more will be read."""
+        """Stop further reads, because the client no longer waits for the answer."""
         self._given_up = True
 
     def end(self) -> None:
-        """The request has ended; its unused reads are given back."""
+        """End the request, and give its unused reads back to the token."""
         if self._charged:
             self.shares.limiter.correct(self.token_id, self._read - self._charged)
         if self._large:
-            # Without an answer of the ledger, the entry expires by its time; the response is valid regardless.
+            # If the ledger does not answer, the entry expires later; the response is valid regardless.
             with suppress(UnavailableError):
                 self.shares.end(self._large)
 
     def _go_on(self) -> None:
         if self._given_up:
             raise OutOfTimeError
-        # Repeated reads were not foreseen: a trace whose sums differ, and a search for names near a mistyped one.
+        # Reads beyond the estimate: a trace whose sums differ, and a search for names near a mistyped one.
         if (more := self._read - self._charged) > 0:
             self.afford(more)
 
@@ -311,9 +311,9 @@ class ApiParts:
     """Parts of the API, for all requests.
 
     Attributes:
-        regions: The regions whose usage is answered, merged if there are several; a function has only its own.
-        everywhere: Whether these are all regions of the stage, which answers then name; None for one region alone.
-        large: Knows the running large requests: this process's, unless several processes answer for a region.
+        regions: The regions whose usage is reported, merged if there are several; a function has only its own region.
+        everywhere: Whether these are all regions of the stage, which answers then state; None for a single region.
+        large: Store of the running large requests: in this process, or in the ledger if several processes answer.
         billing: Finds the regions rated together, anew for each request; None if costs cannot be answered.
     """
 

@@ -1,4 +1,4 @@
-"""An application at a local port, for holders of the token, and not for pages of other sites."""
+"""An application on a local port for holders of the token, but not for web pages of other sites."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HTTP_PORT = 80
 
 
 class HostCheck:
-    """Refuses requests whose `Host` is not this host at `port`."""
+    """Refuses requests whose `Host` header is not this host at `port`."""
 
     def __init__(self, app: ASGIApp, *, port: int) -> None:
         self._app = app
@@ -83,7 +83,7 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Its URL, with a slash at the end."""
+        """The server's URL, with a trailing slash."""
         return f"http://{LOOPBACK}:{self.port}/"
 
     def run(self) -> None:
@@ -98,7 +98,7 @@ class LocalServer:
             self._socket.close()
 
     def stop(self) -> None:
-        """Stop serving, called from another thread."""
+        """Stop serving; callable from another thread."""
         self._server.should_exit = True
 
 

@@ -1,8 +1,8 @@
-"""Census: one count of the markers, rows and usage of all hours of a range, part by part, in bounded memory.
+"""Census: a count of markers, rows and usage for all hours of a range, part by part, in bounded memory.
 
-The order is that of docs/protocol.md, P37: first all markers, then the newest done runs of the roll-up, then the rows
-hour by hour, then all usage items. The parts of a table are read in parallel. The state can be saved after each part or
-hour, and another process resumes there.
+The order follows docs/protocol.md, P37: all markers, then the newest done runs of the roll-up, then the rows hour by
+hour, then all usage items. The parts of a table are read in parallel. The state can be saved after each part or hour,
+so that another process can resume the census.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ CLOCKS_MS = 10 * MINUTE_S * 1_000
 
 
 class RecentCommits:
-    """Totals by hour of the commits made after a given time: a comparison leaves them out on both sides.
+    """Totals by hour of recent commits, which a comparison leaves out on both sides.
 
-    Such commits wait for the roll-up, or a newer run took them. A plain class: it caches the totals by hour of the
-    plans that it read, and the commits of runs that were unfinished then.
+    Recent commits wait for the roll-up, or are in a newer run. A plain class, because it caches hourly totals of the
+    plans already read, and the commits of runs that were unfinished then.
 
     Args:
-        after_ms: Commits after this time count as recent: epoch milliseconds, by the worker's clock. A wrong clock
+        after_ms: Time (epoch milliseconds, by the worker's clock) after which commits count as recent. A wrong clock
             makes an hour look different; the hour is then compared batch by batch.
     """
 
@@ -56,7 +56,7 @@ class RecentCommits:
         self._at_work: dict[str, frozenset[str]] = {}
 
     def now(self) -> dict[int, Total] | None:
-        """Totals by hour; None if a plan is gone.
+        """Return totals by hour; None if a plan no longer exists.
 
         Waiting commits are listed before the runs: a commit leaves that list only after a run named it (P2).
         """
@@ -79,7 +79,7 @@ class RecentCommits:
             for commit_id in taken & waiting.keys():
                 del waiting[commit_id]
         for name in done:
-            # The run's commits have left the list before the next listing.
+            # The commits of these runs are off the waiting list before the next listing.
             self._at_work.pop(name, None)
         totals = dict(self._planned)
         for hours in waiting.values():
@@ -87,7 +87,7 @@ class RecentCommits:
         return totals
 
     def _add(self, run: runs.Run, plan: RollupPlan) -> None:
-        """Add the commits of a run: no two runs of a chain take the same commit."""
+        """Add the commits of a run; no two runs of a chain have a commit in common."""
         recent = [each for each in plan.commits if each.created_at_ms > self.after_ms]
         for commit in recent:
             add_totals(self._planned, commit.totals)
@@ -95,17 +95,17 @@ class RecentCommits:
         self._read.add(run.name)
 
     def _may_hold(self, run: runs.Run) -> bool:
-        """Whether the run is new enough: earlier runs took earlier commits. Runs of a restore have no plan."""
+        """Whether the run is new enough to contain recent commits. Runs of a restore have no plan."""
         return bool(run.plan_key) and run.planned_at_ms >= self.after_ms - CLOCKS_MS
 
 
-# An hour into which commits arrive while it is read is read at most this often.
+# An hour is read at most this often if commits arrive during the read.
 _LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hour:
-    """Counts of an hour; `total` is the ledger's total of all its rows."""
+    """Counts of an hour; `total` is the ledger's total of all rows of the hour."""
 
     rows: HourRows
     placed: Cells
@@ -130,7 +130,7 @@ class _Counted:
 
 @dataclass(slots=True, kw_only=True)
 class _Batches:
-    """Rows of an hour by batch. A batch may occur in several groups, which add up."""
+    """Rows of an hour by batch. A batch may occur in several groups, whose totals add up."""
 
     hour_s: int
     cells: Cells
@@ -158,10 +158,10 @@ class Census:
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the last hour.
-            deep: Count the rows; if false, read their totals from the summaries beside the lake files.
+            deep: Whether to count the rows, instead of reading totals from the summaries beside the lake files.
             parts: Number of parts of an hour, by hash of account or batch.
-            markers: Also compare markers with rows.
-            sources: Note the sources of the batches and their sequence numbers.
+            markers: Whether to compare markers with rows, too.
+            sources: Whether to record the batches' sources and sequence numbers.
         """
         state = CensusState(from_s=from_s, to_s=to_s, deep=deep, parts=parts, began_ms=self.figures.clock.now_ms())
         if markers:
@@ -174,7 +174,7 @@ class Census:
 
     def _begin_rows(self, state: CensusState) -> None:
         state.runs = self.figures.done_runs()
-        # Settled usage had its rows placed before this listing, and so had every marker that was read.
+        # The rows of settled usage, and of every marker that was read, were placed before this listing.
         state.hours = self.figures.view.hours(from_s=state.from_s, to_s=state.to_s)
         state.begin("rows")
 
@@ -222,7 +222,7 @@ class Census:
         look = Marker.from_item if state.deep else MarkerGlance.of_item
         for item in settling.limited(found, limit):
             if is_marker(item):
-                # A context manager would cost too much here: there are hundreds of millions of markers.
+                # A context manager costs too much in this loop over hundreds of millions of markers.
                 try:
                     marker = look(item)
                     _add_marker(made, marker)
@@ -286,7 +286,7 @@ class Census:
     def _not_recent(
         self, hour_s: int, total: Total, before: Mapping[int, Total] | None, recent: RecentCommits
     ) -> Total | None:
-        """Total of an hour without recent commits; None if recent commits kept arriving.
+        """Return an hour's total without recent commits; None if recent commits kept arriving.
 
         `total` was just read, and `before` holds the totals of recent commits before that read.
         """

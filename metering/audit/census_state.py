@@ -1,4 +1,4 @@
-"""State of a census. The state can be saved, and another process resumes there."""
+"""State of a census. The state can be saved, so that another process can resume."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 # Memory of a cell including its place in two dictionaries, measured with Python 3.13.
 _CELL_BYTES = 400
-# Kinds of cells that a scan holds: usage and its rows, markers and their rows.
+# Kinds of cells in a scan: usage, rows for usage, markers and rows for markers.
 _KINDS = 4
-# Fraction of a scan's memory that its cells may use. The rest is for the keys of an hour while they are summed; and one
-# of 25 parts of an hour has 60,000 batches at three times the target.
+# Fraction of a scan's memory that its cells may use. The rest is for the keys of an hour during summing: one of 25
+# parts of an hour has 60,000 batches at three times the target.
 SHARE_OF_CELLS = 16
 _FEWEST_PARTS, _MOST_PARTS = 16, 1_024
 
@@ -35,13 +35,13 @@ Saved = dict[str, list[list[int | str]]]
 
 
 def parts_in(memory_bytes: int, hours: int) -> int:
-    """Number of parts of an hour with which the cells of a scan stay within their share of the memory."""
+    """Number of parts per hour that keeps the cells of a scan within their share of the memory."""
     most = memory_bytes // SHARE_OF_CELLS // (_CELL_BYTES * _KINDS * max(hours, 1))
     return max(_FEWEST_PARTS, min(most, _MOST_PARTS))
 
 
 def span_hours(from_s: int, to_s: int) -> int:
-    """Number of hours of a range, at most those that can have rows and markers at the same time."""
+    """Number of hours of a range, at most as many as can have both rows and markers."""
     return min(max((to_s - from_s) // HOUR_S, 1), 24 * 70)
 
 
@@ -51,7 +51,7 @@ def part_of(name: str, parts: int) -> int:
 
 
 class Cells:
-    """Fingerprints by hour and part: totals of millions of keys in bounded memory. A plain class: it is added to.
+    """Fingerprints by hour and part: millions of keys' totals in bounded memory. Mutable, so a plain class.
 
     Two sets are compared cell by cell. If two cells differ, the keys of that hour and part are compared one by one.
     """
@@ -124,8 +124,7 @@ class HourRows:
     Attributes:
         booked: Total of the placed rows in the ledger.
         placed: Placed rows, summed by key.
-        all_rows: Total of the rows that are compared with markers; None if markers may have expired, or commits kept
-            arriving.
+        all_rows: Total of the rows to compare with markers; None if markers may have expired, or commits kept arriving.
         keys: Number of usage keys, in a deep census.
         digest: Digest of the placed rows by usage key, if requested.
     """
@@ -139,12 +138,12 @@ class HourRows:
 
 @dataclass(slots=True, kw_only=True)
 class Names:
-    """Accounts and batches found so far in the parts that differ. Mutable.
+    """Accounts and batches found so far in parts of hours that differ. Mutable.
 
     Attributes:
         accounts: Hour -> accounts that have usage.
         batches: Hour -> batch -> total of its marker.
-        too_many: There are more batches than fit into memory, so none is held.
+        too_many: Whether more batches were found than fit into memory, so that none is held.
         usage_done, markers_done: Number of parts read of the usage table and of the markers.
     """
 
@@ -165,19 +164,19 @@ class CensusState:
 
     Attributes:
         deep: Count rows, also by batch; if false, use the totals beside the files, and compare markers by the hour.
-        began_ms: When the first marker was read, epoch milliseconds.
-        done: Number of parts or hours of the phase already counted.
+        began_ms: Time of the first marker read, epoch milliseconds.
+        done: Number of parts or hours already counted in this phase.
         with_markers: Markers are compared, too.
-        digests: Compute a digest of each hour's rows.
-        judged: Number of attempts to compare the differences that ran out of time.
+        digests: Whether to compute a digest of each hour's rows.
+        judged: Number of attempts to compare the differences that reached the time limit.
         runs: Newest done run of each shard's roll-up, read before the rows.
-        verdicts: Verdicts of batches with records in the range, or decided in it; None if they are not counted.
-        marked: Markers by hour; unless deep, commits made after `began_ms` are left out.
+        verdicts: Verdicts of batches with records or a decision time in the range; None if not counted.
+        marked: Marker totals by hour; unless `deep`, without commits made after `began_ms`.
         marks, batches: Markers and rows by batch, if deep.
         placed, usage: Rows and settled usage items by key.
         used: Settled and unsettled usage by hour.
         latest: Shard -> newest run in unsettled items.
-        names: Accounts and batches in the parts that differ, read after the count.
+        names: Accounts and batches in parts of hours that differ, read after the count.
         unsettled: Hour -> bit mask of the parts with unsettled usage.
     """
 
@@ -248,7 +247,7 @@ class CensusState:
         return len(self.hours) if self.phase == "rows" else self.segments
 
     def in_smaller_parts(self) -> None:
-        """Divide a table into more parts, because even its first part took more time than there was."""
+        """Divide a table into more parts, because even the first part took too long."""
         if self.phase in ("markers", "usage") and not self.done:
             self.segments = min(self.segments * 8, _MOST_SEGMENTS)
 
@@ -259,7 +258,7 @@ class CensusState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourStep:
-    """Progress of a close or a rebuild: hour number `done` of `hours` is done."""
+    """Progress of a close or a rebuild: `done` of `hours` hours are done."""
 
     doing: Literal["compared", "frozen", "measured", "repaired"]
     hour_s: int
@@ -268,13 +267,13 @@ class HourStep:
 
 
 def tell_hour(state: CensusState, doing: Literal["compared", "measured"], tell: Callable[[HourStep], None]) -> None:
-    """Report the hour whose rows were counted last, in the phase of the rows."""
+    """In the phase `rows`, report the hour whose rows were counted last."""
     if state.phase == "rows":
         hour_s = state.hours[state.done - 1]
         tell(HourStep(doing=doing, hour_s=hour_s, done=state.done, hours=len(state.hours)))
 
 
-# Version of the saved form: a census saved in another version starts again.
+# Format version of a saved census. A census in another version starts again.
 _FORM = 3
 # Fields that are saved without conversion.
 _AS_IT_IS = (
@@ -307,7 +306,7 @@ def census_bytes(state: CensusState) -> bytes:
 
 
 def census_of(body: bytes, items: writes.ItemStore) -> CensusState | None:
-    """Inverse of `census_bytes`, with the ledger's known sources added; None for any other bytes."""
+    """Inverse of `census_bytes`, with the ledger's known sources added; None for invalid bytes."""
     try:
         document = json.loads(gzip.decompress(body))
         return _restored(document, items) if document["form"] == _FORM else None

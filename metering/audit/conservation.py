@@ -1,4 +1,4 @@
-"""Conservation (I1): each distinct batch sent has one verdict, or is in flight or a dead letter without one."""
+"""Conservation (I1): each distinct batch sent has one verdict, or is in flight or a dead letter without a verdict."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def names_of(bodies: list[str], bucket: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Facts of a manifest's batches: in the ledger, names in the dead-letter queue, number of queued messages."""
+    """Facts of a manifest's batches: from the ledger, names in the dead-letter queue, number of queued messages."""
 
     facts: LedgerFacts
     dead: set[str]
@@ -64,7 +64,7 @@ class Whereabouts:
 
 
 def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verification:
-    """Count the verdicts of a range of the ledger; `dead` counts dead letters without one. `sent` is their sum."""
+    """Count verdicts in a range of the ledger; `dead` counts dead letters without a verdict. `sent` is their sum."""
     return Verification(
         sent=verdicts.accepted + verdicts.rejected + verdicts.conflicts + waiting + dead,
         accepted=verdicts.accepted,
@@ -76,7 +76,7 @@ def count_ledger(verdicts: VerdictCounts, *, waiting: int, dead: int) -> Verific
 
 
 def doubtful_ids(sent: SentBatches, facts: LedgerFacts) -> set[str]:
-    """Ids of a manifest whose verdicts are not the expected ones. The caller reads each id again first."""
+    """Ids of a manifest whose verdicts are not the expected ones. The caller first reads each of these ids again."""
     return {batch_id for batch_id, contents in sent.contents.items() if _is_doubtful(batch_id, contents, facts)}
 
 
@@ -88,7 +88,7 @@ def _is_doubtful(batch_id: str, contents: list[SentContent], facts: LedgerFacts)
 
 
 def chosen_contents(sent: SentBatches, facts: LedgerFacts) -> dict[str, SentContent]:
-    """Accepted content of each accepted batch id; the first sent content if the accepted one was never sent."""
+    """Accepted content of each accepted batch id; the first sent content if the accepted content was never sent."""
     chosen: dict[str, SentContent] = {}
     for batch_id, contents in sent.contents.items():
         marker = facts.markers.get(batch_id)
@@ -109,9 +109,9 @@ def count_sent(
     Args:
         sent: The manifest.
         chosen: The accepted contents of the manifest, see `chosen_contents`.
-        found: Places where its batches were found.
+        found: Places where the manifest's batches were found.
         quarantined: Digests of bodies without a batch id in quarantine.
-        disallowed: Batch id without a marker -> number of its contents quarantined because of the sender.
+        disallowed: Number of contents quarantined because of the sender, by batch id without a marker.
     """
     decided = {batch_id: marker for batch_id in sent.contents if (marker := found.facts.markers.get(batch_id))}
     late = {batch_id: _late_contents(sent, found.facts, batch_id) for batch_id in decided}
@@ -136,7 +136,7 @@ def count_sent(
 
 
 def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
-    """Digests, among the wanted ones, of bodies without a batch id that are in quarantine."""
+    """Wanted digests that belong to quarantined bodies without a batch id."""
     # A body that is not JSON has its own digest as its key, so there is no need to list all objects.
     found = {digest for digest in wanted if objects.head(quarantined_batch_key("", digest)) is not None}
     for info in objects.list(QUARANTINED_BATCHES_PREFIX) if found != wanted else ():
@@ -147,7 +147,7 @@ def quarantined_digests(objects: ObjectStore, wanted: set[str]) -> set[str]:
 
 
 def disallowed_contents(objects: ObjectStore, wanted: set[str], *, threads: int = 1) -> dict[str, int]:
-    """Number of contents quarantined because of their sender, by the wanted batch id that they claim."""
+    """Number of contents quarantined because of their sender, by claimed batch id (wanted ids only)."""
     hashes: dict[str, set[str]] = {}
     for claim in quarantined_claims(objects, threads=threads) if wanted else ():
         if claim.batch_id in wanted:
@@ -182,7 +182,7 @@ def _claim(objects: ObjectStore, key: str) -> Claim | None:
 
 
 def _foreign_counts(sent: SentBatches, disallowed: Mapping[str, int], decided: Mapping[str, Marker]) -> dict[str, int]:
-    """Batch id without a marker -> number of its contents quarantined because of their sender."""
+    """Number of contents quarantined because of their sender, by batch id without a marker."""
     return {
         batch_id: min(count, len(sent.contents[batch_id]))
         for batch_id, count in disallowed.items()

@@ -1,12 +1,12 @@
-"""Finds objects below `drop/` that S3 never announced, by listing: a lost announcement leaves no other trace.
+"""Lists `drop/` to find objects that S3 never announced: a lost announcement leaves no other trace.
 
 The batch id is derived from bucket, key and ETag, so the ledger shows whether an object became a batch. A daily pass
-checks the objects put since the last pass, a slice of the listing in each tick. To announce an object again is safe:
-the batch has the same id.
+checks the objects put since the last pass, one slice of the listing per tick. Announcing an object again is safe,
+because its batch has the same id.
 
-Announcements refused because of their sender are in quarantine. Quarantine is read only where senders may be refused,
-at most once per tick, from the oldest checked object on. If there is no time to read quarantine, the pass checks no new
-objects and does not advance.
+Announcements refused because of their sender are recorded in quarantine. Quarantine is read only where senders may be
+refused, at most once per tick, from the oldest checked object on. Without enough time to read quarantine, the pass
+checks no new objects and does not advance.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from metering.stores import queues
 
 PASS_EVERY_S = DAY_S
-# The first pass in a region starts at this age.
+# The first pass in a region starts with objects of this age.
 _FIRST_LOOK_S = 2 * DAY_S
 # S3 sends most notifications within a second, and sometimes only after a minute or longer (S3 user guide).
 SETTLES_S = 15 * MINUTE_S
 # The clock is read after each slice of this many objects.
 _SLICE = 1_000
-# A pass starts slices for this long in a tick, and starts none with less than the reserve left.
+# In a tick, a pass starts slices for this long, and none once less than the reserve is left.
 _TICK_MS = 60_000
 _RESERVE_MS = 30_000
-# The note names at most this many lost objects.
+# The stored result names at most this many lost objects.
 NAMED = 100
-# Holders that never hold a notification of S3.
+# Holders that never contain a notification from S3.
 _NO_MESSAGES = frozenset(
     {Holder.WAITING_COMMITS, Holder.SOURCE_GAPS, Holder.LOG_GAPS, Holder.LOG_DELAY, Holder.LOG_SETTLING}
 )
@@ -72,7 +72,7 @@ class DropCheck:
         return read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
 
     def run(self, deadline: Deadline) -> DroppedObjects:
-        """Resume today's pass while there is time, and check the known lost objects again."""
+        """Resume today's pass within the time limit, and check the known lost objects again."""
         known = self.known()
         upto_s = self._upto_s(known)
         if not known.lost and not upto_s:
@@ -103,14 +103,14 @@ class DropCheck:
         return _Refused(check=self, since_s=min(since_s, default=0), limit=limit)
 
     def _upto_s(self, known: DroppedObjects) -> int:
-        """End of the range of the current pass, or of a due pass; 0 if no pass is due."""
+        """End of the time range of the current or due pass; 0 if no pass is due."""
         if known.upto_s or self._now_s() < known.began_s + PASS_EVERY_S:
             return known.upto_s
         upto_s = self._judgeable_s()
         return upto_s if upto_s > known.seen_to_s else 0
 
     def look(self, *, since_s: int) -> list[LostDrop]:
-        """Lost objects by key, for people: found by passes, or newer but old enough to judge. Keeps nothing."""
+        """Lost objects by key, for people: found by passes, or newer but old enough to be checked. Keeps nothing."""
         found = self._unknown(_put_between(self.objects.list(DROP_PREFIX), since_s, self._judgeable_s()))
         named = [each for each in self._still_there(self._unknown(self.known().lost)) if each.put_s >= since_s]
         lost = sorted({*found, *named}, key=lambda each: each.key)
@@ -118,12 +118,12 @@ class DropCheck:
         return _Refused(check=self, since_s=oldest_s, limit=lambda: None).left_out(lost)
 
     def announce(self, lost: Sequence[LostDrop], queue: queues.Queue) -> list[LostDrop]:
-        """Announce objects again, as S3 does; returns the objects that the queue did not accept."""
+        """Announce objects again in S3's format; returns the objects that the queue did not accept."""
         refused = queue.send_many([announcement(self.bucket, each) for each in lost])
         return [lost[position] for position in refused]
 
     def _begun(self, known: DroppedObjects, upto_s: int) -> DroppedObjects:
-        # Lost objects that were counted but not named are found again.
+        # Lost objects beyond those named are counted, and found again later.
         from_s = known.from_s if known.more else known.seen_to_s
         now_s = self._now_s()
         return replace(known, more=0, from_s=from_s or now_s - _FIRST_LOOK_S, began_s=now_s, upto_s=upto_s, after="")
@@ -156,7 +156,7 @@ class DropCheck:
         for each in lost:
             # The caller may list objects but not read them. A listing by the key's prefix begins with the key itself.
             found = next(iter(self.objects.list(each.key)), None)
-            # A replaced object has another ETag, and a deleted object cannot become a batch.
+            # The ETag tells whether the object was replaced. A deleted object cannot become a batch.
             if found is not None and (found.key, found.etag.strip('"')) == (each.key, each.etag):
                 there.append(each)
         return there
@@ -170,7 +170,7 @@ class DropCheck:
         return min([known.measured_s or known.through_s, *held]) - SETTLES_S
 
     def batch_id(self, dropped: LostDrop) -> str:
-        """Id of the batch that an object becomes."""
+        """Id of the batch made from an object."""
         return drop_batch_id(self.bucket, dropped.key, dropped.etag)
 
     def _now_s(self) -> int:
@@ -179,10 +179,10 @@ class DropCheck:
 
 @dataclass(slots=True, kw_only=True)
 class _Refused:
-    """Batches quarantined because of their sender, by the id that they claim. Read on first use.
+    """Claimed ids of batches quarantined because of their sender. Read on first use.
 
     Attributes:
-        since_s: Skip older quarantine objects: they concern no checked object; epoch seconds.
+        since_s: Skip quarantine objects older than this (epoch seconds): they concern no checked object.
         limit: Called before each listed object. It may raise.
         read_to_s: Time up to which quarantine was read; 0 if it was not read.
     """

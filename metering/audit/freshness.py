@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def log_holds(known: log_sources.LogFigures, *, now_s: int) -> list[watch.Hold]:
-    """Holds of a stage's log sources, from the figures of the coverage job; a stopped job is a hold, too."""
+    """Holds on completeness by a stage's log sources, from the coverage job's figures; a stopped job is a hold, too."""
     holds: list[watch.Hold] = []
     seen_s = min(known.looked_s, now_s)
     if known.held_s is not None:
@@ -48,13 +48,13 @@ ROLLED_UP_S = 15 * MINUTE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBack:
-    """One cause that holds completeness back.
+    """A cause that holds back completeness.
 
     Attributes:
         what: In words.
-        since_s: Time at which completeness is held back, epoch seconds; None if unknown.
+        since_s: Time beyond which completeness cannot advance, epoch seconds; None if unknown.
         cure: Command that removes the cause, with its region and stage.
-        usual: The hold is normal and needs no attention.
+        usual: Whether the hold is normal and needs no attention.
     """
 
     what: str
@@ -65,7 +65,7 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete:
-    """Answer to "up to when is the count complete?".
+    """Time up to which the count is complete, and what holds it back.
 
     Attributes:
         through_s: Everything sent before this time is counted, as far as known, epoch seconds; 0 if unknown.
@@ -77,7 +77,7 @@ class Complete:
 
 
 def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: str) -> Complete:
-    """Convert a stored measurement to the answer at `now_s`. An earlier version may have stored it."""
+    """Convert a stored measurement to the answer at `now_s`. An earlier version may have stored the measurement."""
     place = f"--region {region} --stage {stage}"
     redeploy = f"metering region add {region} --stage {stage} --redeploy"
     found = [_told(hold, place, now_s) for hold in known.held_by]
@@ -93,7 +93,7 @@ def complete_of(known: watch.Completeness, *, now_s: int, region: str, stage: st
 
 
 def merged(answers: Mapping[str, Complete]) -> Complete:
-    """Merge the answers of regions, by name: the earliest time, and the holds of all regions."""
+    """Merge the answers by region name: the earliest time, and the holds of all regions."""
     held = [
         replace(each, what=f"{region}: {each.what}") if len(answers) > 1 else each
         for region, answer in answers.items()
@@ -104,7 +104,7 @@ def merged(answers: Mapping[str, Complete]) -> Complete:
 
 
 _WAIT = "metering verify --wait 5m"
-# Holder -> its noun in singular and plural, and the command that cures it.
+# Holder -> its singular and plural noun, and the command that resolves it.
 _WORDS: dict[str, tuple[str, str, str]] = {
     watch.Holder.QUEUE: ("message in the ingest queue", "messages in the ingest queue", _WAIT),
     watch.Holder.HELD_MESSAGES: (
@@ -144,7 +144,7 @@ def _told(hold: watch.Hold, place: str, now_s: int) -> HeldBack:
     if hold.name:
         what = f"{what}, {'first ' if hold.count > 1 else ''}{hold.name}"
     if hold.place:
-        # The hours reach one hour further back, because a file holds flows that ended in its slot.
+        # The range starts one hour earlier, because a file also holds flows that ended in its slot.
         hours = (max(now_s - hold.since_s, 0) + 2 * HOUR_S - 1) // HOUR_S
         cure = f"metering ingest {hold.place} --since {hours}h"
     usual = hold.holder in _USUAL or (
@@ -163,7 +163,7 @@ def duration(seconds: int) -> str:
 
 
 def sentences(held: HeldBack) -> tuple[str, str]:
-    """Two lines for people: the cause of the hold and its time; and the cure, on its own line to be copied."""
+    """Two lines for people: the cause of the hold and its time; and the cure, on its own line for copying."""
     since = f"since {rfc3339(held.since_s)}" if held.since_s is not None else "for a time that is not known"
     return f"Held back by {held.what}, {since}.", f"Cure: {held.cure}"
 
@@ -172,7 +172,7 @@ def sentences(held: HeldBack) -> tuple[str, str]:
 DEPTH_DELAY_S = MINUTE_S
 # The metric of the oldest message's age may lag by this much.
 AGE_DELAY_S = 10 * MINUTE_S
-# One look reads at most this many notes. More notes are an incident: then the previous result stays valid.
+# One look reads at most this many notes. More notes indicate an incident, in which the previous result stays valid.
 NOTES_READ = 1_000
 
 
@@ -182,9 +182,9 @@ class Looked:
 
     Attributes:
         memory: Stored history of the queues, including this measurement.
-        waiting, dead: Messages in the ingest queue and in the dead-letter queue, hidden ones included.
+        waiting, dead: Messages in the ingest queue and in the dead-letter queue, including hidden messages.
         held: Notes of messages that were received three times or more and may still be in the queue.
-        held_s: Sending time of the oldest such message.
+        held_s: Sending time of the oldest message in these notes.
     """
 
     memory: watch.QueueMemory
@@ -195,7 +195,7 @@ class Looked:
 
     @property
     def bound_s(self) -> int:
-        """Latest time that this measurement can vouch for, because queue depths lag."""
+        """Latest time that this measurement can prove complete, because queue depths lag."""
         return max(self.memory.looked_s - DEPTH_DELAY_S, 0)
 
 
@@ -225,7 +225,7 @@ class WaitingNow:
     Attributes:
         count: Number of commits, at most `WAITING_READ` + 1.
         oldest_ms: Time of the oldest commit; None without commits.
-        sent_s: Everything sent before this time is rolled up, epoch seconds; None without commits.
+        sent_s: Time before which everything sent is rolled up, epoch seconds; None without commits.
     """
 
     count: int = 0
@@ -234,7 +234,7 @@ class WaitingNow:
 
     @property
     def all_read(self) -> bool:
-        """Whether all were read. A longer list is an incident: the earlier completeness stays in force."""
+        """Whether all were read. A longer list is an incident: completeness stays at the earlier time."""
         return self.count <= WAITING_READ
 
     @classmethod
@@ -251,12 +251,12 @@ class WaitingNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """Measures `complete_through`. The watch measures it every minute; reports read the stored value.
+    """Measures `complete_through`. The watch measures it every minute; reports use the stored value.
 
     Attributes:
-        region, stage: Shown in the commands under `cure`.
+        region, stage: Values of the options in the `cure` commands.
         shards: Compaction shards of the stage.
-        window_s: Admission window. Missing batches cannot change older hours: they would be refused.
+        window_s: Admission window. Batches for older hours would be refused, so missing batches cannot change them.
     """
 
     items: ItemStore
@@ -272,7 +272,7 @@ class Freshness:
     def answer(self) -> Complete:
         """Answer from the watch's last measurement, or measure now if there is none.
 
-        An old measurement is never presented as fresh: a stopped watch is then listed as a hold.
+        An old measurement is never presented as fresh: it adds the stopped watch as a hold.
         """
         known = self._last() or self.measure().known
         return complete_of(known, now_s=self.clock.now_ms() // 1_000, region=self.region, stage=self.stage)
@@ -287,10 +287,10 @@ class Freshness:
     def measure(self) -> Measured:
         """Measure, and store nothing.
 
-        The result is the earliest time of: messages that may still be in the queues, batches missing from sources,
-        commits waiting for the roll-up, and files that log sources have not delivered. An hour that no run has
-        published is no hold: its rows are in staging, where every report reads them. The queues are read
-        first: a message that has left them is in the ledger when the ledger is read.
+        The result is the earliest time of messages that may still be queued, batches missing from sources, commits
+        waiting for the roll-up, and files that log sources have not delivered. An hour that no run has published holds
+        nothing back: its rows are in staging, which every report reads. The queues are read first, so that the ledger
+        already has every message that has left the queues.
         """
         looked = self._look()
         waiting = WaitingNow.of(commits.waiting_commits(self.items, self.shards))
@@ -337,7 +337,7 @@ class Freshness:
         )
 
     def _queued(self, looked: Looked) -> list[watch.Hold]:
-        """Holds by queued messages: everything sent before the earliest of them has its verdict."""
+        """Holds on completeness by queued messages: everything sent before the earliest hold has its verdict."""
         memory = looked.memory
         found = [watch.Hold(holder=watch.Holder.QUEUE, since_s=memory.left_s, count=looked.waiting)]
         if looked.held_s is not None:
@@ -360,7 +360,7 @@ class Freshness:
         return [watch.HeldMessage.from_item(item) for item in islice(notes, NOTES_READ + 1)]
 
     def _blind_s(self, redelivery: Redelivery | None) -> int:
-        """Longest time a message stays queued after its age is no longer reported: each receive hides it again."""
+        """Longest time that a message stays queued after its age is no longer reported: each receive hides it again."""
         if redelivery is None:
             return 0
         if redelivery.max_receives is None:

@@ -1,6 +1,6 @@
 """Comparison of one booked hour, and the reader of its three figures: markers, usage items and rows.
 
-A pass that compares usage with rows reads `done_runs` first, then rows, then usage (docs/protocol.md, P37).
+Each comparison of usage with rows reads `done_runs` first, then rows, then usage (docs/protocol.md, P37).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Figures:
 
     Attributes:
         totals: Reads the summaries beside lake files.
-        marker_life_s: Older hours are compared without markers, which may have expired.
+        marker_life_s: Age beyond which hours are compared without markers, which may have expired.
         threads: Number of table parts, or accounts, read in parallel.
     """
 
@@ -85,7 +85,7 @@ class Figures:
     def counted(
         cls, *, items: ItemStore, view: LakeView, clock: Clock, marker_life_s: int, threads: int = 1
     ) -> Figures:
-        """Figures for a proof: it counts the rows of lake files instead of reading their summaries."""
+        """Make `Figures` for a proof, which count the rows of lake files instead of reading their summaries."""
         return cls(
             items=items,
             usage=UsageReading(items),
@@ -101,7 +101,7 @@ class Figures:
         return may_have_expired(hour_s, self.marker_life_s, self.clock.now_ms() // 1000)
 
     def done_runs(self) -> dict[int, int]:
-        """Newest done run of each shard's roll-up. Read it before the rows, never after them (P37)."""
+        """Newest done run of each shard's roll-up. Call this before reading the rows, never after (P37)."""
         return settled_runs(self.items, self.view.shards)
 
     def accounts(self, hour_s: int) -> set[str]:
@@ -109,7 +109,7 @@ class Figures:
         return {str(name) for (name,) in self.view.placed.hour_totals(hour_s, _ACCOUNTS_QUERY)}
 
     def placed(self, hour_s: int, *, accounts: frozenset[str] | None = None) -> PlacedRows:
-        """Count the rows of an hour that the roll-up has placed, of all accounts or of the named ones."""
+        """Count an hour's rows that the roll-up has placed, for all or for the named accounts."""
         placed = self.view.placed
         query = USAGE_QUERY if accounts is None else replace(USAGE_QUERY, where=(("account_id", accounts),))
 
@@ -133,7 +133,7 @@ class Figures:
         return read_accounts(self.usage, accounts, from_s=hour_s, to_s=hour_s + HOUR_S).get(hour_s, HourUsage())
 
     def batches(self, hour_s: int, *, only: Callable[[str], bool] = lambda _batch_id: True) -> dict[str, Total]:
-        """Count the rows of an hour by batch, waiting commits included; keep only batches that `only` accepts."""
+        """Count the rows of an hour by batch, including waiting commits, for batches that `only` accepts."""
 
         def count(state: booked_hours.HourState) -> dict[str, Total]:
             made: dict[str, Total] = {}
@@ -150,7 +150,7 @@ class Figures:
         """Totals that the markers of some batches state for an hour.
 
         Raises:
-            LedgerCorruptError: A marker cannot be read. With `contradictions`, it is noted there and skipped.
+            LedgerCorruptError: A marker cannot be read. With `contradictions`, note the error and skip the marker.
         """
         found = self.items.get_many(Table.LEDGER, [marker_key(batch_id) for batch_id in batch_ids])
         marked: dict[str, Total] = {}
@@ -167,12 +167,12 @@ class HourCheck:
     """Result of one pass over one booked hour.
 
     Attributes:
-        stable: All usage items of the hour were settled (P37), and if markers were compared, the hour did not change.
-        markers: None if markers may have expired or were not compared.
-        rows: Total of lake and staging: counted from the rows if `deep`, otherwise taken from the ledger.
-        differences: By key and by batch if `deep`, otherwise at most one of usage and one of markers. Unsettled usage
-            is left out.
-        unsettled: Unsettled units, which could not be compared.
+        stable: Whether all usage items were settled (P37) and, if markers were compared, the hour did not change.
+        markers: Total of the markers; None if markers may have expired or were not compared.
+        rows: Total of the rows in lake and staging: counted if `deep`, otherwise taken from the ledger.
+        differences: Differences by key and batch if `deep`, otherwise at most one for usage and one for markers.
+            Unsettled usage is left out.
+        unsettled: Account hours with unsettled usage, which could not be compared.
         seen: State of the usage items of each difference.
         digest: Digest of the rows by usage key (`usage_digest`) if `deep`.
     """
@@ -205,7 +205,7 @@ class HourCheck:
         )
 
     def confirmed(self, earlier: HourCheck) -> HourCheck | None:
-        """Keep only the differences that an earlier pass also found; None if there are none.
+        """Keep only the differences that an earlier pass also found; None if none remain.
 
         A usage difference counts as the same if its items were not written between the passes.
         """
@@ -256,8 +256,8 @@ class HourComparison:
         """Make the result.
 
         Args:
-            booked: Total of the placed rows in the ledger; None if only some of them were counted.
-            markers: None if markers may have expired or are not compared.
+            booked: Total of the placed rows in the ledger; None if only some placed rows were counted.
+            markers: Markers and rows by batch; None if markers may have expired or are not compared.
             digest: Digest of the rows.
         """
         found = [*self.differences, *(() if markers is None else markers.differences(self.hour_s))]
@@ -295,7 +295,7 @@ def _name(difference: Difference) -> tuple[str, str, UsageKey | None]:
 
 
 def odd_items(usage: HourUsage) -> Iterator[Difference]:
-    """Items with missing attributes, or with attributes that no release writes."""
+    """Differences for items with missing attributes, or with attributes that no release writes."""
     for place, key, item in usage.odd():
         yield Difference(
             between="usage/item",
@@ -325,7 +325,7 @@ def difference_fields(worst: Difference) -> dict[str, str | int]:
 
 
 def describe(difference: Difference) -> str:
-    """Name the place of a difference: a usage key, a batch, accounts of a month, or the whole hour."""
+    """Describe what a difference is in: a usage key, a batch, accounts of a month, or the whole hour."""
     if difference.key is not None:
         return describe_key(difference.key)
     if difference.odd:
@@ -348,7 +348,7 @@ class HourFigures:
 
     Attributes:
         state: Row sources of the hour, and the ledger's total of its rows.
-        check: None if the hour exceeds the limit of rows, accounts or batches.
+        check: Result of the comparison; None if the hour exceeds the limit of rows, accounts or batches.
     """
 
     state: booked_hours.HourState
@@ -357,10 +357,10 @@ class HourFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneHour:
-    """Compares one hour by itself: markers, usage and rows, without a scan of any table.
+    """Compares markers, usage and rows of a single hour, without scanning a table.
 
     The rows name their batches and accounts, so markers and usage are looked up by key. A marker or a usage item
-    without any rows is not found: `Reconciler.check` scans for those.
+    without any rows goes unnoticed: `Reconciler.check` scans for those.
 
     Attributes:
         attempts: Maximum attempts if the hour changes meanwhile.
@@ -376,7 +376,7 @@ class OneHour:
     most_batches: int = 20_000
 
     def look(self, hour_s: int, *, now_s: int) -> HourFigures:
-        """Compare the hour; repeat if it changes meanwhile.
+        """Compare the hour; repeat if the hour changes meanwhile.
 
         Raises:
             UnavailableError: The hour could not be read.

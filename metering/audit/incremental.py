@@ -1,10 +1,10 @@
-"""The reconciler's quick pass: it compares newly published hours and files, and never reads a whole table.
+"""The reconciler's quick pass, which compares newly published hours and files, and never reads a whole table.
 
-Lake files and accepted markers are immutable. So the rows of a new file are compared once with the markers of their
-batches, and with the totals beside the file. The usage of an hour is compared with those totals, and with rows in
-staging, each time a run has published files in it: all listed hours of a day together. An hour or file that was not
-compared, or differs, stays on the work list. The work grows with newly compacted rows, not with stored rows.
-docs/decisions/0013-reconciliation.md has the figures, and names the faults that only a full pass can find.
+Lake files and accepted markers are immutable. The rows of a new file are therefore compared only once with their
+batches' markers and with the totals beside the file. The usage of an hour is compared with the files' totals, and with
+rows in staging, each time a run has published files for the hour: all listed hours of a day together. An hour or file
+that was not compared, or differs, stays on the work list. The work grows with newly compacted rows, not with stored
+rows. docs/decisions/0013-reconciliation.md has the figures, and names the faults that only a full pass can find.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from metering.audit.reconciler import Reconciler
 
-# Hours of a day whose sums are in memory together, with some 75 bytes for each usage key: 12 hours of the target.
+# Number of a day's hours whose sums are in memory together, at about 75 bytes per usage key: 12 hours of the target.
 HOURS_AT_ONCE = 12
 KEYS_AT_ONCE = 2_400_000
 _Entry = tuple[UsageKey, Total]
@@ -54,7 +54,7 @@ class AccountDays:
     """Compares usage with rows, day by day: one read per account covers all hours of a day (P37).
 
     Rows come, ordered by account, from the totals beside the lake files, or from staging if no run has compacted them.
-    So one account is in memory at a time, not a whole hour.
+    Therefore only one account is in memory at a time, not a whole hour.
     """
 
     figures: Figures
@@ -119,7 +119,7 @@ _MOST_FILES = 2_000
 _MARKERS_AT_ONCE = 10_000
 # If more accounts are unsettled, the hour is not read a second time in this pass.
 _LOOKED_AGAIN = 2_000
-# Most rows of an hour are booked within this time after its end.
+# Most rows of an hour are booked within this time after the hour ends.
 _SETTLES_S = 15 * MINUTE_S
 
 T = TypeVar("T")
@@ -134,8 +134,8 @@ class IncrementalResult:
         files: New files whose rows were compared with markers.
         different: Hours in which two passes found the same difference, and files whose rows differ from markers.
         left: Number of hours and files that stay on the work list.
-        skipped: Number of hours and files for which there was no time.
-        backlog: Hours and files that were skipped or kept changing, and runs whose files do not fit on the list.
+        skipped: Number of hours and files skipped for lack of time.
+        backlog: Hours and files that were skipped or kept changing, and runs whose files do not fit on the work list.
     """
 
     hours: int
@@ -151,7 +151,7 @@ class IncrementalCheck:
     """Compares the hours and files on the work list: the newest first, then the longest waiting.
 
     Attributes:
-        reserve_ms: Do not start an hour or file with less time left than this.
+        reserve_ms: Minimum remaining time to start an hour or file.
     """
 
     reconciler: Reconciler
@@ -166,7 +166,7 @@ class IncrementalCheck:
 
         Raises:
             UnavailableError: A read failed; the list is unchanged.
-            LedgerCorruptError: A marker cannot be read: its files stay on the list, and the rest was compared. Or a
+            LedgerCorruptError: A marker cannot be read: its files stay on the list, and all others were compared. Or a
                 run, its plan or a published item cannot be read: the list is unchanged.
         """
         work, unlisted = self._extended(self.work_list())
@@ -200,18 +200,18 @@ class IncrementalCheck:
         return read_note(self.figures.items, WORK_LIST_KEY, WorkList.from_item) or WorkList()
 
     def keep(self, work: WorkList) -> None:
-        """Store the work list. The reconciler is its only writer."""
+        """Store the work list. Only the reconciler writes it."""
         self.figures.items.put(Put(table=Table.LEDGER, item=work.to_item()))
 
     def newest_runs(self) -> dict[int, int]:
-        """Number of the newest done compaction run of each shard. All runs before it are done, too."""
+        """Number of the newest done compaction run of each shard. All earlier runs are done, too."""
         return {shard: newest_done(self.figures.items, lake_chain(shard)) for shard in self._shards()}
 
     def _shards(self) -> range:
         return commits.known_shards(self.figures.items, self.figures.view.shards)
 
     def _extended(self, work: WorkList) -> tuple[WorkList, Backlog]:
-        """Add newly published hours and files to the list; return also the runs without room on it."""
+        """Add newly published hours and files to the list, and return also the runs that do not fit."""
         now_s = self.figures.clock.now_ms() // 1000
         runs, hours, files = dict(work.runs), dict(work.hours), dict(work.files)
         unlisted = Backlog()
@@ -228,7 +228,7 @@ class IncrementalCheck:
         return replace(work, runs=runs, hours=hours, files=files), unlisted
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Finished runs after a number, oldest first, up to the first unfinished run."""
+        """Finished runs after a run number, oldest first, up to the first unfinished run."""
         key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.figures.items.query(Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
@@ -258,7 +258,7 @@ class IncrementalCheck:
 
         def compare(groups: Iterator[tuple[Group, Total]]) -> None:
             while part := batches_of(dict(islice(groups, _MARKERS_AT_ONCE))):
-                # All rows of a batch in an hour are in one file, because one commit carried them.
+                # All rows of a batch in an hour are in one file, because they belong to one commit.
                 marked = figures.marked(file.hour_s, part, contradictions)
                 wrong.extend(MarkedRows(marked=marked, rows=part).differences(file.hour_s))
 
@@ -278,7 +278,7 @@ class IncrementalCheck:
             yield Difference(between="ledger/rows", hour_s=file.hour_s, key=key, expected=expected, found=found)
 
     def _usage(self, work: WorkList, times: _Times) -> tuple[dict[int, HourCheck], list[HourCheck]]:
-        """Compare hours while there is time; return the last result of each hour, and the confirmed differences."""
+        """Compare hours within the time limit; return each hour's last result, and the confirmed differences."""
         newest, oldest = self._days(work.hours)
         days = AccountDays(figures=self.figures)
         looked: dict[int, HourCheck] = {}
@@ -317,7 +317,7 @@ class IncrementalCheck:
     def _days(self, hours: Mapping[int, int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Group hours by day, in two orders: the newest first, and the longest waiting first.
 
-        Unfinished hours come last: they settle later.
+        Hours that are not over yet come last, because they settle later.
         """
         now_s = self.figures.clock.now_ms() // 1_000
         days: dict[tuple[bool, int], list[int]] = {}
@@ -330,7 +330,7 @@ class IncrementalCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Times:
-    """Time of one kind of work: half for the newest, half for the longest waiting, so that no entry starves."""
+    """Time limits of one kind of work: half for newest entries, half for longest waiting, so that none starves."""
 
     deadline: clock.Deadline
     turn_ms: int

@@ -1,11 +1,11 @@
-"""Rebuild usage and markers from the rows, while workers run (docs/protocol.md); after a restore, all of them (P41).
+"""Rebuild usage and markers from rows while workers run (docs/protocol.md), or all usage after a restore (P41).
 
-No recomputed total is ever written. A usage item is corrected by its difference from the rows, on the condition that it
-is unchanged since it was read (P38). A marker is put only if the batch has no marker, or a rejected one (P40).
+No recomputed total is ever written. A usage item is corrected by its difference from the rows, if it is unchanged since
+it was read (P38). A marker is put only if the batch has no marker, or a rejected one (P40).
 
-A ledger restored to an earlier time would assign numbers of runs and kinds a second time, to other content. So every
-chain continues above the numbers of the lost time, and usage is booked again into a table without any numbers. From the
-deployment of that table until this is done, functions refuse to work.
+A ledger restored to an earlier time would assign the same run and kind numbers again, to different content. Every chain
+therefore continues above the numbers of the lost time, and usage is booked again into an empty table. From the
+deployment of the new table until the end of the rebuild, functions refuse to work.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class MarkerRebuild:
 class MarkerRebuilder:
     """Puts back lost markers of batches that have rows, in bounded memory (docs/protocol.md, P40).
 
-    The rows are read hour by hour, and the markers of their batches are looked up. If one is missing, the rows are read
-    again: a marker names all hours of its batch, even hours read before it was found missing. The findings go to files,
-    so that the batches can be put some at a time.
+    Rows are read hour by hour, and their batches' markers are looked up. If a marker is missing, the rows are read
+    again, because a marker names all hours of its batch, including hours already read. Findings are written to files,
+    so that markers can be put a few at a time.
 
     Attributes:
         batches_at_once: Approximate maximum of missing batches in memory.
@@ -106,7 +106,7 @@ class MarkerRebuilder:
         return MarkerRebuild(batches=batches + lost, rebuilt=rebuilt)
 
     def _look(self, hour_s: int, from_s: int, missing: _Files) -> int:
-        """Note batches without an accepted marker; return for how many other batches this hour is the first."""
+        """Record batches without an accepted marker; return the number of other batches whose first hour this is."""
         first, label = hour_label(from_s), hour_label(hour_s)
 
         def look(state: HourState) -> int:
@@ -171,7 +171,7 @@ class MarkerRebuilder:
 
 
 class _Files:
-    """Lines about batches, in files by hash: a batch is in one file. A plain class: it counts lines."""
+    """Lines about batches, in files by hash: a batch is in one file. A plain class, because it counts lines."""
 
     def __init__(self, path: Path, open_files: ExitStack) -> None:
         self.lines = 0
@@ -201,7 +201,7 @@ class _Files:
 
 
 def _joined(missing: _Files, totals: _Files, at_once: int) -> Iterator[dict[str, dict[int, Total]]]:
-    """Missing batches with their totals by hour, about `at_once` of them at a time."""
+    """Missing batches with their totals by hour, in groups of about `at_once`."""
     parts = 1 + missing.lines // (_FILES * at_once)
     for number in range(_FILES):
         for part in range(parts):
@@ -220,14 +220,14 @@ def _of_part(part: int, parts: int) -> Callable[[str], bool]:
 
 
 def _first_hour(marker: Item, from_s: str, here: str) -> str:
-    """Earliest hour of a marker from `from_s` on; `here` if it names no hour, because it may be damaged."""
+    """Earliest hour of a marker from `from_s` on; `here` for a marker without hours, which may be damaged."""
     hours = marker.get("hours")
     return min((label for label in hours if label >= from_s), default=here) if isinstance(hours, dict) else here
 
 
-# A result lists at most this many corrections. A lost table needs millions of corrections, and all of them are counted.
+# A result lists at most this many corrections. A lost table needs millions of corrections; the count includes them all.
 LISTED = 1_000
-# Rows and usage of this many accounts are in memory together, for one day.
+# For one day, the rows and usage of this many accounts are in memory together.
 ACCOUNTS_AT_ONCE = 1_000
 
 
@@ -237,10 +237,10 @@ class UsageRebuild:
 
     Attributes:
         hours: Hours that were measured.
-        repaired: Number of corrections of a usage key.
-        repairs: The first corrections, up to `LISTED`, each with its figures before and after.
+        repaired: Number of corrected usage keys.
+        repairs: The first corrections, up to `LISTED`, with the totals before and after.
         mended: The first items with odd attributes removed, up to `LISTED`: key and oddities (P49).
-        unreadable: A sentence for each contradiction. Everything independent of it was done.
+        unreadable: One sentence per contradiction in the ledger. All independent work was done.
         unstable: Hours in which some usage kept changing; run the command again.
         closed: Hours of closed months whose usage was corrected to the frozen totals (P39).
         damaged: Hours whose lake files differ from the ledger or the closed month. In an open month, such hours were
@@ -283,10 +283,10 @@ class Rebuilder:
     def usage(
         self, *, from_s: int = 0, to_s: int | None = None, tell: Callable[[HourStep], None] = lambda _step: None
     ) -> UsageRebuild:
-        """Correct the usage of every hour to the totals of its rows, even if the table lost all of its items (P38).
+        """Correct the usage of every hour to the totals of its rows, even if the usage table lost all items (P38).
 
-        A census finds the differences, in bounded memory. Corrections go day by day, some accounts at a time: if the
-        call is killed, corrected items stay correct, and the next call does the rest.
+        A census finds the differences, in bounded memory. Corrections are made day by day for some accounts at a time:
+        if the process is killed, corrected items stay correct, and the next call does the rest.
 
         Args:
             from_s: Start of the first hour.
@@ -340,7 +340,7 @@ class Rebuilder:
         )
 
     def _name_planned(self, contradictions: Contradictions) -> None:
-        """Claim the kind numbers that planned runs use. A lost number would block its run for ever."""
+        """Claim the kind numbers that planned runs use. A run with a lost number would never finish."""
         for shard in commits.known_shards(self.figures.items, self.figures.view.shards):
             run = newest_run(self.figures.items, rollup_chain(shard))
             if run is None or run.state == "done":
@@ -358,7 +358,7 @@ class Rebuilder:
     def _days(
         self, hours: Mapping[int, set[str]], work: _Work, tell: Callable[[HourStep], None]
     ) -> dict[int, set[str]]:
-        """Correct some accounts of some hours, a day at a time; return those that must be measured again."""
+        """Correct some accounts of some hours, a day at a time; return the accounts to measure again."""
         left: dict[int, set[str]] = {}
         done = 0
         for _, some in groupby(sorted(hours), key=lambda hour_s: hour_s - hour_s % DAY_S):
@@ -372,7 +372,7 @@ class Rebuilder:
         return left
 
     def _day(self, day: Sequence[int], accounts: frozenset[str], work: _Work) -> dict[int, frozenset[str]]:
-        """Measure some accounts in hours of one day, and correct their usage; return those to measure again."""
+        """Measure some accounts in hours of one day, and correct their usage; return the accounts to measure again."""
         runs = self.figures.done_runs()
         rows = {hour_s: self._rows(hour_s, accounts, work) for hour_s in day}
         kinds: dict[str, set[UsageKind]] = {}
@@ -427,14 +427,14 @@ class Rebuilder:
         return sum_totals(counted.values()) == state.total
 
     def markers(self) -> MarkerRebuild:
-        """Put back the marker of each batch that has rows and no marker.
+        """Put back the marker of each batch that has rows but no marker.
 
-        The content hash is unknown, so a later copy counts as a duplicate, whatever its content. The admission floor
-        stays. The rows show every accepted batch in full, even before its roll-up (P40). Rows are read once if no
-        marker is missing, else twice; missing markers take about 100 bytes of disk per batch and hour.
+        The content hash is unknown, so a later batch with the same id counts as a duplicate, whatever its content. The
+        admission floor stays. The rows contain every accepted batch completely, even before its roll-up (P40). Rows are
+        read once if no marker is missing, else twice; missing markers take about 100 bytes of disk per batch and hour.
 
         Raises:
-            UnavailableError: An hour or a marker could not be read, or a marker not written; run it again.
+            UnavailableError: An hour or marker could not be read, or a marker not written; call again.
         """
         rebuilder = MarkerRebuilder(figures=self.figures, retrier=self.retrier, batches_at_once=self.batches_at_once)
         result = rebuilder.run()
@@ -466,12 +466,12 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AfterRestore:
-    """Prepares a restored ledger for use. The task can be killed at any call, and started again.
+    """Prepares a restored ledger for use. The task can be killed at any point, and started again.
 
     Attributes:
         items: Store of the ledger and of the new usage table.
         generation: Generation of the new usage table.
-        resume: Finishes the planned compactor runs, and plans no new run.
+        resume: Finishes the planned compactor runs without planning new runs.
         rebuild: Books the rows of every hour in the new usage table (P38).
     """
 
@@ -485,10 +485,10 @@ class AfterRestore:
     rebuild: Callable[[], UsageRebuild]
 
     def run(self) -> UsageRebuild:
-        """Move the chains up, fill the usage table, and record in the ledger that it uses this table.
+        """Raise the chains' run numbers, fill the usage table, and record the table's generation in the ledger.
 
         Raises:
-            OperationFailedError: No new usage table is deployed, or hours of it could not be measured.
+            OperationFailedError: No new usage table is deployed, or some hours could not be measured.
             LedgerCorruptError: The ledger contradicts the protocol.
             UnavailableError: A store does not answer; run it again.
         """
@@ -525,7 +525,7 @@ class AfterRestore:
     def _take_back(self, shard: int) -> None:
         """Remove the placed rows of waiting commits: the next run of the roll-up places them again.
 
-        The plan of their run may be deleted, so no run will resume it. No compactor run has taken these rows (P24).
+        The plan of the commits' run may be deleted, so no run will resume. No compactor run has taken these rows (P24).
         """
         for item in self.retrier.call(lambda: list(commits.waiting_in(self.items, shard))):
             waiting = commits.Waiting.from_item(item)
@@ -534,7 +534,7 @@ class AfterRestore:
                 self.retrier.call(partial(self.items.delete, Delete(table=Table.LEDGER, key=key)))
 
     def _lift(self, chain: str) -> None:
-        """Put a done run above every number of the lost time: numbers grow by less than one a second."""
+        """Put a done run above every run number of the lost time; numbers grow by less than one per second."""
         now_ms = self.clock.now_ms()
         newest = self.retrier.call(lambda: newest_run(self.items, chain))
         number = max(now_ms // 1000, 1 if newest is None else newest.number + 1)
@@ -542,7 +542,7 @@ class AfterRestore:
             chain=chain, number=number, state="done", plan_key="", planned_at_ms=now_ms, done_at_ms=now_ms, cleaned=True
         )
         put = Put(table=Table.LEDGER, item=top.to_item(), condition=Absent())
-        # An existing run is our own, whose reply was lost, or that of another restore.
+        # An existing run is our own, if its reply was lost, or belongs to another restore.
         with suppress(ConditionFailedError):
             self.retrier.call(lambda: self.items.put(put))
 

@@ -1,8 +1,8 @@
 """The reconciler: hour by hour, markers = usage = lake and staging, in rows and bytes, tolerance 0 (I2).
 
 docs/protocol.md, P37. A pass reads the newest done runs of the roll-up, then the rows placed by these runs, then usage.
-A usage item with a later run is left for the next pass. An alarm needs the same difference in two passes, a minute
-apart, at the same revision.
+Usage items with a later run are compared in the next pass. An alarm requires the same difference in two passes, a
+minute apart, at the same item revision.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Doubt:
         accounts: Parts in which usage and rows differ.
         unsettled: Parts in which some usage was unsettled.
         batches: Parts in which markers and rows differ.
-        whole: The total of the files differs from the ledger's.
-        all_batches: Markers and rows differ by their total.
-        moving: Commits kept arriving, so markers and rows could not be compared.
+        whole: Whether the total of the files differs from the ledger's total.
+        all_batches: Whether the totals of markers and rows differ.
+        moving: Whether commits kept arriving, so that markers and rows could not be compared.
     """
 
     accounts: frozenset[int] = frozenset()
@@ -61,7 +61,7 @@ class Doubt:
 
     @property
     def differs(self) -> bool:
-        """Whether there is a doubt other than commits that kept arriving."""
+        """Whether there is any doubt other than `moving`."""
         return bool(replace(self, moving=False))
 
     @property
@@ -70,12 +70,12 @@ class Doubt:
         return self.all_batches or bool(self.batches)
 
     def has_account(self, name: str, parts: int) -> bool:
-        """Whether an account is in one of the parts."""
+        """Whether an account is in a part with doubts."""
         part = part_of(name, parts)
         return part in self.accounts or part in self.unsettled
 
     def has_batch(self, name: str, parts: int) -> bool:
-        """Whether a batch is in one of the parts."""
+        """Whether a batch is in a part with doubts."""
         return self.all_batches or part_of(name, parts) in self.batches
 
 
@@ -125,9 +125,9 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameSearch:
-    """Scans each table again for the accounts and batches in the parts of a census that differ.
+    """Scans each table again for the accounts and batches in differing parts of a census.
 
-    The names are kept in the state of the census, so another process can resume.
+    The names are kept in the census state, so that another process can resume.
 
     Attributes:
         most: Maximum number of batches held.
@@ -139,7 +139,7 @@ class NameSearch:
     limit: Callable[[], None]
 
     def run(self, state: CensusState, doubts: Mapping[int, Doubt]) -> Names:
-        """Read the accounts and batches in the parts in doubt.
+        """Read the accounts and batches in the parts with doubts.
 
         Raises:
             ScanTooLongError: As `limit` says. `state` keeps the names read so far.
@@ -191,7 +191,7 @@ class NameSearch:
 
 
 def _marked(item: Item, state: CensusState, doubts: Mapping[int, Doubt]) -> list[tuple[int, str, Total]]:
-    """Totals of a marker in the hours in doubt; empty for an unreadable marker, which the census has noted."""
+    """Totals of a marker in the hours with doubts; empty for an unreadable marker, already listed by the census."""
     with Contradictions().noted():
         marker = MarkerGlance.of_item(item)
         hours = [(hour_s, total) for hour_s, total in marker.hours.items() if hour_s in doubts]
@@ -200,9 +200,9 @@ def _marked(item: Item, state: CensusState, doubts: Mapping[int, Doubt]) -> list
     return []
 
 
-# At most this many hours get an alert of their own; all hours are counted.
+# At most this many hours get their own alert; the count includes all hours.
 _HOURS_NAMED = 20
-# Bytes of a batch with its name and total in four dictionaries: the examined batches take a quarter of the memory.
+# Bytes of a batch with its name and total in four dictionaries. The examined batches may take a quarter of the memory.
 _NAMED_BYTES = 1_000
 
 
@@ -214,8 +214,8 @@ class ReconciliationResult:
         checks: Last pass over each hour, in order.
         different: Hours in which two consecutive passes found the same difference.
         unstable: Hours that could not be compared completely.
-        markers: All markers of the ledger, as the first pass read them.
-        derived: Differences of derived sums that another job keeps.
+        markers: All markers of the ledger, as read by the first pass.
+        derived: Differences in derived sums that another job maintains.
         unjudged: Hours with differences that were not examined.
     """
 
@@ -228,7 +228,7 @@ class ReconciliationResult:
 
 
 class DerivedSums(Protocol):
-    """Sums of rows that another job keeps."""
+    """Sums of rows that another job maintains."""
 
     def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> Sequence[verification.Difference]:
         """Differences from the rows of hours in `[from_s, to_s)`; with `deep`, the rows are counted."""
@@ -239,9 +239,9 @@ class Reconciler:
     """Compares markers, usage and lake, hour by hour.
 
     Attributes:
-        derived: Derived sums, compared in addition to markers, usage and rows.
-        wait_ms: Time between two passes over an hour that did not agree.
-        passes: Maximum passes over an hour that did not agree.
+        derived: Sums of another job, compared in addition to markers, usage and rows.
+        wait_ms: Time between two passes over an hour whose figures differ.
+        passes: Maximum number of passes over an hour whose figures differ.
         memory_bytes: Maximum memory of a full scan.
     """
 
@@ -285,7 +285,7 @@ class Reconciler:
         )
 
     def tell(self, hours: int, different: Sequence[HourCheck]) -> None:
-        """Count the compared hours, and page for those that differ."""
+        """Count the compared hours, and send a page for hours that differ."""
         self.metrics.count(metric_names.RECONCILED_HOURS, hours)
         self.metrics.count(metric_names.RECONCILIATION_DIFFERENCES, len(different))
         for check in different[:_HOURS_NAMED]:
@@ -307,7 +307,7 @@ class Reconciler:
         Args:
             from_s: Start of the first hour.
             to_s: Exclusive end of the last hour.
-            deep: Count the rows; if false, read their totals from the summaries beside the lake files.
+            deep: Whether to count the rows, instead of reading totals from the summaries beside the lake files.
             limit: Called during scans; it may raise ScanTooLongError.
             tell: Called after each part of a table and each hour.
 
@@ -337,7 +337,7 @@ class Reconciler:
 
         Args:
             state: The census.
-            settle: Also examine unsettled usage. If false, the quick passes compare it when its rows are
+            settle: Also examine unsettled usage. If false, the quick passes compare such usage when its rows are
                 published: under traffic nearly every hour has some unsettled usage.
             limit: Called between passes; it may raise ScanTooLongError.
         """
@@ -374,7 +374,7 @@ class Reconciler:
         )
 
     def _will_be_published(self, latest: Mapping[int, int]) -> bool:
-        """Whether roll-up runs with these numbers exist, so that compaction will publish their rows."""
+        """Whether roll-up runs with these numbers exist, whose rows compaction will publish."""
         newest = ((number, newest_run(self.figures.items, rollup_chain(shard))) for shard, number in latest.items())
         return all(run is not None and number <= run.number for number, run in newest)
 
@@ -387,7 +387,7 @@ class Reconciler:
     ) -> tuple[dict[int, HourCheck], frozenset[int]]:
         """Compare differing cells key by key, with the names from one scan of each table.
 
-        Returns the checks, and the hours with too many batches in such cells to hold.
+        Returns the checks, and the hours whose differing cells have too many batches to hold.
         """
         search = NameSearch(figures=self.figures, most=self.memory_bytes // _NAMED_BYTES, limit=limit)
         names = search.run(state, doubts)
@@ -404,7 +404,7 @@ class Reconciler:
         return looks, frozenset(hour_s for hour_s, doubt in doubts.items() if names.too_many and doubt.marked)
 
     def _first_look(self, before: HourCheck, doubt: Doubt, accounts: set[str], parts: int) -> HourCheck:
-        """Compare the usage of an hour, only in the parts that differ if that suffices."""
+        """Compare the usage of an hour, if possible only in the differing parts."""
         names = set(accounts)
         if not (doubt.whole or doubt.accounts or doubt.unsettled):
             return replace(before, stable=not doubt.moving)
@@ -417,7 +417,7 @@ class Reconciler:
     def look(self, hour_s: int, accounts: frozenset[str], *, alone: bool = False) -> HourCheck:
         """Do one deep pass over usage and rows of one hour (P37), without markers or a scan.
 
-        Compare `accounts` in addition to the accounts with rows, or only them if `alone`.
+        Compare `accounts` and the accounts with rows, or only `accounts` if `alone`.
         """
         made = HourComparison(hour_s=hour_s, done=self.figures.done_runs())
         placed = self.figures.placed(hour_s, accounts=accounts if alone else None)
@@ -425,7 +425,7 @@ class Reconciler:
         return made.check(booked=placed.booked, digest="" if alone else usage_digest(in_order(placed.by_key)))
 
     def look_again(self, before: HourCheck) -> HourCheck:
-        """Do one deep pass over the accounts and batches that an earlier check left open."""
+        """Do one deep pass over the accounts and batches that an earlier check found unsettled or different."""
         accounts = frozenset(place.account_id for place in (*before.unsettled, *before.seen))
         whole = any(each.between == "ledger/rows" for each in before.differences)
         if whole or accounts:
@@ -441,7 +441,7 @@ class Reconciler:
         return replace(check, differences=(*check.differences, *marked.differences(before.hour_s)))
 
     def _by_batch(self, hour_s: int, marked: Mapping[str, Total], *, only: Callable[[str], bool]) -> MarkedRows:
-        """Compare previously read markers with the current rows. Markers of newer batches are looked up."""
+        """Compare previously read markers with the current rows. Newer batches' markers are looked up."""
         rows = self.figures.batches(hour_s, only=only)
         since = [batch_id for batch_id, total in rows.items() if marked.get(batch_id) != total]
         return MarkedRows(marked={**marked, **self._marked(hour_s, since)}, rows=rows)
@@ -451,5 +451,5 @@ class Reconciler:
 
 
 def _of_whole_hour(check: HourCheck, before: HourCheck) -> HourCheck:
-    """Give the check of a part of an hour the totals of the whole hour."""
+    """Set the totals of the whole hour in the check of a part of the hour."""
     return replace(check, usage=before.usage, rows=before.rows, digest=before.digest)

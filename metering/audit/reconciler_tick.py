@@ -1,7 +1,7 @@
 """One tick of the reconciler: a part of the full scan if a scan is due, otherwise a quick pass.
 
-A full scan starts every `scan_every_s`. A tick gives the scan half of its time, and the time that is left after a quick
-pass. The state is saved, and the next tick resumes there. So a scan of tables of any size finishes.
+A full scan starts every `scan_every_s`. The scan gets half of a tick's time, and the time left after a quick pass. The
+scan's state is saved, and the next tick resumes the scan. Scans of tables of any size thus finish.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilerState:
-    """Writes the sources and the summary of each pass, for people and alarms. Nothing else writes them."""
+    """Writes the sources' state and the summary of each pass, for people and alarms. Nothing else writes them."""
 
     items: ItemStore
     clock: Clock
@@ -40,7 +40,7 @@ class ReconcilerState:
         backlog: reconciliation.Backlog | None = None,
         scan_due_s: int | None = None,
     ) -> None:
-        """Store the summary of a pass over all hours. If None, the stored backlog and due time stay."""
+        """Store the summary of a pass over all hours. None leaves the stored backlog or due time unchanged."""
         gaps_since_ms, last = self.keeper.keep(result.markers), self._last()
         summary = replace(
             last,
@@ -56,7 +56,7 @@ class ReconcilerState:
     def keep_quick(self, check: incremental.IncrementalResult) -> None:
         """Store the summary of a quick pass. Only a full pass can find gaps of sources.
 
-        The pass counts as finished if it skipped nothing on its list.
+        The pass counts as finished if it skipped nothing on the work list.
         """
         last = self._last()
         honoured = self.keeper.honour()
@@ -81,11 +81,11 @@ class ReconcilerState:
         return last or reconciliation.Reconciliation(finished_s=0, hours=0, differences=0)
 
 
-# Differences of a scan are examined in this many ticks; then the quick passes take over.
+# Differences that a scan found are examined in this many ticks; then the quick passes continue with them.
 _JUDGED = 2
-# A scan is given up after dying this often before it was saved.
+# A scan is abandoned after this many attempts that died before it was saved.
 _TRIES = 3
-# The work list names at most this many accounts and batches, because it is one item of 400 KB.
+# The work list, one item of at most 400 KB, names at most this many accounts and batches.
 _NAMES = 500
 
 
@@ -96,7 +96,7 @@ class TickResult:
     Attributes:
         scanned: Whether both tables were scanned.
         hours: Number of compared hours.
-        different: Number of hours, derived sums, and files of a quick pass that differ.
+        different: Number of differing hours, derived sums, and files of a quick pass.
         left: After a scan, number of unstable hours; after a quick pass, number of entries on the work list.
     """
 
@@ -111,7 +111,7 @@ class ReconcileTick:
     """Runs a scan or a quick pass, and stores its summary.
 
     Attributes:
-        window_s: Admission window: no batch can change older hours; a manual deep reconciliation covers them.
+        window_s: Admission window: no batch can change older hours; only manual deep reconciliations compare these.
         scan_every_s: Time between the starts of two scans; 0 for a scan in each tick.
     """
 
@@ -127,12 +127,12 @@ class ReconcileTick:
 
         Raises:
             UnavailableError: A read failed.
-            LedgerCorruptError: An item cannot be decoded. All hours independent of it were compared.
+            LedgerCorruptError: An item cannot be decoded. All hours without that item were compared.
         """
         now_s = self.clock.now_ms() // 1000
         work = self.checker.work_list()
         if work.scan_tries >= _TRIES:
-            # The scan dies before it can be saved. Another scan starts when the next one is due.
+            # The scan keeps dying before it can be saved. The next scan starts at its regular time.
             self.checker.keep(replace(work, scan_tries=0, scan_runs={}))
         elif work.scan_tries or now_s - work.scanned_s >= self.scan_every_s:
             scanned = self._scan(work, now_s, _until(deadline, deadline.remaining_ms() // 2))
@@ -144,7 +144,7 @@ class ReconcileTick:
         return TickResult(scanned=False, hours=checked.hours, different=len(checked.different), left=checked.left)
 
     def _count_on(self, deadline: Deadline) -> None:
-        """Resume a saved scan while there is time. The next tick examines the differences, which may take minutes."""
+        """Resume a saved scan within the time limit. The next tick examines the differences, which may take minutes."""
         kept = self._kept(self.checker.work_list())
         if kept is None or kept.phase == "done":
             return
@@ -161,7 +161,7 @@ class ReconcileTick:
         return None if kept is None or kept.began_ms // 1_000 < work.scanned_s else kept
 
     def _scan(self, work: reconciliation.WorkList, now_s: int, limit: Callable[[], None]) -> TickResult | None:
-        """Resume the scan, or begin one. None if it needs more time; its state is saved."""
+        """Resume the scan, or begin one. Returns None if the scan needs more time; the state is saved."""
         state = self._kept(work)
         if state is None:
             state = self.reconciler.begin(from_s=now_s - self.window_s - DAY_S, to_s=now_s + DAY_S)
@@ -181,9 +181,9 @@ class ReconcileTick:
         return self._finished(result, state, work)
 
     def _judged(self, state: CensusState, limit: Callable[[], None]) -> ReconciliationResult:
-        """Look at what differs. After two attempts without time, the hours go to the work list of the quick passes.
+        """Look at what differs. After two attempts that time out, the hours go to the quick passes' work list.
 
-        Names are read part by part, over several ticks; only attempts without new names count.
+        Names are read part by part over several ticks; only attempts that read no new part count.
         """
         named = state.names.done
         try:
@@ -219,10 +219,10 @@ class ReconcileTick:
     def _renewed(
         self, result: ReconciliationResult, work: reconciliation.WorkList, state: CensusState
     ) -> reconciliation.WorkList:
-        """Work list with the different and unstable hours. It raises an alarm until a quick pass clears it.
+        """Work list with the different and unstable hours. The list raises an alarm until a quick pass clears it.
 
-        The scan covers all that was published before its start; newer entries stay. The list names the accounts and
-        batches that differ, because a quick pass does not find usage or markers without rows. Hours that were not
+        The scan covers everything published before its start, so only newer entries stay. The list names differing
+        accounts and batches, because a quick pass does not find usage or markers without rows. Hours that were not
         examined, or have too many names, stay until the next scan.
         """
         now_s, began_s = self.clock.now_ms() // 1000, state.began_ms // 1_000
@@ -242,7 +242,7 @@ class ReconcileTick:
 
 
 def _suspects(result: ReconciliationResult) -> tuple[dict[int, reconciliation.Suspects], list[int]]:
-    """Differing names by hour, as many as the work list has room for; and the hours whose names do not fit."""
+    """Differing names by hour, up to the limit of the work list; and the hours whose names do not fit."""
     suspects: dict[int, reconciliation.Suspects] = {}
     unnamed: list[int] = []
     room = _NAMES

@@ -1,15 +1,15 @@
 """Correct the usage items of one hour to the totals of its rows, while runs are active (docs/protocol.md, P38).
 
-An item is written on the condition that it is unchanged since it was read, and gets the number of every done run. So a
-late update of a done run finds its number there, and an unfinished run still adds its own sum. Items in the plans of
-later runs are skipped: such a run may have added to an item that was lost since, and placed the collected rows.
+An item is written only if unchanged since it was read, and gets the number of every done run. Late updates of a done
+run thus find its number in the item, and unfinished runs add their sums. Items in the plans of later runs are skipped:
+such a run may have added to an item lost since then, and placed the collected rows.
 
-A usage kind without a number may be booked in a separate item, and get a number later. Two repairs must not correct the
-kind in different items. So numbers are claimed before any item is read, and a repair of the separate item is refused
-once the kind has a number.
+A usage kind without a number may be booked in a separate item, and may get a number later. Two repairs must not correct
+the kind in different items. Numbers are therefore claimed before any item is read, and the separate item is not
+repaired once the kind has a number.
 
-Attributes that no release writes are removed by the same update (P49), or alone if that has to wait for a run or would
-write them: removing them changes no total, and no run needs them.
+Attributes that no release writes are removed by the same update (P49), or separately if that update waits for a run or
+would write such attributes: removing them changes no total, and no run needs them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Repaired:
     Attributes:
         repairs: Corrections that surely landed.
         mended: Items whose odd attributes were removed, or that got a revision: key and oddities.
-        left: Accounts that were unsettled, or whose items changed meanwhile, to be measured again.
+        left: Accounts to measure again: unsettled, or with items that changed meanwhile.
     """
 
     repairs: tuple[Repair, ...]
@@ -71,7 +71,7 @@ class _Correction:
     Attributes:
         unnumbered: Kind whose separate item is updated; None for an item of numbered kinds.
         mends: Oddities that the update removes from the item.
-        last: After this update, the item needs no other.
+        last: Whether this is the item's last update.
     """
 
     update: writes.Update
@@ -107,7 +107,7 @@ class UsageRepair:
             claimed: Number of each kind of the rows, by account; None for a kind beyond the cap.
 
         Raises:
-            UnavailableError: A dictionary could not be read. Updates of unknown outcome are left to the next pass.
+            UnavailableError: A dictionary could not be read. The next pass handles updates of unknown outcome.
         """
         wrong = self._wrong()
         odd: dict[AccountHour, dict[writes.Key, SeenItem]] = {}
@@ -148,7 +148,7 @@ class UsageRepair:
     def _numbers(
         self, account_id: str, repairs: list[Repair], claimed: Mapping[UsageKind, int | None]
     ) -> dict[UsageKind, int | None]:
-        """Number of each kind. Kinds without rows got their number when booked, or never."""
+        """Number of each kind. Kinds without rows got a number when booked, or have none."""
         others = [each.key.kind for each in repairs if each.key.kind not in claimed]
         known = self.numbers.known(account_id, others) if others else {}
         return {each.key.kind: claimed.get(each.key.kind, known.get(each.key.kind)) for each in repairs}
@@ -200,7 +200,7 @@ class UsageRepair:
                 yield writes.AnyOf((writes.Absent(attribute=name), writes.LessThan(attribute=name, value=number + 1)))
 
     def _lands(self, account_id: str, correction: _Correction) -> bool:
-        """Send an update; return whether it surely took effect. The next pass measures unknown outcomes."""
+        """Send an update; return whether it certainly took effect. The next pass checks unknown outcomes."""
         try:
             if correction.unnumbered is not None:
                 name = kinds.kind_key(account_id, correction.unnumbered)
@@ -222,7 +222,7 @@ class UsageRepair:
 def _taken_away(key: writes.Key, seen: SeenItem) -> list[_Correction]:
     """Update that only removes odd attributes, allowed even while a run books in the item.
 
-    A run number stays, whatever its value: only the number of a done run may be written (P38).
+    Run numbers stay, whatever their value, because only a done run's number may be written (P38).
     """
     odd = _some({name: value for name, value in seen.odd.items() if not is_newest_run(name)})
     if not odd:
@@ -260,10 +260,10 @@ def _same_revision(seen: SeenItem | None) -> Iterator[writes.Condition]:
 def planned_later(
     items: writes.ItemStore, objects: ObjectStore, runs: Mapping[int, int]
 ) -> frozenset[AccountHour] | None:
-    """Units in the plans of later runs, including runs of new shards. Call this after the rows were collected.
+    """Account hours in the plans of later runs, including runs of new shards. Call this after collecting the rows.
 
     Returns:
-        None if a plan is gone: the repair is then left to the next pass.
+        None if a plan no longer exists; the next pass then does the repair.
     """
     places: set[AccountHour] = set()
     for shard in commits.known_shards(items, len(runs)):
@@ -310,7 +310,7 @@ class FrozenTruth:
         return {key.account_id for key, _ in self._files.hour(month, hour_s)}
 
     def is_damaged(self, hour_s: int) -> bool:
-        """Whether the hour's object differs from the frozen one, or its lake files have other rows."""
+        """Whether the hour's object or the rows of its lake files differ from the frozen state."""
         month = self._month(hour_s)
         if month is None:
             return False

@@ -1,4 +1,4 @@
-"""Sequence numbers of a source: the last one seen, and the gaps below it, in bounded memory."""
+"""Sequence numbers of a source: the last number seen, and the gaps below it, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from metering.ledger.markers import Marker, MarkerGlance
 
 
-# The newest gaps of a source are kept one by one, at about 90 bytes each: a tenth of an item's 400 KB.
+# The newest gaps of a source are stored individually, at about 90 bytes each: a tenth of an item's 400 KB.
 GAPS_KEPT = 300
-# The numbers of at most this many sources are tracked, because any sender may invent sources.
+# Sequence numbers are tracked for at most this many sources, because any sender may invent sources.
 SOURCES_KEPT = 20_000
 
 
 class Gap(NamedTuple):
-    """Numbers `first` to `last`, both included, that no batch with a verdict has.
+    """Sequence numbers from `first` to `last` (inclusive) without a batch that has a verdict.
 
-    The gap was first seen at `noticed_ms`: a batch in flight looks like a gap for a moment. The previous number was
-    decided at `since_ms`, 0 if there is none: the missing batches were produced later.
+    `noticed_ms` is when the gap was first seen: a batch in flight briefly looks like a gap. `since_ms` is the time of
+    the previous number's verdict (0 without one), before which no missing batch was produced.
     """
 
     first: int
@@ -47,8 +47,8 @@ class SeenSequences:
         last: Highest credible number seen, -1 before the first.
         last_ms: Time of that number's verdict; 0 before the first.
         gaps: The newest `GAPS_KEPT` gaps, in order and without overlap.
-        unlisted_gaps, unlisted_numbers: Count of gaps that are no longer kept, and of the numbers missing in them.
-        incredible: Count of numbers too far above `last` to be credible; they neither fill nor make gaps.
+        unlisted_gaps, unlisted_numbers: Number of gaps no longer kept, and of sequence numbers missing in them.
+        incredible: Count of numbers too far above `last` to be credible; these numbers neither fill nor make gaps.
         incredible_first: The least of them.
     """
 
@@ -63,13 +63,13 @@ class SeenSequences:
     def plus(
         self, sequences: Mapping[int, int], *, now_ms: int, largest_jump: int, accepted_ms: int = 0
     ) -> SeenSequences:
-        """Add all numbers of a whole pass. The order of the numbers does not matter, and known numbers change nothing.
+        """Add all numbers of a whole pass. The order does not matter, and known numbers change nothing.
 
         Args:
-            sequences: Number -> time of its verdict, epoch milliseconds.
+            sequences: Mapping of number to the time of its verdict, epoch milliseconds.
             now_ms: Time at which new gaps are noticed.
             largest_jump: Largest credible gap, in numbers.
-            accepted_ms: Incredible numbers decided by this time are accepted and not counted.
+            accepted_ms: Incredible numbers with a verdict by this time are accepted and not counted.
         """
         last, last_ms = self.last, self.last_ms
         new_gaps: list[Gap] = []
@@ -97,7 +97,7 @@ class SeenSequences:
         )._bounded()
 
     def begun_anew(self, sequences: Mapping[int, int]) -> SeenSequences:
-        """Start at the smallest of the numbers. No effect without numbers, or after the first number."""
+        """Start at the smallest of the numbers. No effect without numbers, or once a number was seen."""
         return replace(self, last=min(sequences) - 1) if sequences and self.last == -1 else self
 
     def accepting(self, first: int, last: int) -> SeenSequences:
@@ -106,7 +106,7 @@ class SeenSequences:
         return replace(self, gaps=tuple(kept))._bounded()
 
     def accepting_all(self, *, noticed_by_ms: int) -> SeenSequences:
-        """Drop all gaps that were noticed by a given time, and the counts of gaps no longer kept."""
+        """Drop all gaps noticed by a given time, and the counts of gaps no longer kept."""
         kept = tuple(gap for gap in self.gaps if gap.noticed_ms > noticed_by_ms)
         return replace(self, gaps=kept, unlisted_gaps=0, unlisted_numbers=0, incredible=0, incredible_first=None)
 
@@ -131,7 +131,7 @@ class SeenSequences:
 
 
 def _without(gap: Gap, late: list[int]) -> list[Gap]:
-    """Rest of a gap after late numbers arrived; `late` is sorted."""
+    """Parts of a gap that remain after late numbers arrived; `late` is sorted."""
     left: list[Gap] = []
     first = gap.first
     for sequence in late[bisect_left(late, gap.first) : bisect_right(late, gap.last)]:
@@ -153,7 +153,7 @@ _WIDER = {"h": "i", "i": "q"}
 
 
 class _Integers:
-    """64-bit integers, stored as offsets from the first in as few bytes as needed, often 2 or 4. A plain class."""
+    """64-bit integers, stored as small offsets from the first integer, often in 2 or 4 bytes. A plain class."""
 
     def __init__(self) -> None:
         self._first = 0
@@ -192,8 +192,8 @@ class SourceSightings:
     Numbers of earlier scans are left out, unless they fill a gap.
 
     Args:
-        known: Numbers that earlier scans saw.
-        since_ms: Numbers decided up to this time were seen by an earlier scan, epoch milliseconds.
+        known: Numbers seen by earlier scans.
+        since_ms: Time (epoch milliseconds) up to which an earlier scan saw all verdicts.
     """
 
     def __init__(self, known: SeenSequences | None = None, since_ms: int = 0) -> None:
@@ -208,7 +208,7 @@ class SourceSightings:
 
     @property
     def sequences(self) -> dict[int, int]:
-        """Number -> time of its verdict, epoch milliseconds."""
+        """Mapping of number to the time of its verdict, epoch milliseconds."""
         return dict(zip(self._numbers, self._moments, strict=True))
 
     def add(self, sequence: int, decided_at_ms: int) -> None:
@@ -219,17 +219,17 @@ class SourceSightings:
             self._moments.append(decided_at_ms)
 
     def anew(self) -> SourceSightings:
-        """Empty sightings that leave out the same numbers."""
+        """Return empty sightings that leave out the same earlier numbers."""
         return SourceSightings(self._known, self._since_ms)
 
     def merge(self, other: SourceSightings) -> None:
-        """Note the numbers of another scan."""
+        """Add the numbers of another scan."""
         for sequence, decided_ms in zip(other._numbers, other._moments, strict=True):
             self.add(sequence, decided_ms)
         self.newest_ms = max(self.newest_ms, other.newest_ms)
 
     def after(self, moment_ms: int) -> SourceSightings:
-        """Sightings of numbers that were decided after a given time."""
+        """Sightings of numbers whose verdicts came after a given time."""
         if not moment_ms:
             return self
         left = SourceSightings()
@@ -254,12 +254,12 @@ class MarkerSurvey:
     """Sources of all markers, and unreadable markers.
 
     Attributes:
-        contradictions: Markers that cannot be read. No total includes them, so their hours differ.
+        contradictions: Markers that cannot be read. No total includes such markers, so their hours differ.
         sources: At most `SOURCES_KEPT` sources; known sources come first.
-        unkept, unkept_source: Number of batches of sources beyond the limit, and the name of one such source.
-        began_ms: Time when the first marker was read, epoch milliseconds; 0 for now.
-        with_sources: Note sources: `SourceKeeper` needs them, a proof of totals does not.
-        known: Sources of the whole survey, in a survey of a part.
+        unkept, unkept_source: Number of batches of sources above the limit, and the name of one such source.
+        began_ms: Time when the first marker was read, epoch milliseconds; 0 for the current time.
+        with_sources: Note sources: needed by `SourceKeeper`, but not by a proof of totals.
+        known: In the survey of a part: sources of the whole survey.
     """
 
     sources: dict[str, SourceSightings] = field(default_factory=dict)
@@ -271,7 +271,7 @@ class MarkerSurvey:
     known: Mapping[str, SourceSightings] = field(default_factory=dict)
 
     def part(self) -> MarkerSurvey:
-        """Survey of some of the markers, to be merged into this one. The part leaves out the same numbers."""
+        """Survey of some of the markers, to be merged into this survey. The part leaves out the same numbers."""
         return MarkerSurvey(known=self.sources, with_sources=self.with_sources)
 
     def add(self, marker: Marker | MarkerGlance) -> None:

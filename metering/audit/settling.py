@@ -1,4 +1,4 @@
-"""Usage of a booked hour, the part of it that can be compared with rows (P37), and equality of large sets of totals."""
+"""Usage of a booked hour, which part of it can be compared with rows (P37), and equality of large sets of totals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EMPTY: Mapping[str, Value] = MappingProxyType({})
 
 
 class AccountHour(NamedTuple):
-    """Unit of settling: the items of one account, one booked hour and one corrected hour."""
+    """The usage items that settle together: those of one account, booked hour and corrected hour."""
 
     hour_s: int
     account_id: str
@@ -33,7 +33,7 @@ class AccountHour(NamedTuple):
 
     @classmethod
     def of(cls, key: UsageKey) -> AccountHour:
-        """Unit that a usage key belongs to."""
+        """Account hour that contains a usage key."""
         return cls(key.hour_s, key.account_id, key.corrects_s)
 
 
@@ -44,7 +44,7 @@ class SeenItem(NamedTuple):
         revision: None if it has none.
         runs: Shard -> number of the newest run in the item.
         odd: Attributes that no release writes.
-        oddities: Odd and missing attributes, in words.
+        oddities: Descriptions of the odd and missing attributes.
     """
 
     revision: int | None
@@ -54,7 +54,7 @@ class SeenItem(NamedTuple):
 
 
 def settled_runs(items: ItemStore, shards: int) -> dict[int, int]:
-    """Number of the newest done run of each shard's roll-up. Read it before the rows, never after them (P37).
+    """Number of the newest done run of each shard's roll-up. Call this before reading the rows, never after (P37).
 
     Raises:
         LedgerCorruptError: A run cannot be read.
@@ -73,8 +73,8 @@ class HourUsage:
     """Usage items of one booked hour.
 
     Attributes:
-        totals: By usage key. A kind that got its number late may be in two items; their totals are summed.
-        seen: State of each item, by its unit and its key.
+        totals: By usage key. The totals of a kind that got its number late, and may be in two items, are summed.
+        seen: State of each item, by account hour and item key.
     """
 
     totals: dict[UsageKey, Total] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class HourUsage:
             self.totals[key] = self.totals.get(key, ZERO).plus(total)
 
     def unsettled(self, done: Mapping[int, int]) -> frozenset[AccountHour]:
-        """Units with bookings of a run that is not done."""
+        """Account hours with bookings of an unfinished run."""
         return frozenset(
             place for place, seen in self.seen.items() if not all(is_settled(item.runs, done) for item in seen.values())
         )
@@ -108,7 +108,7 @@ def read_accounts(
 ) -> dict[int, HourUsage]:
     """Usage of some accounts by hour, for the hours in `[from_s, to_s)` of one month: one query per account.
 
-    Unreadable items and items with an unknown number are left out: a scan of the table names them.
+    Unreadable items and items with an unknown number are left out; only a scan of the table reports such items.
 
     Raises:
         UnavailableError: The table does not answer.
@@ -134,7 +134,7 @@ _LIMIT_EVERY = 1_000
 
 
 class ScanTooLongError(EarlyEndError):
-    """A table is too large for a scan in the remaining time."""
+    """A table is too large to be scanned in the remaining time."""
 
 
 def no_limit() -> None:
@@ -157,7 +157,7 @@ def limited(found: Iterable[T], limit: Callable[[], None]) -> Iterator[T]:
         yield item
 
 
-# Two fingerprints tell whether two sets of totals of any size are equal, and each takes only the space of two numbers.
+# Two fingerprints tell whether two sets of totals are equal. A fingerprint has a fixed size, however large its set is.
 # A fingerprint multiplies bytes and records of each total by numbers hashed from its key, and adds the products modulo
 # a 127-bit prime. Order does not matter. Different sets have equal fingerprints with a probability of 2^-126.
 _PRIME = 2**127 - 1
@@ -180,13 +180,13 @@ def name_of(key: Hashable) -> bytes:
 
 @dataclass(slots=True)
 class Fingerprint:
-    """Sum of totals, and a combined fingerprint of each key's total. Mutable."""
+    """Sum of totals, and a combined fingerprint of all keys' totals. Mutable."""
 
     total: Total = ZERO
     value: int = 0
 
     def add(self, key: Hashable, total: Total) -> None:
-        """Add a total of a key, or a part of that total."""
+        """Add a key's total, or a part of that total."""
         size, records = total
         of_both = int.from_bytes(blake2b(name_of(key), digest_size=32).digest())
         # The two multipliers of a key are the upper and lower halves of its digest.

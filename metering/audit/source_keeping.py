@@ -1,6 +1,6 @@
 """The reconciler's record of the sources: their numbers, their gaps, and the rulings of operators.
 
-Nothing else writes them. A source that cannot be read or written does not stop the others.
+Nothing else writes them. An unreadable or unwritable source does not stop the others.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # The missing batch of a younger gap may still arrive.
 GAP_GRACE_S = 15 * MINUTE_S
-# Most rulings read at once. Operators create rulings by hand, and old rulings expire.
+# Maximum number of rulings per read. Operators create rulings by hand, and old rulings expire.
 _RULINGS_READ = 10_000
 
 
@@ -70,7 +70,7 @@ class SourceMemory:
         )
 
     def state(self, source_id: str, *, noticed_by_ms: int) -> SourceState:
-        """State for people, with the gaps that were noticed by a given time."""
+        """State to show to people, with the gaps noticed by a given time."""
         return SourceState(
             source_id=source_id,
             last_sequence=self.seen.last,
@@ -116,7 +116,7 @@ class _Tally:
             self.since_ms = gap.since_ms if self.since_ms is None else min(self.since_ms, gap.since_ms)
 
     def miss(self, source_id: str, count: int = 1) -> None:
-        """Count a source whose record is not kept, and note its name."""
+        """Count a source that has no stored record, and remember its name."""
         if source_id in self.names:
             return
         self.unkept += count
@@ -129,10 +129,10 @@ class SourceKeeper:
     """Keeps the record of the sources.
 
     Attributes:
-        largest_jump: Largest credible gap, in numbers. Larger gaps are counted, and do not hold completeness back.
-        life_s: Forget a source that has sent nothing for this long. Must exceed the life of markers, or the markers
-            would bring the source back.
-        gap_grace_s: Report a gap that has existed for this long.
+        largest_jump: Largest credible gap, in numbers. Larger gaps are counted, but do not hold back completeness.
+        life_s: Time after which a source that has sent nothing is forgotten. Must exceed the life of markers, which
+            would otherwise restore the source.
+        gap_grace_s: Age at which a gap is reported.
     """
 
     items: ItemStore
@@ -178,7 +178,7 @@ class SourceKeeper:
     def _pass(self, sightings: Mapping[str, SourceSightings] | None, tally: _Tally, *, scanned_ms: int) -> int | None:
         rulings = self._rulings()
         stored: set[str] = set()
-        # Gaps of sources without new batches may have become old enough to report.
+        # A gap can become old enough to report although its source sends no new batches.
         for item in self.items.query(Table.LEDGER, SOURCE_PK):
             source_id = source_id_of(item)
             stored.add(source_id)
@@ -227,7 +227,7 @@ class SourceKeeper:
             tally.miss(source_id)
 
     def _now(self, memory: SourceMemory, found: SourceSightings | None, rulings: list[Ruling]) -> SourceMemory:
-        """Record of a source after new sightings (None if this pass did not scan) and after all rulings."""
+        """Record of a source after new sightings (None without a scan in this pass) and all rulings."""
         forgotten_ms = max((r.at_ms for r in rulings if r.kind is RulingKind.FORGET), default=0)
         if forgotten_ms > memory.forgotten_ms:
             memory = SourceMemory(forgotten_ms=forgotten_ms, ruled_ms=forgotten_ms)
@@ -279,7 +279,7 @@ def sources_known(items: ItemStore) -> dict[str, SourceSightings]:
 
 
 def _seen_of(item: Item) -> SeenSequences | None:
-    """Numbers of earlier scans; None if unreadable: all numbers are then kept, and the keeper reports it."""
+    """Numbers of earlier scans; None if unreadable: a scan then keeps all numbers, and `SourceKeeper` reports it."""
     try:
         return SourceMemory.from_item(item).seen
     except LedgerCorruptError:

@@ -18,9 +18,9 @@ The first line describes the replay; each further line is one message:
 | `rejected`  | refused as a whole, for `reason`                                                     |
 
 `totals` are `[hour, account, usage type, service, from, to, bytes as a decimal string, records]`. The sender computes
-them with independent code, so the comparison is a real proof. `body_sha256` replaces an unreadable batch id. It is the
-digest of the body's canonical JSON, because queues and emulators may rewrite JSON; a body that is not JSON is hashed as
-it is.
+totals with independent code, so comparing them is a real proof. `body_sha256` replaces an unreadable batch id.
+`body_sha256` is the digest of the body's canonical JSON, because queues and emulators may rewrite JSON; a non-JSON body
+is hashed unchanged.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Difference:
             odd or missing attributes, without figures.
         batch_id: Empty for a key.
         key: None for a batch.
-        account_id: Account of a month, which starts at `hour_s`; `EVERY_ACCOUNT` for the sum over all. Or of an item.
-        odd: Key of an item and its oddities.
+        account_id: Account of the month that starts at `hour_s`; `EVERY_ACCOUNT` for the sum over all. Or of an item.
+        odd: Key of an item, and its odd and missing attributes.
         expected: Total of the markers, the usage table, the ledger or the accounts.
         found: Total of the rows.
     """
@@ -78,15 +78,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogTotals:
-    """Sums over the plans of log files, compared with the batches made from them.
+    """Sums over the plans of log files, compared with the batches made from these files.
 
     Attributes:
         plans, lines: Log files and their lines.
         metered_bytes: Of the metered lines.
         accepted_bytes: Bytes of the accepted batches of these plans.
-        refused_bytes: Bytes of refused batches of these plans, and of refused records, all in quarantine.
+        refused_bytes: Bytes of these plans' refused batches and records, all in quarantine.
         differences: Pairs of a plan or batch and its problem; at most MAX_DIFFERENCES.
-        left_out: Whether there were more plans than one verification reads.
+        left_out: Whether there are more plans than one verification reads.
     """
 
     plans: int = 0
@@ -114,18 +114,18 @@ NO_LOGS = LogTotals()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Findings of a verification, or of a part; `sum_verifications` adds the parts up.
+    """Findings of a verification or of a part of it; `sum_verifications` adds up the parts.
 
     Attributes:
-        stable: Before and after, nothing was in flight or waited for the roll-up, and every hour came to rest.
+        stable: Whether nothing was in flight or waiting for the roll-up before and after, and every hour came to rest.
         sent: Number of distinct contents in the manifest; without a manifest, in the ledger and the queues.
-        duplicate: Further copies of contents with a verdict. Known only with a manifest.
+        duplicate: Further copies of contents with a verdict. Counted only with a manifest.
         in_flight: Contents without a verdict while messages are in the queue.
         dead: Contents without a verdict in the dead-letter queue.
         lost: Ids of batches without a verdict, or with some records invisible.
         doubled: Ids of batches with records that are visible or counted more than once.
         unexpected: Id (or digest) and problem of batches whose verdict differs from the manifest.
-        differences: At most MAX_DIFFERENCES of them.
+        differences: Differences, at most MAX_DIFFERENCES.
         unstable: Hours that could not be compared; their differences are ignored.
         keys: Number of usage keys compared between the usage table and visible rows.
         metered: Total of visible rows in the range.
@@ -160,7 +160,7 @@ class Verification:
 
 
 def sum_verifications(verifications: Iterable[Verification]) -> Verification:
-    """Sum of several verifications, or of the parts of one; stable only if all are stable."""
+    """Sum of several verifications, or of the parts of one verification; stable only if all are stable."""
     parts = tuple(verifications)
     return Verification(
         stable=all(part.stable for part in parts),
@@ -215,8 +215,8 @@ class SentBatch:
 
     Attributes:
         batch_id: Empty if the message has no readable id.
-        content: Number of the content among the contents sent under this id.
-        metered: Number of records that must be metered; the rest must be refused.
+        content: Number of the content among all contents sent under this id.
+        metered: Number of records that must be metered; all other records must be refused.
         totals: Totals of the metered records, by usage key.
         reason: Expected reason of a rejection.
         body_sha256: Hex digest of the body, only if `batch_id` is empty.
@@ -291,7 +291,7 @@ def read_sent(lines: Iterable[str]) -> Iterator[SentBatch]:
 def whole_lines(lines: Iterable[str], cut: Callable[[str], None]) -> Iterator[str]:
     """Yield the lines except a truncated last line, which has no line feed and is not JSON. `cut` gets that line.
 
-    A killed replay or a full disk leaves such a line. The message of the line may have been sent.
+    A killed replay or a full disk causes a truncated line. The line's message may have been sent.
     """
     for line in lines:
         try:
@@ -350,8 +350,8 @@ class SentContent:
     """One content of one batch id. The content may have been sent several times.
 
     Attributes:
-        bytes: Sum of its metered records.
-        unaccounted: Fingerprint of its totals by usage key that were not found in rows yet: memory grows with batches,
+        bytes: Sum of the content's metered records.
+        unaccounted: Fingerprint of the content's totals by usage key not yet found in rows: memory grows with batches,
             not with keys.
     """
 
@@ -363,7 +363,7 @@ class SentContent:
     unaccounted: Fingerprint
 
     def matches(self, marker: Marker) -> bool:
-        """Whether the marker accepted this content: no two contents of an id have equal sums."""
+        """Whether the marker accepted this content, which its sums show: no two contents of an id have equal sums."""
         return (marker.records, marker.metered) == (self.records, self.metered) and self.bytes == sum(
             total.bytes for total in marker.hours.values()
         )
@@ -374,7 +374,7 @@ class SentBatches:
     """All contents of a manifest.
 
     Attributes:
-        contents: Contents by batch id, in the order of their numbers.
+        contents: Contents by batch id, in order of content number.
         nameless: Digests of bodies without a readable id.
         copies: Further copies of a content, by batch id.
     """
@@ -385,7 +385,7 @@ class SentBatches:
 
     @classmethod
     def collect(cls, lines: Iterable[SentBatch]) -> SentBatches:
-        """Group the lines of a manifest by batch. A content listed twice is one content and a copy."""
+        """Group the lines of a manifest by batch. A content listed twice counts as one content and one copy."""
         sent = cls()
         seen: set[tuple[str, int]] = set()
         for line in lines:
@@ -399,7 +399,7 @@ class SentBatches:
         return sent
 
     def add(self, other: SentBatches) -> None:
-        """Add another manifest. A content in both manifests is one content and further copies."""
+        """Add another manifest. A content in both manifests counts as one content and further copies."""
         self.nameless |= other.nameless
         for batch_id, contents in other.contents.items():
             known = self.contents.setdefault(batch_id, [])
@@ -418,7 +418,7 @@ class SentBatches:
 
     @property
     def expected(self) -> dict[str, int]:
-        """Expected number of contents by verdict, and of further copies (`duplicate`)."""
+        """Expected numbers of contents by verdict, and of further copies (`duplicate`)."""
         rejected = sum(contents[0].rejected for contents in self.contents.values())
         return {
             "accepted": len(self.contents) - rejected,

@@ -1,7 +1,7 @@
-"""Proof that every batch is counted once: conservation (I1) and equality (I2), against ledger and manifest.
+"""Proof that every batch is counted once: conservation (I1) and equality (I2), checked with ledger and manifest.
 
-The verifier counts every marker, the usage table and every visible row. It compares rows with markers by batch and
-hour, rows with usage by key, and, with a manifest, rows with the totals that the sender computed for each batch.
+The verifier counts every marker, the usage table and every visible row. The verifier compares rows with markers by
+batch and hour, with usage by key, and, given a manifest, with the totals that the sender computed for each batch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BATCH_USAGE_COLUMNS = ("batch_id", *ports.USAGE_COLUMNS)
 def _compare(
     reconciler: Reconciler, state: CensusState, chosen: Mapping[str, verification.SentContent]
 ) -> verification.Verification:
-    """Judge a deep census (I2) like the reconciler. Rows of `chosen` reduce its `unaccounted` totals."""
+    """Examine a deep census (I2) like the reconciler. Rows of `chosen` reduce its `unaccounted` totals."""
     result = reconciler.judge(state)
     result.markers.contradictions.tell()
     view = reconciler.figures.view
@@ -76,8 +76,8 @@ def judge_contents(
 ) -> verification.Verification:
     """Name the batches of a manifest with records that are missing, or visible more than once.
 
-    Only the sum of a batch's rest is known, so a batch counts as lost and doubled unless bytes and records have one
-    sign. Batches with records in an unstable hour are left out, because the rows of such an hour prove nothing.
+    A batch counts as lost and doubled unless its remaining bytes and records have one sign: only their sums are known.
+    Batches with records in an unstable hour are left out, because that hour's rows prove nothing.
     """
     moving = set(unstable)
     differing = {
@@ -112,13 +112,13 @@ def _named(found: Iterable[verification.Difference]) -> verification.Verificatio
 
 
 def _own(key: UsageKey) -> UsageKey:
-    """Key as the sender computed it: a late record of a closed month is booked in an hour other than its own."""
+    """Key as the sender computed it: late records of a closed month are booked in a different hour."""
     return key if key.corrects_s is None else key._replace(hour_s=key.corrects_s, corrects_s=None)
 
 
-# One verification reads at most this many plans. A narrower range of time reads fewer of them.
+# One verification reads at most this many plans. A narrower time range needs fewer plans.
 MOST_PLANS = 100_000
-# A plan is stored before its messages are sent, and a younger plan's messages may still wait.
+# A plan is stored before its messages are sent, so messages of a younger plan may still be in the queue.
 _YOUNG_S = 10 * MINUTE_S
 # A record may begin before its file's slot, by an aggregation interval and a clock error.
 _BEFORE_S = HOUR_S
@@ -133,7 +133,7 @@ class PlanCheck:
 
     Attributes:
         markers: Markers already read, by batch id. Others are looked up.
-        markers_since_s: Markers of older plans may have expired.
+        markers_since_s: Time before which plans' markers may have expired.
     """
 
     items: writes.ItemStore
@@ -242,12 +242,12 @@ def _bytes(marker: Marker) -> int:
 
 
 _POLL_MS = 500
-# The queue must be at rest in this many consecutive looks.
+# The queue must be found at rest this many times in a row.
 _LOOKS = 2
 _FED_LOOKS = 10
-# After this many looks that find messages, the wait for rest ends.
+# Maximum number of looks that find messages; the wait then ends.
 _RESTS = 20
-# The roll-up books a commit within this time: it begins within a minute, and gets a second one.
+# The roll-up books a commit within this time: its tick starts within a minute, and a second tick may be needed.
 _ROLLED_UP_MS = 2 * MINUTE_S * 1_000
 # A batch without a verdict is looked up again after this time.
 _LATER_MS = 2_000
@@ -270,7 +270,7 @@ class Verifier:
     """Verifies one region.
 
     Attributes:
-        marker_life_s: Markers of older rows may have expired.
+        marker_life_s: Age of rows beyond which their markers may have expired.
         feeders: Queues whose messages become batches, such as the queue of log files.
         threads: Number of table parts read in parallel.
         memory_bytes: Maximum memory of a full scan.
@@ -291,8 +291,8 @@ class Verifier:
     def wait(self, duration_s: int, tell: Callable[[QueueDepth], None] = lambda _: None) -> bool:
         """Wait until all queues are empty and nothing waits for the roll-up; return False after `duration_s`.
 
-        Consecutive polls must agree, because queue depths are approximate. With feeders, the polls span the seconds
-        that S3 takes to announce a file.
+        Consecutive polls must agree, because queue depths are approximate. With feeders, the polls last longer than S3
+        takes to announce a file.
         """
         deadline_ms = self.clock.now_ms() + duration_s * 1_000
         needed = _FED_LOOKS if self.feeders else _LOOKS
@@ -308,7 +308,7 @@ class Verifier:
             self.clock.sleep_ms(_POLL_MS)
 
     def _depth(self) -> QueueDepth:
-        """Depth of all queues. Messages move from the feeders to the ingest queue, so the feeders are asked first."""
+        """Depth of all queues. Messages move from the feeders to the ingest queue, so the feeders are polled first."""
         depths = [*(feeder.depth() for feeder in self.feeders), self.ingest.depth()]
         return QueueDepth(
             visible=sum(depth.visible for depth in depths),
@@ -328,9 +328,9 @@ class Verifier:
     ) -> verification.Verification:
         """Check everything booked in `[from_s, to_s)`, and every batch of a manifest.
 
-        Batches and commits may arrive meanwhile, so one pass alone never proves a loss or a double count. Memory grows
-        with the manifest's batches and with an hour's usage keys: about 1.3 KB for a batch with its marker, and 150
-        bytes for each of its hours.
+        Batches and commits may arrive meanwhile, so a single pass never proves a loss or a double count. Memory grows
+        with the manifest's batches and with an hour's usage keys: about 1.3 KB per batch with its marker, and 150 bytes
+        per hour of the batch.
 
         Args:
             from_s: Start of the range, epoch seconds.
@@ -435,8 +435,8 @@ class Verifier:
     def _rest(self) -> tuple[int, bool]:
         """Number of messages in the queue, and whether it is empty and nothing waits for the roll-up.
 
-        Wait for that state, because a canary may come at any time: two minutes while only commits wait, some seconds
-        while messages are queued. So the wait ends soon under steady traffic.
+        Wait for this state, because a canary may arrive at any time: two minutes while only commits wait, some seconds
+        while messages are queued. Under steady traffic, the wait thus ends soon.
         """
         until_ms = self.clock.now_ms() + _ROLLED_UP_MS
         left = _RESTS
@@ -460,7 +460,7 @@ class Verifier:
         return waiting
 
     def _read(self, names: AbstractSet[str], sent: verification.SentBatches) -> LedgerFacts:
-        """Markers of some batches; also conflicts of batches with several contents, by a query each."""
+        """Read markers of some batches, and conflicts of batches with several contents, by one query per batch."""
         several = {name for name in names if len(sent.contents.get(name, ())) > 1}
         alone = sorted(names - several)
         return read_batches(self.items, alone, in_conflict=sorted(several), threads=self.threads)

@@ -1,7 +1,7 @@
-"""Checks before a month is closed for good, and the close that these checks may refuse.
+"""Checks before the permanent close of a month, and the close that these checks may refuse.
 
-A check is `ok`, asks for `attention`, or `blocks`. A person may accept a blocking check by its name: rows that arrive
-later become corrections. The check that 72 hours have passed cannot be accepted.
+A check's state is `ok`, `attention` or `blocks`. A person may accept a blocking check by name; rows that arrive later
+become corrections. The check for 72 hours since the month's end cannot be accepted.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class CheckState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCheck:
-    """One check, accepted by its name.
+    """One check, which can be accepted by name.
 
     Attributes:
-        todo: Cure: a command or a text; empty if the check is ok.
+        todo: Remedy: a command or a text; empty if the check is ok.
         acceptable: Whether a person may close the month although this check blocks.
     """
 
@@ -62,7 +62,7 @@ class CloseCheck:
 
 
 def _check(name: str, *, bad: bool, value: str, todo: str, state: CheckState = CheckState.BLOCKS) -> CloseCheck:
-    """Make a check: ok, or `state` with `todo` if `bad`."""
+    """Make a check with state `ok`, or with `state` and `todo` if `bad`."""
     return CloseCheck(name=name, state=state if bad else CheckState.OK, value=value, todo=todo if bad else "")
 
 
@@ -103,10 +103,10 @@ ACCEPTABLE = ("freshness", "queue", "dead-letters", "gaps", "differences")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedClose:
-    """Closes a month if its checklist lets it.
+    """Closes a month if no check blocks it.
 
     Attributes:
-        region, stage: Used in the commands that messages name.
+        region, stage: Values for the commands in messages.
     """
 
     closer: PeriodCloser
@@ -129,7 +129,7 @@ class CheckedClose:
         counted: census_state.CensusState | None = None,
         keep: Callable[[census_state.CensusState], None] = lambda _state: None,
     ) -> periods.FrozenMonth:
-        """Close the month of a checklist after checking again, because the checklist may be hours old.
+        """Check again, because the checklist may be hours old, and close the month.
 
         Args:
             checklist: The agreed one.
@@ -140,7 +140,7 @@ class CheckedClose:
             keep: As for `PeriodCloser.close`.
 
         Raises:
-            PeriodNotClosableError: A check that was not accepted blocks the close, or the close itself refuses.
+            PeriodNotClosableError: An unaccepted check blocks the close, or the close itself is refused.
         """
         self.look(checklist.month).demand(accepted)
         return self.closer.close(checklist.month, deadline, tell, counted=counted, keep=keep)
@@ -148,7 +148,7 @@ class CheckedClose:
     def look(self, month: str) -> Checklist:
         """Run all checks once, without changing anything.
 
-        A month in state `closing` is never blocked, because it takes no more bookings.
+        Checks never block a month in state `closing`, because no more usage is booked in it.
 
         Raises:
             ValueError: `month` is not a month such as `2026-11`.

@@ -1,4 +1,4 @@
-"""Close a billing month for good, and verify later that its files still match (docs/protocol.md, period close)."""
+"""Permanently close a billing month, and verify later that its files still match (docs/protocol.md, period close)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class MonthState:
     """A month of a region: `open`, `closing` or `closed`.
 
     Attributes:
-        total: Frozen total; None while it is not closed.
-        closed_s: Time at which the month was frozen, epoch seconds; None while it is not closed.
+        total: Frozen total; None while the month is not closed.
+        closed_s: Time at which the month was frozen, epoch seconds; None while the month is not closed.
     """
 
     month: str
@@ -81,12 +81,12 @@ class PeriodCloser:
             month: `2026-10`.
             deadline: End of the process.
             tell: Called after each compared hour and after each frozen hour.
-            counted: Counts of an earlier call for this month; None to start. If an hour agreed then but has other rows
-                now, the close stops.
+            counted: Counts of an earlier call for this month, to resume; None to start. The close stops if an hour
+                agreed then but has other rows now.
             keep: Called with the counts so far, after each table segment and each hour.
 
         Raises:
-            PeriodNotClosableError: It is too early, the deadline passed, or totals differ (an alert was sent).
+            PeriodNotClosableError: The close is too early, its deadline passed, or totals differ (an alert was sent).
             ValueError: `month` is not a month such as `2026-11`, or `counted` is of another month.
         """
         first_s, after_s = month_bounds_s(month)
@@ -159,7 +159,7 @@ class PeriodCloser:
         return period
 
     def _book_all(self, month: str, deadline: Deadline) -> None:
-        """Roll up and compact until no commit with an hour of the month waits (P34)."""
+        """Roll up and compact until no commit with rows of the month is waiting or pending (P34)."""
         while self._unplaced(month):
             if not self.rollup.run(deadline, only_waiting=True).finished:
                 raise PeriodNotClosableError(
@@ -180,7 +180,7 @@ class PeriodCloser:
     def _unplaced(self, month: str) -> bool:
         """Whether some commit has rows of the month that are not in lake files.
 
-        The lists are read completely, in the order in which a commit moves through them (P2).
+        The lists are read completely, in the order in which commits move through them (P2).
         """
         waits = any(
             month_of(hour_s) == month for entry in waiting_commits(self.items, self.shards) for hour_s in entry.totals
@@ -199,7 +199,7 @@ class PeriodCloser:
         counted: CensusState | None,
         keep: Callable[[CensusState], None],
     ) -> dict[int, hour_check.HourCheck]:
-        """Compare markers, usage and rows: a deep census, which holds one hour in memory, not the month (P35)."""
+        """Compare markers, usage and rows by a deep census, which holds only one hour in memory (P35)."""
         first_s, after_s = month_bounds_s(month)
         state = counted
         if state is None:
@@ -230,7 +230,7 @@ class PeriodCloser:
         return {check.hour_s: check for check in result.checks}
 
     def _frozen_hour(self, hour_s: int, month: str, check: hour_check.HourCheck | None) -> FrozenHour:
-        """Read an hour again, and freeze it if its rows equal those compared."""
+        """Read an hour again, and freeze the hour if its rows equal the compared rows."""
         state = self.view.hour_snapshot(hour_s)
         if not state.published:
             raise PeriodNotClosableError(
@@ -249,7 +249,7 @@ class PeriodCloser:
         )
 
     def _stop_if_wrong(self, month: str, hours: Iterable[int]) -> None:
-        """Stop the close if the totals of hours differ from those of usage and markers."""
+        """Stop the close if the totals of hours differ from the totals of usage and markers."""
         wrong = sorted(hours)
         if not wrong:
             return

@@ -1,4 +1,4 @@
-"""Documents about money: read strictly, written canonically, and numbered below a prefix of the bucket."""
+"""Documents about money: parsed strictly, written canonically, and numbered below a prefix of the bucket."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ def is_account_id(text: str) -> bool:
 
 
 def problems_in(where: str, problems: Mapping[str, bool]) -> Iterator[str]:
-    """Problems whose value is True, each prefixed with its place."""
+    """Problems whose value is True, each prefixed with its position in the document."""
     return (f"{where}: {problem}" for problem, is_wrong in problems.items() if is_wrong)
 
 
 def first_of(sentences: Sequence[str]) -> str:
-    """The first few sentences, and the number of others."""
+    """The first few sentences, and the number of further sentences."""
     more = [f"and {len(sentences) - MOST_TOLD} more"] if len(sentences) > MOST_TOLD else []
     return "; ".join([*sentences[:MOST_TOLD], *more])
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and the number of others."""
+    """The first few names, and the number of further names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def canonical(document: Mapping[str, object]) -> bytes:
-    """Canonical bytes of a document: equal content gives equal bytes."""
+    """Canonical bytes of a document; equal documents give equal bytes."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -76,7 +76,7 @@ def strict_json(body: bytes, what: str, *, most_bytes: int = MOST_BYTES) -> dict
 
     Args:
         body: Its bytes.
-        what: Name of the file or key, for errors.
+        what: Name of the file or key, for error messages.
         most_bytes: Maximum size of the body.
 
     Raises:
@@ -112,7 +112,7 @@ def object_of(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, ob
 
 
 def refuse_twice(what: str, twice: Sequence[str]) -> None:
-    """Raise the error of duplicate keys, if any."""
+    """Raise an error if there are duplicate keys."""
     if twice:
         raise DocumentRefusedError(
             what, [f"the key {key!r} stands twice in one object" for key in dict.fromkeys(twice)]
@@ -139,8 +139,8 @@ class Reading:
             return 0
 
 
-# Numbered documents: each change puts a document with the next number. Of two concurrent changes, the second rebuilds
-# its document on top of the first.
+# Numbered documents: each change puts a document with the next number. If two changes are concurrent, the second
+# rebuilds its document from the first one's.
 
 
 class _Versioned(Protocol):
@@ -161,14 +161,14 @@ class Numbered(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the bytes; invoices pin it."""
+        """Hex SHA-256 of the bytes, which invoices pin."""
         return hashlib.sha256(self.body).hexdigest()
 
     def read(self, reader: Callable[[bytes, str], _Read]) -> _Read:
         """Decode the body with `reader`.
 
         Raises:
-            ObjectDamagedError: The document is refused, or states another version.
+            ObjectDamagedError: The document is invalid, or states another version.
         """
         try:
             read = reader(self.body, self.key)
@@ -211,7 +211,7 @@ class NumberedDocuments:
         """Put the next version.
 
         Args:
-            make: Given the next number and the newest version, returns the document; None if nothing changes. It is
+            make: Returns the document, given the next number and the newest version; None for no change. `make` is
                 called again if another process was first.
 
         Returns:
@@ -226,7 +226,7 @@ class NumberedDocuments:
             made = Numbered(number, canonical(document), self._key(number))
             if self._objects.put(made.key, made.body, if_absent=True):
                 return made
-            # A retry after a lost reply finds the object that it wrote.
+            # After a lost reply, the retry finds the object that the first attempt wrote.
             if self._objects.get(made.key) == made.body:
                 return made
 
@@ -235,7 +235,7 @@ class NumberedDocuments:
 
 
 class VersionStore(Generic[_Read]):
-    """All decoded versions of a document; version 0 is the empty one."""
+    """All decoded versions of a document; version 0 is the empty document."""
 
     def __init__(self, documents: NumberedDocuments, read: Callable[[bytes, str], _Read], empty: _Read) -> None:
         self._documents = documents
@@ -249,7 +249,7 @@ class VersionStore(Generic[_Read]):
         return self._documents.listed()
 
     def newest(self) -> _Read:
-        """The version in force; version 0 if none was ever put."""
+        """The newest version; version 0 if no version was ever put."""
         return self._of(self._documents.newest())
 
     def get(self, version: int) -> _Read:
@@ -319,7 +319,7 @@ def gb_text(total_bytes: int) -> str:
 
 
 def percent_of(text: str) -> int:
-    """Thousandths of a percent of a text such as `12.5`.
+    """Parse a text such as `12.5` as thousandths of a percent.
 
     Raises:
         ValueError: The text is not a number from 0 to 100 with at most three decimals.
@@ -332,6 +332,6 @@ def percent_of(text: str) -> int:
 
 
 def percent_text(units: int) -> str:
-    """Text of thousandths of a percent, without trailing zeros."""
+    """Format thousandths of a percent, without trailing zeros."""
     whole, part = divmod(units, _PERCENT_UNITS)
     return f"{whole}.{part:03d}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Write and verify a closed month, and the errors that refuse either (docs/protocol.md, closing a month)."""
+"""Write and verify a closed month, with the errors of both (docs/protocol.md, closing a month)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metering.usage.totals import Total, UsageKey
 
 
-# At most this many keys of one hour are named; the rest are counted.
+# At most this many keys of an hour are listed; the rest are only counted.
 _KEYS_NAMED = 20
 
 
@@ -125,7 +125,7 @@ class NotClosable(StrEnum):
 
 
 class PeriodNotClosableError(MeteringError):
-    """A month cannot be closed now; the error says why. Nothing is lost."""
+    """A month cannot be closed now; the error has the reason. Nothing is lost."""
 
     def __init__(self, month: str, cause: NotClosable, why: str) -> None:
         super().__init__(month, cause, why)
@@ -139,7 +139,7 @@ class PeriodNotClosableError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthFreezer:
-    """Puts the objects of a closed month, in the protocol's order."""
+    """Puts the objects of a closed month in the order of the protocol."""
 
     objects: ObjectStore
     files: FrozenFiles
@@ -164,10 +164,10 @@ class MonthFreezer:
             files: The lake files of the hour.
             kept: The hour's totals, as stored beside the lake files.
             counted: Counts the hour's totals from its rows. Called only if `kept` differs from `compared`.
-            compared: Digest of the totals that equalled usage and markers.
+            compared: Digest of the totals that were equal to usage and markers.
 
         Raises:
-            PeriodNotClosableError: The rows differ from those compared, or from those put before.
+            PeriodNotClosableError: The rows differ from the compared rows, or from previously put rows.
         """
         file = self.files.hour_file(kept)
         if file.digest != compared:

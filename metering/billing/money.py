@@ -7,9 +7,9 @@
 | line (L1)  | 1e-10 USD                     | a line of an export: quantity and cost rounded half up         |
 | cents (L2) | 0.01 USD                      | a line of an invoice: the exact cost rounded half up           |
 
-A GB is 2^30 bytes. The line rule is that of AWS's bills: all 536 lines of the sample data follow it; computed from
-exact bytes, only 531 match. AWS's bill of May 2025 shows that an invoice is the sum of rounded lines. Half up means
-away from zero, so that a line and its reversal cancel out.
+A GB is 2^30 bytes. The line rule is AWS's: all 536 lines of the sample data follow it; if computed from exact bytes,
+only 531 match. AWS's bill of May 2025 shows that an invoice amount is the sum of rounded lines. Half up means away from
+zero, so that a line and its reversal cancel out.
 """
 
 import re
@@ -28,10 +28,10 @@ _PRICE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,10})?")
 
 
 def price_of(text: str) -> int:
-    """Price of a decimal text such as `0.0900000000`.
+    """Parse a price from a decimal text such as `0.0900000000`.
 
     Raises:
-        ValueError: The text is negative, or not a decimal number of at most ten decimals.
+        ValueError: The text is negative, or not a decimal number with at most ten decimals.
     """
     if _PRICE.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a price: digits, and at most {DECIMALS} decimals after a point")
@@ -62,7 +62,7 @@ def cents_of(exact: int) -> int:
 
 
 def rounded(exact: int) -> int:
-    """An exact cost in 1e-10 USD, rounded half up: for printing a sum, never for adding."""
+    """An exact cost in 1e-10 USD, rounded half up, for printing sums only; never add rounded costs."""
     return half_up(exact, GIB)
 
 

@@ -18,7 +18,7 @@ from metering.units import MIB
 
 
 class Membership(NamedTuple):
-    """An account belongs to a payer in the hours `[from_s, to_s)`; `to_s` None: no end."""
+    """Membership of an account under a payer in the hours `[from_s, to_s)`; `to_s` is None for no end."""
 
     account_id: str
     from_s: int
@@ -27,7 +27,7 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payer:
-    """A payer gets one invoice a month. The issuer is FOCUS's InvoiceIssuerName and ProviderName."""
+    """A payer, who gets one invoice a month. The issuer is FOCUS's InvoiceIssuerName and ProviderName."""
 
     payer_id: str
     name: str
@@ -41,8 +41,8 @@ class Organization:
     """An immutable version of the mapping from accounts to payers. An account without a payer is its own payer.
 
     Attributes:
-        version: 0 if none was ever put.
-        sha256: SHA-256 of its canonical document; invoices pin it.
+        version: Version number; 0 if no version was ever put.
+        sha256: SHA-256 of the canonical document, pinned by invoices.
         names: Account names, for people.
     """
 
@@ -70,7 +70,7 @@ class Organization:
         return frozenset({payer_id, *(each.account_id for each in (named.members if named else ()))})
 
     def payer(self, payer_id: str) -> Payer:
-        """The payer of this id; its name defaults to the id."""
+        """The payer with this id, whose name defaults to the id."""
         return self._by_id.get(payer_id) or Payer(payer_id=payer_id, name=payer_id, issuer="metering")
 
     @cached_property
@@ -79,7 +79,7 @@ class Organization:
 
     @cached_property
     def _spans(self) -> dict[str, list[tuple[int, str]]]:
-        """Account -> (first hour, payer or empty), in the order of time."""
+        """Changes of each account's payer as (first hour, payer or empty), in order of time."""
         spans: dict[str, list[tuple[int, str]]] = {}
         for payer in self.payers:
             for each in payer.members:
@@ -88,7 +88,7 @@ class Organization:
                 if each.to_s is not None:
                     of.append((each.to_s, ""))
         for of in spans.values():
-            # If a payer's span begins at the hour where another one ends, the beginning counts.
+            # If one payer's span ends at the hour where another payer's begins, the new span wins.
             of.sort(key=lambda span: (span[0], span[1] != ""))
         return {account_id: list(dict(of).items()) for account_id, of in spans.items()}
 
@@ -126,10 +126,10 @@ class _OrganizationDocument(StrictDocument):
 
 
 def read_organization(body: bytes, what: str) -> Organization:
-    """The organization of a document.
+    """Parse a document as an organization.
 
     Raises:
-        DocumentRefusedError: The error names every problem, and `what`: the file or object.
+        DocumentRefusedError: The error lists every problem, and names `what`, the file or object.
     """
     document = _OrganizationDocument.read(body, what, most_bytes=_MOST_BYTES)
     problems = list(_of_ids(document))
@@ -204,7 +204,7 @@ def _at_one_hour(members: list[tuple[str, Membership]]) -> Iterator[str]:
 
 
 def organization_value(organization: Organization) -> dict[str, object]:
-    """The document of an organization."""
+    """Convert an organization to its document."""
     payers = sorted(organization.payers, key=lambda payer: payer.payer_id)
     accounts = sorted((each, payer.payer_id) for payer in payers for each in payer.members)
     return {
@@ -228,13 +228,13 @@ def organization_value(organization: Organization) -> dict[str, object]:
 
 
 class OrganizationStore(documents.VersionStore[Organization]):
-    """All versions of the organization. In version 0 each account is its own payer."""
+    """All versions of the organization. In version 0, each account is its own payer."""
 
     def __init__(self, objects: ObjectStore) -> None:
         super().__init__(documents.NumberedDocuments(objects, ORGANIZATION_PREFIX), read_organization, Organization())
 
     def put(self, organization: Organization) -> Organization:
-        """Write an organization as the next version, unless equal to the newest; returns the version in force.
+        """Write an organization as the next version, unless equal to the newest; returns the newest version.
 
         Raises:
             DocumentRefusedError: It contradicts itself.

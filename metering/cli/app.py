@@ -14,7 +14,7 @@ from metering.version import CONTRACT_VERSION, package_version
 
 
 class Program(groups.RootGroup):
-    """The command line as a program: every mistake in it ends in a sentence and an exit code."""
+    """The command line as a program: every usage error ends with a message and an exit code."""
 
     def main(
         self,
@@ -101,7 +101,7 @@ def main() -> None:
 def ended() -> int | str | None:
     """Run the command line as a program, and return its exit code.
 
-    A failed flush of stdout, such as on a full disk, is reported as a sentence, too.
+    A failed flush of stdout, such as on a full disk, is also reported as a message.
     """
     code: int | str | None = 0
     failures.mend_streams()

@@ -1,6 +1,6 @@
-"""Parts that all commands share: `--endpoint --region --stage`, `--format --output --wide`, and errors as sentences.
+"""Parts that all commands share: `--endpoint --region --stage`, `--format --output --wide`, and error messages.
 
-A command is a function whose first parameter is the `Session`; the others become its own options and arguments:
+A command is a function whose first parameter is the `Session`; other parameters become its options and arguments:
 
     app = typer.Typer(help="…", no_args_is_help=True)
 
@@ -9,8 +9,8 @@ A command is a function whose first parameter is the `Session`; the others becom
         region = session.region()
         session.write(Answer(...))
 
-A module of commands is imported for its help, so it imports at its top only what its options need. The function that
-uses wiring, adapters or rich imports them; a test lists slow imports.
+A module of commands is imported even to show help, so at its top it imports only what its options need. Wiring,
+adapters and rich are imported in the functions that use them; a test lists slow imports.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ INTERRUPTED = 130
 _RUN_AGAIN = "Every command may be stopped, and run again: it does what is left to do."
 # As in other tools: `--output -` is stdout.
 _STDOUT = "-"
-# `--endpoint`, `--region` and `--stage` given before the command: `metering --region eu-west-1 report usage`.
+# Values of `--endpoint`, `--region` and `--stage` that precede the command: `metering --region eu-west-1 report usage`.
 root_places: ContextVar[Mapping[str, str | None]] = ContextVar("root_places")
 
 
@@ -104,24 +104,24 @@ def spinner(task: str = "") -> Iterator[Callable[..., None]]:
 
 
 def say(text: str, style: str = "") -> None:
-    """Print one line on stderr; characters that could steer a terminal are escaped."""
+    """Print one line on stderr, with terminal control characters escaped."""
     from rich.text import Text
 
     try:
         messages().print(Text(printable(without_password(text)), style=style), soft_wrap=True)
     except OSError:
-        # stderr is not writable; stdout and the exit code still tell the result.
+        # stderr is not writable; the result is still in stdout and the exit code.
         drop(sys.stderr)
 
 
 class Session:
-    """Place that a command works on, and form of its answer.
+    """Region and stage that a command works on, and format of its answer.
 
     Attributes:
         endpoint: AWS endpoint; None for AWS itself.
         region_name: Name of the region; `all` if the command merges regions. Default: the home region.
         stage: Stage name.
-        page: `--format html` was given: the command writes a page.
+        page: Whether `--format html` was given, so that the command writes a page.
         named_endpoint: Endpoint that `--endpoint` names; None if only the environment or the default names one.
     """
 
@@ -151,16 +151,16 @@ class Session:
         self._agreed = agreed
         self._asked = person
         if output is not None:
-            # Refused before the work starts, not after it.
+            # A bad target is refused before the work starts.
             check_target(output, Format.TABLE if self.page else self.form)
 
     @cached_property
     def endpoint(self) -> str | None:
-        """The endpoint of all calls, checked on first use so that nothing is sent to a wrong place.
+        """The endpoint of all calls, checked on first use so that no call goes to a wrong endpoint.
 
         Raises:
             CommandFailedError: The stage is for emulators only, and no emulator answers.
-            WrongUsageError: The command changes AWS, no terminal is there to ask at, and `--yes` was not given.
+            WrongUsageError: The command changes AWS, but there is no terminal for a confirmation, and no `--yes`.
         """
         refuse_aws_for_emulated(self.stage, endpoint=self._found_endpoint, region=self.stated_region)
         if self._changes and not (self._agreed or self._person.present or self.emulated):
@@ -171,7 +171,7 @@ class Session:
 
     @cached_property
     def emulated(self) -> bool:
-        """Whether the endpoint is an emulator, judged by its URL and its answer, never by the stage's name.
+        """Whether the endpoint is an emulator, as its URL and its answer show, regardless of the stage's name.
 
         Raises:
             CommandFailedError: Nothing answers there.
@@ -205,14 +205,14 @@ class Session:
 
     @cached_property
     def stated_region(self) -> str:
-        """The region without a call to AWS: `--region`, the home region of the settings file, or the default."""
+        """The region, found without a call to AWS: `--region`, the home region of the settings file, or the default."""
         from metering.cli.stages import stated_home
 
         return self.given_region or stated_home(self.stage) or DEFAULT_REGION
 
     @cached_property
     def region_name(self) -> str:
-        """Name of the region: `--region`, else the home region of the stage, which is looked up.
+        """Name of the region: `--region`, else the home region of the stage, found by a lookup.
 
         Raises:
             WrongUsageError: No region can have this name, or the settings file is broken.
@@ -230,7 +230,7 @@ class Session:
 
     @cached_property
     def regions(self) -> Stage[connection.RegionConnection]:
-        """The stage with all of its regions, whatever `--region` says.
+        """The stage with all of its regions, regardless of `--region`.
 
         Raises:
             WrongUsageError: The settings file is broken.
@@ -269,28 +269,28 @@ class Session:
 
     @property
     def chosen_format(self) -> Format:
-        """The format that the answer will have."""
+        """The format of the answer."""
         return chosen_format(self.form, self.output, terminal=self.output is None and sys.stdout.isatty())
 
     @contextmanager
     def deed(
         self, *, what: str, subject: str, consequence: str, typed: str | None = None, ground: Ground | None = None
     ) -> Iterator[Done]:
-        """Show what will be done (see `Intent`) and where, ask, and record what is done inside in the audit trail.
+        """Show what will be done (see `Intent`) and where, ask for consent, and record the deed in the audit trail.
 
         Args:
             what: Words of the command, such as `period close`.
-            subject: Object of the deed, such as `2026-10`.
+            subject: What the deed changes, such as `2026-10`.
             consequence: One sentence about the effect.
             typed: Word to type before an irreversible deed; None asks for y or n.
-            ground: Place of the deed and its trail; None for the session's region and its ledger.
+            ground: Where the deed happens and is recorded; None for the session's region and the region's ledger.
 
         Yields:
-            The result, a sentence that the command may set.
+            The result of the deed, as a sentence that the command may set.
 
         Raises:
-            WrongUsageError: No terminal is there to ask at, and `--yes` was not given.
-            CommandFailedError: The person did not agree, or the trail cannot be written: nothing was done.
+            WrongUsageError: There is no terminal to ask at, and `--yes` was not given.
+            CommandFailedError: The user did not agree, or the audit trail cannot be written; nothing was done.
         """
         from metering.cli.deeds import Intent, recorded
 
@@ -311,7 +311,7 @@ class Session:
         caller: Callable[[], str] | None = None,
         items: Callable[[], ItemStore | None] | None = None,
     ) -> Ground:
-        """Place of a deed: the session's region, or another one with its caller and ledger."""
+        """Where a deed happens: in the session's region, or in another region with its caller and ledger."""
         from metering.cli.deeds import Ground
 
         return Ground(
@@ -324,7 +324,7 @@ class Session:
         )
 
     def write(self, answer: Answer, *, chart: table.Chart | None = None) -> None:
-        """Print the answer as `--format` and `--output` say; a chart goes below its table."""
+        """Print the answer as `--format` and `--output` specify, with a chart below the table if one is given."""
         write_answer(answer, self.form, self.output, chart=chart, wide=self.wide, tell=say)
 
 
@@ -343,17 +343,17 @@ def command(
     """Register a function as the command `name` of `app`.
 
     Args:
-        app: The family that the command belongs to.
+        app: The family of commands to which the command belongs.
         name: The word to type.
-        examples: Lines to type, shown below the options.
-        reads: The command answers with data, and gets `--format`, `--output` and `--wide`.
-        changes: The command changes or deletes something, and gets `--yes`; see `Session.deed`. It changes nothing with
-            `--dry-run` or `--check`.
-        checkout: The command needs a checkout of the project; help says so where there is none.
-        everywhere: `--region all` may be given: the command merges all regions, or is about all of them anyway.
-        epilog: Text below the options in place of examples: headings, lines to type, sentences, lists (`- name: text`).
-        page: The command answers with data, and with `--format html` it writes a page; see `Session.page`.
-        group: The function is the family itself, run when none of its commands is named; `name` is the family's.
+        examples: Example command lines, shown below the options.
+        reads: Whether the command returns data, and so has `--format`, `--output` and `--wide`.
+        changes: Whether the command changes or deletes something, and so has `--yes`; see `Session.deed`. With
+            `--dry-run` or `--check`, nothing is changed.
+        checkout: Whether the command needs a checkout of the project; without one, the help page says so.
+        everywhere: Whether `--region all` is allowed: the command merges all regions, or always covers all.
+        epilog: Help text shown in place of examples: headings, command lines, sentences, lists (`- name: text`).
+        page: Whether the command returns data, and writes a page with `--format html`; see `Session.page`.
+        group: Whether the function runs when the family is called without a command; `name` is the family's.
     """
     if examples:
         epilog = "\n    ".join(("Examples:\n" if examples[1:] else "Example:\n", *examples))
@@ -430,7 +430,7 @@ def _guarded(
             if not everywhere:
                 refuse_several(session.given_region, command=path)
             function(session, *args, **options)
-            # A full disk behind stdout must raise its error before the exit code is decided.
+            # If stdout is on a full disk, the error must be raised before the exit code is decided.
             sys.stdout.flush()
     except time_range.InvalidParametersError as error:
         fail(wrong_options(error), code=2, look_up=path)
@@ -449,7 +449,7 @@ def _guarded(
 
 
 def fail(error: MeteringError, *, code: int, look_up: str = "") -> NoReturn:
-    """Report an error on stderr, and end the command. If it has no advice, `look_up` is the command to read about."""
+    """Report an error on stderr, and end the command. If it has no advice, refer to the help of command `look_up`."""
     tell_of(error, look_up=look_up)
     raise typer.Exit(code)
 
@@ -462,5 +462,5 @@ def tell_of(error: MeteringError, *, look_up: str = "") -> None:
     elif isinstance(error, UnavailableError):
         say("A service gave no answer; nothing is lost. Run the command again.")
     elif look_up and isinstance(error, OperationFailedError | SettingsError):
-        # Errors of other classes say in their message what to do.
+        # Errors of other classes already say what to do.
         say(f"See: {look_up} --help")

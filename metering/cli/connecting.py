@@ -47,7 +47,7 @@ def checked_endpoint(endpoint: str | None) -> str | None:
 
 
 def shown_endpoint(endpoint: str) -> str:
-    """An endpoint that is safe to print, in any form: without user and password before the host."""
+    """Return an endpoint in a form that is safe to print: without a user and password before the host."""
     scheme, separator, rest = endpoint.rpartition("://")
     return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else endpoint
 
@@ -67,7 +67,7 @@ def checked_stage(stage: str) -> str:
 
 
 def checked_region(region: str, *, every: bool = True) -> str:
-    """Return the region's name, known or not, or `all` where `every` allows it.
+    """Return a well-formed region name, even of an unknown region, or `all` if `every` allows it.
 
     Raises:
         WrongUsageError: The name is invalid for a region.
@@ -104,8 +104,8 @@ def connect(
         endpoint: Endpoint of an emulator; None: AWS.
         region: Name of the region.
         stage: Name of the stage.
-        environ: Environment of the SDK; None: the process's.
-        home: Returns the home region that advice names if the stage is not deployed here.
+        environ: Environment of the AWS SDK; None: that of this process.
+        home: Returns the home region, which an error names if the stage is not deployed in `region`.
 
     Raises:
         CommandFailedError: The endpoint does not answer, or the stage is not deployed there.
@@ -124,7 +124,7 @@ def connect(
 
 @contextmanager
 def reaching(endpoint: str | None, region: str) -> Iterator[None]:
-    """Explain that a region does not answer.
+    """Turn a missing answer from a region into an explained error.
 
     Raises:
         CommandFailedError: It gives none.
@@ -136,7 +136,7 @@ def reaching(endpoint: str | None, region: str) -> Iterator[None]:
 
 
 def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | None = None) -> CommandFailedError:
-    """The error for a stage that is not deployed in a region. No advice builds a region that nobody asked for."""
+    """The error for a stage that is not deployed in a region. No advice suggests building an unnamed region."""
     from metering.fleet.settings.bases import runs_on_emulator
 
     if runs_on_emulator(stage):
@@ -150,7 +150,7 @@ def not_deployed(error: SettingsError, *, region: str, stage: str, home: str | N
 
 
 def emulated(*, endpoint: str | None, region: str) -> bool:
-    """Whether the commands' clients would call an emulator, judged by the endpoint and its answer.
+    """Whether the commands' clients would call an emulator, as the endpoint's answer shows.
 
     Raises:
         CommandFailedError: Nothing answers there.
@@ -169,7 +169,7 @@ def emulated(*, endpoint: str | None, region: str) -> bool:
 
 
 def refuse_aws_for_emulated(stage: str, *, endpoint: str | None, region: str) -> None:
-    """Refuse AWS for a stage meant for emulators: its data is not kept, and it pages nobody.
+    """Refuse AWS for a stage meant for emulators, because such a stage retains no data and pages nobody.
 
     Raises:
         CommandFailedError: No emulator answers there.
@@ -213,10 +213,10 @@ def no_answer(error: UnavailableError, *, endpoint: str | None, region: str) -> 
 
 @contextmanager
 def dead_emulator_told() -> Iterator[None]:
-    """Report an emulator that ended while the command used it, instead of the failed call.
+    """If an emulator stopped during the command, report that instead of the failed call.
 
     Raises:
-        CommandFailedError: The emulator ran at the beginning, and has ended.
+        CommandFailedError: The emulator was running at the beginning, and has stopped since.
     """
     from metering.adapters.emulator.state import is_running, load_state
 
@@ -232,7 +232,7 @@ def dead_emulator_told() -> Iterator[None]:
 
 
 def _gone(state: LocalState) -> CommandFailedError:
-    """The error for an emulator that `metering local up` started or used, and that ended by itself."""
+    """The error for an emulator of `metering local up` that has stopped unexpectedly."""
     if state.borrowed:
         return CommandFailedError(
             f"Nothing answers at {state.endpoint} any more, where stage {state.stage} was put up.",

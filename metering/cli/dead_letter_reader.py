@@ -1,7 +1,7 @@
-"""Reading of dead letters in a child process, with limits of time and memory.
+"""Reads dead letters in a child process, with time and memory limits.
 
-A batch may be a dead letter because reading it kills a worker. So a child process reads it; if the child dies, the
-command reports that and continues with the next letter.
+A batch may be a dead letter because reading it crashes a worker. So a child process reads each letter; if the child
+dies, the command reports that and continues with the next letter.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SAID_BYTES = 4 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EndsAt:
-    """A `Deadline` at a point of the monotonic clock."""
+    """A `Deadline` at a time of the monotonic clock."""
 
     at_s: float
 
@@ -61,8 +61,8 @@ def reader_command(session: Session, region: str) -> list[str]:
 
 
 def dead_letters(region: RegionConnection, *, queues: OnrampQueues | None = None) -> DeadLetters:
-    """The dead-letter queue of a region, or with `queues` that of its log files."""
-    # This import is slow, and a command that is only explained does not need it.
+    """The dead-letter queue of a region, or, with `queues`, the dead-letter queue of its log files."""
+    # This import is slow, and not needed by a command that is only explained.
     from metering.intake.admission import Admission
     from metering.operations.dead_letters import DeadLetters
     from metering.wiring.aggregator import batch_reader
@@ -107,7 +107,7 @@ class DeadLetterReader:
 
     Args:
         command: Command that starts a child; see `reader_command`.
-        letters: The queue; it describes a letter without reading its records.
+        letters: The queue, which can describe a letter without reading its records.
         timeout_s: Seconds to wait for an answer.
     """
 
@@ -125,7 +125,7 @@ class DeadLetterReader:
         self._end()
 
     def look(self, delivery: Delivery) -> DeadLetter:
-        """Find the outcome of the letter's redrive; if the child does not answer, describe it without its records."""
+        """Predict a letter's redrive; if the child does not answer, describe the letter without its records."""
         from metering.operations.dead_letters import DeadLetter, RedriveEffect
 
         answer = self._ask(json.dumps(asdict(delivery)).encode() + b"\n")
@@ -137,7 +137,7 @@ class DeadLetterReader:
         return replace(self._letters.glance(delivery), why=why)
 
     def _ask(self, question: bytes) -> bytes:
-        """The line that the child answers; empty on a timeout."""
+        """Ask the child process, and return the line that it answers; empty on a timeout or crash."""
         if self._child is None:
             self._said = TemporaryFile()  # noqa: SIM115  # it lives as long as the child
             self._child = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
@@ -153,14 +153,14 @@ class DeadLetterReader:
         return _line(stdout, self._timeout_s)
 
     def _why(self) -> str:
-        """The reason for a missing answer: a limit or another error; an error must not look like a limit."""
+        """The reason for a missing answer: an error of the child, or else an exceeded limit."""
         error = self._error()
         if error and not any(lack in error for lack in _LACKS_OF_MEMORY):
             return f"Reading it here failed: {error}"
         return f"Reading it here took more than {LOOK_S} s or {_MEMORY_BYTES // MIB} MiB; a worker has its own limits."
 
     def _error(self) -> str:
-        """The last line on stderr of a child that ended with an error; empty if it was killed or still runs."""
+        """The last stderr line of a child that exited with an error; empty if the child was killed or still runs."""
         if self._child is None or self._said is None:
             return ""
         try:
@@ -184,7 +184,7 @@ class DeadLetterReader:
 
 
 def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
-    """One line from the pipe; empty on a timeout."""
+    """Read one line from the pipe; empty on a timeout or a closed pipe."""
     until = _EndsAt(at_s=time.monotonic() + timeout_s)
     line = b""
     with selectors.DefaultSelector() as selector:

@@ -1,7 +1,7 @@
-"""Deeds: a command that changes or deletes names place and object first, asks, and writes to the audit trail.
+"""Deeds: a command that changes something first shows what and where, asks, and writes to the audit trail.
 
-On an emulator it does not ask. Elsewhere a person answers, or a script passes `--yes`. Without a terminal and `--yes`,
-the command ends before it has sent anything.
+On an emulator, the command does not ask. On AWS, a person answers the question, or a script passes `--yes`. With
+neither a terminal nor `--yes`, the command ends before it has sent a request.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Person(Protocol):
 
     @property
     def present(self) -> bool:
-        """Whether a person can read a question and answer it."""
+        """Whether a person can read and answer a question."""
 
     def answer(self, question: str) -> str:
-        """Ask, and return the line typed, stripped; empty at the end of the input."""
+        """Ask a question, and return the typed line, stripped; empty at end of input."""
 
 
 class Terminal:
@@ -53,20 +53,20 @@ class Terminal:
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal. Python's stream is None if it was closed before the start."""
+    """Whether a stream is a terminal. Python sets a standard stream to None if it was closed before the start."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """Place of a deed, and of its trail.
+    """Where a deed happens, and where it is recorded.
 
     Attributes:
         stage, region: Where it is done.
         endpoint: URL; None for AWS.
-        emulated: An emulator answers at the endpoint.
+        emulated: Whether the endpoint is an emulator.
         caller: Returns the ARN of the caller.
-        items: Returns the ledger that keeps the trail; None while no ledger exists.
+        items: Returns the ledger with the audit trail; None while no ledger exists.
     """
 
     stage: str
@@ -96,11 +96,11 @@ class Intent:
 
 @dataclass(slots=True)
 class Done:
-    """Result of a deed, which the command sets before the deed ends. Mutable.
+    """Result of a deed, set by the command before the deed ends. Mutable.
 
     Attributes:
         result: The outcome, in words.
-        failed: The deed failed, although no error was raised.
+        failed: Whether the deed failed without raising an error.
     """
 
     result: str = "done"
@@ -108,7 +108,7 @@ class Done:
 
 
 def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsageError:
-    """The error for a deed without consent, where no terminal is there to ask at."""
+    """The error for a deed without consent, if there is no terminal to ask at."""
     return WrongUsageError(
         f"This command changes stage {stage} in {region} ({endpoint or 'AWS'}), and there is no terminal to ask on: "
         "if that is meant, add --yes."
@@ -119,7 +119,7 @@ def need_consent(*, stage: str, region: str, endpoint: str | None) -> WrongUsage
 def recorded(
     intent: Intent, ground: Ground, *, agreed: bool, person: Person, say: Callable[[str, str], None]
 ) -> Iterator[Done]:
-    """Ask for consent, then run the body; its begin and end are recorded in the audit trail.
+    """Ask for consent, run the body, and record its start and end in the audit trail.
 
     Args:
         intent: What will be done.
@@ -129,8 +129,8 @@ def recorded(
         say: Prints a line on stderr, in a style.
 
     Raises:
-        WrongUsageError: No terminal is there to ask at, and `--yes` was not given.
-        CommandFailedError: The person did not agree, or the trail cannot be written: nothing was done.
+        WrongUsageError: There is no terminal to ask at, and `--yes` was not given.
+        CommandFailedError: The user did not agree, or the audit trail cannot be written; nothing was done.
     """
     if not (ground.emulated or agreed or person.present):
         raise need_consent(stage=ground.stage, region=ground.region, endpoint=ground.endpoint)

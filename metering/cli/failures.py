@@ -35,7 +35,7 @@ class CommandStoppedError(CommandFailedError):
 
 
 def wrong_options(error: InvalidParametersError) -> WrongUsageError:
-    """Name the options that a question's parameters came from."""
+    """Restate invalid parameters as the options that they came from."""
     reasons = [f"--{each.parameter.replace('_', '-')} {each.value} {each.problem}" for each in error.problems]
     advice = dict.fromkeys(each.advice for each in error.problems if each.advice)
     return WrongUsageError(" ".join(reasons), " ".join(advice))
@@ -53,9 +53,9 @@ _ADVICE_OF_ERRNO = {
 
 @contextmanager
 def machine_troubles_explained() -> Iterator[None]:
-    """Turn errors of this machine, such as a full disk or a missing file, into `CommandFailedError`.
+    """Turn operating-system errors, such as a full disk or a missing file, into `CommandFailedError`.
 
-    A broken pipe passes through: it only means that the reader of stdout has closed it.
+    A broken pipe is raised unchanged: it only means that the reader of stdout closed the pipe.
 
     Raises:
         CommandFailedError: The operating system refused an operation.
@@ -80,8 +80,8 @@ def drop(stream: TextIO) -> None:
 
 
 def mend_streams() -> None:
-    """Print any text in any locale, and let a stream that was closed fail like a full disk."""
-    # Python sets a closed standard stream to None. A read-only stream fails only when it is written to.
+    """Let any text be printed in any locale, and make a closed stream fail like a full disk."""
+    # Python sets a closed standard stream to None. A read-only stream fails only on the first write.
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open()  # noqa: SIM115  # it lives as long as the program
     if sys.stderr is None:
@@ -92,7 +92,7 @@ def mend_streams() -> None:
 
 
 def mend_width() -> None:
-    """Unset `COLUMNS` unless it is a width: with 0 or a malformed number, tables would not be printed."""
+    """Unset `COLUMNS` unless it is a valid width: with 0 or a malformed number, no table would be printed."""
     text = os.environ.get("COLUMNS", "")
     width = int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
     if width == 0:
@@ -103,7 +103,7 @@ def mend_width() -> None:
 
 @contextmanager
 def first_interrupt_noted() -> Iterator[Event]:
-    """Note the first Ctrl-C instead of ending at once, so that work in progress can be finished and recorded.
+    """On the first Ctrl-C, set a flag instead of ending, so that work in progress can be finished and recorded.
 
     A second Ctrl-C ends the command at once.
     """

@@ -35,16 +35,16 @@ def fleet_of(
     verbose: bool = False,
     names_home: bool = True,
 ) -> Fleet:
-    """Build the fleet of the session's stage. A region that `--region` names is the home region of this run.
+    """Build the fleet of the session's stage. The region of `--region`, if given, is used as the home region.
 
-    A deployment with an account's stage is a rehearsal if the endpoint is an emulator.
+    On an emulator, a deployment of a stage meant for an AWS account is a rehearsal.
 
     Args:
         session: Stage and endpoint.
         options: Settings on the command line.
-        no_pager: Whether a region may be ready without a confirmed subscription of its page topic.
+        no_pager: Whether a region may be ready without a confirmed subscription to its `page` topic.
         verbose: Say each resource.
-        names_home: A region that `--region` names is the home region of this run; else the stage's home region is used.
+        names_home: Whether the region of `--region`, if given, is used as the home region instead of the stage's.
 
     Raises:
         WrongUsageError: The settings file or an option is wrong.
@@ -83,7 +83,7 @@ def deploying_fleet(
     verbose: bool = False,
     names_home: bool = True,
 ) -> Fleet:
-    """Build the fleet as `fleet_of` does, and check its settings against the deployed ones.
+    """Build the fleet as `fleet_of` does, and check its settings against the deployed settings.
 
     Raises:
         WrongUsageError: The settings are wrong.
@@ -93,11 +93,11 @@ def deploying_fleet(
 
     asked = asked_for(session.stage, options)
     with settings_explained():
-        # The check comes before anything is asked or sent.
+        # The check comes before any question and any request.
         check_alone(asked)
     _refuse_aws(session, emulated=_is_for_emulators(asked))
     fleet = _fleet(session, asked, no_pager=no_pager, verbose=verbose, names_home=names_home)
-    # A ledger in a newer format needs a newer version, and its settings may need one, too.
+    # A ledger in a newer format needs a newer version, and its settings may need a newer version, too.
     fleet.home_items()
     with settings_explained():
         _refuse_aws(session, emulated=fleet.config.emulated)
@@ -105,7 +105,7 @@ def deploying_fleet(
 
 
 def _is_for_emulators(asked: Asked) -> bool:
-    """Whether file or base mark the stage as emulated; deployed settings may do so, too."""
+    """Whether the settings file, options or base mark the stage as emulated (deployed settings may also do so)."""
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
     base = bases.STAGES.get(asked.table.like if asked.table is not None else asked.stage, {})
     return values.get("emulated", base.get("emulated")) is True
@@ -120,7 +120,7 @@ def _refuse_aws(session: Session, *, emulated: bool) -> None:
 
 
 def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
-    """Changes of settings that the next deployment of these regions makes, a sentence each.
+    """Changes of settings by the next deployment of the given regions, one sentence each.
 
     Raises:
         WrongUsageError: The settings are wrong, or a deployed stage cannot change them.
@@ -132,17 +132,17 @@ def changes_of(fleet: Fleet, regions: Iterable[str]) -> list[str]:
 
 
 def home_of(session: Session, fleet: Fleet) -> deeds.Ground:
-    """Ground of a deed on regions: done by the fleet, recorded in the home region's ledger once that exists."""
+    """Where deeds on regions are recorded: in the home region's ledger, once the ledger exists."""
     return session.ground(fleet.home, caller=fleet.caller, items=fleet.home_items)
 
 
 def say_of(region: str, message: str) -> None:
-    """Print a line on stderr about a region, or if the name is empty about all."""
+    """Print a line on stderr about a region, or about all regions if the name is empty."""
     say(f"{region}: {message}" if region else message)
 
 
 # `--region all`: a command passes `everywhere` a function that answers for one region. If a region does not answer, the
-# command fails and names it, because the other regions alone would give too small an answer.
+# command fails and names it, because the total of the other regions would be too small.
 
 
 _TOO_LITTLE = "Nothing is shown, because it would be too little. Run it again, or name one region with --region."
@@ -184,13 +184,13 @@ def all_connections(session: Session) -> list[connection.RegionConnection]:
 def everywhere(
     session: Session, ask: Callable[[connection.RegionConnection], Answer], *, newest: str = "", most: int | None = None
 ) -> Answer:
-    """The answer of the requested region; for all regions, their rows with a column `region`.
+    """The answer of the requested region; for all regions, the rows of all with a column `region`.
 
     Args:
         session: Names the region, or `all`.
         ask: Reads one region.
         newest: Column to sort rows of all regions by, newest first; if empty, rows stay by region.
-        most: Maximum number of rows of all regions; `ask` returns at most that many of each.
+        most: Maximum number of rows in total; `ask` returns at most as many for each region.
 
     Raises:
         CommandFailedError: A region does not answer, or no region has data.
@@ -206,7 +206,7 @@ def everywhere(
 
 @contextmanager
 def answering(region: str) -> Iterator[None]:
-    """Name the region in errors of calls to it.
+    """Add the region's name to errors of calls to the region.
 
     Raises:
         CommandFailedError: It failed.
@@ -223,7 +223,7 @@ def answering(region: str) -> Iterator[None]:
 
 
 def of_region(session: Session, region: str) -> str:
-    """Prefix of a message about a region, where several are read."""
+    """Prefix of a message about a region; empty unless several regions are read."""
     return f"{region}: " if asks_for_all(session) else ""
 
 

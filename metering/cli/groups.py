@@ -1,6 +1,6 @@
-"""The list of all families of commands, and the kinds of groups that the command line is made of.
+"""The list of all families of commands, and the classes of commands and groups.
 
-A family is imported when it is named. Adding one is one entry here.
+A family's module is imported only when the family is named on the command line. A new family needs one entry here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typer.models import TyperInfo
 from metering.adapters.checkout import in_checkout
 from metering.cli.failures import WrongUsageError
 
-# Headings of `metering --help` -> name, place, and the first sentence of its help (a test compares).
+# Headings of `metering --help` -> name, place, and first sentence of the help (checked by a test).
 _LISTED: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Try it out": (
         ("demo", "developer.demo:demo_app",
@@ -129,14 +129,14 @@ _OF_A_CHECKOUT = frozenset({"demo", "local"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Place of a family of commands, or of a command that stands alone.
+    """Where a family of commands, or a command without a family, is defined.
 
     Attributes:
         name: The word to type.
         place: Module below `metering.cli.commands`, and the attribute that holds the `typer.Typer`.
-        purpose: Its heading in `metering --help`.
-        about: The first sentence of its help.
-        checkout: It works only in a checkout of the project.
+        purpose: Heading of the family in `metering --help`.
+        about: The first sentence of the family's help.
+        checkout: Whether it works only in a checkout of the project.
     """
 
     name: str
@@ -158,7 +158,7 @@ Part = str | list[tuple[str, str]]
 
 
 def show(parts: Iterable[Part]) -> None:
-    """Print parts of a page. A line that begins with a space is for copying: it is never wrapped."""
+    """Print parts of a page. Lines that begin with a space are never wrapped, so that users can copy them."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -195,7 +195,7 @@ _NEEDS_CHECKOUT = (
 
 _EXTRA = re.compile(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
-# Placeholders for option values that have no name of their own, by type.
+# Placeholders by type, for values of options that define no name.
 _VALUES = {int: "N", float: "NUMBER"}
 # A message lists at most this many names.
 _MOST_NAMES = 12
@@ -213,7 +213,7 @@ _REMOVED = {
 
 
 def explained(error: typer.TyperException) -> WrongUsageError:
-    """The error of Typer's parser as a sentence."""
+    """Turn an error of Typer's parser into a usage error with a sentence."""
     context: Context | None = getattr(error, "ctx", None)
     return WrongUsageError(_sentence(error, context), _see(context))
 
@@ -272,7 +272,7 @@ def names(parameter: TyperArgument | TyperOption) -> str:
 
 
 def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
-    """An unknown option, or an option with a value too many or too few."""
+    """Describe an unknown option, or an option with a missing or superfluous value."""
     own = [each for each in context.command.get_params(context) if isinstance(each, TyperOption) and not each.hidden]
     options = {spelled: each for each in own for spelled in (*each.opts, *each.secondary_opts)}
     known = options.get(name)
@@ -285,7 +285,7 @@ def _of_option(error: typer.TyperException, name: str, context: Context) -> str:
 
 
 def _of_value(error: typer.TyperException, parameter: TyperArgument | TyperOption) -> str:
-    """A value that is missing, or that the parameter does not accept."""
+    """Describe a missing value, or a value that the parameter does not accept."""
     said = max((*parameter.opts, names(parameter).split()[-1]), key=lambda name: name.startswith("--"))
     name = names(parameter) if isinstance(parameter, TyperArgument) else said
     if type(error).__name__ == "MissingParameter":
@@ -307,7 +307,7 @@ def _given(error: BaseException) -> str:
 
 
 def _wanted(parameter: TyperArgument | TyperOption) -> str | None:
-    """Values that the parameter takes: one of its choices, or a number of its range."""
+    """Describe the values that a parameter accepts: its choices, or a range of numbers."""
     described = parameter.type_descriptor
     if described.choices:
         choices = [str(each.value if isinstance(each, Enum) else each) for each in described.choices]
@@ -329,9 +329,9 @@ def _one_line(text: str) -> str:
 
 
 class QuickOption(TyperOption):
-    """Uses the value as it is if it is absent or text: Typer's module that converts values is slow to import.
+    """Uses a missing value or a text unchanged: Typer's module that converts values is slow to import.
 
-    An empty text is refused: it comes from an unset variable of a script, and leaving it out may mean another place.
+    An empty text is refused: it comes from an unset variable of a script, and omitting it might select another stage.
     """
 
     def process_value(self, ctx: Context, value: object) -> object:
@@ -349,7 +349,7 @@ def _each(value: object) -> Sequence[object]:
 
 @contextmanager
 def _placed(context: Context) -> Iterator[None]:
-    """Add the command's name to an error of the parser where Typer leaves it out."""
+    """Add the command's context to parser errors in which Typer omits it."""
     try:
         yield
     except TyperException as error:
@@ -398,7 +398,7 @@ class CommandGroup(_Helpful, TyperGroup):
 
 
 class RootGroup(CommandGroup):
-    """`metering` itself: help and completion read its list of families, and import none of them."""
+    """The command `metering`: help and completion read the list of families without importing any."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]  # typer's own settings, passed on
@@ -417,7 +417,7 @@ def _entry(family: Family) -> Command:
 
 @cache
 def load(name: str) -> Command:
-    """Import a family, or a command without a family."""
+    """Import the module of a family, or of a command without a family."""
     [family] = [family for family in FAMILIES if family.name == name]
     module, _, attribute = family.place.partition(":")
     app: typer.Typer = getattr(import_module(f"{_COMMANDS}.{module}"), attribute)

@@ -1,4 +1,4 @@
-"""A run of `metering ingest` over files, with its progress and its outcomes."""
+"""Runs `metering ingest` over files, with a progress bar and the outcome of each file."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _MOST_UNNAMED = 10_000
 
 @dataclass(slots=True)
 class Unnamed:
-    """Paths that are not UTF-8: such a file can have no key, so it is not read. Mutable: listings add to it."""
+    """Paths that are not UTF-8: such files have no key, so they are not read. Mutable: file listings add paths."""
 
     paths: dict[str, None] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
-        """Record a path, up to a maximum number."""
+        """Record a path, unless the maximum number is reached."""
         if len(self.paths) < _MOST_UNNAMED:
             self.paths[path] = None
 
@@ -50,11 +50,11 @@ class Choice:
 
     Attributes:
         targets: Files, folders and prefixes.
-        since_s: Only files from this time on, in epoch seconds; None: all.
-        kind: Kind of the files, or its name; None: by file name.
-        fields: Fields of text without a header line; empty if the file has one.
-        bills: Accounts that their lines may bill.
-        without_context_flow_log: Flow log that overlaps no other; empty: none named.
+        since_s: Only files from this time on (epoch seconds); None for all files.
+        kind: Kind of the files' log, or the kind's name; None: by file name.
+        fields: Field names of text files without a header line; empty if the files have one.
+        bills: Accounts to which the files' lines may be billed.
+        without_context_flow_log: Flow log that overlaps no other flow log; empty if none is named.
         contexts: Folder with contexts; None: the stage's contexts.
         jobs: Number of files read in parallel.
     """
@@ -85,7 +85,7 @@ class Survey:
     Attributes:
         files: Number of files to read.
         stored_bytes: Their size as stored.
-        left_out: Number of files whose names belong to no metered log.
+        left_out: Number of files whose names match no kind of metered log.
     """
 
     files: int
@@ -94,7 +94,7 @@ class Survey:
 
 
 def surveyed(choice: Choice) -> Survey:
-    """Count the files of a choice in one listing, without holding it in memory."""
+    """Count the files of a choice in one listing, without holding the listing in memory."""
     files = stored_bytes = left_out = 0
     for each in choice.files():
         if each.left_out is None:
@@ -134,7 +134,7 @@ def _on_disk(text: str, unnamed: Unnamed) -> Target:
 
 
 def _local_endpoint(session: Session) -> str | None:
-    """Endpoint of the local emulator, if it runs the stage."""
+    """Endpoint of the local emulator, if the stage runs on emulators."""
     from metering.adapters.emulator.state import running_endpoint
     from metering.fleet.settings.bases import runs_on_emulator
 
@@ -142,13 +142,13 @@ def _local_endpoint(session: Session) -> str | None:
 
 
 def _in_bucket(text: str, session: Session) -> Target:
-    # This import is slow, and only reading a bucket needs it.
+    # This import is slow, and needed only to read a bucket.
     from metering.wiring.onramps import log_bucket
 
     bucket, _, prefix = text.removeprefix(_S3).partition("/")
     if not bucket:
         raise failures.WrongUsageError(f"{text} names no bucket.", "Write it as s3://bucket/prefix.")
-    # Logs are read where their owner has them: on AWS even for an emulated stage, unless an endpoint is named.
+    # Logs are read where they are stored: on AWS even for an emulated stage, unless an endpoint is named.
     endpoint = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     if endpoint is None and (local := _local_endpoint(session)):
         say(f"{text} is read from AWS. If it is a bucket of the local emulator: --endpoint {local}")
@@ -166,7 +166,7 @@ STOPPED = failures.CommandStoppedError(
 
 @contextmanager
 def _bar(total_bytes: int) -> Iterator[Callable[..., None]]:
-    """Show a bar of bytes read. Yields what moves it: `advance` and `speed`."""
+    """Show a progress bar of bytes read. Yields what moves it: `advance` and `speed`."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
@@ -204,7 +204,7 @@ class Ran:
 
 @dataclass(slots=True, kw_only=True)
 class _Progress:
-    """Bar of a run whose files are read by several threads. Mutable.
+    """Progress bar of a run whose files are read by several threads. Mutable.
 
     Attributes:
         move: Moves the bar.
@@ -220,7 +220,7 @@ class _Progress:
 
     @contextmanager
     def file(self, size_bytes: int) -> Iterator[Watch]:
-        """Watch the blocks of one file of that size as stored."""
+        """Yield a function that counts the blocks of one file; `size_bytes` is the stored size."""
         before = 0
         if self.stopped.is_set():
             raise STOPPED
@@ -229,13 +229,13 @@ class _Progress:
             nonlocal before
             if self.stopped.is_set():
                 raise STOPPED
-            # A file may be read twice, and a truncated file counts its unpacked bytes.
+            # A file may be read twice. Of a truncated file, the unpacked bytes count.
             upto = min(size_bytes, max(before, block.read_bytes))
             self._add(block.balance.lines, upto - before)
             before = upto
 
         yield watch
-        # A known file is not read again, so its bytes count at once.
+        # A file that is already known is not read again, so its bytes count at once.
         self._add(0, size_bytes - before)
 
     def _add(self, lines: int, read_bytes: int) -> None:
@@ -246,7 +246,7 @@ class _Progress:
 
 
 def taking(ingest: LogIngest, choice: Choice) -> Work:
-    """The work of a real run: each file is metered."""
+    """Return the function with which a real run meters a file."""
 
     def take(chosen: Chosen, watch: Watch) -> FileOutcome:
         taken = ingest.take(
@@ -265,7 +265,7 @@ def taking(ingest: LogIngest, choice: Choice) -> Work:
 
 
 def measuring(timeline: Timeline, choice: Choice, overlap: Overlap | None = None) -> Work:
-    """The work of a dry run: each file is measured; `overlap` looks for traffic in two flow logs."""
+    """Return the function with which a dry run measures a file; `overlap` looks for traffic in two flow logs."""
     trial = Trial(
         kinds=KINDS, timeline=timeline, settings=choice.settings, kind=choice.kind, bills=choice.bills, overlap=overlap
     )

@@ -1,4 +1,4 @@
-"""Options that all commands share: where a command works, and the form of its answer."""
+"""Options that all commands share: endpoint, region and stage, and the format of the answer."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ from metering.units import DAY_S, HOUR_S, MINUTE_S
 
 
 def family(about: str) -> typer.Typer:
-    """A family of commands. Its words alone print its help."""
+    """A family of commands. A family named without a command prints its help."""
     return typer.Typer(help=about, no_args_is_help=True)
 
 
@@ -42,7 +42,7 @@ def argument(metavar: str, text: str, **more: Unpack[More]) -> object:
     return typer.Argument(metavar=metavar, help=text, **more)
 
 
-# Panel titles, which name the help topic with details.
+# Panel titles. Each names the help topic with details.
 WHERE = "Where: metering help places"
 OUTPUT = "Output: metering help output"
 
@@ -68,7 +68,7 @@ PageFormatOption = Annotated[
 OutputOption = Annotated[Path | None, option("--output -o", "FILE", _OUTPUT, panel=OUTPUT)]
 WideOption = Annotated[bool | None, switch("--wide", _WIDE, OUTPUT)]
 
-YesOption = Annotated[bool, switch("--yes", "Do not ask, as scripts need. On an emulator, no command asks.")]
+YesOption = Annotated[bool, switch("--yes", "Do not ask, for scripts. On an emulator, no command asks.")]
 
 PLACE_OPTIONS = {"endpoint": EndpointOption, "region": RegionOption, "stage": StageOption}
 PLACES_OPTIONS = PLACE_OPTIONS | {"region": RegionsOption}
@@ -76,7 +76,7 @@ FORMAT_OPTIONS = {"format": FormatOption, "output": OutputOption, "wide": WideOp
 PAGE_OPTIONS = FORMAT_OPTIONS | {"format": PageFormatOption}
 CONSENT_OPTIONS = {"yes": YesOption}
 
-# Parameter that tells which command was typed, and tells a family whether one of its commands was named.
+# Parameter that states which command was typed, and for a family whether one of its commands was named.
 CONTEXT = "context"
 
 
@@ -134,7 +134,7 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
 def parse_duration(text: str, option: str) -> int:
-    """Seconds of `90`, `90s`, `10m`, `1h30m` or `2d`.
+    """Seconds of a duration such as `90`, `90s`, `10m`, `1h30m` or `2d`.
 
     Raises:
         WrongUsageError: It is something else.

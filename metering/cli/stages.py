@@ -65,7 +65,7 @@ class SettingsOptions:
     def of(
         cls, given: list[str] | None, unset: list[str] | None, file: str | None, *, api: bool | None = None
     ) -> SettingsOptions:
-        """Options as Typer gives them."""
+        """Create the options from the values that Typer passes."""
         also = [] if api is None else [f"api={str(api).lower()}"]
         return cls(given=[*(given or ()), *also], unset=unset or (), file=file)
 
@@ -116,12 +116,12 @@ def settings_explained() -> Iterator[None]:
 
 
 def sentence(text: str) -> str:
-    """A problem with its full stop."""
+    """Complete the text of a problem with a full stop."""
     return text if text.endswith("?") else f"{text}."
 
 
 def _value(name: str, text: str) -> object:
-    """A value of `--set`: JSON unless the field is text."""
+    """A value of `--set`: decoded as JSON unless the field is text."""
     from metering.fleet.stage import StageConfig, decoded
 
     field = StageConfig.model_fields.get(name)
@@ -135,7 +135,7 @@ def _value(name: str, text: str) -> object:
 
 
 def _short(path: Path) -> Path:
-    """A path relative to the working directory, if it is below it."""
+    """Make a path relative if it lies below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -152,12 +152,12 @@ def stated_home(stage: str) -> str | None:
 
 
 def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked | None = None) -> str:
-    """The home region: of `--set` or the settings file, else of the deployed stage, else of the base of the stage.
+    """The home region from `--set` or the settings file, else of the deployed stage, else from the stage's base.
 
     Args:
         stage: Name of the stage.
-        endpoint: Returns the endpoint, called only if the stage is looked up; None: AWS.
-        asked: Settings of the command; None: the settings file alone.
+        endpoint: Returns the endpoint; called only if the deployed stage is looked up; None: AWS.
+        asked: Settings requested by the command; None: only the settings file.
 
     Raises:
         WrongUsageError: The settings file is broken.
@@ -173,8 +173,8 @@ def home_region(stage: str, *, endpoint: Callable[[], str | None], asked: Asked 
 
 
 def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region of the deployed stage; None if it is not deployed, or only emulators run it."""
-    # Slow imports, which help does not need.
+    """The home region of the deployed stage; None if the stage is not deployed, or only runs on emulators."""
+    # These imports are slow, and help does not need them.
     from metering.adapters.aws.homes import published_home
     from metering.fleet.stage import RolloutRules
 
@@ -188,7 +188,7 @@ def _deployed(stage: str, endpoint: Callable[[], str | None]) -> str | None:
 
 
 def known_home(stage: str, *, endpoint: Callable[[], str | None]) -> str | None:
-    """The home region, for a command whose region lacks the stage; None if it is unknown."""
+    """The home region, for a command on a region without the stage; None if unknown."""
     return stated_home(stage) or _deployed(stage, endpoint)
 
 

@@ -1,4 +1,4 @@
-"""Entry point of the `metering` script. It prints a message if the packages of the command line are missing."""
+"""Entry point of the `metering` script. The script prints a message if packages of the command line are missing."""
 
 import importlib.util
 import sys

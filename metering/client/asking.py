@@ -1,4 +1,4 @@
-"""Questions to a stage, as strings of a command line, and answers as Arrow tables."""
+"""Questions to a stage, given as command-line strings, and answers as Arrow tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SqlQuestion:
 
 
 class Answers(Protocol):
-    """Answers as tables. Errors are those of `Connection`."""
+    """Answers as tables. Methods raise the errors of `Connection`."""
 
     def usage(self, asked: UsageParameters) -> pa.Table:
         """Totals of usage."""
@@ -42,7 +42,7 @@ class Answers(Protocol):
         """Costs of usage."""
 
     def trace(self, asked: TraceParameters) -> pa.Table:
-        """Batches of a line; the facts beside them include `sums` and `equal`."""
+        """Batches of a report line; the metadata includes `sums` and `equal`."""
 
     def query(self, asked: SqlQuestion) -> pa.Table:
         """Rows of a statement."""
@@ -59,7 +59,7 @@ def names(given: Names) -> tuple[str, ...]:
 
 
 def filter_texts(given: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Filter -> names given to it as a keyword."""
+    """Filter name -> values that the caller gave."""
     return {name: names(cast("Names", value)) for name, value in given.items()}
 
 
@@ -72,7 +72,7 @@ def time_text(parameter: str, given: Time) -> str | None:
     """A time as text.
 
     Raises:
-        InvalidParametersError: A datetime has no zone. The machine's zone is not assumed.
+        InvalidParametersError: A datetime has no time zone. The machine's time zone is never assumed.
     """
     if given is None or isinstance(given, str):
         return given
@@ -97,9 +97,9 @@ ABOUT = b"metering"
 
 
 def table_of(answer: Answer, about: Mapping[str, Json] | None = None) -> pa.Table:
-    """An answer as a table, with `about`, or else its own `meta`, as metadata.
+    """An answer as a table, with metadata from `about`, or else from the answer's `meta`.
 
-    If `top` left out rows, the last row is their sum.
+    If `top` omits rows, the last row of the table is the sum of the omitted rows.
     """
     table = parquet_table.arrow_table({column.name: column.kind for column in answer.columns}, answer.rows_and_others())
     return with_about(table, answer.meta if about is None else about)
@@ -111,6 +111,6 @@ def with_about(table: pa.Table, about: Mapping[str, Json]) -> pa.Table:
 
 
 def about(table: pa.Table) -> dict[str, Json]:
-    """Facts beside the rows of a table: `as_of`, `complete_through`, and all else that its answer says."""
+    """Metadata of an answer's table: `as_of`, `complete_through`, and all other facts in the answer."""
     found: dict[str, Json] = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
     return found

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class SumsDifferError(OperationFailedError):
-    """The sums of a trace are not equal: the report and the rows state different totals.
+    """The sums of a trace differ: the report and the rows have different totals.
 
     Attributes:
         sums: Bytes as decimal strings for `usage`, `rows` and `markers`; None for expired markers.
-        table: The trace itself, as `Connection.trace` would have returned it.
+        table: The trace, in the form that `Connection.trace` returns.
     """
 
     def __init__(self, sums: Mapping[str, str | None], table: pa.Table) -> None:
@@ -65,11 +65,11 @@ def _keywords(filters: Mapping[str, Filter]) -> Callable[[Callable[P, pa.Table]]
 
 
 class Connection:
-    """A stage that can be queried. It only reads, and threads may share it.
+    """A stage that can be queried. It only reads, and several threads may use one connection.
 
     Every method returns a `pyarrow.Table` with the columns and types of the command's `--format parquet`: byte totals
     are `decimal128(38, 0)`, counts `int64`, money `decimal128(38, 10)`, times UTC. Convert it with `table.to_pandas()`
-    or `polars.from_arrow(table)`. `Connection.about(table)` returns how complete its figures are.
+    or `polars.from_arrow(table)`. `Connection.about(table)` returns how complete the table's figures are.
 
     A filter takes one value, several separated by commas, or a list. Times are strings as on the command line
     (`2026-11`, `2026-11-24T13:00:00Z`, `yesterday`), dates, or datetimes with a zone; `to` is exclusive.
@@ -103,18 +103,18 @@ class Connection:
 
         Args:
             from_: A full hour, included. Default: the beginning of this month.
-            to: A full hour, exclusive. Default: the end of `from_`, or of this hour.
-            last: A span that ends now, such as `7d`, instead of `from_` and `to`.
+            to: A full hour, exclusive. Default: the end of the period that `from_` names, or of this hour.
+            last: A time span that ends now, such as `7d`; replaces `from_` and `to`.
             group_by: Columns: `account_id`, `usage_type` (the default), `service`, `from`, `to`, `month`, `day`,
                 `hour`, `corrects`, `region`.
-            detail: Further columns that only the lake has: `resource_id`, `direction`, `batch_id`.
-            with_corrections: Also include usage booked later for the range, with a column `corrects`.
-            now: Exact as of now, including the last seconds' usage that is not rolled up yet. It takes longer.
+            detail: Columns that only the lake has: `resource_id`, `direction`, `batch_id`.
+            with_corrections: Also include later corrections of the range, with a column `corrects`.
+            now: Include the last seconds' usage, which is not rolled up yet. It takes longer.
             tz: Time zone of days and months, such as `Europe/Berlin`.
             sort: A column; with `:desc` the largest first.
             top: Maximum number of rows, by bytes; the last row is the sum of all others.
-            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: only usage with one of these
-                values. A place is written as `us-east-1`, `us-east-1/use1-az2` or `internet`.
+            filters: `account`, `service`, `usage_type`, `from_location` and `to_location`: only usage with one of the
+                values given. A place is written as `us-east-1`, `us-east-1/use1-az2` or `internet`.
 
         Returns:
             The grouping columns, `bytes` and `records`, sorted by the grouping columns.
@@ -146,10 +146,10 @@ class Connection:
     ) -> pa.Table:
         """Costs of usage, as `metering cost` gives them: rated on read, over all regions of the stage together.
 
-        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`. In addition there are the
-        columns `tier` and `payer`, the filter `payer`, and `month` (one billing month) instead of times. `top` ranks by
+        Times, `group_by`, `with_corrections`, `tz`, `sort` and filters are those of `usage`. Further columns are `tier`
+        and `payer`, a further filter is `payer`; `month` (one billing month) may replace the times. `top` ranks by
         cost. `prices` is a price book, such as `aws-list@3`; the default is the book of the month's invoices, or the
-        book in force. `exact` computes a payer's tiers anew.
+        book in force. `exact` recomputes a payer's tiers from all usage.
 
         Returns:
             The grouping columns, `bytes`, `quantity_gb`, `cost_usd`, `unpriced_bytes` and `unrated_bytes`.
@@ -172,10 +172,10 @@ class Connection:
         last: str | None = None,
         **filters: Unpack[LineNames],
     ) -> pa.Table:
-        """The batches whose sum is a number of a report, as `metering trace` gives them.
+        """The batches that add up to a total of a report, as `metering trace` lists them.
 
-        The traced line belongs to one account. Filters are those of `usage`, each with one value; `hour` is one full
-        hour, instead of a range.
+        The traced line belongs to one account. Filters are those of `usage`, each with one value; `hour` names one full
+        hour and replaces the range.
 
         Returns:
             A row a batch: `batch_id`, `source_id`, `sequence`, `bytes`, `records`, `first_hour`, `last_hour`, `marker`.
@@ -208,7 +208,7 @@ class Connection:
     ) -> pa.Table:
         """One statement of DuckDB's SQL over `transfers` and `usage`, as `metering query` runs it. Not over HTTP.
 
-        The rows are all rows, or those that start in the range. The canary's rows are left out unless `with_canary`.
+        Queries see all rows, or the rows that start in the range. The canary's rows are left out unless `with_canary`.
 
         Raises:
             QueryError: DuckDB refuses the statement.
@@ -223,7 +223,7 @@ class Connection:
 
     @staticmethod
     def about(table: pa.Table) -> dict[str, answer.Json]:
-        """Facts beside an answer's rows: `as_of`, `complete_through` and, over the stores, all facts of the JSON."""
+        """Metadata of an answer: `as_of`, `complete_through`; without the HTTP API, all facts of the JSON."""
         return about(table)
 
 
@@ -238,15 +238,15 @@ def connect(
 ) -> Connection:
     """Connect to a stage: to its stores with the credentials of the AWS SDK, or to its HTTP API with a token.
 
-    No request is made before the first question.
+    The first request is made with the first question.
 
     Args:
         stage: Default: `METERING_STAGE`, or `local`, which needs `metering local up`.
         region: One region, or `all`. Default: the environment's region, or the home region of the deployed stage.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, that of `metering local up` for stage `local`, else AWS.
-        home: Home region, with the price books and the list of regions for `all`. Default: the deployed stage's, looked
-            up.
-        url: The HTTP API instead: output `ApiUrl`, or the link that `metering serve` prints, with its token.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, URL of `metering local up`; else AWS.
+        home: Home region, with the price books and the list of regions for `all`. Default: the home region of the
+            deployed stage.
+        url: URL of the HTTP API: the stack's output `ApiUrl`, or the link with a token that `metering serve` prints.
         token: Token of the API. Default: the fragment after `#` of the URL, or `METERING_TOKEN`.
 
     Raises:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 60
 _NO_TOKEN, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
-# Status codes of a request that contradicts the API document or makes no sense. Both name the parameters.
+# Status codes of a request that contradicts the API document or is invalid. Both name the parameters.
 _WRONG_QUESTION = frozenset({400, 422})
-# Query fields with another name in a URL, and fields that no URL has.
+# Query fields with a different name in a URL, and query fields without a URL parameter.
 _NAMES = {"start": "from", "end": "to", "zone": "tz"}
 _NO_PARAMETERS = frozenset({"filters", "budget", "region"})
 _ABOUT = {"Metering-As-Of": "as_of", "Metering-Complete-Through": "complete_through"}
-# Columns of a trace, which arrives as JSON because it has sums beside its rows.
+# Columns of a trace. A trace arrives as JSON, because it has sums beside its rows.
 _TRACE = {
     "region": "text", "batch_id": "text", "source_id": "text", "sequence": "integer", "bytes": "bytes",
     "records": "integer", "first_hour": "time", "last_hour": "time", "marker": "text",
@@ -44,7 +44,7 @@ _TRACE = {
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """An API that answers for itself never redirects, so redirects are refused: another host must not get the token."""
+    """Redirects are refused, so that no other host gets the token; the metering API itself never redirects."""
 
     def redirect_request(
         self, req: Request, fp: object, code: int, msg: str, headers: Message, newurl: str
@@ -55,7 +55,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswers:
-    """Answers of one API, whose URL ends with a slash. `ca_bundle` is trusted beside the system's certificates."""
+    """Client of one HTTP API, whose URL ends with a slash. The system's certificates and `ca_bundle` are trusted."""
 
     url: str
     token: str = field(repr=False)
@@ -211,7 +211,7 @@ def _told(error: HTTPError, operation: str, url: str) -> Exception:
 
 
 def _fault(fault: Mapping[str, Json]) -> time_range.ParameterProblem:
-    # The message begins with the value, like the command line's; of several, with the parameter's name before it.
+    # The message begins with the value, as on the command line; of several parameters, with the parameter's name first.
     parameter = str(fault.get("parameter", ""))
     value, _, problem = str(fault.get("detail", "")).removeprefix(f"{parameter} ").partition(" ")
     return time_range.ParameterProblem(parameter=parameter, value=value, problem=problem)

@@ -1,4 +1,4 @@
-"""Answers over the stores of regions, from the command line's use cases and parameters."""
+"""Answers from the regions' stores, with the use cases and parameters of the command line."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _TOO_LITTLE = "Nothing is answered, because it would be too little. Ask again, o
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A stage, and one of its regions or all of them.
+    """A stage, and one or all of its regions.
 
     Attributes:
         given_region: Name of the region, or `all`; None: the home region.
         given_home: Home region of the stage; None: the home region of the deployed stage.
-        only: The region if the program named it, so that costs cover only its usage; else None.
+        only: The region that the caller named, to which costs are limited; None if no region was named.
         endpoint: URL of an emulator; None for AWS.
         environ: Environment of the AWS SDK.
     """
@@ -69,7 +69,7 @@ class Place:
         environ: Mapping[str, str],
         home: str | None = None,
     ) -> Place:
-        """The place named by the arguments, or by the environment where they name nothing. Nothing is asked yet.
+        """The place given by the arguments, with defaults from the environment. Nothing is asked yet.
 
         Raises:
             OperationFailedError: Something is no name.
@@ -136,10 +136,10 @@ class Place:
         return self._stage.left_out
 
     def billing(self) -> tuple[RegionConnection, Sequence[RegionConnection]]:
-        """The home region, and all regions that hold data, whichever was named, because tiers count over all of them.
+        """The home region and all regions with data, even if one was named, because tiers count usage of all regions.
 
         Raises:
-            OperationFailedError: One of them cannot be read, so costs would be at wrong tiers.
+            OperationFailedError: A region cannot be read, so tiers of costs would be wrong.
             UnavailableError: The home region does not answer.
         """
         home = self._stage.billing_home(None if self.everywhere else self.region, emulated=self._emulated)
@@ -189,7 +189,7 @@ def _is_url(text: str) -> bool:
 
 @dataclass(frozen=True)
 class StoreAnswers:
-    """Answers from the regions of a place. It connects to the regions at the first question."""
+    """Answers from the regions of one stage. The first question connects to the regions."""
 
     place: Place
     clock: Clock = field(default_factory=runtime.SystemClock)

@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldNotes:
-    """Writes the notes. Nothing deletes them: the watch knows which ones still count, and the table expires them."""
+    """Writes the notes. Nothing deletes notes: the watch function ignores outdated ones, and the table expires them."""
 
     items: ItemStore
     clock: Clock
     metrics: Metrics
 
     def note(self, deliveries: Iterable[Delivery], *, until: Deadline) -> None:
-        """Note the invocation's messages that the queue's age metric leaves out, the oldest first.
+        """Write notes of the invocation's messages that the queue's age metric omits, oldest first.
 
-        A message that cannot be noted is still processed, because the watch also remembers earlier ages. So a slow
-        ledger never takes the time needed for verdicts.
+        A message is processed even if its note cannot be written, because the watch function remembers earlier ages. So
+        a slow ledger never takes the time needed for verdicts.
         """
         held = [delivery for delivery in deliveries if delivery.receive_count >= HELD_FROM_RECEIVE]
         for delivery in sorted(held, key=lambda each: each.sent_at_ms):
@@ -73,11 +73,11 @@ class InvocationResult:
 
     Attributes:
         retry: Ids of the messages that the queue must deliver again; all others can be deleted.
-        counts: Verdict -> number of copies of batches. Each batch of a message with several batches counts.
-        hide_s: Message id -> seconds for which to hide the message first. A table is short of write capacity, and every
-            receive brings a message nearer to the dead-letter queue (P17). Messages without an entry come back sooner.
-        contradictions: Contradictions in the ledger, one sentence each. The batches concerned are in `retry`, and
-            become dead letters unless an operator repairs the ledger. All other batches have their verdicts.
+        counts: Verdict -> number of copies of batches. All batches of a message with several batches count.
+        hide_s: Message id -> visibility timeout (s) before redelivery. Set if a table lacks write capacity, for each
+            receive brings a message closer to the dead-letter queue (P17). Other messages are redelivered sooner.
+        contradictions: Contradictions in the ledger, one sentence each. Messages of affected batches are in `retry`,
+            and become dead letters unless an operator repairs the ledger. All other batches have their verdicts.
     """
 
     retry: tuple[str, ...]
@@ -89,7 +89,7 @@ class InvocationResult:
 class Aggregator:
     """Meters deliveries by group commit. docs/protocol.md gives the worker's steps and their order.
 
-    This is a plain class, because its committer remembers facts from one invocation for the next.
+    This is a plain class, because its committer keeps state between invocations.
     """
 
     def __init__(
@@ -136,10 +136,10 @@ class Aggregator:
         )
 
     def handle(self, deliveries: Sequence[Delivery], deadline: Deadline) -> InvocationResult:
-        """Bring deliveries to their verdicts. Bad input and transient errors raise nothing.
+        """Bring deliveries to their verdicts. Bad input and transient errors raise no exception.
 
         A message without a durable verdict is in `retry` when this returns. If this call raises or is killed, the queue
-        must deliver every message again. A batch that already has its verdict keeps it.
+        must deliver every message again. Existing verdicts of batches stay.
         """
         shares = Shares(deadline, self._settings.reserve_ms)
         invocation = Invocation(
@@ -156,7 +156,7 @@ class Aggregator:
                 for window in self._windows([delivery], invocation):
                     self._settle(window, invocation)
         finally:
-            # A stored conflict is not detected again, so its alert is sent whatever happens to the other verdicts.
+            # A stored conflict is not detected again, so its alert is sent even if other verdicts fail.
             self._verdict_writer.send_alert(self._alerts, invocation.tally.foreign_conflicts)
             self._sender_alerts.tell(invocation.tally.disallowed)
         retry = invocation.tally.close()
@@ -175,7 +175,7 @@ class Aggregator:
         }
 
     def _windows(self, deliveries: Sequence[Delivery], invocation: Invocation) -> Iterator[list[Copy]]:
-        """Read deliveries, and yield their batches in windows that one commit can hold, so memory is bounded."""
+        """Read deliveries, and yield their batches in windows of at most one commit's size, to bound memory."""
         window: list[Copy] = []
         records = size = 0
         for delivery in deliveries:
@@ -201,8 +201,8 @@ class Aggregator:
             invocation.tally.put_back(delivery)
             return []
         except Exception as error:  # noqa: BLE001 - the one guard around a delivery, see below
-            # A delivery that crashes its reader (full disk, too little memory, bug) must not cost the others their
-            # verdicts. That delivery alone returns to the queue, and becomes a dead letter if it crashes each time.
+            # If a delivery crashes its reader (full disk, too little memory, bug), the other deliveries still get
+            # verdicts. Only that delivery returns to the queue, and becomes a dead letter if it crashes each time.
             self._metrics.count(metric_names.READERS_FAILED, error=type(error).__name__)
             _LOG.warning("a delivery cannot be read", exc_info=error, extra={"message_id": delivery.message_id})
             invocation.tally.put_back(delivery)
@@ -214,7 +214,7 @@ class Aggregator:
         for contents in decision_rounds(window):
             ready: list[Content] = []
             for content in contents:
-                # The first content with this id has no verdict yet, so this one must wait, too.
+                # The first content with this id has no verdict yet, so this content must wait, too.
                 if content.group in undecided:
                     invocation.tally.settle(content, Verdict.PUT_BACK)
                 else:
@@ -239,9 +239,9 @@ def _together(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def _alone(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Suspect deliveries in the order of their receive counts, reversed every other time.
+    """Suspect deliveries in order of receive count, in alternating direction from one receive to the next.
 
-    So a delivery that kills its worker each time does not always keep the same messages from their verdicts.
+    So a delivery that always crashes its worker does not always prevent verdicts on the same messages.
     """
     suspects = [delivery for delivery in deliveries if delivery.receive_count >= ALONE_FROM_RECEIVE]
     suspects.sort(key=lambda delivery: delivery.receive_count)

@@ -49,14 +49,14 @@ Groups = list[list["Candidate"]]
 
 
 class _Reply(Enum):
-    """Outcome of a transaction that was sent and not refused."""
+    """Outcome of a transaction whose conditions did not fail."""
 
     LANDED = "landed"
     # The outcome is unknown, or another transaction conflicted; a smaller transaction may succeed.
     UNKNOWN = "unknown"
-    # Nothing was written. Half of the batches may fit, and one that is too large alone must not stop the others.
+    # Nothing was written. One half may fit, and a batch that is too large alone must not block the others.
     TOO_LARGE = "too large"
-    # The table lacks write capacity: splitting the transaction would only need more of it.
+    # The table lacks write capacity, and smaller transactions would need even more of it.
     THROTTLED = "throttled"
 
 
@@ -66,7 +66,7 @@ _AGAIN = (_Reply.UNKNOWN, _Reply.THROTTLED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """Parts of one invocation: its deadline, the shares of its time, and the tally of its verdicts."""
+    """State of one invocation: the deadline, how its time is divided, and the tally of verdicts."""
 
     deadline: Deadline
     shares: Shares
@@ -74,7 +74,7 @@ class Invocation:
     tally: Tally
 
     def reject(self, content: Content, batch: RefusedBatch) -> None:
-        """Refuse a content. If the ledger contradicts itself about the content's id, only this content goes back."""
+        """Refuse a content. If the ledger contradicts itself about its id, only this content returns to the queue."""
         try:
             verdict = self.verdict_writer.reject(content, batch, self.tally)
         except LedgerCorruptError as error:
@@ -87,18 +87,18 @@ class Invocation:
             self.tally.settle(candidate.content, Verdict.PUT_BACK)
 
     def settle_against(self, content: Content, marker: Marker) -> None:
-        """Give a content its verdict by the existing marker of its id."""
+        """Give a content its verdict according to the existing marker of its id."""
         self.tally.settle(content, self.verdict_writer.against(content, marker, self.tally))
 
 
 class Committer:
     """Commits batches that have no verdict yet (P15-P17).
 
-    A refused commit is planned anew, a commit of unknown outcome is halved, and a throttled one goes back to the queue
-    whole.
+    A refused commit is planned anew, a commit of unknown outcome is halved, and all batches of a throttled commit
+    return to the queue.
 
-    This is a plain class, because it remembers facts from one invocation for the next: which months are closed, whether
-    lookahead pays, whether the table is short of write capacity, and that the ledger knows the number of shards.
+    This is a plain class, because it keeps state between invocations: which months are closed, whether lookahead is
+    useful, whether the table lacks write capacity, and that the ledger has the number of shards.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Committer:
 
         Args:
             candidates: Decoded batches of distinct ids.
-            invocation: No commit starts once less time than the reserve is left before the deadline.
+            invocation: State of the invocation; no commit starts when less time than the reserve is left.
         """
         self._send_throttled_again()
         groups = deque([self._undecided(candidates, invocation)])
@@ -144,7 +144,7 @@ class Committer:
                 groups.extend(self._attempt(plan, invocation))
 
     def _send_throttled_again(self) -> None:
-        """After a pause, send the throttled commit once more, before any object is written for another commit."""
+        """After a pause, retry the throttled commit once, before an object of another commit is written."""
         body = self._throttles.body
         if body is None or self._throttles.pausing:
             return
@@ -159,7 +159,7 @@ class Committer:
             self._count_commit(body)
 
     def _undecided(self, candidates: Sequence[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Candidates for which lookahead finds no verdict. The other candidates get their verdicts here."""
+        """Return the candidates for which lookahead finds no verdict. The other candidates get their verdicts here."""
         markers = self._lookahead.accepted_before([each.content for each in candidates])
         if not markers:
             return list(candidates)
@@ -173,7 +173,7 @@ class Committer:
         return undecided
 
     def _founded(self, candidates: list[Candidate], invocation: Invocation) -> list[Candidate]:
-        """Candidates whose originals allow them to be committed. The other candidates get their verdicts here."""
+        """Return candidates whose originals permit a commit. The other candidates get their verdicts here."""
         founded = []
         for candidate, judged in zip(candidates, self._originals.judge(candidates), strict=True):
             if isinstance(judged, RefusedBatch):
@@ -205,14 +205,14 @@ class Committer:
             return _put_back(plan, invocation)
         body = build_commit(plan, self._entropy.token(), settings=self._settings)
         try:
-            # The ledger must know every shard before a commit uses it.
+            # The ledger must record every shard before a commit uses the shard.
             self._shards.ensure()
             self._write_objects(body)
         except UnavailableError as error:
             invocation.tally.met(error)
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards is unreadable. Batches that need no commit still get their verdicts.
+            # The number of shards is unreadable. Batches that need no commit get verdicts anyway.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)
@@ -284,7 +284,7 @@ class Committer:
         return deadline.remaining_ms() >= self._settings.reserve_ms // 2
 
     def _smaller(self, plan: CommitPlan[BookedBatch], invocation: Invocation) -> Groups:
-        """Halve the commit. If the old attempt lands after all, its markers make these batches duplicates."""
+        """Halve the commit. If the earlier attempt succeeds after all, its markers make these batches duplicates."""
         candidates = [batch.candidate for batch in plan.batches]
         if len(candidates) == 1:
             return _put_back(plan, invocation)
@@ -317,7 +317,7 @@ class Committer:
     def _still_undecided(
         candidates: Sequence[Candidate], refusal: EarlierVerdicts, invocation: Invocation
     ) -> list[Candidate]:
-        """Settle the candidates that the refusal decides, and return the others."""
+        """Settle the candidates whose verdicts follow from the refusal, and return all others."""
         rest = []
         for place, candidate in enumerate(candidates):
             if place in refusal.corrupt:

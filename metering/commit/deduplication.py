@@ -1,8 +1,8 @@
 """Deduplication within one invocation: finds copies of a batch, and contents that share an id.
 
-The first content of a batch id is decided first. A copy of it (same id, same hash, same claim to be a retry) gets the
-same outcome, failure included. Other content under the id waits until the first content has its verdict. A copy with
-another claim also waits, because only one of the two may be refused for its claim.
+The first content of a batch id is decided first. Copies of this content (same id, same hash, same retry claim) get the
+same outcome, even a failure. Other content under the id waits until the first content has its verdict. A copy with
+another retry claim also waits, because one of the two may be refused for its claim.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """Outcome of one copy of a batch. All but the last are durable and acknowledged."""
+    """Outcome of one copy of a batch. All values except the last are durable and acknowledged."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 
 
 class Match(StrEnum):
-    """Result of comparing a batch with the content that has the verdict."""
+    """Result of comparing a batch with the content to which the marker's verdict applies."""
 
     SAME = "same"
     OTHER = "other"
@@ -48,10 +48,10 @@ class Match(StrEnum):
 
 
 def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
-    """Compare a batch with the marker of its id, by the marker's hash version (identity of content).
+    """Compare a batch's content with the marker of its id, in the marker's hash version.
 
-    A refused batch whose records could not be read has version 0, the hash of its body. The batch counts as other
-    content, except if only its object is missing, or if the marker is itself a rejection.
+    A refused batch whose records could not be read has version 0, the hash of its body. Such a batch counts as other
+    content, unless only its object is missing or the marker is a rejection.
     """
     if marker.verdict == "rejected" or (isinstance(batch, RefusedBatch) and batch.missing_object):
         return Match.SAME
@@ -64,10 +64,10 @@ def compare(marker: Marker, batch: DecodedBatch | RefusedBatch) -> Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One batch as one delivery brought it; created by `Tally.read`.
+    """One batch of one delivery; created by `Tally.read`.
 
     Attributes:
-        ticket: Number under which the tally waits for its verdict.
+        ticket: Number that identifies this copy in the tally of verdicts.
     """
 
     delivery: Delivery
@@ -80,8 +80,8 @@ class Content:
     """One content of one batch id, with all copies of it in this invocation.
 
     Attributes:
-        copies: All copies; the first one's outcome decides for the others.
-        verdict: Verdict of the first copy; None until it has one.
+        copies: All copies; the outcome of the first copy applies to the others.
+        verdict: Verdict of the first copy; None until it is decided.
     """
 
     copies: list[Copy]
@@ -99,7 +99,7 @@ class Content:
     def group(self) -> tuple[str, str]:
         """Key of contents that are decided one after the other: the batch id, or the body's hash if there is no id.
 
-        Batches that their senders may not send have one key per sender, and delay no other sender.
+        Batches that their senders may not send have one key per sender, so they do not delay other senders.
         """
         batch = self.batch
         if isinstance(batch, RefusedBatch) and batch.claim is not None:
@@ -107,7 +107,7 @@ class Content:
         return (batch.batch_id, "" if batch.batch_id else batch.content_hash)
 
     def add(self, copy: Copy) -> None:
-        """Add a copy. An admitted content goes before a refused one, because a resent message can be younger."""
+        """Add a copy. Put admitted copies before refused copies, because a resent message can be younger."""
         if isinstance(copy.batch, DecodedBatch) and isinstance(self.batch, RefusedBatch):
             self.copies.insert(0, copy)
         else:
@@ -115,7 +115,7 @@ class Content:
 
 
 def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
-    """Rounds of contents that may be decided together. No round has two contents of one batch id."""
+    """Yield rounds of contents that may be decided together. No round has two contents of one batch id."""
     groups: dict[tuple[str, str], dict[tuple[int, str, str], Content]] = {}
     for copy in copies:
         batch = copy.batch
@@ -134,10 +134,10 @@ def decision_rounds(copies: Iterable[Copy]) -> Iterator[list[Content]]:
 
 # Lookahead: reads markers before a commit is attempted. Lookahead only saves work; the transaction decides.
 #
-# One existing marker makes the ledger refuse the whole commit, whose object must then be written again. If 1 % of
-# batches are resent, this hits most commits of a hundred batches. Reading a marker costs a fraction of writing one, but
-# the reads are wasted where nothing is resent. So markers are read first only for messages that were received before,
-# and for some time after a commit was refused.
+# If one marker exists already, the ledger refuses the whole commit, and its staging object must be written again. If 1
+# % of batches are resent, this hits most commits of a hundred batches. Reading a marker costs a fraction of writing
+# one, but the reads are wasted where nothing is resent. So markers are read first only for messages that were received
+# before, and for a while after a refused commit.
 
 
 # Lookahead stops after this many lookups that found nothing.
@@ -145,9 +145,9 @@ _PERSISTENCE = 20
 
 
 class VerdictLookahead:
-    """Reads markers ahead of a commit when this is likely to pay.
+    """Reads markers before a commit when that is likely to save work.
 
-    This is a plain class, because it remembers whether it paid lately.
+    This is a plain class, because it remembers whether recent reads were useful.
     """
 
     def __init__(self, *, items: ItemStore) -> None:
@@ -155,11 +155,11 @@ class VerdictLookahead:
         self._looks_left = 0
 
     def met_earlier_verdicts(self) -> None:
-        """Use lookahead for a while, because a commit was refused for earlier verdicts."""
+        """Use lookahead for some time after a commit was refused because of earlier verdicts."""
         self._looks_left = _PERSISTENCE
 
     def accepted_before(self, contents: Sequence[Content]) -> Mapping[str, Marker]:
-        """Markers of accepted batches, by batch id. Some may be missing; the transaction still decides."""
+        """Markers of accepted batches, by batch id. Some markers may be missing; the transaction still decides."""
         worth_it = contents if self._looks_left else [each for each in contents if each.delivery.receive_count > 1]
         if not worth_it:
             return {}
@@ -174,26 +174,26 @@ class VerdictLookahead:
 
 
 def _readable(item: Item) -> Marker | None:
-    # The transaction meets the same unreadable marker, and returns its batch to the queue then.
+    # The transaction will find the same unreadable marker and return its batch to the queue.
     try:
         return Marker.from_item(item)
     except LedgerCorruptError:
         return None
 
 
-# Originals: the batches whose id a retry under another id names.
+# Originals: the batches whose ids are named by retries under other ids.
 #
-# An operator resends the content of a genuine conflict under an id of its own. The retry names the original id
-# (`retry_of`), and the worker decides by that id's marker. Any producer can write such a message, and a copy under the
-# first id can come before it, with it or weeks after it (docs/protocol.md, retries).
+# An operator resends the content of a genuine conflict under a new id. The retry names the original id (`retry_of`),
+# and the worker decides by that id's marker. Any producer can write such a message, and a copy under the first id can
+# come before it, with it or weeks after it (docs/protocol.md, retries).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """The batch was accepted with other content, so a retry cannot have its id.
+    """A batch that was accepted with other content, so that a retry cannot use its id.
 
     Attributes:
-        expires_at_s: Expiry of its marker, as it was read. The marker has to live as long as the retry's marker.
+        expires_at_s: Expiry of the batch's marker, as read. The marker must not expire before the retry's marker.
     """
 
     batch_id: str
@@ -205,7 +205,7 @@ class Candidate:
     """A content that may be committed now.
 
     Attributes:
-        original: For a retry under another id: the batch that has its first id.
+        original: For a retry under a new id: the batch accepted under the retry's first id.
     """
 
     content: Content
@@ -219,17 +219,17 @@ Judged = Candidate | RefusedBatch | Verdict | LedgerCorruptError | UnavailableEr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Originals:
-    """Reads the markers that retries name."""
+    """Checks retries against the markers of their first ids."""
 
     items: ItemStore
     retrier: Retrier
 
     def judge(self, candidates: Sequence[Candidate]) -> list[Judged]:
-        """Judge each candidate: returns it with its original, or the reason not to commit it, in the same order.
+        """Check each candidate: returns it with its original, or the reason not to commit it, in the same order.
 
-        A candidate that is not a retry is returned as it is. A retry is refused unless its first id was accepted with
-        other content. Otherwise it can be sent under that id, and under both ids it would count twice. An unreadable
-        marker, or a ledger without an answer, is returned as its error, so only this retry waits.
+        Candidates that are not retries are returned unchanged. A retry is refused unless its first id was accepted with
+        other content. Otherwise the retry can use its first id, and under both ids it would count twice. If a marker is
+        unreadable or the ledger does not answer, the error is returned, so only the retry is delayed.
         """
         keys = [marker_key(each.batch.retry_of) for each in candidates if each.batch.retry_of]
         if not keys:

@@ -1,13 +1,13 @@
-"""Throttles (P17): how a worker reacts while the tables are short of write capacity.
+"""Throttling (P17): how a worker reacts when tables lack write capacity.
 
-A throttled transaction is sent again a few times, then all its batches go back to the queue. Halving it would request
-more writes just then, and each half would leave another object behind. After such a throttle the worker writes nothing
-for some seconds. Then it sends the same transaction once more, whose objects already exist. If it lands, its batches
-are accepted, and their messages are duplicates when they come back. Until a transaction gets through, messages go back
-to the queue without an object and without a write.
+A throttled transaction is retried a few times; then all its batches return to the queue. Halving the transaction would
+request more writes just then, and each half would leave another object behind. After such a throttle the worker writes
+nothing for some seconds. Then it sends the same transaction again, because the transaction's objects already exist. If
+it succeeds, its batches are accepted, and their redelivered messages are duplicates. Until a transaction is not
+throttled, messages return to the queue without any object or item written.
 
-Every receive counts against a message, and a long throttle must not make dead letters. So a message returned because of
-a throttle is hidden for minutes, and for longer if it was received before.
+Every receive counts against a message, and a long throttle must not turn messages into dead letters. So a message
+returned because of a throttle is hidden for minutes, and for longer if it was received before.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 # First and longest pause of a worker after a throttle.
 _FIRST_MS = 10_000
 _LONGEST_MS = 20_000
-# Shortest and longest time that a message stays hidden after its first, second and later receives. The first time
+# Minimum and maximum time that a message stays hidden after its first, second and later receives. The first time
 # exceeds a minute plus a pause, so a throttle of a minute costs a message one receive. Six receives (a stage's messages
-# become dead letters after seven) last longer than half an hour. No time exceeds the queue's own visibility timeout
-# (420 s): the search for the oldest message relies on that (metering.audit.freshness).
+# become dead letters after seven) last longer than half an hour. No time exceeds the queue's visibility timeout (420
+# s), which the search for the oldest message assumes (metering.audit.freshness).
 _HIDDEN_S = ((90, 180), (300, 420), (390, 420))
 
 
 class ThrottleMemory:
     """Remembers a throttle across transactions and invocations.
 
-    This is a plain class, because it consists of this memory.
+    This is a plain class, because that memory is its only purpose.
     """
 
     def __init__(self, *, clock: Clock, entropy: Entropy) -> None:
@@ -52,12 +52,12 @@ class ThrottleMemory:
 
     @property
     def pausing(self) -> bool:
-        """Whether nothing should be attempted now."""
+        """Whether no transaction should be attempted now."""
         return self._clock.now_ms() < self._until_ms
 
     def throttled(self, body: CommitBody) -> None:
-        """A commit was throttled at each attempt."""
-        # Only the first transaction is kept: while it waits, no other staging objects are written.
+        """Record that a commit was throttled at every attempt."""
+        # Only the first transaction is kept: until it succeeds, no other staging objects are written.
         self._body = self._body or body
         self._pause_ms = min(2 * self._pause_ms or _FIRST_MS, _LONGEST_MS)
         # Half of the pause is jitter, so that workers do not retry together.
@@ -65,7 +65,7 @@ class ThrottleMemory:
         self._until_ms = self._clock.now_ms() + half_ms + self._entropy.below(half_ms)
 
     def got_through(self) -> None:
-        """The table decided a transaction."""
+        """Record that a transaction was applied or refused, not throttled."""
         self._body = None
         self._pause_ms = self._until_ms = 0
 
@@ -95,11 +95,11 @@ _ALONE_PARTS = 2
 class Shares:
     """Divides the time of one invocation.
 
-    This is a plain class, because it starts to measure this time when it is created.
+    This is a plain class, because it starts to measure time when it is created.
 
     Args:
         deadline: Of the invocation.
-        reserve_ms: Time reserved for the commits. No further delivery is read when less is left.
+        reserve_ms: Time reserved for the commits. No further delivery is read when less time is left.
     """
 
     def __init__(self, deadline: Deadline, reserve_ms: int) -> None:
@@ -110,7 +110,7 @@ class Shares:
         self._fair_ms = self._usable_ms() // _TOGETHER_PARTS
 
     def of(self, delivery: Delivery) -> Allowance | None:
-        """Time that a delivery may take now; None if there is too little left to start."""
+        """Time allowed for reading a delivery now; None if too little time is left to start."""
         usable_ms = self._usable_ms()
         if usable_ms < 0:
             return None
@@ -122,7 +122,7 @@ class Shares:
         )
 
     def of_notes(self) -> Deadline:
-        """Deadline for notes of messages, which are written before any message is read: one delivery's share."""
+        """Deadline for writing notes of messages before any message is read: the time share of one delivery."""
         usable_ms = self._usable_ms()
         return EarlierDeadline(
             deadline=self._deadline, before_ms=self._reserve_ms + usable_ms - usable_ms // _TOGETHER_PARTS

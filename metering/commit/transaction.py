@@ -1,4 +1,4 @@
-"""The one transaction that makes a commit durable (T-COMMIT, P16), and the meaning of its refusal (P17)."""
+"""The single transaction that makes a commit durable (T-COMMIT, P16), and how its refusal is interpreted (P17)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BookedBatch:
     """A batch with the hours in which it counts.
 
     Attributes:
-        rebooked: Own hour -> booked hour, where the two differ: late records of closed months (P43).
+        rebooked: Own hour -> booked hour, if the two differ, as for late records of closed months (P43).
     """
 
     candidate: Candidate
@@ -72,7 +72,7 @@ class BookedBatch:
 
     @property
     def sent_at_ms(self) -> int:
-        """When the first of its messages was sent, as far as this invocation knows its messages."""
+        """When the first of the batch's messages in this invocation was sent."""
         return min(copy.delivery.sent_at_ms for copy in self.content.copies)
 
     @property
@@ -89,8 +89,8 @@ def book(candidate: Candidate, *, closed: Collection[str], now_s: int) -> Booked
 
     Args:
         candidate: The batch, its usage by own hours.
-        closed: Months that are known to be closing or closed.
-        now_s: The worker's clock. Late records of a closed month are booked in the hour of this time.
+        closed: Months known to be closing or closed.
+        now_s: The worker's clock. Current time; late records of closed months are booked in its hour.
     """
     own = by_hour(candidate.batch.usage)
     now_hour_s = hour_of(now_s)
@@ -120,7 +120,7 @@ _HOUR_BYTES = 13 + 2 * 22 + 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Limits of one commit. A single batch may exceed the limits of records and bytes."""
+    """Limits of one commit. A single batch may exceed the record and byte limits."""
 
     records: int
     bytes: int
@@ -129,9 +129,9 @@ class Budget:
 
 
 class Packable(Protocol):
-    """Properties of a booked batch that packing needs.
+    """Sizes of a booked batch that are needed to pack it into a commit.
 
-    `actions` is the number of actions of the batch itself; `markers` are the batch ids whose markers they write;
+    `actions` is the number of the batch's own actions; `markers` are the batch ids whose markers these write;
     `fixed_bytes` is the size of their items without the hours.
     """
 
@@ -157,8 +157,8 @@ class CommitPlan(Generic[P]):
     """Batches of one commit.
 
     Attributes:
-        now_ms: The worker's clock when the commit was planned. The commit is built with the same time, because at a
-            later time another month may have ended, and its check would not have been counted.
+        now_ms: Time of the worker's clock when the commit was planned. The commit is built with the same time, because
+            by a later time another month may have ended, whose check was not counted.
     """
 
     now_ms: int
@@ -222,7 +222,7 @@ def plan_commits(batches: Sequence[P], *, budget: Budget, now_ms: int) -> list[C
     Args:
         batches: Batches of distinct ids.
         budget: Limits of one commit.
-        now_ms: The worker's clock; a month that has ended by then needs a check.
+        now_ms: Time of the worker's clock; months that have ended by then need a check.
     """
     loads: list[_Load[P]] = []
     for batch in batches:
@@ -246,10 +246,10 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """Meaning of an action, by which its failed condition is interpreted.
+    """Meaning of an action, used to interpret its failed condition.
 
     Attributes:
-        place: Index of the batch in the commit, for a marker, an alias and an original's marker.
+        place: Index in the commit of the batch to which a marker, an alias or an original's marker belongs.
     """
 
     role: Role
@@ -263,10 +263,10 @@ Step = tuple["Action", Meaning | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitBody:
-    """One attempt at a commit, under its own id. A repeated attempt is sent unchanged.
+    """One attempt at a commit, under its own id. When repeated, it is sent unchanged.
 
     Attributes:
-        records_key: Key of the object with its batches' refused records; empty if there are none.
+        records_key: Key of the object with refused records of the batches; empty if none were refused.
         meanings: Meanings of the actions, in the same order.
     """
 
@@ -280,25 +280,25 @@ class CommitBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCommit:
-    """The commit item already exists: this attempt landed earlier, or was fenced off (`aborted`)."""
+    """The commit item already exists: this attempt succeeded earlier, or was fenced off (`aborted`)."""
 
     landed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonths:
-    """Some months take no more rows."""
+    """Some months are closed to further rows."""
 
     months: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierVerdicts:
-    """Some batches cannot be accepted as they were planned.
+    """Some batches cannot be accepted as planned.
 
     Attributes:
         markers: Markers of batches that were accepted before, by index in the commit.
-        corrupt: Errors of the markers that cannot be read, by index.
+        corrupt: Errors of unreadable markers, by index in the commit.
         retried: Indexes of retries whose content is already metered, as this retry or as another one.
         moved: Indexes of retries whose original has changed since it was read.
     """
@@ -310,7 +310,7 @@ class EarlierVerdicts:
 
 
 def build_commit(plan: CommitPlan[BookedBatch], commit_id: str, *, settings: Settings) -> CommitBody:
-    """Build everything that one commit attempt writes to the ledger, as data."""
+    """Build the data of everything that one commit attempt writes to the ledger."""
     return _Builder(plan, commit_id, settings).body()
 
 
@@ -410,7 +410,7 @@ class _Builder:
         return Put(table=Table.LEDGER, item=alias.to_item(), condition=_NOT_THERE)
 
     def _kept(self, original: Original) -> Update:
-        """Extend the original marker's life to the retry's, to keep this content away from the first id."""
+        """Extend the original marker's life to the retry marker's, so that the first id never accepts this content."""
         seen = Equals(attribute="expires_at", value=original.expires_at_s)
         return Update(
             table=Table.LEDGER,
@@ -431,7 +431,7 @@ def read_refusal(body: CommitBody, error: TransactionCanceledError) -> OwnCommit
     """Interpret the refusal of a transaction whose conditions failed. The order of the checks matters.
 
     Raises:
-        LedgerCorruptError: A condition failed that cannot fail.
+        LedgerCorruptError: A condition failed that can never fail.
     """
     failed = {
         index: reason[1]

@@ -1,4 +1,4 @@
-"""Verdicts without metering: T-REJECT for a wholly refused batch, T-CONFLICT for other content under an id."""
+"""Verdicts without metering: T-REJECT for an entirely refused batch, T-CONFLICT for other content under a used id."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _METRICS = {
 class Tally:
     """Decides which messages go back to the queue, and counts verdicts.
 
-    It waits for the read of each delivery, then for the verdict of each batch in it. A batch that is never mentioned
-    goes back to the queue, because only a durable verdict lets a message be deleted.
+    It expects each delivery to be read, and then a verdict for each batch of the delivery. Batches without a verdict
+    return to the queue, because a message may be deleted only after a durable verdict.
 
     Attributes:
         foreign_conflicts: New conflicts between contents of different senders.
-        throttled: Whether a table was short of write or read capacity for this invocation.
+        throttled: Whether a table lacked write or read capacity during this invocation.
     """
 
     def __init__(self, metrics: Metrics, deliveries: Sequence[Delivery]) -> None:
@@ -61,7 +61,7 @@ class Tally:
             self._readings.setdefault(id(delivery), []).append(self._ticket(delivery))
 
     def read(self, delivery: Delivery, batches: Sequence[DecodedBatch | RefusedBatch | NoBatch]) -> list[Copy]:
-        """Register the batches of a delivery; returns the copies that need a verdict. An empty one goes back."""
+        """Register the batches of a delivery; returns the copies that need a verdict. An empty delivery goes back."""
         copies = []
         for batch in batches:
             ticket = self._ticket(delivery)
@@ -79,7 +79,7 @@ class Tally:
 
     @property
     def contradictions(self) -> tuple[str, ...]:
-        """Contradictions in the ledger, one sentence each, for an operator to look at."""
+        """Contradictions in the ledger for an operator to examine, one sentence each."""
         return tuple(self._corrupt)
 
     def corrupt(self, error: LedgerCorruptError) -> None:
@@ -88,15 +88,15 @@ class Tally:
         self._metrics.count(metric_names.LEDGER_CORRUPT)
 
     def met(self, error: UnavailableError) -> None:
-        """Note the error of a dependency, which decides when the messages come back."""
+        """Note the error of a dependency, which determines when messages are redelivered."""
         self.throttled = self.throttled or isinstance(error, ThrottledError)
 
     def met_throttle(self) -> None:
-        """Note that a table is short of write capacity."""
+        """Note that a table lacks write capacity."""
         self.throttled = True
 
     def settle(self, content: Content, verdict: Verdict) -> None:
-        """Give a content its verdict. Its further copies are duplicates of it, or go back to the queue with it."""
+        """Give a content its verdict. Further copies are duplicates, or return to the queue with the first."""
         content.verdict = verdict
         first, *others = content.copies
         self._note(first.ticket, verdict)
@@ -104,7 +104,7 @@ class Tally:
             self._note(copy.ticket, verdict if verdict is Verdict.PUT_BACK else Verdict.DUPLICATE)
 
     def close(self) -> tuple[str, ...]:
-        """Ids of the messages that hold a batch without a durable verdict, in order."""
+        """Ids of the messages with a batch that has no durable verdict, in order."""
         for ticket in list(self._waiting):
             self._note(ticket, Verdict.PUT_BACK)
         back = set(self._back.values())
@@ -128,7 +128,7 @@ _CONFLICT_PROBLEMS = (("conflict", "other content was accepted under this batch 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictWriter:
-    """Writes the verdicts of batches that are not metered, before their delivery may be acknowledged."""
+    """Writes the verdicts of batches that are not metered, before their messages are acknowledged."""
 
     items: ItemStore
     objects: ObjectStore
@@ -138,7 +138,7 @@ class VerdictWriter:
     marker_life_s: int
 
     def reject(self, content: Content, batch: RefusedBatch, tally: Tally) -> Verdict:
-        """Refuse a batch (T-REJECT). Returns its verdict, or PUT_BACK if it has to wait."""
+        """Refuse a batch (T-REJECT). Returns the verdict, or PUT_BACK if the batch has to wait."""
         try:
             if batch.claim is not None:
                 return self._disallow(content, batch, batch.claim, tally)
@@ -166,7 +166,7 @@ class VerdictWriter:
         return Verdict.CONFLICT
 
     def send_alert(self, alerts: Alerts, conflicts: Sequence[Conflict]) -> None:
-        """Alert people to an invocation's new conflicts between different senders, in one message for all of them."""
+        """Send one alert for all of an invocation's new conflicts between different senders."""
         if not conflicts:
             return
         first = conflicts[0]
@@ -187,9 +187,9 @@ class VerdictWriter:
         return None if item is None else Marker.from_item(item)
 
     def _disallow(self, content: Content, batch: RefusedBatch, claim: Claim, tally: Tally) -> Verdict:
-        """Quarantine a batch that its sender may not send, and write nothing under the id that it claims.
+        """Quarantine a batch that its sender may not send, without writing under the claimed batch id.
 
-        The batch is a duplicate only if it is a copy of one accepted from this very sender while it was allowed.
+        The batch is a duplicate only of a batch that was accepted from the same sender while the sender was allowed.
         """
         marker = self._marker(claim.batch_id) if claim.batch_id else None
         if marker is not None and is_metered_claim(marker, claim, sender_id=batch.sender_id):
@@ -201,8 +201,8 @@ class VerdictWriter:
         return Verdict.REJECTED
 
     def _decide(self, content: Content, batch: RefusedBatch, marker: Marker | None, tally: Tally) -> Verdict:
-        # A batch with this verdict needs no second object in quarantine; the condition below decides for the others.
-        # Content that differs from the refused content is a duplicate, too, but must be kept.
+        # A batch with this verdict needs no second object in quarantine; the condition below decides for the others. If
+        # content differs from the refused content, the batch is a duplicate, too, but the content must be kept.
         if marker is not None and (marker.verdict == "accepted" or marker.content_hash == batch.content_hash):
             return self.against(content, marker, tally)
         quarantined = _refused(content, batch)
@@ -257,7 +257,7 @@ class VerdictWriter:
         key = conflict_key(batch.batch_id, batch.content_hash)
         known = self.retrier.call(lambda: self.items.get(Table.LEDGER, key))
         if known is None:
-            # The note is written before the conflict. If the worker dies in between, the next copy writes both.
+            # The note is written before the conflict. If the worker dies after the note, the next copy writes both.
             seen = conflict_seen_item(batch.batch_id, batch.content_hash, self.clock.now_ms() // 1000)
             self.retrier.call(lambda: self.items.put(Put(table=Table.LEDGER, item=seen)))
         put = Put(table=Table.LEDGER, item=conflict.to_item())

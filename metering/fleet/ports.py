@@ -41,7 +41,7 @@ class Release:
 
     Attributes:
         version: Such as `0.2.0`.
-        data_format: Newest data format that the release knows, which it also writes.
+        data_format: Newest data format that the release supports; also the format that it writes.
         commit: Empty if unknown.
     """
 
@@ -57,7 +57,7 @@ class Release:
 
     @classmethod
     def of_outputs(cls, outputs: Mapping[str, str]) -> Release | None:
-        """Release of a stack; None if its outputs lack it."""
+        """Release of a stack; None if the stack's outputs do not state it."""
         version, data_format = outputs.get(VERSION_OUTPUT, ""), outputs.get(FORMAT_OUTPUT, "")
         if not version or not data_format.isdigit():
             return None
@@ -88,7 +88,7 @@ def direction(deployed: Release | None, *, data_format: int, own: Release) -> Di
 
     Args:
         deployed: Release of the region's functions; None if unknown.
-        data_format: Format of the region's data, according to its ledger.
+        data_format: Format of the region's data, according to the region's ledger.
         own: Release of this checkout.
     """
     if own.data_format != data_format:
@@ -131,7 +131,7 @@ class StackStatus:
     Attributes:
         status: Such as `CREATE_COMPLETE`.
         drift: `IN_SYNC`, `DRIFTED`, `NOT_CHECKED` or `UNKNOWN`, as of the last check.
-        why: Reason of the first failed resource, else of the stack's status.
+        why: Reason why the first resource failed, else the reason for the stack's status.
     """
 
     name: str
@@ -151,7 +151,7 @@ class StackStatus:
 
     @property
     def busy(self) -> bool:
-        """Whether an operation is in progress, which blocks any other."""
+        """Whether an operation is in progress, which blocks other operations."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
@@ -172,7 +172,7 @@ class StackResource:
     Attributes:
         kind: Such as `AWS::S3::Bucket`.
         name: Physical id.
-        retained: Whether its deletion policy keeps it when its stack is deleted.
+        retained: Whether the deletion policy retains the resource when its stack is deleted.
     """
 
     kind: str
@@ -202,9 +202,9 @@ class Deployment:
 
     Attributes:
         left_out: Optional parts that are not deployed in the region.
-        rollback_alarms: ARNs of the alarms that roll the deployment back; empty for the first deployment.
-        watch_min: Minutes for which CloudFormation watches the rollback alarms after the change.
-        usage_before: Generation of an older usage table to keep; 0 for none.
+        rollback_alarms: ARNs of the alarms that trigger a rollback of the deployment; empty for the first deployment.
+        watch_min: Minutes for which CloudFormation monitors the rollback alarms after the change.
+        usage_before: Generation of an older usage table to retain; 0 for none.
     """
 
     region: str
@@ -220,7 +220,7 @@ class RegionStacks:
     """Names of a stage's stacks in one region.
 
     Attributes:
-        data: Stack of the data, which stays when the region is removed.
+        data: Data stack, which stays when the region is removed.
         pipeline: Functions and their schedules.
         api: HTTP API, if the stage has one.
         observability: Alarms and dashboards.
@@ -257,7 +257,7 @@ class RegionStacks:
 
     @property
     def working(self) -> tuple[str, str, str]:
-        """Stacks that use the data, in the order of deletion: importers of an export before its exporter."""
+        """Stacks that use the data, in order of deletion: a stack that imports an output goes before its exporter."""
         return self.observability, self.api, self.pipeline
 
 
@@ -285,7 +285,7 @@ class Probe(Protocol):
     """Probe of a region's services and quotas."""
 
     def preflight(self, region: str, types: Sequence[str]) -> Sequence[Finding]:
-        """Check types, endpoints and quotas. A check is named after its subject: `type AWS::SQS::Queue`."""
+        """Check types, endpoints and quotas. Each check is named after its subject: `type AWS::SQS::Queue`."""
 
 
 class DeployedRegion(Protocol):
@@ -301,7 +301,7 @@ class DeployedRegion(Protocol):
         """Names of the alarms of severity `page` that are in the state `ALARM`."""
 
     def start(self, region: str) -> None:
-        """Restart what people may have stopped: the mapping, the schedules, and functions with a concurrency of 0."""
+        """Restart what people may have stopped: event source mapping, schedules, and functions with concurrency 0."""
 
     def set_intake(self, region: str, *, enabled: bool) -> None:
         """Enable or disable the event source mapping of the aggregator."""
@@ -313,7 +313,7 @@ class DeployedRegion(Protocol):
         """Numbers of batches without a verdict (`queued`, `received`, `dead`), and of `waiting_commits`."""
 
     def kept_states(self, region: str) -> Sequence[RegionState]:
-        """States in this region's ledger: it is the home region of all listed regions other than itself."""
+        """States in the region's ledger; all listed regions except the region itself have it as home region."""
 
     def rollback_alarms(self, region: str) -> Sequence[str]:
         """ARNs of the rollback alarms of a deployment, without alarms that already fire."""
@@ -325,7 +325,7 @@ class DeployedRegion(Protocol):
         """Delete every object of the data bucket with all its versions, and return the number."""
 
     def data_format(self, region: str) -> int:
-        """Format of the region's data according to its ledger, even if this version does not know it."""
+        """Format of the region's data according to the ledger, even if this version does not support the format."""
 
 
 class DeployedSettings(Protocol):
@@ -339,7 +339,7 @@ class DeployedSettings(Protocol):
         """
 
     def given(self, region: str) -> GivenSettings | None:
-        """Given settings of the region, even from a version with another policy; None if unknown."""
+        """Given settings of the region, even if published by a version with another policy; None if unknown."""
 
     def subscriptions(self, region: str) -> Sequence[Mapping[str, str]]:
         """Subscribers of the region's topics: severity, protocol and endpoint of each.
@@ -356,7 +356,7 @@ class RegionStates(Protocol):
         """State of the region, or None if there is no state."""
 
     def save(self, state: RegionState) -> None:
-        """Replace the state of its region."""
+        """Replace the stored state of the state's region."""
 
     def everything(self) -> Sequence[RegionState]:
         """All states, by name."""

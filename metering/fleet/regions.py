@@ -56,7 +56,7 @@ class Phase(StrEnum):
 
 
 class Answered(StrEnum):
-    """Result of a preflight check: unknown, never passed, if an endpoint cannot answer."""
+    """Result of a preflight check; if an endpoint cannot answer, the result is unknown."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -103,10 +103,10 @@ class RegionState(StoredItem):
     """State of one region.
 
     Attributes:
-        step: Step that is running, that failed, or that finished last.
+        step: The running or failed step, or else the last finished step.
         done: Epoch second at which each finished step was done.
-        reason, advice: Of a failure, else empty.
-        listed: Whether the account API lists it. An unlisted region is built only if named explicitly.
+        reason, advice: Reason and advice after a failure, else empty.
+        listed: Whether the account API lists the region. An unlisted region is built only if named explicitly.
         left_out: Optional parts that the region does not have.
         deployments: Number of finished `deploy` steps. Rollback alarms watch every deployment except the first.
         canary_from_s: Epoch second from which canary results count for the bake.
@@ -151,8 +151,8 @@ def waves(
     """Group regions into waves of 1, 2, 4 … regions, the smallest blast radius first.
 
     The home region comes first and alone, because it holds the state of all regions. Opt-in regions have the fewest
-    customers, so they come before regions enabled by default; ties are ordered by name. `done` counts as successful
-    waves, so that the waves for new regions do not start from one again.
+    customers, so they come before regions enabled by default; ties are ordered by name. The regions in `done` count as
+    successful waves, so that waves of new regions do not start with one region again.
     """
     ranked = sorted(regions, key=lambda region: (region.opt_status == "ENABLED_BY_DEFAULT", region.name))
     names = [region.name for region in ranked if region.name != home]
@@ -170,13 +170,13 @@ def waves(
 
 
 class LedgerRegionStates:
-    """States in the ledger of the home region, once that ledger exists.
+    """States in the home region's ledger, once the ledger exists.
 
     The first build of the home region keeps its state in memory until its tables exist. A run killed before that starts
-    again, because each step can be repeated. A lock guards the state: regions of one wave save at the same time.
+    again, because steps are repeatable. A lock guards the state: regions of one wave save at the same time.
 
     Args:
-        ledger: Returns the items of the home region, or None before its deployment; called until not None.
+        ledger: Returns the home region's item store, or None before the deployment; called until not None.
     """
 
     def __init__(self, ledger: Callable[[], ItemStore | None]) -> None:

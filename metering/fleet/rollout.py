@@ -1,6 +1,6 @@
 """Rollout: builds one region, or all missing regions. Removal of a region from service; its data stays.
 
-A run after a kill resumes where it stopped.
+After a kill, the next run resumes the work.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class RegionManager:
     side_by_side: Callable[[Callable[[str], RegionState], Sequence[str]], Iterable[RegionState]] = map
 
     def add(self, region: str, *, redeploy: bool = False) -> RegionState:
-        """Bring a region from its current phase to ready. A failure is recorded in the returned state.
+        """Bring a region from its current phase to ready. The returned state records a failure.
 
         Args:
-            region: Region, which the account API need not list.
-            redeploy: Deploy this version and its settings even if the region is ready, or was deployed by an
-                interrupted run.
+            region: Region to build; the account API need not list it.
+            redeploy: Deploy this version and its settings even to a region that is ready, or that an interrupted run
+                deployed.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -60,7 +60,7 @@ class RegionManager:
         return state
 
     def todo(self, region: str, *, redeploy: bool = False) -> tuple[Step, ...]:
-        """List the steps that `add` would take, and change nothing.
+        """List the steps that `add` would take, without making changes.
 
         Raises:
             OperationFailedError: The region is being removed.
@@ -69,7 +69,7 @@ class RegionManager:
         return () if state.phase is Phase.READY else tuple(step for step in Step if step not in state.done)
 
     def plan(self, *, redeploy: bool = False) -> RolloutPlan:
-        """Plan the waves that `reconcile` would build, with the reason for each skipped region, and change nothing.
+        """Plan the waves that `reconcile` would build, with reasons for skipped regions, without making changes.
 
         Args:
             redeploy: Also plan ready regions, in waves that start with one region.
@@ -97,12 +97,12 @@ class RegionManager:
 
         Args:
             redeploy: Also deploy this version to ready regions.
-            plan: Plan that a person confirmed, without regions listed since. None: plan now.
+            plan: Plan that the user confirmed, without regions listed since. None: plan now.
         """
         return self._in_waves(plan or self.plan(redeploy=redeploy), redeploy=redeploy)
 
     def redeploy(self, regions: Sequence[str]) -> Reconciled:
-        """Deploy this version to built regions, listed or not, in waves that start with one region."""
+        """Deploy this version to existing regions, even unlisted ones, in waves that start with one region."""
         listed = [ListedRegion(name=name, opt_status=self.ports.account.opt_status(name) or "") for name in regions]
         rules = self.ports.rules
         planned = waves(listed, home=rules.home, largest=rules.largest_wave)
@@ -119,7 +119,7 @@ class RegionManager:
         return Reconciled(plan=plan, built=tuple(built))
 
     def _why_not(self, listed: ListedRegion, state: RegionState | None) -> str | None:
-        """Reason to skip a region: None for a region to build, empty for a ready region."""
+        """Reason to skip a region: None if the region is to be built, empty if it is ready."""
         rules = self.ports.rules
         if listed.name != rules.home and not rules.admits(listed.name):
             return "not allowed by the stage's rules"
@@ -220,10 +220,10 @@ class RegionRemoval:
     say: Callable[[str, str], None]
 
     def remove(self, region: str) -> RegionState:
-        """Remove a region. A second run changes nothing, and a run after a kill resumes where it stopped.
+        """Remove a region. A second run changes nothing; after a kill, the next run resumes the work.
 
         Raises:
-            OperationFailedError: Nothing is built in the region, it is the home region of others, batches are in
+            OperationFailedError: The region has no stacks or is the home region of other regions, batches are in
                 flight, or a stack could not be deleted.
         """
         stacks = self.ports.builder.stacks()
@@ -241,7 +241,7 @@ class RegionRemoval:
         return self._saved(removed)
 
     def check(self, region: str) -> None:
-        """Raise the error that `remove` would raise now, and change nothing."""
+        """Raise the error that `remove` would raise now, without making changes."""
         state = self._known(region)
         if state.phase is Phase.REMOVED:
             return
@@ -267,7 +267,7 @@ class RegionRemoval:
         return state
 
     def _refuse_home(self, region: str) -> None:
-        """Refuse a region whose ledger keeps the states of others, even if this run names another home region."""
+        """Refuse a region whose ledger has other regions' states, even if this run names another home region."""
         if self.ports.stacks.describe(region, self.ports.builder.stacks().data) is None:
             return
         standing = [
@@ -292,7 +292,7 @@ class RegionRemoval:
         try:
             self._refuse_in_flight(region)
         except OperationFailedError:
-            # Producers still send, so the region resumes intake: otherwise their batches would wait until they expire.
+            # Producers still send, so intake resumes; otherwise their batches would stay queued until they expire.
             self.ports.deployed.set_intake(region, enabled=True)
             self._saved(replace(state, phase=Phase.READY))
             raise
@@ -347,7 +347,7 @@ class Remaining:
 
     Attributes:
         kind: `bucket`, `table`, `key`, `log`, `queue` or `topic`.
-        orphaned: Whether no stack contains it any more, so that no command of the service finds it.
+        orphaned: Whether the resource is outside of any stack, so that no command of the service finds it.
     """
 
     region: str
@@ -358,7 +358,7 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uninstall:
-    """Takes a stage out of its regions, the home region last. A run after a kill resumes where it stopped.
+    """Uninstalls a stage from its regions, the home region last. After a kill, the next run resumes the work.
 
     Resources that CloudFormation retains are listed, never deleted.
 
@@ -382,7 +382,7 @@ class Uninstall:
         """Uninstall, and return the remaining resources.
 
         Args:
-            delete_data: Also delete the data stacks, and the objects of buckets that their stack does not retain.
+            delete_data: Also delete the data stacks, and the objects in buckets that are not retained.
 
         Raises:
             OperationFailedError: Batches are in flight in a region, or a stack could not be deleted.
@@ -397,7 +397,7 @@ class Uninstall:
         return remaining
 
     def would_remain(self, region: str, *, delete_data: bool) -> list[Remaining]:
-        """List what an uninstall of the region would leave; `delete_data` also deletes the data stack."""
+        """List resources that an uninstall of the region would leave; `delete_data`: the data stack is also deleted."""
         works = [each for name in self._works(region) for each in self.ports.stacks.resources(region, name)]
         orphans = list(_told(region, [each for each in works if each.retained], orphaned=True))
         data = self._data(region)
@@ -406,7 +406,7 @@ class Uninstall:
         return [*orphans, *_told(region, [each for each in data if each.retained], orphaned=True)]
 
     def _leave(self, region: str, *, delete_data: bool) -> list[Remaining]:
-        # Read before the deletion: a deleted stack no longer tells what it retained.
+        # Read before the deletion: a deleted stack no longer shows which resources it retained.
         remaining, data = self.would_remain(region, delete_data=delete_data), self._data(region)
         state = self.states.load(region)
         if self._works(region) or state is None or state.phase is not Phase.REMOVED:

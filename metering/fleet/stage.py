@@ -22,7 +22,7 @@ from metering.units import DAY_S, HOUR_S, MIB, MINUTE_S
 
 
 class RolloutRules(BaseModel):
-    """Regions of a stage, and precautions of a rollout. Part of the stage's configuration."""
+    """Rules on the regions of a stage, and precautions of a rollout. Part of the stage's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(region, pattern) for pattern in patterns)
 
 
-# Fields of `metering.settings.Policy` that a stage overrides in `tunables`. `StageConfig` has its two other fields.
+# Fields of `metering.settings.Policy` that a stage can override in `tunables`. `StageConfig` has its two other fields.
 TUNABLES: dict[str, int] = {
     "ahead_s": 5 * MINUTE_S,
     "admission_floor_s": 0,
@@ -71,7 +71,7 @@ TUNABLES: dict[str, int] = {
     "scan_every_s": 0,
     "scan_memory_mb": 1_024,
     "source_jump": 1_000_000,
-    # Longer than a marker's life, so a forgotten source is not derived again from a remaining marker.
+    # Longer than a marker's life, so that no remaining marker brings a forgotten source back.
     "source_life_s": 60 * DAY_S,
     "clean_wait_s": HOUR_S,
     # With an inventory and version 5 of flow logs, about 11 % is unclassifiable (docs/on-ramps.md).
@@ -93,7 +93,7 @@ API_TIMEOUT_MAX_S = 29
 REGION_MARK = "{region}"
 """Stands for the region's name in `api_domain`: one name in two regions would lead to one of them only."""
 
-# Matches the domain with a sample in place of `{region}`: a region's name has only characters that are allowed here.
+# Matches the domain with a sample for `{region}`: region names have only characters that this pattern allows.
 _HOST = re.compile(r"^(?=.{4,200}$)([a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.)+[a-z]{2,40}$")
 
 
@@ -109,15 +109,15 @@ VISIBILITY_FACTOR = 6
 # SQS keeps a message for at most 14 days and hides it for at most 12 hours.
 SQS_RETENTION_MAX_S = 14 * DAY_S
 SQS_VISIBILITY_MAX_S = 12 * 3_600
-# A batch may wait in a queue for 14 days after its plan was executed, and its marker's life begins only then.
+# A batch may stay in a queue for 14 days after the execution of its plan, and its marker's life begins only then.
 PLAN_OUTLIVES_DAYS = 15
 
-# Fields of a stage that settings cannot set.
+# Fields of a stage that are not settings.
 NO_SETTINGS = ("stage", "rehearsal", "first_build", "usage_before")
 
 
 class StageConfig(BaseModel):
-    """Configuration of one stage. Defaults suit a stage in an account; `STAGES` has the differences."""
+    """Configuration of one stage. Defaults suit a stage in an AWS account; `STAGES` lists deviations."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -128,10 +128,10 @@ class StageConfig(BaseModel):
     )
     # A rehearsal deployment sets this itself (`REHEARSAL`), and its stacks state it.
     rehearsal: bool = Field(default=False, description="A stage of an account is tried on an emulator.")
-    # Set by the deployment: the table that the ledger uses until an upgrade or a restore is done.
+    # Set by the deployment: the ledger's usage table until the end of an upgrade or a restore.
     usage_before: int = Field(0, ge=0, description="An older usage table that is kept, too; 0 for none.")
-    # Set by the deployment: resources of a stack's first creation must not survive its rollback, and a table with
-    # deletion protection would.
+    # Set by the deployment: if a stack's first creation is rolled back, its resources must go, and deletion protection
+    # would keep a table.
     first_build: bool = Field(default=False, description="The data stack is created, and may be rolled back.")
     stateful_retained: bool = Field(
         default=True, description="Data outlives its stack: RETAIN, deletion and termination protection."
@@ -141,12 +141,12 @@ class StageConfig(BaseModel):
     log_retention_days: Literal[1, 7, 30, 90, 365] = Field(90, description="Life of the functions' logs.")
     tracing: bool = Field(default=False, description="X-Ray traces of the functions.")
 
-    # With the checks of some ended months, 95 batches fill one transaction. More messages would need another.
+    # With the checks of some ended months, 95 batches fill one transaction. More messages would need a second one.
     batch_size: int = Field(95, ge=1, le=10_000, description="Most messages that one invocation gets.")
     batch_window_s: int = Field(5, ge=0, le=300, description="Longest wait for that many messages.")
     timeout_s: int = Field(60, ge=1, le=900, description="Longest run of the aggregator.")
     visibility_s: int = Field(420, ge=1, le=SQS_VISIBILITY_MAX_S, description="Time that a received message is hidden.")
-    # The messages of killed workers must return within a test.
+    # In tests, the messages of killed workers must return before the test ends.
     short_visibility: bool = Field(default=False, description="Break the rule for visibility_s; emulated stages only.")
     max_receives: int = Field(
         7,
@@ -198,7 +198,7 @@ class StageConfig(BaseModel):
     marker_life_s: int = Field(50 * DAY_S, ge=DAY_S, description="Time that a batch is remembered after its verdict.")
     tunables: dict[str, int] = Field(default_factory=dict, description="Other limits and intervals of the functions.")
 
-    # A table accepts this many writes a second before any traffic. Later it accepts twice its highest peak so far.
+    # A new table accepts this many writes per second. Later it accepts twice its highest previous peak.
     ledger_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Ledger's warm throughput; 0: AWS's own.")
     usage_warm_writes_per_s: int = Field(0, ge=0, le=1_000_000, description="Usage's warm throughput; 0: AWS's own.")
 
@@ -250,8 +250,8 @@ class StageConfig(BaseModel):
 
         Args:
             stage: Name of the stage.
-            overrides: Values that differ from its base, by name. Text that holds a JSON list or mapping is decoded.
-            like: Base of the stage, one of `STAGES`; its own name by default.
+            overrides: Values that differ from the base, by name. Text containing a JSON list or mapping is decoded.
+            like: Base of the stage, one of `STAGES`; by default, the stage's own name.
 
         Raises:
             SettingsError: Names every problem.
@@ -269,12 +269,12 @@ class StageConfig(BaseModel):
         """Apply values to a base. A table or a dotted name changes only the entries that it names.
 
         Raises:
-            ValidationError: Raised by Pydantic; `problems_of` puts it into words.
+            ValidationError: Raised by Pydantic; `problems_of` describes the error in words.
         """
         return cls.model_validate({**nested({**flat(STAGES[like]), **flat(values)}), "stage": stage})
 
     def effective(self) -> dict[str, object]:
-        """Every setting as a JSON type, by its dotted name."""
+        """Every setting by dotted name, as a JSON type."""
         values = self.model_dump(mode="json", exclude={*NO_SETTINGS})
         return flat({**values, "tunables": {**TUNABLES, **self.tunables}})
 
@@ -284,7 +284,7 @@ class StageConfig(BaseModel):
         return Policy.model_validate({**TUNABLES, **own, **self.tunables})
 
     def published(self, given: GivenSettings | None = None) -> StageSettings:
-        """Settings that the data stack publishes; without the section `given` if it is None."""
+        """Settings that the data stack publishes, without the section `given` if `given` is None."""
         return StageSettings(
             stage=self.stage,
             policy=self.policy(),
@@ -304,7 +304,7 @@ class StageConfig(BaseModel):
 
     @property
     def onramp_visibility_s(self) -> int:
-        """Visibility timeout in seconds of log file events, by the rule for `visibility_s`."""
+        """Visibility timeout of log file events in seconds, derived as for `visibility_s`."""
         return self.onramp_timeout_s * (1 if self.short_visibility else VISIBILITY_FACTOR)
 
     @property
@@ -314,9 +314,9 @@ class StageConfig(BaseModel):
 
     @property
     def plan_life_days(self) -> int:
-        """Life of the plans of log files, and of their contexts: longer than any marker of their batches.
+        """Life of log files' plans and contexts: longer than the life of any marker of the files' batches.
 
-        While a marker exists, a file delivered again must become the same batch by the same plan.
+        While a marker exists, a redelivered file must yield the same batches by the same plan.
         """
         return -(-self.marker_life_s // DAY_S) + PLAN_OUTLIVES_DAYS
 

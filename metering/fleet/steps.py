@@ -1,4 +1,4 @@
-"""Steps that make a region ready. Each is repeatable, and raises `OperationFailedError` with the reason if it stops."""
+"""Steps that make a region ready. All are repeatable, and raise `OperationFailedError` with the reason if they stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPT_IN_POLL_MS = 15_000
 _OPT_IN_LIMIT_S = 6 * HOUR_S
 _STACK_LIMIT_S = HOUR_S
 
-# Optional parts of a region, and prefixes of the names of the checks that ask for them.
+# Optional parts of a region, and the name prefixes of the checks for them.
 OPTIONAL_PARTS: dict[str, tuple[str, ...]] = {
     "analytics": ("type AWS::Glue::", "type AWS::Athena::", "endpoint glue", "endpoint athena"),
     "composite_alarms": ("type AWS::CloudWatch::CompositeAlarm",),
@@ -47,11 +47,11 @@ class FleetPorts:
     """Ports and rules that the steps use.
 
     Attributes:
-        tell: Called with the doctor's findings, as region and message.
-        usage_before: Generation of an older usage table that the next deployment of a region must keep; 0 for none.
-        examined: Findings of the doctor in a deployed region; none on an emulator.
-        no_pager: Whether a region may be ready without a confirmed subscription of its page topic.
-        architecture: Name as in the stage's settings.
+        tell: Called with a region and a message for each finding of `metering doctor`.
+        usage_before: Generation of an older usage table that the next deployment of a region must retain; 0 for none.
+        examined: Findings of `metering doctor` in a deployed region; none on an emulator.
+        no_pager: Whether a region may be ready without a confirmed subscription to its `page` topic.
+        architecture: Name from the stage's settings.
     """
 
     account: Account
@@ -101,7 +101,7 @@ def bootstrap(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Check that the region offers everything the stacks need, and leave out optional parts that it lacks."""
+    """Check that the region offers all that the stacks need, and omit optional parts that it does not offer."""
     x86 = ports.architecture == "x86_64" or stage.matches(state.region, ports.rules.x86_regions)
     wanted = replace(state, architecture="x86_64" if x86 else state.architecture, left_out=())
     types = ports.builder.resource_types(_deployment(ports, wanted, first=True))
@@ -114,7 +114,7 @@ def preflight(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 class PreflightFailedError(OperationFailedError):
-    """A region lacks a part that the service needs.
+    """The region does not offer a part that the service needs.
 
     Attributes:
         state: State with all findings, to be saved.
@@ -134,7 +134,7 @@ def deploy(ports: FleetPorts, state: RegionState) -> RegionState:
     """Deploy the stacks, and clean up after a first deployment that failed now or in an earlier run."""
     clean_up(ports, state.region)
     deployed = _deploy(ports, state)
-    # A deployment does not touch resources whose template is unchanged, so a part that people stopped stays stopped.
+    # A deployment does not change resources with an unchanged template, so a stopped part stays stopped.
     ports.deployed.start(state.region)
     return deployed
 
@@ -156,7 +156,7 @@ def _deploy(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def canary(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Start a canary run. The bake waits for its result."""
+    """Start a canary run. The `bake` step waits for the result of the canary."""
     minute_s = slot_of(ports.now_s())
     if ports.deployed.good_canaries(state.region, since_s=minute_s):
         # There is one canary batch per minute. This minute's came before the deployment and proves nothing.
@@ -167,7 +167,7 @@ def canary(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def bake(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Watch the region for a while, and require good canary results, because silence of an idle region is no proof."""
+    """Watch the region for a while, and require good canary results, because an idle region's silence is no proof."""
     began_s = state.done[Step.CANARY]
     rules = ports.rules
     _sleep_until(ports, began_s + rules.bake_min * MINUTE_S)
@@ -200,9 +200,9 @@ def ready(ports: FleetPorts, state: RegionState) -> RegionState:
 
 
 def _examined(ports: FleetPorts, state: RegionState) -> RegionState:
-    """Record whether AWS behaves in the region as the service relies on.
+    """Record whether AWS behaves in the region as the service expects.
 
-    A failed point is reported and saved, but the region still becomes ready: its canary was counted once.
+    A failed check is reported and saved, but the region still becomes ready, because its canary was counted once.
     """
     found = tuple(ports.examined(state.region))
     differ = [finding.check.removeprefix(DOCTOR) for finding in found if finding.answered is Answered.FAILED]
@@ -226,7 +226,7 @@ STEPS: dict[Step, Callable[[FleetPorts, RegionState], RegionState]] = {
 
 
 def clean_up(ports: FleetPorts, region: str) -> None:
-    """Wait for operations in progress, and delete stacks that were never fully created, the last stack first."""
+    """Wait for operations in progress, then delete stacks that were never fully created, in reverse order."""
     for name in reversed(ports.builder.stacks().in_order):
         status = at_rest(ports, region, name)
         if status is not None and status.never_created:
@@ -234,7 +234,7 @@ def clean_up(ports: FleetPorts, region: str) -> None:
 
 
 def at_rest(ports: FleetPorts, region: str, stack: str) -> StackStatus | None:
-    """Wait until no operation is in progress, and return the stack's status; None if it does not exist."""
+    """Wait until no operation is in progress; return the stack's status, or None if there is no such stack."""
     until_s = ports.now_s() + _STACK_LIMIT_S
     while (status := ports.stacks.describe(region, stack)) is not None and status.busy:
         if ports.now_s() >= until_s:
@@ -267,7 +267,7 @@ def _deployment(ports: FleetPorts, state: RegionState, *, first: bool) -> Deploy
 
 
 def _judged(finding: Finding) -> Finding:
-    """Turn the failed check of an optional part into `left out`."""
+    """Change the failed result of an optional part into `left out`."""
     if finding.answered is Answered.FAILED and _part_of(finding):
         return finding._replace(answered=Answered.LEFT_OUT)
     return finding

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from metering.fleet import steps
 
-# Stacks that tell the release: the functions' stack if it does, else the data stack.
+# Stacks that can state the release: the functions' stack if possible, else the data stack.
 _TELLING = ("pipeline", "data")
 
 
@@ -23,7 +23,7 @@ class Surveyed:
     """One region.
 
     Attributes:
-        phase: Phase in the home region's ledger; None if it has no state of the region.
+        phase: Phase stored in the home region's ledger; None if the ledger has no state of the region.
         stacks: Existing stacks, in the order of deployment.
         data_format: None without data.
         own: Release of this checkout.
@@ -48,7 +48,7 @@ class Surveyed:
 
     @property
     def broken(self) -> tuple[StackStatus, ...]:
-        """Stacks whose last operation left them neither complete nor in progress."""
+        """Stacks whose status is neither complete nor in progress."""
         return tuple(stack for stack in self.stacks if not stack.complete and not stack.busy)
 
     @property
@@ -108,7 +108,7 @@ def deployed_regions(states: RegionStates, *, home: str) -> Sequence[tuple[str, 
 
 
 def to_deploy(surveyed: Iterable[Surveyed]) -> list[str]:
-    """Regions that this checkout changes: another release, other settings, or an unfinished deployment."""
+    """Regions that this checkout would change: with another release or other settings, or an unfinished deployment."""
     return [
         each.region
         for each in surveyed

@@ -24,8 +24,8 @@ class Admission:
     Attributes:
         window_s: Maximum time by which a record's `start` may precede the message's SentTimestamp.
         ahead_s: Maximum time by which `start` may follow the SentTimestamp.
-        floor_s: Records that start before this epoch second are too late even inside the window; 0 in a new stage. It
-            is set when the window is widened, and never moved back, because markers of older batches may be gone.
+        floor_s: Records that start before this epoch second are too late even inside the window; 0 in a new stage. Set
+            when the window is widened, and never moved back, because markers of older batches may be gone.
     """
 
     window_s: int
@@ -48,11 +48,11 @@ class Admission:
 
 
 def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
-    """Minimum life of a marker, so that it outlives the last copy of its batch by a margin.
+    """Minimum life of a marker, so that the marker outlives the last copy of its batch by a margin.
 
     Args:
-        window_s: Admission window: a copy sent later is too late.
-        retention_s: Maximum time that a copy can stay in a queue. A redrive starts a new full retention in the queue.
+        window_s: Admission window, after which a copy is refused as too late.
+        retention_s: Maximum time for a copy to stay in a queue. A redrive starts a new full retention period.
     """
     return window_s + retention_s + _MARKER_MARGIN_S
 
@@ -60,7 +60,7 @@ def shortest_marker_life_s(window_s: int, retention_s: int) -> int:
 SECOND_US = 1_000_000
 HOUR_US = 3_600 * SECOND_US
 
-# The years 1 to 9999. RFC 3339 can express no others.
+# The years 1 to 9999. RFC 3339 cannot express other years.
 MIN_EPOCH_S = -62_135_596_800
 MAX_EPOCH_S = 253_402_300_799
 
@@ -71,7 +71,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TO_23 = "(?:[01][0-9]|2[0-3])"
 _TO_59 = "[0-5][0-9]"
-# The pattern bounds every number, because Python versions differ in which other texts they accept (`24:00`, `+00:60`).
+# The pattern limits every number, because Python versions differ in the other texts they accept (`24:00`, `+00:60`).
 _RFC3339 = re.compile(
     "([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
     rf"({_TO_23}:{_TO_59}:{_TO_59})(?:\.([0-9]+))?"
@@ -82,7 +82,7 @@ _RFC3339 = re.compile(
 def rfc3339_us(text: str) -> int | None:
     """Epoch microseconds of an RFC 3339 time, truncated; None if `text` is not such a time.
 
-    A leap second has no epoch second, so `23:59:60` is refused here.
+    A leap second has no epoch second, so `23:59:60` is not accepted.
     """
     return _parse(text) if len(text) <= MAX_TIME_CHARS else None
 

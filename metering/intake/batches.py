@@ -19,7 +19,7 @@ class RefusedRecord:
     """A record that is not metered.
 
     Attributes:
-        position: Its position in the batch, from 0.
+        position: Position of the record in the batch, from 0.
         reasons: Every problem found, as `(reason, detail)`; never empty.
         raw: The record as received, as JSON text (lone surrogates escaped), shortened to 4 KiB.
     """
@@ -30,7 +30,7 @@ class RefusedRecord:
 
 
 class RecordRows(Protocol):
-    """Accepted records of one batch, in order. Only their decoder and the `RowCodec` know their representation."""
+    """Accepted records of one batch, in order. The representation is private to the decoder and the `RowCodec`."""
 
     def __len__(self) -> int: ...
 
@@ -41,14 +41,13 @@ class ReadBatch:
 
     Attributes:
         batch_id: Empty if the id could not be read.
-        content_hash: Hex digest over all records, the refused ones included (docs/contract.md, content identity); the
-            SHA-256 of the message body if not all of them could be read.
+        content_hash: Hex digest over all records, even refused ones (docs/contract.md, content identity); if some could
+            not be read, the SHA-256 of the message body.
         hash_version: Version of the content hash; 0 if `content_hash` is the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
-        retry_of: Id under which this content came first, as the message states; empty if it is not a retry under
-            another id.
-        object_key: Key of the object with its records, as the message states; empty if the message contains them.
-        announced: Whether the message is a notification of that object.
+        retry_of: First id of this content, as the message states; empty unless the batch is a retry under another id.
+        object_key: Key of the object with the records, as the message states; empty if the records are in the message.
+        announced: Whether the message is an S3 notification about the object.
     """
 
     batch_id: str
@@ -71,7 +70,7 @@ class DecodedBatch(ReadBatch):
         usage: Exact totals of the accepted records; keys have the own hour of each record and no `corrects`.
         refused: The refused records, each with its reasons; `records = len(rows) + len(refused)`.
         decoded_bytes: Size of the records after decompression, as counted against the decode budget.
-        unknown_regions: Regions without a known billing prefix, whose names replace it; for a warning metric.
+        unknown_regions: Regions without a known billing prefix (replaced by their names); for a warning metric.
     """
 
     rows: RecordRows
@@ -87,7 +86,7 @@ class Claim:
 
     Attributes:
         batch_id: Empty if the id could not be read.
-        content_hash, hash_version: They are what the batch would have if its sender were allowed.
+        content_hash, hash_version: The batch would have this id and content if its sender were allowed.
     """
 
     batch_id: str
@@ -101,10 +100,10 @@ class RefusedBatch(ReadBatch):
 
     Attributes:
         problems: Every problem found, as `(reason, detail)`; the first is the batch's reason.
-        missing_object: Whether it is refused only because the object to which it points is gone. If an accepted marker
-            exists under its id, it is a duplicate instead.
+        missing_object: Whether the only reason is that the referenced object does not exist. If the id has an accepted
+            marker, the batch is a duplicate instead.
         evidence: The message body for the quarantine, shortened to 1 MiB.
-        claim: Claimed id and content, if its sender may not send it. Such a batch has no id and makes no marker.
+        claim: Claimed id and content, if its sender may not send it. A batch with a claim has no id and gets no marker.
     """
 
     problems: tuple[tuple[str, str], ...]
@@ -136,7 +135,7 @@ class Allowance:
     """Time limit for reading one delivery.
 
     Attributes:
-        final: Whether a batch that is not read by then is refused as `too_slow`; otherwise it stays without a verdict.
+        final: Whether a batch not read in time is refused as `too_slow`; otherwise the batch stays without a verdict.
     """
 
     until: clock.Deadline
@@ -149,9 +148,9 @@ class BatchReader(Protocol):
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        A fault that a sender can cause raises nothing; it becomes a `RefusedBatch`.
+        Faults that a sender can cause raise no exception, but become a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: The time has run out, and the allowance is not final.
-            UnavailableError: The object that the message points to cannot be read now.
+            OutOfTimeError: The time limit has expired, and a later receive may get more time.
+            UnavailableError: The object to which the message refers cannot be read now.
         """

@@ -71,11 +71,11 @@ class _Detail(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedObject:
-    """A new object that S3 announced.
+    """A new object that an S3 notification announced.
 
     Attributes:
         etag: Its ETag, without quotes.
-        version_id: Its version; empty in a bucket without versions.
+        version_id: The object's version; empty in a bucket without versioning.
     """
 
     bucket: str
@@ -100,7 +100,7 @@ def announced_objects(fields: Mapping[str, bytes]) -> list[Announced]:
 
 
 def announced_batch(found: Announced, *, bucket: str) -> BatchMessage | NoBatch:
-    """The batch of an announced object, if it lies below `drop/` in the region's own bucket."""
+    """The batch of an announced object, if its key begins with `drop/` in the region's own bucket."""
     if isinstance(found, NoBatch):
         return found
     if isinstance(found, CreatedObject):
@@ -117,7 +117,7 @@ def _of_notification(fields: Mapping[str, bytes]) -> list[Announced]:
 
 
 def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
-    """Whether it is an event from EventBridge. Its key is not URL-encoded."""
+    """Whether the message is an EventBridge event. The object's key is not URL-encoded."""
     values, _ = plain_values(fields)
     if values.get("detail-type") != "Object Created":
         return NoBatch(why="an event that creates no object")
@@ -134,7 +134,7 @@ def _of_bus_event(fields: Mapping[str, bytes]) -> Announced:
 def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version_id: str = "") -> BatchMessage:
     """Batch of an object below `drop/`. `key` is decoded; `etag` may have quotes.
 
-    The version only says which object to read, and is not part of the batch id.
+    The version only selects the object to read, and is not part of the batch id.
     """
     etag = etag.strip('"')
     problems = key_problems(key, DROP_PREFIX)
@@ -159,7 +159,7 @@ def dropped_object(bucket: str, key: str, etag: str, *, own_bucket: str, version
 
 
 def drop_batch_id(bucket: str, key: str, etag: str) -> str:
-    """Id of the batch of a dropped object: `s3:` and the SHA-256 of bucket, key and ETag (docs/contract.md)."""
+    """Id of the batch of an object below `drop/`: `s3:` and the SHA-256 of bucket, key and ETag (docs/contract.md)."""
     identity = "\n".join((bucket, key, etag.strip('"')))
     return "s3:" + sha256(identity.encode("utf-8", errors="surrogatepass")).hexdigest()
 
@@ -242,7 +242,7 @@ def split_object(text: str) -> Fields | Problem:
 
 
 def is_batch_message(fields: Fields) -> bool:
-    """Whether an object is itself a batch message, and not an envelope around one."""
+    """Whether a JSON object is a batch message, and not an envelope around it."""
     return not _BATCH_FIELDS.isdisjoint(fields)
 
 
@@ -297,7 +297,7 @@ _FIELD_BYTES = 8 * KIB
 
 
 def glance(body: str, *, bucket: str) -> BatchMessage | NoBatch | None:
-    """First batch that a message announces, without its records if they are long; None if a full read is needed."""
+    """First batch that a message announces, without long lists of records; None if the whole message must be read."""
     short = _shortened(body)
     return None if short is None else read_body(short, bucket=bucket)[0]
 
@@ -325,7 +325,7 @@ def _fields(text: bytes) -> dict[str, bytes] | None:
 
 
 def _joined(fields: dict[str, bytes]) -> bytes:
-    """The object as JSON text without its records; empty if another field is long."""
+    """The JSON object as text without its records; empty if another field is long."""
     kept = {name: b"[]" if name == "records" and len(text) > _FIELD_BYTES else text for name, text in fields.items()}
     if any(not text or len(text) > _FIELD_BYTES for text in kept.values()) or sum(map(len, kept)) > _FIELD_BYTES:
         return b""

@@ -11,7 +11,7 @@ MAX_DEPTH = 100
 
 
 class Number(str):
-    """A number as its JSON text. NaN and Infinity also count: they are not JSON, but many writers produce them."""
+    """A number as its JSON text. NaN and Infinity are accepted: they are not JSON, but many writers produce them."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ _MAX_EXPONENT_DIGITS = 18
 
 
 class JsonError(ValueError):
-    """The text is not JSON (RFC 8259). The error stays inside this room, because callers turn it into a problem."""
+    """The text is not JSON (RFC 8259). The error never leaves the package, because callers turn it into a problem."""
 
 
 class DepthError(JsonError):
@@ -37,10 +37,10 @@ class DepthError(JsonError):
 
 
 def parse_json(text: str) -> JsonValue:
-    """Parse a JSON text; of a repeated key the last value counts.
+    """Parse a JSON text; the last value of a repeated key counts.
 
-    NaN and lone surrogates are accepted here. They invalidate only their own field, so they cost a record and not a
-    batch.
+    NaN and lone surrogates are accepted here. Such values invalidate only their own field, so the record is refused,
+    not the batch.
 
     Raises:
         DepthError: The text is nested deeper than `MAX_DEPTH`.
@@ -74,7 +74,7 @@ def check_depth(text: str) -> None:
 
 
 def canonical_json(value: JsonValue) -> str:
-    """Canonical text of a value: ASCII, without white space, with sorted keys, and numbers by value."""
+    """Canonical text of a value: ASCII without white space, with sorted keys and canonical numbers."""
     if isinstance(value, Number):
         return canonical_number(value)
     if isinstance(value, list):
@@ -104,7 +104,7 @@ def canonical_number(text: str) -> str:
 
 
 def readable_number(canonical: str) -> str:
-    """A canonical number as people write it: `12.5` for `125e-1`. Any other text stays unchanged."""
+    """A canonical number in the usual notation: `12.5` for `125e-1`. Any other text stays unchanged."""
     match = _FRACTION.fullmatch(canonical)
     if match is None or len(canonical) > _MAX_PLAIN_DIGITS or int(match[3]) > _MAX_PLAIN_DIGITS:
         return canonical
@@ -114,7 +114,7 @@ def readable_number(canonical: str) -> str:
 
 
 def int64_of(canonical: str) -> int | None:
-    """Number of a canonical text; None if it is not an integer or does not fit into signed 64 bits."""
+    """Integer of a canonical text; None if the number is not an integer or exceeds signed 64 bits."""
     if len(canonical) > _MAX_PLAIN_DIGITS or not canonical.lstrip("-").isdecimal():
         return None
     number = int(canonical)
@@ -122,7 +122,7 @@ def int64_of(canonical: str) -> int | None:
 
 
 def ascii_json(text: str) -> str:
-    """Make JSON text safe to store and print: other than printable ASCII is escaped, tabs and line ends become spaces.
+    """Make JSON text safe to store and print: all but printable ASCII is escaped; tabs and line ends become spaces.
 
     The JSON value is unchanged: outside strings only white space changes, inside strings characters become escapes.
     """
@@ -134,7 +134,7 @@ def _escape(match: re.Match[str]) -> str:
     return " " if char in "\t\n\r" else json.dumps(char)[1:-1]
 
 
-# A string is one token, so that brackets inside it do not count as structure.
+# A string is one token, so that brackets in a string do not count as structure.
 _SPAN_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},:]', re.DOTALL)
 
 
@@ -150,7 +150,7 @@ def field_spans(text: str) -> list[FieldSpan]:
     """Spans of the fields of the outermost object, in order; a repeated field has several spans.
 
     Args:
-        text: A JSON object. For any other text the answer is undefined.
+        text: A JSON object. For other texts the result is undefined.
     """
     spans: list[FieldSpan] = []
     depth, name, start = 0, "", -1
@@ -169,7 +169,7 @@ def field_spans(text: str) -> list[FieldSpan]:
 
 
 def replaced(text: str, values: dict[str, str]) -> str:
-    """The object with new values for some fields, given as JSON texts; missing fields are inserted first."""
+    """The object with some fields replaced by new values (JSON texts); missing fields are inserted at the beginning."""
     spans = field_spans(text)
     for span in reversed(spans):
         if span.name in values:

@@ -1,10 +1,10 @@
 """The batch message (docs/contract.md): its fields, all their problems, and the formats of its records.
 
-A refused message keeps its id and source if they are readable, and its records are still read for their hash.
+A refused message keeps its id and source if they are readable, and its records are still read for the content hash.
 
 To add a format, write a module with its reader and register it here; messages, drops and the batch reader take names,
-suffixes and readers from this table. The readers are imported on first use, because functions that only need the names
-(watch) run without Arrow.
+suffixes and readers from this table. Readers are imported on first use, because functions that need only the formats'
+names (watch) run without Arrow.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class ObjectReader(Protocol):
             Size of the records in bytes, as counted against the decode budget.
 
         Raises:
-            BatchRefusedError: The object is not of this format, or exceeds the records, bytes or work that one batch
-                may have.
+            BatchRefusedError: The object has another format, or exceeds a batch's limit of records, bytes or work.
             OutOfTimeError: It takes too long.
         """
 
@@ -56,7 +55,7 @@ class ObjectFormat:
     """One format.
 
     Attributes:
-        suffixes: Key suffixes below `drop/` that indicate the format, each with its compression.
+        suffixes: Suffixes of keys below `drop/` that indicate the format, each with a compression.
     """
 
     read: ObjectReader
@@ -109,7 +108,7 @@ class ObjectRecords:
     """Records in an object of the region's own bucket.
 
     Attributes:
-        sha256: Hex digest of the object's bytes as stored, lower case; empty if the message has none.
+        sha256: Lower-case hex digest of the object's stored bytes; empty if the message has none.
         if_match: ETag that the object must have; empty if any ETag is accepted.
         version_id: Version of the announced object; empty if the bucket has no versions.
     """
@@ -128,11 +127,11 @@ class BatchMessage:
 
     Attributes:
         batch_id: Empty if the id could not be read.
-        record_count: None if it is missing or invalid.
+        record_count: None if missing or invalid.
         records: The records or their location; None if neither could be read.
-        retry_of: Batch id under which this content came first, if the message is a retry under another id; else empty.
-        problems: Reasons to refuse the batch independent of its records; empty for a valid message.
-        object_key: Key of the object with its records as the message states it, allowed or not; empty if there is none.
+        retry_of: First batch id of this content, if the message is a retry under another id; else empty.
+        problems: Reasons to refuse the batch regardless of its records; empty for a valid message.
+        object_key: Key of the object with the records as the message states it, even if not allowed; empty if none.
     """
 
     batch_id: str
@@ -193,7 +192,7 @@ def read_batch_message(fields: Mapping[str, bytes], *, bucket: str, also: tuple[
     values, problems = plain_values(fields, but="records")
     location = values.get("location")
     if isinstance(location, dict) and "sha256" not in values:
-        # The contract allows both places: next to `location`, and inside it.
+        # The contract allows the field in two places: next to `location`, and inside it.
         values["sha256"] = location.get("sha256")
     envelope, wrong = _validate(values, problems)
     records = _records(fields, envelope, bucket, problems)
@@ -227,7 +226,7 @@ def readable_batch_id(value: object) -> str:
 
 
 def key_problems(key: str, prefix: str) -> list[Problem]:
-    """Problems of an object's key: it must lie below `prefix`, without `..` parts that leave it."""
+    """Problems of an object's key, which must begin with `prefix` and not leave it by `..` parts."""
     if not key.startswith(prefix) or ".." in key.split("/") or key == prefix:
         return [problem(Reason.LOCATION_NOT_ALLOWED, f"not an object below {prefix}: {quoted(key)}")]
     if len(key.encode("utf-8", errors="surrogatepass")) > _MAX_KEY_BYTES or not key.isprintable():
@@ -236,7 +235,7 @@ def key_problems(key: str, prefix: str) -> list[Problem]:
 
 
 def plain_values(fields: Mapping[str, bytes], *, but: str = "") -> tuple[dict[str, object], list[Problem]]:
-    """Values of the fields as pydantic takes them, without the field `but`; and the problems of the others."""
+    """Values of the fields except `but` in the form that pydantic expects, and the problems of unreadable fields."""
     values: dict[str, object] = {}
     problems: list[Problem] = []
     for name, text in fields.items():
@@ -295,7 +294,7 @@ def _object(envelope: _Envelope | None, bucket: str, problems: list[Problem]) ->
 
 
 def _plain(value: JsonValue) -> object:
-    """A value with its integers as int, and other numbers as NaN, which no field of a message accepts."""
+    """A value with integers as int, and other numbers as NaN, because no field of a message accepts them."""
     if isinstance(value, Number):
         whole = int64_of(canonical_number(value))
         return float("nan") if whole is None else whole

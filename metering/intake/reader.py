@@ -1,4 +1,4 @@
-"""The `BatchReader` of the service: it reads messages, and objects in every format of the registry."""
+"""The service's `BatchReader`, which reads messages and objects in every format of the registry."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordBatchReader:
-    """Reads deliveries. One instance serves any number of them; it keeps no state but caches of pure functions."""
+    """Reads deliveries. One instance serves any number of deliveries; its only state is caches of pure functions."""
 
     objects: ObjectStore
     bucket: str
@@ -57,13 +57,13 @@ class RecordBatchReader:
     def read(self, delivery: Delivery, *, admission: Admission, allowance: Allowance) -> BatchReading:
         """Decode one delivery.
 
-        A fault that a sender can cause raises nothing; it becomes a `RefusedBatch`.
+        Faults that a sender can cause raise no exception, but become a `RefusedBatch`.
 
         Raises:
-            OutOfTimeError: The time has run out, and the allowance is not final.
-            UnavailableError: The object that the message points to cannot be read now.
+            OutOfTimeError: The time limit has expired, and a later receive may get more time.
+            UnavailableError: The object to which the message refers cannot be read now.
         """
-        # All batches of a delivery share one budget of work, because a message can announce a hundred objects.
+        # All batches of a delivery share one work limit, because a message can announce a hundred objects.
         work = Work(self.limits.work, allowance)
         return BatchReading(
             batches=tuple(
@@ -124,7 +124,7 @@ class RecordBatchReader:
         self, stream: BinaryIO, records: ObjectRecords, assembly: BatchAssembly
     ) -> tuple[int, list[Problem]]:
         stored = sha256()
-        # Hashing adds a tenth to the cost of a read, so only senders who ask for it pay it.
+        # Hashing makes a read a tenth more expensive, so it is done only for senders who ask for it.
         seen = stored.update if records.sha256 else None
         limit_bytes = self.limits.object_bytes
         pieces = unpacked(stream, records.compression, limit_bytes=limit_bytes, work=assembly.work, seen=seen)
@@ -145,7 +145,7 @@ class RecordBatchReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """Outcome of one batch. `whole` says that all records were read, so the content hash covers them."""
+    """Outcome of one batch. `whole`: all records were read, so the content hash covers all of them."""
 
     message: BatchMessage
     delivery: Delivery
@@ -212,12 +212,12 @@ _SKEW_MS = 1_000
 class JudgingReader:
     """Wraps another reader, and refuses batches that their sender may not send.
 
-    A batch refused for this reason loses its id: it causes no marker, source or later verdict of the id's owner. What
-    the batch states about itself is kept as its claim. The sender of an accepted dropped object is its owner.
+    A batch refused for this reason loses its id, so it cannot affect the owner's markers, sources or verdicts. The id
+    and content that it states are kept as its claim. The sender of a metered dropped object is its owner.
 
     Attributes:
-        producers: The registry. A permission may be as old as the registry's cache. A refusal is based on a registry
-            that was read after the message was sent.
+        producers: The registry. A permission may be outdated by the age of the registry's cache. A refusal is based on
+            a registry that was read after the message was sent.
     """
 
     reader: BatchReader
@@ -228,8 +228,8 @@ class JudgingReader:
         """As `BatchReader.read`.
 
         Raises:
-            OutOfTimeError: The time has run out, and the allowance is not final.
-            UnavailableError: The object that the message points to, or the registry, cannot be read now.
+            OutOfTimeError: The time limit has expired, and a later receive may get more time.
+            UnavailableError: The registry, or the object to which the message refers, cannot be read now.
         """
         registry = self.producers.known()
         sender = judged_sender(delivery, self.services)
@@ -266,8 +266,8 @@ def _judged(
     owner = registry.of_dropped(batch.object_key) if dropped else None
     if owner is None or role_of(batch.sender_id) == owner.role_id:
         return batch
-    # S3 announced the object, and the owner of its prefix sent it. A retry of its records, which is no announcement, is
-    # judged by that. A refused announcement is itself sent again, and its author stays the sender.
+    # S3 announced the object, so the owner of its prefix counts as sender. A retry of its records is judged by this
+    # owner, too. A refused announcement is itself sent again, and its author stays the sender.
     return replace(batch, sender_id=owner.role_id)
 
 

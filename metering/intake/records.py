@@ -1,14 +1,14 @@
-"""Data-transfer records as they arrive, decoded, and the rules that judge them (docs/contract.md, the record).
+"""Data-transfer records as received and decoded, and the rules for them (docs/contract.md, the record).
 
-A record is a JSON object or a row. Its ten known fields are decoded one by one. A value that cannot be decoded is kept
-as its JSON value, because the content hash covers it (docs/contract.md, content identity). As in Parquet, `null` equals
-a missing value.
+A record is a JSON object or a row. The ten known fields of a record are decoded one by one. A value that cannot be
+decoded is kept as its JSON value, because the content hash covers it (docs/contract.md, content identity). As in
+Parquet, `null` equals a missing value.
 
 `WireRecord` is the fast decoder: a record that it accepts is decoded exactly as by `decode_record`. All other records
 (with a float, a lone surrogate or a wrong type) go through `decode_record`.
 
 Each rule is implemented once, and reports every problem. The head of a record, its resource id, its bytes and its two
-times are judged separately, so readers judge a value once that many records share.
+times are checked separately, so a value that many records share is checked only once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """Value of a field that has another type than the field: the canonical text of its JSON value."""
+    """Value of the wrong type for its field, as the canonical text of the JSON value."""
 
     json: str
 
@@ -63,12 +63,12 @@ class Undecodable:
 
 @dataclass(frozen=True, slots=True)
 class LongText:
-    """Placeholder for a string in a head that is longer than any valid one.
+    """Placeholder for a string of a head that is longer than any valid string.
 
     Attributes:
         start: Its first `LONG_START_CHARS` characters.
-        digest: SHA-256 of its `value` in the content hash, which distinguishes it from other strings.
-        decoded: Whether it is a string, and not the canonical JSON of a value of another type.
+        digest: SHA-256 of the string's `value` in the content hash, which distinguishes the string from others.
+        decoded: Whether the field had a string, not the canonical JSON of a value of another type.
     """
 
     start: str
@@ -112,7 +112,7 @@ class ExactRecord:
     """Record as decoded by `decode_record`.
 
     Attributes:
-        broken: If it is not a JSON object, the problem, and the bytes that represent it in the content hash.
+        broken: For a record that is no JSON object: the problem, and the bytes that represent it in the content hash.
     """
 
     account_id: Text = None
@@ -146,7 +146,7 @@ _RECORD_PROBLEM = problem(Reason.RECORD_NOT_AN_OBJECT, "a record is a JSON objec
 
 
 def decode_record(text: bytes) -> ExactRecord:
-    """Decode the text of one record. Any text yields a record; this never raises."""
+    """Decode the text of one record. Any text yields a record; no exception is raised."""
     lenient = text.decode("utf-8", errors="surrogateescape")
     try:
         value = parse_json(lenient)
@@ -176,7 +176,7 @@ def exact_record(value: JsonValue) -> ExactRecord:
 
 
 def integer_of(value: Integer) -> Integer:
-    """A decoded integer, or `Undecodable` if it needs more than 64 bits; both parsers share this limit."""
+    """A decoded integer, or `Undecodable` if it needs more than 64 bits, as in both parsers."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return Undecodable(canonical_number(str(value)))
     return value
@@ -193,8 +193,8 @@ def instant_of(value: int | Text) -> Integer:
     return Undecodable(canonical_json(value)) if instant_us is None else instant_us
 
 
-# Records of one batch, and of neighbouring batches, have times in common. Senders choose these texts, so only texts of
-# at most `MAX_TIME_CHARS` may enter the cache.
+# Records of a batch, and of neighbouring batches, often have the same times. Senders choose these texts, so only texts
+# of at most `MAX_TIME_CHARS` may enter the cache.
 short_instant_of = lru_cache(maxsize=65_536)(instant_of)
 
 
@@ -269,7 +269,7 @@ _MAGIC = b"metering.content/1\n"
 class ContentHasher:
     """Hashes a batch piece by piece; the hash does not depend on how the batch is split.
 
-    A head whose strings are not stored in full is added by `add_written_head`, every other one by `add_heads`.
+    A head whose strings are not stored in full is added by `add_written_head`, other heads by `add_heads`.
     """
 
     __slots__ = ("_records", "_streams")
@@ -279,11 +279,11 @@ class ContentHasher:
         self._streams = tuple(sha256() for _ in range(8))
 
     def add_heads(self, heads: Iterable[Head]) -> None:
-        """Add heads that were not seen before, in order."""
+        """Add new heads, in order of first appearance."""
         self._streams[0].update(b"".join(map(_head_bytes, heads)))
 
     def add_written_head(self, values: Iterable[bytes | memoryview]) -> None:
-        """Add the next head that was not seen before, as the `value` of each of its fields."""
+        """Add the next new head, as the `value` of each of its fields."""
         for value in values:
             self._streams[0].update(value)
 
@@ -303,7 +303,7 @@ class ContentHasher:
             stream.update(column)
 
     def add_exception(self, position: int, column: int, value: Undecodable | bytes | None) -> None:
-        """Add a value that is not decoded; in record order, then in the order of the columns (`RECORD` first)."""
+        """Add an undecodable value; call in the order of records, then of columns (`RECORD` first)."""
         entry = _tagged(2, value) if isinstance(value, bytes) else value_bytes(value)
         self._streams[7].update(position.to_bytes(4, "little") + bytes([column]) + entry)
 
@@ -330,7 +330,7 @@ def value_start(kind: int, size_bytes: int) -> bytes:
 
 
 def kept_head(head: Head) -> Head:
-    """The head as it may be stored: a `LongText` replaces each string that is longer than any valid one."""
+    """The head in stored form: a `LongText` replaces each string that is longer than any valid string."""
     if max([len(text) for text in head if text], default=0) <= MAX_HEAD_CHARS:
         return head
     account_id, service, direction, from_text, to_text, usage_type = map(_kept, head)
@@ -388,11 +388,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Verdict of the rules on a head.
+    """Result of the record rules for a head.
 
     Attributes:
-        usage_type: The record's own usage type, else the table's; empty if there are problems.
-        unknown_regions: Regions in `usage_type` without a known billing prefix, whose names replace it.
+        usage_type: The record's own usage type, else the usage type from the table; empty if there are problems.
+        unknown_regions: Regions without a known billing prefix, whose names replace the prefix in `usage_type`.
     """
 
     problems: tuple[Problem, ...]
@@ -401,7 +401,7 @@ class Traffic:
 
 
 def traffic_of(head: Head) -> Traffic:
-    """Judge and classify a head, either with its full strings or as stored."""
+    """Check and classify a head, either with full strings or in stored form."""
     head = kept_head(head)
     return _judge_cached(head) if is_short(head) else _judge(head)
 
@@ -426,7 +426,7 @@ def size_problems(size_bytes: Integer) -> list[Problem]:
 
 
 def time_problems(start_us: Integer, end_us: Integer, *, admission: Admission, sent_at_ms: int) -> list[Problem]:
-    """Problems of a record's two times, in themselves and against the admission window at `sent_at_ms`."""
+    """Problems of a record's two times: of the times alone, and with the admission window at `sent_at_ms`."""
     problems = []
     if not isinstance(start_us, int):
         problems.append(_absent("start", Reason.INVALID_START, start_us))
@@ -504,7 +504,7 @@ def _judge(head: Head) -> Traffic:
 
 
 def _edge_problems(metered: Location, head: Head) -> list[Problem]:
-    """Problems of a metered side that is not a region: only CloudFront's own records may have one, the edge."""
+    """Problems of a metered side that is not a region: only CloudFront's own records may have such a side, the edge."""
     _, service, direction, _, _, usage_type = head
     if metered.name == CLOUDFRONT and service == CLOUDFRONT_SERVICE:
         # No table maps an edge to a usage type: AWS bills edges by billing areas, which are not locations.

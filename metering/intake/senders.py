@@ -1,4 +1,4 @@
-"""Producers of a region, what each owns, and the check of a batch against its sender."""
+"""Producers of a region, what each may send, and the check of batches against their senders."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def is_producer_name(name: str) -> bool:
 
 
 def role_of(sender_id: str) -> str:
-    """Unique id of the role or user in a SenderId. The rest is a session name, chosen by callers."""
+    """Unique id of the role or user in a SenderId. The rest of a SenderId is a session name, chosen by the caller."""
     return sender_id.partition(":")[0]
 
 
 def owner_of_id(text: str) -> str:
-    """Name of the producer that would own a batch id or a source id; empty if no name could."""
+    """Name of the producer that owns a batch id or source id by its form; empty if there is no such name."""
     name = re.split("[/:]", text, maxsplit=1)[0]
     return name if is_producer_name(name) else ""
 
@@ -47,8 +47,8 @@ class Producer:
     """A registered producer.
 
     Attributes:
-        name: Its name, with which everything that it owns begins.
-        role_id: Unique id of its role, as in SQS's SenderId.
+        name: Name of the producer; every id and key that it owns begins with this name.
+        role_id: Unique id of the producer's role, as in SQS's SenderId.
         accounts: Accounts that the producer may meter; None for all.
     """
 
@@ -71,17 +71,17 @@ class Producer:
         return key.startswith(f"{DROP_PREFIX}{self.name}/")
 
     def foreign_accounts(self, accounts: Iterable[str]) -> list[str]:
-        """The given accounts that it may not meter, sorted."""
+        """Those of the given accounts that the producer may not meter, sorted."""
         return [] if self.accounts is None else sorted(set(accounts) - self.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSenders:
-    """Unique ids of the service's own roles, which the stacks know.
+    """Unique ids of the service's own roles, as the stacks output them.
 
     Attributes:
-        operators: It may send again for another sender, and meter log files by hand.
-        onramp: It sends the parts of log files. Empty in a region without log sources.
+        operators: Operators' role: may resend for another sender, and meter log files by hand.
+        onramp: On-ramp's role: sends the parts of log files. Empty in a region without log sources.
     """
 
     operators: frozenset[str] = frozenset()
@@ -94,7 +94,7 @@ def encode_services(*, operators: Iterable[str], onramp: str, canary: str) -> st
 
     Args:
         operators: Unique ids of roles, as in SQS's SenderIds.
-        onramp: Likewise; empty in a region without log sources.
+        onramp: Unique id of the on-ramp's role; empty in a region without log sources.
         canary: Likewise.
     """
     document = {"canary": canary, "onramp": onramp, "operators": list(operators)}
@@ -105,7 +105,7 @@ def decode_services(text: str) -> ServiceSenders:
     """The service's own senders, decoded from the text of `encode_services`.
 
     Raises:
-        ValueError: `encode_services` did not write the text.
+        ValueError: The text was not written by `encode_services`.
     """
     document = json.loads(text)
     if not isinstance(document, dict) or set(document) != {"canary", "onramp", "operators"}:
@@ -119,10 +119,10 @@ def decode_services(text: str) -> ServiceSenders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """The producers of a region as they were read at one moment.
+    """The registered producers of a region, as read at one time.
 
     Attributes:
-        read_ms: When the read began, epoch milliseconds.
+        read_ms: Start of the read, epoch milliseconds.
     """
 
     producers: Mapping[str, Producer]
@@ -145,21 +145,21 @@ class KnownProducers(Protocol):
     """The registry of a region."""
 
     def known(self, *, since_ms: int | None = None) -> Registry:
-        """The registry as of a short while ago.
+        """The registry, possibly cached for a short time.
 
         Args:
-            since_ms: Read it again if it was read before this moment.
+            since_ms: Read the registry again if the last read is older than this time.
 
         Raises:
             UnavailableError: The ledger did not answer.
         """
 
 
-# Spelled as in the packages that make such ids, which this one must not import.
+# Repeated from the packages that make such ids, because this package must not import them.
 _RETRY_IDS = "retry:"
 _CANARY_IDS = "canary:"
 _CANARY_ACCOUNT_ID = "000000000000"
-# Prefix of a retry's statement. No SenderId contains a space.
+# Prefix of the sender that a retry states. No SenderId contains a space.
 _RETRIED = "retry "
 # A refusal names at most this many accounts.
 _NAMED = 3
@@ -167,12 +167,12 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The sender by which a delivery is judged.
+    """The sender against whom a delivery's batches are checked.
 
     Attributes:
-        sender_id: First sender: the message's own, or the one that an operator states for a retry or a redrive.
-        retried: Whether the service made this message, and its id, from quarantined content. No other message may have
-            the id of a retry.
+        sender_id: Original sender: the message's sender, or the sender that an operator states for a retry or redrive.
+        retried: Whether the service made this message and its batch id from quarantined content. Only such messages may
+            have a retry's id.
     """
 
     sender_id: str
@@ -184,12 +184,12 @@ class Judged:
 
 
 def statement(sender: Judged) -> str:
-    """Statement of an operator who sends a message again: its first sender, and whether it is a retry."""
+    """Statement of an operator who resends a message: its original sender, and whether it is a retry."""
     return f"{_RETRIED}{sender.sender_id}" if sender.retried else sender.sender_id
 
 
 def judged_sender(delivery: queues.Delivery, services: ServiceSenders) -> Judged:
-    """The sender by which a delivery is judged. Only an operator may state another one."""
+    """The sender against whom a delivery's batches are checked. Only an operator may state another sender."""
     stated = delivery.stated_sender
     if stated and role_of(delivery.sender_id) in services.operators:
         return Judged(sender_id=stated.removeprefix(_RETRIED), retried=stated.startswith(_RETRIED))
@@ -225,7 +225,7 @@ class _Judge:
         return iter([f"{quoted(role_id)} is no registered producer"])
 
     def _of_announced(self, producer: Producer | None) -> Iterator[str]:
-        """A notification. S3 is not a producer: the object's prefix names the owner, who alone can put it."""
+        """A notification. S3 is no producer: the object's prefix names the owner, the only sender that can put it."""
         key = self.batch.object_key
         owner = producer or self.registry.of_dropped(key)
         if owner is None:
@@ -249,7 +249,7 @@ class _Judge:
         yield from self._accounts(producer)
 
     def _may_read(self, own: bool, *, retried: bool) -> bool:
-        # Refused records that are sent again are in an object of the service.
+        # When refused records are sent again, they are in an object of the service.
         return own or (retried and self.batch.object_key.startswith(RETRY_PREFIX))
 
     def _accounts(self, producer: Producer) -> Iterator[str]:
@@ -259,7 +259,7 @@ class _Judge:
             yield f"{producer.name} does not own account {', '.join(foreign[:_NAMED])}{more}"
 
     def _metered(self) -> set[str]:
-        """Accounts that would be metered. Refused records are judged again when retried."""
+        """Accounts that would be metered. Refused records are checked again when they are retried."""
         return {key.account_id for key in self.batch.usage} if isinstance(self.batch, DecodedBatch) else set()
 
     def _of_canary(self) -> Iterator[str]:
@@ -269,7 +269,7 @@ class _Judge:
             yield "the canary meters its own account only"
 
     def _of_onramp(self) -> Iterator[str]:
-        """Parts of log files, of any account. `metering ingest` sends them like the function."""
+        """Parts of log files may meter any account. `metering ingest` sends such parts like the on-ramp function."""
         batch = self.batch
         retried = self.sender.retried and batch.batch_id.startswith(_RETRY_IDS)
         if not self._may_read(batch.object_key.startswith(LOG_PARTS_PREFIX), retried=retried):

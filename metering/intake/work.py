@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Reasons of refusals, all of them defined here.
 #
-# Reasons are public: markers, quarantine, metrics and reports carry them, so add reasons and never rename one. Each
-# comes with a detail for people: short ASCII text that may change.
+# Reasons are public: markers, quarantine, metrics and reports contain them, so reasons may be added but never renamed.
+# Each comes with a detail for people: short ASCII text that may change.
 
 
 Problem = tuple[str, str]
@@ -27,9 +27,9 @@ _DETAIL_CHARS = 120
 
 
 class Reason(StrEnum):
-    """Stable names of refusals, in the order in which they are reported."""
+    """Stable names of the reasons for refusals, in the order in which they are reported."""
 
-    # The message as a whole.
+    # Problems of the whole message.
     MESSAGE_TOO_LARGE = "message_too_large"
     NOT_JSON = "not_json"
     TOO_DEEPLY_NESTED = "too_deeply_nested"
@@ -51,10 +51,10 @@ class Reason(StrEnum):
     TOO_MANY_RECORDS = "too_many_records"
     RECORD_COUNT_MISMATCH = "record_count_mismatch"
 
-    # The sender may not send the batch, in a stage with registered producers.
+    # In a stage with registered producers, the sender may not send this batch.
     SENDER_NOT_ALLOWED = "sender_not_allowed"
 
-    # A retry under another id whose original id is not accepted with other content.
+    # A retry under another id, although its original id is not accepted with other content.
     RETRY_WITHOUT_CONFLICT = "retry_without_conflict"
 
     # The object that a message points to is missing.
@@ -102,7 +102,7 @@ _RANK = {str(reason): rank for rank, reason in enumerate(Reason)}
 
 
 def problem(reason: Reason, detail: str) -> Problem:
-    """Make a problem of plain strings; its detail becomes ASCII without control characters, cut to fit into a table."""
+    """Make a problem from plain strings; the detail becomes ASCII without control characters, of limited length."""
     detail = json_values.ascii_json(detail)
     return (reason.value, detail if len(detail) <= _DETAIL_CHARS else detail[: _DETAIL_CHARS - 3] + "...")
 
@@ -113,7 +113,7 @@ def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def quoted(value: str, limit: int = 60) -> str:
-    """`value` as quoted ASCII for a detail, shortened to `limit` characters."""
+    """`value` as quoted ASCII for a problem's detail, shortened to `limit` characters."""
     return ascii(value if len(value) <= limit else value[: limit - 3] + "...")
 
 
@@ -133,9 +133,9 @@ class WorkLimits:
         members: gzip members and zstd frames.
         patient_bytes: Bytes of lines that the fast parser rejects.
         head_bytes: Bytes stored for distinct heads. Valid heads have at most 410 bytes, so 50,000 of them fit.
-        hashed_bytes: Bytes of distinct heads with strings that are longer than any valid one.
-        group_bytes: Unpacked bytes of one Parquet row group in the columns that are read. 50,000 valid records have
-            126 MB at most, with resource ids of 512 characters of 4 bytes each.
+        hashed_bytes: Bytes of distinct heads with strings that are longer than any valid string.
+        group_bytes: Unpacked bytes of the columns read from one Parquet row group. 50,000 valid records have at most
+            126 MB, with resource ids of 512 characters of 4 bytes each.
     """
 
     stored_bytes: int
@@ -168,7 +168,7 @@ class ReadLimits:
     """Limits of one batch and of one delivery.
 
     Attributes:
-        batch_records: Maximum records in a batch, in any form (docs/contract.md).
+        batch_records: Maximum number of records in a batch of any format (docs/contract.md).
         object_bytes: Maximum size of an object's records after decompression (setting `object_bytes`).
     """
 
@@ -180,7 +180,7 @@ class ReadLimits:
 class Work:
     """Work done for one delivery, counted against its limits.
 
-    Each method raises BatchRefusedError beyond its limit, and `look` raises OutOfTimeError beyond the deadline.
+    Each method raises BatchRefusedError if its limit is exceeded, and `look` raises OutOfTimeError after the deadline.
     """
 
     def __init__(self, limits: WorkLimits, allowance: Allowance) -> None:
@@ -201,7 +201,7 @@ class Work:
 
         Raises:
             OutOfTimeError: The time is over.
-            BatchRefusedError: The time has run out, and the allowance is final.
+            BatchRefusedError: The time limit has expired, and no later receive gets more time.
         """
         if self._allowance.until.remaining_ms() > 0:
             return
@@ -232,7 +232,7 @@ class Work:
             raise _too_slow(f"more than {self.limits.blank_lines} blank lines")
 
     def take_pains(self, size_bytes: int) -> None:
-        """Count a line that needs the slow parser, and check the clock regularly."""
+        """Count a line that needs the slow parser, and regularly check the time limit."""
         self._patient_bytes += size_bytes
         if self._patient_bytes > self.limits.patient_bytes:
             raise _too_slow(f"more than {self.limits.patient_bytes} bytes of records that are hard to parse")
@@ -241,7 +241,7 @@ class Work:
             self.look()
 
     def hash(self, size_bytes: int) -> None:
-        """Count the bytes of a head with too long strings, which is hashed but not stored."""
+        """Count the bytes of a head whose strings are too long, so that it is hashed but not stored."""
         self._hashed_bytes += size_bytes
         if self._hashed_bytes > self.limits.hashed_bytes:
             raise refusal(Reason.OBJECT_TOO_LARGE, f"distinct heads of more than {self.limits.hashed_bytes} bytes")

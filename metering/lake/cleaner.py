@@ -1,4 +1,4 @@
-"""The cleaners delete objects that compaction has replaced (P30), and objects of commits that were never made (P32)."""
+"""The cleaners delete objects that compaction has replaced (P30), and objects of commits that never succeeded (P32)."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -44,8 +44,8 @@ class Cleaner:
 
     Attributes:
         wait_s: Time between the end of a run and its cleaning. The delay spares slow readers a restart.
-        commit_life_s: How long the item of a cleaned commit stays: as long as markers do.
-        threads: Pointers and commits that are written concurrently.
+        commit_life_s: Seconds for which a cleaned commit's item is kept: as long as markers.
+        threads: Number of pointers and commits that are written concurrently.
         reserve_ms: With less time left, no further run is started.
     """
 
@@ -62,12 +62,12 @@ class Cleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> CleaningResult:
-        """Clean the runs that are due, oldest first. The next call cleans the runs that this one does not reach.
+        """Clean the runs that are due, oldest first. The next call cleans the remaining runs.
 
         Raises:
-            LedgerCorruptError: A commit waits or is pending although its last hours were taken (an alert was sent), or
-                an item or a plan cannot be read. The other shards were cleaned.
-            UnavailableError: The outcome of a call is unknown.
+            LedgerCorruptError: A commit is waiting or pending although its last hours were compacted (an alert was
+                sent), or an item or plan cannot be read. The other shards were cleaned.
+            UnavailableError: The outcome of a request is unknown.
         """
         runs = commits = 0
         contradictions = Contradictions()
@@ -88,19 +88,19 @@ class Cleaner:
         return self.retrier.call(lambda: shards_of(self.items, self.shards, shard))
 
     def _due(self, shard: int) -> list[Run]:
-        """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned one are cleaned too."""
+        """Runs to clean, oldest first. Runs are cleaned in order, so all runs before a cleaned run are also cleaned."""
         newest = newest_first(self.items, lake_chain(shard))
         uncleaned = list(takewhile(lambda run: not run.cleaned, newest))
         return list(long_done(reversed(uncleaned), wait_ms=self.wait_s * 1000, now_ms=self.clock.now_ms()))
 
     def _keep(self, shard: int, left: deque[Run]) -> None:
-        """Store since when the oldest remaining run has been due."""
+        """Store the time since which the oldest remaining run has been due."""
         due_ms = (left[0].done_at_ms or 0) + self.wait_s * 1000 if left else None
         cleaning = Cleaning(chain=lake_chain(shard), looked_s=self.clock.now_ms() // 1000, due_ms=due_ms)
         self.retrier.call(lambda: cleaning.keep(self.items))
 
     def _clean(self, run: Run) -> int:
-        """Clean one run; returns the number of its commits. A run that `rebuild` set has no plan (P41)."""
+        """Clean one run; returns the number of the run's commits. A run that `rebuild` set has no plan (P41)."""
         commits = self._clean_plan(run) if run.plan_key else 0
         cleaned = Update(
             table=Table.LEDGER, key=run.key, set={"cleaned": True}, condition=Equals(attribute="state", value="done")
@@ -134,7 +134,7 @@ class Cleaner:
         do_all(self._expire, commits, threads=self.threads)
 
     def _check_settled(self, run: Run, commit_ids: tuple[str, ...]) -> None:
-        """A guard: by the protocol, commits whose last hours a done run took neither wait nor are pending."""
+        """A safeguard: by the protocol, commits whose last hours a done run compacted are not waiting or pending."""
         pending = [booked_hours.pending_key(run.shard, commit_id) for commit_id in commit_ids]
         waiting = [waiting_key(run.shard, commit_id) for commit_id in commit_ids]
         found = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, [*pending, *waiting]))
@@ -152,7 +152,7 @@ class Cleaner:
         try:
             self.retrier.call(lambda: self.items.update(expire))
         except ConditionFailedError:
-            # The item expired after it was read here: an earlier cleaner finished this long ago.
+            # The item expired after the read: an earlier cleaner finished this job long ago.
             return
 
     def _stop(self, run: Run, commit_id: str, what: str) -> NoReturn:
@@ -166,8 +166,8 @@ class Cleaner:
 # fenced as `aborted`. An orphan's objects are deleted only when the fence is surely written. `cleaner` deletes the
 # objects of all other commits.
 #
-# Each object is examined once when it is old enough, and all remaining objects are examined again once a day: a PUT
-# whose reply was lost may appear behind the cursor.
+# Each object is examined once when it is old enough, and once a day all remaining objects are examined again, because a
+# PUT whose reply was lost may appear behind the cursor.
 
 
 @dataclass(slots=True)
@@ -180,14 +180,14 @@ class _Objects:
 
 @dataclass(slots=True, kw_only=True)
 class _Pass:
-    """One pass over the objects.
+    """A pass over the staging and quarantine objects.
 
     Attributes:
-        from_s: Objects written before this time are skipped, except those of this second.
+        from_s: Objects written before this time (a whole second) are skipped.
         to_s: Objects written after this time are too young.
-        after: Keys up to this one are skipped; then the last key that was returned.
-        cut: Whether the pass ended early, because time was short.
-        unsure: Whether it left an object, because the outcome of a fence is unknown.
+        after: Keys up to this key are skipped; later, the last key that was returned.
+        cut: Whether the pass ended early for lack of time.
+        unsure: Whether the pass kept an object because the outcome of a fence is unknown.
     """
 
     from_s: int
@@ -201,7 +201,7 @@ class _Pass:
 def quarantine_age_s(commit_life_s: int) -> int:
     """Maximum age of an orphan's quarantine object: safely below the age of a commit whose item has expired.
 
-    The item of a cleaned commit lives `commit_life_s`. If missing before four fifths of that, it never existed.
+    The item of a cleaned commit lives `commit_life_s`. If absent before four fifths of that, the item never existed.
     """
     return commit_life_s * 4 // 5
 
@@ -211,11 +211,11 @@ class OrphanCleaner:
     """Fences commits that left objects but no commit item, and deletes these objects.
 
     Attributes:
-        age_s: Younger objects are skipped: their commit is probably on its way. Safety does not need this.
+        age_s: Younger objects are skipped, as their commit is probably in progress. Safety does not need this.
         quarantine_age_s: Older quarantine objects are never deleted, because the item of their commit may have expired.
         every_s: Time between two passes over new objects.
         whole_every_s: Time between two passes over all objects.
-        threads: Blocks of commits that are checked concurrently.
+        threads: Number of blocks of commits that are checked concurrently.
         reserve_ms: With less time left, no further commits are checked.
     """
 
@@ -232,11 +232,11 @@ class OrphanCleaner:
     reserve_ms: int = 30_000
 
     def run(self, deadline: Deadline, *, whole: bool = False) -> int:
-        """Check objects that are old enough and not yet checked; once a day, all. Returns the number of deletions.
+        """Check old enough objects that are not yet checked; once a day, check all. Returns the number of deletions.
 
         Raises:
-            UnavailableError: A listing or read got no answer; the next call does the rest.
-            LedgerCorruptError: Commits cannot be read. Their objects were kept, and all others were checked.
+            UnavailableError: A listing or read got no answer; the next call continues.
+            LedgerCorruptError: Commits cannot be read. Their objects were kept, and all other objects were checked.
         """
         now_s = self.clock.now_ms() // 1000
         known = self._passes()
@@ -254,7 +254,7 @@ class OrphanCleaner:
         deleted = self._walk(each, deadline)
         if each.cut:
             self._save(replace(known, began_s=began_s, after=each.after))
-        # Unreadable items are reported at each call, until they are repaired.
+        # Every call reports unreadable items until they are repaired.
         each.contradictions.tell()
         if not (each.cut or each.unsure):
             self._save(OrphanPasses(seen_to_s=max(known.seen_to_s, began_s - self.age_s), whole_s=began_s))
@@ -307,7 +307,7 @@ class OrphanCleaner:
             yield commit_id_of(info.key), info, True
 
     def _listed(self, prefix: str, each: _Pass, *, from_s: int) -> Iterator[ObjectInfo]:
-        # Keys begin with the date of the commit, and its objects are put soon afterwards.
+        # Keys begin with the commit's date, and the commit's objects are put soon afterwards.
         first = f"{prefix}{date_of(from_s - HOUR_S)}" if from_s else prefix
         after = max(each.after, first)
         if after >= _after(prefix):
@@ -321,7 +321,7 @@ class OrphanCleaner:
         items = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, keys))
         deletable: list[str] = []
         for commit_id, found in commits.items():
-            # No object of an unreadable commit is deleted: it may be the only copy of accepted rows.
+            # If a commit is unreadable, its objects are kept: they may be the only copy of accepted rows.
             with each.contradictions.noted():
                 deletable += self._deletable(each, commit_id, found, items.get(commit_key(commit_id)))
         if deletable:
@@ -338,7 +338,7 @@ class OrphanCleaner:
         return found.staged if commit.expires_at_s is not None else []
 
     def _fence(self, each: _Pass, commit_id: str) -> bool:
-        """True only if this call has surely aborted the commit: its transaction can no longer land."""
+        """Return True only if this call certainly aborted the commit, so that its transaction can no longer succeed."""
         fence = CommitRecord(commit_id=commit_id, state="aborted").to_item()
         try:
             self.items.put(Put(table=Table.LEDGER, item=fence, condition=Absent()))

@@ -1,7 +1,7 @@
 """Compaction: a chain of runs in each shard, `L<shard>`, each with an immutable plan (P19 to P24).
 
-Any number of processes may compact at once, and any of them may die at any call. The run item with its plan is the
-claim, and the next process works on the same plan. The protocol prescribes the order of calls; it must not change.
+Any number of processes may compact concurrently, and each may die at any call. The run item with its plan claims the
+work; the next process follows the same plan. The protocol prescribes the order of calls; it must not change.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,8 +25,8 @@ from metering.stores.objects import ObjectStore, lake_file_key, summary_key
 # One run of the compactor, from its plan to `done` (P24, steps 1 to 5).
 #
 # The plan fixes the content of every file, so several processes can work on one run at once, and every step may be
-# repeated. Two rules must hold: the order of the steps, and that no step starts before the outcome of the previous one
-# is known.
+# repeated. Two rules apply: the steps are in this order, and no step starts before the outcome of the previous step is
+# known.
 
 
 _THERE = writes.Exists()
@@ -41,7 +41,7 @@ class CompactionResult:
     Attributes:
         runs: Runs that this call set to `done`.
         hours, files, rows: Hours published by this call; hours that another process published are not counted.
-        finished: Whether nothing is due any more; False if time ran out.
+        finished: Whether no work is left that is due; False if time ran out.
     """
 
     runs: int
@@ -66,7 +66,7 @@ class WorkTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Marked:
-    """A pointer after it was marked, or the contradiction found in it."""
+    """A pointer after marking, or the contradiction found in the pointer."""
 
     pointer: booked_hours.Pointer | None = None
     wrong: str = ""
@@ -89,13 +89,13 @@ class RunWork:
     tally: WorkTally
 
     def finish(self) -> None:
-        """Write and publish every hour of the plan, remove its pairs from pending, and mark the run done.
+        """Write and publish every hour of the plan, remove the plan's pairs from pending, and mark the run as done.
 
         Raises:
             RunOverError: Another process has finished the run.
             OutOfTimeError: Too little time is left for the next step.
             LedgerCorruptError: The ledger contradicts the plan; an alert was sent.
-            UnavailableError: The outcome of a call is unknown.
+            UnavailableError: The outcome of a request is unknown.
         """
         plan = self._plan()
         for hour in plan.hours:
@@ -132,7 +132,7 @@ class RunWork:
         try:
             self.retrier.call(lambda: self.items.put(put))
         except ConditionFailedError:
-            # Another process or an earlier attempt published it: the plan fixes the content, so both are equal.
+            # Another process or an earlier attempt published the same content, because the plan fixes it.
             return
         self.tally.hours += 1
         self.tally.files += len(files)
@@ -196,7 +196,7 @@ class RunWork:
                     f"{planned.key} should hold {planned.rows} rows and {planned.bytes} bytes, "
                     f"staging has {merged.rows} and {merged.bytes}",
                 )
-            # The totals are put before the file, so every existing file has its totals.
+            # The totals are put before the file, so that every file that exists has totals.
             self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)
             self.objects.put(planned.key, merged.content, if_absent=True)
 
@@ -247,7 +247,7 @@ class Compactor:
     """Turns staging objects into lake files.
 
     Attributes:
-        threads: Pointers and pending entries of one run that are written concurrently.
+        threads: Number of pointers and pending entries of one run that are written concurrently.
         reserve_ms: With less time left, no further step is started.
     """
 
@@ -267,16 +267,16 @@ class Compactor:
     def run(
         self, deadline: Deadline, *, closing: frozenset[str] = frozenset(), shard: int | None = None
     ) -> CompactionResult:
-        """Resume unfinished runs, then plan and work until nothing is due or time runs short.
+        """Resume unfinished runs, then plan and execute runs until nothing is due or time runs short.
 
         Args:
             deadline: End of the process.
-            closing: Months whose hours are all due, whatever the policy says. Months that are closing or closed in the
+            closing: Months whose hours are all due, regardless of the policy. Months that are closing or closed in the
                 ledger are always treated this way.
             shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
 
         Raises:
-            LedgerCorruptError: The ledger contradicts the protocol. All work not depending on it was done.
+            LedgerCorruptError: The ledger contradicts the protocol. All other work was done.
             UnavailableError: The outcome of a call is unknown; the next process resumes.
         """
         turn = _Turn(deadline=deadline, closing=closing)
@@ -294,7 +294,7 @@ class Compactor:
         return turn.tally.result(finished=finished)
 
     def resume(self, deadline: Deadline) -> CompactionResult:
-        """Finish planned runs, and plan no new ones: after a restore, before the chains are lifted (P41).
+        """Finish planned runs without planning new runs: after a restore, before the chains' numbers are raised (P41).
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were resumed.
@@ -319,7 +319,7 @@ class Compactor:
         if turn.deadline.remaining_ms() < self.reserve_ms:
             raise OutOfTimeError
         chain = self._chain(shard)
-        # The newest run is read before pending is listed: pending is exact only after that run is done.
+        # The newest run is read before pending is listed, because pending is exact only after that run is done.
         newest = chain.newest()
         if newest is not None and newest.state == "planned":
             try:
@@ -330,7 +330,7 @@ class Compactor:
         plan = self.retrier.call(lambda: self._plan(shard, turn))
         if plan is None:
             return False
-        # Both outcomes lead to the same next step: the chain is read again before any work.
+        # After both outcomes, the chain is read again before any work.
         if not chain.announce(plan.to_json(), after=newest):
             self.metrics.count(metric_names.COMPACTION_RACE_LOST)
         return True
@@ -379,7 +379,7 @@ class Compactor:
         return make_plan(shard, backlog, now_s=now_s, policy=self.policy, closing=closing)
 
     def _pending(self, shard: int, turn: _Turn) -> Iterator[booked_hours.Pending]:
-        """Pending commits. An unreadable commit is left out, like a waiting one, so its rows stay in staging."""
+        """Pending commits. An unreadable commit is omitted, like a waiting commit, so its rows stay in staging."""
         for item in booked_hours.pending_in(self.items, shard):
             with turn.contradictions.noted():
                 yield booked_hours.Pending.from_item(item)

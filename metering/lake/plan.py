@@ -1,6 +1,6 @@
 """Plans of the compactor: which commits of which hours go into which lake file. A written plan never changes.
 
-A plan is stored as a JSON object. File names and the rows of each file follow from the plan and the run's number alone.
+A plan is stored as a JSON object. The plan and the run's number alone determine the name and rows of each file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFile:
-    """One file to write: all rows that its commits have in one hour. `rows` and `bytes` are its expected totals."""
+    """A file to be written: all rows of its commits in one hour. `rows` and `bytes` are its expected totals."""
 
     commits: tuple[str, ...]
     rows: int
@@ -30,7 +30,7 @@ class PlanFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanHour:
-    """Files that a run adds to one hour. Each commit is in exactly one of them."""
+    """Files that a run adds to one hour. Each commit is in exactly one of the files."""
 
     hour_s: Annotated[Hour, "hour"]
     files: tuple[PlanFile, ...]
@@ -54,7 +54,7 @@ class Plan(StoredDocument):
     last: tuple[str, ...]
 
     def commits(self) -> dict[str, list[int]]:
-        """Hours that the plan takes, by commit id."""
+        """Hours that the plan compacts, by commit id."""
         taken: dict[str, list[int]] = {}
         for hour in self.hours:
             for commit_id in hour.commits:
@@ -64,14 +64,14 @@ class Plan(StoredDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionPolicy:
-    """When an hour is compacted, and how much at once. Safety does not depend on this policy.
+    """When an hour is compacted, and how much at once. The correctness of the protocol does not depend on this policy.
 
     Attributes:
-        file_rows: Rows of a full lake file. 12 million rows of about 14 bytes are about 170 MB.
-        run_rows: Maximum rows of one run; a single file may exceed it.
-        run_pairs: Maximum pairs of commit and hour of one run: each pair is marked by one write.
-        wait_today_s: How long an hour of the current day waits for a full file.
-        wait_older_s: How long an older hour waits, so that late data does not keep making small files.
+        file_rows: Number of rows of a full lake file. 12 million rows of about 14 bytes are about 170 MB.
+        run_rows: Maximum number of rows of one run; a single file may exceed this.
+        run_pairs: Maximum number of commit-hour pairs of one run: each pair is marked by one write.
+        wait_today_s: Maximum time for which an hour of the current day waits for a full file.
+        wait_older_s: Maximum time for which an older hour waits, so that late data does not create many small files.
     """
 
     file_rows: int
@@ -92,13 +92,13 @@ class CompactionPolicy:
         )
 
     def everything(self) -> CompactionPolicy:
-        """The same sizes, but everything pending is due, and nothing waits for a full file."""
-        # Negative, so that commits of a process whose clock is ahead are due, too.
+        """The same sizes, but all pending rows are due, without waiting for full files."""
+        # Negative, so that commits of a process with a fast clock are due, too.
         return replace(self, wait_today_s=-DAY_S, wait_older_s=-DAY_S)
 
 
 class _Pair(NamedTuple):
-    """Rows and bytes of a commit in an hour that no run has taken. The order in which files take commits."""
+    """Rows and bytes of a commit in one hour, not yet in a run's plan. Sort key of commits that are put into files."""
 
     created_at_ms: int
     commit_id: str
@@ -107,11 +107,11 @@ class _Pair(NamedTuple):
 
 
 class Backlog:
-    """Pending pairs of a shard, in the few bytes that a plan needs: a region has hundreds of thousands of pairs.
+    """Pending pairs of a shard, in compact form, because a region has hundreds of thousands of pairs.
 
     Args:
-        pending: Entries of pending commits. Only the hours in their `hours` may be planned.
-        waiting: Ids of commits to leave out: they still wait for the roll-up (P24). Taken after the entries.
+        pending: Entries of pending commits. Only hours in a commit's `hours` may be planned.
+        waiting: Ids of commits to omit, because they still wait for the roll-up (P24). Taken after the entries.
     """
 
     def __init__(self, pending: Iterable[Pending], waiting: Callable[[], Collection[str]] = frozenset) -> None:
@@ -145,7 +145,7 @@ def make_plan(
         backlog: The shard's pending pairs.
         now_s: Now, epoch seconds.
         policy: Decides which hours are due.
-        closing: Months whose hours are all due, whatever the policy says.
+        closing: Months whose hours are all due, regardless of the policy.
     """
     due = (
         (hour_s, file)
@@ -175,7 +175,7 @@ def _due_files(
 
 
 def _cut(pairs: Iterable[_Pair], policy: CompactionPolicy) -> Iterator[PlanFile]:
-    """Fill one file after the other. All rows of a commit in an hour stay in one file."""
+    """Assign commits to one file after the other. All rows of a commit in an hour stay in one file."""
     commits: list[str] = []
     rows = total_bytes = 0
     for pair in pairs:
@@ -190,7 +190,7 @@ def _cut(pairs: Iterable[_Pair], policy: CompactionPolicy) -> Iterator[PlanFile]
 
 
 def _within_budget(due: Iterable[tuple[int, PlanFile]], policy: CompactionPolicy) -> dict[int, list[PlanFile]]:
-    """Files that one run can write, oldest hour first; at least one file if any is due."""
+    """Files within the limits of one run, oldest hour first; at least one file if any is due."""
     chosen: dict[int, list[PlanFile]] = {}
     rows = pairs = 0
     for hour_s, file in due:

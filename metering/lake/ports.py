@@ -39,7 +39,7 @@ OWN_HOUR = "own_hour"
 # Columns of a usage key, without its booked hour.
 USAGE_COLUMNS = ("account_id", "usage_type", "service", "from_location", "to_location", OWN_HOUR)
 
-# A commit with so few rows in an hour has most rows in other hours, or is small as a whole: it is read in part.
+# A commit with at most this many rows in an hour has most rows in other hours, or is small: it is read in part.
 FEW_ROWS = 5_000
 
 # Values of a group, in the order of the query's columns: strings, and an int for `own_hour`.
@@ -48,10 +48,10 @@ Group = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSlice:
-    """Rows whose time lies in `[from_s, to_s)`, epoch seconds.
+    """A slice of time: the rows whose time lies in `[from_s, to_s)`, epoch seconds.
 
-    The time of a row is its start. A correction (a row booked in another hour than its own) has the start of its booked
-    hour as its time, so adjacent slices contain each row exactly once.
+    The time of a row is the start of its transfer. The time of a correction (a row booked in another hour than its own)
+    is the start of its booked hour, so adjacent slices contain each row exactly once.
     """
 
     from_s: int
@@ -76,9 +76,9 @@ class RowQuery:
     """A sum over rows, by groups.
 
     Attributes:
-        columns: Lake columns or `own_hour` to group by, in order; without any, there is one total.
-        where: Column -> values that a row may have in it. Row groups that cannot match are skipped.
-        times: Restricts partly covered hours to the rows of this slice; None for all rows of the sources.
+        columns: Lake columns or `own_hour` to group by, in order; if empty, all rows form one group.
+        where: Column -> allowed values of a row in this column. Row groups that cannot match are skipped.
+        times: Slice of time to which partly covered hours are limited; None for all rows of the sources.
     """
 
     columns: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ BATCH_QUERY = RowQuery(columns=("batch_id",))
 
 
 def usage_of(hour_s: int, groups: Mapping[Group, Total]) -> dict[UsageKey, Total]:
-    """Usage of a booked hour from the groups of `USAGE_QUERY`. Rows with another own hour are corrections."""
+    """Usage of a booked hour from the groups of `USAGE_QUERY`. Rows whose own hour differs are corrections."""
     return dict(usage_in(hour_s, groups.items()))
 
 
 def usage_in(hour_s: int, groups: Iterable[tuple[Group, Total]]) -> Iterator[tuple[UsageKey, Total]]:
-    """The same, one usage key after the other."""
+    """Like `usage_of`, but yields one usage key after the other."""
     rows = cast("Iterable[tuple[tuple[str, UsageType, Service, str, str, int], Total]]", groups)  # its columns
     for (account_id, usage_type, service, from_location, to_location, own_hour_s), total in rows:
         corrects_s = None if own_hour_s == hour_s else own_hour_s
@@ -122,7 +122,7 @@ class StagedBatch:
 
 
 class RowCodec(Protocol):
-    """Turns rows into staging objects. Parquet in production, plain rows in the simulation."""
+    """Turns rows into staging objects. Implemented with Parquet in production, with plain rows in the simulation."""
 
     def encode(self, batches: Sequence[StagedBatch]) -> bytes:
         """Content of one staging object: all rows with `batch_id` and booked hour, sorted by booked hour."""
@@ -130,7 +130,7 @@ class RowCodec(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFile:
-    """A lake file that is ready to be put. `rows`, `bytes` and `summary` were counted while it was written.
+    """A lake file that is ready for upload. `rows`, `bytes` and `summary` were counted while the file was written.
 
     Attributes:
         summary: Content of the object with the file's totals, one row per usage key.
@@ -150,12 +150,12 @@ class LakeWriter(Protocol):
     ) -> AbstractContextManager[MergedFile]:
         """Write one lake file: all rows of these staging objects that are booked in `hour_s`, sorted.
 
-        The content exists as long as the context. Memory use does not grow with the number of rows.
+        The content exists until the `with` block ends. Memory use does not grow with the number of rows.
 
         Args:
             hour_s: Start of the hour.
             staging_keys: Keys of the objects.
-            in_part: Keys of objects with few rows of the hour, which need not be read completely.
+            in_part: Keys of objects with few rows of the hour; these objects need not be read completely.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -164,10 +164,10 @@ class LakeWriter(Protocol):
 
 
 class StagedUsage(Protocol):
-    """Sums the rows of staging objects. Parquet in production, plain rows in the simulation."""
+    """Sums the rows of staging objects. Implemented with Parquet in production, with plain rows in the simulation."""
 
     def usage(self, staging_key: str) -> dict[UsageKey, Total]:
-        """Usage of a whole staging object: its rows by booked hour, key and `corrects` (P7).
+        """Usage of a whole staging object, by booked hour, key and `corrects` (P7).
 
         Raises:
             ObjectMissingError: It is gone.
@@ -178,7 +178,7 @@ class StagedUsage(Protocol):
 class UsageRows(Protocol):
     """Usage of an hour: each usage key once, in the order of files and digests (`usage_digest.row_place`).
 
-    Few rows at a time are Python objects, so an hour of millions of keys needs little more memory than its columns.
+    Rows become Python objects a few at a time, so an hour of millions of keys needs little more memory than columns.
     """
 
     def __len__(self) -> int: ...
@@ -190,7 +190,7 @@ class LakeReader(Protocol):
     """Reads rows of lake files and staging objects."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals of the sources' rows by the query's columns. They are counted from rows.
+        """Exact totals of the sources' rows by the query's columns. The totals are counted from rows.
 
         Raises:
             ObjectMissingError: An object is gone.
@@ -198,17 +198,17 @@ class LakeReader(Protocol):
         """
 
     def groups(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """The same, each group once, in no order: for callers that do not keep the groups.
+        """Like `totals`, but yields each group once, in any order, for callers that do not keep the groups.
 
         Raises:
-            ObjectMissingError, ObjectDamagedError: As for `totals`, before the first group.
+            ObjectMissingError, ObjectDamagedError: As for `totals`, but raised before the first group is yielded.
         """
 
     def parts(self, sources: Sequence[RowSource], query: RowQuery) -> Iterator[tuple[Group, Total]]:
-        """The same, one part of the rows after the other, so few groups are in memory. A group may come many times.
+        """Like `totals`, one part of the rows at a time, so few groups are in memory. A group may recur many times.
 
         Raises:
-            ObjectMissingError, ObjectDamagedError: As for `totals`; groups yielded before are then invalid.
+            ObjectMissingError, ObjectDamagedError: As for `totals`; groups yielded before the error are then invalid.
         """
 
     def hour_usage(
@@ -223,9 +223,9 @@ class LakeReader(Protocol):
         Args:
             hour_s: Start of the hour.
             sources: All of this hour.
-            batches: Receives the groups of `BATCH_QUERY`, source by source, while the sources are read, so that each is
-                read once. A batch with rows in several sources is passed several times. After an error, the groups
-                passed so far are invalid.
+            batches: Receives the groups of `BATCH_QUERY`, source by source, during the same read, so that each source
+                is read only once. Batches with rows in several sources are passed several times. After an error, the
+                groups passed so far are invalid.
 
         Raises:
             ObjectMissingError, ObjectDamagedError: As `totals`.
@@ -238,11 +238,11 @@ class TotalsReader(Protocol):
     def of(self, file: LakeFile) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of a file, by account and key.
 
-        They come from the object beside the file. If that object is missing, damaged, or does not add up to the file's
-        rows and bytes, they are counted from the rows.
+        The totals come from the object stored beside the file. If that object is missing, damaged, or does not match
+        the file's rows and bytes, the totals are counted from the rows.
 
         Raises:
-            ObjectMissingError: The file itself is gone.
+            ObjectMissingError: The file itself is missing.
             ObjectDamagedError: The file itself cannot be decoded.
         """
 
@@ -256,11 +256,11 @@ class TotalsReader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFile:
-    """An object of a frozen month that is ready to be put.
+    """An object of a frozen month that is ready for upload.
 
     Attributes:
-        rows: Number of rows; a row is a usage key of an hour or of a day.
-        digest: Digest of its rows in their order (`usage_digest`), never of its bytes.
+        rows: Number of rows; each row is a usage key of an hour or of a day.
+        digest: Digest of the object's ordered rows (`usage_digest`), not of its bytes.
     """
 
     content: bytes | Path
@@ -273,8 +273,8 @@ class MonthFiles:
     """The two objects of a whole month.
 
     Attributes:
-        accounts: All rows of its hours, sorted by account, key, `corrects` and hour.
-        days: The same, summed by day: a row's hour is the first of its day.
+        accounts: All rows of the month's hours, sorted by account, key, `corrects` and hour.
+        days: The same rows, summed by day: a row's hour is the first hour of its day.
     """
 
     accounts: UsageFile
@@ -283,7 +283,7 @@ class MonthFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayBatch:
-    """Some day totals of a closed month, column by column, sorted by account, key, `corrects` and day.
+    """Some day totals of a closed month, in columns, sorted by account, key, `corrects` and day.
 
     Attributes:
         key: Each row's index in `keys`.
@@ -301,7 +301,7 @@ class DayBatch:
 
 
 def rows_of_days(batches: Iterable[DayBatch]) -> Iterator[tuple[UsageKey, Total]]:
-    """The rows of batches one by one; a key's hour is the first of its day."""
+    """The rows of batches one by one; a key's hour is the first hour of its day."""
     for batch in batches:
         columns = (batch.account_id, batch.key, batch.corrects_s, batch.day_s, batch.bytes, batch.records)
         for account_id, place, corrects_s, day_s, size, records in zip(*columns, strict=True):
@@ -312,7 +312,7 @@ def rows_of_days(batches: Iterable[DayBatch]) -> Iterator[tuple[UsageKey, Total]
 class FrozenReader(Protocol):
     """Reads the totals of a closed month. Nothing holds the month.
 
-    All methods raise ObjectMissingError if an object is gone, and ObjectDamagedError if it cannot be decoded.
+    All methods raise ObjectMissingError if an object is missing, and ObjectDamagedError if it cannot be decoded.
     """
 
     def hour(
@@ -323,7 +323,7 @@ class FrozenReader(Protocol):
     def account_rows(self, frozen: FrozenMonth, account_ids: Collection[str]) -> Iterator[tuple[UsageKey, Total]]:
         """Totals of some accounts in all hours, by account, key, `corrects` and hour.
 
-        Only the parts of the month's object that can hold these accounts are read.
+        Only the parts of the month's object that may have rows of these accounts are read.
         """
 
     def days(self, frozen: FrozenMonth, accounts: Collection[str] | None = None) -> Iterator[DayBatch]:
@@ -339,15 +339,15 @@ class FrozenFiles(FrozenReader, Protocol):
     def month_files(self, hours: Iterable[FrozenHour]) -> AbstractContextManager[MonthFiles]:
         """The objects of a whole month, made from the objects of its hours by an external sort.
 
-        The contents exist as long as the context. Memory does not grow with the month.
+        The contents exist until the `with` block ends. Memory use does not grow with the month's size.
 
         Raises:
-            ObjectMissingError: The object of an hour is gone.
+            ObjectMissingError: The object of an hour is missing.
             ObjectDamagedError: An object cannot be decoded, or its rows do not match its digest.
         """
 
     def measured(self, key: str) -> UsageMeasure:
-        """Digest, rows and total of an object of a closed month as stored now.
+        """Digest, number of rows and total of an object of a closed month, as measured now.
 
         Raises:
             ObjectMissingError: The object is gone.
@@ -378,11 +378,11 @@ class CountedTotals:
         return self._lake.hour_usage(hour_s, [file.source(hour_s) for file in files])
 
 
-# Digest of usage rows: SHA-256 of a text that any program can produce, whatever file format the rows have.
+# Digest of usage rows: SHA-256 of a text that any program can produce from the rows, whatever the file format.
 #
 # Each row is one tab-separated line: hour, account, usage type, service, from, to, `corrects`, bytes, records. Times
-# are epoch seconds, and `corrects` is empty in a row that is not a correction. Names contain no control characters
-# (record_rules), so two different rows never give the same line. The lines of an hour are sorted by `row_place`.
+# are epoch seconds, and `corrects` is empty in a row that is not a correction. Names have no control characters
+# (record_rules), so different rows always give different lines. The lines of an hour are sorted by `row_place`.
 
 
 SEPARATOR = "\t"
@@ -393,14 +393,14 @@ Place = tuple[str, UsageType, Service, str, str, int, int]
 def row_place(key: UsageKey) -> Place:
     """Sort key of a row among the rows of a month: account, usage type, service, from, to, `corrects`, hour.
 
-    Rows that are not corrections come before corrections. Strings sort by code point, as UTF-8 does.
+    Rows that are not corrections come before corrections. Strings sort by code point, as in UTF-8.
     """
     corrects_s = -1 if key.corrects_s is None else key.corrects_s
     return key.account_id, key.usage_type, key.service, key.from_location, key.to_location, corrects_s, key.hour_s
 
 
 def in_order(usage: Mapping[UsageKey, Total]) -> list[tuple[UsageKey, Total]]:
-    """Usage as rows in the order of files and digests."""
+    """Usage as rows, in the order used in files and digests."""
     return sorted(usage.items(), key=lambda entry: row_place(entry[0]))
 
 

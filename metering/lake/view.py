@@ -1,8 +1,8 @@
 """The exact view of all accepted rows: published files, and staging objects of rows that are not published yet.
 
-The read order is that of P25: published files, waiting commits, pointers, and published files again. A commit leaves
-the waiting list after its pointers are put, so no reader misses it in both. A reader that finds a staging object
-missing starts again; it never skips the object (P26).
+P25 gives the read order: published files, waiting commits, pointers, and published files again. A commit leaves the
+waiting list only after its pointers are written, so every reader finds it in the list or by a pointer. If a staging
+object is missing, a reader starts again, and never skips the object (P26).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """Items of an hour as read once: its published files, then the waiting commits, then its pointers."""
+    """Items of an hour, read once in this order: published files, waiting commits, pointers."""
 
     published: list[Item]
     waiting: list[Waiting]
@@ -39,7 +39,7 @@ class _Look:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Published keys, and one key per commit, whether it waits or is placed, because placing changes no state."""
+        """Published keys, and one key per commit, which is not changed by placing, because placing changes no state."""
         waiting = [booked_hours.pointer_key(0, entry.commit_id).sk for entry in self.waiting]
         return frozenset([*self.published_keys, *waiting, *_sort_keys(self.pointers)])
 
@@ -64,9 +64,9 @@ class LakeView:
     """Returns one consistent view of the rows of an hour.
 
     Attributes:
-        attempts: Maximum attempts at one hour. Each retry means that the hour changed during the read.
-        with_waiting: Whether commits that wait for their roll-up are among the rows.
-        commit: From staging, only this commit is among the rows; None for all commits.
+        attempts: Maximum number of attempts to read one hour. A retry is necessary if the hour changed during the read.
+        with_waiting: Whether rows of commits that wait for the roll-up are included.
+        commit: The only commit whose staged rows are included; None for all commits.
     """
 
     items: ItemStore
@@ -79,15 +79,15 @@ class LakeView:
 
     @property
     def placed(self) -> LakeView:
-        """The view of rows that runs of the roll-up have placed, with which settled usage is compared (P37)."""
+        """The view of rows that the roll-up has placed, for comparison with settled usage (P37)."""
         return replace(self, with_waiting=False)
 
     def of_commit(self, commit: CommitRecord) -> LakeView:
-        """The view of published files and of one commit: a few reads, however many commits an hour has."""
+        """The view of published files and of one commit, with few reads for any number of commits in an hour."""
         return replace(self, commit=commit)
 
     def hour_between(self, hour_s: int) -> booked_hours.HourState:
-        """Interval-exact state: it has every commit from before this call, and none from after its return.
+        """Interval-exact state, with all commits made before this call, and none made after its return.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -95,7 +95,7 @@ class LakeView:
         return self._hour(hour_s, agrees=lambda _, seen: seen.published_keys == _sort_keys(self._published(hour_s)))
 
     def hour_snapshot(self, hour_s: int) -> booked_hours.HourState:
-        """Moment-exact state: the hour as it was at one moment during this call.
+        """Moment-exact state, as the hour was at one moment during this call.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
@@ -103,17 +103,17 @@ class LakeView:
         return self._hour(hour_s, agrees=lambda before, seen: before is not None and before.keys == seen.keys)
 
     def read(self, hour_s: int, work: Callable[[booked_hours.HourState], T], *, exact: bool = False) -> T:
-        """Call `work` with the state of an hour, and again with a new state if a staging object disappears meanwhile.
+        """Call `work` with the state of an hour; if a staging object disappears meanwhile, call again with a new state.
 
         Raises:
             UnavailableError: The hour changed too often while it was read.
-            LedgerCorruptError: A published file is gone, or a staging object is gone that no published file replaces.
+            LedgerCorruptError: A published file is missing, or a staging object without a published replacement is.
         """
         missing = ""
         for _ in range(self.attempts):
             state = self.hour_snapshot(hour_s) if exact else self.hour_between(hour_s)
             if any(source.key == missing for source in state.sources):
-                # The hour still names the object after its first miss: its rows did not move to a published file.
+                # The hour still names the object after a first miss, so its rows were not moved to a published file.
                 raise LedgerCorruptError(f"{missing} is gone, and hour {hour_label(hour_s)} still needs it")
             try:
                 return work(state)
@@ -131,7 +131,7 @@ class LakeView:
         return usage_of(hour_s, self.hour_totals(hour_s, USAGE_QUERY))
 
     def totals(self, hours: Iterable[int], query: RowQuery) -> dict[Group, Total]:
-        """Exact totals over several hours. Each hour is interval-exact; different hours have no common moment."""
+        """Exact totals over several hours. Each hour is interval-exact; hours are not read at one common moment."""
         totals: dict[Group, Total] = {}
         for hour_s in hours:
             add_totals(totals, self.hour_totals(hour_s, query))
@@ -140,7 +140,7 @@ class LakeView:
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         """Hours of `[from_s, to_s)` that have rows, in order.
 
-        Each list is read before the list to which its pairs move: waiting, then pending, then the lake (P2).
+        Lists are read in the order in which pairs move between them: waiting, pending, lake (P2).
         """
         hours = self._staged_hours()
         hours.update(self._lake_hours(from_s, to_s))
@@ -153,7 +153,7 @@ class LakeView:
         return min(hours, default=None)
 
     def _hour(self, hour_s: int, *, agrees: Callable[[_Look | None, _Look], bool]) -> booked_hours.HourState:
-        """State of the first look that agrees. `agrees` is called with the previous look, or None, and the new one."""
+        """First state that `agrees` accepts. `agrees` is called with the previous read, or None, and the new read."""
         before: _Look | None = None
         for _ in range(self.attempts):
             published = self._published(hour_s)
@@ -166,7 +166,7 @@ class LakeView:
         raise _busy(hour_s)
 
     def _staged_hours(self) -> set[int]:
-        """Hours of commits that wait, or have pairs that no run has published."""
+        """Hours of commits that are waiting, or that have unpublished pairs."""
         hours = {hour_s for entry in self._all_waiting() for hour_s in entry.totals}
         for shard in known_shards(self.items, self.shards):
             for item in booked_hours.pending_in(self.items, shard):
@@ -221,7 +221,7 @@ def _busy(hour_s: int) -> UnavailableError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSizes:
-    """Size of the accepted records, with each batch as one object.
+    """Size of the accepted records, with one object per batch.
 
     Attributes:
         json_bytes: Each batch as a message of docs/contract.md, without white space.

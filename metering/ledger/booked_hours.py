@@ -26,9 +26,9 @@ class RowSource:
     """Rows of one hour in one object.
 
     Attributes:
-        staged: Whether it is a staging object, of which only the rows booked in `hour_s` belong to the hour.
-        rows, bytes: Number of rows and sum of bytes of this hour, as the ledger says.
-        waiting: Whether its commit waits for the roll-up, so usage does not contain it.
+        staged: Whether the object is in staging; only its rows booked in `hour_s` then belong to the hour.
+        rows, bytes: Number of rows and sum of bytes in this hour, according to the ledger.
+        waiting: Whether the object's commit waits for the roll-up, so that usage does not include it.
     """
 
     key: str
@@ -45,12 +45,12 @@ class RowSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourState:
-    """State of a booked hour, as a reader found it: everything that was accepted in it.
+    """State of a booked hour as a reader found it, with everything accepted in that hour.
 
     Attributes:
-        sources: Lake files first, then staging objects; each row is in exactly one of them.
-        keys: Sort keys of the published items that were read, and one per commit in staging, whether it waits or is
-            placed. Equal keys mean equal states.
+        sources: Lake files first, then staging objects; each row is in exactly one file or object.
+        keys: Sort keys of the published items read, and one key per commit in staging, waiting or placed. Two states
+            with equal keys are equal.
     """
 
     hour_s: int
@@ -64,18 +64,18 @@ class HourState:
 
     @property
     def placed(self) -> HourState:
-        """The same without commits that wait for the roll-up: the rows with which settled usage is compared (P37)."""
+        """The state without commits that wait for the roll-up: the rows to be compared with settled usage (P37)."""
         return replace(self, sources=tuple(source for source in self.sources if not source.waiting))
 
     @property
     def published(self) -> bool:
-        """Whether all of its rows are in published files."""
+        """Whether all rows of the hour are in published files."""
         return not any(source.staged for source in self.sources)
 
 
 PUBLISHED_PREFIX = "1#"
 POINTER_PREFIX = "2#"
-# Exclusive ends of those ranges: the next character after `#`.
+# Exclusive ends of the key ranges: the next character after `#`.
 _AFTER_PUBLISHED = "1$"
 _AFTER_POINTERS = "2$"
 
@@ -91,7 +91,7 @@ def partition_of_hour(hour_s: int) -> str:
 
 
 def pending_key(shard: int, commit_id: str) -> Key:
-    """Key of a pending commit: its hours that no run has taken yet."""
+    """Key of the item with a pending commit's hours that no run has taken yet."""
     return Key(partition_of_shard(shard), commit_id)
 
 
@@ -101,7 +101,7 @@ def pointer_key(hour_s: int, commit_id: str) -> Key:
 
 
 def published_in(items: ItemStore, hour_s: int) -> Iterator[Item]:
-    """The items that runs published in an hour, in key order."""
+    """The items of an hour that runs published, in key order."""
     return items.query(Table.LEDGER, partition_of_hour(hour_s), sk_from=PUBLISHED_PREFIX, sk_to=_AFTER_PUBLISHED)
 
 
@@ -131,7 +131,7 @@ def totals_value(totals: Mapping[int, Total]) -> dict[str, Value]:
 
 
 def totals_of(hours: Fields) -> dict[int, Total]:
-    """Decode the attribute; the inverse of `totals_value`."""
+    """Decode totals of hours; the inverse of `totals_value`."""
     totals: dict[int, Total] = {}
     for label in hours:
         total = hours.row(label, ("records", "bytes"))
@@ -186,7 +186,7 @@ class Pointer(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeFile:
-    """One file of an hour: its key, number of rows and exact sum of their bytes."""
+    """One lake file of an hour: its key, number of rows and exact sum of bytes."""
 
     key: str
     rows: int

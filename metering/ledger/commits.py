@@ -1,8 +1,8 @@
-"""Commits: their records, the shard that follows from their random ids, and the shards that a stage has or had.
+"""Commits: their records, the shard of a commit by its random id, and the present and earlier shards of a stage.
 
-A commit stays in its shard, `P#<shard>`, until a run of the shard has taken it. So a stage with fewer shards than
-before still lists the old ones (docs/protocol.md, Shards). The largest number is made durable before the first commit
-that uses it, and read before pending commits are listed, so no listing misses a shard.
+A commit is pending in its shard, `P#<shard>`, until a run of the shard has taken it. So a stage with fewer shards than
+before still lists the old shards (docs/protocol.md, Shards). The largest number of shards is stored before the first
+commit that uses it, and read before pending commits are listed, so no listing misses a shard.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _MOST_SHARDS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedShards(StoredItem):
-    """Number of shards that the ledger remembers. It only grows. Without this item, at most one shard was used."""
+    """Largest number of shards used, as stored. It only grows. If this item is absent, at most one shard was used."""
 
     key: ClassVar[Key] = SHARDS_KEY
     number: FromOne = 1
 
     @classmethod
     def from_item(cls, item: Item | None) -> UsedShards:
-        """Decode the item; None stands for an absent one.
+        """Decode the item; `item` is None if absent.
 
         Raises:
-            LedgerCorruptError: The item exists without a number of shards, so the shards to list are unknown.
+            LedgerCorruptError: The item has no valid number of shards, so the shards to list are unknown.
         """
         made = cls() if item is None else struct_of(cls, item)
         if item is not None and made.number > _MOST_SHARDS:
@@ -49,7 +49,7 @@ class UsedShards(StoredItem):
 
 
 def known_shards(items: ItemStore, shards: int) -> range:
-    """Every shard that may have commits now. Ask again for each listing, because another process may add shards.
+    """Every shard that may have commits now. Call again for each listing, because another process may add shards.
 
     Raises:
         LedgerCorruptError: The stored number cannot be read.
@@ -63,11 +63,11 @@ def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ..
     Args:
         items: The ledger's store.
         shards: The stage's number of shards.
-        shard: The invocation's shard, among the stage's current ones; None for an invocation that works on all.
+        shard: The invocation's shard, one of the stage's current shards; None for an invocation for all shards.
 
     Returns:
-        All shards that may have commits; or the invocation's own. The invocation for shard 0 also has the shards of the
-        stage's past that no longer have their own invocation (P42).
+        All shards that may have commits, or only the invocation's own shard. The invocation for shard 0 also works on
+        earlier shards that no longer have an invocation of their own (P42).
 
     Raises:
         LedgerCorruptError: The stored number cannot be read.
@@ -79,9 +79,9 @@ def shards_of(items: ItemStore, shards: int, shard: int | None) -> tuple[int, ..
 
 
 class ShardRecord:
-    """Makes a worker's number of shards durable before its first commit, once in its life.
+    """Stores a worker's number of shards before the worker's first commit, once per process.
 
-    This is a plain class, because it remembers that the ledger has the number.
+    This is a plain class, because it remembers that the number is stored.
     """
 
     def __init__(self, *, items: ItemStore, retrier: clock.Retrier, shards: int) -> None:
@@ -92,17 +92,17 @@ class ShardRecord:
         self._known = shards == 1
 
     def ensure(self) -> None:
-        """Returns once the ledger remembers this many shards, or more.
+        """Returns once the ledger has this number of shards, or a larger one.
 
         Raises:
-            UnavailableError: It is unknown whether the ledger remembers them, so nothing may be committed.
+            UnavailableError: It is unknown whether the number is stored, so nothing may be committed.
             LedgerCorruptError: The stored number cannot be read.
         """
         while not self._known:
             self._known = self._retrier.call(self._remember)
 
     def _remember(self) -> bool:
-        """Read the number, and write it if necessary. Returns False if another process wrote in between.
+        """Read the number of shards, and raise it if necessary. Returns False if another process wrote in between.
 
         The write is conditional on the number that was read, so a late write never lowers it.
         """
@@ -115,7 +115,7 @@ class ShardRecord:
         try:
             self._items.put(put)
         except ConditionFailedError:
-            # The number was changed by another worker, or by an earlier write of this one whose reply was lost.
+            # Another worker changed the number, or an earlier write of this worker succeeded and its reply was lost.
             return False
         return True
 
@@ -147,11 +147,11 @@ _Hours = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRecord(StoredItem):
-    """Record of a commit. `aborted` is the fence of a commit that never landed (P32); it has nothing but its id.
+    """Record of a commit. `aborted` is the fence of a commit that never succeeded (P32); it has only the commit's id.
 
     Attributes:
-        hours: All booked hours of its rows; they never change.
-        expires_at_s: Set once its staging object is cleaned, never before.
+        hours: All booked hours of the commit's rows; they never change.
+        expires_at_s: Set after the commit's staging object is cleaned, never before.
     """
 
     commit_id: Annotated[str, after("pk", partitions.COMMIT)]
@@ -192,15 +192,15 @@ class CommitRecord(StoredItem):
 
 
 def shard_of(commit_id: str, shards: int) -> int:
-    """Shard of a commit: hash of its id modulo `shards`. Both of its chains are those of this shard."""
+    """Shard of a commit: hash of its id modulo `shards`. The shard's two chains process the commit."""
     return zlib.crc32(commit_id.encode()) % shards
 
 
 # Waiting commits: accepted, and not rolled up yet (`U#<shard>`, `<commit_id>`).
 #
 # A commit's transaction puts its entry. A run of the shard's roll-up books the commit's usage, places its pointers and
-# its pending entry, and then deletes the entry (P23). Until then, only the entry lists the commit's hours: readers of
-# rows read this list before the pointers (P25).
+# its pending entry, and then deletes this entry (P23). Until then, only the entry lists the commit's hours, so readers
+# of rows read the waiting list before the pointers (P25).
 
 
 # Sorts after every commit id.
@@ -218,7 +218,7 @@ def waiting_in(items: ItemStore, shard: int, *, sk_from: str = "", sk_to: str = 
 
 
 def waiting_commits(items: ItemStore, shards: int) -> Iterator[Waiting]:
-    """All waiting commits of all shards that may have commits, read while the caller iterates.
+    """Yield all waiting commits of all shards that may have commits, read while the caller iterates.
 
     Raises:
         LedgerCorruptError: An entry cannot be read.
@@ -228,7 +228,7 @@ def waiting_commits(items: ItemStore, shards: int) -> Iterator[Waiting]:
 
 
 def waiting_commit_of(item: Item) -> str:
-    """The commit id of a waiting commit's item, even if the item cannot be read otherwise."""
+    """The commit id of a waiting commit's item, even if the item is otherwise unreadable."""
     return str(item["sk"])
 
 
@@ -237,7 +237,7 @@ class Waiting(StoredItem):
     """A commit that no run of the roll-up has placed yet.
 
     Attributes:
-        sent_at_ms: The smallest SentTimestamp of its messages; reports of usage are complete up to it at most (P27).
+        sent_at_ms: Smallest SentTimestamp of the commit's messages; usage reports are complete up to it at most (P27).
     """
 
     shard: Annotated[int, number_after("pk", partitions.WAITING)]

@@ -1,10 +1,10 @@
 """The format of a region's data: the item kinds, keys, objects and file layouts in its ledger and bucket.
 
-The ledger stores the format in one item, so that code which does not know it refuses to touch the data. A process
-checks it once when it opens a ledger, never for each batch. This item keeps its key and its attributes in every future
-format, because all older code must be able to read it. docs/releasing.md says which changes make a new format.
+The ledger stores the format in one item, so that code without support for the format refuses to touch the data. A
+process checks the format once when it opens a ledger, never for each batch. The item keeps its key and attributes in
+every future format, so that all older code can read it. docs/releasing.md says which changes make a new format.
 
-From format 2 on it also states the generation of the usage table that belongs to the ledger (`usage.generation`).
+From format 2 on, the item also states the generation of the ledger's usage table (`usage.generation`).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ FORMAT_KEY = Key("S#format", "S")
 
 
 def _generation(fields: codec.Fields, name: str) -> int:
-    # Future formats keep the other two attributes forever.
+    # In all future formats, the other two attributes stay the same.
     own = fields.whole("number") == FORMAT_VERSION
     return fields.whole(name, least=1) if own else fields.whole(name, absent=1, least=1)
 
@@ -32,8 +32,8 @@ class LedgerFormat(codec.StoredItem):
 
     Attributes:
         number: From 1.
-        written_by: Version of metering that first wrote it.
-        usage_generation: Generation of the ledger's usage table; 1 if another format states none.
+        written_by: Version of metering that first wrote this format.
+        usage_generation: Generation of the ledger's usage table; 1 in a format that states none.
     """
 
     key: ClassVar[Key] = FORMAT_KEY
@@ -47,7 +47,7 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
 
     Raises:
         FormatTooNewError: Newer code wrote it.
-        FormatTooOldError: Older code wrote the data, and no upgrade has run.
+        FormatTooOldError: An older release wrote the data, and no upgrade has run.
         GenerationError: The ledger belongs to another usage table.
         LedgerCorruptError: The stored value is not a format.
     """
@@ -66,9 +66,9 @@ def check_format(items: ItemStore, *, usage_generation: int | None = None) -> Le
 
 
 def check_readable(items: ItemStore) -> None:
-    """Returns if this code knows the ledger's format: its own, or an older one.
+    """Returns if this code supports the ledger's format: the code's own format, or an older one.
 
-    Only for data that is the same in all formats: states of regions, deeds, canaries.
+    Use this only for data that is the same in all formats: states of regions, deeds, canaries.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
@@ -80,7 +80,7 @@ def check_readable(items: ItemStore) -> None:
 
 
 def ledger_format(items: ItemStore) -> LedgerFormat | None:
-    """The ledger's format, known here or not; None for a new ledger.
+    """The ledger's format, even if this code does not support it; None for a new ledger.
 
     Raises:
         LedgerCorruptError: The stored value is not a format.
@@ -90,7 +90,7 @@ def ledger_format(items: ItemStore) -> LedgerFormat | None:
 
 
 def stored_format(items: ItemStore) -> int:
-    """Number of the ledger's format, known here or not; for a new ledger, the number of this code's format.
+    """Number of the ledger's format, even if not supported; for a new ledger, the number of this code's format.
 
     Raises:
         LedgerCorruptError: The stored value is not a format.
@@ -100,11 +100,11 @@ def stored_format(items: ItemStore) -> int:
 
 
 def remember_format(items: ItemStore, *, written_by: str, usage_generation: int) -> None:
-    """Check the format before writing to the ledger, and write it into a new ledger.
+    """Check the ledger's format before writing; write the format into a new ledger.
 
     Raises:
         FormatTooNewError: Newer code wrote it.
-        FormatTooOldError: Older code wrote the data, and no upgrade has run.
+        FormatTooOldError: An older release wrote the data, and no upgrade has run.
         GenerationError: The ledger belongs to another usage table.
         LedgerCorruptError: The stored value is not a format.
     """

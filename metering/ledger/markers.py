@@ -1,4 +1,4 @@
-"""Markers: the one verdict of each batch, and the facts from which totals are derived.
+"""Markers: the single verdict of each batch, and the facts from which totals are derived.
 
 | writer                  | writes              | condition                                      |
 |-------------------------|---------------------|------------------------------------------------|
@@ -48,7 +48,7 @@ def marker_key(batch_id: str) -> Key:
 
 
 def may_have_expired(hour_s: int, marker_life_s: int, now_s: int) -> bool:
-    """Whether markers of an hour can have expired. They were decided an hour before it at the earliest."""
+    """Whether markers of an hour can have expired. Markers are written at most an hour before their hour."""
     return hour_s - HOUR_S + marker_life_s <= now_s
 
 
@@ -69,14 +69,14 @@ def in_partition_of_batch(item: Item) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """Marker of a batch: its one verdict, from which totals are derived.
+    """Marker of a batch: its single verdict, from which totals are derived.
 
     Attributes:
-        content_hash: Hash of the content, hex; None in a rebuilt marker, because rows do not contain it.
+        content_hash: Hash of the content, hex; None in a rebuilt marker, because rows have no content hash.
         records, metered, refused: Numbers of records; `records = metered + refused` if accepted.
         hours: Rows and bytes of each booked hour; empty if rejected.
         reason: Reason of a rejection, else empty.
-        quarantine_key: Key of the refused content, else empty.
+        quarantine_key: Key of the object with the refused content, else empty.
     """
 
     batch_id: str
@@ -135,7 +135,7 @@ class Marker:
         accepted = verdict == "accepted"
         hash_version = fields.whole("hash_version")
         metered = fields.whole("metered")
-        # Only a rebuilt marker is accepted with version 0: the original version is no longer known.
+        # Version 0 is accepted only in a rebuilt marker, whose original version is no longer known.
         rebuilt = accepted and hash_version == 0
         made = cls(
             batch_id=fields.after("pk", partitions.BATCH),
@@ -240,7 +240,7 @@ def conflict_named(item: Item) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict(StoredItem):
-    """Other content under the id of an accepted batch. It is written unconditionally, with the same attributes."""
+    """Other content under the id of an accepted batch. It is written unconditionally, always with the same content."""
 
     batch_id: Annotated[str, after("pk", partitions.BATCH)]
     content_hash: Annotated[str, after("sk", _CONFLICT_PREFIX)]
@@ -259,7 +259,7 @@ CONFLICT_PK = f"{partitions.NOTE}conflict"
 
 
 def conflict_seen_item(batch_id: str, content_hash: str, now_s: int) -> dict[str, Value]:
-    """Note of a new conflict with its time, so the watch can count new conflicts without a scan."""
+    """Note of a new conflict and its time, so that the watch function can count new conflicts without a scan."""
     key = Key(CONFLICT_PK, f"{rfc3339(now_s)}#{batch_id}#{content_hash}")
     return {**key._asdict(), "expires_at": now_s + REMEMBERED_S}
 
@@ -275,23 +275,23 @@ def conflict_of(item: Item) -> tuple[str, str]:
 
 # Batches of this many conflicts are looked up together.
 _LOOKED_UP = 10_000
-# One call to the store reads this many markers; the store splits the call as needed.
+# Number of markers per call to the store, which splits the call as needed.
 _READ_TOGETHER = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
 class LedgerFacts:
-    """Markers and conflicts of some batches, each read at its own moment.
+    """Markers and conflicts of some batches, not all read at the same moment.
 
     Attributes:
-        conflicts: Batch id -> hashes of the other contents that came under it later.
+        conflicts: Batch id -> hashes of other contents that came later under the id.
     """
 
     markers: dict[str, Marker] = field(default_factory=dict)
     conflicts: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, item: Item) -> None:
-        """Take in one item of the ledger."""
+        """Add one item of the ledger."""
         if is_marker(item):
             marker = Marker.from_item(item)
             self.markers[marker.batch_id] = marker
@@ -300,7 +300,7 @@ class LedgerFacts:
             self.conflicts.setdefault(batch_id, set()).add(content_hash)
 
     def merge(self, later: LedgerFacts) -> None:
-        """Add the result of a later look."""
+        """Add the result of a later read."""
         self.markers.update(later.markers)
         for batch_id, hashes in later.conflicts.items():
             self.conflicts.setdefault(batch_id, set()).update(hashes)
@@ -309,7 +309,7 @@ class LedgerFacts:
 def read_batches(
     items: ItemStore, batch_ids: Iterable[str], *, in_conflict: Iterable[str] = (), threads: int = 1
 ) -> LedgerFacts:
-    """Read the ledger's items of some batches, and no others.
+    """Read only the ledger's items of the given batches.
 
     Args:
         items: The ledger.
@@ -318,7 +318,7 @@ def read_batches(
         threads: Maximum concurrent reads.
 
     Raises:
-        LedgerCorruptError: One of their markers cannot be read.
+        LedgerCorruptError: A marker of one of the batches cannot be read.
     """
     facts = LedgerFacts()
 
@@ -338,10 +338,10 @@ def read_batches(
 
 @dataclass(slots=True)
 class VerdictCounts:
-    """Verdicts of a whole ledger, counted without keeping them.
+    """Counts of the verdicts in a whole ledger, without the verdicts themselves.
 
     Attributes:
-        accepted, rejected: Batches with records in the range, or decided in it.
+        accepted, rejected: Batches with records in the range, or decided in the range.
         conflicts: Other contents that came later under the id of one of these batches.
     """
 
@@ -356,14 +356,14 @@ class VerdictCounts:
 
 
 def touches(marker: Marker | MarkerGlance, from_s: int, to_s: int) -> bool:
-    """Whether a batch has records in `[from_s, to_s)`; for a batch without records, whether it was decided then."""
+    """Whether a batch has records in `[from_s, to_s)`, or, without any records, was decided in that range."""
     if marker.hours:
         return any(from_s <= hour_s < to_s for hour_s in marker.hours)
     return from_s <= marker.decided_at_ms // 1_000 < to_s
 
 
 class VerdictTally:
-    """Counts verdicts of `[from_s, to_s)` during another's scan of the ledger. A plain class, because it is mutable."""
+    """Counts verdicts of `[from_s, to_s)` during another job's ledger scan. A plain class, because it is mutable."""
 
     def __init__(self, items: ItemStore, *, from_s: int, to_s: int) -> None:
         self._items = items
@@ -381,7 +381,7 @@ class VerdictTally:
         """Count an item that is not a marker, if it is a conflict.
 
         Raises:
-            LedgerCorruptError: A marker of a conflict's batch cannot be read.
+            LedgerCorruptError: The marker of a conflict's batch cannot be read.
         """
         if is_conflict(item):
             self._late.append(conflict_named(item)[0])
@@ -389,12 +389,12 @@ class VerdictTally:
                 self._look_up()
 
     def counts(self) -> VerdictCounts:
-        """All that was counted. Errors are those of `other`."""
+        """All that was counted. Raises the errors of `other`."""
         self._look_up()
         return self._counts
 
     def _look_up(self) -> None:
-        """Count conflicts whose batch has something in the range."""
+        """Count conflicts whose batch is in the range."""
         keys = [marker_key(batch_id) for batch_id in dict.fromkeys(self._late)]
         found = self._items.get_many(Table.LEDGER, keys).values() if keys else ()
         ours = {m.batch_id for m in map(Marker.from_item, found) if touches(m, self._from_s, self._to_s)}

@@ -30,7 +30,7 @@ def _manifest(fields: Fields, name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period(StoredItem):
-    """Billing month into which no transaction can book any more. A month without this item is open.
+    """A billing month in which no transaction can book any more. A month without this item is open.
 
     Attributes:
         frozen_key: Key of the frozen month's object; empty while the month is closing.
@@ -46,7 +46,7 @@ class Period(StoredItem):
 
 
 def periods_of(items: ItemStore, months: Iterable[str]) -> dict[str, Period]:
-    """Items of those of the months that are closing or closed, in order, with one request per hundred months."""
+    """Items of the given months that are closing or closed, in order; one request per hundred months."""
     found = items.get_many(Table.LEDGER, [period_key(month) for month in sorted(set(months))])
     return {period.month: period for period in sorted(map(Period.from_item, found.values()), key=lambda p: p.month)}
 
@@ -66,10 +66,10 @@ _SCHEMA = "metering.closed/2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenRows:
-    """An object of a closed month with totals.
+    """An object with totals of a closed month.
 
     Attributes:
-        digest: Hex SHA-256 of its rows in their order (`metering.lake.ports`), not of its bytes.
+        digest: Hex SHA-256 of the object's ordered rows (`metering.lake.ports`), not of its bytes.
     """
 
     key: str
@@ -79,7 +79,7 @@ class FrozenRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenHour:
-    """One booked hour of a closed month. Its usage includes corrections of earlier months, with `corrects_s`."""
+    """One booked hour of a closed month. The hour's usage includes corrections of earlier months, with `corrects_s`."""
 
     hour_s: int
     files: tuple[LakeFile, ...]
@@ -103,7 +103,7 @@ class FrozenMonth:
     """A closed month. The same month always gives the same bytes.
 
     Attributes:
-        digest: Hex SHA-256 of the manifest's bytes. A caller can use it to tell that a month is the same.
+        digest: Hex SHA-256 of the manifest's bytes. Callers can use the digest to recognise an unchanged month.
     """
 
     month: str
@@ -122,11 +122,11 @@ class FrozenMonth:
         return _digest_of(hour.frozen.digest for hour in self.hours)
 
     def hour(self, hour_s: int) -> FrozenHour | None:
-        """One of its hours, or None if the hour was empty."""
+        """An hour of the month, or None if the hour was empty."""
         return next((hour for hour in self.hours if hour.hour_s == hour_s), None)
 
     def to_json(self) -> bytes:
-        """The manifest: byte totals as decimal strings, because JSON numbers end at 2^53."""
+        """The manifest, with byte totals as decimal strings, because JSON numbers are exact only up to 2^53."""
         total = self.total
         document = {
             "schema": _SCHEMA,
@@ -145,7 +145,7 @@ class FrozenMonth:
         """Inverse of `to_json`.
 
         Raises:
-            LedgerCorruptError: The object is not a manifest, or its totals are not those of its files.
+            LedgerCorruptError: The object is not a manifest, or its totals differ from the sums of its files.
         """
         document = Fields.of_json(body, key)
         document.one_of("schema", (_SCHEMA,))
@@ -162,7 +162,7 @@ class FrozenMonth:
         return made
 
     def closed(self) -> FrozenMonth:
-        """The same month with its `digest`, as read back."""
+        """Return the month with its `digest`, as if read back."""
         return replace(self, digest=hashlib.sha256(self.to_json()).hexdigest())
 
 
@@ -213,14 +213,14 @@ def read_frozen_month(items: ItemStore, objects: ObjectStore, month: str) -> Fro
 
     Raises:
         LedgerCorruptError: The object is not a frozen month.
-        ObjectMissingError: The month is closed, but its object is gone.
+        ObjectMissingError: The month is closed, but its manifest is missing.
     """
     period = _closed(items, month)
     return None if period is None else FrozenMonth.from_json(objects.get(period.frozen_key), period.frozen_key)
 
 
 def closed_month(items: ItemStore, month: str) -> FrozenMonth | None:
-    """A closed month by the names of its objects alone, without its manifest; None if the month is not closed.
+    """A closed month with only the names of its objects, without reading the manifest; None if the month is not closed.
 
     It has no hours.
     """

@@ -1,4 +1,4 @@
-"""Notes and aliases of retries, in the partition of the batch that was refused first.
+"""Notes and aliases of retries, stored in the partition of the first batch id.
 
 | item       | pk             | sk                 | written by                                       |
 |------------|----------------|--------------------|--------------------------------------------------|
@@ -25,14 +25,14 @@ _BatchId = Annotated[str, after("pk", partitions.BATCH)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryNote(StoredItem):
-    """Note of a retry: the refused records of an accepted batch that were sent again, and their new id.
+    """Note of a retry: refused records of an accepted batch that were sent again, and the new batch id.
 
-    Retried records count in the retry's batch, and no longer as refused records of the first batch.
+    Retried records count in the new batch, and no longer as refused records of the first batch.
 
     Attributes:
-        batch_id: Id of the batch in which they were refused.
-        retry_id: Id of the batch as which they were sent again.
-        positions: Their positions in the first batch.
+        batch_id: Id of the batch in which the records were refused.
+        retry_id: Id of the batch in which the records were sent again.
+        positions: Positions of the records in the first batch.
     """
 
     batch_id: _BatchId
@@ -47,13 +47,13 @@ class RetryNote(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias(StoredItem):
-    """Alias of a content whose first id has other content: the id under which it is metered.
+    """Alias of a content whose first id belongs to other content: the id under which the content is metered.
 
     Attributes:
-        batch_id: Id under which it came first.
-        content_hash: Hash of the content, as the worker that accepted it decoded it.
-        retry_id: Id of the batch as which it was accepted.
-        expires_at_s: Expiry of that batch's marker. The marker of `batch_id` lives at least as long.
+        batch_id: Id under which the content first arrived.
+        content_hash: Hash of the content, as decoded by the worker that accepted it.
+        retry_id: Id under which the content was accepted.
+        expires_at_s: Expiry of the marker of `retry_id`. The marker of `batch_id` does not expire earlier.
     """
 
     batch_id: _BatchId
@@ -72,7 +72,7 @@ def is_retry_note(item: Item) -> bool:
 
 
 def aliases_of(items: ItemStore, batch_id: str) -> Iterator[Alias]:
-    """Aliases of all contents that first came under a batch id.
+    """Aliases of all contents that first arrived under a batch id.
 
     Raises:
         LedgerCorruptError: One of them cannot be read.

@@ -47,7 +47,7 @@ def run_key(chain: str, number: int) -> Key:
 
 
 def newest_first(items: ItemStore, chain: str) -> Iterator[Run]:
-    """The runs of a chain, the newest first; read page by page while the caller iterates.
+    """Yield the runs of a chain, newest first; read page by page while the caller iterates.
 
     Raises:
         LedgerCorruptError: One of them cannot be read.
@@ -56,7 +56,7 @@ def newest_first(items: ItemStore, chain: str) -> Iterator[Run]:
 
 
 def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) -> Iterator[Run]:
-    """The runs of a chain from `first` on and before a number, in order; read while the caller iterates.
+    """Yield runs of a chain with numbers in `[first, number)`, in order; read while the caller iterates.
 
     Raises:
         LedgerCorruptError: One of them cannot be read.
@@ -66,13 +66,13 @@ def runs_before(items: ItemStore, chain: str, number: int, *, first: int = 0) ->
 
 
 def long_done(runs: Iterable[Run], *, wait_ms: int, now_ms: int) -> Iterator[Run]:
-    """Runs of a chain that ended at least a wait ago, up to the first that did not.
+    """Yield runs of a chain that ended at least `wait_ms` ago, up to the first run that did not.
 
-    Their objects are then deleted, so no wait is shortened. A run whose end lies in the future, by a wrong clock, is
-    returned with the next run that is due, because it ended before that run.
+    Callers delete the runs' objects, so no wait is shortened. A run whose recorded end is in the future (wrong clock)
+    is yielded with the next due run, because it ended before that run.
 
     Args:
-        runs: Runs of the chain without a gap, oldest first.
+        runs: Consecutive runs of the chain, oldest first.
         wait_ms: The wait.
         now_ms: The time now, epoch milliseconds.
     """
@@ -94,7 +94,7 @@ def newest_run(items: ItemStore, chain: str) -> Run | None:
 
 
 def newest_done(items: ItemStore, chain: str) -> int:
-    """Number of the newest done run of a chain, 0 without one. All runs before it are done, too (P21)."""
+    """Number of the newest done run of a chain; 0 if no run is done. All earlier runs are also done (P21)."""
     return next((run.number for run in newest_first(items, chain) if run.state == "done"), 0)
 
 
@@ -122,14 +122,14 @@ def _is_done(fields: Fields) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(StoredItem):
-    """One run of a chain. Every process that works on it follows the plan object at `plan_key`, never its own plan.
+    """One run of a chain. Every process that works on a run follows the plan object at `plan_key`, never its own plan.
 
     Attributes:
         chain: `U<shard>` or `L<shard>`.
-        number: From 1; it only grows (P22).
-        plan_key: Empty only for a run that `rebuild` set after a restore, which is done and has no plan (P41).
-        cleaned: For the lake's chain: its pointers and staging objects are deleted.
-        expires_at_s: For the roll-up's chain: when the item may be deleted. The newest run of a chain has no expiry.
+        number: Number of the run, from 1; numbers only increase (P22).
+        plan_key: Empty only for a run that `rebuild` wrote after a restore, which is `done` without a plan (P41).
+        cleaned: For the lake's chain: whether the run's pointers and staging objects are deleted.
+        expires_at_s: For the roll-up's chain: expiry of the item. The newest run of a chain has no expiry.
     """
 
     chain: Annotated[str, Form(_chain, None)]
@@ -151,7 +151,7 @@ class Run(StoredItem):
 
     @property
     def name(self) -> str:
-        """Name in messages to people, such as `U0#000000000012`."""
+        """Name in messages, such as `U0#000000000012`."""
         return f"{self.chain}#{self.number:012d}"
 
 
@@ -162,7 +162,7 @@ class Run(StoredItem):
 
 
 class RunOverError(EarlyEndError):
-    """The run is done, or a later one exists: this process is late, and stops working on it."""
+    """The run is done, or a later run exists: this process is late, and stops its work on the run."""
 
 
 class OutOfTimeError(EarlyEndError):
@@ -171,7 +171,7 @@ class OutOfTimeError(EarlyEndError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """One chain, from the view of one process."""
+    """A chain of runs, as used by one process."""
 
     name: str
     items: ItemStore
@@ -181,14 +181,14 @@ class Chain:
     retrier: Retrier
 
     def newest(self) -> Run | None:
-        """The newest run. Read it before anything is listed, never after (P19)."""
+        """The newest run. Read the newest run before listing anything, never after (P19)."""
         return self.retrier.call(lambda: newest_run(self.items, self.name))
 
     def announce(self, plan: bytes, *, after: Run | None) -> bool:
-        """PUT the plan, and announce it as the run after `after` (P20). The chain is read again before any work.
+        """PUT the plan, and announce it as the run that follows `after` (P20). The chain is read again before any work.
 
         Returns:
-            False if another process announced a run of this number.
+            False if another process announced a run with this number first.
 
         Raises:
             UnavailableError: The outcome is unknown; the next process reads the chain.
@@ -208,8 +208,8 @@ class Chain:
         """The plan that a planned run names.
 
         Raises:
-            RunOverError: The plan is gone, and the run is over: this process is late (P21).
-            LedgerCorruptError: The plan is gone although the run is planned.
+            RunOverError: The plan object is missing because the run is over: this process is late (P21).
+            LedgerCorruptError: The plan object is missing although the run is planned.
         """
         try:
             return self.retrier.call(lambda: self.objects.get(run.plan_key))
@@ -218,7 +218,7 @@ class Chain:
             raise LedgerCorruptError(f"run {run.name} is planned, and its plan {run.plan_key} is gone") from error
 
     def is_over(self, run: Run) -> bool:
-        """Whether the run is done, or a later one exists."""
+        """Whether the run is done, or a later run exists."""
         newest = self.newest()
         return newest is not None and (newest.number > run.number or newest.state == "done")
 
@@ -232,7 +232,7 @@ class Chain:
             raise RunOverError
 
     def finish(self, run: Run) -> None:
-        """Set the run to `done`. Call it only after every step of the run has a sure outcome (P21).
+        """Set the run to `done`. Call this only after every step of the run has a known outcome (P21).
 
         Raises:
             RunOverError: Another process was first.
@@ -250,7 +250,7 @@ class Chain:
             raise RunOverError from None
 
 
-# Number of contradictions that are named; all are counted.
+# At most this many contradictions are named; the count includes all.
 _NAMED = 5
 
 
@@ -262,14 +262,14 @@ class Contradictions:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Stop the block at a contradiction and note it; the code after the block continues."""
+        """Note a contradiction raised in the `with` block, and continue after the block."""
         try:
             yield
         except LedgerCorruptError as error:
             self._found.setdefault(str(error), error)
 
     def merge(self, other: Contradictions) -> None:
-        """Take over the contradictions of another part of the job."""
+        """Add the contradictions found by another part of the job."""
         for text, error in other._found.items():
             self._found.setdefault(text, error)
 
@@ -285,7 +285,7 @@ class Contradictions:
         """Raise the contradictions, if there were any.
 
         Raises:
-            LedgerCorruptError: It names the contradictions. A function fails with it, and a command ends with exit 1.
+            LedgerCorruptError: It names the contradictions. Functions fail with it, and commands end with exit 1.
         """
         if not self._found:
             return

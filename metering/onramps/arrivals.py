@@ -36,7 +36,7 @@ class FileTaker(Protocol):
 
 
 class FileRefusals(Protocol):
-    """Keeps references to refused files (`metering.onramps.ingest.taking.Refusals`)."""
+    """Stores references to refused files (`metering.onramps.ingest.taking.Refusals`)."""
 
     def keep_file(self, place: str, error: LogFileRefusedError, *, etag: str = "", version_id: str = "") -> str: ...
 
@@ -49,9 +49,9 @@ class NewestContext(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """Outcome of a new object: the outcome of its file, or `vanished` if it was deleted before it was read.
+    """Outcome of a new object: the outcome of the file, or `vanished` if the object was deleted before it was read.
 
-    `deprecated` names the setting of its log source that ends with the next release.
+    `deprecated` names the setting of its log source that the next release removes.
     """
 
     verdict: ArrivalVerdict
@@ -109,8 +109,8 @@ class Arrivals:
         try:
             taken = self.files.take(store, found.key, etag=found.etag, version_id=found.version_id, bills=bills)
         except UnavailableError as error:
-            # For a missing key, S3 answers "forbidden" to a role that may list only below the source's prefix. Writing
-            # and sending come after reading: if they fail, the next delivery sends the plan without the file.
+            # If a key is missing, S3 answers "forbidden" to a role that may list only the source's prefix. Writing and
+            # sending follow the read: if they fail, the next delivery sends the plan without reading the file.
             if error.operation not in _READS or not _is_gone(store, found.key):
                 raise
             return Arrival(verdict="vanished", place=_place(found), source=source.name)
@@ -129,7 +129,7 @@ class Arrivals:
         )
 
     def _bills(self, source: LogSource, kind: kinds.LogKind | None) -> Bills:
-        """A file that arrives before the first context waits for it, because a refusal would be permanent."""
+        """A file that arrives before the first context is retried later, because a refusal would be permanent."""
         judged = kind is not None and kind.needs_any_context
         if not judged and not source.bills_organization:
             return source.bills(())
@@ -151,6 +151,6 @@ def _place(found: CreatedObject) -> str:
 
 
 def _is_gone(store: LogStore, key: str) -> bool:
-    # An existing object comes first among the keys that begin with its own.
+    # Among the keys that begin with an existing object's key, its own key comes first.
     first = next(iter(store.list(key)), None)
     return first is None or first.key != key

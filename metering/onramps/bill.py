@@ -55,7 +55,7 @@ def count_named(sums: dict[str, Named], usage_type: str, usd: Decimal | None) ->
 
 
 def printable(usage_type: str) -> str:
-    """Make a usage type safe to print: a file can contain any text in its place."""
+    """Make a usage type safe to print, because a file can contain any text as usage type."""
     if _NAME.fullmatch(usage_type):
         return usage_type
     return ascii(usage_type[:_LONGEST]) if usage_type else _NO_NAME
@@ -73,7 +73,7 @@ row has another number of fields than the header."""
 
 
 def bill_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """List the files of a bill, each once, and other files in the folders. A named file counts as a bill.
+    """List the files of a bill, each once, and other files in the folders. Files named directly are bills.
 
     Raises:
         OperationFailedError: A path does not exist, or no file was found.
@@ -160,7 +160,7 @@ def _lines(text: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-# Each key takes some 300 bytes: 150 MB together. A month of 500 accounts with 30 usage types has 450,000.
+# Each key takes some 300 bytes: 150 MB together. A month of 500 accounts with 30 usage types has 450,000 keys.
 MOST_KEYS = 500_000
 _EXAMPLES = 3
 _TOLD_EVERY = 10_000
@@ -168,7 +168,7 @@ _TOLD_EVERY = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class Bill:
-    """Sums over the files of a bill. Mutable: files are added as they are read; memory grows with the number of keys.
+    """Sums over the files of a bill. Mutable: files are added when they are read; memory grows with the number of keys.
 
     Attributes:
         exact: Sum of bytes before lines were rounded.
@@ -241,7 +241,7 @@ def read_bill(
 ) -> Bill:
     """Read the files of a bill one by one; memory holds one block and the sums.
 
-    `tell` is called periodically with a file and its number of lines read so far.
+    `tell` is called periodically with a file and the number of lines read from the file so far.
 
     Raises:
         OperationFailedError: A file is unreadable or not a bill, or the bill has more keys than fit into memory.
@@ -338,7 +338,7 @@ class Comparison:
         apart: Metered bytes by usage type that never occurs in a bill: within a zone, unclassified.
         own: Metered bytes by usage type other than AWS's data transfer: senders may define usage types.
         billed_apart: Billed bytes by usage type that no account of the bill meters, and the excusing reason.
-        tolerance: None if differences are not judged.
+        tolerance: None if differences are not checked.
     """
 
     rows: Sequence[ComparedRow]
@@ -353,12 +353,12 @@ class Comparison:
 
     @property
     def metered(self) -> int:
-        """Metered bytes of all rows, without bytes listed apart."""
+        """Metered bytes of all rows, without bytes that are listed apart."""
         return sum(row.metered for row in self.rows)
 
     @property
     def one_sided(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """Bytes of rows by usage type, only billed ones and only metered ones. They are differences."""
+        """Bytes by usage type of rows that are only billed, and of rows that are only metered. They are differences."""
         sums: dict[str, tuple[int, int]] = {}
         for key, billed, metered in self.rows:
             before = sums.get(key.usage_type, (0, 0))
@@ -380,7 +380,7 @@ def compare(
     metered: Mapping[bill_lines.LineKey, int],
     tolerance: Tolerance | None = None,
 ) -> Comparison:
-    """Compare billed and metered bytes key by key. Bytes that no bill can contain are listed apart."""
+    """Compare billed and metered bytes key by key. Bytes that no bill can contain are listed separately."""
     apart: dict[str, int] = {}
     own: dict[str, int] = {}
     beside: dict[bill_lines.LineKey, int] = {}

@@ -15,17 +15,17 @@ from metering.hours import date_of
 from metering.units import DAY_S, GIB
 from metering.usage.usage_types import contract_name
 
-# AWS's export formats of a bill, recognised by their column names. Sources: the column lists of CUR 2.0 and of the
-# older CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides, and FOCUS 1.0 to 1.2 with the `x_` columns that
-# AWS adds.
+# AWS's export formats of a bill, recognised by their column names. Sources: the column lists of CUR 2.0 and the older
+# CUR in AWS's "Data Exports" and "Cost and Usage Reports" guides, and FOCUS 1.0 to 1.2 with AWS's additional `x_`
+# columns.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """Column names of one kind of bill export. Of several names, the first that exists in the file is used.
 
-    `usage` lists the usage categories in lower case: all others are charges for usage on another line. `amounts` lists
-    column pairs of a quantity and its unit, the preferred pair first. A file may lack `end`, `cost` and units.
+    `usage` lists usage categories in lower case: others are charges for usage on another line. `amounts` lists column
+    pairs of a quantity and its unit, the preferred pair first. A file may lack `end`, `cost` and units.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Dialect:
 
     @property
     def needed(self) -> tuple[tuple[str, ...], ...]:
-        """Required columns, each with its alternative names."""
+        """Required columns, each with alternative names."""
         return (self.account, self.usage_type, self.start, self.category, tuple(amount for amount, _ in self.amounts))
 
 
@@ -94,10 +94,10 @@ class Chosen:
 
 
 def chosen(columns: Sequence[str], where: str) -> Chosen:
-    """Recognise a file by its columns. Athena writes their names in lower case, so case is ignored.
+    """Recognise a file by its columns. Athena writes column names in lower case, so case is ignored.
 
     Raises:
-        OperationFailedError: The export is unknown, or lacks a column; the message names it and the nearest column.
+        OperationFailedError: The export is unknown, or lacks a column; the message also names the nearest column.
     """
     there = {name.strip().lower(): name for name in columns}
     dialect = max(DIALECTS, key=lambda each: sum(_first(names, there) != "" for names in each.needed))
@@ -141,7 +141,7 @@ _TRAFFIC = (
     rf"(?:DataTransfer-(?:Out|In|Regional)|{_ZONES}|C3DataTransfer-{_WAYS}|AWS-{_WAYS}|CloudFront-{_WAYS}"
     rf"|Unclassified-(?:Out|In|Regional)|VpcPeering-{_WAYS}|TransitGateway|{_PROCESSING})-Bytes"
 )
-# Uploads that CloudFront forwards to origins have a usage type of their own.
+# Uploads that CloudFront forwards to origins have a separate usage type.
 _TRANSFER = re.compile(rf"{_PREFIX}(?:{_TRAFFIC}|DataTransfer-Out-OBytes)")
 _METERED_ONLY = re.compile(rf"{_PREFIX}(?:C3DataTransfer|Unclassified)-[A-Za-z]{{2,8}}-Bytes")
 _BILLED_ONLY = (
@@ -207,7 +207,7 @@ def account_of(value: object) -> str:
 
 
 def unit_bytes(value: object) -> int:
-    """Number of bytes in a unit; without a unit, a GB.
+    """Number of bytes in a unit; an empty unit means GB.
 
     Raises:
         ValueError: Nobody knows it.
@@ -316,7 +316,7 @@ class LineKey(NamedTuple):
 
 
 class BilledLine(NamedTuple):
-    """Compared line; `exact` holds its bytes before rounding, and `usd` its cost, None if the bill lacks it."""
+    """Compared line; `exact` holds the bytes before rounding, and `usd` the cost, None if the bill lacks it."""
 
     key: LineKey
     start_s: int

@@ -72,7 +72,7 @@ class EdgeTransfer(NamedTuple):
 
     Attributes:
         direction: `out` to viewers, `in` from viewers, or `origin`: from viewers and forwarded to the origin.
-        doubt: Reason why it is unknown if incoming bytes reached the origin; empty if known.
+        doubt: Reason why it is unknown whether incoming bytes reached the origin; empty if known.
     """
 
     airport: str
@@ -125,7 +125,7 @@ class RowJudge:
 
 
 def _went(method: str, result: str) -> tuple[str, str]:
-    """Direction of a request's bytes, and the reason if it is unknown."""
+    """Direction of a request's bytes, and the reason if the direction is unknown."""
     if method in _NONE:
         return "in", METHOD_NOT_LOGGED
     if method in _READS or result in _AT_EDGE:
@@ -158,16 +158,16 @@ def _time_s(date: str, time: str, seconds: str, milliseconds: str) -> int | None
 _moment_s = lru_cache(maxsize=65_536)(epoch_s_of)
 
 
-# Rules of CloudFront standard logs: the billing area of the edge decides the usage type. A distribution may write both
-# log versions, each with the same requests: if a context says which version is metered, the other is shadowed.
+# Rules of CloudFront standard logs: the edge's billing area decides the usage type. A distribution may write both log
+# versions, each with the same requests. If a context states which version is metered, the other is shadowed.
 #
 # The metered side is the edge, and the other side is the internet. Viewers' requests have the usage type that AWS's
 # naming suggests; no bill has a line for it, because they are free. But the bodies of PUT, POST and similar requests go
-# on to the origin, and AWS bills them as that. Each byte is metered once, so it has one of the two usage types. No
-# field tells the origin's location.
+# on to the origin, and AWS bills them as origin traffic. Each byte is metered once, under one of the two usage types.
+# No field tells the origin's location.
 
 AREA, NO_AREA, NO_ORIGIN = "edge_area", "no_edge_area", "no_edge_origin"
-# Direction -> the other side, and the name of its transfer.
+# Direction -> the other side, and the usage type of the transfer.
 _FAR = {
     "out": (INTERNET, "DataTransfer-Out-Bytes"),
     "in": (INTERNET, "DataTransfer-In-Bytes"),
@@ -178,7 +178,7 @@ _SERVICE = "AmazonCloudFront"
 
 
 class CloudFrontClassifier:
-    """Judges the transfers of one file (`Classifier`)."""
+    """Classifies the transfers of one file (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: Timeline) -> None:
         self._name = name
@@ -219,7 +219,7 @@ class CloudFrontClassifier:
 
 
 # Formats of CloudFront standard logs are W3C with `#Fields`, plain with a header line, JSON, and raw with given names.
-# In version 2 the owner chooses the fields and the delimiter. A file's header tells its fields; its first line tells
+# In version 2 the owner chooses the fields and the delimiter. A file's header names its fields; its first line shows
 # the delimiter.
 
 LEGACY, V2 = "legacy", "v2"

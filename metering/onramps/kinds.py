@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     _Parts = tuple[Callable[..., Iterator[reading.Block[Any]]], Callable[[reading.FileName, Timeline], Classifier[Any]]]
 
-# Kinds of logs that are never metered: each is recognised by its names, and refused with a sentence that says why. Most
+# Kinds of logs that are never metered: each is recognised by its names, and refused with the reason in a sentence. Most
 # of them repeat the bytes of another log, so metering both would count bytes twice; the others contain no bytes.
 
 
@@ -98,9 +98,9 @@ def why_refused(key: str) -> str | None:
 
 
 # Names of S3 server access logs. AWS names a file `YYYY-mm-DD-HH-MM-SS-<16 characters>` below the prefix that the
-# bucket's owner chose. With partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` comes between the two. The
-# time is that of the delivery, or with event-time partitions the day of the events (Amazon S3 User Guide, "Amazon S3
-# server access log format").
+# bucket's owner chose. In partitioned names, `<account>/<region>/<bucket>/YYYY/mm/DD/` is inserted between prefix and
+# name. The time is that of the delivery, or with event-time partitions the day of the events (Amazon S3 User Guide,
+# "Amazon S3 server access log format").
 
 S3_ACCESS = "s3-access"
 
@@ -112,11 +112,11 @@ def recognise_s3_access(key: str) -> reading.FileName | None:
     """Parse the key of an S3 server access log; None for any other key.
 
     The identity is the name alone: a replica of a log bucket has the same names, and is not a second log. The slot
-    stays None, because these files arrive at any time.
+    stays None, because S3 access logs arrive at any time.
     """
     folder, slash, name = key.rpartition("/")
-    # AWS appends the name directly to the prefix, which need not end with a slash. AWS never compresses these files; a
-    # person who compresses a copy adds a suffix, and it counts as the same file.
+    # AWS appends the name directly to the prefix, which need not end with a slash. AWS never compresses these files. If
+    # a person compresses a copy, the name gets a suffix, but counts as the same file.
     name = reading.unpacked_name(name)
     named = _NAME.search(name)
     if named is None or named.end() != len(name) or reading.epoch_s_of(named[1], "%Y-%m-%d-%H-%M-%S") is None:
@@ -131,9 +131,9 @@ def recognise_s3_access(key: str) -> reading.FileName | None:
 
 
 # Names of CloudFront standard logs. Both versions name a file `<distribution>.<YYYY-MM-DD-HH>.<unique>` plus a suffix.
-# The hour is that of the requests; its files may arrive up to 24 hours later. Version 2 prefixes the name with
-# `AWSLogs/<account>/CloudFront/`, unless the delivery has a prefix of its own (Amazon CloudFront Developer Guide,
-# "Access logs (standard logs)").
+# The hour is the hour of the requests; its files may arrive up to 24 hours later. Version 2 prefixes the name with
+# `AWSLogs/<account>/CloudFront/`, unless the delivery sets another prefix (Amazon CloudFront Developer Guide, "Access
+# logs (standard logs)").
 
 CLOUDFRONT = "cloudfront"
 
@@ -151,7 +151,7 @@ def recognise_cloudfront(key: str) -> reading.FileName | None:
     if found is None or slot_s is None:
         return None
     account = _CLOUDFRONT_ACCOUNT.search(key)
-    # A person who decompresses a copy removes the suffix, and it counts as the same file.
+    # If a person decompresses a copy, the name loses its suffix, but counts as the same file.
     identity = reading.identity_of("cf", reading.unpacked_name(name))
     return reading.FileName(
         kind=CLOUDFRONT,
@@ -170,14 +170,14 @@ class LogKind:
     """Metered kind of log.
 
     Attributes:
-        recognise: Parses a key or path of this kind; None for any other.
+        recognise: Parses a key or path of this kind; returns None for any other text.
         read: Reader of its files.
-        classifier: Creates the judge of a file's subjects from its name and the contexts.
+        classifier: Creates the classifier of a file's subjects from its name and the contexts.
         needs_context: Whether ingest, except a dry run, needs a context that lists flow logs, which may overlap.
         needs_ranges: Whether ingest, except a dry run, needs AWS's address ranges: without them most bytes are
             unclassified.
-        settles_after_s: Age from which an hour of this kind is complete; None if slots show it.
-        rules: Version of its classifier's rules, such as `s3-access/1`. A plan names it.
+        settles_after_s: Age from which an hour of this kind is complete; None if slots show completeness.
+        rules: Version of the classifier's rules, such as `s3-access/1`. A plan names it.
     """
 
     name: str
@@ -237,7 +237,7 @@ def _classify(parts: Callable[[], _Parts], name: reading.FileName, timeline: Tim
     return parts()[1](name, timeline)
 
 
-# AWS promises no delivery time for S3, and 24 hours for CloudFront; earlier hours count as complete.
+# AWS promises delivery within 24 hours for CloudFront, and no time for S3; earlier hours count as complete.
 _DAY_S = 24 * HOUR_S
 
 KINDS: tuple[LogKind, ...] = (

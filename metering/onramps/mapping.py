@@ -2,7 +2,7 @@
 
 All problems are reported at once, in words: an unknown key with the nearest known key, a rule that lacks its column, an
 unknown unit or time format. Numbers are exact: `1.5` GiB is 1,610,612,736 bytes, and a fraction of a byte is refused.
-Logs that a mapping describes have their kind, rows and reader here, too.
+This module also has the kind, rows and reader of logs that a mapping describes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ DURATION_UNITS = {"us": 1, "ms": 10**3, "s": 10**6, "min": 60 * 10**6}
 TIME_FORMATS = ("epoch_s", "epoch_ms", "rfc3339")
 """Formats with a name; every other one is a strptime pattern, which contains `%`."""
 
-# This precision keeps products of any two numbers here exact; Decimal's default of 28 digits would round some.
+# With this precision, products of any two numbers here are exact; Decimal's default of 28 digits would round some.
 _EXACT = Context(prec=160)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -75,7 +75,7 @@ _MAX_EXPONENT = 40
 
 
 def text_of(value: object) -> str:
-    """Column value as text; empty if there is no value. Lists and objects have no text."""
+    """Column value as text; empty without a value. Lists and objects have no text."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -86,7 +86,7 @@ def text_of(value: object) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Advice for an unknown name: the nearest known name, or all known names if they are few."""
+    """Advice for an unknown name: the nearest known name, or all known names if there are few."""
     known = list(names)
     folded = {each.casefold(): each for each in known}
     close = get_close_matches(name.casefold(), folded, n=1)
@@ -96,7 +96,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _said(problem: str) -> WrapValidator:
-    """Replace the type's error by this text, which follows the name of the rule."""
+    """Replace the message of a type error; the new text follows the name of the rule."""
 
     def check(value: object, inner: Callable[[object], object]) -> object:
         try:
@@ -133,7 +133,7 @@ class TextRule(_Rule):
     """Source of a text field of the record.
 
     Attributes:
-        column: Column that holds it; empty for a constant.
+        column: Column that holds the value; empty for a constant.
         constant: Value for every row.
         values: Value for each text of the column; empty to use the texts themselves.
         otherwise: Value for rows whose text is not in `values`, or is empty; None to refuse such rows.
@@ -199,7 +199,7 @@ class NumberRule(_Rule):
     """Source of an exact number of bytes.
 
     Attributes:
-        column: Column that holds it; empty for a constant.
+        column: Column that holds the value; empty for a constant.
         constant: Number for every row, in units.
         unit: Name of the unit.
     """
@@ -326,7 +326,7 @@ class Csv(_Table):
 
 
 class RowFilter(_Table):
-    """Filter of metered rows: the column must have one of some values, or none of them."""
+    """Filter of metered rows: the column must have one of the given values, or none of these values."""
 
     column: str
     equals: frozenset[str] | None = None
@@ -365,8 +365,8 @@ class Mapping(_Table):
         source: Source of logs that writes such files; empty if unknown.
         csv: Form of a CSV file.
         filters: A row is metered if it passes all filters.
-        end: End of the transfer; None if `duration` gives it, or if it equals the start.
-        duration: Duration of the transfer; None if `end` is given, or if it ended at once.
+        end: End of the transfer; None if `duration` is given, or if the end equals the start.
+        duration: Duration of the transfer; None if `end` is given, or if the transfer ended at once.
     """
 
     format: Annotated[str, BeforeValidator(_check_format)] = Field(None, validate_default=True)
@@ -412,7 +412,7 @@ def parse_mapping(text: str) -> Mapping:
     """Parse and check a mapping.
 
     Raises:
-        SettingsError: The text is not TOML, or not a mapping; carries every problem.
+        SettingsError: The text is not TOML, or not a mapping; the error lists every problem.
     """
     try:
         document = tomllib.loads(text)
@@ -620,7 +620,7 @@ def mapped_kind(text: str) -> kinds.LogKind:
     """Log kind of a mapping, which is given as TOML.
 
     Raises:
-        SettingsError: The text is not a mapping; carries every problem.
+        SettingsError: The text is not a mapping; the error lists every problem.
     """
     mapping = parse_mapping(text)
     return kinds.LogKind(

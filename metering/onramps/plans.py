@@ -1,4 +1,4 @@
-"""The plan of a log file. A plan is put once, and every later read of the file follows it.
+"""The plan of a log file. A plan is put once, and every later read of the file uses this plan.
 
 A plan names the contexts that judged the file, so a file delivered again is judged by the same contexts and becomes the
 same batches, whatever has changed since. A plan holds the totals of one log file; totals of logs are sums over plans.
@@ -70,17 +70,17 @@ class Plan(StoredDocument):
     Attributes:
         source: The writer of such files: a flow-log id, a distribution, a logged bucket.
         account_id: Account in the file's name; empty if the name has no account. So for `region`.
-        slot_s: Start of the file's slot, in epoch seconds; None if its name does not state it.
-        place: Place of the file when it was planned. A copy at another place has the same plan.
+        slot_s: Start of the file's slot, in epoch seconds; None if the file's name states no slot.
+        place: Place of the file when it was planned. A copy of the file at another place has the same plan.
         etag: ETag of the file when planned; empty for a file on disk.
         content_sha256: SHA-256 of the decompressed content; for Parquet, of the file itself.
         contexts: Hour from which a context holds -> SHA-256 of the context that judged these lines, in order; empty
             without contexts.
         shares: Metered bytes by usage type and rule, sorted.
-        shadowed: Lines and bytes for which another log has the authority, by that log, as `(log, lines, bytes)`.
-        from_byte: Byte of the decompressed content at which its lines start: earlier lines have another plan. 0 unless
+        shadowed: Lines and bytes for which another log has the authority, by this other log, as `(log, lines, bytes)`.
+        from_byte: Offset of the plan's lines in the decompressed content: earlier lines have another plan. 0 unless
             release 0.2.0 appended lines to a file that had grown.
-        after: Identity of the content before `from_byte`; empty if there is none.
+        after: Identity of the content before `from_byte`; empty without such content.
         billed_as: A value of `metering.onramps.sources.BilledAs`; empty in plans before 0.2.
     """
 

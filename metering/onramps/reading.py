@@ -18,14 +18,14 @@ OUTCOMES = ("header", "metered", "rejected", "nodata", "skipdata", "shadowed", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """Lines by outcome, with the bytes that they state.
+    """Lines by outcome, with the bytes stated in the lines.
 
     `nodata` lines state no traffic, `skipdata` lines state lost records, and `refused` lines cannot be metered.
 
     Attributes:
         header: Lines that name fields, and comments.
-        rejected: Lines of traffic that never crossed a boundary (action REJECT), or that moved nothing over the metered
-            boundary by the rules of their kind (an S3 copy, the egress side of a transit gateway).
+        rejected: Lines of traffic that never crossed a boundary (action REJECT), or that by the rules of the log kind
+            moved nothing over the metered boundary (an S3 copy, the egress side of a transit gateway).
         metered_bytes: Bytes of metered lines; likewise `rejected_bytes`, `shadowed_bytes` and `refused_bytes`.
     """
 
@@ -55,7 +55,7 @@ class Balance:
 
 
 class Others(NamedTuple):
-    """Lines of accounts other than those in the names of their files.
+    """Lines of accounts other than the accounts in the names of the files.
 
     `billed_lines` are metered anyway; the others are refused.
     """
@@ -73,8 +73,8 @@ NO_OTHERS = Others()
 
 
 # Output of a reader of log files: the summed lines of a block, with the balance of the block. A reader sums lines about
-# the same transfer before they are judged, so that the rules judge each distinct subject of a block once. This module
-# depends on no format.
+# the same transfer before judging, so that the rules judge each distinct subject of a block once. This module depends
+# on no format.
 
 SubjectT = TypeVar("SubjectT")
 
@@ -145,7 +145,7 @@ class RefusedLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(Generic[SubjectT]):
-    """Part of a file. Its memory is limited, regardless of the size of the file.
+    """Part of a file. The memory of a block is limited, regardless of the size of the file.
 
     Attributes:
         observations: Lines that may be metered, added up.
@@ -153,7 +153,7 @@ class Block(Generic[SubjectT]):
         refusals: Lines and bytes of all refused lines by reason, including lines that are not kept.
         balance: Outcomes of the block's lines; lines in `observations` are `metered`.
         read_bytes: Bytes of the stored file read so far, for a progress bar.
-        fields: Fields that all of its lines have, as AWS names them; None for kinds of logs with fixed fields.
+        fields: Fields that all lines of the block have, as AWS names them; None for kinds of logs with fixed fields.
     """
 
     observations: Sequence[Observation[SubjectT]]
@@ -186,11 +186,11 @@ class FileName:
 
     Attributes:
         identity: Identity of the file, up to 120 characters, valid in a batch id; empty without AWS's name. The hash of
-            the decompressed content is then its identity.
-        account_id: Account in the name, 12 digits; empty if there is none. So for `region`.
-        source: Writer of such files: a flow-log id, a distribution, a logged bucket; empty if the name lacks it.
-        slot_s: Start of the file's slot, in epoch seconds; None if the name does not state it.
-        version: Version of the log in the key, such as `v2`; empty if the key lacks it.
+            the decompressed content then identifies the file.
+        account_id: Account in the name, 12 digits; empty if the name has no account. So for `region`.
+        source: Writer of such files: a flow-log id, a distribution, a logged bucket; empty if not in the name.
+        slot_s: Start of the file's slot, in epoch seconds; None if the name states no slot.
+        version: Version of the log in the key, such as `v2`; empty if the key has no version.
     """
 
     kind: str
@@ -209,7 +209,7 @@ def identity_by_content(sha256: str) -> str:
 
 
 def unpacked_name(name: str) -> str:
-    """File name without the compression suffix, which copies gain and lose."""
+    """File name without the compression suffix, because copies may add or remove the suffix."""
     return name.removesuffix(".gz").removesuffix(".zst")
 
 
@@ -222,10 +222,10 @@ def identity_of(scheme: str, name: str) -> str:
 
 
 def flow_log_name(key: str) -> FileName | None:
-    """Parse the key or path of a VPC flow log as AWS names it; None for any other.
+    """Parse the key or path of a VPC flow log as AWS names it; None for any other key.
 
-    Only the last part of the key counts, because copies change prefixes and partitions; its compression suffix does
-    not, because copies may be unpacked. The time is the start of the five minutes in which the file's records end.
+    Only the last part of the key counts, without compression suffix: copies change prefixes and partitions, and may be
+    unpacked. The time is the start of the five minutes in which the file's records end.
     """
     name = key.rpartition("/")[2]
     found = _FLOW_LOG.fullmatch(name)
@@ -257,10 +257,10 @@ def epoch_s_of(text: str, form: str) -> int | None:
 
 @runtime_checkable
 class Folding(Protocol):
-    """Classifier that groups addresses which are judged alike, so that a reader can add up more lines."""
+    """Classifier that groups equivalent addresses, so that a reader can add up more lines."""
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """For each distinct address, return a representative that is judged alike in the hours of their lines.
+        """For each distinct address, return a representative with the same verdicts in the hours of their lines.
 
         `directed` means that all of these lines state their direction.
         """
@@ -271,15 +271,15 @@ class ReadSettings:
     """Limits and hints for reading one file.
 
     Attributes:
-        fields: Field names for a text file without a header line; empty if it has one.
+        fields: Field names for a text file without a header line; empty for a file with a header line.
         max_text_bytes: Maximum size of a decompressed file, in bytes.
         max_expansion: Maximum growth factor of a decompressed file. Flow logs grow 5 to 30 times; gzip can expand one
             byte to 1,032.
         max_line_bytes: Maximum length of a line; longer lines are refused.
         max_bad_lines: Maximum number of header, comment and unreadable lines in a file, which are each handled
-            individually. Empty lines do not count, nor do readable lines that may not be metered.
-        kept_refusals: Maximum number of refused lines kept per file; all are counted.
-        folding: Groups addresses that rules treat alike; a subject has one per group. None keeps each.
+            individually. Empty lines, and readable lines that may not be metered, do not count.
+        kept_refusals: Maximum number of refused lines kept per file; all refused lines are counted.
+        folding: Groups addresses that rules treat alike; subjects contain one address per group. None keeps each.
         block_bytes: Bytes of text read at once. Memory grows with this value; results do not depend on it.
     """
 
@@ -305,8 +305,8 @@ class LogReader(Protocol):
             stream: The file as stored. The stream is read once, forwards (Parquet by ranges), and not closed.
             name: What its name says.
             settings: Limits and hints.
-            digest: Called with each piece of the decompressed content, in order, to hash it. For Parquet, it gets the
-                file as stored.
+            digest: Called with each piece of the decompressed content, in order, to hash it. For Parquet, `digest` gets
+                the file as stored.
 
         Raises:
             LogFileRefusedError: The file as a whole is unreadable; blocks already returned are void.

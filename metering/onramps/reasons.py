@@ -74,7 +74,7 @@ class Classified(NamedTuple):
 
 
 class Shadowed(NamedTuple):
-    """Outcome if another log has the authority over the resource in this hour; `by` is that log."""
+    """Outcome if another log (`by`) has the authority over the resource in this hour."""
 
     by: str
 
@@ -96,7 +96,7 @@ Outcome = Classified | Shadowed | Unmetered | Refused
 
 
 class Classifier(Protocol[SubjectT]):
-    """Judges subjects of one kind of log, against the context of one file."""
+    """Classifies subjects of one kind of log by the contexts of one file."""
 
     def outcome(self, subject: SubjectT, hour_s: int) -> Outcome:
         """Judge a subject in an hour. The same context and rules always give the same outcome."""

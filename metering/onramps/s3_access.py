@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 # Lines of S3 server access logs. Fields are separated by single spaces; the time is in brackets, and three fields are
 # in quotes. AWS has appended fields over the years, from 18 to 26 and more, and says that readers must expect more at
-# the end. Any field may be `-`. Client-supplied texts are not escaped inside the quotes, so a quote may occur within a
-# field.
+# the end. Any field may be `-`. Texts from clients are not escaped inside the quotes, so a field may contain a quote.
 
 
-# Matches 15 fields, from the bucket owner to the turn-around time. The request field ends where a status follows.
+# Matches 15 fields, from the bucket owner to the turn-around time. The request field ends before the status.
 _HEAD = re.compile(
     r"(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^\]]*)\] (?P<remote_ip>\S+) (?P<requester>\S+) (?P<request_id>\S+)"
     r" (?P<operation>\S+) (?P<key>\S+) (?:-|\"[^\"]*(?:\"(?! (?:[0-9]{3}|-) )[^\"]*)*\") (?P<status>[0-9]{3}|-)"
@@ -51,10 +50,10 @@ _COPY = ".COPY."
 
 
 class Request(NamedTuple):
-    """Transfer stated by a line. Sent bytes exclude protocol overhead; received bytes are the object's.
+    """Transfer stated by a line. Sent bytes exclude protocol overhead; received bytes are the object's size.
 
     Attributes:
-        remote_ip: Address of the client as S3 saw it; `-` for requests of S3 itself or of another AWS service.
+        remote_ip: Address of the client as seen by S3; `-` for requests of S3 itself or of another AWS service.
     """
 
     bucket: str
@@ -97,8 +96,8 @@ def parse(text: str) -> Request | Misfit:
 def _client_end(text: str, start: int) -> int:
     """Index of the end of the user agent, which follows the referer at `start`; end of the line if both are absent.
 
-    The user agent ends at the last quote before a blank. Clients may put any text into both, so the line is searched
-    once, without backtracking: thousands of quotes would take minutes.
+    The user agent ends at the last quote before a blank. Clients may put any text into both fields, so the line is
+    searched once, without backtracking, because thousands of quotes would take minutes.
     """
     if text.startswith("- - ", start):
         return start + 3
@@ -130,8 +129,8 @@ def _region_of_host(host: str) -> str:
 
 
 # Repeated lines within one file. AWS says that a record may be delivered twice. Only an identical line within one file
-# counts as such a repeat: lines contain the request id, so two requests give different lines. The request id alone is
-# not a key, because all lines of a multi-object delete share it.
+# counts as such a repeat. Lines contain the request id, so two requests have different lines. The request id alone
+# cannot be the key, because all lines of a multi-object delete share it.
 
 REMEMBERED_LINES = 2**18
 """A line that repeats is noticed if no more than so many lines stand between. AWS's files have some thousand lines.
@@ -163,9 +162,9 @@ class Repeats:
 
 
 class BucketTransfer(NamedTuple):
-    """Transfer of a bucket, `out` or `in`, without time and size. The region is the Host header's, or empty.
+    """Transfer of a bucket, `out` or `in`, without time and size. The region is taken from the Host header, or empty.
 
-    `copy` is one side of a copy inside S3. `remote_ip` is `-` if the log has none.
+    `copy` is one side of a copy inside S3. `remote_ip` is `-` if the log has no address.
     """
 
     bucket: str
@@ -212,7 +211,7 @@ class _Lines:
 
 # Rules of S3 server access logs: the client's location follows from its address. Traffic between a bucket and its own
 # region is free, so addresses of the region need no zone. Requests by AWS services or through VPC endpoints have no
-# address or a private one: both are in the region.
+# address or a private address. In both cases the client is in the region.
 
 COPY = "s3_copy"
 INSIDE, OWN_ADDRESS, EDGE, OTHER_REGION, SAME_REGION = (
@@ -239,7 +238,7 @@ class Peer(NamedTuple):
 
 
 class S3AccessClassifier:
-    """Judges the transfers of one file (`Classifier`)."""
+    """Classifies the transfers of one file (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
@@ -295,7 +294,7 @@ def _peer(address: Address | None, region: str, context: Context | None) -> Peer
 
 
 def _own_region(address: Address, region: str, knowledge: Knowledge) -> str:
-    """Region of an address of the owner: in a VPC, which may use any addresses, or a public address of its accounts."""
+    """Region of an owner's address: in a VPC (which may use any addresses), or a public address of its accounts."""
     vpc_ids = knowledge.blocks.at(address)
     if vpc_ids:
         regions = sorted({knowledge.vpcs[vpc_id].region for vpc_id in vpc_ids})

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 # Accounts that the lines of a log file may bill: the account in the file's name, and others that are trusted. Anyone
-# who can put an object below a log source's prefix can name any account in its lines. So the file's name is compared
-# with its folder, which bucket policies protect, and its lines with its name.
+# who can put an object below a log source's prefix can name any account in its lines. So a file's name is compared with
+# its folder, which bucket policies protect, and the file's lines with its name.
 
 GIVE_ACCOUNT = 'give its account: --accounts ID (of a log source: accounts = ["ID"])'
 """The cure of a log that does not say whose it is, for people."""
@@ -34,8 +34,9 @@ _FOLDER = re.compile(r"(?:^|/)AWSLogs/(?:o-[a-z0-9]+/)?(?:aws-account-id=)?([0-9
 class BilledAs(StrEnum):
     """Rule for the accounts that a line may bill. Plans keep it.
 
-    `named`: the file's name. `shared-subnets`: also accounts that the context shows in that account's subnets.
-    `listed`: a list. `any`: each line bills the account that it states.
+    `named`: the file's name. `shared-subnets`: also accounts that the context shows in the subnets of the file's
+        account.
+    `listed`: a list. `any`: each line bills the account in the line.
     """
 
     NAMED = "named"
@@ -60,13 +61,13 @@ class Bills:
         return next(iter(self.accounts)) if len(self.accounts) == 1 else ""
 
     def as_planned(self, billed_as: str) -> Bills:
-        """Accounts as in a plan, so that a file delivered again becomes the same records.
+        """Accounts as stored in a plan, so that a file delivered again becomes the same records.
 
         `billed_as` is empty in plans before 0.2, when lines were checked only against lists.
         """
         if billed_as in (BilledAs.NAMED, BilledAs.SHARED_SUBNETS):
             return Bills(billed_as=BilledAs(billed_as))
-        # A plan does not store the list, which may have thousands of accounts.
+        # The list may have thousands of accounts, so plans do not store it.
         return self if self.billed_as == BilledAs.LISTED and billed_as != BilledAs.ANY else ANY
 
 
@@ -86,7 +87,7 @@ class Billable:
         self._beside: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def is_other(self, account_id: str) -> bool:
-        """Whether an account differs from the account in the file's name; False if the name states none."""
+        """Whether an account differs from the account in the file's name; False if the name has no account."""
         return bool(self._owner) and account_id != self._owner
 
     def refused(self, found: Classified, hour_s: int) -> Refused | None:
@@ -122,7 +123,7 @@ def _beside(context: document.Context, owner: str) -> tuple[frozenset[str], froz
     own_vpcs = {vpc.id for vpc in context.vpcs if vpc.account_id == owner}
     subnets = {subnet.id for subnet in context.subnets if subnet.vpc_id in own_vpcs}
     inside = frozenset(each.account_id for each in context.interfaces if each.subnet_id in subnets)
-    # A gateway belongs to its owner and to the accounts attached to it: the policy of either may charge the others.
+    # A gateway belongs to its owner and to the attached accounts: the policy of either may charge the others.
     own = {each.gateway_id for each in context.attachments if owner in (each.owner_id, each.gateway_owner_id)}
     attached = [each for each in context.attachments if each.gateway_id in own]
     return inside, frozenset(account_id for each in attached for account_id in (each.owner_id, each.gateway_owner_id))
@@ -139,7 +140,7 @@ def folder_contradicts(key: str, name: reading.FileName) -> str:
     return ""
 
 
-# Kinds of `metering.onramps.kinds` that a source may deliver. A mapped log needs its mapping, so a person sends it.
+# Kinds from `metering.onramps.kinds` that a source may deliver. A mapped log needs its mapping, so a person sends it.
 SOURCE_KINDS = ("vpc-flow", "s3-access", "cloudfront")
 DEFAULT_KINDS = ("vpc-flow",)
 
@@ -155,9 +156,9 @@ class LogSource:
     """Prefix of a bucket with log files.
 
     Attributes:
-        prefix: Prefix of its log files; empty for the whole bucket.
+        prefix: Prefix of the source's log files; empty for the whole bucket.
         kinds: Kinds of logs that are metered; files of other kinds are refused.
-        accounts: Accounts that its lines may bill, 12 digits each; None for the context's accounts, or if `billed_as`
+        accounts: Accounts that lines may bill, 12 digits each; None for the context's accounts, or if `billed_as`
             decides.
         billed_as: A value of `BilledAs`; empty if `accounts` decides.
         context_regions: Regions whose networks belong to the context; empty for the bucket's region alone.
@@ -183,7 +184,7 @@ class LogSource:
 
     @property
     def bills_organization(self) -> bool:
-        """Whether its lines may bill every account of the context."""
+        """Whether lines of this source may bill every account of the context."""
         return self.accounts is None and not self.billed_as
 
     def bills(self, organization: Iterable[str]) -> Bills:
@@ -227,7 +228,7 @@ _DEFAULTS = {each.name: each.default for each in fields(LogSource) if each.defau
 
 
 class LogStore(Protocol):
-    """Any account's bucket, or a folder, with log files: the read methods of `metering.stores.objects.ObjectStore`.
+    """Bucket of any account, or folder, with log files; has the read methods of `metering.stores.objects.ObjectStore`.
 
     A key is the key of the object, or the path below the folder with `/` between its parts.
     """
@@ -241,7 +242,7 @@ class LogStore(Protocol):
 
         Raises:
             ObjectMissingError: The object does not exist.
-            ObjectChangedError: Its ETag differs from `if_match`, at the start or during the read.
+            ObjectChangedError: The object's ETag differs from `if_match`, at the start or during the read.
             ObjectUnreadableError: The object exists, but the store refuses to return it.
         """
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from metering.onramps.context import store
     from metering.onramps.reading import Block, FileName, FlowHop, ReadSettings
 
-# Rows of transit gateway flow logs. Each flow passes two attachments, and has a record at each: `ingress` where it
-# enters the gateway, `egress` where it leaves. The rules say what each of them is charged for. Lost packets are counted
-# in packets and not in bytes, so their fields are not read.
+# Rows of transit gateway flow logs. Each flow passes two attachments, with one record at each: `ingress` where it
+# enters the gateway, `egress` where it leaves. The rules decide which charge applies to each record. Packet-loss fields
+# count packets and not bytes, so they are not read.
 
 GATEWAY, ATTACHMENT = "tgw-id", "tgw-attachment-id"
 _PAIR, _OWNER, _REGION = "tgw-pair-attachment-id", "account-id", "region"
@@ -46,7 +46,7 @@ USED_FIELDS = (
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NONE = ("", "-", "unknown")
-# Ten digits last until 2286, so longer numbers are milliseconds.
+# Times in seconds have ten digits until 2286, so longer numbers are milliseconds.
 _MILLISECONDS_FROM = 10**11
 
 
@@ -78,14 +78,14 @@ class TransitHop(NamedTuple):
 
 @runtime_checkable
 class AsksFlows(Protocol):
-    """Rules that state if they use addresses, ports and protocols; if not, lines are added up without them."""
+    """Rules that state if they use addresses, ports and protocols; if not, lines are added up without these fields."""
 
     def asks_flows(self, gateway_id: str, hour_s: int) -> bool:
         """Whether the rules use the flows of a gateway in an hour, given in epoch seconds."""
 
 
 class TransitRowJudge:
-    """Counts the rows of one file. Without rules it keeps all fields that rules might use.
+    """Counts the rows of one file. Without rules, rows keep all fields that rules might use.
 
     Raises:
         LogFileRefusedError: A field that metering requires is missing.
@@ -202,7 +202,7 @@ def _is_transit(start: bytes, settings: ReadSettings) -> bool:
 
 
 def _unpacked(start: bytes) -> bytes:
-    """Unpack the start of the text. If the file is damaged here, the reader refuses it, with the reason."""
+    """Unpack the start of the text. If damaged, return nothing: the reader refuses the file, with the reason."""
     try:
         if start.startswith(_GZIP):
             return zlib.decompressobj(wbits=31).decompress(start, _LOOK_BYTES)
@@ -245,14 +245,14 @@ class _Lines:
         self._places = {name: place for place, name in enumerate(names) if name in USED_FIELDS}
 
 
-# The payer of a transit gateway's traffic: its metering policy names the payer, and without a policy the sender pays. A
-# policy has ordered rules; the first that matches a flow decides, and without a match the owner of the source
-# attachment pays. A change takes effect two billing hours later, at a time that the policy and its rules state. A field
-# that neither line nor context tells may match or not, and then the payer is known only if all possible payers are the
-# same account. (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
+# The payer of a transit gateway's traffic is named by the gateway's metering policy. Without a policy, the sender pays.
+# A policy has ordered rules, of which the first match decides. Without a match, the owner of the source attachment
+# pays. A change takes effect two billing hours later, at a time that the policy and its rules state. If neither line
+# nor context has a field's value, a rule may match or not, and the payer is known only if all possible payers are one
+# account. (VPC documentation, "Flexible cost allocation"; the shapes are those of EC2's API.)
 #
-# For a flow through a middlebox (an appliance that a policy names), the line has the middlebox as source or
-# destination, but AWS means the attachments beyond it, which are unknown.
+# If a flow passes a middlebox (an appliance named by a policy), the line has the middlebox as source or destination,
+# but AWS means the unknown attachments beyond it.
 
 SOURCE, DESTINATION, GATEWAY_OWNER = "source-attachment-owner", "destination-attachment-owner", "transit-gateway-owner"
 _ALL = frozenset({SOURCE, DESTINATION, GATEWAY_OWNER})
@@ -309,7 +309,7 @@ def _end(gateway_id: str, attachment_id: str, told_id: str, address: str, port: 
     attachment = knowledge.attachments.get((gateway_id, attachment_id))
     if attachment is None:
         return _End(attachment_id, "", "", address, port)
-    # Behind a peering, a line may name the account of a VPC that is attached to the other gateway.
+    # Behind a peering, a line may name the account of a VPC attached to the other gateway.
     owners = {attachment.owner_id, told_id if attachment.kind == inventory.VPC else ""} - {""}
     return _End(attachment_id, attachment.kind, owners.pop() if len(owners) == 1 else "", address, port)
 
@@ -337,10 +337,10 @@ def _payers(policy: MeteringPolicy, ends: _Ends, protocol: str, hour_s: int) -> 
 
 
 def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
-    """Whether a policy applies as listed; False if there is no policy in this hour, None if unknown."""
+    """Whether a policy applies as listed; False without a policy in this hour, None if unknown."""
     begun = _in_force(policy.effective_s, hour_s)
     if policy.state in ("available", "modifying"):
-        # Until a change takes effect, the policy is what it was before or did not exist, and nothing tells which.
+        # Until a change takes effect, the previous policy applies, or none, and nothing shows which.
         return True if begun and (policy.effective_s or policy.state == "available") else None
     if not policy.effective_s:
         return None
@@ -352,7 +352,7 @@ def _policy_holds(policy: MeteringPolicy, hour_s: int) -> bool | None:
 
 
 def _in_force(effective_s: int, hour_s: int, *, removed: bool = False) -> bool | None:
-    """Whether a change is in force for a whole hour; None if it takes effect within. A removed rule ends then."""
+    """Whether a rule is in force for a whole hour, from or (`removed`) until `effective_s`; None if for part of it."""
     if hour_s < effective_s < hour_s + HOUR_S:
         return None
     return (effective_s <= hour_s) is not removed
@@ -407,19 +407,19 @@ def _between(ports: str, port: str) -> bool | None:
 
 
 def _all(verdicts: tuple[bool | None, ...]) -> bool | None:
-    """Three-valued AND: False if any is False, else None if any is None."""
+    """Three-valued AND: Logical AND of values that may be unknown: False if any is False, else None if any is None."""
     if False in verdicts:
         return False
     return None if None in verdicts else True
 
 
-# Rules of transit gateway flow logs: traffic that entered a gateway was processed, and traffic that left it to another
+# Rules of transit gateway flow logs: traffic that entered a gateway was processed, and traffic that left for another
 # region crossed regions.
 #
-# Processing is a second record of bytes that interface flow logs have, too, as on the bill: those records meter
-# transfer, and this one meters processing. No interface log shows transfer to another region over peered gateways,
-# because the interface's hop ends at the gateway and is free. So traffic that leaves by a peering attachment to another
-# region is metered here, once, on the sending side.
+# Processing is a second record of bytes that are also in interface flow logs, as on the bill: the interface records
+# meter transfer, and this record meters processing. No interface log shows transfer to another region over peered
+# gateways, because for the interface, the hop ends at the gateway and is free. So traffic that leaves by a peering
+# attachment to another region is metered here, once, on the sending side.
 #
 # | what | where it is said |
 # |---|---|
@@ -439,7 +439,7 @@ _INSIDE, _OUT = "Unclassified-Regional-Bytes", "Unclassified-Out-Bytes"
 
 
 class WithTransit:
-    """Judges flow logs of transit gateways and of interfaces, whose file names look alike (`Classifier`)."""
+    """Classifies flow logs of transit gateways and of interfaces, which have similar file names (`Classifier`)."""
 
     def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
@@ -459,12 +459,12 @@ class WithTransit:
         return any(asks_flow(rule) for policy in policies for rule in policy.rules or ())
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """For each address, return one that the judge of hops treats alike (`Folding`)."""
+        """For each address, return an address that the hop rules treat alike (`Folding`)."""
         return self._flows.alike(addresses, hours, directed=directed)
 
 
 def _shadow(subject: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int) -> Shadowed | None:
-    """The other log with the authority, if any: a gateway and each of its attachments may have a log."""
+    """The other log with the authority, if any, because a gateway and each of its attachments may have a log."""
     authorities = knowledge.authorities
     if authorities is None or not name.source:
         return None
@@ -497,21 +497,21 @@ def _outcome(hop: TransitHop, name: FileName, knowledge: Knowledge, hour_s: int)
 
 
 def _free(kind: str, hop: TransitHop, *, inside: bool) -> str:
-    """Rule by which nothing is charged at an attachment; empty if there is or may be a charge."""
+    """Rule by which an attachment is not charged; empty if there is or may be a charge."""
     if kind == inventory.PEERING:
         return FROM_PEERING if not hop.outward else PEERED_INSIDE if inside else ""
     return LEAVES if kind and hop.outward else ""
 
 
 def _unknown(kind: str, peer_region: str) -> str:
-    """Reason for a required but unknown fact about an attachment; empty if all are known."""
+    """Reason why a required fact about an attachment is unknown; empty if all facts are known."""
     if kind == inventory.PEERING:
         return "" if peer_region else PEER_REGION_UNKNOWN
     return "" if kind in _CHARGED else ATTACHMENT_UNKNOWN
 
 
 def _unclassified(hop: TransitHop, owner_id: str, region: str, rule: str, reason: str) -> Classified:
-    """Assign unclassified bytes to the owner of the gateway, whose log it is."""
+    """Assign unclassified bytes to the owner of the logged gateway."""
     traffic = usage_type_of(region, _OUT if hop.outward else _INSIDE).usage_type
     far = UNKNOWN if hop.outward else region
     return Classified(Traffic(owner_id, "AmazonVPC", hop.attachment_id, "out", region, far, traffic), rule, reason)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]{1,576})")
-# An emulator gives this as the sender of every message.
+# On an emulator, this is the sender of every message.
 _ACCOUNT_SENDER = re.compile(r"[0-9]{12}(:.*)?")
 
 
@@ -55,11 +55,11 @@ class ProducerRoles(Protocol):
             trusted_arn: Role, user or account that may assume the role; empty for the stage's account.
 
         Raises:
-            OperationFailedError: IAM rejects the trust policy: there is no such role, user or account.
+            OperationFailedError: IAM rejects the trust policy: the role, user or account does not exist.
         """
 
     def remove(self, name: str) -> bool:
-        """Remove a role's permissions in this region; returns whether the role, left without any, is deleted."""
+        """Remove a role's permissions in this region; return whether the role was deleted because it had no others."""
 
 
 def producer_problems(*, name: str, accounts: Sequence[str] | None, trusted_arn: str) -> list[str]:
@@ -90,18 +90,18 @@ class ProducerBook:
     def add(
         self, name: str, *, accounts: Sequence[str] | None, trusted_arn: str, registered_by: str
     ) -> access.RegisteredProducer:
-        """Register a producer, or replace its registration with other accounts, another trust or a new role.
+        """Register a producer, or replace its registration, with other accounts, trusted principals or a new role.
 
         A call may be killed anywhere and repeated: the role is created first; a role without an entry is refused.
 
         Args:
             name: Its name.
             accounts: Accounts that the producer may meter; None for all.
-            trusted_arn: Role, user or account whose workloads may assume its role; empty for the account of the stage.
+            trusted_arn: Role, user or account whose workloads may assume the role; empty for the account of the stage.
             registered_by: ARN of the caller.
 
         Raises:
-            OperationFailedError: The request has problems, all of them named; nothing was done.
+            OperationFailedError: The request is invalid: the error names all problems, and nothing was done.
             UnavailableError: IAM or the ledger gave no answer.
         """
         problems = producer_problems(name=name, accounts=accounts, trusted_arn=trusted_arn)
@@ -142,7 +142,7 @@ class ProducerBook:
         return found
 
     def show(self, name: str) -> access.ShownProducer:
-        """Producer with warnings about causes for refusing its batches.
+        """Producer, with warnings about reasons to refuse its batches.
 
         Raises:
             OperationFailedError: There is none.
@@ -153,7 +153,7 @@ class ProducerBook:
         return access.ShownProducer(registered=found, warnings=tuple(warnings), told_s=max(told, default=None))
 
     def remove(self, name: str) -> bool:
-        """Remove a producer from the registry, then its role in this region; returns whether the role is deleted.
+        """Remove a producer from the registry, then its role in this region; return whether the role is deleted.
 
         Raises:
             OperationFailedError: There is none.
@@ -188,7 +188,7 @@ class ProducerBook:
                 account = role_of(marker.sender_id)
                 told = f"This endpoint calls every sender {account}, its account, so it cannot tell producers."
                 return [told] if _ACCOUNT_SENDER.fullmatch(marker.sender_id) else []
-        # Where senders are checked and all have the same name, the canary is refused, too, without any marker.
+        # If senders are checked and all have the same name, the canary is also refused, and no marker is written.
         for sender, _ in access.refused_senders(self.items):
             if _ACCOUNT_SENDER.fullmatch(sender):
                 return [
@@ -200,12 +200,12 @@ class ProducerBook:
 
 # Tokens of the HTTP API are created, listed and revoked here. `mtr_<id>_<secret>` is shown once, to its creator.
 #
-# The secret has 256 random bits, so a plain SHA-256 of it suffices: nobody can try them all. Id and secret are hex
-# digits, so a double click selects a token, and secret scanners can find it by its form.
+# The secret has 256 random bits, so a plain SHA-256 suffices: nobody can try all values. Id and secret are hex digits,
+# so that a double click selects a token, and secret scanners can recognise its form.
 
 
 MAX_LIFE_S = 366 * DAY_S
-# The number of accounts that a request may name, because a request without accounts reads all accounts of its token.
+# Maximum number of accounts per token, because a request that names no accounts reads all of them.
 MAX_ACCOUNTS = 100
 MAX_LABEL_CHARACTERS = 128
 TOKEN_PATTERN = re.compile(r"mtr_([0-9a-f]{16})_([0-9a-f]{64})")
@@ -264,8 +264,8 @@ class TokenBook:
         """Make a token, and store its hash.
 
         Args:
-            role: Kinds of answers that its holder gets.
-            accounts: Accounts that its holder may see, 1 to 100; None for all (never for a customer).
+            role: Kinds of responses that the token's holder may get.
+            accounts: Accounts that the token's holder may see, 1 to 100; None for all (never for a customer).
             life_s: Lifetime in seconds: 1 to 366 days.
             made_by: ARN of the caller.
             label: Name for people, at most 128 characters.
@@ -273,7 +273,7 @@ class TokenBook:
 
         Raises:
             OperationFailedError: An argument is invalid; every problem is named, and no token was made.
-            UnavailableError: The ledger did not answer. A token may exist, but its text is lost.
+            UnavailableError: The ledger did not answer. A token may exist, but its text is unknown.
         """
         problems = token_problems(role=role, accounts=accounts, life_s=life_s, label=label)
         if problems:
@@ -295,7 +295,7 @@ class TokenBook:
             try:
                 self.items.put(Put(table=Table.LEDGER, item=stored.to_item(), condition=Absent()))
             except ConditionFailedError:
-                # The id is taken: another id is drawn, so no token replaces another.
+                # The id already exists, so another id is drawn: no token may replace another.
                 continue
             return MadeToken(text=f"mtr_{token_id}_{secret}", stored=stored)
 
@@ -305,7 +305,7 @@ class TokenBook:
         return sorted(found, key=lambda each: (-each.made_s, each.token_id))
 
     def find(self, token_id: str) -> access.StoredToken:
-        """The token of this id; a whole token may be given, and its id is used.
+        """The token with this id; if a whole token is given, its id is used.
 
         Raises:
             OperationFailedError: There is none.
@@ -314,7 +314,7 @@ class TokenBook:
         wanted = token_id if whole is None else whole[0]
         item = self.items.get(Table.LEDGER, access.token_key(wanted)) if _ID.fullmatch(wanted) else None
         if item is None:
-            # The typed text may be a secret or part of one, so the error does not repeat it.
+            # The typed text may be (part of) a secret, so the error does not repeat the text.
             raise OperationFailedError("There is no token of this id.", "See all of them with: metering token list")
         return access.StoredToken.from_item(item)
 
@@ -341,7 +341,7 @@ class TokenBook:
 
 
 def token_problems(*, role: access.Role, accounts: Collection[str] | None, life_s: int, label: str) -> list[str]:
-    """Problems that prevent a token of these arguments, a sentence each."""
+    """Problems of these token arguments, one sentence each."""
     problems = []
     if role is access.Role.CUSTOMER and not accounts:
         problems.append("A customer's token names its accounts, at least one.")

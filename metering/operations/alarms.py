@@ -1,7 +1,7 @@
-"""Catalogue of alarms. The stacks create all alarms from it, and each alarm has a runbook of its name.
+"""Catalogue of alarms. The stacks create all alarms from the catalogue, and each alarm has a runbook of its name.
 
-Every alarm is a plain comparison of one metric, so that every emulator and every region can evaluate it. An alarm that
-pages reads durable state, as a figure that the watch publishes each minute, or a native AWS metric; the API's alarm
+Every alarm compares one metric with a threshold, so that every emulator and every region can evaluate alarms. A paging
+alarm reads a native AWS metric, or a figure of durable state that the watch publishes each minute; the API's alarm
 reads response counts of its function.
 """
 
@@ -73,13 +73,13 @@ class AlarmSpec:
         severity: `page` wakes the person on call, `ticket` waits until morning.
         origin: Publisher of the metric: `ingest_queue`, `dead_letter_queue`, `onramp_dead_letters`, `rollout`, or the
             name of a function. Figures of log sources have origin `log_context` although the watch measures them: they
-            exist if that function does.
-        metric: Name of the metric in the namespace of its origin.
+            exist only with that function.
+        metric: Name of the metric in the namespace given by `origin`.
         period_s: Length of a period.
         periods: Number of periods in a row in which the comparison must hold before the alarm fires.
-        missing: Treatment of a period without data (`TreatMissingData`). Only the heartbeat counts it as breaching.
+        missing: Treatment of a period without data (`TreatMissingData`). Only the heartbeat is `breaching`.
         meaning: Sentence included in the alert.
-        same_event_as: Alarm that the same event raises; both share the runbook of that alarm.
+        same_event_as: Alarm that the same event raises, and whose runbook this alarm shares.
     """
 
     name: str
@@ -131,7 +131,7 @@ def watch_alarm(
 
 
 def logs_alarm(name: str, figure: Figure, threshold: int, meaning: str) -> AlarmSpec:
-    """Alarm on a figure of log sources. Only a region with log sources has it."""
+    """Alarm on a figure of log sources. Only a region with log sources has the alarm."""
     return AlarmSpec(
         name=name,
         severity="ticket",
@@ -303,7 +303,7 @@ ALARMS: tuple[AlarmSpec, ...] = (
     errors_alarm("log-context", "ticket", 3),
 )  # fmt: skip
 
-# Alarms that roll a deployment back: new code that is wrong about money raises one of them during a bake. The canaries
+# Alarms that roll back a deployment: if new code handles money wrongly, one of them fires during the bake. The canaries
 # of the bake detect late batches. CloudFormation accepts at most five rollback triggers.
 ROLLBACK_ALARMS = ("aggregator-errors", "canary-doubled", "dead-letters", "usage-waiting", "reconciliation-differences")
 

@@ -62,7 +62,7 @@ class DeadLetter:
         why: Best known reason why the message is dead, in one sentence.
         effect: Effect of a redrive at this time.
         records: 0 if unknown.
-        admitted_until_s: Epoch second until which a redrive meters every record that it can meter now; None if no
+        admitted_until_s: Epoch second until which a redrive meters every record that could be metered now; None if no
             record can be metered, or if unknown.
         kept_until_s: Epoch second at which the queue drops the message. Redrive the message before then.
     """
@@ -85,7 +85,7 @@ class Redriven:
 
     Attributes:
         task: Handle of SQS's message move task; None if this process moved the messages.
-        moved: Messages that this process put back. A task's messages count only as `waiting`.
+        moved: Messages that this process put back. Messages moved by a task are counted only in `waiting`.
         waiting: Approximate number of dead letters when the redrive began.
         kept: Messages that the ingest queue did not accept. They stay dead letters.
     """
@@ -97,7 +97,7 @@ class Redriven:
 
 
 def peek(dead: Queue, look: Callable[[Delivery], _Seen], *, limit: int, look_s: int = 0) -> list[_Seen]:
-    """Look at up to `limit` messages of a dead-letter queue. They stay in the queue, hidden only meanwhile.
+    """Inspect up to `limit` messages of a dead-letter queue. Messages stay in the queue, hidden only during the call.
 
     `look` may take `look_s` seconds for each message.
     """
@@ -126,7 +126,7 @@ class DeadLetters:
         bucket: Data bucket of the region.
         retention_s: Retention of the dead-letter queue, counted from when a message was first sent.
         services: The service's own senders, in a stage with registered producers: a redrive then states each message's
-            original sender, which SQS's own move cannot. None if senders are not checked.
+            original sender, unlike a move by SQS. None if senders are not checked.
     """
 
     dead: Queue
@@ -142,7 +142,7 @@ class DeadLetters:
     def letters(
         self, *, limit: int, look: Callable[[Delivery], DeadLetter] | None = None, look_s: int = 0
     ) -> list[DeadLetter]:
-        """Look at up to `limit` dead letters by `peek`, oldest first; with `glance` if `look` is None."""
+        """Inspect up to `limit` dead letters by `peek`, oldest first; with `glance` if `look` is None."""
         letters = peek(self.dead, look or self.glance, limit=limit, look_s=look_s)
         return sorted(letters, key=lambda letter: letter.sent_at_s)
 
@@ -169,7 +169,7 @@ class DeadLetters:
         waiting = self.waiting()
         if dry_run or waiting == 0:
             return Redriven(task=None, moved=0, waiting=waiting)
-        # SQS's redrive task takes no maximum, moves everything, and sends in its own name.
+        # SQS's own redrive task has no maximum, moves all messages, and sends in SQS's name.
         if maximum is None and not by_hand and self.services is None:
             task = self.dead.start_redrive(max_per_s=min(per_s or 500, 500))
             if task is not None:
@@ -205,7 +205,7 @@ class DeadLetters:
                 original_senders=[self._first_sender(message.delivery) for message in page],
             )
         )
-        # A message is deleted only after its resend: a kill in between leaves it in both queues, and it counts once.
+        # A message is deleted only after its resend: a kill in between leaves it in both queues, but it counts once.
         self.dead.delete_many([message.receipt for at, message in enumerate(page) if at not in unsent])
         self._release([message for at, message in enumerate(page) if at in unsent])
         return len(unsent)
@@ -228,7 +228,7 @@ class DeadLetters:
         return replace(letter, source_id=message.source_id, records=message.record_count or 0)
 
     def examine(self, delivery: Delivery, allowance: Allowance) -> DeadLetter:
-        """Find the effect of a redrive by reading the message as a worker would. It may crash as a worker would."""
+        """Find the effect of a redrive by reading the message as a worker would. This may crash, like a worker."""
         batch, why = self._read(delivery, allowance)
         batch_id = "" if isinstance(batch, NoBatch | None) else batch.batch_id
         marker = self._marker(batch_id)
@@ -280,13 +280,13 @@ class DeadLetters:
         return writes.read_note(self.items, marker_key(batch_id), Marker.from_item) if batch_id else None
 
     def _admitted_until(self, batch: DecodedBatch) -> int | None:
-        # The record starts no earlier than its hour, so this time is never too late.
+        # No record starts before its hour, so this time is never too late.
         hours = [key.hour_s for key in batch.usage]
         return min(hours) + self.admission.window_s if hours else None
 
 
 def _at_a_glance(message: BatchMessage | NoBatch | None, marker: Marker | None) -> tuple[RedriveEffect, str]:
-    """Effect of a redrive and reason of the failure, as far as the message and its batch's marker show."""
+    """Effect of a redrive and reason of the failure, as far as message and marker show."""
     if message is None:
         return RedriveEffect.UNKNOWN, "Its message takes a closer look; --deep reads it."
     if isinstance(message, NoBatch):
@@ -317,10 +317,10 @@ class DeadLogFile:
 
     Attributes:
         file: Location, `s3://bucket/key`; empty if the event names no file.
-        log_source: The file's log source; empty if it is in no log source.
-        why: Best known reason why its event is dead, in one sentence.
+        log_source: The file's log source; empty if no log source contains the file.
+        why: Best known reason why the event is dead, in one sentence.
         age_s: Seconds since S3 announced the file.
-        kept_until_s: Epoch second at which the queue drops the event. The file itself stays in its bucket.
+        kept_until_s: Epoch second at which the queue drops the event. The log file stays in its bucket.
     """
 
     file: str
@@ -340,7 +340,7 @@ class DeadLogFiles:
     Attributes:
         dead: Dead-letter queue of log files.
         sources: Log sources of the region.
-        recognise: Returns the log kind that a key's name matches, and facts from the name; None if it matches no kind.
+        recognise: Returns the log kind that a key's name matches, and facts from the name; None if no kind matches.
         objects: The region's data bucket.
         contexts: Contexts by which logs are judged.
         retention_s: Retention of the queue, counted from when an event was first sent.
@@ -355,7 +355,7 @@ class DeadLogFiles:
     retention_s: int
 
     def files(self, *, limit: int) -> list[DeadLogFile]:
-        """Look at up to `limit` events, oldest first. They stay in the queue, and are hidden only meanwhile.
+        """Inspect up to `limit` events, oldest first. Events stay in the queue, hidden only during the call.
 
         An event about several files gives one row for each file.
         """

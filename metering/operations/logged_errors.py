@@ -16,9 +16,9 @@ class Subscriber:
     """Subscriber of an alert topic.
 
     Attributes:
-        protocol: Such as `email` or `sqs`.
+        protocol: Protocol of the subscription, such as `email` or `sqs`.
         endpoint: Address.
-        confirmed: The owner confirmed the subscription; until then the topic delivers nothing to it.
+        confirmed: Whether the owner confirmed the subscription; until then the topic delivers nothing.
     """
 
     protocol: str
@@ -35,7 +35,7 @@ class Subscribers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmState:
-    """Alarm as CloudWatch has it.
+    """Alarm as stored in CloudWatch.
 
     Attributes:
         name: Physical name (`alarm_name`).
@@ -88,7 +88,7 @@ class FunctionLogs(Protocol):
 
 
 _LEVELS = frozenset({"ERROR", "CRITICAL"})
-# Prefixes that Lambda adds to a message: its level, or the time and the invocation's id.
+# Prefixes that Lambda adds to a message: a level, or a time and an invocation id.
 _BEFORE = re.compile(r"^(\[(ERROR|CRITICAL)\]\s*|\d{4}-\d\d-\d\dT\S+\s+|RequestId: \S+\s+|[0-9a-f-]{36}\s+)+")
 # Parts that differ between errors of the same kind: ids, hashes, numbers.
 _VARIES = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}|\d+(?:\.\d+)?)\b")
@@ -100,7 +100,7 @@ class LoggedError:
     """Errors of one kind of one function.
 
     Attributes:
-        text, request_id, version: Of the newest line; empty if the line lacks it.
+        text, request_id, version: Values of the newest line; empty if the line lacks them.
         count: Number of lines.
         first_ms, last_ms: Times of the oldest and the newest line, epoch milliseconds.
     """
@@ -178,7 +178,7 @@ class DeedTrail:
     items: ItemStore
 
     def begin(self, deed: Deed) -> None:
-        """Record that a deed begins. Its id is new, so its key cannot exist.
+        """Record that a deed begins. A deed has a new id, so its key cannot exist.
 
         Raises:
             UnavailableError: The ledger gave no answer, and the deed must not begin.
@@ -189,7 +189,7 @@ class DeedTrail:
         """Record how a deed ended, and return the deed. The whole item is written, because the begin may be missing.
 
         Raises:
-            UnavailableError: The ledger gave no answer; the trail may keep the deed as begun.
+            UnavailableError: The ledger gave no answer; the deed may still be recorded as begun.
         """
         ended = replace(deed, state=state, ended_ms=ended_ms, result=result)
         self.items.put(Put(table=Table.LEDGER, item=ended.to_item()))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from metering.lake.view import BatchSizer, BatchSizes, LakeView
     from metering.ledger.booked_hours import RowSource
 
-# List prices of us-east-1, for every cost that the service or its load tests print. Source: secondary pages, first
-# tier, as of autumn 2026; a bill may differ. Each printed cost names its prices.
+# List prices of us-east-1, for every cost that the service or its load tests print. Source: third-party pages, first
+# tier, autumn 2026; a bill may differ. Each printed cost names its prices.
 STORAGE_USD_GB_MONTH = {"STANDARD": Decimal("0.023"), "STANDARD_IA": Decimal("0.0125"), "GLACIER_IR": Decimal("0.004")}
 _SMALLEST_BILLED_BYTES = {"STANDARD_IA": 128 * KIB, "GLACIER_IR": 128 * KIB}
 S3_PUT_USD = Decimal("0.005") / 1_000
@@ -78,15 +78,15 @@ def billed_bytes(storage_class: str, size_bytes: int) -> int:
 
 
 _KEPT = (LAKE_PREFIX, STAGING_PREFIX, RUNS_PREFIX, SUMMARIES_PREFIX)
-# A staging object is deleted an hour after its last run, and a roll-up plan after a day: each costs at most a thirtieth
-# of a month.
+# A staging object is deleted an hour after its last run, and a roll-up plan after a day, so each costs at most a
+# thirtieth of a month.
 _SHORT_LIVED = (STAGING_PREFIX, ROLLUP_PLANS_PREFIX)
 _SHORT_MONTHS = Decimal(1) / 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixStorage:
-    """Objects below one prefix in one storage class. `usd_month` is their storage cost for the next month."""
+    """Objects below one prefix in one storage class. `usd_month` is the objects' storage cost for the next month."""
 
     prefix: str
     storage_class: str
@@ -136,7 +136,7 @@ class StorageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageReporter:
-    """Makes the storage report. It reads every row, so people run it, never a schedule."""
+    """Makes the storage report. The report reads every row, so people run it, never a schedule."""
 
     items: writes.ItemStore
     objects: ObjectStore
@@ -210,10 +210,10 @@ class StorageReporter:
 
 
 _MONTH_S = 30 * DAY_S
-# Counters of the functions beside the watch's figures: one custom metric for each name that is counted every day.
+# Counters of the functions besides the watch's figures: each name that is counted every day is one custom metric.
 _COUNTERS = 16
 _API_COUNTERS = 5
-# An idle tick takes about this long; a job with work takes longer, and then is not a standing cost.
+# Typical duration of an idle tick. A job with work takes longer, but that is not a standing cost.
 _TICK_S = Decimal(1)
 _CENT = Decimal("0.01")
 _DASHBOARDS = 2

@@ -1,11 +1,10 @@
-"""Runbooks and dashboards: which of them belong to an alarm, and their URLs.
+"""Runbooks and dashboards of each alarm, and their URLs.
 
-The pages in `docs/runbooks` have the placeholders `REGION` and `STAGE` in commands, so that a command copied from the
-page itself is refused, and never acts on another stage. Other words in capitals, such as `SOURCE`, are for the reader
-to fill in.
+The commands in `docs/runbooks` contain the placeholders `REGION` and `STAGE`, so that a command copied from a page is
+refused, and never acts on another stage. The reader replaces other words in capitals, such as `SOURCE`.
 
 Runbooks that are nearly equal share a page. A section `### NAME, NAME` and a list item "`NAME`, `NAME`: ..." belong to
-these runbooks, a section `### all` and the rest of the page to all. `FUNCTION` is the function of the alarm.
+these runbooks; a section `### all` and the rest of the page belong to all. `FUNCTION` is the function of the alarm.
 """
 
 import re
@@ -51,7 +50,7 @@ def subject_of(name: str) -> Subject:
     """Find the runbook of `dead-letters`, of `metering-prod-dead-letters`, or of an alarm's ARN.
 
     Raises:
-        OperationFailedError: There is no alarm of this name.
+        OperationFailedError: No alarm has this name.
     """
     arn = _ARN.fullmatch(name)
     region = arn["region"] if arn else ""
@@ -59,7 +58,7 @@ def subject_of(name: str) -> Subject:
     for spec in sorted(ALARMS, key=lambda each: len(each.name), reverse=True):
         if wanted == spec.name:
             return Subject(runbook=spec.runbook, region=region)
-        # A stage's name may contain dashes, so the longest name in the catalogue decides where it ends.
+        # A stage's name may contain dashes, so the longest matching name in the catalogue determines the stage.
         stage = wanted.removeprefix("metering-").removesuffix(f"-{spec.name}")
         if stage and wanted == alarm_name(stage, spec.name):
             return Subject(runbook=spec.runbook, stage=stage, region=region)
@@ -124,7 +123,7 @@ def linked_runbooks(text: str) -> tuple[str, ...]:
 
 
 class Dashboard(StrEnum):
-    """Dashboards that the stacks create. Their names have the region: CloudWatch keeps dashboards by account."""
+    """Dashboards that the stacks create. Dashboard names contain the region: CloudWatch keeps dashboards by account."""
 
     ON_CALL = "on-call"
     LOAD = "load"

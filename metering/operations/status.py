@@ -1,6 +1,6 @@
 """Status of one region on one page, by the same thresholds as the alarms.
 
-It reads notes of jobs, the two queues, CloudWatch's alarms, and the first waiting commits. Nothing is scanned.
+Figures come from notes of jobs, both queues, CloudWatch's alarms and the first waiting commits. Nothing is scanned.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MONTHS_SHOWN = 3
 
 
 class Standing(StrEnum):
-    """Standing of a thing: well, to be checked in the morning, or to be acted on now."""
+    """State of a status line: good, to be checked in the morning, or to be acted on now."""
 
     OK = "ok"
     ATTENTION = "attention"
@@ -49,7 +49,7 @@ class StatusLine:
 
     Attributes:
         value: Its figures, in words.
-        cure: Command that is the cure, or the name of the runbook; empty if the state is well.
+        cure: Command that solves the problem, or name of the runbook; empty if the state is `OK`.
     """
 
     what: str
@@ -66,7 +66,7 @@ class RegionStatus:
         version: Deployed version; empty if the deployment does not state it.
         periods: State of each recent month, newest first.
         firing: Names of alarms in state `ALARM`.
-        figures: Figures of the watch's last run; empty if it never ran.
+        figures: Figures of the watch's last run; empty if the watch never ran.
         lines: For people, in order.
     """
 
@@ -88,7 +88,7 @@ class StatusReader:
     """Reads the status of one region.
 
     Attributes:
-        version: Version that the deployment published; empty if it published none.
+        version: Version that the deployment published; empty if no version was published.
         sums: Computes the accepted usage that budgets do not include yet. If None, such usage is not shown.
     """
 
@@ -140,7 +140,7 @@ class StatusReader:
         )
 
     def _with_reach(self, line: StatusLine) -> StatusLine:
-        """Add to the line about money the usage not yet in budgets: the biller counts only published lake files."""
+        """Add usage not yet in budgets to the line about money: the biller counts only published lake files."""
         if line.what != "money" or self.sums is None:
             return line
         left = self.sums.reach().left
@@ -217,7 +217,7 @@ class StatusReader:
 
 
 def _completeness(complete: Complete, age_s: int | None) -> StatusLine:
-    """Show the time up to which the count is complete. Holds were measured `age_s` ago, and may be gone."""
+    """Show the time up to which the count is complete. Causes of delay were measured `age_s` ago, and may be gone."""
     through = f"through {rfc3339(complete.through_s)}" if complete.through_s else "not known yet"
     held = "; ".join(each.what for each in complete.held_back_by)
     unusual = [each for each in complete.held_back_by if not each.usual]
@@ -243,7 +243,7 @@ def _alarms(firing: Sequence[AlarmSpec]) -> StatusLine:
     )
 
 
-# Name of a line -> its figures, each with its words; figures in seconds are shown as durations.
+# Name of a line -> its figures, each with its text. Figures in seconds are shown as durations.
 _LINES: Mapping[str, Mapping[Figure, str]] = {
     "roll-up": {
         Figure.WAITING_COMMITS: "commits that wait: {}",
@@ -295,7 +295,7 @@ _LOG_LINES: Mapping[str, Mapping[Figure, str]] = {
     }
 }
 _IN_SECONDS = frozenset(figure for figure in Figure if figure.endswith(("Age", "Headroom")))
-# Figures that are hidden at 0.
+# Figures that are hidden if they are 0.
 _SILENT_AT_0 = frozenset({
     Figure.WAITING_COMMIT_AGE, Figure.PLANNED_ROLLUP_AGE, Figure.ACCOUNTS_BEYOND_CAP, Figure.OLDEST_PENDING_AGE,
     Figure.PLANNED_RUN_AGE, Figure.CLEANING_OVERDUE_AGE, Figure.RECONCILIATION_BACKLOG_AGE, Figure.SCAN_OVERDUE_AGE,
@@ -306,7 +306,7 @@ _SILENT_AT_0 = frozenset({
 
 
 def _figure_line(what: str, words: Mapping[Figure, str], figures: Mapping[str, int]) -> StatusLine:
-    """Line of some figures of the watch, in the state that their alarms have."""
+    """Status line for figures of the watch, in the state of their alarms."""
     missing = [figure for figure in words if figure not in figures]
     fired = [
         spec

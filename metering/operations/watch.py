@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from metering.stores import queues
     from metering.stores.clock import Clock, Gauges
 
-# Conflicts and doubled canaries count for this long. The alarm clears itself afterwards.
+# Conflicts and doubled canaries raise an alarm for this long. The alarm clears itself afterwards.
 RECENT_S = 2 * HOUR_S
-# The compactor lists pending rows in each of its runs, every few minutes, and the cleaners check behind it.
+# In each run, every few minutes, the compactor lists pending rows, and then the cleaners run.
 LISTED_LATE_S = 30 * MINUTE_S
 # One run reads at most this many notes of a kind, newest first. Senders must not control how long the watch takes.
 _NOTES_READ = 2_000
@@ -65,7 +65,7 @@ class Watch:
 
         Raises:
             UnavailableError: The figures could not be published.
-            LedgerCorruptError: An item cannot be read. The figures that do not depend on it were published.
+            LedgerCorruptError: An item cannot be read. Figures that do not depend on this item were published.
         """
         figures: dict[Figure, int] = {}
         contradictions = Contradictions()
@@ -77,7 +77,7 @@ class Watch:
                 measured += 1
         if measured == len(measures):
             figures[Figure.HEARTBEAT] = 1
-        # `metering status` reads this note. Alarms need none.
+        # This note is for `metering status`. Alarms need none.
         note = WatchFigures(measured_s=self._now_s(), figures={each.value: value for each, value in figures.items()})
         with suppress(UnavailableError):
             self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
@@ -107,7 +107,7 @@ class Watch:
     def _state(self) -> WatchState:
         state = read_note(self.items, WATCH_KEY, WatchState.from_item)
         if state is None:
-            # The first run has not seen the queue empty, so its messages may have any age.
+            # In the first run, the queue was never seen empty, so its messages may have any age.
             state = WatchState(first_s=self._now_s(), queue_empty_s=0)
             self.items.put(Put(table=Table.LEDGER, item=state.to_item()))
         return state
@@ -156,7 +156,7 @@ class Watch:
         }
 
     def _pending(self) -> dict[Figure, int]:
-        """Hours that the compactor found pending. Without a recent listing, work may be waiting since the last one."""
+        """Hours that the compactor found pending. Without a recent listing, hours may be pending since the last one."""
         known, state = lake_figures(self.items), self._state()
         looks = [known.get(shard) or LakeFigures(shard=shard, listed_s=state.first_s) for shard in self._shards()]
         late_ms = (self._now_s() - LISTED_LATE_S) * 1_000
@@ -224,7 +224,7 @@ class Watch:
         }
 
     def _sources(self) -> dict[Figure, int]:
-        """Sums computed by the reconciler: there may be too many sources to read each minute."""
+        """Sums computed by the reconciler, because there may be too many sources to read each minute."""
         known = read_note(self.items, SOURCES_KEY, SourceFigures.from_item) or SourceFigures()
         return {
             Figure.SILENT_SOURCES: known.silent,
@@ -268,7 +268,7 @@ class Watch:
         return {Figure.CONFLICTS: len({markers.conflict_of(item) for item in islice(notes, _NOTES_READ)})}
 
     def _drops(self) -> dict[Figure, int]:
-        """Lost objects below `drop/`, and age of the last look (or since the watch's first run)."""
+        """Lost objects below `drop/`, and age of the last search (or of the watch's first run)."""
         known = read_note(self.items, DROPS_KEY, DroppedObjects.from_item) or DroppedObjects()
         looked_s = max(known.finished_s, self._state().first_s)
         return {Figure.LOST_DROPS: known.count, Figure.DROPS_UNSEEN_AGE: max(self._now_s() - looked_s, 0)}
@@ -280,7 +280,7 @@ class Watch:
         return {Figure.ACCOUNTS_BEYOND_CAP: sum(KindsBeyondCap.from_item(note).seen_s >= since_s for note in notes)}
 
     def _headroom(self) -> dict[Figure, int]:
-        """Seconds by which a marker outlives the last copy of its batch, beyond the margin of a day."""
+        """Seconds by which a marker outlives the last copy of its batch, beyond a margin of one day."""
         needed_s = shortest_marker_life_s(self.window_s, self.queue_facts.longest_retention_s())
         return {Figure.MARKER_LIFE_HEADROOM: self.marker_life_s - needed_s}
 

@@ -1,7 +1,7 @@
-"""Batches of a key: which records belong together, the batch's id, and how it travels.
+"""Batches of a key: their records, their ids, and their form in a message or an object.
 
-Ids and the split follow from name, key and records alone. **They never change.** A key sent before an upgrade and again
-after it must give the same batches, or its records would be counted twice.
+Batch ids, and the split into batches, depend only on name, key and records. **Ids and split never change.** A key sent
+before an upgrade and again after it must give the same batches, or its records would be counted twice.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 # Bytes of a batch's lines, including line feeds. 50,000 typical records have 15 MB.
 BATCH_BYTES = 32 * MIB
-# Upper bound for a body without its records: 128 characters of the source, which JSON may write in 12 each, 128 of the
+# Upper bound for a body without records: 128 characters of the source, with up to 12 bytes each in JSON, 128 of the
 # batch id, two numbers of 19 digits, and the field names.
 _HEAD_BYTES = 2_048
-# Larger batches go into an object, and the message points to it (claim check).
+# Larger batches become objects, and the message has a reference to the object (claim check).
 INLINE_BYTES = MIB - _HEAD_BYTES
 _SCHEMA = f"metering.batch/{CONTRACT_VERSION}"
 _ID_DIGITS = 40
@@ -45,7 +45,7 @@ class Batch:
 
     Attributes:
         batch_id: `<name>/<40 hex digits of name and key>-<part>`.
-        sequence: Its number among the batches of its source.
+        sequence: Number of the batch among the batches of its source.
         inline: Whether `payload` is the JSON array of the records; otherwise it is NDJSON, compressed with zstd.
     """
 
@@ -56,7 +56,7 @@ class Batch:
     payload: bytes
 
     def body(self, *, source_id: str | None, bucket: str) -> str:
-        """The message of docs/contract.md, at most 1 MiB. Without a source it has no number."""
+        """The message of docs/contract.md, at most 1 MiB. Without a source, the message has no number."""
         head: dict[str, object] = {"schema": _SCHEMA, "batch_id": self.batch_id}
         if source_id is not None:
             head |= {"source_id": source_id, "sequence": self.sequence}
@@ -69,7 +69,7 @@ class Batch:
 
     @property
     def object_key(self) -> str:
-        """Key of the object with the records. Other bytes have another key, so an object is never replaced."""
+        """Key of the object with the records. Different bytes have different keys, so an object is never replaced."""
         return f"{INGEST_PREFIX}{self.batch_id}-{self._sha256()[:16]}.ndjson.zst"
 
     def _sha256(self) -> str:
@@ -96,7 +96,7 @@ def split(lines: Iterable[bytes]) -> Iterator[Packed]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Records of one batch that has no id and no number yet. Fields are those of `Batch`."""
+    """Records of one batch that has no id and no number yet. The fields have the same meaning as in `Batch`."""
 
     records: int
     inline: bool
@@ -142,13 +142,13 @@ _PROBLEMS_TOLD = 20
 
 
 class NotSentError(UnavailableError):
-    """The queue or the bucket did not take everything in time. Nothing is lost, and the same call is safe to repeat.
+    """The queue or the bucket did not accept everything in time. Nothing is lost, and the same call is safe to repeat.
 
-    With a journal the records are stored, and the next call sends them. Without one the caller sends its key again.
+    With a journal the records are stored, and the next call sends them. Without a journal, send the key again.
 
     Attributes:
-        unsent: Number of batches that are not known to have been taken. Even these may have arrived.
-        journalled: Whether the journal has them.
+        unsent: Number of batches whose acceptance is unconfirmed. Unconfirmed batches may have arrived.
+        journalled: Whether the journal has these batches.
     """
 
     def __init__(self, operation: str, detail: str, *, unsent: int, journalled: bool) -> None:
@@ -173,7 +173,7 @@ class RecordsRefusedError(OperationFailedError):
     """Records that cannot be written in the contract's form. Nothing of the call was sent or numbered.
 
     Attributes:
-        problems: `(position from 0, problem)` of the first 20 of them.
+        problems: `(position from 0, problem)` of the first 20 such records.
         refused: Number of records with a problem.
     """
 
@@ -192,7 +192,7 @@ class RecordsRefusedError(OperationFailedError):
 
 
 class KeyReusedError(OperationFailedError):
-    """A key was used with other records than before. A key stands for the same records, in the same order, for ever."""
+    """A key was used with other records than before. A key always stands for the same records, in the same order."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
@@ -210,7 +210,7 @@ class JournalError(OperationFailedError):
 
 
 class Problems:
-    """Problems of records: the first ones in words, and the number of all."""
+    """Problems of records: descriptions of the first problems, and the number of all problems."""
 
     def __init__(self) -> None:
         self._told: list[tuple[int, str]] = []
@@ -235,10 +235,10 @@ class Problems:
             raise RecordsRefusedError(self._told, self._refused)
 
 
-# The service refuses a whole object for one longer line (docs/contract.md).
+# If a line is longer, the service refuses the whole object (docs/contract.md).
 _MAX_LINE_BYTES = MIB - 64
-# Characters that SQS does not accept, in UTF-8, and their JSON escapes. All other characters that it does not accept
-# are control characters, which JSON escapes in any case.
+# Characters that SQS does not accept, in UTF-8, and their JSON escapes. All other characters that SQS rejects are
+# control characters, which JSON always escapes.
 _ESCAPED = ((b"\xef\xbf\xbe", b"\\ufffe"), (b"\xef\xbf\xbf", b"\\uffff"))
 _PLAIN = frozenset((str, int, bool, type(None)))
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -252,11 +252,11 @@ def record_lines(records: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
     """Each record as one line of JSON with its names sorted, without the line feed.
 
     Values are strings, integers (including those of numpy and Decimal) and times with their zone, written as RFC 3339.
-    The contract's rules are not checked here; the service checks them, and keeps the records that it refuses.
+    The contract's rules are not checked here; the service checks them, and keeps refused records.
 
     Raises:
-        RecordsRefusedError: Records cannot be written as JSON, or are too long. It is raised after all records were
-            checked; lines before the first problem were already yielded.
+        RecordsRefusedError: Records cannot be written as JSON, or are too long. The error is raised after all records
+            were checked; lines before the first problem were already yielded.
     """
     problems = Problems()
     for position, record in enumerate(records):

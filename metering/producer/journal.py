@@ -1,7 +1,7 @@
-"""Journal of a producer: the batches assigned to each key, and the batches not surely sent yet.
+"""Journal of a producer: the batches assigned to each key, and the batches whose sending is unconfirmed.
 
-It is an SQLite file. Each change is one transaction, synced to disk before the call returns. A process that is killed,
-or a machine that loses power, therefore finds either all batches of a key with their numbers, or none.
+The journal is an SQLite file. Each change is one transaction, synced to disk before the call returns. After a process
+is killed, or a machine loses power, the journal therefore has either all batches of a key with their numbers, or none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILE = "journal.sqlite"
 _VERSION = "1"
 # If another process holds the journal for longer than this, the journal counts as taken.
 _WAIT_S = 1.0
-# Batches are read in groups of this size: messages per SendMessageBatch, and a bound on memory.
+# Maximum number of batches read at once: the messages per SendMessageBatch, and a limit on memory.
 _GROUP = 10
 _GROUP_BYTES = 8 * MIB
 # The write-ahead file is cut to this size after a checkpoint.
@@ -52,9 +52,9 @@ class Promise:
     """Batches and records of a key.
 
     Attributes:
-        digest: SHA-256 (hex) of its records as lines.
-        first: Number of its first batch.
-        batches: Number of its batches, which are numbered without a gap.
+        digest: SHA-256 (hex) of the key's records as lines.
+        first: Number of the key's first batch.
+        batches: Number of the key's batches, which are numbered without a gap.
     """
 
     digest: str
@@ -67,14 +67,14 @@ class Journal:
     """Journal in a folder, used by one process at a time. Threads must take turns.
 
     Args:
-        folder: Created if missing, readable only by its owner. None for a temporary journal, which keeps the records of
-            one call out of memory and ends with its process.
-        source_id: Source whose batches it numbers; a journal belongs to one source permanently.
-        name: Name of the producer, with which its batch ids begin.
+        folder: Folder of the journal, created if missing, readable only by its owner. None for a temporary journal,
+            which keeps the records of one call out of memory and ends with its process.
+        source_id: Source whose batches the journal numbers; a journal belongs to one source permanently.
+        name: Name of the producer, the prefix of its batch ids.
         first_sequence: Number of the first batch of a new journal.
 
     Raises:
-        JournalError: It cannot be created or read, another process has it, or it belongs to another source.
+        JournalError: The journal cannot be created or read, is used by another process, or belongs to another source.
     """
 
     def __init__(self, folder: Path | None, *, source_id: str, name: str, first_sequence: int) -> None:
@@ -101,11 +101,11 @@ class Journal:
         return None if row is None else Promise(digest=row[0], first=row[1], batches=row[2], records=row[3])
 
     def promise(self, key: str, packed: Iterable[Packed], digest: LineDigest, *, now_s: int) -> Promise:
-        """Number the batches of a new key and store them, all or none. They are on disk when this returns.
+        """Number the batches of a new key and store all of them, or none. The batches are on disk when this returns.
 
         Args:
-            key: A key that `find` does not know.
-            packed: Its batches, created while they are written. An error there leaves the journal unchanged.
+            key: A key without an entry in the journal.
+            packed: The key's batches, created while written. An error in `packed` leaves the journal unchanged.
             digest: Digest of the lines, complete once `packed` ends.
             now_s: Current time, epoch seconds.
         """
@@ -132,10 +132,10 @@ class Journal:
         return promise
 
     def unsent(self) -> list[Batch]:
-        """The next batches that are not surely sent, in order: at most ten, and few bytes.
+        """The next batches whose sending is unconfirmed, in order: at most ten, and few bytes.
 
         Raises:
-            JournalError: One of them differs from the stored digest.
+            JournalError: A batch differs from its stored digest.
         """
         group: list[Batch] = []
         size_bytes = 0
@@ -157,17 +157,17 @@ class Journal:
         return group
 
     def count_unsent(self) -> int:
-        """Number of batches that are not surely sent."""
+        """Number of batches whose sending is unconfirmed."""
         with self._explained():
             return int(self._database.execute("SELECT COUNT(*) FROM unsent").fetchone()[0])
 
     def sent(self, batches: Iterable[Batch]) -> None:
-        """Delete batches that the queue surely has. Their keys stay."""
+        """Delete batches that the queue has accepted. Their keys stay."""
         with self._explained(), self._transaction():
             self._database.executemany("DELETE FROM unsent WHERE sequence = ?", [(each.sequence,) for each in batches])
 
     def forget_keys(self, *, before_s: int) -> int:
-        """Delete keys that were journalled before a moment and are sent; returns their number."""
+        """Delete keys that were journalled before a time and completely sent; return their number."""
         with self._explained(), self._transaction():
             return self._database.execute(
                 "DELETE FROM keys WHERE at_s < ? AND first + batches <="
@@ -253,7 +253,7 @@ class Journal:
             raise JournalError(f"The journal {self._place} cannot be used: {error}.", _LOOK) from error
 
 
-# SQLite notices that a page is malformed, but not that a digit in it has changed.
+# SQLite detects a malformed page, but not a changed digit in a page.
 _DAMAGED = (
     "It is not what was written, and is not sent. Treat the journal as lost (docs/producers.md): begin another one, "
     "with another source id, and send the keys again; each is counted once."
@@ -268,13 +268,13 @@ class LineDigest:
         self._digest = hashlib.sha256()
 
     def through(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """The same lines; each is counted when it is yielded."""
+        """Yield the lines unchanged, and add each to the digest."""
         for line in lines:
             self._digest.update(line + b"\n")
             yield line
 
     def hex(self) -> str:
-        """Digest of the lines that passed."""
+        """Digest of the lines yielded so far."""
         return self._digest.hexdigest()
 
 

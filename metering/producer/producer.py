@@ -1,6 +1,6 @@
-"""`Producer`: sends records so that each is metered once, whatever ends its process.
+"""`Producer`: sends records so that each is metered once, even if the process is killed.
 
-Its outlet is the queue and the bucket of a region: it sends until both have taken everything.
+The producer's outlet is the queue and the bucket of a region: it sends until both have accepted everything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # A queue's URL names its region: https://sqs.eu-west-1.amazonaws.com/111122223333/ingest.
 _QUEUE_OF_REGION = re.compile(r"https://sqs\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.amazonaws\.com(?:\.cn)?/")
-# Attempts have no limit: a call is repeated until its time is over.
+# The number of attempts has no limit: a call is repeated until its time has run out.
 _NO_LIMIT = 2**31
 _FOR_EVER_MS = 2**53
 
@@ -40,7 +40,7 @@ class Messages(Protocol):
     """The queue operations that a producer may use."""
 
     def send_many(self, bodies: Sequence[str]) -> list[int]:
-        """Send messages; returns the positions of those that were not taken. Even these may arrive."""
+        """Send messages; return the positions of messages that were not accepted. Even these may arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +58,15 @@ class Outlet:
     entropy: Entropy
 
     def send(self, batches: Sequence[Batch], *, source_id: str | None, until_ms: int | None) -> None:
-        """Put the objects of batches, then send their messages, repeatedly until everything was taken.
+        """Put the objects of batches, then send their messages, repeatedly until everything was accepted.
 
         Args:
             batches: A few batches; all their messages are held in memory.
             source_id: Source that messages name with their numbers; None for messages without numbers.
-            until_ms: No attempt is made after that moment; None for no limit.
+            until_ms: Time after which no attempt is made; None for no limit.
 
         Raises:
-            UnavailableError: The time is over. Batches not known to be taken may have arrived.
+            UnavailableError: The time is over. Unconfirmed batches may have arrived.
             OperationFailedError: AWS refuses the caller.
         """
         bodies = [each.body(source_id=source_id, bucket=self.bucket) for each in batches]
@@ -93,13 +93,13 @@ class Outlet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Destination region, as a program specifies it.
+    """Destination region, specified by a program.
 
     Attributes:
         queue_url: URL of the ingest queue; with `bucket` given, no stack is read.
-        stage: Stage whose data stack names both; None for `METERING_STAGE`, or else `local`.
-        region: None for the region in the queue's URL, or the environment's.
-        endpoint: URL of an emulator; None for the environment's, for that of `metering local up` if the stage is
+        stage: Stage whose data stack names queue and bucket; None for `METERING_STAGE`, or else `local`.
+        region: None for the region in the queue's URL, or in the environment.
+        endpoint: URL of an emulator; None for the environment's URL, for the URL of `metering local up` if the stage is
             emulated, and else AWS.
     """
 
@@ -113,7 +113,7 @@ class Place:
         """Refuse a destination that is only partly specified.
 
         Raises:
-            OperationFailedError: Queue or bucket is missing, or a stage is given beside them.
+            OperationFailedError: Queue or bucket is missing, or a stage is given in addition.
         """
         if (self.queue_url is None) != (self.bucket is None):
             raise OperationFailedError(
@@ -169,7 +169,7 @@ _KEY = re.compile(rf"[^\ud800-\udfff]{{1,{_KEY_CHARS}}}", re.DOTALL)
 _PATIENCE_S = 60
 # Half of a source's possible numbers remain.
 _MOST_FIRST = 2**62
-# Markers live 50 days, and records are admitted for 35, so an older key is of no use.
+# Longer than the 50 days of markers and the 35 days of admission: an older key is useless.
 _KEYS_KEPT_DAYS = 90
 
 
@@ -178,13 +178,13 @@ Records: TypeAlias = "Iterable[Mapping[str, object]]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """Answer of `send`: all records of the key are in the queue.
+    """Result of `send`: all records of the key are in the queue.
 
     Attributes:
         key: The caller's key, or the generated one.
-        batch_ids: Ids of its batches, in order; none for no records.
+        batch_ids: Ids of the key's batches, in order; empty without records.
         first_sequence: Number of the first batch; the others follow. None without a journal, and without records.
-        again: Whether the key was journalled before. In that case no new numbers were assigned.
+        again: Whether the key was journalled before. Such a key gets no new numbers.
     """
 
     key: str
@@ -199,9 +199,9 @@ class Producer:
 
     With `state`, records are in a synced journal in that folder before anything is sent. Records of a `send` that
     returned or raised `NotSentError` are never lost, and their batches are numbered without a gap. After a crash, the
-    next call sends the remaining batches, and the caller sends again each key whose `send` did not return; known keys
-    give the same batches and no new numbers. Without `state` (in functions) the caller's key alone gives the same ids,
-    and there are no numbers.
+    next call sends the remaining batches, and the caller repeats each `send` that did not return; known keys give the
+    same batches and no new numbers. Without `state` (in functions), only the caller's key ensures the same ids, and
+    batches have no numbers.
 
     Args:
         source_id: Source of the records: 1 to 128 characters without control characters.
@@ -210,12 +210,12 @@ class Producer:
             `A-Za-z0-9._-`. Default: the source id.
         queue_url: The ingest queue; with `bucket` given, no stack is read.
         bucket: The data bucket.
-        stage: The stage, instead of both. Default: `METERING_STAGE`, or `local`.
+        stage: The stage, instead of queue and bucket. Default: `METERING_STAGE`, or `local`.
         region: Default: the region in the queue's URL, or the AWS SDK's.
-        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`, that of `metering local up` for stage `local`, else AWS.
-        patience_s: How long a call keeps trying, in seconds; None for no limit. Each has the SDK's four attempts.
+        endpoint: An emulator. Default: `AWS_ENDPOINT_URL`; for stage `local`, URL of `metering local up`; else AWS.
+        patience_s: How long a call keeps trying, in seconds; None for no limit. Each request has four SDK attempts.
         first_sequence: Number of the first batch of a new journal, for a source that was sent with other tools before.
-        outlet: Destination of batches instead, for tests.
+        outlet: Destination of batches in place of queue and bucket, for tests.
 
     Raises:
         OperationFailedError: An argument is invalid, or the journal cannot be used (`JournalError`).
@@ -254,23 +254,23 @@ class Producer:
         self._forgot = False
 
     def send(self, records: Records, *, key: str | None = None) -> Sent:
-        """Send records; returns when the queue surely has all of them.
+        """Send records; return when the queue has accepted all records.
 
         Args:
             records: Records of docs/contract.md, read once; any number, with one batch at a time in memory. Values are
                 strings, integers and times with their zone.
             key: Name of these records, such as `flows.log:4096` or a job's id: 1 to 1,024 characters. The same key with
-                the same records in the same order always gives the same batches, however often it is sent. Without a
-                key each call is new, so records that are sent again are counted again.
+                the same records in the same order always gives the same batches, even if sent repeatedly. Without a key
+                each call is new, so records that are sent again are counted again.
 
         Raises:
-            NotSentError: The queue or the bucket took too long. With a journal the records are stored, and any later
-                call sends them; without one, send the key again.
+            NotSentError: The queue or the bucket took too long. With a journal, any later call sends the stored
+                records; without a journal, send the key again.
             RecordsRefusedError: Records cannot be written as JSON; nothing was sent.
-            KeyReusedError: The key was used for other records before. Only a journal detects this; without one the
-                service keeps the other records as a conflict in quarantine.
-            JournalError: The journal cannot be written; records that are not in it were not sent.
-            OperationFailedError: There is no key and no journal, or AWS refuses the caller.
+            KeyReusedError: The key was used for other records before. Only a journal detects this; without a journal,
+                the service keeps the other records as a conflict in quarantine.
+            JournalError: The journal cannot be written; records outside the journal were not sent.
+            OperationFailedError: Key and journal are both missing, or AWS refuses the caller.
         """
         with self._turn:
             self._refuse_other_process()
@@ -279,7 +279,7 @@ class Producer:
             return self._send_numbered(self._journal, self._checked_key(key), records)
 
     def flush(self) -> int:
-        """Send batches that earlier calls and processes left in the journal; returns their number.
+        """Send batches that earlier calls and processes left in the journal; return the number of batches.
 
         Raises:
             NotSentError, JournalError, OperationFailedError: As `send`.
@@ -290,7 +290,7 @@ class Producer:
 
     @property
     def unsent(self) -> int:
-        """Number of batches in the journal that are not surely sent; 0 without a journal."""
+        """Number of batches in the journal whose sending is unconfirmed; 0 without a journal."""
         with self._turn:
             self._refuse_other_process()
             return 0 if self._journal is None else self._journal.count_unsent()

@@ -5,9 +5,9 @@
 | refused records of an accepted batch | `quarantine/<date>/<commit_id>.ndjson` | one line a record |
 | a whole batch: refused, or in conflict | `quarantine/batches/<sha256 of batch id and hash>.json` | one document |
 
-Objects of the first kind belong to their commit, and are deleted with an orphan commit. Those of the second kind are
+Objects of the first kind belong to their commit, and are deleted with an orphan commit. Objects of the second kind are
 named by identity alone. A second delivery writes the same object, and id and hash suffice to find it. A batch that its
-sender may not send is named by sender, claimed id and body. All is ASCII JSON: refused content can hold any text.
+sender may not send is named by sender, claimed id and body. Objects are ASCII JSON: refused content can hold any text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def decode_records(body: bytes, key: str = "quarantine object") -> Iterator[Quar
     """Inverse of `encode_records`, line by line.
 
     Raises:
-        LedgerCorruptError: The object has another form.
+        LedgerCorruptError: The object has a different format.
     """
     for number, line in enumerate(body.splitlines(), start=1):
         document = Fields.of_json(line, f"{key}, line {number}")
@@ -75,14 +75,14 @@ class QuarantinedBatch(StoredDocument):
     """A whole batch that is not metered.
 
     Attributes:
-        kind: `refused`, or `conflict`: an accepted batch with other content has its id.
+        kind: `refused`, or `conflict`: an accepted batch with other content has the same id.
         problems: Every problem found, as `(reason, detail)`; a conflict has the one problem `conflict`.
         hash_version: Version of the content hash; 0 means the SHA-256 of the message body.
         records: Number of records that arrived, 0 if unknown.
         first_sender_id: Sender of the accepted content, for a conflict; else empty.
-        body: The message as received. A retry sends it again.
-        evidence: Evidence that the reader kept, as text; empty if it is the body.
-        claim: Set if its sender may not send it; `batch_id` is empty then.
+        body: The message as received. A retry sends this message again.
+        evidence: Evidence that the reader kept, as text; empty if the body is the evidence.
+        claim: Set if the sender may not send the batch; `batch_id` is empty then.
     """
 
     SCHEMA: ClassVar[str] = "metering.quarantine/1"
@@ -136,7 +136,7 @@ def _problems(document: Fields, name: str) -> Problems:
 # | refused lines of a log file | `quarantine/logs/lines/<sha256 of its identity>.json` |
 # | a whole log file, by reference | `quarantine/logs/file/<sha256 of place>-<of version, ETag and reason>.json` |
 #
-# The file itself is not copied: it stays in its owner's bucket. Keys are derived from the refused content, so a
+# The file itself is not copied, but stays in its owner's bucket. Keys are derived from the refused content, so a
 # repeated file writes the same objects. The objects are ASCII JSON, because a line can contain any bytes.
 
 
@@ -144,7 +144,7 @@ LogEntryKind = Literal["lines", "file"]
 
 
 class KeptLine(NamedTuple):
-    """A refused line, cut at 4 KB. Its number counts from 1; 0 stands for lines that were added up when refused."""
+    """A refused line, cut at 4 KB. Line numbers start at 1; 0 stands for lines that were added up when refused."""
 
     number: int
     reason: str
@@ -174,11 +174,11 @@ class QuarantinedLog(StoredDocument):
     Attributes:
         kind: `lines` of a file that is otherwise metered, or the whole `file`.
         place: Location of the file, such as `s3://acme-logs/AWSLogs/…`.
-        version_id, etag: Its version and ETag at that time; empty if unknown.
-        identity: Its identity; empty if none could be determined.
+        version_id, etag: Version and ETag of the file at refusal; empty if unknown.
+        identity: Identity of the file; empty if it could not be determined.
         log_kind: Kind of log; empty if unknown.
         source: The resource that writes such files, such as a flow-log id; empty if unknown.
-        content_sha256: SHA-256 of its content; empty if it was not read to its end.
+        content_sha256: SHA-256 of the file's content; empty if the file was not read to its end.
         refusals: All refusals, as `(reason, lines, bytes)`; for a whole file the one reason, with 0 lines.
         detail: Explanation for people, for a whole file.
     """
@@ -229,7 +229,7 @@ _DEEPEST = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One fact in which a conflict differs from the batch that is metered under its id.
+    """One fact in which a conflict differs from the metered batch with the same id.
 
     Attributes:
         what: Name of the fact, such as `bytes`.
@@ -256,7 +256,7 @@ def readable(body: str) -> dict[str, object] | None:
 
 
 def records_in(message: dict[str, object]) -> list[object] | None:
-    """Records that a message carries; None if it has no list of records."""
+    """Records of a message; None if the message has no list of records."""
     records = message.get("records")
     return records if isinstance(records, list) else None
 
@@ -264,8 +264,8 @@ def records_in(message: dict[str, object]) -> list[object] | None:
 def contrasts(marker: Marker, batch: QuarantinedBatch) -> tuple[Contrast, ...]:
     """Differences between an accepted batch, by its marker, and other content under its id.
 
-    A fact that is unknown on one side is left out. The marker's bytes cover only metered records, so they are compared
-    only if all of its records are metered.
+    A fact that is unknown on one side is left out. The marker's bytes cover only metered records, so bytes are compared
+    only if all records of the batch are metered.
     """
     pairs = [
         ("sender", marker.sender_id, batch.sender_id),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from metering.intake.batches import RefusedRecord
     from metering.stores import queues
 
-# Room for the sender that a retry states beside its body: the attribute's name plus more than any SenderId has.
+# Space for the sender that a retry states next to its body: the attribute's name plus more than the longest SenderId.
 _STATEMENT_BYTES = 256
 # A search for batches of one id reads at most this many refused batches, several at once: a few seconds.
 _MOST_SEARCHED = 2_000
@@ -45,14 +45,14 @@ class Entry:
     Attributes:
         kind: `records` of an accepted batch, a `refused` batch, or content in `conflict` with the content of its id;
             `lines` of a log file, or a whole log `file`.
-        batch_id: Its batch id; for a log file its identity, or its location if it is refused as a whole.
+        batch_id: Batch id; for a log file, the file's identity, or its location if the whole file is refused.
         reasons: First reason -> number of records. A whole batch has one reason; its number of records is 0 if unknown.
-        retried_as: Batch ids under which the records were sent again; or the ids under which a whole batch is metered,
-            its own or a retry's.
-        source_id: Source that the producer named; empty if none.
+        retried_as: Batch ids under which the records were sent again; for a whole batch, the ids under which it is
+            metered, its own or a retry's.
+        source_id: Source that the producer named; empty if unnamed.
         sent_by: First sender; empty if unknown. A retry states it.
-        became: Where it is metered now, or the verdict of its retry, in words.
-        differs: Differences from the content that is metered under its id; only for a conflict that was looked up.
+        became: Where the batch is metered now, or the verdict of its retry, in words.
+        differs: Differences from the metered content with the same id; only for a conflict that was looked up.
     """
 
     key: str
@@ -80,7 +80,7 @@ class Retry:
     """Result of a retry.
 
     Attributes:
-        retry_id: Batch id under which it was sent; empty if none is readable.
+        retry_id: Batch id of the retry; empty if no id is readable.
         records: Number of records sent, 0 if unknown.
         skipped: Positions of records that are not stored in full and cannot be sent again.
     """
@@ -93,12 +93,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineEntries:
-    """Reads quarantine and retries from it.
+    """Reads quarantine entries, and retries them.
 
     Attributes:
-        items: The ledger. An entry counts only if its marker names it.
+        items: The ledger. An entry counts only if its marker names its object.
         bucket: Name of the data bucket, for retries that need an object.
-        marker_life_s: Life of a retry's note.
+        marker_life_s: Lifetime of a retry's note.
     """
 
     items: ItemStore
@@ -109,13 +109,13 @@ class QuarantineEntries:
     marker_life_s: int
 
     def entries(self, *, from_s: int = 0, to_s: int | None = None) -> Iterator[Entry]:
-        """Entries of objects written in a time range, newest first, without objects of commits that never landed."""
+        """Entries of objects written in a time range, newest first, without objects of commits that failed."""
         infos = [
             info
             for info in self.objects.list(QUARANTINE_PREFIX)
             if from_s <= info.modified_s and (to_s is None or info.modified_s < to_s)
         ]
-        # Keys are hashes, so all are listed to find the newest; each object is read when the caller reaches it.
+        # Keys are hashes, so all are listed to find the newest. An object is read only when the caller reaches it.
         for info in sorted(infos, key=lambda each: (-each.modified_s, each.key)):
             yield from self._of_object(info)
 
@@ -141,7 +141,7 @@ class QuarantineEntries:
     def _refused_before(self, batch_id: str) -> list[Entry]:
         """Contents of an id that were refused before another content was accepted, the newest first.
 
-        Neither the marker nor a key leads to them, so the newest whole batches are read, if the id has a marker at all.
+        Neither marker nor key leads to these contents, so the newest whole batches are read, if the id has a marker.
         """
         if self._marker(batch_id) is None:
             return []
@@ -154,11 +154,11 @@ class QuarantineEntries:
 
         Args:
             entry: Entry to retry.
-            as_new_id: Whether to send a conflict under a new id, because other content has its id.
+            as_new_id: Whether to send a conflict under a new id, because other content has the entry's id.
             dry_run: Whether to return the message without sending it.
 
         Raises:
-            OperationFailedError: It cannot be retried, or the queue did not take it.
+            OperationFailedError: The entry cannot be retried, or the queue did not accept the retry.
         """
         if entry.log is not None:
             raise documents.log_not_retried(entry.log)
@@ -196,13 +196,13 @@ class QuarantineEntries:
                 "Ask its producer to send it anew, in two batches.",
             )
         if not dry_run:
-            # A sender that forged a retry id must not obtain it through quarantine.
+            # A sender that forged a retry id must not get this id through quarantine.
             ours = as_new_id or (batch.claim is None and batch.batch_id.startswith(retries.RETRY_PREFIX))
             self._send(body, senders.Judged(sender_id=entry.sent_by, retried=ours))
         return Retry(entry=entry, retry_id=retry_id, records=batch.records)
 
     def _as_itself(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
-        """A batch's own id and message, if it may be sent again under this id."""
+        """A batch's own id and message, if the batch may be sent again under this id."""
         metered = [retry_id for retry_id in entry.retried_as if retry_id != batch.batch_id]
         if metered:
             raise OperationFailedError(
@@ -216,7 +216,7 @@ class QuarantineEntries:
         return batch.batch_id, batch.body
 
     def _as_new_id(self, entry: Entry, batch: documents.QuarantinedBatch) -> tuple[str, str]:
-        """Another id, and the message under it, if other content has the batch's own id."""
+        """A new id, and the message under this id, if other content has the batch's own id."""
         if entry.kind != "conflict" or not self._is_accepted(batch.batch_id):
             raise OperationFailedError(
                 f"{entry.batch_id or entry.key} can be sent under its own id.",
@@ -247,7 +247,7 @@ class QuarantineEntries:
         self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _send(self, body: str, sender: senders.Judged) -> None:
-        # The retry is judged by its original sender, because a producer must not gain an operator's rights.
+        # The original sender is judged, because a producer must not gain an operator's rights through a retry.
         if self.queue.send_many([body], original_senders=[senders.statement(sender)]):
             raise UnavailableError("sqs.SendMessage", "the queue did not take the retry; run it again")
 
@@ -306,7 +306,7 @@ class QuarantineEntries:
         found: list[str] = []
         if batch.kind == "refused" and self._is_accepted(batch.batch_id):
             found.append(batch.batch_id)
-        # The search is by content, whatever the new id; or by id, because unreadable content has another hash.
+        # Found by content, whatever the new id; or by id, because unreadable content has another hash.
         new_id = retries.content_retry_id(batch.batch_id, batch.content_hash)
         for alias in aliases_of(self.items, retries.original_of(batch.body, batch.batch_id)):
             if batch.content_hash == alias.content_hash or alias.retry_id == new_id:

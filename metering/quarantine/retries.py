@@ -34,7 +34,7 @@ def records_retry_id(batch_id: str, positions: Sequence[int]) -> str:
 
 
 def content_retry_id(batch_id: str, content_hash: str) -> str:
-    """Id of the retry of a whole content under another id than its original one."""
+    """Id for the retry of a whole content that cannot keep its original id."""
     return _retry_id([batch_id, content_hash])
 
 
@@ -77,7 +77,7 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
     Args:
         body: The message, or the CloudEvent that carries it.
         retry_id: Its new batch id.
-        retry_of: Id under which it came first.
+        retry_of: Id under which the content first arrived.
     """
     found = _batch_message(body)
     if found is None:
@@ -90,7 +90,7 @@ def renamed(body: str, retry_id: str, *, retry_of: str) -> str | None:
 
 
 def original_of(body: str, batch_id: str) -> str:
-    """Id under which the content of a message came first. For the retry of a retry it is the first message's id."""
+    """Id under which a message's content was first sent. For the retry of a retry, this is the first message's id."""
     found = _batch_message(body)
     value = None if found is None else plain_values({"retry_of": found[0].get("retry_of", b"null")})[0].get("retry_of")
     return readable_batch_id(value) or batch_id
@@ -103,7 +103,7 @@ def _batch_message(body: str) -> tuple[envelopes.Fields, int, int] | None:
         return None
     if envelopes.is_batch_message(fields):
         return fields, 0, len(body)
-    # Of a repeated field, the last one counts.
+    # If a field is repeated, its last value counts.
     data = [span for span in json_values.field_spans(body) if span.name == "data"]
     if "specversion" not in fields or not data:
         return None
@@ -144,7 +144,7 @@ def retry_verdict(marker: Marker | None) -> str:
 def is_metered_claim(marker: Marker, claim: Claim, *, sender_id: str) -> bool:
     """Whether a claim's batch is the marker's batch, from the same sender, and metered.
 
-    Another sender's copy is refused, although nothing of it would be metered.
+    Another sender's copy is refused, although its records would not be metered.
     """
     return (
         marker.verdict == "accepted"
@@ -170,7 +170,7 @@ class SenderAlerts:
     alerts: Alerts
 
     def tell(self, refused: Sequence[QuarantinedBatch]) -> None:
-        """Alert people to the senders of an invocation's refused batches, unless they were alerted in this hour."""
+        """Alert people to the senders of an invocation's refused batches, unless alerted in this hour."""
         by_role: dict[str, list[QuarantinedBatch]] = {}
         for batch in refused:
             by_role.setdefault(senders.role_of(batch.sender_id), []).append(batch)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from metering.intake.admission import Admission
     from metering.replay import scenarios
 
-# Reason -> the field that it is about.
+# Reason -> the field with the problem.
 _FIELDS = {
     Reason.INVALID_ACCOUNT_ID: "account_id",
     Reason.INVALID_SERVICE: "service",
@@ -84,7 +84,7 @@ def _shown(value: object) -> str:
 
 
 _HOUR_S = 3_600
-# Part of an admission window that is left for sending and queueing.
+# Seconds of an admission window that are reserved for sending and queueing.
 _SENDING_S = 86_400
 
 _KINDS = (
@@ -109,8 +109,8 @@ class GivenRecord:
 
     Attributes:
         place: `mine.ndjson:3`, by line, or by row in Parquet.
-        value: Value that is sent; a JSON object if the file has one at `place`.
-        unread: Reason why `place` has no JSON; empty if it has.
+        value: Value to send; a JSON object if the file has an object at `place`.
+        unread: Reason why `place` is not valid JSON; empty if it is valid.
     """
 
     place: str
@@ -120,10 +120,10 @@ class GivenRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenRecords:
-    """Records as they were read.
+    """Records as read from files.
 
     Attributes:
-        name: Prefix of the batch ids. It is derived from the records, so the same records give the same ids.
+        name: Prefix of the batch ids. The prefix is derived from the records, so the same records give the same ids.
         given: The records, in order.
         problems: Problems that the service must find, by position in `given`. Empty before `judged`.
     """
@@ -383,8 +383,8 @@ class Traffic:
         name: Prefix of the batch ids.
         seed: Seed of a scenario; 0 for records of files.
         messages: Number of messages.
-        shipments: Generated lazily, as they are consumed.
-        complaints: Problems of records from files, each with its place. Such records are sent unchanged.
+        shipments: Messages, generated lazily while they are consumed.
+        complaints: Problems of records from files, each with its place. Records with problems are sent unchanged.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """A small network with traffic: a VPC, its flow log of one slot as AWS writes it, and the bytes that must be metered.
 
-The expected bytes are counted as the traffic is made, and share no code with the service's rules.
+The expected bytes are counted while the traffic is generated, without code of the service's rules.
 `tests/support/networks` has larger networks, with logs of every format and the usage type of each line.
 """
 
@@ -37,8 +37,8 @@ _IN_VPC, _VIRTUAL_GATEWAY, _PEERING, _GATEWAY_ENDPOINT, _INTERNET_GATEWAY = "1",
 _INSTANCES = 6
 _LEAST_BYTES, _MOST_BYTES = 2_000, 2_000_000
 _LONGEST_S = 10 * MINUTE_S
-# Per 1,000 lines: rejected ones, lines without the next hop, which AWS adds on a best-effort basis, and repeated lines,
-# because two connections moved the same bytes.
+# Per 1,000 lines: rejected lines, lines without the next hop, which AWS adds on a best-effort basis, and equal lines,
+# from two connections with the same bytes.
 _REJECTED, _UNTOLD, _EQUAL = 20, 10, 5
 _QUIET = 5
 
@@ -120,7 +120,7 @@ class _Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """An object of a log bucket. `metered_bytes` is the sum of its lines that must be metered."""
+    """An object of a log bucket. `metered_bytes` is the sum of the object's lines that must be metered."""
 
     bucket: str
     key: str
@@ -179,7 +179,7 @@ class SmallNetwork:
             size_bytes = self._rng.randint(_LEAST_BYTES, _MOST_BYTES)
             answer_bytes = size_bytes * answer_percent // 100
             for side in make(self):
-                # Each side counts its own bytes, which differ by acknowledgements and retransmissions.
+                # Each side counts its own bytes. The counts differ by acknowledgements and retransmissions.
                 own_bytes = (answer_bytes if side.answer else size_bytes - answer_bytes) + self._rng.randrange(100)
                 rejected = self._rng.randrange(1_000) < _REJECTED
                 equal = [self._line(side, own_bytes, "REJECT" if rejected else "ACCEPT")]
@@ -357,7 +357,7 @@ def _over_peering(net: SmallNetwork) -> Iterator[_Side]:
     yield _Side(own, False, True, (address, own.address))
 
 
-# Journeys, each with the percentage of its bytes in the response.
+# Journeys, each with the response's percentage of the bytes.
 _JOURNEYS: tuple[tuple[Callable[[SmallNetwork], Iterator[_Side]], int], ...] = (
     (_inside(_INSTANCE), 50),
     (_inside(_INSTANCE), 50),

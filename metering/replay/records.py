@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Flow(NamedTuple):
-    """One kind of traffic. It must be metered under `usage_type`; `own` means that its records state that type."""
+    """One kind of traffic. Records must be metered under `usage_type`; `own` means that they state this type."""
 
     service: str
     direction: str
@@ -67,7 +67,7 @@ _RESOURCES = 8
 
 
 class Row(NamedTuple):
-    """One record: index of its kind, number of its resource, bytes, five-minute slot of its hour."""
+    """One record: index of its kind, number of its resource, bytes, and five-minute slot within the hour."""
 
     key: int
     resource: int
@@ -207,7 +207,7 @@ def _times(hour_s: int) -> list[str]:
     return [f',"start":"{label}:{slot * 5:02d}:00Z","end":"{ends[slot]}"}}' for slot in range(_SLOTS)]
 
 
-# Billing prefixes as AWS's data-transfer pages list them, with the long name first.
+# Billing prefixes as in AWS's data-transfer pages, each after its region's name.
 _PREFIX_LIST = (
     "us-east-1=USE1 us-east-2=USE2 us-west-1=USW1 us-west-2=USW2 ca-central-1=CAN1 ca-west-1=CAN2 "
     "mx-central-1=MXC1 af-south-1=AFS1 ap-east-1=APE1 ap-east-2=APE2 ap-northeast-1=APN1 ap-northeast-2=APN2 "
@@ -276,7 +276,7 @@ def _before(region: str) -> str:
 
 
 def _bill(region: str) -> str:
-    """Regions of one bill are charged as pairs. GovCloud shares the commercial bill; others have their own."""
+    """Regions of one bill are charged as pairs. GovCloud is on the commercial bill; other partitions have their own."""
     for start in ("cn-", "us-iso-", "us-isob-", "eu-isoe-", "us-isof-", "eusc-"):
         if region.startswith(start):
             return start

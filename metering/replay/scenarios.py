@@ -47,8 +47,8 @@ class Scenario:
         forms: Weight of each form.
         duplicates: Share of copies of earlier batches.
         conflicts: Share of messages with an earlier batch's id but other content.
-        late: Share of batches of old records. Half of these are days old but admitted; the others are too late.
-        malformed: Share of bad batches. Half of these are refused as a whole; the others have some bad records.
+        late: Share of batches of old records. Half of old batches are days old but admitted; the others are too late.
+        malformed: Share of bad batches. Half of bad batches are refused as a whole; the others have some bad records.
     """
 
     about: str
@@ -67,7 +67,7 @@ class Scenario:
     malformed: float = 0.0
 
 
-# At night, traffic is a tenth of the day's, as access networks see it.
+# At night, traffic is a tenth of daytime traffic, as in access networks.
 _DAY_AND_NIGHT = (3, 2, 1, 1, 1, 1, 2, 4, 6, 8, 9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 9, 7, 5)
 
 _ALL_FORMS = dict.fromkeys(Form, 3) | {Form.INLINE: 60, Form.CLOUD_EVENT: 10}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metering.stores import queues
     from metering.stores.objects import ObjectStore
 
-# SendMessageBatch accepts 10 messages, 1 MiB in all.
+# SendMessageBatch accepts 10 messages of 1 MiB in total.
 _GROUP_MESSAGES = 10
 _GROUP_BYTES = MIB
 _ATTEMPTS = 6
@@ -32,7 +32,7 @@ class SendingFailedError(OperationFailedError):
 
     Attributes:
         detail: Error of the queue or bucket.
-        batch_ids: Batches that may or may not have been sent; an entry is empty if its batch has no id yet.
+        batch_ids: Batches that may have been sent; an entry is empty if its batch has no id yet.
     """
 
     def __init__(self, detail: str, batch_ids: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ class Sender:
         raise UnavailableError("sqs.SendMessageBatch", f"{len(bodies)} messages were not taken")
 
     def _send_bodies(self, bodies: list[str], *, last: bool) -> list[str]:
-        """Send bodies; returns those to send again. A message whose reply was lost is sent twice, which is harmless."""
+        """Send bodies; return bodies to send again. A message whose reply was lost is sent twice, which is harmless."""
         if not bodies:
             return []
         try:
@@ -146,7 +146,7 @@ class Sender:
         etag = self._upload(upload)
         if shipment.body:
             return shipment.sent
-        # The contract's id of an object that announces itself by an S3 event. This second computation is on purpose.
+        # Batch id by the contract for an object that an S3 event announces. Computing it a second time is intended.
         identity = "\n".join((self.bucket, upload.key, etag))
         return replace(shipment.sent, batch_id=f"s3:{hashlib.sha256(identity.encode()).hexdigest()}")
 

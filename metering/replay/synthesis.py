@@ -1,7 +1,7 @@
 """Synthetic traffic: seed, scenario and hour determine one sequence of messages, each with its expected verdict.
 
 Batch ids contain scenario, seed and hour. So the same replay in the same hour sends the same batches again, all of them
-duplicates; a replay in another hour sends other batches.
+duplicates; in another hour, it sends other batches.
 """
 
 import gzip
@@ -145,7 +145,7 @@ class BadMessage:
 
     Attributes:
         batch_id: Empty if the service cannot read a batch id.
-        reason: The reason that the service must give; empty if several reasons are valid.
+        reason: The reason that the service must state; empty if several reasons are valid.
         upload: Object to put before the message is sent.
     """
 
@@ -166,7 +166,7 @@ class Victim:
 
 
 def spoil_records(texts: Sequence[str], rng: random.Random, number: int) -> tuple[list[str], frozenset[int]]:
-    """Replace up to a quarter of the records, but never all, by bad ones; returns the texts and the bad positions."""
+    """Replace up to a quarter of the records, but never all, by bad records; return the texts and the bad positions."""
     count = min(rng.randint(1, max(1, len(texts) // 4)), len(texts) - 1)
     places = frozenset(rng.sample(range(len(texts)), count))
     spoilt = [
@@ -263,7 +263,7 @@ _DAY_S = 86_400
 _SOURCES = 8
 # Copies and conflicts are drawn from this many latest batches.
 _REMEMBERED = 200
-# Ages in days for a window of 35 days: one admitted, and one too old. The margins absorb the duration of a replay.
+# Ages in days for a window of 35 days: one admitted, and one too old. The margins allow for the duration of a replay.
 _LATE_DAYS = (2, 33)
 _TOO_LATE_DAYS = (36, 60)
 
@@ -293,7 +293,7 @@ class _Shipped:
 
 
 class Synthesis:
-    """Messages of a scenario, drawn one by one. The latest batches are kept to make copies and conflicts.
+    """Messages of a scenario, drawn one by one. The latest batches are kept as originals of copies and conflicts.
 
     Args:
         name: Prefix of the batch ids; see `replay_name`.
@@ -320,7 +320,7 @@ class Synthesis:
         self._recent: deque[_Shipped] = deque(maxlen=_REMEMBERED)
         self._sequences = [0] * _SOURCES
         hours, busy = [base_hour_s - _HOUR_S * back for back in range(scenario.hours)], scenario.busy
-        # Hours to draw from; a busy hour is listed several times.
+        # Hours to draw from. A busy hour is in the list several times.
         self._hours = [hour_s for hour_s in hours for _ in range(busy[hour_s % _DAY_S // _HOUR_S] if busy else 1)]
 
     def shipments(self, batches: int) -> Iterator[Shipment]:
@@ -361,7 +361,7 @@ class Synthesis:
     def _conflict(self, rng: random.Random) -> Shipment:
         choice = self._recent[rng.randrange(len(self._recent))]
         if not choice.shipment.sent.batch_id:
-            # A dropped object's id is derived from its content, so it cannot have other content.
+            # The id of a dropped object is derived from its content, so a copy cannot have other content.
             return _copy(choice.shipment)
         self._recent.remove(choice)
         records = choice.records.changed()
@@ -388,7 +388,7 @@ class Synthesis:
         return _refused(BAD_MESSAGES[rng.randrange(len(BAD_MESSAGES))](victim), victim)
 
     def _partly(self, rng: random.Random, number: int) -> Shipment:
-        if self._scenario.records_per_batch < 2:  # At least one record to refuse, and one to meter.
+        if self._scenario.records_per_batch < 2:  # It needs one record to refuse, and one to meter.
             return self._malformed(rng, number)
         records = self._generator.draw(rng, self._scenario.records_per_batch, self._hours)
         texts, places = spoil_records(records.texts, rng, number)
@@ -424,7 +424,7 @@ class Synthesis:
     def _envelope(self, rng: random.Random, number: int, *, sequenced: bool = True) -> Envelope:
         source = rng.randrange(_SOURCES)
         sequence = self._sequences[source]
-        # A number without a marker would be a permanent gap, so a batch that gets no marker takes no number.
+        # A number without a marker would be a permanent gap, so a batch that gets no marker uses no number.
         self._sequences[source] += sequenced
         return Envelope(
             batch_id=f"{self._name}-{number:06d}",

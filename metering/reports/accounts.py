@@ -58,9 +58,9 @@ class AccountsParameters:
 
     Attributes:
         month: `YYYY-MM`; default: the current month.
-        accounts: Parameter `account`; each text may hold several.
+        accounts: Values of the parameter `account`; each text may hold several account ids.
         sort: One of `COLUMNS`; with `:desc` in descending order. Default: `account_id`.
-        top: Maximum number of rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        top: Maximum number of rows, by bytes unless `sort` is given; the rest becomes one sum.
     """
 
     month: str | None = None
@@ -113,7 +113,7 @@ class AccountsParameters:
             yield refused("prefix", self.prefix, "is not the beginning of an account: it has 1 to 12 digits.")
 
 
-# The accounts of a region's month: from the biller for open months, and from frozen files for closed months.
+# The accounts of a region's month. For open months the biller provides them, for closed months the frozen files.
 #
 # | month                                     | read                                                              |
 # |-------------------------------------------|-------------------------------------------------------------------|
@@ -138,8 +138,8 @@ class MonthOfAccounts:
 
     Attributes:
         state: `open`, `closing` or `closed`.
-        as_of_s: The sums include all that was published by then, epoch seconds; None if the month is final.
-        through_s: The sums include all that was accepted before then, epoch seconds; 0 if unknown.
+        as_of_s: Epoch second by which all published usage is in the sums; None if the month is final.
+        through_s: Epoch second before which all accepted usage is in the sums; 0 if unknown.
         sums: Accounts that match the query, in order; read while the caller iterates.
     """
 
@@ -163,7 +163,7 @@ class AccountsSource:
         """The accounts that match a query.
 
         Raises:
-            AccountsNotKeptError: The month is not closed, and the biller has not summed it yet.
+            AccountsNotKeptError: The month is not closed, and the biller has not summed the month yet.
             UnavailableError: A store gave no answer, or the sums were replaced repeatedly while they were read.
             LedgerCorruptError: The stored sums cannot be read.
         """
@@ -258,7 +258,7 @@ class Listing:
 def summed(parts: Iterable[Iterable[AccountSum]]) -> Iterator[AccountSum]:
     """Merge the accounts of several regions; each part is sorted in the order of accounts."""
     several = list(parts)
-    # One region needs no merge, which would take half of the time of a list.
+    # A single region needs no merge, which would take half of the time.
     return iter(several[0]) if len(several) == 1 else merged_accounts(heapq.merge(*several))
 
 
@@ -292,7 +292,7 @@ UPDATE = "To count it now: metering compact, then metering budget update"
 
 
 def reach_document(reach: Reach) -> dict[str, Json]:
-    """`counted_through`, null if unknown, and `not_counted` if `left` is known."""
+    """Fields `counted_through`, null if unknown, and `not_counted`, if `left` is known."""
     document: dict[str, Json] = {"counted_through": rfc3339(reach.through_s) if reach.through_s else None}
     if reach.left is not None:
         total = reach.left.total
@@ -301,7 +301,7 @@ def reach_document(reach: Reach) -> dict[str, Json]:
 
 
 def reach_lines(reach: Reach) -> list[str]:
-    """The same as sentences: the time through which all is counted, and the usage not counted."""
+    """Sentences: the time through which all usage is counted, and the usage that is not counted."""
     through = "It is not known yet up to when all that was accepted is counted."
     if reach.through_s:
         through = f"Counted through {rfc3339(reach.through_s)}: all that was accepted before."
@@ -332,7 +332,7 @@ def accounts_answer(
     """Put the accounts of a month of each region into the contract's form.
 
     `regions` are the merged regions; empty for a list of one region. `left` is accepted usage that no list has yet;
-    None if not asked for.
+    None if not requested.
     """
     going = [month.through_s for month in months if month.as_of_s is not None]
     reach = Reach(through_s=min(going), left=left) if going else None

@@ -33,17 +33,17 @@ class Column:
     """One column of an answer.
 
     Attributes:
-        kind: `text`; `bytes` for an exact byte total (a decimal string in JSON); `whole` for a whole number of any size
-            that need not be bytes (likewise); `integer` for counts that JSON can hold; `money` for Decimals; `flag`;
-            `time` for RFC 3339 text.
+        kind: `text`; `bytes` for an exact byte total (a decimal string in JSON); `whole` for any other whole number of
+            any size (likewise); `integer` for counts that JSON can hold; `money` for Decimals; `flag`; `time` for RFC
+            3339 text.
         title: Heading in tables; the name if empty.
         text: Form of a text. `copied` is text that people copy (ids, keys, names of files, commands): never cut; an
             integer is not grouped. `prose` is wrapped between words. `short` is shortened in the middle in a narrow
-            window. `number` and `time` are texts that hold a number or time from SQL.
-        priority: Columns that a narrow table leaves out: the greatest number first, and of equal numbers the rightmost.
-            `KEEP` never goes.
-        sized: Print a size such as `19.4 PB` beside the exact number of bytes. None: only if the kind is `bytes`.
-        about: Explanation, shown where a row stands upright.
+            window. `number` and `time` are texts that contain a number or time from SQL.
+        priority: Order in which a narrow table drops columns: the greatest number first, and of equal numbers the
+            rightmost. `KEEP` never goes.
+        sized: Print a size such as `19.4 PB` beside the exact number of bytes. By default, only for the kind `bytes`.
+        about: Explanation, shown if a row is printed vertically.
     """
 
     name: str
@@ -67,15 +67,15 @@ class Column:
 class Answer:
     """The result of a read command or request.
 
-    Printed, a single row stands upright if it has more than four columns, or if the answer has a `document` of its own
-    (then it is an object, not a list of one).
+    A single row is printed vertically if it has more than four columns, or if the answer has a `document` of its own
+    (then an object, not a list of one).
 
     Attributes:
         document: The JSON form. None: `{**meta, "rows": rows}`.
-        meta: Fields of the JSON document beside its rows.
+        meta: Fields of the JSON document other than its rows.
         footer: Lines of plain text below the table, wrapped between words. A command in backticks, or after a colon at
             the end of a line, stays whole.
-        others: One further row, the sum of the omitted rows; in JSON it is part of `meta`.
+        others: One further row, the sum of the omitted rows; in JSON, this row is part of `meta`.
         empty: Text in place of a table without rows.
         commands: Next commands, each whole on a line of its own.
     """
@@ -91,7 +91,7 @@ class Answer:
     commands: tuple[str, ...] = ()
 
     def rows_and_others(self) -> Iterator[Mapping[str, Cell]]:
-        """The rows, followed by the sum of omitted rows, if any: together the whole."""
+        """The rows, followed by the sum of omitted rows, if any."""
         yield from self.rows
         if self.others is not None:
             yield self.others
@@ -119,7 +119,7 @@ def _cell(kind: Kind, value: object) -> Cell:
 
 
 class MappedRows(Sequence[T], Generic[S, T]):
-    """Rows converted when they are read: of many rows, a page shows few."""
+    """Rows that are converted when read, because a page shows only a few of many rows."""
 
     def __init__(self, rows: Sequence[S], shape: Callable[[S], T]) -> None:
         self._rows = rows
@@ -146,7 +146,7 @@ Fields = Sequence[Field[T]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of columns. Called, it makes fields that read the attributes of these names, or what `of` returns."""
+    """A form of columns. A call returns fields that read the attributes of these names, or what `of` returns."""
 
     kind: Kind = "text"
     text: TextForm = "short"
@@ -171,7 +171,7 @@ sized, exact, money, timed = Form(kind="bytes"), Form(kind="bytes", sized=False)
 
 
 class Beside(TypedDict, total=False):
-    """Attributes of an answer beside its columns and rows."""
+    """Attributes of an answer other than its columns and rows."""
 
     document: Mapping[str, Json] | None
     meta: Mapping[str, Json]
@@ -198,7 +198,7 @@ class RowType(Generic[T]):
         return {name: _cell(kind, read(thing)) for name, kind, read in self._reads}
 
     def document(self, thing: T) -> dict[str, Json]:
-        """The same as a JSON object."""
+        """Values of one object as a JSON object."""
         return json_row(self.columns, self.row(thing))
 
     def answer(self, things: Iterable[T], **beside: Unpack[Beside]) -> Answer:
@@ -206,7 +206,7 @@ class RowType(Generic[T]):
         return Answer(columns=self.columns, rows=[self.row(thing) for thing in things], **beside)
 
     def one(self, thing: T, **beside: Unpack[Beside]) -> Answer:
-        """An answer about one object: its row is the whole document, unless a document is given."""
+        """An answer about one object: the JSON document is the object's row, unless a document is given."""
         made = self.answer([thing], **beside)
         return made if made.document else replace(made, document=self.document(thing))
 
@@ -304,13 +304,13 @@ def printable(text: str) -> str:
 
 
 def spreadsheet_text(text: str) -> str:
-    """Escape `text` as `printable` does, and prefix an apostrophe if it looks like a formula."""
+    """Escape `text` as `printable` does, and prefix an apostrophe if the text looks like a formula."""
     shown = printable(text)
     return f"'{shown}" if _FORMULA_START.match(shown) else shown
 
 
 def cell_text(text: str) -> str:
-    """A cell of our CSV: `spreadsheet_text`, and a text that begins with an apostrophe gets a second one.
+    """A cell of our CSV: `spreadsheet_text`; a text that begins with an apostrophe gets a second apostrophe.
 
     A reader who strips one leading apostrophe gets the original text (docs/contract.md).
     """
@@ -319,7 +319,7 @@ def cell_text(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """A text with user and password removed from its URLs."""
+    """A text with user and password removed from all URLs."""
     return _USER_OF_URL.sub(r"\1***@", text)
 
 

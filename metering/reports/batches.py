@@ -1,6 +1,6 @@
 """All facts about one batch: its verdict, the place of its rows, and other content under its id.
 
-A batch is found by its marker. A marker expires before its rows: then the rows of a range are searched.
+A batch is found by its marker. A marker expires before its rows; without a marker, the rows of a range are searched.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HOURS_OF_DAY = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchHour:
-    """A booked hour of a batch; `marked` is None if the marker of its rows has expired."""
+    """A booked hour of a batch; `marked` is None if the marker of the batch's rows has expired."""
 
     hour_s: int
     marked: Total | None
@@ -53,7 +53,7 @@ class BatchHour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStory:
-    """Everything a region knows of a batch; `verdicts` are markers of batches that resent parts of it."""
+    """All facts of a region about a batch; `verdicts` are markers of batches that resent parts of this batch."""
 
     region: str
     batch_id: str
@@ -69,7 +69,7 @@ class BatchStory:
 
     @property
     def known(self) -> bool:
-        """Whether the region knows anything of it."""
+        """Whether the region has any facts about the batch."""
         return self.marker is not None or bool(self.hours or self.conflicts or self.notes or self.aliases)
 
     @property
@@ -81,17 +81,17 @@ class BatchStory:
 
     @property
     def expired(self) -> bool:
-        """Whether the marker of its rows has expired. A later copy can have another marker that rejects it."""
+        """Whether the marker of the rows has expired. A later copy can have another marker, which rejects it."""
         return any(hour.marked is None for hour in self.hours)
 
     @property
     def decided(self) -> Marker | None:
-        """The marker of its rows or its refusal; None if it has expired."""
+        """The marker of the batch's rows, or of its refusal; None if the marker has expired."""
         return None if self.expired else self.marker
 
     @property
     def later(self) -> Marker | None:
-        """The marker of content that came under its id after its own had expired."""
+        """The marker of other content that came under the batch's id after the batch's own marker had expired."""
         return self.marker if self.expired else None
 
     @property
@@ -100,7 +100,7 @@ class BatchStory:
 
     @property
     def marked(self) -> Total | None:
-        """The marker's totals of these hours; None without a marker, or if it has expired."""
+        """The marker's totals of these hours; None without a marker, or if the marker has expired."""
         if self.decided is None:
             return None
         return sum_totals(hour.marked or ZERO for hour in self.hours)
@@ -112,24 +112,24 @@ class BatchStory:
 
     @property
     def retried_as(self) -> tuple[str, ...]:
-        """Ids of the batches that resent parts of it."""
+        """Ids of the batches that resent parts of this batch."""
         return tuple(dict.fromkeys((*(n.retry_id for n in self.notes), *(a.retry_id for a in self.aliases))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryTeller:
-    """Builds the stories of one region's batches. `afford` gets the number of hours to read, and may refuse."""
+    """Collects the facts about batches of one region. `afford` gets the number of hours to read, and may refuse."""
 
     source: ReportSource
     marker_life_s: int
     afford: Callable[[int], None] = lambda _hours: None
 
     def tell(self, batch_id: str, *, now_s: int, within: Iterable[int] = ()) -> BatchStory:
-        """The story of a batch; its rows are also searched for in the booked hours `within`.
+        """All facts about a batch; its rows are also searched for in the booked hours `within`.
 
         Raises:
             UnavailableError: An hour could not be read.
-            LedgerCorruptError: An item of it in the ledger cannot be read, or a file that an hour needs is missing.
+            LedgerCorruptError: A ledger item of the batch cannot be read, or a file that an hour needs is missing.
         """
         marker, conflicts, notes = self._ledger(batch_id)
         aliases = tuple(aliases_of(self.source.items, batch_id))
@@ -154,15 +154,15 @@ class StoryTeller:
     def tell_own(
         self, batch_id: str, accounts: Collection[str], *, now_s: int, within: Iterable[int] = ()
     ) -> BatchStory | None:
-        """The story of a batch for a caller limited to these accounts; None if it has no row of them.
+        """Facts about a batch for a caller limited to these accounts; None if the batch has no row of these accounts.
 
         The reads reveal nothing about whether other accounts have a batch of this id. A marker has no accounts, so the
-        rows of its hours have to be read. Without a marker, the rows of a decoy hour are read: one of the last day,
-        always the same for an id. Hours `within` that would have a marker are skipped.
+        rows of its hours must be read. Without a marker, the rows of a decoy hour are read: an hour of the last day,
+        always the same for an id. Hours `within` are skipped if their markers cannot have expired.
 
         Raises:
             UnavailableError: An hour could not be read.
-            LedgerCorruptError: An item of it in the ledger cannot be read, or a file that an hour needs is missing.
+            LedgerCorruptError: A ledger item of the batch cannot be read, or a file that an hour needs is missing.
         """
         marker, _, _ = self._ledger(batch_id)
         named = set(marker.hours) if marker is not None and marker.hours else {_some_hour(batch_id, now_s)}
@@ -198,7 +198,7 @@ class StoryTeller:
         named = {} if marker is None else marker.hours
 
         def of_hour(hour_s: int, sources: Sequence[RowSource]) -> BatchHour:
-            # The marker does not name these rows because it has expired, or the rows are more than it states.
+            # The marker lacks these rows because it has expired, or there are more rows than it states.
             gone = marker is None or may_have_expired(hour_s, self.marker_life_s, now_s)
             return self._hour(hour_s, sources, query, named.get(hour_s, None if gone else ZERO))
 
@@ -218,16 +218,16 @@ class StoryTeller:
 
 
 def _some_hour(batch_id: str, now_s: int) -> int:
-    """One of the 24 hours before this one, derived from the id: asking again reads the same hour."""
+    """One of the last 24 hours, derived from the id, so that repeated requests read the same hour."""
     drawn = int.from_bytes(hashlib.sha256(batch_id.encode()).digest()[:4]) % _HOURS_OF_DAY
     return hour_of(now_s) - (1 + drawn) * HOUR_S
 
 
 def _own_part(story: BatchStory, accounts: Collection[str]) -> BatchStory | None:
-    """The part of a story that a caller limited to these accounts may see.
+    """The facts about a batch that a caller limited to these accounts may see.
 
-    The batch has rows of these accounts. Its marker's total is reduced by the rows of other accounts, so that a
-    difference still shows. Everything else is withheld: it may be about other accounts.
+    The batch has rows of these accounts. The marker's total is reduced by the rows of other accounts, so that a
+    difference still shows. Everything else is withheld, because it may be about other accounts.
     """
     hours = tuple(part for hour in story.hours if (part := _own_hour(hour, accounts)) is not None)
     if not hours:
@@ -260,7 +260,7 @@ _HOUR: Fields[BatchHour] = (
 
 
 def story_answer(story: BatchStory, *, as_of_s: int, role: Role = Role.OPERATOR) -> Answer:
-    """Convert the story of a batch to the form of `metering batch show`. The rows of the answer are its hours.
+    """Convert the facts about a batch to the form of `metering batch show`. The rows are the batch's hours.
 
     Operators see the sender and the keys of objects. A customer sees the rows of its own accounts, and nothing about
     others (`StoryTeller.tell_own`).
@@ -298,7 +298,7 @@ def _whole(story: BatchStory, *, with_keys: bool) -> dict[str, Json]:
     """The document of a batch for a caller who may see all of its records."""
     marker, later = story.decided, story.later
     return {
-        # For a batch with an expired marker, the rows tell the verdict.
+        # If a batch's marker has expired, the rows show the verdict.
         **_verdict(marker),
         "verdict": story.verdict,
         **({"sender": marker.sender_id if marker else ""} if with_keys else {}),

@@ -27,7 +27,7 @@ def metered_bytes(
 ) -> dict[LineKey, int]:
     """Bytes by account, usage type and day or month, for hours that begin in a half-open range.
 
-    Late usage counts in its own hour, as it does at AWS.
+    Late usage counts in its own hour, as in AWS's bills.
 
     Raises:
         UnavailableError: An hour could not be read.
@@ -44,7 +44,7 @@ def metered_bytes(
     for row in report_rows(sources, query, now_s=now_s):
         account_id, usage_type, day, corrects = row.values
         moment_s = parse_hour(corrects[:_HOUR_LABEL_CHARS]) if corrects else parse_hour(f"{day}T00")
-        # A correction that is booked in the range may correct an hour before it.
+        # A correction booked in the range may correct an hour before the range.
         if not corrects or from_s <= moment_s < to_s:
             key = LineKey(account_id, usage_type, wanted.period_of(moment_s))
             found[key] = found.get(key, 0) + row.total.bytes

@@ -74,7 +74,7 @@ class Counted:
         as_of_s: All usage published by this time is counted; 0 if nothing was counted yet.
         through_s: Time through which the count of all regions is complete; 0 if unknown.
         reach: Time through which all accepted usage is counted, and the usage not counted.
-        prices: Name and version of the price book; empty if there is none.
+        prices: Name and version of the price book; empty without a price book.
         unpriced: Usage types without a price, with their bytes in the months shown.
     """
 
@@ -125,7 +125,7 @@ def number_text(value: int, unit: Unit) -> str:
 
 
 def budgets_answer(budgets: Sequence[Budget], reach: Reach | None = None) -> answer.Answer:
-    """All budgets, and on request how complete the usage is that they are compared with."""
+    """All budgets, and on request the completeness of the usage that they are compared with."""
     return _BUDGETS.answer(
         budgets,
         meta={} if reach is None else reach_document(reach),

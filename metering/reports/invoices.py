@@ -1,4 +1,4 @@
-"""Invoices as answers of commands: the lines of one, or a row for each of many."""
+"""Invoices as answers of commands: the lines of one invoice, or one row for each invoice."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ _TOLD = 8
 
 
 def prices_text(line: InvoiceLine) -> str:
-    """The prices of a line, such as `0.09`, or `0.09, 0.08` where it has two."""
+    """The prices of a line, such as `0.09`, or `0.09, 0.08` if the line has two prices."""
     return ", ".join(dict.fromkeys(price_text(part.price) for part in line.parts))
 
 
@@ -167,7 +167,7 @@ def _without_price(what: str, found: Sequence[Unbilled]) -> Iterator[str]:
 
 
 def _new_for_old(line: InvoiceLine) -> str:
-    """Price at which a credit note's line gives bytes, and price at which it takes them back; empty unless both."""
+    """New price instead of old price of a credit note's line, as text; empty unless the line has both."""
     new, old = ([price_text(part.price) for part in line.parts if (part.bytes > 0) is given] for given in (True, False))
     return f"{' and '.join(new)} instead of {' and '.join(old)}" if new and old else ""
 
@@ -262,7 +262,7 @@ def _cells(line: InvoiceLine, *, late: bool) -> Iterator[Markup]:
     yield tag("td", text(line.region))
     code = tag("div", text(line.rate_code), class_="soft code")
     yield tag("td", text(", ".join(line.usage_types)), code, class_="wide")
-    # A credit note takes bytes back at one price and bills them at another: each of the two can be multiplied.
+    # A credit note reverses bytes at one price and bills them at another, and both may be multiplied.
     parts = sorted(line.parts, key=lambda part: (part.bytes > 0, part.price))
     sizes, prices = [_gb_text(part.bytes) for part in parts], [price_text(part.price) for part in parts]
     yield tag("td", *_stacked(sizes), class_="n", title=f"{line.bytes:,} bytes")

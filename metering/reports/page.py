@@ -1,4 +1,4 @@
-"""A usage report as one page of HTML that can be mailed: it needs no network, no script and no other file."""
+"""A usage report as one page of HTML that can be mailed, and needs no network, no script and no other file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metering.reports.query import GroupColumn, UsageQuery
 
 
-# The longest ranges whose charts have a bar per hour and per day; more bars would be too thin.
+# Maximum ranges for charts with a bar per hour and with a bar per day; more bars would be too thin.
 _HOURLY_S = 4 * DAY_S
 _DAILY_S = 100 * DAY_S
 _BUCKETS: Mapping[str, int] = {"hour": 16, "day": 10, "month": 7}
@@ -45,7 +45,7 @@ def page_query(query: UsageQuery, *, now_s: int) -> UsageQuery:
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """Totals by one column each; the trend also has times without usage. Mutable while it is summed."""
+    """Totals by one column each; the trend also has times without usage. Mutable while the page is summed."""
 
     bucket: str
     total: Total = ZERO
@@ -80,7 +80,7 @@ def figures_of(entries: Iterable[tuple[usage_rows.Values, Total]], query: UsageQ
 
 
 def largest(sums: Mapping[str, Total], most: int) -> tuple[list[tuple[str, Total]], Total | None, int]:
-    """The largest totals, the exact sum of the others if there are any, and their number."""
+    """The largest totals, the exact sum of the other totals (if any), and the number of the others."""
     ordered = sorted(sums.items(), key=lambda item: (-item[1].bytes, item[0]))
     rest = ordered[most:]
     others = sum_totals(total for _, total in rest) if rest else None
@@ -94,7 +94,7 @@ _EMPTY_ELEMENTS = frozenset({"meta", "rect", "line"})
 
 
 def text(value: str) -> Markup:
-    """Escape data against markup, terminal control characters, and formulas where somebody pastes it."""
+    """Escape markup, terminal control characters, and spreadsheet formulas in data."""
     return Markup(escape(spreadsheet_text(printable(value))))
 
 
@@ -119,7 +119,7 @@ def lines(*parts: Markup) -> Markup:
 
 
 def html(title: str, sections: Iterable[Markup]) -> str:
-    """A whole page. Whatever the data contains, a browser loads and runs nothing."""
+    """A whole page. With any data, a browser loads and runs nothing."""
     head = lines(
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -141,7 +141,7 @@ def section(title: str, content: Markup, *, about: str = "") -> Iterator[Markup]
 
 
 def table(head: Markup, body: Iterable[Markup], foot: Markup | None = None, *, class_: str = "") -> Markup:
-    """A table of rows, which scrolls sideways where it is wide."""
+    """A table of rows, which scrolls sideways if it is wide."""
     parts = [head, tag("tbody", *body), *([] if foot is None else [tag("tfoot", foot)])]
     return tag("div", tag("table", *parts, **({"class_": class_} if class_ else {})), class_="scroll")
 
@@ -183,7 +183,7 @@ def trend(bars: Mapping[str, Total]) -> Markup:
         width = max(_LEFT + (_WIDTH - _LEFT) * (place + 1) // len(bars) - left - _GAP, 1)
         height = plot * max(total.bytes, 0) // highest if highest > 0 else 0
         if total.bytes > 0:
-            # Every non-zero value is visible, however small it is beside the others.
+            # Every non-zero value is visible, however small it is in comparison.
             height = max(height, 1)
         about = tag(
             "title", text(f"{_shown(name)}: {exact_and_size(total.bytes)} in {counted(total.records, 'record')}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-# A sum of bytes exceeds 2^63 after 66 days of 140 PB a day; 38 digits hold any sum (I8).
+# A sum of bytes exceeds 2^63 after 66 days at 140 PB per day; any sum fits in 38 digits (I8).
 _TYPES = {
     "text": pa.string(),
     "bytes": pa.decimal128(38, 0),
@@ -30,7 +30,7 @@ _TYPES = {
 }
 
 
-# Rows in memory at once; each such part becomes a row group.
+# Number of rows in memory at once, which form a row group.
 _GROUP_ROWS = 100_000
 
 
@@ -72,7 +72,7 @@ def arrow_table(
 
 
 class _Pieces(io.RawIOBase):
-    """A file that forwards what is written to it. Mutable."""
+    """A file that forwards the data written to it. Mutable."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []

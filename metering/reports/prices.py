@@ -1,4 +1,4 @@
-"""Answers about price books, their changes and coverage, and about who pays for whom."""
+"""Answers about price books, their changes and coverage, and about payers and their accounts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def book_meta(book: PriceBook) -> dict[str, answer.Json]:
 
 
 def source_sentences(book: PriceBook) -> Iterator[str]:
-    """The stated source of a book's prices, if any: a book made of bill lines has one."""
+    """Stated source of a book's prices, if any, as in a book made of bill lines."""
     of, link, secondary = (book.source.get(name) for name in ("of", "link", "secondary"))
     if of:
         yield f"Prices are those of {of}" + (f" ({link})." if link else ".")
@@ -211,7 +211,7 @@ class Covered(NamedTuple):
 def covered(
     book: PriceBook, used: Iterable[Used], *, month_s: int, early: Mapping[tuple[Sold, int], int]
 ) -> list[Covered]:
-    """State in a book of the usage of a month that begins at `month_s`; unpriced usage comes first.
+    """State of a month's usage in a price book, unpriced usage first; the month begins at `month_s`.
 
     `early` has bytes before an hour, for products whose first price begins within the month.
     """
@@ -292,7 +292,7 @@ _OVERRIDES: answer.RowType[Override] = answer.RowType(
 
 
 def organization_answer(organization: Organization) -> answer.Answer:
-    """Every account of every payer, one row for each time that it belongs to one."""
+    """Every account of every payer, one row for each period in which the account belongs to the payer."""
     return _MEMBERS.answer(
         ((organization, payer, each) for payer in organization.payers for each in payer.members or (None,)),
         meta={"version": organization.version, "sha256": organization.sha256},

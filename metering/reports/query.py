@@ -48,21 +48,21 @@ PLACES = ("from_location", "to_location")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A filter of usage queries. Options, API parameters, client keywords and the page's form are generated from it.
+    """A filter of usage queries. Options, API parameters, client keywords and page form are generated from filters.
 
     Attributes:
         name: Parameter of the API and keyword of the client; with dashes, the option of a command.
         field: Attribute of `UsageQuery`, and member of `query` in the answer's JSON.
-        column: Field of a usage key, and lake column, that it compares.
-        read: Converts a value of `column` to the filter's.
+        column: Field of a usage key, and lake column, that the filter compares.
+        read: Converts a value of `column` to a value of the filter.
         rule: Pattern of a whole value. Usage has no other values.
         words: The rest of an error sentence that begins with a wrong value.
         url_pattern: Pattern of a value in the API's document; empty: `rule`.
         most_chars, most_values: Maximum length of a value, and number of values in a URL.
         about, about_one: Descriptions in the API's document, for several values and for one.
-        example: A value for that document.
-        metavar, help: Of the option; the help has no final full stop.
-        group: The group column with these values; None if none has.
+        example: Example value in the API's document.
+        metavar, help: Texts of the option; `help` has no final full stop.
+        group: The group column with these values; None without such a column.
         noun: Word for a value that was not found.
         label, hint, all: Label of the page's field, its example, and the meaning of an empty field.
     """
@@ -204,16 +204,16 @@ class UsageQuery:
     """A question about usage.
 
     Attributes:
-        from_s, to_s: Half-open range of hours, which selects usage by booked hour. With `details`, it selects rows by
-            their start.
+        from_s, to_s: Half-open range of hours, which selects usage by booked hour. With `details`, the range selects
+            rows by their start.
         group_by: Columns of the answer, in order; the empty tuple gives one total.
         accounts, services, usage_types, from_locations, to_locations: Filters; an empty filter lets everything through.
             Without `accounts`, the canary's account is left out.
-        with_corrections: Also count later rows that correct hours of the range; column `corrects` has that hour.
+        with_corrections: Also count later rows that correct hours of the range; `corrects` has the corrected hour.
         zone: Time zone of the columns hour, day and month. A day of a zone is the sum of its UTC hours.
-        order: Order of the rows; None: by the columns that identify them.
+        order: Order of the rows; None to order by the columns that identify rows.
         top: Maximum number of rows; the rest is summed as `others`. None: all rows.
-        now: Include everything committed by now, even if not rolled up yet (P28). Rows of the lake always include it.
+        now: Include everything committed by now, even if not rolled up yet (P28). Lake rows always include such usage.
     """
 
     from_s: int
@@ -242,7 +242,7 @@ class UsageQuery:
         return (*self.group_by, *self.details)
 
     def matches(self, key: totals.UsageKey) -> bool:
-        """Whether a total counts in this report."""
+        """Whether the report includes a total."""
         if not self.accounts and key.account_id == CANARY_ACCOUNT_ID:
             return False
         return self.takes(key) and self.covers(key)
@@ -252,7 +252,7 @@ class UsageQuery:
         return all(each.read(getattr(named, each.column)) in values for each, values in self.given)
 
     def takes_only(self, columns: Collection[str], named: object) -> bool:
-        """Whether the values of these columns pass the filters on them."""
+        """Whether the values of these columns pass their filters."""
         return all(each.value(named) in values for each, values in self.given if each.column in columns)
 
     def reads(self, columns: Collection[str]) -> bool:
@@ -264,7 +264,7 @@ class UsageQuery:
         return self.takes_hour(key.hour_s, key.corrects_s)
 
     def takes_hour(self, hour_s: int, corrects_s: int | None) -> bool:
-        """Like `covers`, for a booked hour and the hour that it corrects."""
+        """Like `covers`, for a booked hour and a corrected hour."""
         if self.from_s <= hour_s < self.to_s:
             return True
         return self.with_corrections and corrects_s is not None and self.from_s <= corrects_s < self.to_s
@@ -277,7 +277,7 @@ class UsageQuery:
         return Grain.DAY if "day" in self.group_by else Grain.MONTH
 
     def splits_day(self, first_s: int) -> bool:
-        """Whether the report needs this day split by hour: because it groups so, or because its range cuts the day."""
+        """Whether the report needs the hours of this day, because it groups by hour, or its range cuts the day."""
         return self.grain is Grain.HOUR or any(0 < end_s - first_s < DAY_S for end_s in (self.from_s, self.to_s))
 
     def filters(self) -> dict[str, frozenset[str]]:
@@ -304,9 +304,9 @@ class UsageParameters:
         filters: Texts of the given filters, by parameter name; each text may hold several values.
         with_corrections: Also count later corrections, in rows with a column `corrects`.
         last: A span that ends with the current hour, such as `7d`, in place of `from` and `to`.
-        zone: Parameter `tz`: the zone of times without one, and of the times in the answer.
+        zone: Parameter `tz`: the zone of times without a zone, and of times in the answer.
         sort: A column of the answer, including `bytes` or `records`; with `:desc` in descending order.
-        top: Maximum number of rows, by bytes unless `sort` says otherwise; the rest becomes one sum.
+        top: Maximum number of rows, by bytes unless `sort` is given; the rest becomes one sum.
         now: Exact as of now, including usage that is not rolled up yet.
         SUMS: Columns of figures; the first is the default for ranking rows.
     """
@@ -333,7 +333,7 @@ class UsageParameters:
 
         Raises:
             InvalidParametersError: A column, time or zone does not exist, a filter has an impossible value, the range
-                cuts an hour of which only totals are kept, or the answer would cost too much. Carries every problem
+                cuts an hour although only its totals are kept, or the answer would cost too much. Carries every problem
                 found.
         """
         columns, details = _names(self.group_by or "usage_type"), _names(self.detail or "")
@@ -364,7 +364,7 @@ class UsageParameters:
             self.end,
             default_s=(month_start_s(now_s, zone), hour_of(now_s) + HOUR_S),
             now_s=now_s,
-            # Rows contain their start; a correction only has the hour that it corrects.
+            # Rows have their exact start, but a correction has only the hour that it corrects.
             whole_hours=not details or self.with_corrections,
             last=self.last,
             zone=zone,
@@ -393,7 +393,7 @@ class UsageParameters:
         ]
 
     def _filter_problems(self) -> Iterator[ParameterProblem]:
-        """Impossible filter values: a report on them would silently be 0."""
+        """Impossible filter values, because a report on such values would silently be 0."""
         for name, each in self.FILTERS.items():
             for value in sorted(given_names(self.filters.get(name))):
                 if not each.rule.fullmatch(value):
@@ -420,7 +420,7 @@ def month_columns(text: str) -> tuple[GroupColumn, ...]:
     """Columns to group a frozen month by, from a comma-separated text.
 
     Raises:
-        InvalidParametersError: A column does not exist, or the text names none.
+        InvalidParametersError: A column does not exist, or the text names no column.
     """
     names = _names(text)
     problems = [*_column_problems("group_by", names, MONTH_COLUMNS), *_no_column(text, names, GROUP_COLUMNS)]
@@ -469,13 +469,13 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 class Meter(Protocol):
-    """Receives the amount of each read for an answer, just before the read. It may raise to stop reading."""
+    """Receives the amount of each read for an answer, just before the read. The meter may raise to stop reading."""
 
     def hours(self, number: int = 1) -> None:
         """Hours of the lake."""
 
     def partitions(self, number: int = 1) -> None:
-        """Partitions of the usage table; a closed month read in their place counts as many."""
+        """Partitions of the usage table; a closed month that is read instead counts as many."""
 
 
 class _Uncounted:
@@ -489,7 +489,7 @@ class _Uncounted:
 UNCOUNTED: Meter = _Uncounted()
 """Of who may read as much as it wants."""
 
-# No region has earlier data.
+# Earlier than the data of every region.
 FIRST_YEAR = 2020
 
 
@@ -498,7 +498,7 @@ class ReadBudget:
     """Limits on the reads for one answer. docs/decisions/0035-http-api.md has the measurements.
 
     Attributes:
-        partitions: Of the usage table: each is one account in one month.
+        partitions: Partitions of the usage table: each is one account in one month.
         hours: Hours whose rows are read from the lake and staging. A closed month is answered from its totals, unless
             the query asks for details.
     """
@@ -509,7 +509,7 @@ class ReadBudget:
     first_year: int = FIRST_YEAR
 
     def of_range(self, from_s: int, to_s: int, *, now_s: int) -> list[ParameterProblem]:
-        """Problems of a range that is too large. They are checked before anything iterates over its months or days."""
+        """Problems of a range that is too large. The range is checked before anything iterates over months or days."""
         problems: list[ParameterProblem] = []
         if from_s < _year_s(self.first_year):
             advice = f"Begin in {self.first_year} or later."
@@ -551,7 +551,7 @@ def partitions_of(query: UsageQuery, *, now_s: int) -> int:
     """Partitions of the usage table that an answer reads: each is one account in one month."""
     if query.details or not query.accounts:
         return 0
-    # Nothing in the future is read.
+    # Months in the future are not read.
     last = month_of(now_s + DAY_S)
     return len(query.accounts) * sum(1 for month in query.months(now_s=now_s) if month <= last)
 
@@ -587,7 +587,7 @@ def _year_s(year: int) -> int:
 
 def _after_next_month_s(now_s: int) -> int:
     _, after_s = month_bounds_s(month_of(now_s))
-    # A day of another time zone may end later.
+    # In another time zone, a day may end later.
     return month_bounds_s(month_of(after_s))[1] + DAY_S
 
 
@@ -617,7 +617,7 @@ class TraceParameters:
     last: str | None = None
 
     def query(self, *, now_s: int) -> UsageQuery:
-        """The query for the usage that a line is the sum of, with each stored total by itself.
+        """The query for the usage summed in a line, which returns each stored total separately.
 
         Raises:
             InvalidParametersError: No account or several, an invalid time, an impossible filter value, or a range that
@@ -669,7 +669,7 @@ class TraceParameters:
         return begins_s
 
     def _of_hour(self, problems: Iterable[ParameterProblem]) -> Iterator[ParameterProblem]:
-        """The problems, where those of a range made from `hour` name that parameter."""
+        """The problems; problems of a range made from `hour` name this parameter."""
         for each in problems:
             yield (
                 refused("hour", self.hour or "", each.problem, each.advice)

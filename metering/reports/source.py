@@ -45,8 +45,8 @@ class UsageTable:
     """Reads the usage table for reports. The table holds rolled-up usage (P27).
 
     Attributes:
-        names: Kinds by the numbers in its items, if they are cached between reports.
-        as_of_now: Also reads usage that is not rolled up yet, for queries that ask for it. None: no query may.
+        names: Kinds by the numbers in the table's items, if they are cached between reports.
+        as_of_now: Also reads usage that is not rolled up yet, if a query asks for it. None: no query may.
     """
 
     items: writes.ItemStore
@@ -68,8 +68,8 @@ class UsageTable:
         Without accounts, the whole table is scanned. Corrections can be booked until now. `lacks` learns what waits.
 
         Raises:
-            LedgerCorruptError: An item cannot be read, or the account's dictionary lacks one of its numbers.
-            TooMuchWaitsError: The query asks for usage not rolled up yet, and that is too much.
+            LedgerCorruptError: An item cannot be read, or the account's dictionary lacks a number of the item.
+            TooMuchWaitsError: The query asks for usage not rolled up yet, and too much usage waits.
             UnavailableError: A table does not answer.
         """
         reading = UsageReading(self.items, self.names)
@@ -118,16 +118,16 @@ def _named(reading: UsageReading, fold: Fold) -> Iterator[tuple[UsageKey, Total]
 
 T = TypeVar("T")
 
-# No earlier month can be closed, and a report on all time begins in 1970.
+# Earlier months cannot be closed, and a report on all time begins in 1970.
 _FIRST_MONTH = "2020-01"
-# If the range has more months than this, looking up the first month with rows pays off.
+# If the range has more months, a look-up of the first month with rows saves time.
 _FEW_MONTHS = 12
 _STATES = ("open", "closing", "closed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSource:
-    """Reads a region's reports; `names` and `as_of_now` are those of `UsageTable`."""
+    """Reads a region's reports; `names` and `as_of_now` have the meaning of `UsageTable`."""
 
     region: str
     items: writes.ItemStore
@@ -143,7 +143,7 @@ class ReportSource:
     ) -> Iterator[tuple[Values, Total]]:
         """Totals by the query's columns, unsummed.
 
-        `seen` records which of the query's names they have; `lacks`, usage not rolled up yet, which they exclude.
+        `seen` records which of the query's names the totals have; `lacks`, usage not rolled up yet, which they exclude.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -156,10 +156,10 @@ class ReportSource:
         return matching(self._usage(query, months, frozen, now_s, lacks), query, region=self.region, seen=seen)
 
     def each_hour(self, query: UsageQuery, work: Callable[[int, Sequence[RowSource]], T], *, now_s: int) -> Iterator[T]:
-        """Call `work` with each booked hour of the query that has rows, and with all its row sources.
+        """Call `work` with each booked hour of the query that has rows, and with all row sources of the hour.
 
-        If a staging object disappears meanwhile, it is called again for that hour and must return the same. An hour of
-        a closed month has the files that it was frozen with.
+        If a staging object disappears meanwhile, `work` is called again for the hour and must return the same. Hours of
+        a closed month have the files of its manifest.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -180,7 +180,7 @@ class ReportSource:
                 yield work(hour_s, tuple(s for hour in closed.hours if hour.hour_s == hour_s for s in hour.sources))
 
     def booked_range_s(self, *, now_s: int) -> tuple[int, int] | None:
-        """The hours that have rows, from the start of the first to the end of the last; None without rows.
+        """Range of the hours that have rows, from the start of the first to the end of the last; None without rows.
 
         Only the first part of the lake and its newest days are listed.
         """
@@ -259,7 +259,7 @@ class ReportSource:
         frozen: Mapping[str, FrozenMonth],
         now_s: int,
     ) -> Iterator[T]:
-        """Results hour by hour; those of closed months come from the frozen files, whatever the ledger says now."""
+        """Results hour by hour; closed months are read from frozen files, regardless of the ledger's current state."""
         before_s = query.booked_before_s(now_s=now_s)
         for closed in frozen.values():
             for hour in closed.hours:
@@ -332,7 +332,7 @@ def report_entries(
 
 @contextmanager
 def naming(region: str) -> Iterator[None]:
-    """Name the region in errors of reads from it.
+    """Name the region in errors of reads from this region.
 
     Raises:
         UnavailableError: It gives no answer.
@@ -359,13 +359,13 @@ def begins_before_all(sources: Iterable[ReportSource], query: UsageQuery) -> boo
 
 
 def booked_range_s(sources: Iterable[ReportSource], *, now_s: int) -> tuple[int, int] | None:
-    """The hours that have rows in any of the regions; None without rows."""
+    """Range of the hours that have rows in any of the regions; None without rows."""
     ranges = list(_of_each(sources, lambda source: source.booked_range_s(now_s=now_s)))
     return (min(first for first, _ in ranges), max(after for _, after in ranges)) if ranges else None
 
 
 def report_periods(sources: Iterable[ReportSource], query: UsageQuery, *, now_s: int) -> dict[str, str]:
-    """State of each month of a report over one or several regions: that of the region that lags most."""
+    """State of each month of a report over one or several regions: the state of the region that lags most."""
     states: dict[str, str] = {}
     for known in _of_each(sources, lambda source: source.periods(query, now_s=now_s)):
         for month, state in known.items():

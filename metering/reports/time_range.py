@@ -1,4 +1,4 @@
-"""Ranges of time as people write them: RFC 3339 times, dates, months, words such as `today`, and spans up to now."""
+"""Ranges of time, parsed from: RFC 3339 times, dates, months, words such as `today`, and spans up to now."""
 
 import re
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ class ParameterProblem:
 
     Attributes:
         parameter: Name as in a URL's query, such as `group_by`; the option has dashes.
-        value: The text given, or its wrong part.
+        value: The given text, or the invalid part of it.
         problem: The rest of a sentence that begins with the value: `is not a time.`
-        advice: Advice in sentences; empty if the problem states it.
+        advice: Advice in sentences; empty if the problem contains the advice.
     """
 
     parameter: str
@@ -36,7 +36,7 @@ def refused(parameter: str, value: str, problem: str, advice: str = "") -> Param
 
 
 def check_rows(rows: int, most: int | None) -> None:
-    """Refuse an answer with more rows than `most` while it is made, which bounds memory.
+    """Refuse an answer with more rows than `most` while the rows are made, to limit memory.
 
     Raises:
         InvalidParametersError: There are more.
@@ -104,7 +104,7 @@ def time_range(
         end: Time after the last, if given: parameter `to`.
         default_s: The range if no time is given.
         now_s: The time now.
-        whole_hours: Refuse a range that cuts an hour, because the answer is kept by the hour.
+        whole_hours: Refuse a range that cuts an hour, because figures are stored by the hour.
         last: A span that ends with the current hour, such as `7d`, in place of `start` and `end`.
         zone: Zone of dates, months, words and times without a zone.
 
@@ -154,7 +154,7 @@ def zone_of(name: str | None) -> tzinfo:
 
 @cache
 def _zones() -> frozenset[str]:
-    """Names of all zones. They are files of the machine, and reading them takes longer than most reports."""
+    """Names of all zones. Zones are files of the machine, and reading them takes longer than most reports."""
     return frozenset(available_timezones())
 
 
@@ -170,7 +170,7 @@ def month_start_s(now_s: int, zone: tzinfo = UTC) -> int:
 
 
 def splits_an_hour(from_s: int, to_s: int, zone: tzinfo) -> bool:
-    """Whether a day of the zone begins within a UTC hour, so that sums of hours cannot give its days."""
+    """Whether a day of the zone begins within a UTC hour, so that its days are not sums of hours."""
     moments = (*range(from_s, to_s, DAY_S), to_s)
     return any(
         (datetime.fromtimestamp(moment_s, zone).utcoffset() or timedelta()) // _SECOND % HOUR_S for moment_s in moments
@@ -189,7 +189,7 @@ class _Calendar:
         return datetime.fromtimestamp(self.now_s, self.zone).date()
 
     def begins_s(self, day: date) -> int:
-        """The first second of a day. If the clock skips midnight, that is the second after the gap."""
+        """The first second of a day. If the clock skips midnight, the day begins with the second after the gap."""
         return (datetime(day.year, day.month, day.day, tzinfo=self.zone) - _EPOCH) // _SECOND
 
     def last(self, text: str) -> tuple[int | ParameterProblem, int]:
@@ -209,7 +209,7 @@ class _Calendar:
         return self._begins(first.year, first.month, first.day, text, "last"), after_s
 
     def moment(self, text: str, parameter: str) -> tuple[int | ParameterProblem, int | None]:
-        """Epoch seconds of a time; also its end, if it names a month or a day."""
+        """Epoch seconds of a time; for a month or a day, also of its end."""
         try:
             span = self._span(text)
             if span is None:

@@ -1,4 +1,4 @@
-"""One line down to its batches, with three sums: of the report, of its rows, and of the markers of its batches.
+"""Traces one line down to its batches, with three sums: of the report, of the rows, and of the batches' markers.
 
 | sum     | what it is                                                                                         |
 |---------|----------------------------------------------------------------------------------------------------|
@@ -6,8 +6,8 @@
 | rows    | rows in lake and staging, counted one by one                                                       |
 | markers | the markers of the batches that those rows name, less the rows of the same batches on other lines  |
 
-A marker has its batch's total of an hour, but not by account. So a batch vouches for a line if its marker equals the
-sum of all of its rows of the hour. A marker lives for `marker_life_s`; after that, only two sums remain.
+A marker has the total of its batch in an hour, but not by account. So a batch vouches for a line if its marker equals
+the sum of all of the batch's rows of the hour. A marker lives for `marker_life_s`; after that, only two sums remain.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileShare:
-    """One object with rows of a line; rows of a staging object are in no lake file yet."""
+    """One object with rows of a line; rows of a staging object are not in a lake file yet."""
 
     key: str
     staged: bool
@@ -132,7 +132,7 @@ class LineReader:
             for values, matched in matching(key.items(), self.query):
                 add_totals(usage, {values: matched})
                 add_totals(batches, {str(group[-1]): matched})
-        # All rows of a batch in an hour are in one object, because one commit carried them.
+        # In an hour, all rows of a batch are in one object, because they belong to one commit.
         return HourRows(hour_s=hour_s, usage=usage, batches=batches, whole=self._whole(source, frozenset(batches)))
 
     def _whole(self, source: RowSource, batch_ids: frozenset[str]) -> dict[str, Total]:
@@ -143,7 +143,7 @@ class LineReader:
 
 
 def difference(expected: Mapping[Values, Total], found: Mapping[Values, Total]) -> dict[Values, tuple[Total, Total]]:
-    """Both figures of each key that differs; a key that one side lacks counts as 0."""
+    """Both figures of each key that differs; a key that is missing on one side counts as 0."""
     pairs = {key: (expected.get(key, ZERO), found.get(key, ZERO)) for key in sorted({*expected, *found})}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -163,7 +163,7 @@ class Vouching(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedBatch:
-    """A batch with rows on the line; `marked` is its part by its marker, None if the marker has expired."""
+    """A batch with rows on the line; `marked` is its share according to its marker, None if the marker has expired."""
 
     batch_id: str
     total: Total
@@ -244,8 +244,8 @@ class Tracer:
     """Traces lines in one region.
 
     Attributes:
-        marker_life_s: Life of a marker: in older hours, markers may have expired.
-        attempts: Maximum reads of an hour whose sums differ, as it may change meanwhile.
+        marker_life_s: Lifetime of a marker: in older hours, markers may have expired.
+        attempts: Maximum reads of an hour whose sums differ, because the hour may change meanwhile.
         reread: Maximum number of hours that are read again, newest first. Old hours seldom change.
         most: Maximum number of batches of a line, counted once per hour.
     """
@@ -268,7 +268,7 @@ class Tracer:
         for hour_s in figures.differing()[-self.reread :]:
             self._again(figures, query, hour_s, now_s)
         differing = figures.differing()
-        # Under traffic, each pair of readings can differ. Only then is the list of all waiting commits read.
+        # While batches arrive, any two readings can differ. The list of all waiting commits is read only in that case.
         waiting = commits.waiting_commits(self.source.items, self.source.view.shards) if differing else ()
         unsettled = {hour_s for commit in waiting for hour_s in commit.totals}
         return Trace(
@@ -339,7 +339,7 @@ class Tracer:
     ) -> tuple[Total | None, Vouching]:
         """The marker's total of all rows of the batch in these hours; None if the marker has expired.
 
-        After that, a later copy or other content can get a marker under the same id. It does not name these hours.
+        After expiry, a later copy or other content can get a marker under the same id. Such markers lack these hours.
         """
         marks = {} if marker is None else marker.hours
         unnamed = [rows.hour_s for rows in hours if rows.hour_s not in marks]
@@ -432,7 +432,7 @@ def trace_answer(
 
 
 def of_page(answer: Answer, rows: Sequence[Mapping[str, Cell]], following: str | None) -> Answer:
-    """A page of a trace: some of its batches, and the sums of the whole line. `following` names the next page."""
+    """A page of a trace: some of the batches, and the sums of the whole line. `following` names the next page."""
     batches = [json_row(answer.columns, row) for row in rows]
     return replace(answer, rows=rows, document={**(answer.document or {}), _BATCHES: batches, _NEXT: following})
 

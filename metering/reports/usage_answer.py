@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Names that a report asked for and did not find, with the nearest existing names in its range.
 #
-# The report itself tells exactly which names it lacks. Near names are searched in the lake, newest hours first and only
-# up to a limit: a mistyped digit must not cost the reading of a month.
+# The report itself shows exactly which of these names do not exist. Near names are searched in the lake, newest hours
+# first and only up to a limit: a mistyped digit must not cost the reading of a month.
 
 
 # A few seconds of reading: name columns are small, and each object costs a request.
@@ -44,7 +44,7 @@ class MissingName:
 
     Attributes:
         elsewhere: The range has the value, but not together with the report's other filters.
-        cut: The search for values ended before it had seen the whole range.
+        cut: The search for values ended before the whole range was searched.
     """
 
     parameter: str
@@ -143,10 +143,10 @@ def usage_answer(
     booked_s: tuple[int, int] | None = None,
     lacks: NotRolledUp | None = None,
 ) -> Answer:
-    """Convert all rows of a report, in its order, to the contract's form; the query's `top` cuts them here.
+    """Convert all rows of a report, in its order, to the contract's form; the query's `top` limits the rows here.
 
     `regions` were merged, if any; `left_out` lists parts of the service that they lack. `booked_s` is the range of
-    hours with any rows, if the reader should see it; `lacks` waits for the roll-up, and is not in the rows.
+    hours with any rows, if the reader should see it; `lacks` is usage that waits for the roll-up, outside the rows.
     """
     left_out, periods = left_out or {}, periods or {}
     meta = head_document(query_document(query), periods, as_of_s=as_of_s, complete=complete)
@@ -235,7 +235,7 @@ def held_back_document(held: Sequence[HeldBack]) -> list[Json]:
 
 
 def waiting_document(lacks: NotRolledUp) -> dict[str, Json] | None:
-    """Usage that waits and is not in the rows, in the contract's form; None if there is none."""
+    """Waiting usage that is not in the rows, in the contract's form; None without such usage."""
     if lacks.since_s is None:
         return None
     total = lacks.total
@@ -264,7 +264,7 @@ def completeness_lines(
     periods: Mapping[str, str],
     left_out: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
-    """How complete the figures are: for ever if all their months are closed; and parts that regions lack."""
+    """Completeness of the figures (final if all their months are closed), and parts that regions lack."""
     yield from _completeness(query, complete, as_of_s, periods)
     yield from (f"{region} runs without {', '.join(parts)}." for region, parts in left_out.items())
 

@@ -76,7 +76,7 @@ UsageRow = ReportRow[Total]
 
 
 class Seen:
-    """Requested filter values, and those found. Mutable."""
+    """Requested and found filter values. Mutable."""
 
     def __init__(self, query: UsageQuery) -> None:
         self._query = query
@@ -88,18 +88,18 @@ class Seen:
         for parameter in [*self._missing]:
             self._missing[parameter].discard(FILTERS[parameter].value(key))
             if not self._missing[parameter]:
-                # A name that was found is not searched any more: a report has many keys.
+                # A found name is not searched for again, because a report has many keys.
                 del self._missing[parameter]
 
     def note_beside(self, key: UsageKey) -> None:
-        """Record that a total of this key was read, but left out by another filter or the range."""
+        """Record that a total of this key was read, but is excluded by another filter or the range."""
         if self._query.covers(key) and (not self._query.accounts or key.account_id in self._query.accounts):
             for parameter, names in self._missing.items():
                 if (name := FILTERS[parameter].value(key)) in names:
                     self._beside.add((parameter, name))
 
     def is_beside(self, parameter: str, name: str) -> bool:
-        """Whether the range has a value on totals of the same accounts that other filters leave out."""
+        """Whether totals of the same accounts in the range have a value, but are left out by other filters."""
         return (parameter, name) in self._beside
 
     @property
@@ -113,11 +113,11 @@ class Seen:
 
 
 class NotRolledUp:
-    """Usage that a report on accounts lacks, because it waits for the roll-up. Mutable.
+    """Usage that a report on accounts lacks, because the usage waits for the roll-up. Mutable.
 
     Attributes:
         total: Waiting usage that the query matches; None if unknown.
-        since_s: Lower bound of the time at which its first message was sent, epoch seconds; None if nothing waits.
+        since_s: Lower bound of the first message's sent time, epoch seconds; None if nothing waits.
     """
 
     def __init__(self, query: UsageQuery, seen: Seen) -> None:
@@ -165,7 +165,7 @@ def matching(
 
 
 def summed(entries: Iterable[tuple[Values, Total]], *, most: int | None = None) -> list[UsageRow]:
-    """One row per distinct tuple of values, sorted by it. Sums that cancel out (repairs) stay, with 0 bytes.
+    """One row per distinct tuple of values, sorted by the tuple. Sums that cancel out (repairs) stay, with 0 bytes.
 
     Raises:
         InvalidParametersError: There are more.
@@ -189,7 +189,7 @@ _HOURS = frozenset({"hour", "corrects"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked(Generic[F]):
-    """The first rows of a report, and the rest as one sum, if any: both together are the whole."""
+    """The first rows of a report, and the sum of all other rows, if any."""
 
     rows: Sequence[ReportRow[F]]
     others: F | None
@@ -226,11 +226,11 @@ def ranked(rows: Sequence[ReportRow[F]], query: UsageQuery, sum_of: Callable[[It
 def name_key(query: UsageQuery) -> Callable[[Values], Values]:
     """Default sort key of rows: the columns that identify them, with hours by time.
 
-    It raises a `ValueError` for a label that is not an hour.
+    The function raises a `ValueError` for a label that is not an hour.
     """
     if query.zone is UTC:
         return lambda values: values
-    # Where a clock is set back, the text of an earlier hour sorts after that of a later hour.
+    # When a clock is set back, the text of an earlier hour sorts after the text of a later hour.
     hours = [name in _HOURS for name in query.columns]
     return lambda values: tuple(_utc(value) if is_hour else value for value, is_hour in zip(values, hours, strict=True))
 

@@ -1,4 +1,4 @@
-"""A plan's updates of usage items: one for each item, each taking effect once (P23.1, P45)."""
+"""A plan's updates of usage items: one for each item, each applied once (P23.1, P45)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Upd
     """The update of each usage item of a plan, in the order of its hours.
 
     Raises:
-        LedgerCorruptError: The dictionary lacks a kind whose number was sure before the plan was put, so it was lost.
+        LedgerCorruptError: The dictionary lost a kind whose number was durable before the plan was put.
         UnavailableError: The dictionary cannot be read now.
     """
     newest = newest_run_of(plan.shard)
-    # Once booked, the update is refused forever: an item's newest run only grows.
+    # Once booked, the update is refused forever, because an item's newest run never decreases.
     not_yet = AnyOf((Absent(attribute=newest), LessThan(attribute=newest, value=run.number)))
     for hour in plan.hours:
         for key, totals in _items(hour, numbers):
@@ -45,9 +45,9 @@ def updates_of(plan: RollupPlan, run: Run, numbers: KindNumbers) -> Iterator[Upd
 
 
 def _items(hour: PlannedHour, numbers: KindNumbers) -> Iterator[tuple[UsageKey, Mapping[int | None, Total]]]:
-    """Additions to each item of an account's hour: totals by number, all of one bucket; None without a number.
+    """Additions to each item of an account's hour: totals by kind number (None: no number), all of one bucket.
 
-    The usage key is that of any of the item's kinds.
+    The usage key is the key of any kind of the item.
     """
     if hour.numbered:
         known = numbers.known(hour.account_id, hour.numbered)
@@ -76,15 +76,15 @@ class Adding:
     chain: Chain
 
     def land(self, updates: Sequence[Update]) -> int:
-        """Make updates land: a single one alone, for one write unit, or several in one transaction, at two units each.
+        """Apply updates: a single update alone, for one write unit, or several in one transaction, at two units each.
 
         Returns:
-            Number of updates that had not landed before.
+            Number of updates that were not applied before.
 
         Raises:
             RunOverError: A later run is in an item, and this run is over.
             LedgerCorruptError: A later run is in an item, and this run is still planned.
-            UnavailableError: It is unknown whether they landed.
+            UnavailableError: It is unknown whether the updates took effect.
         """
         if len(updates) > 1:
             return self._block(updates)
@@ -126,7 +126,7 @@ class Adding:
         return True
 
     def _check_landed(self, update: Update, found: Mapping[str, object] | None) -> None:
-        """Returns if the update of this very run is in the item that refused it."""
+        """Return if the item that refused an update already contains this run's update."""
         newest = newest_run_of(self.run.shard)
         number = None if found is None else found.get(newest)
         if number == self.run.number:
@@ -144,7 +144,7 @@ class Adding:
 
 # Placing: a commit moves from the waiting list to the lists that the compactor reads (P23.2).
 #
-# It is first put into pending and its hours, with certainty, and then removed from the waiting list (P2).
+# The commit is first put into pending and its hours, and only then removed from the waiting list (P2).
 
 
 _WAITS = Exists()
@@ -160,10 +160,10 @@ class Placing:
     actions: int
 
     def place(self, commit: PlannedCommit) -> None:
-        """Place a commit, if it still waits. Call it only when every sum of its run is surely added.
+        """Place a commit, if the commit still waits. Call this only when every sum of its run is certainly added.
 
         Raises:
-            UnavailableError: A call's outcome is unknown; the next process repeats it.
+            UnavailableError: A call's outcome is unknown; the next process repeats the call.
         """
         key = waiting_key(self.shard, commit.commit_id)
         for actions in self._transactions(commit, key):
@@ -200,7 +200,7 @@ class Placing:
             ).to_item()
 
     def _transact(self, actions: Sequence[Action]) -> bool:
-        """Whether the transaction landed; False if the commit no longer waits."""
+        """Whether the transaction succeeded; False if the commit no longer waits."""
         failures = 0
         while True:
             try:

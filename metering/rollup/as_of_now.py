@@ -46,8 +46,8 @@ class Apart:
     """Usage of accounts, with waiting usage kept separate.
 
     Attributes:
-        booked: Totals that the usage table has; None if they can be read as well without this.
-        waiting: Totals that it does not have yet; None if they were not read.
+        booked: Totals that the usage table has; None if a plain read of the table suffices.
+        waiting: Totals that the usage table does not have yet; None if they were not read.
         since_ms: The smallest SentTimestamp of commits waiting in these hours, of any account; None if nothing waits.
     """
 
@@ -57,7 +57,7 @@ class Apart:
 
 
 class _Look(NamedTuple):
-    """One look at usage: the items' totals, the additions not in them yet, and the commits that wait in these hours."""
+    """One read of usage: the items' totals, the additions not in them yet, and the commits that wait in these hours."""
 
     fold: Fold
     more: list[tuple[UsageKey, Total]]
@@ -89,7 +89,7 @@ class _Planned:
     """Additions of planned runs to usage items, for the requested accounts and hours. Mutable.
 
     Attributes:
-        adds: Key of a usage item -> shard and number of a run, and its addition to that item.
+        adds: Key of a usage item -> shard and number of a run, and the run's addition to the item.
     """
 
     commits: set[str] = field(default_factory=set)
@@ -103,7 +103,7 @@ class _Planned:
         runs[-1][2][key] = total
 
     def note(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Usage items as they are read; items to which a run adds are kept."""
+        """Yield usage items as read, and keep items to which a run adds."""
         for item in items:
             key = key_of(item)
             if key in self.adds:
@@ -111,7 +111,7 @@ class _Planned:
             yield item
 
     def not_added(self) -> Iterator[tuple[UsageKey, Total]]:
-        """Additions that had not landed when their items were read."""
+        """Additions that their items did not contain when the items were read."""
         for key, runs in self.adds.items():
             item = self.found.get(key, {})
             for shard, number, totals in runs:
@@ -121,11 +121,11 @@ class _Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageNow:
-    """Reads usage of accounts as of now: an answer has every commit from before the call, and none from after it.
+    """Reads usage of accounts as of now: an answer has every commit before the call, and no commit after the call.
 
     Attributes:
         threads: Staging objects that are read concurrently.
-        attempts: Maximum looks of one call. Each further look means that a chain moved during the previous one.
+        attempts: Maximum looks of one call. Each further look means that a chain moved during the previous look.
         most: Maximum staging objects that one call reads; None: any number.
     """
 
@@ -162,12 +162,12 @@ class UsageNow:
             accounts: Ids of the accounts.
             months: Months such as `2026-11`; in each, the hours that `[from_s, to_s)` touches.
             from_s: A time in the first booked hour.
-            to_s: End of the last hour, or a time in it.
+            to_s: End of the last hour, or a time within that hour.
             grain: Hours that are summed as one, as in `Fold`.
-            counts: Whether usage counts, by its booked hour and the hour that it corrects.
+            counts: Returns whether to include usage, given its booked hour and the hour that it corrects.
 
         Raises:
-            LedgerCorruptError: A staging object, a plan or a number is gone although the ledger needs it.
+            LedgerCorruptError: A staging object, a plan or a number is missing although the ledger needs it.
             TooMuchWaitsError: More than `most` commits wait.
             UnavailableError: A store did not answer, or the chains moved during every look.
         """
@@ -190,8 +190,8 @@ class UsageNow:
     ) -> Apart:
         """Totals that the usage table has, and waiting usage, for the arguments of `entries`; in a few reads.
 
-        If nothing waits, these reads are one list per shard and the number of shards. If more waits than can be read
-        this way, only the time since when is known.
+        If nothing waits, these reads are one list per shard and the number of shards. If too much waits to be read this
+        way, only the time since which usage waits is known.
 
         Raises:
             LedgerCorruptError: As `entries` raises it.
@@ -212,7 +212,7 @@ class UsageNow:
         return Apart(booked=self._named(look.fold, ()), waiting=look.more, since_ms=_since_ms(look.waiting))
 
     def _settled(self, asked: _Asked, grain: Grain, counts: Callable[[int, int | None], bool]) -> _Look | None:
-        """A look during which no chain moved; None if one moved during each."""
+        """A look during which no chain moved; None if a chain moved during every look."""
         for _ in range(self.attempts):
             runs = self._newest()
             look = _Look(Fold(grain, counts), [], [])
@@ -264,7 +264,7 @@ class UsageNow:
         return found
 
     def _numbers(self, hour: PlannedHour) -> dict[UsageKind, int]:
-        """Numbers of the kinds that the plan books by number. They were sure before the plan was put (P45)."""
+        """Numbers of the kinds that the plan books by number. All were durable before the plan was put (P45)."""
         names = self.reading.names
         known = {kind: number for number, kind in names.of(hour.account_id).items()}
         if not known.keys() >= hour.numbered.keys():

@@ -1,7 +1,7 @@
 """Removes the plans of runs that ended long ago, and lets their items expire (P31).
 
-Plans are deleted by number, never by age, because a plan whose number is not taken yet may be announced at any time.
-The newest run of a chain keeps its plan, and its item never expires, so numbers only grow (P22).
+Plans are deleted by number, never by age, because a plan whose number is not used yet may be announced at any time. The
+newest run of a chain keeps its plan, and the run's item never expires, so numbers only grow (P22).
 """
 
 from collections.abc import Iterator
@@ -32,11 +32,11 @@ class RollupCleaning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupCleaner:
-    """Cleans up behind the roll-up. Any number of processes may do so at once.
+    """Cleans up behind the roll-up. Any number of processes may run concurrently.
 
     Attributes:
         run_life_s: Time until the item of a cleaned run expires.
-        keep_s: Time between the end of a run and its cleaning, for people who investigate it.
+        keep_s: Time between the end of a run and its cleaning, so that people can investigate the run.
         threads: Items that are written concurrently.
         reserve_ms: With less time left, no further chain is started.
     """
@@ -56,7 +56,7 @@ class RollupCleaner:
 
         Raises:
             LedgerCorruptError: A run cannot be read. The other chains were cleaned.
-            UnavailableError: The outcome of a call is unknown.
+            UnavailableError: The outcome of a request is unknown.
         """
         plans = runs = 0
         contradictions = Contradictions()
@@ -80,7 +80,7 @@ class RollupCleaner:
         return RollupCleaning(plans=plans, runs=runs)
 
     def _keep(self, chain: str, cleaned: list[Run]) -> None:
-        """Store since when the oldest remaining run has been due."""
+        """Store the time since which the oldest remaining run has been due."""
         more = len(cleaned) == _MOST_RUNS
         due_ms = (cleaned[-1].done_at_ms or 0) + self.keep_s * 1000 if more else None
         cleaning = Cleaning(chain=chain, looked_s=self.clock.now_ms() // 1000, due_ms=due_ms)
@@ -97,7 +97,7 @@ class RollupCleaner:
         return list(islice(over, _MOST_RUNS))
 
     def _delete_plans(self, chain: str, over: int) -> int:
-        """Delete the plans up to a number, including those that no run names."""
+        """Delete the plans up to a number, including plans that no run names."""
         deleted = 0
         keys: list[str] = []
         for key in self._plans(chain):
@@ -122,7 +122,7 @@ class RollupCleaner:
 
     def _expire(self, run: Run) -> None:
         expires_at_s = self.clock.now_ms() // 1000 + self.run_life_s
-        # Nothing changes a done run; a deleted item is not created again.
+        # A done run never changes, and a deleted item is not recreated.
         expire = Update(
             table=Table.LEDGER,
             key=run.key,

@@ -1,7 +1,7 @@
-"""Plans of the roll-up: the commits of a run, and its addition to each usage item (P23). A plan never changes.
+"""Plans of the roll-up: the commits of a run, and the run's addition to each usage item (P23). A plan never changes.
 
 Plans contain names of kinds, never numbers. The plan states whether a kind has a number. Two processes that work on one
-run must book a kind in the same item, even if its number is claimed between them.
+run must book a kind in the same item, even if the kind's number is claimed meanwhile.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class PlannedHour:
     """Sums of one account in one booked hour.
 
     Attributes:
-        numbered: Sum of each kind that had a number when the plan was made. They go to the items of their buckets.
+        numbered: Sum of each kind that had a number when the plan was made. Sums go to the items of their buckets.
         named: Sum of each kind without a number, because the account's numbers were at the cap. Each has its own item.
     """
 
@@ -99,7 +99,7 @@ class RollupPlan(StoredDocument):
 # object: a sum takes about 600 bytes in memory and 120 in the plan.
 MOST_SUMS = 200_000
 
-# A plan reads this many entries of the waiting list per commit that it may take.
+# For each commit that it may take, a plan reads this many entries of the waiting list.
 _READ_PER_COMMIT = 10
 
 # An account's hour, and the hour that it corrects.
@@ -107,7 +107,7 @@ _Place = tuple[str, int, int | None]
 
 
 class NotWaitingError(EarlyEndError):
-    """A commit of the listing no longer waits, because another process was faster; the step starts again."""
+    """A listed commit no longer waits, because another process was faster; the step starts again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,16 +133,16 @@ class Planner:
     most_sums: int = MOST_SUMS
 
     def plan(self, contradictions: Contradictions) -> RollupPlan | None:
-        """The plan of the next run, or None if nothing waits. Call it after the newest run was read (P19).
+        """The plan of the next run, or None if nothing waits. Call this after reading the newest run (P19).
 
-        Every number that the plan uses is sure when this returns (P45).
+        Every number that the plan uses is durable when this returns (P45).
 
         Args:
-            contradictions: Receives entries that cannot be read. They are left out, and keep waiting.
+            contradictions: Receives entries that cannot be read. These entries are left out, and keep waiting.
 
         Raises:
-            NotWaitingError: A staging object is gone, and so is its entry.
-            LedgerCorruptError: A staging object is gone or damaged although its commit waits.
+            NotWaitingError: A staging object and its waiting entry are gone.
+            LedgerCorruptError: A staging object is missing or damaged although its commit waits.
         """
         listed = self.retrier.call(lambda: self._oldest(contradictions))
         if not listed:
@@ -213,7 +213,7 @@ class Planner:
             )
 
     def _note(self, beyond: Mapping[str, frozenset[UsageKind]]) -> None:
-        """Count and note kinds beyond the cap. Nothing relies on it, so the run goes on if it cannot be noted."""
+        """Count and note kinds beyond the cap. Nothing relies on the note, so the run continues if the write fails."""
         if beyond:
             self.metrics.count(metric_names.KINDS_BEYOND_CAP, sum(map(len, beyond.values())))
         for account_id, kinds in beyond.items():
@@ -227,13 +227,13 @@ class Planner:
                 self.items.put(Put(table=Table.LEDGER, item=note.to_item()))
 
     def _unnumbered(self, account_id: str, kinds: Iterable[UsageKind]) -> frozenset[UsageKind]:
-        """Kinds of the account beyond its cap, after all others surely have a number."""
+        """Kinds beyond the account's cap, after all other kinds have durable numbers."""
         numbers = self.numbers.claim(account_id, frozenset(kinds))
         return frozenset(kind for kind, number in numbers.items() if number is None)
 
 
 def _age(item: Item) -> tuple[int, str]:
-    """Order in which commits are taken. A commit whose time cannot be read comes first, so that it is noticed."""
+    """Order in which commits are taken. A commit with an unreadable time comes first, to be noticed."""
     created_at_ms = item.get("created_at_ms")
     return (created_at_ms if isinstance(created_at_ms, int) else 0, waiting_commit_of(item))
 

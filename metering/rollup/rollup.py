@@ -1,8 +1,8 @@
 """The roll-up: books the usage of waiting commits by runs, then places the commits for the compactor (P23).
 
-Steps of a run, in this order, each sure before the next begins: **add** every sum of the plan to its usage item, once;
-**place** every commit (pending entry and pointers, while its waiting entry is there), then delete the waiting entry;
-set the run to `done`. Any number of processes may work on a run, and any of them may die at any call.
+Steps of a run, in this order, each durable before the next begins: **add** every sum of the plan to its usage item,
+once; **place** every commit (pending entry and pointers, while its waiting entry is there), then delete the waiting
+entry; set the run to `done`. Any number of processes may work on a run, and any of them may die at any call.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Each thread works on this many updates and commits between two looks at the clock.
+# Number of updates and commits that each thread processes between two checks of the clock.
 _BETWEEN_LOOKS = 8
 
-# One call reads this many waiting entries.
+# Number of waiting entries that one call reads.
 _ASKED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollupPolicy:
-    """How much one run takes, and how it books. Safety does not depend on this policy.
+    """Limits of one run, and how it books. The correctness of the protocol does not depend on this policy.
 
     Attributes:
         commits: Maximum commits of a run.
-        blocks: Whether every run books many usage items in one transaction, at two units each. A full run does so
+        blocks: Whether every run books many usage items in one transaction, at two units each. A full run does this
             anyway, because the chain is behind.
-        sums: A run takes no further commits once it has this many sums.
+        sums: A run takes no further commits once its plan has this many sums.
     """
 
     commits: int
@@ -65,8 +65,8 @@ class RollupResult:
     Attributes:
         runs: Runs that this call set to `done`.
         items: Updates of usage items that this call made.
-        finished: Whether nothing waits any more, or, if only that was requested, nothing that waited when the call
-            began. False if time ran out, or the next run is not due yet.
+        finished: Whether nothing waits any more or, with `only_waiting`, nothing that waited when the call began. False
+            if time ran out, or the next run is not due yet.
         due_in_ms: Time until the next run is due; 0 if the call is not waiting for one.
     """
 
@@ -98,7 +98,7 @@ class _Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollup:
-    """Rolls up the usage of one region. Any number of processes may do so at once.
+    """Rolls up the usage of one region. Any number of processes may run concurrently.
 
     Attributes:
         generation: Generation number of the usage table to which the stage writes.
@@ -131,7 +131,7 @@ class Rollup:
             deadline: End of the process.
             shard: Shard of this invocation (`shards_of`); None for all shards that may have commits.
             every_s: Minimum time between the starts of two runs of a chain. A chain that is behind does not wait.
-            only_waiting: End when everything that waited when the call began is in runs that are done. Later commits do
+            only_waiting: End when all commits that waited when the call began are in completed runs. Later commits do
                 not prolong the call, because under traffic the list may never be empty.
 
         Raises:
@@ -164,7 +164,7 @@ class Rollup:
         )
 
     def _check_generation(self, shards: Iterable[int]) -> None:
-        """Returns if the usage table is the stage's, and no chain is behind its mark there."""
+        """Return if the usage table belongs to the stage, and no chain is behind its mark in the table."""
         try:
             self.retrier.call(lambda: remember_generation(self.items, self.generation))
             self.retrier.call(lambda: check_chains(self.items, shards))
@@ -173,7 +173,7 @@ class Rollup:
             raise
 
     def _until_done(self, shard: int, turn: _Turn) -> int:
-        """Work on a chain until nothing waits in it, or its next run is not due. Returns the ms until it is, or 0."""
+        """Work on a chain until nothing waits in it, or its next run is not due. Return ms until the next run, or 0."""
         chain = Chain(
             name=rollup_chain(shard),
             items=self.items,
@@ -216,7 +216,7 @@ class Rollup:
         return self.retrier.call(listed)
 
     def _still_waits(self, awaited: list[Key]) -> bool:
-        """Whether one of these entries is in the list. Entries that have left the list are removed."""
+        """Whether one of these entries still waits. Entries that no longer wait are removed."""
         while awaited:
             last = awaited[-_ASKED_AT_ONCE:]
             there = self.retrier.call(lambda: self.items.get_many(Table.LEDGER, last))  # noqa: B023 - called at once
@@ -229,7 +229,7 @@ class Rollup:
         if newest is None or newest.state == "planned" or turn.behind:
             return 0
         left_ms = newest.planned_at_ms + turn.every_ms - self.clock.now_ms()
-        # Clocks differ. A plan further in the future than the wait only shows that one of two clocks is wrong.
+        # Clocks differ. If a plan is further in the future than the wait, one of two clocks is wrong.
         return left_ms if 0 < left_ms <= 2 * turn.every_ms else 0
 
     def _something_waits(self, shard: int) -> bool:
@@ -249,7 +249,7 @@ class Rollup:
             return True
         if plan is None:
             return False
-        # Whether or not the announcement succeeded, the chain is read again before any work.
+        # After a successful or failed announcement, the chain is read again before any work.
         if not chain.announce(plan.to_json(), after=newest):
             self.metrics.count(metric_names.ROLLUP_RACE_LOST)
         return True
@@ -273,17 +273,17 @@ class Rollup:
         """Work on a planned run until it is done.
 
         Raises:
-            RunOverError: Another process has finished it.
+            RunOverError: Another process has finished the run.
             OutOfTimeError: Too little time is left for the next step.
             LedgerCorruptError: The ledger contradicts the plan.
-            UnavailableError: The outcome of a call is unknown.
+            UnavailableError: The outcome of a request is unknown.
         """
         plan = RollupPlan.from_json(chain.plan_of(run), run.plan_key)
         if plan.shard != run.shard:
             raise LedgerCorruptError(f"run {run.name} names the plan of shard {plan.shard}, {run.plan_key}")
         full = len(plan.commits) >= self.policy.commits
         self._add(chain, run, plan, turn, blocks=full or self.policy.blocks)
-        # Only now is every update of the run certain, so commits may leave the list.
+        # Commits may leave the list now, because every update of the run is certain.
         placing = Placing(shard=run.shard, items=self.items, retrier=self.retrier, actions=self.limits.transaction)
         for part in self._parts(plan.commits, turn):
             do_all(placing.place, part, threads=self.threads)
@@ -293,7 +293,7 @@ class Rollup:
         turn.behind = full
 
     def _add(self, chain: Chain, run: Run, plan: RollupPlan, turn: _Turn, *, blocks: bool) -> None:
-        # A chain restored to before this run is recognised by this mark (P41), which precedes its bookings.
+        # The mark precedes the run's bookings, so that a chain restored to before this run is recognised (P41).
         self.retrier.call(lambda: mark_run(self.items, run.shard, run.number))
         adding = Adding(run=run, chain=chain)
         updates = updates_of(plan, run, self.numbers)
@@ -302,7 +302,7 @@ class Rollup:
             turn.items += sum(side_by_side(adding.land, part, threads=self.threads))
 
     def _parts(self, things: Iterable[T], turn: _Turn) -> Iterator[list[T]]:
-        """The things in parts; the clock is checked before each.
+        """Yield the things in parts; the clock is checked before each part.
 
         Raises:
             OutOfTimeError: Too little time is left for the next part.
@@ -318,7 +318,7 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _UntilNextTick:
-    """Deadline of a tick: stops new work when the next tick starts, which resumes where this one stopped."""
+    """Deadline of a tick: no new work starts after the start of the next tick, which continues the work."""
 
     clock: Clock
     end_ms: int
@@ -343,7 +343,7 @@ class RollupTick:
     tick_s: int
 
     def run(self, deadline: Deadline, *, shard: int | None = None) -> RollupResult:
-        """Run whenever something waits and the last run began long enough ago. It ends early if nothing waits.
+        """Run whenever something waits and the last run began long enough ago. The call ends early if nothing waits.
 
         Raises:
             LedgerCorruptError: The ledger contradicts the protocol. The other shards were rolled up.

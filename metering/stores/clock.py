@@ -11,7 +11,7 @@ from metering.errors import UnavailableError
 
 
 class Clock(Protocol):
-    """Wall clock. Safety rests on it only where docs/protocol.md says so (marker life, 72 h before a period closes)."""
+    """Wall clock. Safety relies on clocks only as in docs/protocol.md (marker life, 72 h before a period closes)."""
 
     def now_ms(self) -> int:
         """The time now, in epoch milliseconds."""
@@ -49,7 +49,7 @@ class EarlierDeadline:
 
 
 class Metrics(Protocol):
-    """Counters and gauges of the service. They are never the source of a total (I1)."""
+    """Counters and gauges of the service. Metrics are never the source of a total (I1)."""
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:
         """Add to a counter."""
@@ -59,7 +59,7 @@ class Gauges(Protocol):
     """Durable state as plain figures, for alarms that must not depend on a function's counters."""
 
     def publish(self, values: Mapping[str, int]) -> None:
-        """Publish the current value of each name; all values are of one moment."""
+        """Publish the current value of each name; all values were measured at one time."""
 
 
 class Alerts(Protocol):
@@ -77,7 +77,7 @@ _LONGEST_PAUSE_MS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrier:
-    """The one retry policy: how often an unavailable dependency is called again, and the wait before each retry.
+    """The common retry policy: number of calls to an unavailable dependency, and the wait before each retry.
 
     Attributes:
         attempts: Maximum calls of one operation, including the first.
@@ -93,14 +93,14 @@ class Retrier:
         self.clock.sleep_ms(1 + self.entropy.below(limit_ms))
 
     def call(self, operation: Callable[[], T], *, go_on: Callable[[], bool] = lambda: True) -> T:
-        """Call an operation that is safe to repeat until it has an answer.
+        """Call an operation, which must be safe to repeat, until it returns a result.
 
         Args:
             operation: Operation to call.
             go_on: Called after each failure except the last; if it returns False, the failure is raised.
 
         Raises:
-            UnavailableError: It was unavailable `attempts` times, or `go_on` said no.
+            UnavailableError: The operation was unavailable `attempts` times, or `go_on` returned False.
         """
         failures = 0
         while True:
@@ -115,12 +115,12 @@ class Retrier:
 
 R = TypeVar("R")
 
-# One job makes this many calls in parallel. A client has more connections than that.
+# Number of calls that one job makes in parallel. A client has more connections than that.
 CALLS_AT_ONCE = 16
-# Parallel scans on an emulator, which processes one call at a time and walks the whole table for each page: with more
-# scans, each would exceed its client's timeout.
+# Number of parallel scans on an emulator, which processes one call at a time and reads the whole table for each page:
+# with more scans, each would time out.
 _EMULATED_SCANS_AT_ONCE = 2
-# Finished results that wait in memory for an earlier one, as a multiple of the threads.
+# Finished results that are kept in memory until an earlier result is finished, as a multiple of the threads.
 _AHEAD = 2
 
 
@@ -137,15 +137,15 @@ def in_blocks(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -> Iterator[R]:
-    """Results of `work` for each thing, in their order. Things are taken from the iterable in the caller's thread.
+    """Results of `work` for each thing, in input order. Things are taken from the iterable in the caller's thread.
 
     After an error no further call starts, and the error is raised when all started calls have ended. If the caller
-    stops iterating, it also waits for them.
+    stops iterating, the generator also waits for started calls.
 
     Args:
         work: Called in threads, so concurrent calls must be safe.
         things: Arguments, one for each call.
-        threads: Maximum calls at the same time. With 1 there are no threads; each call is made on demand.
+        threads: Maximum calls at the same time. With 1, no threads are used; each call is made on demand.
     """
     if threads <= 1:
         yield from map(work, things)
@@ -165,5 +165,5 @@ def side_by_side(work: Callable[[T], R], things: Iterable[T], *, threads: int) -
 
 
 def do_all(work: Callable[[T], object], things: Iterable[T], *, threads: int) -> int:
-    """Do the work for each thing; returns the number of things. Errors are those of `side_by_side`."""
+    """Do the work for each thing; returns the number of things. Raises the errors of `side_by_side`."""
     return sum(1 for _ in side_by_side(work, things, threads=threads))

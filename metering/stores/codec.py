@@ -67,7 +67,7 @@ class Fields:
     """The attributes of an item, or the members of a JSON object. Each method raises LedgerCorruptError.
 
     Args:
-        what: Name in errors: the key of the item or object, and the path within it.
+        what: Name in errors: the key of the item or object, and the path of the value.
     """
 
     __slots__ = ("_values", "_what")
@@ -83,7 +83,7 @@ class Fields:
 
     @classmethod
     def of_json(cls, body: bytes, what: str) -> Fields:
-        """Fields of a JSON object; `what` is its key.
+        """Fields of a JSON object; `what` is the object's key.
 
         Raises:
             LedgerCorruptError: The body is not a JSON object.
@@ -194,14 +194,14 @@ class Fields:
         raise LedgerCorruptError(f"{self.what}: {name} is not a number")
 
     def hour_set(self, name: str) -> frozenset[int]:
-        """A set of hour labels. It is empty if the attribute is absent, because DynamoDB stores no empty set."""
+        """A set of hour labels. The set is empty if the attribute is absent, because DynamoDB stores no empty set."""
         labels = self._values.get(name, frozenset())
         if not isinstance(labels, frozenset) or (name in self._values and not labels):
             self.fail(name, "a set of hours")
         return frozenset(self._hour(name, label) for label in labels)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of strings, none of them empty."""
+        """A list of strings that are not empty."""
         values = self._list(name)
         return tuple(value if isinstance(value, str) and value else self.fail(name, "texts") for value in values)
 
@@ -270,7 +270,7 @@ class Fields:
 
 
 def shown(value: object) -> str:
-    """A value in an error: its beginning, if it is long."""
+    """A value for an error message, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 
@@ -310,7 +310,7 @@ def _spans(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
 
 
 AnyText = Annotated[str, Form(Fields.any_text)]
-# DynamoDB's numbers have 38 digits, and those of JSON readers are exact up to 2^53.
+# DynamoDB's numbers have 38 digits, but numbers in JSON readers are exact only up to 2^53.
 DecimalText = Annotated[int, Form(Fields.decimal, str)]
 FromOne = Annotated[int, Form(partial(Fields.whole, least=1))]
 Hour = Annotated[int, Form(Fields.hour, hour_label, Fields.hour_named)]
@@ -399,7 +399,7 @@ def struct_of(cls: type[K], item: Item) -> K:
     """The value of an item; the inverse of `item_of`.
 
     Raises:
-        LedgerCorruptError: The item has another form, or another key.
+        LedgerCorruptError: The item has an unexpected format or key.
     """
     fields = Fields.of_item(item)
     made = read_struct(cls, fields)
@@ -427,14 +427,14 @@ def read_struct(cls: type[T], fields: Fields) -> T:
     shape = _shape(cls)  # type: ignore[arg-type]  # classes are hashable
     if issubclass(cls, tuple):
         return cls(*[read(fields, stored) for _, stored, read, *_ in shape])  # type: ignore[arg-type]  # of a NamedTuple
-    # Does what `__init__` does, but without keyword arguments: commits are read by the million.
+    # Equivalent to `__init__`, but without keyword arguments, because commits are read by the million.
     made = object.__new__(cls)
     for name, stored, read, _, absent, _ in shape:
         _set(made, name, read(fields, stored) if absent is _REQUIRED or stored in fields else absent)
     return made
 
 
-# Its name, its stored name, how it is read and written, its value if absent, and the value that is not stored.
+# Name, stored name, functions to read and to write it, value if absent, and value that is not stored.
 _Field = tuple[str, str, Callable[[Fields, str], object], Callable[..., object] | None, object, object]
 
 

@@ -53,15 +53,15 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectMissingError: The object does not exist.
-            ObjectChangedError: Its ETag differs from `if_match`.
+            ObjectChangedError: The object's ETag differs from `if_match`.
             ObjectUnreadableError: The object exists, but the store refuses to return it.
         """
 
     def open_end(self, key: str, *, last_bytes: int) -> BinaryIO:
         """A stream as from `open`, whose first call reads the end of the object and learns its size.
 
-        A reader that needs the end first, such as a Parquet reader, saves a call; an object of up to `last_bytes` needs
-        no other.
+        A reader that needs the end first, such as a Parquet reader, saves a call; for an object of up to `last_bytes`,
+        one call suffices.
 
         Raises:
             ObjectMissingError: The object does not exist.
@@ -74,7 +74,7 @@ class ObjectStore(Protocol):
         """Objects below `prefix` with keys after `after`, in key order."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects. A missing object is not an error. All of them are gone when this returns."""
+        """Delete objects. A missing object is not an error. All objects are gone when this returns."""
 
 
 class Ranges(io.RawIOBase):
@@ -125,7 +125,7 @@ DROP_PREFIX = "drop/"
 RETRY_PREFIX = "ingest/retry/"
 # Records that an on-ramp made from a log file. Messages point to them.
 LOG_PARTS_PREFIX = "ingest/logs/"
-# Plans that on-ramps made from log files, and the contexts that they used. A plan outlives its batches' markers.
+# Plans made by on-ramps from log files, and the contexts for these plans. A plan outlives its batches' markers.
 PLANS_PREFIX = "plans/"
 CONTEXT_PREFIX = "context/"
 # The service puts the rows of commits here.
@@ -154,8 +154,8 @@ DOCTOR_PREFIX = "doctor/"
 # Progress of a full scan, from which the reconciler continues.
 AUDIT_PREFIX = "audit/"
 SCAN_KEY = "audit/scan.json.gz"
-# All prefixes of the bucket. A job that reads the whole bucket lists them one by one, because roles may list only below
-# known prefixes.
+# All prefixes of the bucket. A job that reads the whole bucket lists the prefixes individually, because roles may list
+# only below known prefixes.
 PREFIXES = (
     ATHENA_RESULTS_PREFIX,
     AUDIT_PREFIX,
@@ -191,7 +191,7 @@ def commit_id_of(key: str) -> str:
 
 
 def plan_key(chain: str, number: int, token: str) -> str:
-    """Key of a plan object: `runs/U0/000000000012-<token>.json`. `token` is random: no two planners write one key."""
+    """Key of a plan object: `runs/U0/000000000012-<token>.json`. `token` is random, so planners never share a key."""
     return f"{plans_prefix(chain)}{number:012d}-{token}.json"
 
 
@@ -242,13 +242,13 @@ def rated_index_key(number: int) -> str:
 
 
 def rated_day_key(day_s: int, sha256: str) -> str:
-    """Key of the sums of a day: `rated/2026-11/days/2026-11-24-….json.gz`. Other sums have another key."""
+    """Key of the sums of a day: `rated/2026-11/days/2026-11-24-….json.gz`. Different sums have different keys."""
     day = date_of(day_s)
     return f"{RATED_PREFIX}{day[:7]}/days/{day}-{sha256[:16]}.json.gz"
 
 
 def rated_accounts_key(month: str, sha256: str) -> str:
-    """Key of the accounts of a month: `rated/2026-11/accounts-….json.gz`. Other sums have another key."""
+    """Key of the accounts of a month: `rated/2026-11/accounts-….json.gz`. Different sums have different keys."""
     return f"{RATED_PREFIX}{month}/accounts-{sha256[:16]}.json.gz"
 
 
@@ -263,7 +263,7 @@ def positions_key(month: str, payer_id: str) -> str:
 
 
 def invoices_prefix(month: str, payer_id: str = "") -> str:
-    """Prefix of the documents of a month of use: `invoices/2026-11/`; of one payer, if it is named."""
+    """Prefix of the documents of a month of use: `invoices/2026-11/`; or of a given payer's documents."""
     return f"{INVOICES_PREFIX}{month}/{payer_id}/" if payer_id else f"{INVOICES_PREFIX}{month}/"
 
 
@@ -273,9 +273,9 @@ def invoice_key(month: str, payer_id: str, number: int) -> str:
 
 
 def invoice_inputs_key(month: str, number: int = 1) -> str:
-    """Key of the inputs that the invoices of a month share. It does not belong to any payer's documents.
+    """Key of the inputs that the invoices of a month share. These inputs do not belong to any payer's documents.
 
-    Numbers from 2 on have a later version of their price book, for payers whose usage had no price.
+    Inputs with numbers from 2 on have a later version of the price book, for payers whose usage had no price.
     """
     return f"{invoices_prefix(month)}inputs{'' if number == 1 else f'-{number}'}.json"
 
@@ -307,7 +307,7 @@ def quarantined_batch_key(batch_id: str, content_hash: str) -> str:
 
 
 def disallowed_batch_key(role_id: str, claimed_id: str, body_hash: str) -> str:
-    """Key of a batch whose sender may not send it. Two senders of one body have a key each: only one may be wrong."""
+    """Key of a batch whose sender may not send it. Two senders of one body have two keys, because one may be right."""
     return quarantined_batch_key("", f"{role_id}\n{claimed_id}\n{body_hash}")
 
 
@@ -333,7 +333,7 @@ def _text_digest(text: str) -> str:
 
 
 def log_part_key(identity: str, number: int, records_sha256: str) -> str:
-    """Key of the records of one part of a log file. Other records have another key."""
+    """Key of the records of one part of a log file. Different records have different keys."""
     digest = hashlib.sha256(identity.encode()).hexdigest()[:40]
     return f"{LOG_PARTS_PREFIX}{digest}/{number}-{records_sha256[:16]}.parquet"
 

@@ -1,4 +1,4 @@
-"""`Queue` and `QueueFacts`: an SQS queue, and its age and retention."""
+"""`Queue` and `QueueFacts`: an SQS queue, and age and retention of its messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ ORIGINAL_SENDER: Final = "metering-original-sender"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One message as the queue handed it over.
+    """One message as delivered by the queue.
 
     Attributes:
-        message_id: Only for answering the queue; never an identity (a redrive changes it).
+        message_id: Only for responses to the queue; never an identity, because a redrive changes it.
         sent_at_ms: SentTimestamp, against which admission is checked. A redrive renews it.
-        Receive count: 1 on the first delivery.
+        receive_count: 1 on the first delivery.
         sender_id: The sender according to the queue.
         stated_sender: First sender, as the message's sender states (`metering.intake.senders.statement`), or empty.
-            Only an operator's statement counts, because anybody can write it.
+            Only an operator's statement counts, because anybody can write the attribute.
     """
 
     message_id: str
@@ -58,22 +58,22 @@ class Queue(Protocol):
     """One SQS standard queue: everything is delivered at least once, in any order."""
 
     def send_many(self, bodies: Sequence[str], *, original_senders: Sequence[str] = ()) -> list[int]:
-        """Send any number of messages; returns the positions of those that were not taken. Even these may arrive.
+        """Send any number of messages; return the positions of messages that were not accepted. Even these may arrive.
 
         Args:
             bodies: The messages.
-            original_senders: First sender of each message, if they are sent again; empty strings state no sender. A
-                message that is too long together with its sender is not taken.
+            original_senders: First sender of each message, if the messages are sent again; empty strings state no
+                sender. A message is not accepted if it is too long together with its sender.
         """
 
     def receive(self, max_messages: int, *, wait_s: int = 0, visibility_s: int | None = None) -> list[ReceivedMessage]:
         """Receive up to `max_messages` (1-10) messages, waiting `wait_s` (0-20) for the first.
 
-        An empty answer does not mean that the queue is empty.
+        An empty response does not mean that the queue is empty.
         """
 
     def delete_many(self, receipts: Sequence[str]) -> list[int]:
-        """Delete messages; returns the positions of those that may come back."""
+        """Delete messages; return the positions of messages that may come back."""
 
     def release(self, receipts: Sequence[str]) -> None:
         """Make messages visible again at once. A message that stays hidden comes back after its visibility timeout."""
@@ -85,13 +85,13 @@ class Queue(Protocol):
         """
 
     def depth(self) -> QueueDepth:
-        """Approximate numbers of messages, which arrive with a delay."""
+        """Approximate numbers of messages, updated with a delay."""
 
     def start_redrive(self, *, max_per_s: int = 500) -> str | None:
         """Let SQS move all messages of a dead-letter queue back to their source queue.
 
         Returns:
-            The task's handle, or None if the service has no such call. In that case receive, send and delete.
+            The task's handle, or None if the service has no such operation: then receive, send and delete.
         """
 
 
@@ -101,7 +101,7 @@ class Redelivery:
 
     Attributes:
         visibility_s: How long a received message is hidden.
-        max_receives: Number of receives after which a message becomes a dead letter; None if it never does.
+        max_receives: Number of receives after which a message becomes a dead letter; None if messages never do.
     """
 
     visibility_s: int
@@ -112,13 +112,13 @@ class QueueFacts(Protocol):
     """Age, retention and redelivery of the queues."""
 
     def oldest_age_s(self) -> int | None:
-        """Age of the oldest message in the ingest queue as last measured by the service, or None if it measures none.
+        """Age of the oldest message in the ingest queue as last measured by the service; None if not measured.
 
         The age may leave out messages that were received three times or more.
         """
 
     def longest_retention_s(self) -> int:
-        """Longest life of a message in the ingest queue or its dead-letter queue, whichever is longer."""
+        """Longest retention of the ingest queue and its dead-letter queue."""
 
     def redelivery(self) -> Redelivery:
         """Redelivery settings of the ingest queue."""

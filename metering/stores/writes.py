@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol, TypeVar
 class Foreign:
     """A value of a type that the service never writes: a fraction, null, bytes, a set of numbers.
 
-    Somebody wrote it by hand. No field reader accepts it. An item with such a value can still be named, compared and
-    repaired (P49).
+    Somebody wrote the value by hand. No field reader accepts such a value. An item with such a value can still be
+    named, compared and repaired (P49).
 
     Attributes:
         kind: The store's name of the type, such as `NULL`.
@@ -103,7 +103,7 @@ Condition = Exists | Absent | Equals | LessThan | AnyOf | AllOf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
-    """Write a whole item. `item` holds `pk` and `sk`."""
+    """Write a whole item. `item` includes the key attributes `pk` and `sk`."""
 
     table: Table
     item: Item
@@ -143,7 +143,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Change nothing, but cancel the transaction unless the condition holds. Only for transactions."""
+    """Condition check: cancel the transaction unless the condition holds. Only for transactions."""
 
     table: Table
     key: Key
@@ -158,7 +158,7 @@ MAX_TRANSACTION_ACTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionLimits:
-    """Maximum actions of a transaction. A simulation of small batches has a smaller maximum."""
+    """Maximum actions of a transaction. Simulations of small batches set a lower one."""
 
     transaction: int = MAX_TRANSACTION_ACTIONS
 
@@ -172,30 +172,30 @@ T = TypeVar("T")
 class ItemStore(Protocol):
     """The operations of DynamoDB that the protocol uses.
 
-    Reads are strongly consistent. A transaction is all or nothing for writers; a reader may see a part of it. Each call
-    may raise UnavailableError, and so may every function that uses it.
+    Reads are strongly consistent. Transactions are atomic for writers; a reader may see a partial one. Each call may
+    raise UnavailableError, and so may every function that uses it.
     """
 
     def get(self, table: Table, key: Key) -> Item | None:
         """The item as of now, or None."""
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
-        """The items that exist, for any number of keys. Each item is read at its own time."""
+        """The items that exist, for any number of keys. Each item is read at a different time."""
 
     def query(
         self, table: Table, pk: str, *, sk_from: str = "", sk_to: str = "\U0010ffff", descending: bool = False
     ) -> Iterator[Item]:
-        """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at its own time.
+        """Items of a partition with `sk_from <= sk < sk_to` in key order. Each item is read at a different time.
 
-        Pages are read while the caller iterates, and no further when the caller stops.
+        Pages are read lazily, while the caller iterates.
         """
 
     def scan(self, table: Table, *, part: int = 0, parts: int = 1) -> Iterator[Item]:
-        """Every item, in no order; or one of several parts of them. For verification and repair, never in the hot path.
+        """All items of the table or of one part of it, unordered. For verification and repair, never in the hot path.
 
         Args:
             table: The table.
-            part: Number of the part, from 0. An item is always in the same part.
+            part: Number of the part, from 0. The part of an item never changes.
             parts: Number of parts that the table is divided into.
         """
 
@@ -213,7 +213,7 @@ class ItemStore(Protocol):
         Raises:
             ConditionFailedError: With the item found.
             ItemTooLargeError: Nothing was written.
-            LedgerCorruptError: It adds to a value that is not a number; nothing was written.
+            LedgerCorruptError: The update adds to a non-numeric attribute; nothing was written.
         """
 
     def delete(self, action: Delete) -> None:
@@ -226,15 +226,15 @@ class ItemStore(Protocol):
     def transact(self, actions: Sequence[Action]) -> None:
         """Apply 1-100 actions on distinct items, all or nothing.
 
-        After an unknown outcome the same actions may be sent again only if one of their conditions is permanently false
-        once they have been applied. The answer to the caller's own success can then be `TransactionCanceledError`.
+        After an unknown outcome, resend the same actions only if applying them makes one of their conditions
+        permanently false. A resend can then raise `TransactionCanceledError` though the first try succeeded.
 
         Raises:
             ValueError: No action, more than 100, or two on one item; nothing was sent.
             TransactionCanceledError: Not applied; one reason per action, with the item found (ALL_OLD).
-            ItemTooLargeError: An item is too large, or all of them together; nothing was written.
-            LedgerCorruptError: An action adds to a value that is not a number; nothing was written.
-            UnavailableError: Throttled, or the outcome is unknown: it may have been applied, or be applied later.
+            ItemTooLargeError: An item or the whole transaction is too large; nothing was written.
+            LedgerCorruptError: An action adds to a non-numeric attribute; nothing was written.
+            UnavailableError: Throttled, or the outcome is unknown: the actions may still be applied.
         """
 
 

@@ -22,10 +22,10 @@ class UsageKind(NamedTuple):
 
 
 class UsageKey(NamedTuple):
-    """Key of a total. It is a NamedTuple, because the aggregation hashes millions of keys.
+    """Key of a total. Keys are NamedTuples, because aggregation hashes millions of them.
 
-    `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month. Such a record is
-    booked in the hour in which it was processed, and `corrects_s` is its own hour (I6).
+    `hour_s` is the booked hour. `corrects_s` is None, except for a late record of a closed month. A late record is
+    booked in its processing hour, and `corrects_s` is its own hour (I6).
     """
 
     hour_s: int
@@ -43,7 +43,7 @@ class UsageKey(NamedTuple):
 
 
 class Total(NamedTuple):
-    """Exact sum over records: their bytes and their number. A repair's delta may be negative."""
+    """Exact sums over records: bytes and record count. A repair's delta may be negative."""
 
     bytes: int
     records: int

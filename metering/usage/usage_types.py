@@ -1,7 +1,7 @@
 """AWS usage types of data transfer, by the table in docs/contract.md (usage type).
 
-`metering/replay/records.py` states the same table a second time, and has literal results copied from AWS's pages. Both
-are independent of this module, so their agreement is evidence. To add a usage type, follow `metering/usage/README.md`.
+`metering/replay/records.py` states the same table a second time, and has literal results copied from AWS's pages. Table
+and results do not use this module, so agreement is evidence. To add a usage type, follow `metering/usage/README.md`.
 """
 
 import json
@@ -35,7 +35,7 @@ LOCATION = re.compile(
 )
 _ZONE_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+[a-z]")
 
-# Partitions other than the commercial one, by the prefix of their regions' names (equal to the regular expressions in
+# Partitions except the commercial partition, by the prefix of their regions' names (equal to the regular expressions in
 # botocore's partitions.json). The table serves only classification, including unknown regions; endpoints and ARNs are
 # never derived from it. `metering/replay/records.py` has an independent table on purpose.
 _PARTITIONS = (
@@ -96,14 +96,14 @@ SERVICE = re.compile(r"[A-Za-z0-9]{1,64}")
 CLOUDFRONT_SERVICE = "AmazonCloudFront"
 EXPLICIT_USAGE_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}")
 
-# Where this region's prefix would come first in a usage type, AWS omits it.
+# At the start of a usage type, AWS omits this region's prefix.
 _BARE_REGION = "us-east-1"
 # A real bill has `APS1-UGW1-AWS-Out-Bytes` and `APS1-UGW1-AWS-In-Bytes`: GovCloud is another partition.
 _BILLED_TOGETHER = {"aws", "aws-us-gov"}
 
 
 class Classified(NamedTuple):
-    """A usage type, and its regions without a known billing prefix, whose names replace it."""
+    """A usage type, and its regions whose names stand in for an unknown prefix."""
 
     usage_type: str
     unknown_regions: frozenset[str]
@@ -117,7 +117,7 @@ def billing_prefixes() -> Mapping[str, str]:
 
 
 def classify(direction: str, from_location: Location, to_location: Location) -> Classified:
-    """Usage type of a transfer `out` of its first side, or `in` to its second: the metered side, which is a region."""
+    """Usage type of a transfer; the metered side, a region, is the first one for `out`, the second for `in`."""
     metered, peer = (from_location, to_location) if direction == "out" else (to_location, from_location)
     way = "Out" if direction == "out" else "In"
     if peer.name == UNKNOWN:
@@ -155,7 +155,7 @@ def _unknown(*regions: str) -> frozenset[str]:
     return frozenset(region for region in regions if region not in billing_prefixes())
 
 
-# Usage types of a region that AWS bills beside the transfer itself: processing, and peering between zones.
+# Usage types of a region that AWS bills in addition to the transfer: processing, and peering between zones.
 #
 # The prices are in the offers AmazonVPC and AmazonEC2, not in AWSDataTransfer.
 
@@ -174,7 +174,7 @@ _PREFIX = "USE1-"
 def contract_name(usage_type: str) -> str:
     """A usage type in the form of `docs/contract.md`, where us-east-1 has no prefix.
 
-    AWS's offers and bills give it one for some of these: `USE1-TransitGateway-Bytes`, and yet `NatGateway-Bytes`.
+    AWS's offers and bills add a prefix to some types: `USE1-TransitGateway-Bytes`, and yet `NatGateway-Bytes`.
     """
     bare = usage_type.removeprefix(_PREFIX)
     return bare if bare in TRAFFIC else usage_type

@@ -29,8 +29,8 @@ def batch_reader(
 ) -> batches.BatchReader:
     """The reader of a region's batches.
 
-    In a stage with registered producers, it judges senders by the registry in the ledger and the service's own senders,
-    `services`. None: nobody is judged.
+    With `services` (the service's own senders), it also judges senders by the registry in the ledger. None: nobody is
+    judged.
     """
     limits = work.ReadLimits(object_bytes=settings.object_bytes)
     reader = RecordBatchReader(objects=objects, bucket=settings.data_bucket, limits=limits)
@@ -43,7 +43,7 @@ def need_operator(region: connection.RegionConnection) -> None:
     """Check that the caller may resend messages of other senders.
 
     Raises:
-        OperationFailedError: The region judges senders, and the caller is not an operator: all would be refused.
+        OperationFailedError: The region judges senders and would refuse all messages: the caller is not an operator.
     """
     services = region.services
     if services is not None and role_of(region.caller_id()) not in services.operators:
@@ -70,7 +70,7 @@ class AggregatorParts(WriterParts):
         """The service's own senders; None in an open stage.
 
         Raises:
-            SettingsError: They cannot be read. The function then refuses to start rather than accept every sender.
+            SettingsError: They cannot be read. The function then does not start, as it would accept every sender.
         """
         try:
             return decode_services(self.names.senders) if self.names.senders else None

@@ -58,8 +58,8 @@ class BucketSums:
 def build_biller(parts: FunctionParts) -> Biller:
     """Build the biller of a function.
 
-    No setting marks the home region: budgets, prices and the states of other regions exist there alone, and without
-    them nothing is judged.
+    No setting marks the home region. Only there do budgets, prices and region states exist; elsewhere no budget is
+    checked.
     """
     return _biller(parts, lambda: _regions(parts))
 
@@ -125,7 +125,7 @@ def connected_sums(region: RegionPorts) -> BucketSums:
 
 
 def connected_months(home: RegionPorts, regions: Sequence[RegionPorts], budgets: Sequence[budget.Budget]) -> OpenMonths:
-    """Figures for a command that judges budgets: the day sums that the billers stored last.
+    """Figures for a command that checks budgets: the billers' last stored day sums.
 
     Raises:
         UnavailableError: A region does not answer.

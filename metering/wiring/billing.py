@@ -1,4 +1,4 @@
-"""Monthly usage for billing: each region's from the store that can be read best."""
+"""Monthly usage for billing, in each region from the store that is best to read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class UsageStores(Protocol):
-    """Stores of a region's usage: of a connection, a report's source, or a function's parts."""
+    """Stores of a region's usage, of a command's connection, a report or a function."""
 
     @property
     def region(self) -> str: ...
@@ -51,9 +51,9 @@ class StageUsage:
 
     Args:
         regions: Every region that holds data of the stage.
-        accounts: Read only these accounts of open months, which is much less; empty: all.
+        accounts: Accounts to read from open months, to read less; empty: all.
         left_out: Regions that cannot be read now, with the reason.
-        on_hour: Called with the region, the number of hours of an open month read, and their total number.
+        on_hour: Called with the region, and the read and total numbers of hours of an open month.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class StageUsage:
         self.close()
 
     def _region_month(self, region: UsageStores, month: str) -> months.RegionMonth:
-        # pyarrow is slow to import, and a report about one account in an open month does not need it.
+        # pyarrow is slow to import, and not needed for a report about one account in an open month.
         frozen = read_frozen_month(region.items, region.objects, month)
         if frozen is not None:
             from metering.billing.usage.stored_months import ClosedMonth
@@ -141,9 +141,9 @@ class StageUsage:
 def month_usage(
     regions: Sequence[UsageStores], month: str, organization: Organization, *, accounts: frozenset[str] = frozenset()
 ) -> Iterator[months.MonthUsage]:
-    """The usage of one month (`2026-11`) over all regions of a stage, as of now; a closed month as it was frozen.
+    """Usage of one month (`2026-11`) in all regions of a stage: current, or frozen if the month is closed.
 
-    It is that of `accounts`; if empty, of all.
+    Only `accounts` count; if empty, all.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -184,7 +184,7 @@ def build_shelf(home: WithObjects) -> RateShelf:
 
 
 def build_planner(home: WithObjects, usage: UsageSource, shelf: RateShelf) -> Planner:
-    """Finds the rates of months."""
+    """Planner that finds the rates for a month."""
     return Planner(store=InvoiceStore(home.objects), composer=composing.Composer(usage=usage, shelf=shelf))
 
 
@@ -230,7 +230,7 @@ def bucket_destination(
 ) -> Destination:
     """A prefix of a bucket, written with the credentials of the environment; a `/` is appended to the prefix.
 
-    S3 is asked in `region` for the bucket's own region.
+    A call to S3 in `region` finds the bucket's region.
 
     Raises:
         OperationFailedError: The bucket does not exist, or may not be listed.

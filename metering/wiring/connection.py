@@ -25,7 +25,7 @@ from metering.wiring.jobs import LakeJobs, lake_jobs
 
 
 class OnrampQueues(NamedTuple):
-    """Queues of log files: events of new files, and events that always failed."""
+    """Queues of log files: events of new files, and their dead-letter queue."""
 
     events: queues.SqsQueue
     dead: queues.SqsQueue
@@ -36,7 +36,7 @@ class RegionConnection(region.RegionPorts):
     """Ports, settings and jobs of one deployed region, each created on first use.
 
     Attributes:
-        restored: The ledger may belong to another usage table than the deployed one, after a restore.
+        restored: After a restore, the ledger may belong to another usage table than the deployed one.
     """
 
     names: RegionResources
@@ -79,7 +79,7 @@ class RegionConnection(region.RegionPorts):
 
     @cached_property
     def services(self) -> ServiceSenders | None:
-        """The service's own senders; None for an open region, whose queue alone limits senders."""
+        """The service's own senders; None if only the queue policy limits senders."""
         text = read_outputs(self.clients, RegionStacks.of(self.stage).pipeline).get("ServiceSenders", "")
         return decode_services(text) if text else None
 
@@ -105,7 +105,7 @@ class RegionConnection(region.RegionPorts):
         """Logs of the functions.
 
         Raises:
-            OperationFailedError: The deployed version does not publish them.
+            OperationFailedError: The deployed version does not publish its log groups.
         """
         return CloudWatchFunctionLogs(self.clients.logs, log_groups(self.clients, self.stage))
 
@@ -114,7 +114,7 @@ class RegionConnection(region.RegionPorts):
         """Settings that the functions work with.
 
         Raises:
-            OperationFailedError: They cannot be read, and defaults must not replace them.
+            OperationFailedError: The settings cannot be read; defaults would be wrong.
             UnavailableError: The region does not answer.
         """
         published = published_settings.read_settings(self.clients, self.stage)

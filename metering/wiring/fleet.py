@@ -91,7 +91,7 @@ _ANSWERS = {Verdict.OK: Answered.PASSED, Verdict.DIFFERS: Answered.FAILED, Verdi
 
 
 def findings_of(region: RegionConnection) -> tuple[Finding, ...]:
-    """Findings of the doctor's cheap checks in a region, which page nobody.
+    """Findings of the doctor's cheap checks in a region; they page nobody.
 
     Raises:
         SettingsError, UnavailableError: As `doctor_bench`.
@@ -142,7 +142,7 @@ def _bucket_of(clients_of: Callable[[], Clients], bucket: str) -> Callable[[], O
 
 
 def _ingest(operator: Callable[[], Clients], region: RegionConnection) -> queues.Queue:
-    """The ingest queue: as the operator where possible, because a stage may accept batches of nobody else."""
+    """The ingest queue, with the operator's role if possible: a stage may accept no other sender."""
     try:
         return SqsQueue(operator().sqs, region.names.ingest_queue_url)
     except CannotAskError:
@@ -188,10 +188,10 @@ class Fleet:
     """Regions of one stage; each part is created on first use.
 
     Attributes:
-        asked: Stage, and the settings that a command asks for.
-        home: Home region, which a command may name; new regions start with its settings.
+        asked: Stage and settings given on the command line.
+        home: Home region, the default or the one given; new regions copy its settings.
         environ: Environment of the SDK and of deployments: credentials, certificates.
-        no_pager: Whether a region may be ready without a confirmed subscription of its page topic.
+        no_pager: Whether a region may be ready without a confirmed subscription to its `page` topic.
         say: Told of each step.
         say_resource: Called for each resource that a deployment creates.
         reaching_home: Context manager around the first call to the home region, which may explain a failure.
@@ -273,7 +273,7 @@ class Fleet:
         )
 
     def _usage_before(self, region: str) -> int:
-        """Generation of the older usage table to keep: the ledger's, until a restore is done; 0 if there is none."""
+        """Generation of the usage table to keep until a restore is done (the ledger's); 0 if none."""
         found = self.deployed.usage_generation(region)
         return 0 if found == self.settings.of(region).config.policy().usage_generation else found
 
@@ -307,7 +307,7 @@ class Fleet:
 
     def survey(self, region: str, phase: Phase | None) -> Surveyed:
         """Compare the deployed state of a region with what this checkout would deploy there."""
-        # A note says that the region's settings are only partly known.
+        # If there is a note, the region's settings are only partly known.
         same = not (self.settings.change(region).differences or self.settings.before(region).note)
         return survey(self.ports, region, phase=phase, own=own_release(), same_settings=same)
 

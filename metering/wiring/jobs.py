@@ -37,7 +37,7 @@ class LakeJobs:
     """Jobs of one region, each created on first use.
 
     Attributes:
-        threads: Number of parallel calls of a job. More than one needs thread-safe stores.
+        threads: Number of parallel calls of a job. With several threads, the stores must be thread-safe.
     """
 
     items: writes.ItemStore

@@ -48,9 +48,9 @@ def build_rollup(
     staged: StagedUsage | None = None,
     limits: ActionLimits = DYNAMODB_LIMITS,
 ) -> Rollup:
-    """Build the roll-up of a region. It sums staging objects by `staged`; default: Parquet.
+    """Build the roll-up of a region. Staging objects are summed by `staged`; default: Parquet.
 
-    It makes `threads` parallel calls; more than one needs thread-safe stores.
+    It makes `threads` parallel calls; with several, the stores must be thread-safe.
     """
     settings = ports.settings
     retrier = Retrier(clock=ports.clock, entropy=ports.entropy, attempts=settings.attempts)

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from metering.wiring.lake import ServicePorts
 
 
-# The function's timeout is four minutes, and it captures a context before it looks.
+# The function's timeout is four minutes, in which it also captures a context first.
 _LOOK_S = 2 * MINUTE_S
-# A plan outlives its batches' markers by this time, and so do the notes about plans.
+# Plans, and notes about plans, outlive the markers of their batches by this time.
 _OUTLIVES_S = 15 * DAY_S
 
 
@@ -48,7 +48,7 @@ class OnrampParts(FunctionParts):
         """Check that this code knows the format of the region's data.
 
         Raises:
-            FormatTooNewError: Newer code wrote the ledger, and may have put plans that this code cannot read.
+            FormatTooNewError: Newer code wrote the ledger, and its plans may be unreadable for this code.
             UnavailableError: The ledger did not answer the read of its format.
         """
         _ = self.items
@@ -119,7 +119,7 @@ def build_coverage_look(parts: OnrampParts) -> Callable[[], Mapping[str, int]]:
 
 
 def _ip_ranges(*, emulated: bool) -> Mapping[str, object]:
-    """AWS's list of address ranges. An emulator may run offline: then public peers are unclassified there."""
+    """AWS's list of address ranges. If an emulator is offline, it has no ranges, and public peers are unclassified."""
     try:
         return description_files.fetched_ip_ranges()
     except UnavailableError:
@@ -133,7 +133,7 @@ def build_coverage(
 ) -> CoverageJob:
     """Build the coverage job, which may run for `time_s`.
 
-    Without `sources`, nothing holds completeness back. `contexts` are cached by the process between runs.
+    If `sources` is empty, the job delays no completeness. `contexts` are cached by the process between runs.
     """
     objects, settings = parts.objects, parts.settings
     store = ContextStore(objects) if contexts is None else contexts
@@ -153,9 +153,9 @@ def build_coverage(
 
 
 def build_ingest(ports: RegionPorts, *, bucket: str, window_s: int, contexts: Path | None) -> taking.LogIngest:
-    """Build the ingest into a region, judged by the contexts of a folder, or by the region's.
+    """Build the ingest of log files, with the contexts of a folder or of the region.
 
-    It refuses records that are `window_s` old or older.
+    Records that are `window_s` old or older are refused.
     """
     kept = ContextStore(ports.objects)
     return taking.LogIngest(
@@ -185,7 +185,7 @@ def folder_contexts(folder: Path) -> ContextStore:
 
 
 class RememberedContexts:
-    """Contexts for several threads: the newest ones at first use, and each read by one thread at a time."""
+    """Thread-safe contexts: the newest as of first use, read by one thread at a time."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
@@ -211,7 +211,7 @@ class RememberedContexts:
 
 
 class BroughtContexts:
-    """Contexts of a folder. One that judges is stored in the region before plans name it, and judges no other files.
+    """Contexts of a folder. A context is stored in the region before plans name it, and is used for these files only.
 
     Args:
         brought: The contexts of the folder.

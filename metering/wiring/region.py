@@ -69,11 +69,11 @@ class RegionPorts:
 
     @cached_property
     def items(self) -> DynamoDbItemStore:
-        """The two tables. The first use reads format and generation of the data, and fails on others.
+        """The two tables. The first use checks format and generation of the data.
 
         Raises:
             FormatTooNewError: Newer code wrote the ledger.
-            FormatTooOldError: Older code wrote the data, and no upgrade has run.
+            FormatTooOldError: An older release wrote the data, and no upgrade has run.
             GenerationError: The ledger belongs to another usage table.
             LedgerCorruptError: The ledger's format item is malformed.
             UnavailableError: The ledger did not answer.
@@ -124,7 +124,7 @@ def open_ledger(clients: Clients, names: ResourceNames, check: Callable[[ItemSto
 
 
 class Named(Protocol):
-    """A connection that has the name of its region."""
+    """A connection to a region, with its name."""
 
     @property
     def region(self) -> str: ...
@@ -138,9 +138,9 @@ class Stage(Generic[R]):
     """Regions of one stage. The list of regions is read once.
 
     Attributes:
-        home: Name of the home region, which keeps the states of all regions, prices and payers.
-        connect: Connects to a region by its name. The error for a region without the stage is a `SettingsError`, or
-            has one as its cause.
+        home: Name of the home region, which has prices, payers and the states of all regions.
+        connect: Connects to a region by its name. If the stage is not deployed there, the error or its cause is a
+            `SettingsError`.
         states: States of the regions in which the stage was ever built.
     """
 
@@ -150,7 +150,7 @@ class Stage(Generic[R]):
 
     @cached_property
     def known(self) -> Mapping[str, RegionState]:
-        """States by region, without regions that have no state, as a home region may."""
+        """States by region; a region without a state, such as some home regions, is absent."""
         return {state.region: state for state in self.states.everything()}
 
     @property
@@ -169,10 +169,10 @@ class Stage(Generic[R]):
         return {name: list(state.left_out) for name, state in self.known.items() if state.left_out}
 
     def reached(self, name: str) -> list[R]:
-        """Connect to one of `names`; an empty list if it was never fully deployed and cannot be read.
+        """Connect to a region of `names`; [] if it is unreadable and was never fully deployed.
 
         Raises:
-            MeteringError: The region holds data, or may hold some, and cannot be read: totals would be too small.
+            MeteringError: The region may hold data and cannot be read: totals would be too small.
         """
         try:
             with errors.refusals_explained():
@@ -186,10 +186,10 @@ class Stage(Generic[R]):
     def readable(
         self, home: R, check: Callable[[R], object] = lambda _region: None
     ) -> tuple[list[R], dict[str, MeteringError]]:
-        """Regions that are rated with a home region: those that answer, sorted by name, and the others' errors.
+        """Regions to rate with a home region: sorted readable regions, and errors of the others.
 
-        A region that was never fully deployed is left out without an error only if the stage is not deployed there. On
-        an emulator `home` may be the only region of a stage. `check` reads something from a region.
+        A region that was never fully deployed is left out without an error only if the stage is not deployed there. A
+        stage on an emulator may have `home` only. `check` reads something from a region.
         """
         found, silent = [home], dict[str, MeteringError]()
         for name in self._others(home):
@@ -204,9 +204,9 @@ class Stage(Generic[R]):
         return sorted(found, key=lambda region: region.region), silent
 
     def billing_home(self, asked: str | None, *, emulated: Callable[[], bool]) -> R:
-        """Connect to the home region. If an emulator has the stage in one region that is not its home, use that.
+        """Connect to the home region. If an emulator lacks the home region, connect to `asked`.
 
-        `asked` is that region, or None for all; `emulated` returns whether an emulator answers.
+        `asked` is the requested region, None for all; `emulated` tells whether it is an emulator.
 
         Raises:
             MeteringError: The home region cannot be read.
@@ -227,7 +227,7 @@ class Stage(Generic[R]):
 
 
 def is_absent(error: MeteringError) -> bool:
-    """Whether a region cannot be read because the stage is not deployed there."""
+    """Whether the error means that the stage is not deployed in the region."""
     return isinstance(error, SettingsError) or isinstance(error.__cause__, SettingsError)
 
 
@@ -278,7 +278,7 @@ class FunctionParts(RegionPorts):
 
 @dataclass(frozen=True)
 class WriterParts(FunctionParts):
-    """Parts of the function that writes to a new region first: it records the format of the region's data."""
+    """Parts of the function that writes first to a new region, and so records the data format there."""
 
     def _open(self, items: ItemStore) -> None:
         generation = self.names.usage_generation
@@ -287,7 +287,7 @@ class WriterParts(FunctionParts):
 
 @dataclass(frozen=True)
 class ReaderParts(FunctionParts):
-    """Parts of a read-only function: those that `metering.wiring.answers` needs of a region (`ReadableRegion`)."""
+    """Parts of a read-only function, as `metering.wiring.answers` needs them (`ReadableRegion`)."""
 
     reads = ApiSettings
     names: ApiSettings
@@ -298,7 +298,7 @@ class ReaderParts(FunctionParts):
 
     @cached_property
     def view(self) -> LakeView:
-        """The lake. Its modules are imported by the first request that needs it: most read only the usage table."""
+        """The lake. The lake's modules are imported on first use, because most requests read only the usage table."""
         from metering.wiring.lake import lake_view
 
         return lake_view(self.items, self.objects, shards=self.settings.shards)

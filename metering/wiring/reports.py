@@ -1,4 +1,4 @@
-"""Reports and proofs of a region: the source of totals, their completeness, and the verifier."""
+"""Builders for a region's reports and checks: source of totals, completeness, verifier."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from metering.wiring import connection, lake
     from metering.wiring.region import FunctionParts
 
-# One answer as of now reads at most this many staging objects. At full load some 20 of them wait, for about 15 seconds.
+# An answer as of now reads at most this many staging objects. At full load about 20 are waiting, for some 15 seconds.
 MOST_WAITING = 1_000
 
 
 def report_source(region: lake.ReadableRegion, meter: query.Meter = query.UNCOUNTED) -> ReportSource:
-    """Source of the reports of a region. `meter` counts everything that is read for them."""
-    # The watch is also built here, and must load no Parquet library.
+    """Source of the reports of a region. `meter` counts all reads for reports."""
+    # The watch is built here, too, and must not load a Parquet library.
     from metering.lake.parquet.frozen_months import ParquetFrozenFiles
     from metering.lake.parquet.reader import ParquetStagedUsage
 

@@ -31,7 +31,7 @@ FORMS = ("json", "csv", "parquet")
 
 @pytest.fixture(autouse=True, scope="module")
 def _here() -> Iterator[None]:
-    """The command line is connected to the region, and both see the same time."""
+    """Connect the command line to the API's region, with the same current time."""
     region = _Connected(world().world)
     regions = Stage(home=region.region, connect=lambda _name: region, states=MemoryRegionStates())
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def _here() -> Iterator[None]:
 
 
 class _Connected(WorldRegion):
-    """The part of a connection that reports use. The watch has measured, so the queues are not read."""
+    """The attributes of a connection that reports use. Queues are not read, as the watch has measured."""
 
     ingest = None
     dead_letters = None
@@ -99,7 +99,7 @@ def asked(count: int, seed: int) -> Iterator[dict[str, str]]:
 
 
 def words_of(given: dict[str, str]) -> list[str]:
-    """The same query on the command line."""
+    """Arguments of the same query for the command line."""
     words: list[str] = []
     for name, text in given.items():
         option = f"--{name.replace('_', '-')}"
@@ -108,7 +108,7 @@ def words_of(given: dict[str, str]) -> list[str]:
 
 
 def same(path: str, command: list[str], given: dict[str, str], folder: Path, *forms: str) -> int:
-    """Query both, in each form; returns the number of rows."""
+    """Query API and command line in each format; return the row count."""
     rows = 0
     for form in forms or FORMS:
         here = world().get(f"{path}?{urlencode({**given, 'format': form}, safe=',:')}")

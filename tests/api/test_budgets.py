@@ -1,4 +1,4 @@
-"""Limits of a request's cost: checked before anything is read, exact at the boundary."""
+"""Limits on the cost of a request: checked before any read, exact at the boundary."""
 
 from __future__ import annotations
 
@@ -198,12 +198,12 @@ def test_a_customer_of_a_large_payer_asks_for_costs_month_by_month() -> None:
     assert world().limited(partitions=3).get("/v1/cost?month=2026-11", "first").status_code == 200
     answer = world().limited(partitions=5).get("/v1/cost?from=2026-10&to=2026-11-24", "first")
     assert answer.status_code == 422
-    # A caller who sees one account must not learn how many accounts its payer has.
+    # A caller with access to one account must not learn how many accounts its payer has.
     assert "the payers' accounts are more than 5 partitions of the usage table" in answer.json()["detail"]
     assert THIRD not in answer.text
 
 
-# An unknown name costs no more than a known one: the budget of a request applies to any name.
+# A request with an unknown name has the same limits as with a known name.
 NOTHING = "&service=AmazonNone&usage_type=None-Bytes&from_location=eu-west-9&to_location=eu-west-9"
 ASKED = {
     "by hour of the lake": "/v1/usage?last=3d&detail=resource_id",
@@ -229,7 +229,7 @@ def test_a_customer_is_told_which_of_its_names_its_usage_lacks() -> None:
         assert all(each["nearest"] == [] for each in told.get("unknown", []))
         return {each["parameter"]: each["value"] for each in told.get("unknown", [])}
 
-    # The account has both values, but not in one row.
+    # The account has both values, but in different rows.
     assert unknown("service=AmazonEC2&to_location=eu-west-1") == {}
     both = {"service": "AmazonNone", "to_location": "eu-west-9"}
     assert unknown("service=AmazonEC2,AmazonNone&to_location=eu-west-9") == both

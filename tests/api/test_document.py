@@ -46,14 +46,14 @@ def document() -> dict[str, Any]:
 
 
 def masked(given: dict[str, Any]) -> str:
-    """The document in the snapshot's form: a release does not change it by its version alone."""
+    """The document in the snapshot's form, without the version, so that releases do not change it."""
     made = deepcopy(given)
     made["info"]["version"] = "VERSION"
     return json.dumps(made, indent=2) + "\n"
 
 
 def unbounded(given: object, place: str = "") -> Iterator[str]:
-    """Places of schemas without an upper bound for their value."""
+    """Paths of schemas that set no upper bound."""
     if isinstance(given, dict):
         needed = _BOUNDED.get(given.get("type", ""), ()) if isinstance(given.get("type"), str) else ()
         if any(names.isdisjoint(given) for names in needed):
@@ -86,7 +86,7 @@ def test_all_but_three_need_a_token() -> None:
     for path in document()["paths"]:
         if path not in PUBLIC:
             assert world().get(example(path), None).status_code == 401
-    # A path that anyone may ask is found.
+    # A path without authentication is found.
     opened = deepcopy(document())
     opened["paths"]["/v1/usage"]["get"]["security"] = []
     assert insecure(opened) == {*PUBLIC, "/v1/usage"}
@@ -200,7 +200,7 @@ def test_the_problem_that_is_shown_is_the_one_that_is_told() -> None:
     assert told["detail"].startswith("There is no parameter acount. Nearest: account. There are: ")
 
 
-# `make api-fuzz` fails on any finding, on an undetected seeded fault, and if no request was answered with data.
+# `make api-fuzz` fails on any finding, on an undetected seeded fault, and if every answer was without data.
 ISSUE = Issue(operation="GET /v1/usage", kind="ignored_auth", told="It answers anybody.", code="curl …")
 
 
@@ -227,7 +227,7 @@ def test_one_outcome_that_is_not_good_makes_the_whole_red(capsys: pytest.Capture
 
 @pytest.mark.long
 def test_a_seeded_fault_is_found_and_the_application_without_it_is_clean() -> None:
-    """The seeded fault is one that the tool's own checks would miss."""
+    """The fuzzing tool's own checks would miss this seeded fault."""
     fault = FAULTS[0]
     app = ApiWorld().app
     clean, spoilt = (

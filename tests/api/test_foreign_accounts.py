@@ -1,7 +1,7 @@
-"""No token sees a byte, a row or a name of an account outside its grant, whatever it requests and whomever it names.
+"""No request with any token returns a byte, a row or a name of an account outside the token's grant.
 
-Everything of an account has a unique name here: resources, usage types, sources, batches. So a foreign name anywhere in
-an answer is a leak.
+Each account has unique names for its resources, usage types, sources and batches. Any foreign name in an answer is a
+leak.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = {FIRST: "Alpha", SECOND: "Bravo", THIRD: "Charlie"}
 OWN = {"first": FIRST, "second": SECOND}
 # Parameters that are drawn less often, because most of their values give an error.
 _SHARES = {"cursor": 0.05, "from_location": 0.05, "payer": 0.05, "account": 0.3, "top": 0.1, "sort": 0.1}
-# Parameter -> parameters that exclude it.
+# Parameter -> parameters that must not accompany it.
 _APART = {
     "last": {"from", "to", "month", "hour"},
     "month": {"from", "to"},

@@ -1,4 +1,4 @@
-"""Operators see the internals, and no other role does."""
+"""Only operators see the internals."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     assert world().get(f"/v1/quarantine?cursor={cursor}", "operator").status_code == 422
 
 
-# Operators' queries over HTTP give the command line's answers: JSON except for the time of the query, and equal CSV.
+# Operators' queries over HTTP and the command line agree: JSON except for the time of the query, and equal CSV.
 _RANGE = {"start": "2026-11-22", "end": "2026-11-24T14:00:00Z"}
 _IN_URL = "from=2026-11-22&to=2026-11-24T14:00:00Z"
 CASES: dict[str, Callable[[HereSession], None]] = {

@@ -42,7 +42,7 @@ STATIC = ROOT / "metering" / "api" / "static"
 MODULES = ROOT / "tests" / "browser" / "modules"
 MOST_LINES, MOST_COLUMNS = 400, 120
 MOST_BYTES = 60_000
-# With the page itself, the number of requests that the first view takes from the gateway's burst.
+# Number of requests in the first view, including the page: they count in the gateway's burst.
 MOST_FILES = 6
 NODE = Path(sys.executable).parent / "node"
 # Ways to bypass the content security policy, or to store more than a tab should.
@@ -205,7 +205,7 @@ def test_code_of_others_is_as_it_was_published() -> None:
 
 
 def test_the_modules_of_the_page_count_exactly_in_any_zone(tmp_path: Path) -> None:
-    """Figures, ranges, addresses and layers of the page, each without a browser."""
+    """Figures, ranges, addresses and layers of the page, tested without a browser."""
     static = shutil.copytree(STATIC, tmp_path / STATIC.relative_to(ROOT))
     (static / FILTERS_MODULE).write_bytes(filters_module())
     copied = shutil.copytree(MODULES, tmp_path / MODULES.relative_to(ROOT))
@@ -220,7 +220,7 @@ def test_the_modules_of_the_page_count_exactly_in_any_zone(tmp_path: Path) -> No
     assert int(counted[1]) >= len(tests) > 0
 
 
-# The local server: 127.0.0.1 only, no requests for other hosts, and an explanation if the port is taken.
+# The local server listens only on 127.0.0.1, refuses requests for other hosts, and explains if its port is in use.
 PATHS = ("/v1/health", "/v1/usage", "/openapi.json", "/", "/nothing")
 
 

@@ -51,7 +51,7 @@ def test_a_closed_month_is_known_again_by_its_ledger_alone() -> None:
     with fresh.calls() as calls:
         assert fresh.get(CLOSED, if_none_match=first.headers["etag"]).status_code == 304
     assert len(calls) == 1
-    # A day later the data is the same, and a token that sees less gets no such reply.
+    # A day later the data is unchanged, but a token with fewer accounts does not get 304.
     complete_until(fresh.world, HOUR + 60)
     assert fresh.get(CLOSED, if_none_match=first.headers["etag"]).status_code == 304
     assert fresh.get(CLOSED, "first", if_none_match=first.headers["etag"]).status_code == 200
@@ -234,7 +234,7 @@ def test_formulas_are_made_harmless_in_csv() -> None:
     ("/v1/cost?month=2026-11&from=2026-11", "analyst", "2026-11 cannot stand beside a beginning, an end or a span."),
     ("/v1/cost?month=2026", "analyst", "2026 is not a month: write it as 2026-11."),
     ("/v1/batches?id=nope", "analyst", "No marker tells of batch nope. Look whether the id is right."),
-    # In ASCII: JSON would escape any other character, and a person at a terminal could not paste that.
+    # In ASCII: JSON would escape any other character, and a person could not paste the escaped text at a terminal.
     ("/v1/usage", None, "Send a token that is valid: Authorization: Bearer mtr_... "),
 ])  # fmt: skip
 def test_the_detail_says_what_to_do(asked: str, who: str | None, detail: str) -> None:

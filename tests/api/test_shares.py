@@ -1,4 +1,4 @@
-"""One token's reads block nobody: reads are charged, few large requests run at once, and late ones stop."""
+"""Reads of one token do not block others: reads are charged, few large requests run at once, late ones stop."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ def test_the_log_is_told_what_was_really_read() -> None:
     api.get(f"/v1/trace?last=3d&account={FIRST}", "first")
     api.get("/v1/batches?id=nobodys&from=2026-11-20&to=2026-11-24", "first")
     api.get("/v1/batches?id=batch-3", "analyst")
-    # Names near a mistyped one are searched in the lake.
+    # Names similar to a mistyped name are searched for in the lake.
     api.get(f"/v1/usage?from=2026-11&to=2026-11-25&account={FIRST}&service=AmazonEC3", "analyst")
     found = [(each.hours, each.partitions) for each in api.logged]
-    # Four of 72 hours have rows. An unknown batch id costs one hour, as an id of another account does.
+    # Four of 72 hours have rows. An unknown batch id costs one hour, like the id of a batch of another account.
     assert found == [(4, 0), (4, 1), (1, 0), (1, 0), (4, 1)]
 
 
@@ -136,7 +136,7 @@ def test_what_was_not_foreseen_counts_as_large_once_it_is() -> None:
     assert api.get(asked).status_code == 200
 
 
-# The bound holds over all executions of the function: they share an item of the ledger.
+# The limit is for all executions of the function together, because they share an item of the ledger.
 Ledger = tuple[MemoryItemStore, ManualClock]
 
 

@@ -1,4 +1,4 @@
-"""A token is verified by one strong read, cached for a minute; guesses are cheap and evict nothing."""
+"""One strong read verifies a token for a minute; wrong tokens are cheap and evict nothing."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_a_burst_is_let_in_and_no_more_and_the_bucket_fills_at_the_rate() -> Non
     assert let_in(door, "a", 100) == 5
     clock.advance_s(3600)
     assert let_in(door, "a", 100) == 20
-    # A refused request counts nothing.
+    # A refused request does not count.
     let_in(door, "a", 1000)
     clock.sleep_ms(200)
     assert let_in(door, "a", 10) == 1

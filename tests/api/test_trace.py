@@ -76,7 +76,7 @@ def test_pages_have_every_batch_once_and_the_sums_of_the_whole_line() -> None:
         assert (page["sums"], page["hours"]) == (whole["sums"], whole["hours"])
     assert [each for page in pages for each in page["batches"]] == whole["batches"]
     assert len(pages) > 1
-    # A cursor is valid only for its own query and token.
+    # A cursor is valid only for the same query and token.
     of_another = f"/v1/trace?account={SECOND}&{NOVEMBER}&limit=2&cursor={pages[-2]['next']}"
     assert world().get(of_another, "second").status_code == 422
 

@@ -1,6 +1,6 @@
 """A customer's answers do not depend on others' usage: the same requests in two worlds get the same answers.
 
-The worlds have the same batches, commits and hours. Only the others' amounts differ, so much that payers cross tiers.
+The worlds have the same batches, commits and hours. Only others' amounts differ, enough to move payers to other tiers.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def told(api: ApiWorld, who: str, asked: str, **headers: str) -> tuple[int, Mapp
 
 
 def check(who: str, asked: str) -> int:
-    """Request in both worlds: the answer, its conditional form, and the next page."""
+    """Compare both worlds: the answer, a conditional request, and the next page."""
     little, much = (world(SEES[who], others_gb) for others_gb in (LITTLE_GB, MUCH_GB))
     one = told(little, who, asked)
     assert told(much, who, asked) == one, f"{asked} tells {who} how much others use"
@@ -143,7 +143,7 @@ def test_costs_at_shared_tiers_are_for_tokens_that_were_made_for_them() -> None:
 
 
 def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
-    # A token that sees both accounts of the payer and asks for one still sees every account that shares its tiers.
+    # A token that sees both accounts of the payer sees every account that shares tiers, even in a request for one.
     api = world(SEES["portal"], MUCH_GB)
     assert api.get(f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}", "whole").status_code == 200
     # Without the payer's own account, which may have usage too, the grant is incomplete.
@@ -152,7 +152,7 @@ def test_every_account_of_the_payer_is_meant_its_own_included() -> None:
 
 
 def test_a_difference_between_the_worlds_is_found() -> None:
-    """The worlds do differ, so an answer that depends on others would fail."""
+    """The worlds differ: an answer that depends on other accounts would fail."""
     little, much = world(SEES["portal"], LITTLE_GB), world(SEES["portal"], MUCH_GB)
     for asked in ("/v1/cost?month=2026-11&group_by=tier", f"/v1/cost?month=2026-11&group_by=tier&account={FIRST}"):
         assert told(little, "analyst", asked) != told(much, "analyst", asked)
@@ -190,12 +190,12 @@ def test_the_id_of_a_batch_of_others_costs_what_an_id_costs_that_nobody_has(rang
 
 @cache
 def every_hour_alike() -> ApiWorld:
-    """A region with usage of an account that no customer sees: a batch in each hour, and two over all hours."""
+    """A region with usage of one account that is hidden from customers: a batch per hour, two over all hours."""
     made = World()
     hours = range(NOW_S - 25 * HOUR_S, NOW_S, HOUR_S)
     whole = [record(1_000, start_s=hour_s, account=THIRD) for hour_s in hours]
     for number, hour_s in enumerate(hours):
-        # The file's statistics do not exclude ids between these two.
+        # Ids between these two are not excluded by the file's statistics.
         made.send(whole if number in {0, 9} else [record(1_000, start_s=hour_s, account=THIRD)])
     made.compact_all()
     complete_until(made, HOUR)
@@ -205,9 +205,9 @@ def every_hour_alike() -> ApiWorld:
 
 
 def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
-    """Store calls of a request, sorted, because threads make them in any order. A query's items do not count."""
+    """Store calls of a request, sorted, because threads make them in any order. A query's items are omitted."""
     api = api or world(SEES[who], MUCH_GB)
-    # Names of usage are cached between two reports.
+    # Names in usage are cached from one report to the next.
     api.get("/v1/usage?last=3d", who)
     with api.calls() as made:
         api.get(asked, who)
@@ -217,7 +217,7 @@ def calls_of(who: str, asked: str, api: ApiWorld | None = None) -> list[str]:
 # Several regions behind one application, as in `metering serve --region all`: one answer, or none.
 @cache
 def both() -> ApiWorld:
-    """Two regions of a stage; only the first has prices. No test of this module changes them."""
+    """Two regions of a stage; only the first has prices. No test of this module changes the regions."""
     made = ApiWorld()
     away = World()
     traffic(away)

@@ -1,4 +1,4 @@
-"""`/v1/usage`: which token sees what, and in which form."""
+"""`/v1/usage`: rows and format for each token."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_mistyped_parameter_is_refused_with_its_name() -> None:
     assert set(told) == {"acount", "from", "group_by", "limit"}
     assert "Nearest: account." in told["acount"]
     assert told["group_by"].startswith("group_by foo is not one of the columns. The columns are: account_id, ")
-    # What the document allows and makes no sense is unprocessable.
+    # Requests that the document allows but that make no sense get 422.
     answer = world().get("/v1/usage?sort=foo&from=2026-13&service=AmazonEC2")
     assert answer.status_code == 422
     assert {each["parameter"] for each in answer.json()["errors"]} == {"sort", "from"}
@@ -236,7 +236,7 @@ def many_accounts() -> ApiWorld:
 
 
 def summed(world: World) -> ApiWorld:
-    """The region, after the biller has counted all."""
+    """The region after the biller summed all usage."""
     world.compact_all()
     keep_day_sums(world)
     return ApiWorld(world)
@@ -342,7 +342,7 @@ def test_a_mistyped_question_is_refused() -> None:
 
 
 def test_a_customer_is_told_up_to_when_it_is_counted_and_nothing_of_what_others_have_waiting() -> None:
-    """H-F2 over HTTP: waiting usage is known only over all accounts, so only a token for all accounts learns it."""
+    """H-F2 over HTTP: usage not counted yet has no accounts, so only tokens for all accounts see it."""
     api = summed(traffic(World()))
     api.world.send([record(7, account=FIRST), record(1_000, account=SECOND)])
     asked = "/v1/accounts?month=2026-11"

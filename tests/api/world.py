@@ -1,7 +1,7 @@
 """An in-memory region behind the API: traffic of three accounts, tokens of an operator, an analyst and two customers.
 
-The traffic covers October, which is closed, and November up to `NOW_S` (2026-11-24T13:30Z); some of it is in lake
-files, the newest in staging. `Third` has usage but no token: only operators may ever see it.
+The traffic covers October (closed) and November up to `NOW_S` (2026-11-24T13:30Z). Older rows are in lake files, the
+newest in staging. `Third` has usage but no token: only operators may ever see it.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ BUSY = Limits(token_rate_per_s=1e6, token_burst=1_000_000, token_reads_per_s=1e6
 
 
 class FixedTokens:
-    """Fixed tokens; each is its own text. Mutable.
+    """Tokens whose text is their name. Mutable.
 
     Attributes:
-        grants: Grant of the token's holder.
+        grants: Grants by token.
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class ApiWorld:
     """The application over an in-memory region, and its clients. Mutable.
 
     Attributes:
-        world: The region. Tests may send more to it, or change its clock.
+        world: The region. Tests may send batches or set its clock.
         logged: The application's log fields of each request.
     """
 
@@ -166,7 +166,7 @@ class ApiWorld:
 
     @contextmanager
     def calls(self) -> Iterator[list[str]]:
-        """Calls to the stores meanwhile."""
+        """Yield the list of store calls in the block."""
         made: list[str] = []
         self.world.items.on_call = self.world.objects.on_call = made.append
         try:
@@ -196,19 +196,19 @@ def written_cursor(made: object) -> str:
 
 @cache
 def documented(api: ApiWorld) -> dict[str, list[dict[str, Any]]]:
-    """Parameters of each path, as the document has them."""
+    """Parameters of each path in the OpenAPI document."""
     paths = api.get("/openapi.json", None).json()["paths"]
     return {path: told["get"]["parameters"] for path, told in paths.items()}
 
 
 @cache
 def at_rest() -> ApiWorld:
-    """A region that no test changes: one for all modules."""
+    """A region that all modules share and no test changes."""
     return ApiWorld()
 
 
 def traffic(world: World) -> World:
-    """Send two months of traffic of three accounts; October is closed. The time of completeness is known."""
+    """Send two months of traffic of three accounts; October is closed. Also set the time of completeness."""
     world.send(*_batches(OCTOBER_S, ("i-old",)))
     world.compact_all()
     world.jobs.closer.close("2026-10", world.deadline())
@@ -228,7 +228,7 @@ def give_prices(world: World) -> None:
 
 
 def prices() -> PriceBook:
-    """A book in force with prices for most usage of the traffic."""
+    """A price book for most usage of the traffic."""
     sold = (
         product("OUTUSE1", "DataTransfer-Out-Bytes", US_TIERS),
         product("OUTEU", "EU-AWS-Out-Bytes", ((None, "0.02"),)),
@@ -238,7 +238,7 @@ def prices() -> PriceBook:
 
 
 def complete_until(world: World, through_s: int) -> None:
-    """Store a measurement of the watch by which everything before this time is counted."""
+    """Store a measurement of the watch: all usage before `through_s` is counted."""
     measured_s = world.clock.now_ms() // 1_000
     world.items.put(Put(table=Table.LEDGER, item=Completeness(through_s=through_s, measured_s=measured_s).to_item()))
 

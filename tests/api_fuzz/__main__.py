@@ -1,4 +1,4 @@
-"""Fuzzes the API by its own document: no issue with any role's token, and an issue for each seeded fault.
+"""Fuzzes the API from its OpenAPI document: expects no issue with any role's token, and one per seeded fault.
 
     python -m tests.api_fuzz                                     in process, over a region in memory
     python -m tests.api_fuzz --url http://127.0.0.1:8080 --token mtr_...     an API that runs somewhere
@@ -20,7 +20,7 @@ EXAMPLES = 12
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all, and print a line for each; returns 0 if everything is as expected."""
+    """Do all runs, print a line for each, and return 0 if all outcomes are as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.api_fuzz", description=__doc__)
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="random requests of each operation")
     parser.add_argument("--url", default="", help="an API that runs; without it, one in memory")

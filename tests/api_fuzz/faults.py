@@ -1,4 +1,4 @@
-"""Faults that the fuzzer must find: the application behind a layer that spoils requests or answers."""
+"""Faults that the fuzzer must find: wrappers that corrupt the application's requests or answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fault:
     Attributes:
         name: What is wrong.
         spoils: Wraps the fault around an application.
-        kind: The check that must fail, because a failure of another check would be coincidence.
+        kind: The check that must fail; other failures would be coincidence.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Runs of schemathesis: every operation of a document, all checks, the same requests each time."""
+"""Runs of schemathesis: all operations and checks, with the same requests each time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from metering.api.asking import Resource
 
 SEED = 1
-# Mostly values that exist in the test data: with random ones alone, almost no request would return rows.
+# Mostly values from the test data: with only random values, almost no request would return rows.
 _WORDS: dict[str, list[str]] = {
     "from": ["2026-10", "2026-11", "2026-11-24", "2026-11-24T12:00:00Z", "2026-10-25T13:00:00Z"],
     "to": ["2026-11", "2026-12", "2026-11-24T13:00:00Z"],
@@ -49,13 +49,13 @@ _WORDS: dict[str, list[str]] = {
 _HOW_OFTEN = 0.7
 # Examples of the document; every bound of every parameter; random requests; requests derived from other responses.
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
-# Status codes of a request whose parameters are wrong, or that is refused before they are read.
+# Status codes for wrong parameters, or for a refusal before they are read.
 _REFUSED = (400, 401, 403, 405)
 
 
 @schemathesis.check
 def unknown_parameters_are_refused(_ctx: CheckContext, response: SentResponse, case: Case[Any]) -> None:
-    """A misspelt filter must never give the larger total; the tool's own checks accept unknown parameters."""
+    """Refuse misspelt filters: ignored, they would enlarge a total. Schemathesis accepts unknown parameters."""
     # A drawn parameter without a value is omitted from the request.
     sent = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
     unknown = set(sent) - {each.name for each in case.operation.query}
@@ -65,18 +65,18 @@ def unknown_parameters_are_refused(_ctx: CheckContext, response: SentResponse, c
 
 
 class FuzzingFailedError(Exception):
-    """The tool itself could not run."""
+    """Schemathesis itself could not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Something wrong in a response.
+    """A failed check of a response.
 
     Attributes:
         operation: Such as `GET /v1/usage`.
         kind: Name of the check.
         told: What it says.
-        code: A curl command that reproduces it.
+        code: A curl command that reproduces the issue.
     """
 
     operation: str
@@ -138,7 +138,7 @@ def over_http(
         token: Token of the requests.
         examples: Number of random requests per operation.
         phases: Kinds of requests, from `PHASES`.
-        rate: Request rate, such as `4/s`: within a token's rate, because its refusals are not under test.
+        rate: Request rate, such as `4/s`: below the token's limit, to avoid throttling.
         ca_bundle: File of trusted certificates.
     """
     base = url.rstrip("/")
@@ -197,7 +197,7 @@ def _found(
 
 
 def _words_of(schema: BaseSchema) -> dict[str, str]:
-    """Document parameters with sample words, by place: a missing parameter would count as misspelt."""
+    """Sample values of documented parameters, by place: omitted ones would count as misspelt."""
     operations = [path["get"] for path in schema.raw_schema["paths"].values()]
     declared = {(each["in"], each["name"]) for operation in operations for each in operation["parameters"]}
     return {f"{place}.{name}": name for place, name in sorted(declared) if name in _WORDS}
@@ -240,7 +240,7 @@ class Outcome:
     Attributes:
         name: What was run.
         told: A line about it.
-        good: Whether it is as expected.
+        good: Whether the outcome is as expected.
     """
 
     name: str
@@ -249,7 +249,7 @@ class Outcome:
 
 
 def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
-    """The whole API with one token, without any issue."""
+    """Fuzz the whole API with one token; expect no issue."""
     began = time.monotonic()
     if url:
         found = over_http(url, token=token, examples=examples)
@@ -265,7 +265,7 @@ def fuzzed(token: str, examples: int, url: str = "") -> Outcome:
 
 
 def _operators(app: FastAPI) -> str:
-    """A regular expression for the operators' paths: all other paths are the same for them as for analysts."""
+    """Regular expression for paths of operators only: on all others, operators equal analysts."""
     resources: tuple[Resource, ...] = app.state.resources
     return "|".join(f"^{re.escape(each.path)}$" for each in resources if each.roles == OPERATORS)
 
@@ -280,7 +280,7 @@ def judged(name: str, found: Findings, began: float, *, url: str) -> Outcome:
 
 
 def faulty(number: int) -> Outcome:
-    """One seeded fault: it must be found, by its own check."""
+    """Fuzz one seeded fault; its own check must find it."""
     began = time.monotonic()
     fault = FAULTS[number]
     _be_quiet()

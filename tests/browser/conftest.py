@@ -1,4 +1,4 @@
-"""A browser for tests of the page. Without a browser they are skipped with the reason; with `CI` set they fail."""
+"""A browser for tests of the page. Without a browser, the tests are skipped, or fail if `CI` is set."""
 
 from __future__ import annotations
 

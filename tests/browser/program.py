@@ -1,7 +1,7 @@
 """Selects the browser for the page's tests, and installs one: `python -m tests.browser.program`.
 
-A browser is not a Python package. With apt-get, Debian's browser is installed, 90 MB, without a display; otherwise the
-tests are skipped with the reason, and fail under `CI`.
+A browser is not a Python package. With apt-get, Debian's headless browser is installed (90 MB). Without a browser,
+tests are skipped, and fail under `CI`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def program(environ: Mapping[str, str]) -> str | None:
 
 
 def ends_without(environ: Mapping[str, str]) -> NoReturn:
-    """End a test without a browser: it fails where everything must run, else it is skipped with the reason."""
+    """End a test that has no browser: fail it under `CI`, else skip it with the reason."""
     if environ.get("CI"):
         pytest.fail(f"CI is set, and {MISSING}.", pytrace=False)
     pytest.skip(MISSING)
 
 
 def commands(environ: Mapping[str, str], *, root: bool) -> Sequence[Sequence[str]]:
-    """Commands that install a browser; none if one exists, or if installing would need a person."""
+    """Commands that install a browser; none if there is one, or no apt-get or root."""
     path = environ.get("PATH")
     if program(environ) or shutil.which("apt-get", path=path) is None:
         return ()
@@ -48,7 +48,7 @@ def commands(environ: Mapping[str, str], *, root: bool) -> Sequence[Sequence[str
 
 
 def main() -> None:
-    """Install a browser unless one exists. A failure does not stop here: the tests report the missing browser."""
+    """Install a browser unless one exists. A failure is only printed: the tests report the missing browser."""
     for command in commands(os.environ, root=os.geteuid() == 0):
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:

@@ -1,6 +1,6 @@
-"""The page over every front of a deployed service: its HTTP API, the URL of its function, and `metering serve`.
+"""The page at every entry point of a deployed service: HTTP API, function URL and `metering serve`.
 
-The service runs on an emulator with IAM and TLS enforced: the page shows only data that the function's role may read.
+The service runs on an emulator with IAM and TLS enforced, so the page shows only what the function's role may read.
 """
 
 from __future__ import annotations

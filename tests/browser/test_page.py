@@ -1,7 +1,7 @@
 """A walk through the page, in light and dark, wide and narrow: its figures equal the API's, to the byte.
 
-Throughout the walk, the console stays empty, the content security policy blocks nothing, only the origin is contacted,
-no address contains a token, no accessibility rule is violated, and nothing is wider than the window.
+Throughout the walk, the page logs nothing, violates no content security policy and no accessibility rule, contacts only
+its origin, puts no token into an address, and fits the window.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def total_of(address: str, token: str = OPERATOR) -> int:
 
 
 def twin(tab: Watched, form: str = "json") -> str:
-    """The address of a view's data."""
+    """URL of the data of a view."""
     return str(tab.page.evaluate(f"document.querySelector('[data-format={form}]').href"))
 
 
@@ -152,7 +152,7 @@ def test_a_file_has_the_bytes_of_the_api(browser: Browser, opened: str, url: str
             told = httpx.get(address, headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=20).content
             assert started.value.path().read_bytes() == told
             assert started.value.suggested_filename == f"usage.{form}"
-            # The link works, and without a token the page says that it needs one.
+            # The link works: without a token, its answer is 401.
             assert httpx.get(address, timeout=20).status_code == 401
         tab.check(url, secrets=(OPERATOR,))
 
@@ -184,7 +184,7 @@ def test_a_customer_sees_its_accounts_and_no_views_of_operators(browser: Browser
         tab.check(url, secrets=(CUSTOMER,))
 
 
-# The page by keyboard alone: every control can be reached, shows its focus, and works.
+# The page with only the keyboard: every control can be reached, shows its focus, and works.
 
 _MOST_STEPS = 90
 _FOCUSED = """() => {
@@ -201,7 +201,7 @@ _FOCUSED = """() => {
 
 
 def tab_to(tab: Watched, part: str, *, key: str = "Tab") -> str:
-    """Press Tab until the named element has the focus; every element on the way shows its focus."""
+    """Press Tab until the named element has the focus; check that each focused element shows it."""
     for _ in range(_MOST_STEPS):
         tab.page.keyboard.press(key)
         found = tab.page.evaluate(_FOCUSED)
@@ -235,7 +235,7 @@ def test_a_question_is_asked_and_followed_by_keyboard(browser: Browser, url: str
         tab.page.keyboard.press("ArrowDown")
         tab.page.wait_for_url("**by=account_id**")
         tab.settle()
-        # After a choice, the focus stays where it was.
+        # After a choice, the focus does not move.
         assert tab.page.evaluate("document.activeElement.id") == "by"
         tab_to(tab, "Filters")
         tab.page.keyboard.press("Enter")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.broken = 1"><script>window.broken = 1</script>'
-# The browser's own message about a failed request.
+# The browser itself writes this message about a failed request.
 _TOLD = "error: Failed to load resource"
 
 

@@ -1,4 +1,4 @@
-"""A watched tab: its console messages, requests and violations. No such event goes unnoticed."""
+"""A watched tab: its console messages, requests and violations. Unexpected events fail a check."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ class Watched:
         return self.page.locator(selector).first.inner_text()
 
     def attribute(self, selector: str, name: str) -> str:
-        """An attribute of the first element, which must have it."""
+        """An attribute of the first element; fail if it is absent."""
         found = self.page.locator(selector).first.get_attribute(name)
         assert found is not None, (selector, name)
         return found
 
     def faults(self) -> list[str]:
         """Violated accessibility rules, each with the first violating element."""
-        # The chart is drawn into a canvas, whose text no axe rule sees; its colours have their own test.
+        # The chart is drawn into a canvas, and axe rules do not see its text; a separate test covers its colours.
         found = cast("Any", Axe().run(self.page).response)["violations"]
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
     def check(self, origin: str, *, secrets: tuple[str, ...] = ()) -> None:
-        """Check that no message, foreign request, blocked resource or secret in an address occurred."""
+        """Check that there was no console message, foreign request, blocked resource or secret in a URL."""
         assert self.console == []
         assert self.hosts == {urlsplit(origin).netloc}
         assert self.page.evaluate("window.refusals") == []
@@ -104,7 +104,7 @@ class Watched:
 
 @contextmanager
 def watched(browser: Browser, *, scheme: Scheme = "light", width: int = WIDE, now_s: int = NOW_S) -> Iterator[Watched]:
-    """A new tab in a window without history, with its clock at `now_s`."""
+    """A new tab in a fresh browser context, with its clock at `now_s`."""
     context = browser.new_context(
         color_scheme=scheme,
         viewport={"width": width, "height": 900},

@@ -1,4 +1,4 @@
-"""An in-memory region with a week of traffic like a small company's, behind the real API; and its address.
+"""An in-memory region with a week of a small company's traffic, behind the real API at a local address.
 
 The region's clock stands at `NOW_S`. The browser gives the page the same clock, so that its ranges match the traffic.
 """
@@ -50,7 +50,7 @@ _FLOWS = (
     (THIRD, "AmazonS3", "us-west-2/usw2-az1", "cloudfront", 1.4),
 )
 _DAYS = 7
-# Token texts, long enough to be removed from an address.
+# Texts of tokens, long enough to be removed from a URL.
 OPERATOR = "operator-0123456789abcdef0123456789abcdef"
 ANALYST = "analyst-0123456789abcdef0123456789abcdef"
 CUSTOMER = "customer-0123456789abcdef0123456789abcdef"

@@ -1,6 +1,6 @@
-"""A region in memory with something of everything in it, and its fleet, as the commands of the command line see them.
+"""An in-memory region with examples of every kind of data, and its fleet, for the commands of the command line.
 
-Of the fleet only what is on AWS is in memory: the account, CloudFormation, the CDK, and what runs in a region.
+Only the fleet's AWS parts are replaced by memory: the account, CloudFormation, the CDK, and a region's functions.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Lively:
 
     @property
     def onramp(self) -> object | None:
-        """Its log queues. None until one of their events died: until then, files are metered by command."""
+        """Its log queues. None while no log event is dead: then only commands meter files."""
         dead = self.dead_log_files
         return SimpleNamespace(events=MemoryQueue(self.world.clock), dead=dead) if dead.depth().total else None
 
@@ -202,7 +202,7 @@ class Lively:
         self.dead_letters.put_dead("6b1f0f0e-7c6e-4f5e-9d5b-0a3f1c2d3e4f", json.dumps(body), sent_at_ms, 5, "AIDATEST")
 
     def lose_log_files(self) -> None:
-        """Put log file events into their dead-letter queue: of a flow log before any context, and of no log."""
+        """Put two log file events into the dead-letter queue: a flow log's before any context, and of no log."""
         name = f"{ACCOUNT}_vpcflowlogs_{REGION}_fl-0a1b2c3d4e5f60718_20261124T1135Z_1a2b3c4d.log.gz"
         for number, key in enumerate((f"AWSLogs/{ACCOUNT}/vpcflowlogs/{REGION}/2026/11/24/{name}", "notes/today.txt")):
             detail = {"bucket": {"name": "acme-logs"}, "object": {"key": key, "etag": "1a2b"}}
@@ -231,7 +231,7 @@ class Lively:
         self.world.objects.put(made.key, made.to_json(), if_absent=True)
 
     def leave_a_trail(self) -> None:
-        """Record deeds that succeeded, failed, and never ended."""
+        """Record operators' deeds: a success, a failure, and an unfinished one."""
         trail = DeedTrail(items=self.world.items)
         done = (
             ("period close", "2026-10", DeedState.OK, "closed, 120 hours"),
@@ -250,7 +250,7 @@ class Lively:
             )  # fmt: skip
 
 
-# The regions of the lively stage, as the commands that build and remove regions see them.
+# Regions of the lively stage, for the commands that build and remove regions.
 
 BEFORE = Release(version="0.2.0", data_format=FORMAT_VERSION, commit="7d1c04e")
 NOW = Release(version="0.3.0", data_format=FORMAT_VERSION, commit="b95f2aa")
@@ -275,7 +275,7 @@ endpoint = "arn:aws:sqs:us-east-1:111122223333:tickets"
 like = "prod"
 lake_retention_days = 365
 """
-# Working folder of the commands: settings of the next deployment, and of the last one.
+# Working folder of the commands, with the settings of the next and of the last deployment.
 FILES = {"metering.toml": _DEPLOYED.replace("20", "40") + _TICKETS, "deployed.toml": _DEPLOYED}
 
 
@@ -303,7 +303,7 @@ class LivelyAccount(MemoryAccount):
 
 @dataclass(frozen=True, kw_only=True)
 class LivelyFleet(Fleet):
-    """Fleet over that account, with its states in the lively region's ledger."""
+    """Fleet over a `LivelyAccount`, with its states in the ledger of `lively`."""
 
     lively: Lively
     account: LivelyAccount = field(default_factory=LivelyAccount)

@@ -1,7 +1,7 @@
 """Records the answers of the commands: `python -m tests.cli.record`, then review the snapshots' diff.
 
-Each line of `LINES` is typed at the lively region, in order, in one process and at one time. To record a command, add a
-line; a read command without a line fails a test.
+The commands in `LINES` run on the lively region, in order, in one process, with a stopped clock. To record a command,
+add a line; a read command without a line fails a test.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ LINES: dict[str, str] = {
 
 
 def main() -> None:
-    """Type all lines, and replace the stored answers."""
+    """Run all commands, and replace the stored answers."""
     answers: dict[str, Recorded] = {}
     region = Lively()
     _send(region)
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _send(region: Lively) -> None:
-    """Send traffic of two months, from numbering producers of which one lost batches; and refused batches."""
+    """Send two months of traffic from numbering producers, one with lost batches, and refused batches."""
     world = region.world
     # A gap counts only when it is a quarter of an hour old.
     world.clock.advance_s(-HOUR_S)
@@ -209,7 +209,7 @@ def _send(region: Lively) -> None:
         ]
         world.send(batch, source="edge-7f3a")
         if number in {3, 8, 9, 15}:
-            # Numbers are shared by all sources, so the other source has gaps where this one sends.
+            # All sources share the numbers, so the other source has gaps where this source sends.
             world.send([record(1, start_s=BEGAN_S, account="210987654321")], source="lonely" if number == 3 else "")
     world.send([record(3 * 10**18, start_s=OCTOBER_S)], [record(1, start_s=OCTOBER_S, to="eu-west-1")])
     bad = [
@@ -286,7 +286,7 @@ def _leak(region: Lively) -> None:
 
 
 def _lose_a_drop(region: Lively) -> None:
-    """Put an object that S3 never announces, and let the watch measure."""
+    """Put an object without an S3 event notification, and run the watch."""
     world = region.world
     world.clock.advance_s(-HOUR_S)
     world.objects.put("drop/edge-7f3a/2026-11-24/part-0007.ndjson.gz", b"{}", if_absent=True)
@@ -330,7 +330,7 @@ def _regions(region: Lively) -> Stage[Lively]:
 
 
 def _at_one_moment(region: Lively) -> ExitStack:
-    """Connect the commands to the region and stop the clock, so that a recording changes only if an answer does."""
+    """Connect the commands to the region and stop the clock, so that recordings change only with answers."""
     elapsed = itertools.count()
     clock = SimpleNamespace(time=lambda: NOW_S, time_ns=lambda: NOW_S * 10**9, monotonic=lambda: 1.5 * next(elapsed))
     stack = ExitStack()
@@ -378,7 +378,7 @@ def _answer(line: list[str]) -> Recorded:
 
 
 def _local_answers() -> dict[str, Recorded]:
-    """Make the answer of the family `local` here, because its commands start processes."""
+    """Make the answers of `local` commands here, because those start processes."""
     state = LocalState(
         endpoint="http://127.0.0.1:4566", region=REGION, stage="local", pid=4711, began="1", deployed=True
     )

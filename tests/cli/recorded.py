@@ -1,6 +1,6 @@
-"""Recorded answers: what each read command had to say of the lively region, as files of JSON.
+"""Recorded answers of each read command about the lively region, as JSON files.
 
-`python -m tests.cli.recorded NAME [--wide]` prints one as its command does, in a process of its own.
+`python -m tests.cli.recorded NAME [--wide]` prints an answer as its command does, in a new process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Recorded:
 
     Attributes:
         line: The words after `metering`.
-        command: The words that name the command, such as `report usage`.
+        command: Name of the command, such as `report usage`.
         chart: Bars below the table, if the line requests them.
     """
 
@@ -69,7 +69,7 @@ def names() -> list[str]:
 
 
 def _given(column: Column) -> dict[str, object]:
-    """A column's fields, without unset ones."""
+    """Fields of a column that are set."""
     unset = asdict(Column(name=""))
     return {key: value for key, value in asdict(column).items() if key == "name" or value != unset[key]}
 

@@ -12,7 +12,7 @@ from tests.cli.recorded import Recorded, load, names
 
 FOLDER = Path(__file__).parent / "snapshots"
 WIDTHS = (60, 80, 120, 200)
-# A snapshot is for reading: of a long output it contains the beginning and the end.
+# Snapshots are for reading, so for long output they contain only the beginning and the end.
 _ROWS_SHOWN = 24
 
 

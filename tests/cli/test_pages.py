@@ -1,6 +1,6 @@
-"""The worked examples of docs/billing.md and docs/getting-started.md are what their commands print at a region.
+"""The examples of docs/billing.md and docs/getting-started.md show what their commands print for a region.
 
-`python -m tests.cli.test_pages` writes the outputs of docs/billing.md anew; read the difference.
+`python -m tests.cli.test_pages` updates the outputs in docs/billing.md; review the diff.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Step(NamedTuple):
 
 
 def steps(text: str) -> list[Step]:
-    """A page's commands that have their output beside them, in order."""
+    """Commands with shown output on a page, in order."""
     return [Step(*found) for found in _STEP.findall(text)]
 
 
@@ -61,7 +61,7 @@ def payers_of(text: str) -> str:
 
 
 class Example:
-    """The example's region, in which commands are typed. Mutable."""
+    """The region of the example's commands. Mutable."""
 
     def __init__(self, payers: str) -> None:
         self._region = Lively()
@@ -89,7 +89,7 @@ class Example:
                 os.chdir(before)
 
     def type(self, line: str) -> str:
-        """A command's output on stdout; it must exit with 0."""
+        """Run a command, expect exit 0, and return its stdout."""
         _, *words = shlex.split(line)
         form = [] if "export" in words or "--format" in words else ["--format", "table"]
         result = CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *words, *form])
@@ -129,7 +129,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def test_each_command_of_the_example_prints_what_the_page_says() -> None:
-    """If it does not: `python -m tests.cli.test_pages`, and read the difference."""
+    """If it does not: `python -m tests.cli.test_pages`, and review the diff."""
     now = list(played(TEXT))
     assert [step.line for step in now] == [step.line for step in steps(TEXT)]
     for said, found in zip(steps(TEXT), now, strict=True):
@@ -151,7 +151,7 @@ def test_other_figures_are_noticed() -> None:
     assert [step.line for step in steps(wrong) if step not in steps(TEXT)] == [steps(TEXT)[-1].line]
 
 
-# The first batch of docs/getting-started.md: its program sends, and its commands say what the page says of it.
+# The first batch of docs/getting-started.md: its program sends the batch, and its commands show what the page says.
 
 START = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
 _BLOCK = re.compile(r"^```(python)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -168,7 +168,7 @@ class Sent:
 
 
 def first_steps() -> tuple[str, list[str]]:
-    """The page's program, and the commands typed after it, up to the next step."""
+    """The program on the page, and the commands of the same step after it."""
     blocks = _BLOCK.findall(START.partition("## 3.")[2].partition("\n## ")[0])
     [at] = [place for place, (kind, _) in enumerate(blocks) if kind == "python"]
     return blocks[at][1], [line for _, text in blocks[at + 1 :] for line in text.splitlines()]
@@ -183,7 +183,7 @@ def region() -> Iterator[Lively]:
 
 
 def send(region: Lively, text: str, folder: Path) -> None:
-    """Run the program, and let the worker process its message. No roll-up has run since."""
+    """Run the program, and let the worker process its message. The roll-up does not run."""
     sent, path = Sent(), folder / "first.py"
     path.write_text(text)
     with patch.dict(sys.modules, {"boto3": sent}):

@@ -1,4 +1,4 @@
-"""Real processes at real terminals, with pipes and files: behaviour that only they can show."""
+"""Behaviour that only real processes with terminals, pipes and files show."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ app.main()
 
 @pytest.mark.parametrize(("left", "printed"), [(False, "answered\nended by the interpreter\n"), (True, "answered\n")])
 def test_work_that_is_left_behind_does_not_change_how_a_process_ends(left: bool, printed: str) -> None:
-    """The interpreter's exit kills threads anywhere; inside Arrow or DuckDB that aborts the process."""
+    """The interpreter kills threads at exit; a thread killed inside Arrow or DuckDB aborts the process."""
     code = _LEFT.format(left=left).replace("return 3", "sys.stdout.flush(); return 3")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (3, printed)

@@ -1,7 +1,7 @@
 """The width rule of printed answers, as functions that return violations.
 
-No line is wider than the window. Two kinds of lines are exempt, because their text is to be copied whole: a value of a
-copied column, alone on its line, and a command to type next or in a footer.
+No line is wider than the window. Two kinds of lines are exempt, because users copy them whole: a line with only a value
+of a copied column, and a command to run next or in a footer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def cut(lines: Sequence[str], answer: Answer) -> list[str]:
 
 
 def _is_there(value: str, text: str) -> bool:
-    """Whether a value appears in one piece, or in the pieces of a column of some width."""
+    """Whether a value appears whole, or wrapped at some column width."""
     return value in text or any(
         all(piece.strip() in text for piece in chop_cells(value, width)) for width in range(20, cell_len(value))
     )

@@ -1,4 +1,4 @@
-"""One behaviour, two implementations: each test runs over memory and over the real adapters on MiniStack."""
+"""Each test runs on two implementations: stores in memory, and the real adapters on MiniStack."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["clients", "ministack"]
 
 BOTH = [pytest.param("memory"), pytest.param("aws", marks=pytest.mark.emulator)]
-# Stores that may return empty pages before the last one, as AWS does.
+# Stores that may return empty pages before the last page, as AWS does.
 STORES = [pytest.param("empty pages"), *BOTH]
 
 
 def empty_pages(param: str) -> Callable[[], int]:
-    """0, 1 and 2 empty pages in turn, or none."""
+    """Counter of empty pages: 0, 1 and 2 in turn, or always 0."""
     number = cycle((1, 0, 2) if param == "empty pages" else (0,))
     return lambda: next(number)
 
@@ -57,7 +57,7 @@ def objects(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param != "aws":
         return MemoryObjectStore(SystemClock(), read_ahead_bytes=16, empty_pages=empty_pages(request.param))
     clients: Clients = request.getfixturevalue("clients")
-    # Parts of the smallest size that S3 allows keep tests of large files quick; a short read-ahead makes many reads.
+    # Parts of S3's minimum size make tests of large files quick; a short read-ahead causes many reads.
     resources: Resources = request.getfixturevalue("resources")
     return S3ObjectStore(clients.s3, resources.bucket, part_bytes=5 * MIB, read_ahead_bytes=16)
 

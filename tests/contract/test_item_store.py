@@ -146,7 +146,7 @@ def _writes(items: ItemStore, key: Key, condition: Condition, kind: str) -> bool
 
 
 def _writes_alone(items: ItemStore, action: Action, before: Item | None) -> bool:
-    """Make the same write without a transaction, from the same state."""
+    """Repeat the write from the same state without a transaction."""
     key = action.key
     if before is None:
         items.delete(Delete(table=LEDGER, key=key))
@@ -168,7 +168,7 @@ def _writes_alone(items: ItemStore, action: Action, before: Item | None) -> bool
 
 
 def _refusal(write: Callable[[], object]) -> tuple[object, ...] | None:
-    """The data of the refusal, or None if the write succeeded."""
+    """The refused write's error data; None for a success."""
     try:
         write()
     except TransactionCanceledError as error:
@@ -207,7 +207,7 @@ def test_the_last_string_of_a_set_takes_the_attribute_along(items: ItemStore, pk
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == left
     take = {"hours": frozenset({"b", "c"})}
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
-    # Repeating a deletion is allowed and restores nothing.
+    # A deletion may be repeated, and restores nothing.
     assert items.update(Update(table=LEDGER, key=Key(pk, "1"), discard=take)) == item(pk, "1")
 
 
@@ -218,7 +218,7 @@ def test_remove_takes_attributes_away_and_minds_none_that_are_not_there(items: I
 
 
 def test_an_update_without_its_condition_makes_an_empty_item(items: ItemStore, pk: str) -> None:
-    """This is why the protocol requires `attribute_exists` when it removes hours from pending."""
+    """Hence the protocol requires `attribute_exists` to remove hours from the pending set."""
     items.update(Update(table=LEDGER, key=Key(pk, "1"), discard={"hours": frozenset({"a"})}))
     assert items.get(LEDGER, Key(pk, "1")) == item(pk, "1")
 
@@ -316,7 +316,7 @@ def test_a_guarded_transaction_sent_again_changes_nothing(items: ItemStore, pk: 
 
 
 def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemStore, pk: str) -> None:
-    """Two calls share no request token, so a repair that is needed twice within ten minutes is applied twice."""
+    """Each call has its own request token, so a repair can be applied twice within ten minutes."""
     repair = [Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10, "rev": 1}, condition=Absent())]
     for _ in range(2):
         items.transact(repair)
@@ -325,7 +325,7 @@ def test_a_transaction_whose_guard_was_undone_is_applied_once_more(items: ItemSt
 
 
 def test_an_update_without_a_guard_counts_each_time(items: ItemStore, pk: str) -> None:
-    """This is why a bare ADD is never used."""
+    """Hence an unconditional ADD is never used."""
     for _ in range(2):
         items.transact([Update(table=USAGE, key=Key(pk, "u"), add={"bytes": 10})])
     assert items.get(USAGE, Key(pk, "u")) == item(pk, "u", bytes=20)
@@ -364,7 +364,7 @@ def test_a_range_holds_its_lower_end_and_not_its_upper_one(
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_a_query_goes_on_over_more_than_one_page(items: ItemStore, pk: str, descending: bool) -> None:
-    """A page holds 1 MB."""
+    """A page of a Query holds 1 MB."""
     for n in range(12):
         put(items, pk, f"{n:02d}", filling="x" * 200_000)
     names = [f"{n:02d}" for n in range(12)]
@@ -397,7 +397,7 @@ def test_the_parts_of_a_scan_have_every_item_once(items: ItemStore, pk: str) -> 
 
 
 def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> None:
-    """A Query consists of many reads: items before its position are old, and items after it are new."""
+    """A Query is many reads: a transaction during it shows only in items after its position."""
     for n in range(8):
         put(items, pk, f"{n}", version=1, filling="x" * 300_000)
     reader = items.query(LEDGER, pk)
@@ -410,7 +410,7 @@ def test_a_query_can_see_half_of_a_transaction(items: ItemStore, pk: str) -> Non
 
 
 def test_a_query_can_miss_an_item_behind_it_and_meet_one_ahead_of_it(items: ItemStore, pk: str) -> None:
-    """This is why a reader looks for published hours before pointers, and then again."""
+    """Hence readers read the published hours before the pointers, and once more after them."""
     for n in range(2, 10):
         put(items, pk, f"{n}", filling="x" * 300_000)
     reader = items.query(LEDGER, pk)

@@ -56,7 +56,7 @@ def _kind(number: int) -> UsageKind:
 
 
 def _fullest(items: ItemStore, account_id: str, *, numbered: bool) -> tuple[Run, list[Update]]:
-    """Updates of a plan with the last possible bucket of an account, or with one kind beyond the cap."""
+    """Updates of a plan that fills the last bucket of an account, or exceeds the cap on kinds by one."""
     numbers = range(_MOST_KINDS - BUCKET_KINDS, _MOST_KINDS)
     if numbered:
         for number in numbers:
@@ -86,7 +86,7 @@ def test_the_fullest_update_is_within_the_limits(items: ItemStore, pk: str, *, n
 
 
 def _within_limits(update: Update) -> str:
-    """Its expression, after a look at the lengths of all that is sent."""
+    """Update expression, after a check of the lengths of all sent texts."""
     written = Expressions()
     assert update.condition is not None
     changes, condition = written.update(update), written.condition(update.condition)
@@ -120,7 +120,7 @@ def test_keys_of_the_dictionary_hold_the_longest_names(items: ItemStore, pk: str
 
 
 def _fullest_correction(items: ItemStore, account_id: str) -> Update:
-    """The correction of a complete bucket, with the most shards, and more odd attributes than one update takes."""
+    """A correction of a full bucket, with maximum shards and more odd attributes than fit in one update."""
     runs = dict.fromkeys(range(_SHARD + 1), 999_999_999_998)
     numbers = range(_MOST_KINDS - BUCKET_KINDS, _MOST_KINDS)
     kinds = {_kind(number): number for number in numbers}
@@ -163,7 +163,7 @@ class _Sent:
 
 
 def _operators(condition: Condition) -> int:
-    """Number of signs, functions and keywords in a condition."""
+    """Number of operators and functions in a condition."""
     if not isinstance(condition, AllOf | AnyOf):
         return 1
     return sum(map(_operators, condition.conditions)) + len(condition.conditions) - 1

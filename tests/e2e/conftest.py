@@ -2,7 +2,7 @@
 
 The default is MiniStack, started here with IAM and TLS enforced. METERING_E2E_ENDPOINT selects another endpoint, such
 as LocalStack or a MiniStack over plain http: its kind is detected, and tests that do not fit it are skipped with the
-reason. Where IAM is enforced, senders and readers work under separate roles.
+reason. If IAM is enforced, senders and readers have separate roles.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _OTHER_REGION = "ap-southeast-2"
 # The oldest day that is admitted. The month of that day ended more than 72 hours ago, whatever today's date is.
 LATE_S = hour_of(int(time.time()) - 34 * DAY_S)
 MONTH = month_of(LATE_S)
-# A bucket with log files that the service meters; `test_log_sources` creates it.
+# A bucket with log files for the service to meter; `test_log_sources` creates it.
 LOG_BUCKET, LOG_PREFIX = "acme-logs", "AWSLogs/"
 LOG_ACCOUNTS = ("000000000000", "210000000001", "210000000002", "210000000003")
 _WITH_LOGS = GivenSettings(
@@ -70,7 +70,7 @@ class Service:
 
     Attributes:
         region: Name of the region.
-        environ: Clients of the emulator's root: for set-up and inspection, never for a role's actions.
+        environ: Clients with the emulator's root credentials, for set-up and inspection only.
         roles: Environment with the credentials of `producer`, `reader`, `operator` and the deployer.
         enforced: Whether IAM is enforced, so that calls without permission are denied.
     """
@@ -89,7 +89,7 @@ class Service:
         return ran(["--stage", self.stage, *arguments], self.roles[role], timeout_s)
 
     def type(self, role: str, line: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run a whole line under a role. The line must say everything, because this shell is set to another region."""
+        """Run a command line under a role. The line must name its region, as the shell is set to another one."""
         program, *arguments = shlex.split(line)
         assert program == "metering"
         elsewhere = {"AWS_REGION": _OTHER_REGION, "AWS_DEFAULT_REGION": _OTHER_REGION}
@@ -122,7 +122,7 @@ class Service:
 
     @property
     def tables(self) -> Any:
-        """A plain DynamoDB client. The client in `clients` decodes queries with our own code, once a store uses it."""
+        """A plain DynamoDB client. Once a store uses the client in `clients`, our own code decodes its queries."""
         return Clients(self.clients.access).dynamodb
 
     def pipeline_outputs(self) -> dict[str, str]:
@@ -157,7 +157,7 @@ class Service:
             time.sleep(0.3)
 
     def roll_up(self) -> None:
-        """Run a tick of the function that ends when no commit waits, instead of waiting for the next minute."""
+        """Invoke the roll-up until no commit is left, instead of waiting for its schedule."""
         name = self.pipeline_outputs()["RollupFunctionName"]
         end = time.monotonic() + 60
         while True:
@@ -175,7 +175,7 @@ class Service:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deselect tests that do not fit the endpoint, and run the tests that disturb others last.
 
-    The tests with the longest waits come first: other workers do the rest meanwhile.
+    Tests with long waits come first; other workers run the rest meanwhile.
     """
     items.sort(key=lambda item: item.get_closest_marker("regions") is None)
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
@@ -213,9 +213,9 @@ def service() -> Iterator[Service]:
 
 @contextmanager
 def _rolled_up_soon(service: Service) -> Iterator[Service]:
-    """Invoke the roll-up's function every few seconds: its schedule of a minute would dominate the tests' time.
+    """Invoke the roll-up's function every few seconds, because a wait for its schedule would slow the tests.
 
-    Whoever stops the function on purpose stops these calls, too.
+    A test that stops the function must stop these calls, too.
     """
     ended = threading.Event()
 
@@ -275,7 +275,7 @@ def closed_month(service: Service) -> ClosedMonth:
 
 @pytest.fixture
 def pager(service: Service) -> Iterator[str]:
-    """URL of a queue that is subscribed to both topics: it represents the person on call."""
+    """URL of a queue that subscribes to both topics, in place of the person on call."""
     clients = service.clients
     url = clients.sqs.create_queue(QueueName=f"pager-{uuid.uuid4().hex[:8]}")["QueueUrl"]
     arn = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -307,7 +307,7 @@ def pager(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def stopped_aggregator(service: Service) -> Iterator[None]:
-    """No function consumes the queue, so that the test can let a batch become a dead letter."""
+    """Stop the queue's only consumer, so that a test can let a batch become a dead letter."""
     intake = mapping(service)
     service.clients.lambda_.update_event_source_mapping(UUID=intake, Enabled=False)
     until(lambda: service.clients.lambda_.get_event_source_mapping(UUID=intake)["State"] == "Disabled", 60)
@@ -374,7 +374,7 @@ def stack_outputs_of(clients: Clients, stage: str, part: str) -> dict[str, str]:
 def ran(
     arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float = 400, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """The command line in an environment that names no other AWS or stage."""
+    """Run the command line without the tester's AWS and stage variables."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("metering")), *arguments],
         cwd=cwd,
@@ -387,7 +387,7 @@ def ran(
 
 
 def credentials_of(clients: Clients, role_arn: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a client under a role."""
+    """Environment with temporary credentials of a role."""
     keys = clients.sts.assume_role(RoleArn=role_arn, RoleSessionName="e2e")["Credentials"]
     return {
         **environ,

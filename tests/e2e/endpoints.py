@@ -1,4 +1,4 @@
-"""Services at an endpoint, tests that fit only one of them, and the AWS CLI in an environment of its own."""
+"""Kinds of emulators, tests that fit only one kind, and an AWS CLI in its own environment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ONLY = {"ministack": Kind.MINISTACK}
 
 
 def kind_of(endpoint: str) -> Kind:
-    """Kind of the service at `endpoint`. MiniStack also answers LocalStack's health check, so its own comes first."""
+    """Kind of the service at `endpoint`. MiniStack's check comes first, as it also answers LocalStack's."""
     if _health(endpoint, "_ministack") is not None:
         return Kind.MINISTACK
     return Kind.LOCALSTACK if _health(endpoint, "_localstack") is not None else Kind.OTHER

@@ -1,4 +1,4 @@
-"""The person on call: receives an alert, opens the runbook that it names, and types its commands."""
+"""The person on call: receives an alert, opens its runbook, and runs the runbook's commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Service
 
-# Runbook without a drill -> the reason. The drills of regions still run their commands.
+# Runbook without a drill -> the reason. The drills of regions still run the commands of these runbooks.
 UNDRILLED = {
     "api-guessing": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
     "api-reads": "No emulator makes metrics of what a function counts in its log, so its alarm sees no figure.",
@@ -33,7 +33,7 @@ _PATIENCE_S = 200
 
 
 def hear(service: Service, pager: str, names: Collection[str]) -> dict[str, Any]:
-    """The first alert of one of these alarms; the watch runs once a minute, so here it is invoked now."""
+    """The first alert of one of these alarms; invokes the watch instead of waiting for its schedule."""
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         figures(service)
@@ -73,7 +73,7 @@ def follows(*_runbooks: str) -> Callable[[Callable[..., None]], Callable[..., No
 
 
 def runbook_of(service: Service, alert: dict[str, Any]) -> Page:
-    """Type the command in the alert, exactly as written."""
+    """Run the command in the alert, exactly as written."""
     [line] = re.findall(r"^Type: (metering runbook .+)$", alert["AlarmDescription"], re.MULTILINE)
     done = service.type("operator", line)
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def runbook_of(service: Service, alert: dict[str, Any]) -> Page:
 
 
 def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
-    """Type the commands of one part, in order; returns their exit codes. Commands on regions have their own role."""
+    """Type the commands of one part, in order; returns their exit codes. Commands on regions run as deployer."""
     lines = [line for heading, line in commands_by_part(page.text) if heading == part]
     assert lines, f"{page.name} has no command under {part}"
     codes = []
@@ -98,14 +98,14 @@ def follow(service: Service, page: Page, part: str, **filled: str) -> list[int]:
 
 
 def heard(service: Service, pager: str, name: str) -> Page:
-    """The runbook of an alarm on a watch figure, as its alert names it."""
+    """The runbook named in the alert of an alarm on a watch figure."""
     page = runbook_of(service, hear(service, pager, {name}))
     assert page.name == name
     return page
 
 
 def told(service: Service, pager: str, name: str) -> Page:
-    """The same for an alarm that no watch figure raises: the watch is not invoked."""
+    """The runbook of another alarm, whose alert needs no call to the watch."""
     while alert := next_alert(service, pager, 60):
         if alert.get("NewStateValue") == "ALARM" and alarm_of(service, alert) == name:
             return runbook_of(service, alert)
@@ -140,7 +140,7 @@ def mapping(service: Service) -> str:
 
 
 def until(true: Callable[[], object], limit_s: float) -> None:
-    """Repeat until it is true, or fail."""
+    """Call `true` until it returns true, or fail."""
     end = time.monotonic() + limit_s
     while not true():
         assert time.monotonic() < end

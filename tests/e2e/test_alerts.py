@@ -1,6 +1,6 @@
-"""From a batch that dies to the person on call and back: dead letters, alarm, alert, redrive, the exact total.
+"""The path of a failed batch: dead letter, alarm, alert, redrive by the person on call, exact total.
 
-On MiniStack the watch's own figure raises the alarm (AWS services have no metrics there), on LocalStack SQS's metric.
+On MiniStack the watch's figure raises the alarm, because AWS metrics are missing there; on LocalStack SQS's metric.
 """
 
 from __future__ import annotations

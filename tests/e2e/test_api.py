@@ -1,6 +1,6 @@
 """The deployed HTTP API: its answers equal those of the commands, and its role can only read.
 
-On MiniStack it has a gateway and a function URL; on LocalStack only the URL.
+MiniStack offers a gateway and a function URL, LocalStack only the URL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.e2e.conftest import Service, credentials_of, stack_outputs_of
 from tests.e2e.test_main_job import account, message, record
 
 _DENIED = r"AccessDenied|not authorized|Forbidden"
-# A token that was just verified is cached for a minute.
+# A token is cached for a minute after its verification.
 _REMEMBERED_S = 61
 _PATIENCE_S = 60
 
@@ -58,7 +58,7 @@ class Front:
 
 
 def front_of(service: Service, put_out: str) -> Front:
-    """Front of the stack's output."""
+    """Entry point at the address in a stack output."""
     found = api_address(put_out, service.endpoint)
     bundle = service.environ.get("AWS_CA_BUNDLE")
     return Front(base=found.base, host=found.host, trust=ssl.create_default_context(cafile=bundle) if bundle else True)
@@ -109,7 +109,7 @@ def revoked(service: Service, front: Front, book: TokenBook) -> tuple[str, float
 
 @pytest.fixture
 def url_front(service: Service, outputs: dict[str, str]) -> Iterator[Front]:
-    """The function's own URL, created here where the API has a gateway."""
+    """The function's URL, created here if the API uses a gateway."""
     if ".lambda-url." in outputs["ApiUrl"]:
         yield front_of(service, outputs["ApiUrl"])
         return
@@ -126,7 +126,7 @@ def test_everyone_may_see_the_page_the_document_and_whether_it_is_well(front: Fr
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    # The page's files are found relative to it, whatever its path prefix.
+    # The page refers to its files by relative paths, so any path prefix works.
     files = re.findall(r'(?:src|href)="([^"#:]+\.(?:js|css))"', page.text)
     assert files
     for name in files:
@@ -166,7 +166,7 @@ def test_both_ways_give_the_same_answer(front: Front, url_front: Front, who: str
 def test_every_route_is_answered_under_the_role_of_the_function(
     service: Service, front: Front, who: str, operator: str
 ) -> None:
-    """A missing permission of the role would be a 500. The lake is read, too: rows in staging, and files."""
+    """If the role lacks a permission, the status is 500. Reads include the lake: staging and files."""
     service.ask("operator", "compact")
     service.ask("operator", "budget", "update")
     hour = rfc3339(int(time.time()) // 3_600 * 3_600)

@@ -83,7 +83,7 @@ def test_an_api_goes_and_comes_back_and_leaves_with_its_region(world: World) -> 
     assert standing(world) == set(STACKS.in_order)
     assert reported(world) == 1_500
     base = api_address(outputs(world, STACKS.api)["ApiUrl"], world.endpoint).base
-    # A token outlives the API that it was made for.
+    # A token stays valid when the API for which it was made is removed.
     found = httpx.get(
         f"{base}/v1/usage", params={"account": ACCOUNT, "last": "2d"}, headers={"Authorization": f"Bearer {token}"}
     ).json()

@@ -1,4 +1,4 @@
-"""The deployed HTTP API with one hostile token: others are served as before, and the hostile one is refused at once."""
+"""The deployed HTTP API under load from one token: others are served as before, and that token is refused at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Asker:
         return answer.status_code
 
     def seconds(self, status: int) -> list[float]:
-        """Seconds of the responses with a status, fastest first."""
+        """Response times with a status, in seconds, ascending."""
         return sorted(took_s for answered, took_s in self.answers if answered == status)
 
 
@@ -82,7 +82,7 @@ def asker(world: World, base: str, account: str) -> Asker:
 
 
 def ask_lightly(light: Asker, number: int) -> None:
-    """Send this many small requests, at a token's rate."""
+    """Send `count` small requests, at a token's rate limit."""
     began_s, spacing_s = time.monotonic(), 1.02 / Limits().token_rate_per_s
     with ThreadPoolExecutor(4) as pool:
 
@@ -94,7 +94,7 @@ def ask_lightly(light: Asker, number: int) -> None:
 
 
 def rest() -> None:
-    """Wait until a token has its full burst again."""
+    """Wait until a token's burst allowance is full again."""
     time.sleep(Limits().token_burst / Limits().token_rate_per_s)
 
 
@@ -106,7 +106,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     hostile, alone = asker(world, base, HOSTILE), asker(world, base, OTHER)
     beside = replace(alone, answers=[])
     with ThreadPoolExecutor(2 * AT_ONCE) as pool:
-        # As many processes of the function as the test needs are warm, because a cold start takes a second or more.
+        # The function has as many warm processes as the test needs, because a cold start takes a second or more.
         warm = [pool.submit(hostile.ask, DEAR) for _ in range(AT_ONCE)]
         wait([*warm, *(pool.submit(alone.ask, SMALL[0]) for _ in range(AT_ONCE))])
         hostile.answers.clear()
@@ -115,7 +115,7 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
         # Measures the time of the same number of small requests at once on this machine.
         crowd = replace(alone, answers=[])
         wait([pool.submit(crowd.ask, SMALL[0]) for _ in range(AT_ONCE)])
-        # In turns, so that both measurements see the same load of the machine.
+        # The measurements alternate, so that both have the same load on the machine.
         for _ in range(TURNS):
             rest()
             ask_lightly(alone, LIGHT // TURNS)
@@ -136,9 +136,9 @@ def test_one_token_takes_the_api_from_nobody(world: World, base: str) -> None:
     assert not other_answers, figures
     assert p95(light) <= 3 * p95(without), figures
     assert light[-1] <= 5, figures
-    # On a busy machine, the limit is twice the time of the same number of small requests at once.
+    # On a busy machine, the limit is twice the time of as many concurrent small requests.
     assert p95(refused) <= max(0.5, 2 * p95(crowd.seconds(200))), figures
-    # Reads according to the log and the metric: one pass over the range, even for names that matched nothing.
+    # Reads in the log and the metric: one pass over the range, even for names without a match.
     lines = world.clients(HOME).logs.filter_log_events(logGroupName=outputs(world, STACKS.api)["ApiLogGroupName"])
     told = [json.loads(each["message"]) for each in lines["events"] if "request answered" in each["message"]]
     hours = [each["hours"] for each in told if each.get("hours")]

@@ -48,7 +48,7 @@ def test_budgets_that_make_no_sense_are_refused_in_words(service: Service) -> No
 
 
 def send(service: Service, who: str, size: int, name: str) -> None:
-    """Meter a record, and publish it."""
+    """Meter a record, then compact the lake."""
     service.send(message(f"{name}-{who}", [record(who, size=size)]))
     service.wait_for_rest()
     assert service.run("operator", "compact").returncode == 0

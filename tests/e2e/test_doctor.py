@@ -27,7 +27,7 @@ TIMEOUT_S = 500
 
 
 def examined(service: Service, role: str, *options: str) -> dict[str, dict[str, Any]]:
-    """Verdicts by check, under a role; printed as a table for `-s`."""
+    """Run the doctor under a role; return findings by check, and print them for `-s`."""
     done = service.run(role, "doctor", *options, "--format", "json", timeout_s=TIMEOUT_S)
     assert done.stdout, f"exit {done.returncode}: {done.stderr}"
     rows = {row["check"]: row for row in json.loads(done.stdout)["rows"]}
@@ -49,7 +49,7 @@ def test_what_an_emulator_shows_is_ok_and_what_it_cannot_show_is_unknown(
 ) -> None:
     assert {name: whole[name]["verdict"] for name in SURE} == dict.fromkeys(SURE, "ok")
     assert {name: whole[name]["verdict"] for name in BLIND} == dict.fromkeys(BLIND, "unknown")
-    # LocalStack moves a dead letter with its original sent time; MiniStack moves none.
+    # LocalStack moves a dead letter without changing its sent time; MiniStack does not move dead letters.
     moves = not service.enforced and kind_of(service.endpoint) is Kind.LOCALSTACK
     other = {"redrive"} if moves else set()
     assert {name for name, row in whole.items() if row["verdict"] == "differs"} == other

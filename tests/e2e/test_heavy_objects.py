@@ -1,4 +1,4 @@
-"""Objects as hard to read as they may be, each in its own process; SQL over slow reads. Needs no emulator."""
+"""The most expensive allowed objects, each read in its own process; SQL over slow reads. Needs no emulator."""
 
 from __future__ import annotations
 

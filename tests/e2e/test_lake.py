@@ -1,4 +1,4 @@
-"""The lake's commands as an operator types them: compact, close a month, verify, ask, rebuild, trace, see its cost."""
+"""The lake's commands as an operator runs them: compact, close a month, verify, query, rebuild, trace, cost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def send(service: Service, account_id: str, size: int, start_s: int) -> None:
 
 
 def usage(service: Service, account_id: str, *options: str) -> list[tuple[str, str]]:
-    """Bytes of the closed month, with the hour that they correct, if any."""
+    """Bytes of each row of the closed month, with its corrected hour, if any."""
     answer = service.ask("reader", "report", "usage", "--from", MONTH, "--account", account_id, *options)
     return [(row.get("corrects", ""), row["bytes"]) for row in answer["rows"]]
 
@@ -92,7 +92,7 @@ def problems(service: Service, expected: str) -> bool:
 
 @pytest.mark.drill
 def test_what_was_lost_is_rebuilt_from_the_rows_and_a_later_copy_is_a_duplicate(service: Service) -> None:
-    """Two looks a minute apart must agree before a repair, and a third look must find it correct."""
+    """A repair needs two equal checks a minute apart before it, and a third check confirms it."""
     who, now_s = account(), hour_of(int(time.time()))
     send(service, who, 500, now_s)
     lose(service, "UsageTableName", f"A#{who}#{month_of(now_s)}")
@@ -109,7 +109,7 @@ def test_what_was_lost_is_rebuilt_from_the_rows_and_a_later_copy_is_a_duplicate(
 
 
 def lose(service: Service, table: str, pk: str) -> None:
-    """Delete the items of a partition, as a restore of the table may."""
+    """Delete a partition's items, which a table restore may lose."""
     dynamodb, name = service.tables, service.outputs[table]
     found = dynamodb.query(
         TableName=name, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": {"S": pk}}
@@ -130,8 +130,8 @@ def test_whoever_may_read_may_ask_and_see_what_it_costs(service: Service, who: s
 
 @pytest.mark.parametrize("role", ["reader", "operator"])
 def test_whoever_may_read_may_ask_how_the_region_is(service: Service, role: str) -> None:
-    """Other tests run meanwhile and leave problems, so either exit code is valid: a report is compared with a status
-    that is the same before and after it."""
+    """Parallel tests leave problems, so both exit codes are valid. A report is compared only if the status before and
+    after it is equal."""
     known = status_of(service, role)
     for _ in range(5):
         answer = service.ask(role, "report", "usage")
@@ -232,7 +232,7 @@ _CANARY_EVERY_S = 5.0
 
 
 class _Traffic:
-    """A batch now and then, and the canary more often than scheduled."""
+    """Sends batches at intervals, and runs the canary more often than scheduled."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

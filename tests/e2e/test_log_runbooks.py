@@ -1,6 +1,6 @@
-"""The runbooks of log sources, each followed to its end: its alarm fires, its commands cure, and the alarm clears.
+"""Drills of the log sources' runbooks: an alarm fires, the runbook's commands cure the cause, the alarm clears.
 
-As in `test_runbooks`, the watch reads durable state, so the tests backdate that state.
+As in `test_runbooks`, the tests backdate stored state that the watch reads.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def service() -> Iterator[Service]:
 
 @dataclass(frozen=True)
 class Network:
-    """A VPC with two flow logs, the second of which never delivers, and their bucket, which sends no events."""
+    """A VPC with two flow logs, one without any delivery, and their bucket without event notifications."""
 
     service: Service
     vpc: str
@@ -70,7 +70,7 @@ class Network:
     mute: str
 
     def deliver(self, slot_s: int, *, peer: str = "10.77.1.20", bad: int = 0) -> str:
-        """Put the file of a slot into the bucket; returns its key."""
+        """Put the log file of a time slot into the bucket; return its key."""
         line = (
             f"5 {ACCOUNT} eni-0a 10.77.1.10 {peer} 1000 {slot_s} {slot_s + 30} ACCEPT OK {self.vpc} {self.subnet} "
             f"i-0abc 10.77.1.10 {peer} {REGION} {self.zone} egress 1"
@@ -225,7 +225,7 @@ def test_a_file_that_could_not_be_read_raises_onramp_dead_letters_and_its_runboo
         "detail": {"bucket": {"name": BUCKET}, "object": {"key": key, "etag": etag}},
     }
     dead = service.pipeline_outputs()["OnrampDeadLetterQueueUrl"]
-    # SQS moves a message there after five receives.
+    # SQS moves a message to the dead-letter queue after five receives.
     service.clients.sqs.send_message(QueueUrl=dead, MessageBody=json.dumps(event))
     put_figure(service, "AWS/SQS", "ApproximateNumberOfMessagesVisible", 1, at_s=time.time())
 
@@ -267,7 +267,7 @@ def test_a_function_for_logs_that_fails_raises_its_alarm_and_its_runbook_names_t
 
 
 def test_every_alarm_of_a_figure_is_off_again(service: Service, network: Network) -> None:
-    """Runs last: the tests before it wait for no alarm to clear."""
+    """Runs last, because the other tests do not wait until alarms clear."""
     network.look()
     assert _RAISED, "no drill came before"
     until(lambda: all(state_of(service, name) == "OK" for name in set(_RAISED)), CLEARED_S)

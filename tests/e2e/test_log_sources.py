@@ -1,4 +1,4 @@
-"""Log files are metered without a command: an object in a log bucket is reported once, whatever is delivered again."""
+"""Log files are metered without a command: an object in a log bucket counts once, even if delivered again."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Logs:
         )["FlowLogIds"][0]
 
     def capture(self) -> None:
-        """Let the function capture a context now; its schedule would do so within five minutes."""
+        """Invoke the function that captures a context every five minutes."""
         name = self.service.pipeline_outputs()["LogContextFunctionName"]
         answer = self.service.clients.lambda_.invoke(FunctionName=name, Payload=b"{}")
         assert "FunctionError" not in answer, answer["Payload"].read()
 
     def file(self, account_id: str, *sizes: int, name: str = "") -> tuple[str, bytes]:
-        """Name and content of a file: lines from one instance to another in its subnet."""
+        """Name and content of a log file with traffic between two instances of a subnet."""
         now_s = int(time.time()) // 300 * 300
         slot = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%MZ")
         lines = [
@@ -106,7 +106,7 @@ def test_an_object_in_a_log_bucket_is_in_the_report_without_a_command(logs: Logs
     assert counted == {"C3DataTransfer-Out-Bytes": 1_230}
     assert time.monotonic() - began_s < 120
 
-    # The file arrives again: the same event, the same file under another prefix, and the same lines as other bytes.
+    # The file arrives again: as the same event, under another prefix, and with the same lines in other bytes.
     logs.put(key_of(name), body)
     logs.put(f"{LOG_PREFIX}copies/{name}", gzip.compress(gzip.decompress(body), 1))
     assert logs.service.ask("reader", "verify", "--wait", "60s", timeout_s=100)["settled"]

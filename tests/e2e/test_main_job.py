@@ -152,7 +152,7 @@ def test_each_role_is_denied_what_is_not_its_job(service: Service) -> None:
         service.client("reader", "dynamodb").put_item(
             TableName=service.outputs["UsageTableName"], Item={"pk": {"S": "x"}, "sk": {"S": "x"}}
         )
-    # The bucket's own policy refuses it, whatever the producer's role allows.
+    # The bucket's policy refuses the object, whatever the producer's role allows.
     put = service.client("producer", "s3").put_object
     for key in (f"ingest/{account()}.ndjson", f"drop/{account()}.ndjson"):
         with pytest.raises(botocore.exceptions.ClientError, match=_DENIED):

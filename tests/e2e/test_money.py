@@ -1,4 +1,4 @@
-"""Money as people type it: prices, payers, a closed month, its cost, invoice and export; and permissions."""
+"""Commands about money: prices, payers, a closed month, its cost, invoice and export; and permissions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BOOK = "acme"
 
 @pytest.fixture(scope="module")
 def book_file(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A price book as a file, to be imported under a name of its own.
+    """A price book file, to import under a new name.
 
-    A payer gets no invoice while some usage has no price, and other tests send any usage to this stage, so the book
-    declares the rest as not sold here.
+    Usage without a price blocks a payer's invoice, and other tests send all kinds of usage, so the book declares the
+    rest as not sold.
     """
     shown = service.run("reader", "prices", "show", "--prices", "sample", "--as-file")
     assert shown.returncode == 0, shown.stderr

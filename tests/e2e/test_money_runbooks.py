@@ -1,6 +1,6 @@
-"""Runbooks of money are followed to their end in a home region, where budgets are evaluated.
+"""Drills of the runbooks about money, in a home region, where budgets are evaluated.
 
-Slow conditions are simulated: the biller's figures are durable state, which the watch reads.
+Slow conditions are simulated by stored figures of the biller, which the watch reads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STAGE, HOME = "killtest", "us-east-1"
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A stage of another name, in its home region."""
+    """A stage with a non-default name, in its home region."""
     with own_emulator() as running:
         yield deployed(running.endpoint, running.ca_bundle, enforced=True, stage=STAGE, regions=(HOME,))
 
@@ -91,7 +91,7 @@ def test_a_month_that_cannot_be_invoiced_raises_invoice_blocked(service: Service
 
 
 def ports(service: Service) -> RegionPorts:
-    """The region as root sees it."""
+    """The region with root credentials."""
     from metering.adapters.aws.stacks import stack_outputs
 
     return RegionPorts(service.clients, stack_outputs(service.clients, service.stage))

@@ -136,5 +136,5 @@ def test_a_refusal_is_an_error_of_ours_that_says_what_to_do(service: Service, tm
     done = _run(service, "reader", _SEND, *given)
     assert done.returncode == 1
     assert "metering.errors.OperationFailedError: SendMessageBatch was refused" in done.stderr
-    # The batch is in the journal, and is sent by a role that may send.
+    # The journal has the batch, and a role with permission sends it.
     assert _ask(service, "producer", _SEND, *given) == [[0, 1, True]]

@@ -27,7 +27,7 @@ def test_the_commands_of_the_readme_work(service: Service, tmp_path: Path) -> No
     for line in lines:
         arguments = [places.get(word, word) for word in shlex.split(line)[1:]]
         done = service.run("producer" if arguments[0] == "replay" else "reader", *arguments, timeout_s=300)
-        # The region's status depends on the tests before this one.
+        # The region's status depends on earlier tests.
         well = {0, 1} if arguments[0] == "status" else {0}
         assert done.returncode in well, f"{line}: {done.stdout}{done.stderr}"
         assert done.stdout.strip(), line

@@ -1,4 +1,4 @@
-"""Regions on MiniStack: built in parallel, killed and resumed, reported and verified as one; and stage prod rehearsed.
+"""Regions on MiniStack: parallel, killed and resumed builds, shared reports and verification; rehearsal of stage prod.
 
 METERING_REGION_KILLS sets how often a build is killed at a random time: 3 in `make drills` by default.
 """
@@ -85,7 +85,7 @@ def world() -> Iterator[World]:
 
 
 def is_busy() -> bool:
-    """Whether the machine has other load: then durations say nothing about the service."""
+    """Whether other load on the machine makes durations meaningless."""
     return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
@@ -100,7 +100,7 @@ def first(world: World) -> World:
 
 @pytest.fixture(scope="module")
 def built(first: World) -> World:
-    """The six regions that the local stage allows: the missing ones are built by one command."""
+    """All six regions of the local stage; one command builds the missing ones."""
     busy = is_busy()
     began = time.monotonic()
     # Settings given by --set are kept.
@@ -111,7 +111,7 @@ def built(first: World) -> World:
 
 
 def inventory(world: World, region: str) -> Counter[str]:
-    """Number of resources by kind in a region, named without their random parts."""
+    """Resource counts of a region by kind and by name without random parts."""
     clients = world.clients(region)
     found: Counter[str] = Counter()
     found["queues"] = len(clients.sqs.list_queues().get("QueueUrls", []))
@@ -153,7 +153,7 @@ def test_reconcile_builds_what_is_allowed_and_a_second_run_does_nothing_in_secon
 
 @pytest.mark.drill
 def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: World) -> None:
-    """B7: with prod's settings and protection, after the other stage created its assets bucket."""
+    """B7: stage prod has its own settings and protection, and the other stage's assets bucket exists."""
     [row] = first.ask("deploy", "--stage", "prod", "--set", f"subscriptions={PAGER}")["rows"]
     assert (row["state"], row["reason"]) == ("ready", "")
 
@@ -176,9 +176,9 @@ def test_stage_prod_is_rehearsed_beside_another_stage_and_meters_a_batch(first: 
 
 @pytest.mark.drill
 def test_settings_and_the_pager_outlive_the_redeployment_of_a_runbook(first: World) -> None:
-    """The effect of files, --unset and a second start on them is a drill: test_kept_settings.
+    """The drill test_kept_settings covers configuration files, --unset and a second start.
 
-    Runs some time after the build: no canary follows within the minute of a successful canary.
+    Runs well after the build, as no two canaries run in one minute.
     """
     done = first.run("region", "add", FIRST[1], "--redeploy", "--no-pager", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -195,9 +195,9 @@ def test_a_region_that_does_not_exist_is_ready_after_kills_at_random_moments_wit
     before = changed_files()
     killed = 0
     for attempt in range(KILLS):
-        # Each drill has its own region; the first is the one in the documentation.
+        # Each drill has its own region; the first region is the documentation's.
         region = INVENTED if attempt == 0 else f"{INVENTED}{attempt}"
-        # The home region keeps the rules that it was first given.
+        # The home region keeps the rules of its first deployment.
         process = built.start("region", "add", region, "--outside-rules")
         try:
             process.communicate(timeout=random_moment.uniform(1.0, BUILD_S))
@@ -249,7 +249,7 @@ def test_traffic_in_every_region_is_reported_and_verified_as_one(built: World, t
 
 
 def assert_python_reads_the_same(world: World) -> None:
-    """A Python program over all regions: their usage, and costs that are rated together."""
+    """A Python program reads usage and jointly rated costs of all regions."""
     connection = metering.connect(stage="local", region="all", endpoint=world.endpoint)
     for table, command in (
         (connection.usage(group_by=["region", "account_id"]), ("report", "usage")),
@@ -276,7 +276,7 @@ READERS = (
 def test_every_reader_merges_the_regions(built: World) -> None:
     for line in READERS:
         done = built.run(*line.split(), "--region", "all", "--format", "json")
-        # Exit code 1 is valid, too: one of the regions has a problem.
+        # Exit code 1 is valid, too, because a region may have a problem.
         assert done.returncode in {0, 1}, f"{line}: {done.stderr}"
         rows = json.loads(done.stdout)["rows"]
         assert {row["region"] for row in rows} <= set(ALLOWED), line

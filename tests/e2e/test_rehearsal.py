@@ -1,4 +1,4 @@
-"""Stage prod whole on an emulator beside `metering local up`, and settings that outlive every redeployment."""
+"""All of stage prod on an emulator beside `metering local up`; redeployments keep settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Machine:
         return Clients(Access(region=HOME, endpoint_url=self.endpoint, access_key=("test", "test")))
 
     def cdk(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """As in README and the operator guide: in the folder `infra`."""
+        """Run `cdk` in `infra`, as in README and operator guide."""
         return subprocess.run(
             [str(Path(sys.executable).with_name("cdk")), *arguments],
             cwd=ROOT / "infra",
@@ -137,7 +137,7 @@ RUNBOOK = ("region", "add", "us-east-1", "--redeploy", "--no-pager")
 
 
 class Laptop(Machine):
-    """`metering local` in a folder of its own."""
+    """Run `metering local` in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "local")

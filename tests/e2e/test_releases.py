@@ -1,7 +1,7 @@
 """The previous release is deployed with traffic, upgraded, rolled back by its own checkout, and upgraded again.
 
-Totals, the closed month and its invoice stay equal. A clone without the release's commit skips the drill; where CI is
-set it fails, because nobody would read the reason.
+Totals, the closed month and its invoice stay equal. A clone without the release's commit skips the drill; under CI it
+fails, because a skip would go unnoticed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.e2e.conftest import plain_environment
 from tests.support.emulated import running_emulator
 
 HOME = "us-east-1"
-# MiniStack kills the running invocations of a function that is replaced. Here their messages reappear after 20 s.
+# When a function is replaced, MiniStack kills its running invocations. Here their messages reappear after 20 s.
 STAGE = "killtest"
 # `| 0.1.0 | 1 | 9598dc1 |`
 _RELEASE = re.compile(
@@ -53,11 +53,11 @@ class Checkout:
     version: str
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command in its own process group, so that all of it can be killed."""
+        """Start a command in its own process group, so that its children can be killed."""
         return subprocess.Popen(
             [self.python, "-P", "-c", _PROGRAM, *arguments, "--endpoint", self.endpoint, "--stage", STAGE],
             cwd=self.folder,
-            # The older release comes before the environment's packages, which have this checkout as `metering`.
+            # The older release comes first, because the environment's packages have this checkout as `metering`.
             env={**plain_environment(), "PYTHONPATH": str(self.folder)},
             text=True,
             stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ class Checkout:
         return self.start("replay", "--scenario", "mixed", *sent, "--manifest", str(manifest))
 
     def proves(self, *manifests: Path) -> None:
-        """Everything sent is counted once, according to this checkout's own proof."""
+        """Check, with this checkout's `verify`, that all sent data is counted once."""
         named = [word for manifest in manifests for word in ("--manifest", str(manifest))]
         found = self.ask("verify", *named, "--wait", "3m")
         assert found["passed"], found
@@ -105,7 +105,7 @@ def release_before(version: str, text: str) -> tuple[str, int, str]:
 
 
 def environment_of(folder: Path, version: str) -> Path:
-    """The Python of a release: this one with the release's metadata if its packages are equal, else its own."""
+    """Python for a release: the current one with the release's metadata if packages are equal, else a new one."""
     if dependencies(folder) == dependencies(ROOT):
         metadata = folder / f"{DISTRIBUTION.replace('-', '_')}-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir()
@@ -234,14 +234,14 @@ def test_totals_stay_equal_through_an_upgrade_a_rollback_and_an_upgrade_beside_t
 
 
 def keeps(checkout: Checkout, month: str) -> None:
-    """The closed month and its invoice are unchanged, according to this checkout's own proof."""
+    """Check, with this checkout's commands, that the closed month and its invoice are unchanged."""
     if month:
         checkout.run("period", "verify", month)
         checkout.run("invoice", "verify", f"{ACCOUNT}-{month}-1")
 
 
 def send_last_month(endpoint: str) -> str:
-    """Send a batch of last month and return that month, if it can be closed today; else do neither."""
+    """If last month can be closed today, send a batch of it and return the month, else ""."""
     now_s = int(time.time())
     month = datetime.fromtimestamp(month_bounds_s(f"{datetime.fromtimestamp(now_s, UTC):%Y-%m}")[0] - 1, UTC)
     name = f"{month:%Y-%m}"

@@ -1,8 +1,7 @@
-"""Each runbook is followed to its end: its alarm fires, its commands cure, and the alarm clears.
+"""Drills of runbooks: an alarm fires, the runbook's commands cure the cause, the alarm clears.
 
-The alarm's own text contains the command to type. Stage and region have non-default names, and the shell is set to
-another region, so a command works there only if it names them. No test waits for a day: the watch reads durable state,
-which the tests backdate.
+The alarm's own text contains the command to type. Stage and region are not the defaults, and the shell is set to
+another region, so commands must name both. Tests do not wait for days: they backdate stored state that the watch reads.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from tests.support.small_world import KilledError
 
 
 class DyingItems:
-    """The tables, up to the put of an item in a partition: the process is dead before any later write."""
+    """Item store that simulates a process killed right after its first put into a partition."""
 
     def __init__(self, items: ItemStore, partition: str) -> None:
         self._items = items
@@ -95,7 +94,7 @@ class DyingItems:
 
 
 def parts_dying_after(service: Service, partition: str) -> Parts:
-    """Production parts over the deployed region that die after their first item of a partition."""
+    """Production parts for the deployed region that fail after their first put into a partition."""
     region = RegionConnection(clients=service.clients, names=stack_outputs(service.clients, service.stage))
     return Parts(
         items=DyingItems(region.items, partition),
@@ -120,7 +119,7 @@ FUNCTIONS = ("aggregator", "compactor", "rollup", "reconciler", "canary", "watch
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """A stage of another name, in a region other than its home."""
+    """A stage with a non-default name, in a region that is not its home."""
     with own_emulator() as running:
         given = GivenSettings(like=STAGE, by_option={"api": True})
         yield deployed(
@@ -165,7 +164,7 @@ def test_a_stopped_aggregator_raises_oldest_batch_and_its_runbook_starts_it(
 @pytest.mark.drill
 def test_a_stopped_canary_raises_canary_late_and_its_runbook_starts_it(service: Service, pager: str) -> None:
     with stopped(service, "Canary") as rule:
-        # A run that began earlier ends now, not 21 minutes ago.
+        # An earlier run must end now, because time is then moved on by 21 minutes.
         oncall.until(lambda: all(run.verdict is not CanaryVerdict.SENT for run in canaries(service)), 150)
         let_pass(service, 21 * MINUTE_S)
 
@@ -198,7 +197,7 @@ def test_a_batch_that_died_raises_dead_letters_and_its_runbook_meters_it(
 ) -> None:
     who = account()
     body = message(f"dies-{who}", [record(who, size=4_711)])
-    # SQS moves a message there after five receives.
+    # SQS moves a message to the dead-letter queue after five receives.
     service.clients.sqs.send_message(QueueUrl=service.outputs["DeadLetterQueueUrl"], MessageBody=body)
     service.clients.lambda_.update_event_source_mapping(UUID=oncall.mapping(service), Enabled=True)
 
@@ -236,7 +235,7 @@ def test_an_account_with_more_kinds_than_numbers_raises_kinds_beyond_cap(service
     who = account()
     service.send(message(f"kinds-{who}", [record(who, size=10)]))
     service.wait_for_rest()
-    # Written as the roll-up writes it; four thousand kinds would take minutes here.
+    # The test writes what the roll-up would write, because four thousand kinds would take minutes.
     note = KindsBeyondCap(account_id=who, kinds=3, example="T#AmazonEC2#us-east-1#internet", seen_s=int(time.time()))
     put(service, note.to_item())
 
@@ -442,7 +441,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
         assert reconciled(service).backlog.waiting
 
         assert oncall.cured(service, oncall.heard(service, pager, "reconciliation-backlog")) == ([0, 0], [0, 0], [0, 0])
-        # Invoked as the schedule would within a quarter of an hour: only the function knows its list.
+        # Invoked as by the schedule within a quarter of an hour, because only the function has its work list.
         invoke(service, "Reconciler")
         assert reconciled(service).backlog == Backlog()
     will_clear("reconciliation-backlog")
@@ -450,7 +449,7 @@ def test_what_waits_for_a_day_raises_reconciliation_backlog_and_its_runbook_comp
 
 @contextmanager
 def listed_for_a_day(service: Service) -> Iterator[None]:
-    """The region's usage of this hour has waited 25 hours for a comparison, and no scan is due."""
+    """Simulate that the usage of this hour was not compared for 25 hours and no scan is due."""
     now_s = int(time.time())
     put(service, WorkList(hours={now_s - now_s % HOUR_S: now_s - 25 * HOUR_S}, scanned_s=now_s + DAY_S).to_item())
     try:
@@ -545,7 +544,7 @@ def test_a_function_that_fails_raises_its_alarm_and_its_runbook_names_the_error(
 def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_repairs_it(
     service: Service, pager: str
 ) -> None:
-    """Two passes a minute apart must agree before an alert or a repair, which takes five minutes."""
+    """Takes five minutes: alerts and repairs need two equal passes a minute apart."""
     who = account()
     service.send(message(f"batch-{who}", [record(who, size=1_000)]))
     service.wait_for_rest()
@@ -564,7 +563,7 @@ def test_a_broken_usage_item_raises_reconciliation_differences_and_its_runbook_r
 
 @pytest.mark.drill
 def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
-    """Runs last: the tests before it wait for no alarm to clear."""
+    """Runs last, because the other tests do not wait until alarms clear."""
     assert _RAISED, "no drill came before"
     end_s = time.monotonic() + CLEARED_S
     while still := sorted(name for name in set(_RAISED) if state_of(service, name) != "OK"):
@@ -573,7 +572,7 @@ def test_every_alarm_that_was_raised_is_off_again(service: Service) -> None:
 
 
 def will_clear(name: str) -> None:
-    """Note an alarm whose cause is removed. Alarms clear a minute after the last bad data point."""
+    """Register an alarm to check later. Alarms clear a minute after the last bad data point."""
     _RAISED.append(name)
 
 
@@ -594,7 +593,7 @@ def sent_by_source(service: Service, *numbers: int) -> str:
 
 
 def let_pass(service: Service, seconds: int) -> None:
-    """Backdate the watch's memory and the canary's findings by this time. Whole minutes, like canaries."""
+    """Backdate the state of watch and canary by `seconds`. Whole minutes, like canaries."""
     items, then_s = ledger(service), int(time.time()) - seconds
     put(service, WatchState(first_s=then_s, queue_empty_s=then_s).to_item())
     for run in canaries(service):
@@ -604,7 +603,7 @@ def let_pass(service: Service, seconds: int) -> None:
 
 
 def age_gaps(service: Service, source: str, seconds: int) -> None:
-    """Backdate the discovery of a source's gaps by this time."""
+    """Backdate the discovery of a source's gaps by `seconds`."""
     item = dict(item_of(service, Key(SOURCE_PK, source)))
     noticed: Any = item["noticed"]
     item["noticed"] = [[first, last, at_ms - seconds * 1000, since_ms] for first, last, at_ms, since_ms in noticed]
@@ -612,7 +611,7 @@ def age_gaps(service: Service, source: str, seconds: int) -> None:
 
 
 def forget_time_of_conflicts(service: Service) -> None:
-    """Make the conflicts three hours old."""
+    """Backdate the conflicts by three hours."""
     items = ledger(service)
     for item in list(items.query(Table.LEDGER, CONFLICT_PK)):
         put(service, conflict_seen_item(*conflict_of(item), int(time.time()) - 3 * HOUR_S))
@@ -651,7 +650,7 @@ def changed_by_hand(service: Service, name: str, **variables: str) -> Iterator[A
 
 
 def forget_errors(service: Service, *, constructs: Iterable[str], taken_back: list[int]) -> None:
-    """Subtract the counted errors, as if they were older than the alarms' periods.
+    """Subtract the counted errors, to simulate that the alarm periods are over.
 
     MiniStack has one error metric for all functions.
     """
@@ -678,7 +677,7 @@ def moment(at_s: float) -> datetime:
 
 
 def put_figure(service: Service, namespace: str, name: str, value: int, *, at_s: float) -> None:
-    """Put a data point that AWS would put."""
+    """Put a metric data point in place of AWS."""
     service.clients.cloudwatch.put_metric_data(
         Namespace=namespace, MetricData=[{"MetricName": name, "Timestamp": moment(at_s), "Value": value}]
     )
@@ -694,7 +693,7 @@ def reconciled(service: Service) -> Reconciliation:
 
 
 def state_of(service: Service, alarm: str) -> str:
-    """An alarm's state after another run of the watch."""
+    """Run the watch, and return an alarm's state."""
     oncall.figures(service)
     name = f"metering-{service.stage}-{alarm}"
     [found] = service.clients.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]

@@ -1,4 +1,4 @@
-"""`metering serve` as a process under a reading role; and the API's document, compared with it over HTTP."""
+"""`metering serve` as a process under a reading role; its HTTP responses match the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Served:
     process: subprocess.Popen[str]
 
     def get(self, path: str, token: str | None = None, *, host: str = "") -> httpx.Response:
-        """Send a request with its own token, or with another one."""
+        """Send a request with the server's token, or with `token`."""
         sent = self.token if token is None else token
         headers = {"Authorization": f"Bearer {sent}"} if sent else {}
         return httpx.get(f"{self.url}{path}", headers=headers | ({"Host": host} if host else {}), timeout=_START_S)
@@ -108,7 +108,7 @@ def test_it_answers_as_the_report_to_its_own_token_and_host_alone_and_ends_at_ct
 
 
 def _connect_from_elsewhere(port: int) -> None:
-    """Connect to another loopback address of this machine, at which nothing should listen."""
+    """Connect to another loopback address, which should refuse connections."""
     with socket.create_connection(("127.0.0.2", port), timeout=5):
         pass
 

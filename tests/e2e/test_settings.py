@@ -1,4 +1,4 @@
-"""Commands use the functions' settings, whatever the stage sets; or they refuse to work."""
+"""Commands use the same settings as the deployed functions, or refuse to work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = "eu-west-3"
 NOW_S = int(time.time())
-# The beginning of a day, older than the 35 days that a stage admits by default.
+# The beginning of a day that is older than the 35 days of a stage's default admission window.
 OLD_S = (NOW_S // DAY_S - 50) * DAY_S
 EVERYTHING = ("--from", rfc3339(OLD_S), "--to", rfc3339(hour_of(NOW_S) + DAY_S))
 WIDE = {"admission_window_s": 60 * DAY_S, "marker_life_s": 75 * DAY_S, "incoming_retention_days": 90}
@@ -141,7 +141,7 @@ class Elsewhere:
         self._clients.sqs.send_message(QueueUrl=self._outputs["IngestQueueUrl"], MessageBody=body)
 
     def total(self, *options: str) -> int:
-        """Bytes of a report; the canary's bytes arrive by themselves."""
+        """Bytes in a report, without those of the canary."""
         rows = self.ask("report", "usage", "--group-by", "account_id", *options)["rows"]
         return sum(int(row["bytes"]) for row in rows if row["account_id"] != CANARY_ACCOUNT_ID)
 

@@ -1,7 +1,7 @@
-"""`make engines`: the statements of docs/analytics.md over a replayed lake give the service's totals to the byte.
+"""`make engines`: the SQL of docs/analytics.md on a replayed lake gives the service's totals to the byte.
 
-Spark runs in its own environment, on the machine's Java; if the machine lacks a suitable Java it is skipped, which is a
-failure where `CI` is set. Then the lake is damaged on purpose, and each engine must give other totals.
+Spark runs in its own environment with the machine's Java. Without a suitable Java, it is skipped, or fails if `CI` is
+set. Damaged copies of the lake must give other totals in each engine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ Engine = Callable[[Sequence[Question]], list[Totals]]
 
 
 def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:
-    """Every day of a lake, by hour and as a whole, each with the service's answer."""
+    """Questions for each day of a lake, by hour and per day, with the service's answers."""
     return [
         pair
         for day in lake.days
@@ -33,7 +33,7 @@ def questions(lake: Replayed, folder: Path) -> list[tuple[Question, Totals]]:
 
 
 def damaged(lake: Replayed, to: Path) -> dict[str, Path]:
-    """Damaged copies of the lake: with a duplicated file, and with a missing file; rows and totals alike."""
+    """Damaged copies of the lake: one with a duplicated file, one with a missing file, in rows and totals."""
     copies = {}
     for name in ("a file twice", "a file missing"):
         copies[name] = to / name.replace(" ", "-")

@@ -1,4 +1,4 @@
-"""Engines that answer statements over a lake in a folder: DuckDB's own reader, and Spark in its environment."""
+"""Engines that run SQL statements on a lake in a folder: DuckDB's own reader, and Spark in its environment."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One day of a lake: by hour from its rows, or as a whole from the totals beside its files."""
+    """A query for one day of a lake: by hour from rows, or for the day from the stored totals."""
 
     folder: Path
     day: str
@@ -45,7 +45,7 @@ def by_spark(questions: Sequence[Question], java: Path) -> tuple[str, list[Total
     """Spark's version, and its answers.
 
     Raises:
-        CalledProcessError: Spark failed; its own messages are on stderr.
+        CalledProcessError: Spark failed; stderr has its messages.
     """
     asked = [
         {
@@ -104,7 +104,7 @@ def _totals(rows: Sequence[Mapping[str, Any]]) -> Totals:
     return found
 
 
-# The statements of docs/analytics.md, as written there.
+# The statements exactly as written in docs/analytics.md.
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "analytics.md"
@@ -113,10 +113,10 @@ _DAY = "2026-11-24"
 
 
 def statement(name: str, *, day: str, folder: Path | None = None) -> str:
-    """The page's block that begins with this name, for another day, and over a folder instead of the bucket.
+    """The named SQL block of the page, changed to another day, and to a folder instead of the bucket.
 
     Raises:
-        KeyError: The page has no such block.
+        KeyError: The page has no block of this name.
     """
     blocks: dict[str, str] = {found[1]: found[2] for found in _BLOCK.finditer(PAGE.read_text())}
     text = blocks[name]

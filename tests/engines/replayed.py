@@ -22,7 +22,7 @@ HUGE = "210987654321"
 
 
 class Line(NamedTuple):
-    """Key of a total: the columns that a statement groups by, with `hour` empty where it does not."""
+    """Key of a total: the columns of a statement's GROUP BY; without an hour, `hour` is empty."""
 
     dt: str
     hour: str
@@ -44,7 +44,7 @@ class Replayed:
 
     Attributes:
         folder: Contains `lake/` and `summaries/`, as the bucket does.
-        by_hour: Totals of `metering report usage`, at rest.
+        by_hour: Final totals of `metering report usage`.
     """
 
     folder: Path

@@ -1,9 +1,8 @@
-"""Spark's answers about a lake: runs in Spark's own environment, independent of the service's code.
+"""Runs queries about a lake with Spark, in Spark's own environment, without the service's code.
 
     python spark_job.py < questions.json > answers.json
 
-Each question has `setup` (Python for a `spark` session), `totals` (a folder that becomes the view of that name), and
-`sql`.
+Each question has `setup` (Python code for a `spark` session), `totals` (a folder, read as view `totals`), and `sql`.
 """
 
 import json

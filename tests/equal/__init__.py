@@ -1,1 +1,1 @@
-"""Two revisions answer alike: each one's output, messages and stored data, byte by byte."""
+"""Two revisions give the same output, messages and stored data, byte by byte."""

@@ -2,8 +2,8 @@
 
     python -m tests.equal REVISION
 
-Each revision builds the same in-memory region with its own code, and gets the release's requests and its own recorded
-command lines. Allowed differences are in `tests/equal/differences.toml`, with their reasons.
+Each revision builds the same in-memory region with its own code, gets the release's requests, and runs its own recorded
+commands. Allowed differences are in `tests/equal/differences.toml`, with their reasons.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def differences(before: Path, after: Path) -> Iterator[tuple[str, str]]:
 
 
 def facts(document: object, at: str = "") -> set[str]:
-    """Paths, parameters, schemas, statuses and values in a document, each with its place; no texts for people."""
+    """Paths, parameters, schemas, statuses and values in a document, each with its place; no descriptions."""
     if isinstance(document, dict):
         members = ((key, value) for key, value in document.items() if key not in _WORDS or isinstance(value, dict))
         return {at}.union(*(facts(value, f"{at}/{key}") for key, value in members))

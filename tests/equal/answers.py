@@ -1,9 +1,9 @@
-"""One revision's output, answers and stored data, as files below a folder. Run inside that revision's checkout.
+"""Writes a revision's output, answers and stored data as files below a folder. Run it in the revision's checkout.
 
     answers.py --requests FILE          writes the requests that its API is asked, a line each
     answers.py --answers FILE FOLDER    asks them, types its recorded command lines, and keeps all of it
 
-This module imports only test kits, by names that both revisions have, because a release has its modules elsewhere.
+This module imports only test kits whose names exist in both revisions, because releases move other modules.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write_requests(path: Path) -> None:
 
 
 def ask(path: Path, folder: Path) -> None:
-    """Save status, type and body of each API response, the API's document, and the region's stored data."""
+    """Save status, content type and body of each API response, the OpenAPI document, and stored data."""
     world = foreign.world()
     for number, line in enumerate(path.read_text().splitlines()):
         who, asked = line.split(" ", 1)
@@ -53,7 +53,7 @@ def ask(path: Path, folder: Path) -> None:
 
 
 def type_lines(folder: Path) -> None:
-    """Save each recorded answer in all formats, and the final stored data of the lines' region."""
+    """Run the recorded commands; save each answer in all formats, and the final stored data."""
     regions: list[Any] = []
 
     def watched() -> Any:

@@ -1,7 +1,7 @@
 """Writes exports by the product for third-party validators: `python -m tests.exports.make DIR --rows 1000`.
 
-The usage consists of the sample's 338 lines, and then random sizes of the same keys over the month, so that tiers are
-crossed. The month books corrections of the previous month.
+The usage is the sample's 338 lines, then lines of random size with the same keys, enough to cross price tiers. The
+month includes corrections of the previous one.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 MONTH, BEFORE = "2024-10", "2024-09"
 ACCOUNTS = tuple(f"{number:012d}" for number in (123_456, 103401752927, 309352892428, 618377654291))
 _CORRECTIONS = 20
-# Line sizes range from one byte to one that crosses a tier.
+# Line sizes range from one byte to a size that crosses a tier.
 _MOST_BITS = 43
 
 
 def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
-    """Usage of a month with the sample's keys; each key, account and hour once."""
+    """Random usage of a month with the sample's keys, once per key, account and hour."""
     draw, lines = random.Random(seed), bill_lines()
     # The most frequent key has a seventh of the lines, and the months have few hours, so more lines need more accounts.
     accounts = (*ACCOUNTS, *(f"{number:012d}" for number in range(rows // 1_000)))
@@ -57,7 +57,7 @@ def drawn_lines(month: str, rows: int, *, seed: int = 1) -> Iterator[UsageLine]:
 
 
 def source_of(rows: int) -> ExportSource:
-    """About this many charges, some of them corrections."""
+    """Source of about `rows` charges, including corrections."""
     usage = list(drawn_lines(MONTH, rows - _CORRECTIONS))
     closed = list(drawn_lines(BEFORE, 200, seed=2))
     late = [line._replace(bytes=GIB + number) for number, line in enumerate(closed[:_CORRECTIONS])]
@@ -73,7 +73,7 @@ def request_of(
     month: str = MONTH,
     as_of_s: int = 0,
 ) -> ExportRequest:
-    """An export request; CUR has version 2.0."""
+    """An export request; for CUR the version is 2.0."""
     version = version if kind == "focus" else "2.0"
     return ExportRequest(kind=kind, version=version, month=month, grain=grain, form=form, as_of_s=as_of_s)
 
@@ -113,7 +113,7 @@ def made(folder: Path, *, rows: int = 1000) -> None:
     exported(folder / "cur", source, request_of("cur"))
     exported(folder / "cur-csv", source, request_of("cur", form="csv"))
     for packed in sorted((folder / "focus-1.4").glob("*-00000.csv.gz")):
-        # Validators read uncompressed files, whose name tells the dataset.
+        # Validators need uncompressed files, and recognise the dataset by the file name.
         plain = packed.with_name(packed.name.replace("-00000.csv.gz", ".csv"))
         plain.write_bytes(gzip.decompress(packed.read_bytes()))
 

@@ -1,7 +1,7 @@
 """Seeds of the fuzzers: a valid example of each form, and the stored corpus of interesting inputs.
 
-`corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. A
-file that broke the reader stays there permanently.
+`corpus/` holds message bodies (`*.body`) and objects (`*.ndjson`, `*.parquet`), found by fuzzing or made by hand. Keep
+every file that once broke the reader.
 """
 
 import json

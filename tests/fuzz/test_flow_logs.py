@@ -55,7 +55,7 @@ def _parquet(columns: dict[str, list[Any]], **options: Any) -> bytes:
 
 @cache
 def examples() -> tuple[bytes, ...]:
-    """A valid file of each form, and the stored ones."""
+    """A valid file of each form, and the stored corpus."""
     names = ("start", "bytes", *(name for name in USUAL if name not in ("start", "bytes")), "traffic-path")
     plain = text(*[line(bytes=str(number)) for number in range(20)], line(action="REJECT"), line(log_status="NODATA"))
     custom = text(*[line(names, start=str(START_S + number)) for number in range(20)], names=names)
@@ -99,7 +99,7 @@ def judge(stored: bytes, *, named: bool = True, settings: ReadSettings = _SETTIN
 
 
 def check(measured: Measured) -> None:
-    """Invariants of every file that is read to its end."""
+    """Check the invariants of a completely read file."""
     balance = measured.balance
     assert balance.holds
     assert sum(total.lines for total in measured.totals.values()) == balance.metered

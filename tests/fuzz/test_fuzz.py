@@ -28,7 +28,7 @@ _KNOWN = frozenset(map(str, Reason))
 
 
 def check(answers: tuple[Answer, ...], body: str) -> None:
-    """Invariants of every answer, for any input."""
+    """Check the invariants of an answer to any input."""
     assert answers
     for answer in answers:
         if isinstance(answer, NoBatch):

@@ -25,7 +25,7 @@ def path_of(name: str) -> Path:
 
 
 def reviewed(name: str) -> Synthesised:
-    """Stage of a snapshot by its name, with an additional part for some names."""
+    """Stage of a snapshot; if its name says so, with the API."""
     from tests.infra.support.synthesis import synthesised
 
     return synthesised(name.removesuffix(WITH_API), overrides=_API if name.endswith(WITH_API) else "{}")

@@ -1,4 +1,4 @@
-"""The HTTP API: no emulator shows its throttling, its access log, its permissions or its isolation."""
+"""Throttling, access log, permissions and isolation of the HTTP API, which no emulator shows."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def function(stage: Synthesised) -> dict[str, Any]:
 
 
 def test_the_role_reads_what_answers_are_made_of_and_may_do_nothing_else() -> None:
-    """As a complete list: every new permission must be added here, too."""
+    """The list is complete: add every new permission here, too."""
     grants = Grants(with_api(), "api", "ApiRole")
     assert grants.everything() == {
         *LOOK_UP,
@@ -69,7 +69,7 @@ def test_it_is_told_where_prices_are() -> None:
 def test_it_keeps_some_executions_and_can_take_no_others() -> None:
     assert function(with_api(api_concurrency=7))["ReservedConcurrentExecutions"] == 7
     assert function(with_api())["ReservedConcurrentExecutions"] == 10
-    # An emulator ignores reserved concurrency, and a LocalStack account has too little of it.
+    # An emulator ignores reserved concurrency, and LocalStack's account has too little concurrency to reserve.
     assert "ReservedConcurrentExecutions" not in function(synthesised("local"))
 
 
@@ -134,7 +134,7 @@ def test_a_stage_that_does_not_ask_for_it_has_nothing_of_it() -> None:
 
 
 def test_an_operator_may_search_its_log() -> None:
-    """The policy is in the log's stack, because the role's stack is deployed before it."""
+    """The policy is in the log's stack, which is deployed after the role's stack."""
     stage = with_api()
     [log] = [name for name in stage.resources("api", "AWS::Logs::LogGroup") if name.startswith("ApiLogs")]
     policy = stage.one("api", "AWS::IAM::Policy", "LogReaders")["Properties"]
@@ -164,7 +164,7 @@ def test_its_alarms_are_there_with_it_and_its_figures_have_its_own_dimensions() 
             "stage": "prod",
         }
     assert alarms["api-failing"]["Statistic"] == "Average"
-    # Lambda's `Duration` includes cold starts, and an emulator mixes the metrics of all functions.
+    # Lambda's `Duration` includes cold starts, and an emulator does not separate the functions' metrics.
     assert (alarms["api-slow"].get("Statistic"), alarms["api-slow"]["Threshold"]) == ("Average", 50)
     for name in ("api-errors", "api-throttled"):
         assert alarms[name]["Namespace"] == "AWS/Lambda"

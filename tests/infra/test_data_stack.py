@@ -126,7 +126,7 @@ def test_unfinished_uploads_and_old_versions_go(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_a_cleaned_staging_object_is_kept_as_a_version_for_as_long_as_a_ledger_can_be_restored(stage: str) -> None:
-    """A restored ledger names staging objects that were cleaned since (P41)."""
+    """A restored ledger refers to staging objects deleted since then (P41)."""
     rules = [rule for rule in rules_of(stage) if "staging/".startswith(rule.get("Prefix", ""))]
     versions = [rule for rule in rules if "NoncurrentVersionExpiration" in rule]
     if not synthesised(stage).config.versioned:
@@ -218,7 +218,7 @@ def test_both_queues_are_reached_by_tls_only(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_s3_sends_to_the_ingest_queue_for_the_stages_own_bucket_alone(stage: str) -> None:
-    """X6: it could send for any bucket of the account. Names by CloudFormation's pattern."""
+    """X6: S3 could send for any bucket of the account. Names by CloudFormation's pattern."""
     synth = synthesised(stage)
     [bucket_id] = synth.resources("data", "AWS::S3::Bucket")
     [statement] = [

@@ -73,7 +73,7 @@ def test_an_emulator_gets_an_endpoint_and_a_key() -> None:
 
 
 def test_an_emulator_that_only_the_sdk_is_told_of_is_the_endpoint_of_the_cdk_too() -> None:
-    """Otherwise an unconfirmed rehearsal, because an emulator answered, would be deployed to an account."""
+    """Otherwise the CDK would deploy an unconfirmed rehearsal for an emulator to an AWS account."""
     env = cli_environment({"LOCALSTACK_HOST": "127.0.0.1:4599"}, region="eu-west-1", endpoint=None)
     assert env["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4599"
     assert env["AWS_ACCESS_KEY_ID"] == "test"
@@ -86,7 +86,7 @@ def test_nothing_in_the_environment_leads_the_cdk_past_an_emulator() -> None:
     }
     env = cli_environment(aside, region="eu-west-1", endpoint="http://127.0.0.1:1")
     assert not env.keys() & aside.keys()
-    # On AWS these variables are the user's own, such as a VPC endpoint.
+    # On AWS these variables belong to the user, for example for a VPC endpoint.
     assert aside.keys() <= cli_environment(aside, region="eu-west-1", endpoint=None).keys()
 
 
@@ -242,8 +242,8 @@ class Runs:
 
     Attributes:
         there: Parts that exist.
-        calls: Calls of the CLI: whether the assembly is a first build's, and the stack.
-        fails: The creation of the data stack fails.
+        calls: Calls of the CLI: whether it is a first build, and the stack.
+        fails: Whether creation of the data stack fails.
     """
 
     def __init__(self, *there: str) -> None:
@@ -310,7 +310,7 @@ def test_a_failed_creation_ends_the_deployment_before_anything_is_protected(monk
 @pytest.mark.parametrize(("there", "stage", "own"), [
     (("data", "pipeline", "observability"), "prod", None),
     (("observability",), "dev", None),
-    # MiniStack replaces a table whose protection changes with an empty one.
+    # If a table's protection changes, MiniStack replaces the table with an empty one.
     (("observability",), "prod", REHEARSAL),
 ], ids=["a data stack that is there", "a stage that keeps no data", "a rehearsal"])  # fmt: skip
 def test_what_has_nothing_to_protect_is_deployed_in_one_step(
@@ -331,7 +331,7 @@ class Stacks(CloudFormationStacks):
     """CloudFormation with the stack of an API. Mutable.
 
     Attributes:
-        states: The stack's status at each look; it is deleted when none is left.
+        states: The stack's status at each call; after the last, it is deleted.
         deleted: Stacks that were deleted.
     """
 
@@ -551,7 +551,7 @@ def test_another_version_is_another_hash(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_bundle_says_its_version_as_an_installed_package_does(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     code = "import metering.version; print(metering.version.package_version(), metering.version.__file__)"
-    # -S: no package of this environment is visible.
+    # -S makes the packages of this environment invisible.
     said = subprocess.check_output([sys.executable, "-S", "-c", code], cwd=tmp_path, text=True)
     assert said.split() == [package_version(), str(tmp_path / "metering" / "version.py")]
 
@@ -714,7 +714,7 @@ def test_a_region_that_is_not_home_has_none(stage: str) -> None:
 
 
 def test_the_operator_guide_lists_what_a_deployment_may_call() -> None:
-    """The project runs the same command as a person, so both need the same permissions."""
+    """The project runs the CDK command as people do, so both need the same permissions."""
     guide = (ROOT / "docs" / "operator-guide.md").read_text()
     for action in _ACTIONS:
         service, name = action.split(":")

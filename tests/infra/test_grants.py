@@ -64,7 +64,7 @@ class Grants:
         }
 
     def may_list(self, prefix: str | None) -> bool:
-        """Whether `s3:ListBucket` is allowed for a request with this `s3:prefix`; None for a request without."""
+        """Whether `s3:ListBucket` is allowed with this `s3:prefix`; None means a request without one."""
         context = {} if prefix is None else {"s3:prefix": prefix}
         return any(
             "s3:ListBucket" in listed(statement["Action"]) and holds(statement.get("Condition", {}), context)
@@ -72,7 +72,7 @@ class Grants:
         )
 
     def may_write(self, action: str, table: str, pk: str | None) -> bool:
-        """Whether `action` is allowed on the items of a partition; None for a call without a partition."""
+        """Whether `action` is allowed on items of partition `pk`; None means a call without one."""
         context = {} if pk is None else {"dynamodb:LeadingKeys": pk}
         return any(
             action in listed(statement["Action"])
@@ -320,7 +320,7 @@ ROLES_THAT_READ_OBJECTS = (
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 @pytest.mark.parametrize(("part", "role"), ROLES_THAT_READ_OBJECTS)
 def test_who_reads_objects_is_told_that_one_is_missing(stage: str, part: str, role: str) -> None:
-    """S3 answers 404 if the caller may list; it then uses the key as `s3:prefix`."""
+    """S3 returns 404 only to callers who may list, and checks the key as `s3:prefix`."""
     grants = Grants(synthesised(stage), part, role)
     for prefix in grants.prefixes("s3:GetObject") - {"athena-results/"}:
         assert grants.may_list(f"{prefix}2026-11-24/there-is-none")
@@ -356,7 +356,7 @@ def test_who_reports_may_ask_for_completeness_status_and_costs_of_the_region(sta
     assert grants.may("cloudwatch:GetMetricStatistics", "*")
     assert grants.may("sqs:GetQueueAttributes", "IngestQueue")
     assert grants.may("sqs:GetQueueAttributes", "DeadLetters")
-    # `metering status` shows alarms and the pager's subscribers beside the watch's figures.
+    # `metering status` shows alarms and the pager's subscribers as well as the watch's figures.
     assert grants.may("cloudwatch:DescribeAlarms", "*")
     assert grants.may("sns:ListSubscriptionsByTopic", "TopicsPage")
     assert grants.may("cloudformation:DescribeStacks", "metering-")
@@ -372,7 +372,7 @@ def test_operators_and_no_readers_read_what_producers_left(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_operators_read_the_versions_that_a_worker_would_read(stage: str) -> None:
-    """Otherwise `dlq list --deep` would report an object as changed that a redrive would meter."""
+    """Otherwise `dlq list --deep` would report a change for an object that a redrive would meter."""
     worker = Grants(synthesised(stage), "pipeline", "AggregatorRole").prefixes("s3:GetObjectVersion")
     assert Grants(synthesised(stage), "data", "RolesOperator").prefixes("s3:GetObjectVersion") == worker
     assert not Grants(synthesised(stage), "data", "RolesReader").prefixes("s3:GetObjectVersion")

@@ -1,4 +1,4 @@
-"""The on-ramp of a region with log sources: rules, queue, functions, and permissions on those prefixes only."""
+"""On-ramp stack for a region with log sources: rules, queue, functions, and permissions on their prefixes only."""
 
 import json
 from typing import Any
@@ -200,7 +200,7 @@ def test_who_reads_sees_whether_log_files_wait_and_operators_send_their_dead_let
 
 
 def test_on_an_emulator_operators_may_make_the_calls_that_it_checks_by_other_names() -> None:
-    """MiniStack checks batch calls by their own names, and calls that name a queue's ARN against any queue."""
+    """MiniStack checks batch calls as their own IAM actions, and calls with a queue's ARN against any queue."""
     for stage in (with_sources("local"), synthesised("local")):
         operator = Grants(stage, "data", "RolesOperator")
         moves = [each for each in operator.statements if "sqs:StartMessageMoveTask" in each["Action"]]
@@ -220,7 +220,7 @@ def test_on_aws_operators_move_the_messages_of_this_stage_only(stage: str) -> No
 
 
 def test_events_that_another_account_forwards_are_taken_too() -> None:
-    """The owner's rule forwards an event unchanged: its `account` is the owner's, so rules must not filter by it."""
+    """Events forwarded by the owner's rule keep the owner's `account`, so rules must not filter by it."""
     rules = with_sources("prod").resources("pipeline", "AWS::Events::Rule")
     patterns = [each["Properties"]["EventPattern"] for each in rules.values() if "EventPattern" in each["Properties"]]
     assert patterns

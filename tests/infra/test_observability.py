@@ -99,7 +99,7 @@ def _alarms(stage: Synthesised) -> dict[str, dict[str, Any]]:
 
 
 def _description(stage: str, name: str, overrides: str = "{}", **pseudo: str) -> str:
-    """An alarm's text, as its receivers read it."""
+    """Description of an alarm, as its recipients read it."""
     synth = synthesised(stage, overrides=overrides)
     place = place_of(synth.templates["observability"], **pseudo)
     return place.text(_alarms(synth)[name]["AlarmDescription"])
@@ -244,7 +244,7 @@ def test_alarms_of_log_sources_exist_in_a_region_that_has_some_and_in_no_other(s
         assert found & of_logs == wanted
 
 
-# Dashboards: named, within the quotas, with the alarms' thresholds, and one view of all regions.
+# Dashboards have names, are within the quotas, show the alarms' thresholds, and include one view of all regions.
 
 # CloudWatch quotas: metrics per graph, and metrics per free dashboard.
 GRAPH_METRICS = 500

@@ -84,7 +84,7 @@ class _Ear:
 
 
 class _Region(WatchedRegion):
-    """A region at rest, with a message in its queue: for the roles that no history covers."""
+    """An idle region with a queued message, for the roles that other scenarios do not cover."""
 
     def __init__(self, ear: _Ear) -> None:
         super().__init__(now_s=_NOW_S)
@@ -102,24 +102,24 @@ class _Region(WatchedRegion):
         ).jobs()
 
     def open(self) -> None:
-        """Every role reads the format; the aggregator writes it, once."""
+        """Every role reads the data format; the aggregator writes it once."""
         for role in _ROLES:
             check_format(self.by(role))
             if role == "Aggregator":
                 remember_format(self.by(role), written_by="0.1.0", usage_generation=2)
 
     def look(self) -> None:
-        """The watch measures twice, because it compares with its last measurement."""
+        """Run the watch twice, because it compares with its last measurement."""
         freshness = replace(self.freshness, items=self.by("Watch"))
         for _ in range(2):
             assert replace(self.watch, items=self.by("Watch"), freshness=freshness).run()
 
     def report(self, role: str) -> None:
-        """Completeness of a report in a region before the watch's first run."""
+        """Measure a report's completeness before the watch's first run."""
         assert replace(self.freshness, items=self.by(role)).measure()
 
     def rule(self) -> None:
-        """A source is forgotten; both kinds of tick respect that."""
+        """Forget a source; both kinds of reconciler tick obey."""
         source = SourceState(source_id="edge-1", last_sequence=7, last_seen_s=_NOW_S)
         self.items.put(Put(table=Table.LEDGER, item={**source.to_item(), "last_ms": 1, "noticed": []}))
         for scan_every_s in (0, DAY_S):
@@ -131,7 +131,7 @@ class _Region(WatchedRegion):
             assert tick.run(self.deadline()).scanned is (scan_every_s == 0)
 
     def deed(self) -> None:
-        """An operator's deed writes its line in the audit trail."""
+        """Write an operator's deed to the audit trail."""
         trail = DeedTrail(items=self.by("Operator"))
         begun = Deed(
             deed_id="1",
@@ -149,7 +149,7 @@ class _Region(WatchedRegion):
         trail.end(begun, state=DeedState.OK, ended_ms=begun.at_ms, result="")
 
     def drop(self) -> None:
-        """An unannounced object; without one, the ledger is not read."""
+        """Check an unannounced object: else the ledger is not read."""
         self.objects.upload("drop/edge/a.ndjson", b"")
         self.clock.advance_s(DAY_S)
         now_s = self.clock.now_ms() // 1_000
@@ -233,7 +233,7 @@ def test_a_grant_for_another_partition_would_be_seen() -> None:
     assert denied == {"W#complete", "W#figures", "W#queues"}
 
 
-# The policies in docs/contract/producers.md: they work as described, and are no wider than the stack's own role.
+# The policies in docs/contract/producers.md work as described, and allow no more than the stack's own role.
 
 _CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract" / "producers.md"
 _BUCKET = "arn:aws:s3:::metering-prod-data-bucket"
@@ -261,7 +261,7 @@ def test_the_section_has_a_permission_and_a_trust_policy_that_iam_would_take() -
     permission, trust = policies()
     assert list(iam.PolicyDocument.from_json(permission).validate_for_identity_policy()) == []
     assert list(iam.PolicyDocument.from_json(trust).validate_for_any_policy()) == []
-    # The resource of a trust policy is its own role, so the policy names none.
+    # A trust policy applies to its own role, so the policy names no resource.
     assert [sorted(statement) for statement in trust["Statement"]] == [
         ["Action", "Condition", "Effect", "Principal", "Sid"]
     ]
@@ -308,7 +308,7 @@ def test_a_policy_that_named_no_prefix_would_be_seen() -> None:
     assert allows(wide, "s3:PutObject", f"{_BUCKET}/ingest/edge-7f3b/a.ndjson")
 
 
-# Registered producers: the stacks pass the service's own senders to the aggregator, which alone checks senders.
+# Registered producers: the stacks pass the service's own senders to the aggregator; only it checks senders.
 
 # One stage on an emulator and one on AWS represent all others.
 STAGES = ("local", "prod")

@@ -170,7 +170,7 @@ def test_preflight_asks_every_service_that_the_stacks_use(stage: str) -> None:
     assert used - asked == {"iam"}
 
 
-# The functions use the settings that the data stack publishes.
+# The functions use the settings published by the data stack.
 
 CHANGED = json.dumps(
     {
@@ -183,7 +183,7 @@ CHANGED = json.dumps(
 
 
 def published(stage: Synthesised) -> StageSettings:
-    """The settings as a command would read them."""
+    """The published settings, as commands read them."""
     parameter = stage.one("data", "AWS::SSM::Parameter")["Properties"]
     outputs = stage.templates["data"]["Outputs"]
     return StageSettings.read(parameter["Value"], sha256=outputs["SettingsSha256"]["Value"])
@@ -347,7 +347,7 @@ def test_text_from_the_command_line_is_understood() -> None:
     )
     assert config.batch_window_s == 1
     assert config.subscriptions[0].endpoint == "oncall@example.com"
-    # A mapping changes only the entries that it names.
+    # A mapping changes only the entries in it.
     of_the_base = {"rollup_every_s": 1, "rollup_blocks": 1, "reserve_ms": 5_000}
     assert config.tunables == {**of_the_base, "rollup_commits": 8}
     assert (config.rollout.deny, config.rollout.bake_min) == (("us-gov-*",), 0)
@@ -367,7 +367,7 @@ PARTITION_LITERAL = re.compile(r"arn:aws|amazonaws\.com\.cn|aws-cn|aws-us-gov")
 
 
 def problems_of(text: str) -> list[str]:
-    """Literals that tie a template to a region or a partition."""
+    """Region and partition names hard-coded in a template."""
     return REGION_LITERAL.findall(text) + PARTITION_LITERAL.findall(text)
 
 
@@ -387,7 +387,7 @@ def test_no_template_names_a_region_or_a_partition(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", [name for name in STAGE_NAMES if STAGES[name].get("emulated")])
 def test_a_function_of_an_emulated_region_shares_its_name_with_none_of_another(stage: str) -> None:
-    """When it creates a function, MiniStack kills the running functions of that name in all regions."""
+    """MiniStack stops running functions in all regions when it creates a function of the same name."""
     for function in synthesised(stage).resources("pipeline", "AWS::Lambda::Function").values():
         assert {"Ref": "AWS::Region"} in function["Properties"]["FunctionName"]["Fn::Join"][1]
 
@@ -401,7 +401,7 @@ def test_a_literal_would_be_found(text: str) -> None:
 def test_there_are_no_custom_resources(stage: str) -> None:
     kinds = {resource["Type"] for resource in synthesised(stage).all_resources().values()}
     assert not {kind for kind in kinds if kind.startswith("Custom::") or "CustomResource" in kind}
-    # Such a resource would add a provider function of the CDK.
+    # A custom resource would add a provider function of the CDK.
     everything = synthesised(stage).all_resources().values()
     functions = [resource for resource in everything if resource["Type"] == "AWS::Lambda::Function"]
     assert functions
@@ -416,7 +416,7 @@ def test_nothing_is_looked_up_or_reported(stage: str) -> None:
         assert set(template.get("Parameters", {})) <= {"BootstrapVersion"}
 
 
-# Each stack outputs the release that it was deployed from, and whether it is a rehearsal.
+# Each stack outputs its release, and whether it is a rehearsal.
 
 PROD, TRIED = "prod", json.dumps(REHEARSAL)
 

@@ -1,4 +1,4 @@
-"""Shared parts of the matrices of kills and lost replies."""
+"""Shared parts of the fault matrices (kills and lost replies)."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def _each(variants: list[tuple[Trouble, bool]]) -> pytest.MarkDecorator:
 
 
 EACH_VARIANT = _each(VARIANTS)
-# For restartable jobs, dying before a call equals dying after the previous one, which is tried, too.
+# For restartable jobs, dying before a call equals dying after the previous call, which is tried anyway.
 EACH_JOB_VARIANT = _each([variant for variant in VARIANTS if variant[0] is not Trouble.KILLED_BEFORE])
 
 _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
@@ -32,17 +32,17 @@ _READS = ("BatchGet", "Get", "Head", "List", "Query", "Scan")
 # The gate tries every fifth of the differing calls; `make matrix` tries all.
 _EVERY = 1 if os.environ.get("METERING_EVERY_CALL") else 5
 
-# Nothing is applied and the call is unavailable, as with a lost request; only the adapter's error differs.
+# The call is unavailable and has no effect, as with a lost request; only the adapter's error differs.
 _ANSWERS = (Trouble.THROTTLED, Trouble.CONFLICTED)
 
 
 def worth_trying(calls: Sequence[str], trouble: Trouble, *, every: int = _EVERY) -> list[int]:
-    """The calls at which a fault makes a distinct history.
+    """Calls whose fault leads to a distinct sequence of events.
 
-    A read changes nothing: a lost request equals a lost reply, and dying at a read equals dying after the previous
-    write. So reads get only lost replies, at the first of each operation; the same holds for error responses.
+    Reads change nothing: a lost request equals a lost reply, and a kill at a read equals a kill after the last write.
+    So reads get only lost replies, and only at an operation's first call; likewise error responses.
 
-    The gate tries every fifth of them, starting elsewhere for each fault, so that each call has its turn.
+    The gate tries every fifth call, with another start per fault, so that each call is tried with some.
     """
     differing = [
         number for number, call in enumerate(calls) if _differs(call, trouble, first=call not in calls[:number])
@@ -66,13 +66,13 @@ class Bench(NamedTuple):
     wire: Wire
 
     def calls_of(self, work: Callable[[], object]) -> list[str]:
-        """Every call of some work without faults."""
+        """All network calls of `work` without faults."""
         self.wire.begin_again()
         work()
         return list(self.wire.calls)
 
     def befall(self, call: int, trouble: Trouble, work: Callable[[], object]) -> bool:
-        """Work with a fault at a call; returns whether that call was reached."""
+        """Run `work` with a fault at a call; return whether it was reached."""
         self.wire.begin_again((call, trouble))
         with suppress(Killed, UnavailableError):
             work()
@@ -82,7 +82,7 @@ class Bench(NamedTuple):
 
 
 def wrong_after(calls: Sequence[str], trouble: Trouble, suffer: Callable[[int], str]) -> dict[tuple[int, str], str]:
-    """Problems after a fault at each call that is worth trying."""
+    """Problems after faults, tried at each call of `worth_trying`."""
     found = {(number, calls[number]): suffer(number) for number in worth_trying(calls, trouble)}
     return {call: problem for call, problem in found.items() if problem}
 
@@ -92,9 +92,9 @@ class Matrix:
     """Jobs over a prepared region.
 
     Attributes:
-        at_the_end: Problems after the jobs, in words.
-        at_any_time: Problems that must not exist even before all is done.
-        again: Runs the jobs once more after a fault, and applies calls in flight.
+        at_the_end: Problems after the jobs, as text.
+        at_any_time: Problems that must be absent even before the rerun.
+        again: Reruns the jobs after a fault, and applies late calls.
     """
 
     prepare: Callable[[Bench, Region], Scenario]
@@ -136,13 +136,13 @@ class Matrix:
 
 
 def lake_problems(region: Region, made: Scenario) -> list[str]:
-    """No job changes a reader's view, at any point. Usage of waiting commits still lags."""
+    """Check that no job ever changes a reader's view. The usage table may lag behind."""
     seen = region.lake()
     return [] if seen == made.totals else [f"a reader sees {set(seen.items()) ^ set(made.totals.items())}"]
 
 
 def problems(region: Region, made: Scenario) -> list[str]:
-    """Problems of a region in words; none if everything is as it was sent."""
+    """Problems of a region as text; none if all totals and verdicts are as sent."""
     wrong = [
         f"{name} {line}: {totals.get(line)}, sent {made.totals.get(line)}"
         for name, totals in (("usage", region.usage()), ("lake", region.lake()))

@@ -14,7 +14,7 @@ __all__ = ["clients", "ministack"]
 
 @pytest.fixture(scope="module")
 def bench(ministack: str) -> Bench:
-    """Two attempts per call: enough for a retry, and quickly exhausted."""
+    """Clients with two attempts per call: one retry, then an error."""
     made = clients_of(ministack, attempts=2)
     wire = Wire()
     wire.attach(made.dynamodb, made.s3)
@@ -23,5 +23,5 @@ def bench(ministack: str) -> Bench:
 
 @pytest.fixture(autouse=True)
 def _sdk_waits_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK's pauses between attempts are not under test."""
+    """Skip the SDK's pauses between attempts."""
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))

@@ -1,4 +1,4 @@
-"""A caller of a producer, as a process that can be killed at any moment: it sends all its keys, even sent ones."""
+"""A killable process that calls a producer: each run sends all keys, even those sent before."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """One region on MiniStack with production use cases over real adapters, and its expected results.
 
-Expectations are derived by hand from the records as sent: no production code computes them.
+Expected results are derived by hand from the sent records, without production code.
 """
 
 import gzip
@@ -38,7 +38,7 @@ LATE_HOUR = "2026-10-30T07"
 
 
 class Line(NamedTuple):
-    """A usage total's key, as a person would write it; `corrects` is empty except for late records."""
+    """Readable key of a usage total; `corrects` is empty except for late records."""
 
     hour: str
     account_id: str
@@ -86,7 +86,7 @@ def delivery(message_id: str, text: str, *, receive_count: int = 1, sender: str 
 
 
 class Region:
-    """Tables and a bucket, new ones by default, with one worker."""
+    """Tables, a bucket and one worker; tables and bucket are new by default."""
 
     def __init__(self, clients: Clients, *, resources: Resources | None = None) -> None:
         self.resources = make_resources(clients) if resources is None else resources
@@ -130,7 +130,7 @@ class Region:
     # --- what is there ----------------------------------------------------------------------------------------------
 
     def usage(self) -> Totals:
-        """Bytes and records by line, from the usage table and the accounts' dictionaries."""
+        """Bytes and records by `Line`, from the usage table and the accounts' dictionaries."""
         names = {
             (str(item["pk"])[2:], int(str(item["sk"])[2:])): str(item["usage_type"])
             for item in self.items.scan(Table.LEDGER)
@@ -152,7 +152,7 @@ class Region:
         return added(figures)
 
     def lake(self) -> Totals:
-        """The same, counted from the rows that a reader of each hour sees: published, placed, or waiting."""
+        """Bytes and records by `Line`, from the lake's rows: published, placed or waiting."""
         figures: list[tuple[Line, int, int]] = []
         objects: dict[str, list[dict[str, Any]]] = {}
         for hour, key in self._sources():
@@ -167,7 +167,7 @@ class Region:
         return added(figures)
 
     def _sources(self) -> Iterable[tuple[str, str]]:
-        """Hour and key of every object from which a reader takes rows."""
+        """Hour and key of each object whose rows a reader sees."""
         ledger = list(self.items.scan(Table.LEDGER))
         hours = [item for item in ledger if str(item["pk"]).startswith("H#")]
         published = [Published.from_item(item) for item in hours if str(item["sk"]).startswith("1#")]
@@ -213,7 +213,7 @@ class Scenario(NamedTuple):
 
 
 def mixed(region: Region) -> Scenario:
-    """Every kind of message that one invocation can contain, in every form; October is closed."""
+    """Messages of every kind and form for one invocation; October is closed."""
     region.close("2026-10")
     put_ingest(region, "ingest/p1.ndjson.gz", [record(5, 500), record(5, 50)])
     put_ingest(region, "drop/d1.ndjson.gz", [record(6, 600)])
@@ -256,7 +256,7 @@ def mixed(region: Region) -> Scenario:
 
 
 def many_kinds(region: Region) -> Scenario:
-    """More kinds of an account than fit into one item, one claim of numbers, or its dictionary."""
+    """More kinds of an account than one usage item, one number claim or its dictionary holds."""
     del region
     batches = {"w1": (1, 150), "w2": (2, 3)}
     return Scenario(
@@ -274,7 +274,7 @@ def many_kinds(region: Region) -> Scenario:
 
 
 def many_hours(region: Region) -> Scenario:
-    """One batch with more hours than one roll-up transaction can place."""
+    """A batch with too many hours for one roll-up transaction."""
     del region
     hours = [_label(NOW_S - n * 3600) for n in range(120)]
     records = [record(1, 10 + n, start=f"{hour}:10:00Z") for n, hour in enumerate(hours)]

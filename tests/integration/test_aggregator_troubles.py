@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of the aggregator, with the real adapters on MiniStack.
 
-One run without faults records every call of an invocation. Then each call gets each fault in turn, in a new region;
-messages that the queue would deliver again are delivered again, and every total must equal the sent one.
+One run without faults records every call of an invocation. Then each call gets each fault in turn, in a new region.
+Messages that the queue would redeliver are redelivered, and every total must equal the sent one.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from tests.support.wire import Killed, Trouble
 
 pytestmark = pytest.mark.emulator
 
-# A message without a verdict after this many deliveries is in the dead-letter queue.
+# After this many deliveries without a verdict, a message is in the dead-letter queue.
 DELIVERIES = 5
 
 

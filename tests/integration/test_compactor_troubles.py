@@ -23,12 +23,12 @@ pytestmark = pytest.mark.emulator
 
 EARLIER = "2026-11-24T11"
 OUT = "DataTransfer-Out-Bytes"
-# Everything is due at once, in two runs.
+# All rows are due at once, and compacted in two runs.
 POLICY = compaction(run_pairs=2, wait_today_s=0, wait_older_s=0)
 
 
 def prepare(bench: Bench, region: Region) -> Scenario:
-    """A commit of two hours, one with too many kinds for an item, and an orphaned object."""
+    """A commit over two hours, a commit with too many kinds for an item, and an orphaned object."""
     kinds = [record(3, 1000 + key, usage_type=f"Type-{key}") for key in range(140)]
     two_hours = [record(1, 2**62), record(1, 2**62), record(1, 5, start=EARLIER + ":00:00Z")]
     region.handle([delivery("b1", body("b1", two_hours))])
@@ -69,7 +69,7 @@ def left_over(region: Region) -> list[str]:
 
 
 def files(region: Region) -> Totals:
-    """Totals that an independent engine sees: every file below `lake/`."""
+    """Totals of all files below `lake/`, as an independent engine reads them."""
     figures: list[tuple[Line, int, int]] = []
     for info in region.objects.list("lake/"):
         day, hour = info.key.split("/")[1:3]
@@ -80,7 +80,7 @@ def files(region: Region) -> Totals:
 
 
 def again(bench: Bench, region: Region) -> None:
-    # Two cleanings: the second one removes the objects that the first one found aborted.
+    # The first cleaning marks commits as aborted, and the second removes their objects.
     for _ in range(2):
         jobs(region)
     if bench.wire.late:

@@ -1,7 +1,7 @@
 """Kill matrix and lost-reply matrix of issuing and crediting, with the real adapters on MiniStack.
 
 One run without faults records every call. Then each call gets each fault in turn, in a new region with a closed month.
-At the end, each payer has one invoice and there is one credit note, with the bytes of a run without faults.
+At the end, each payer has one invoice, and one credit note exists, byte-equal to a run without faults.
 """
 
 import os
@@ -49,9 +49,9 @@ def prepare(_bench: Bench, region: Region) -> Scenario:
 
 
 def issuer_of(region: Region) -> Issuer:
-    """The parts of a new process."""
+    """An issuer, as in a new process."""
     jobs = region.jobs()
-    # The parts of a connection that the jobs need.
+    # The connection's attributes that the jobs need.
     home: Any = SimpleNamespace(
         region="us-east-1", items=region.items, objects=region.objects, view=jobs.view, jobs=jobs
     )
@@ -63,7 +63,7 @@ def issue(region: Region) -> None:
 
 
 def credit(region: Region) -> None:
-    """Issue, put other prices, and credit the difference; a repeated run finds the remaining work."""
+    """Issue, change prices, and credit the difference; a rerun resumes the rest."""
     issue(region)
     put_prices(region, "0.08")
     with suppress(IssueRefusedError):
@@ -71,10 +71,10 @@ def credit(region: Region) -> None:
 
 
 def documents(run: Callable[[Region], None], expected: dict[str, list[int]]) -> Matrix:
-    """A matrix of a job that leaves documents of these numbers, by payer."""
+    """Matrix for a job; `expected` has its documents' numbers by payer."""
 
     def wrong(region: Region, _made: Scenario) -> list[str]:
-        """Documents that are missing, surplus, unrecorded, or different from what their inputs make."""
+        """Documents that are missing, surplus, unrecorded or unequal to a rebuild from their inputs."""
         parts = issuer_of(region)
         found = list(parts.store.list(MONTH))
         numbers = {payer: [each.number for each in found if each.payer_id == payer] for payer in PAYERS}

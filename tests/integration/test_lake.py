@@ -1,4 +1,4 @@
-"""The lake's jobs over real adapters on MiniStack: compactors race and die, readers never stop, totals are exact."""
+"""The lake's jobs with real adapters on MiniStack: racing compactors are killed, readers go on, totals stay exact."""
 
 import random
 import threading
@@ -29,7 +29,7 @@ WORKER_CALLS, COMPACTOR_CALLS = 15, 250
 
 
 class Process(Region):
-    """One process over the stores; each thread has its own. The process is killed at the call that `trouble` names."""
+    """A simulated process; one for each thread. The process is killed at the call that `trouble` names."""
 
     def __init__(self, endpoint: str, resources: Resources, *, trouble: tuple[int, Trouble] | None = None) -> None:
         clients = clients_of(endpoint)
@@ -55,7 +55,7 @@ class Process(Region):
 
 
 class Race:
-    """A worker, two compactors with cleaners, two readers, each with its own clients; all but readers die often."""
+    """A worker, two compactors with cleaners and two readers, with separate clients; all but readers often die."""
 
     def __init__(self, endpoint: str, resources: Resources) -> None:
         self._parts = (endpoint, resources)
@@ -88,7 +88,7 @@ class Race:
             self._compacted.abort()
 
     def _lives(self, calls: int) -> Iterator[Process]:
-        """Processes one after another, each of which dies at some call."""
+        """Consecutive processes, each killed at a random call."""
         chance = random.Random(next(self._chances))
         while True:
             death = chance.choice([Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER])
@@ -127,7 +127,7 @@ class Race:
         self._read(self.hour_s - 3 * DAY_S)
 
     def _read(self, hour_s: int) -> None:
-        """Batches arrive one after another, so each past state is a prefix of them."""
+        """Read repeatedly; since batches arrive in order, each state is a prefix of them."""
         query = RowQuery(columns=("batch_id",))
         view = Process(*self._parts).lake_jobs.view
         while not self._over.is_set():
@@ -151,7 +151,7 @@ def test_racing_compactors_that_die_never_show_readers_too_much_or_too_little(mi
     assert min(race.deaths.values()) >= 3, race.deaths
     region = Process(ministack, resources)
     region.tidy_up()
-    # Cleans the objects that a worker put before it died.
+    # Cleans objects that were put by a worker before its death.
     replace(region.lake_jobs.orphans, age_s=-MINUTE_S).run(region.deadline())
     assert not list(region.objects.list("staging/"))
     now_s = region.clock.now_ms() // 1000

@@ -37,7 +37,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
 
 
 def _network_order(raw: bytes) -> bytes:
-    """The kernel prints an address as 32-bit words in the machine's byte order."""
+    """Reorder an address: the kernel prints 32-bit words in machine byte order."""
     if sys.byteorder == "big":
         return raw
     return b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
@@ -56,7 +56,7 @@ def _sockets(pid: int) -> set[str]:
 
 
 def _wait_until_all_is_open(endpoint: str) -> None:
-    """MiniStack binds its other listener after its main port, whose health check answers 503 until then."""
+    """MiniStack opens its main port first; health checks there return 503 until its other port is open."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
         try:

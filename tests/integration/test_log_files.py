@@ -1,4 +1,4 @@
-"""Log files over the real adapters: every fault at every call, and killed processes; each byte counts once."""
+"""Log files with real adapters, each fault at each call, and killed processes: each byte counts once."""
 
 import multiprocessing
 import os
@@ -50,7 +50,7 @@ def site(ministack: str, tmp_path: Path) -> Site:
 
 
 def ingest_of(site: Site, calls: Calls) -> tuple[LogIngest, ProcessObjects]:
-    """A process of the on-ramp, and a log bucket in the test's region."""
+    """Ingest and log bucket of an on-ramp process in the test's region."""
     clients = clients_of(site.endpoint)
     objects = S3ObjectStore(clients.s3, site.resources.bucket)
     ingest = LogIngest(
@@ -114,7 +114,7 @@ def test_a_fault_at_any_call_loses_nothing_and_doubles_nothing(site: Site) -> No
 
 
 def take_all(site: Site, keys: list[str], seed: int) -> None:
-    """Take all files in a random order, as a process that may be killed at any moment."""
+    """Ingest all files in random order, in a process that can be killed at any time."""
     ingest, logs = ingest_of(site, Calls())
     for key in random.Random(seed).sample(keys, len(keys)):
         ingest.take(logs, key)
@@ -174,7 +174,7 @@ def test_a_capture_of_an_emulator_judges_a_line(clients: Clients) -> None:
     assert len(list(store.names())) == 1
 
     name = FileName(kind="vpc-flow", identity="flow:a", account_id="123456789012", region=region, source=log_id)
-    # In a version 2 line, direction and zone come from the inventory.
+    # For a version 2 line, the inventory provides direction and zone.
     line = FlowHop(
         interface_id=interface["NetworkInterfaceId"], source=interface["PrivateIpAddress"], destination="10.77.1.200"
     )

@@ -69,7 +69,7 @@ def traffic() -> tuple[list[str], Scenario]:
 
 
 class Watch:
-    """A reader that reads repeatedly: it never sees more than was sent, nor less than it saw before."""
+    """A reader that polls, and checks that its rows never exceed the sent ones and never shrink."""
 
     def __init__(self, region: Region, made: Scenario) -> None:
         self._view = region.jobs().view
@@ -94,7 +94,7 @@ def test_processes_that_are_killed_at_random_count_everything_once(site: process
     queue, region = processes.queue_of(site), processes.region_of(site)
     watch = Watch(region, made)
     chance = random.Random(1)
-    # The messages of an invocation, and the same once more: two workers process both at once.
+    # The messages of an invocation, each block twice: two workers process the same messages at once.
     blocks = [bodies[start : start + processes.MESSAGES] for start in range(0, BATCHES, processes.MESSAGES)]
     assert queue.send_many([text for block in blocks for text in (*block, *block)]) == []
     deadline = time.monotonic() + LIMIT_S
@@ -123,7 +123,7 @@ KILLS = 8
 
 
 def received(clients: Clients, queue_url: str) -> list[str]:
-    """Bodies of all messages, which no process deletes meanwhile."""
+    """Bodies of all queued messages; no process may delete any meanwhile."""
     bodies: list[str] = []
     while messages := clients.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages", []):
         bodies += [message["Body"] for message in messages]

@@ -1,8 +1,8 @@
 """Kill matrix and lost-reply matrix of rebuild, reconciler and period close, with the real adapters on MiniStack.
 
-One run without faults records every call of a job. Then each call gets each fault in turn, in a new region that has
-lost usage and a marker, or is compared or closed. Totals may never exceed the sent usage; at the end all must equal it,
-every repeated batch is a duplicate, and the month is closed with exactly its figures.
+One run without faults records every call of a job. Then each call gets each fault in turn, in a new region to rebuild
+(usage and a marker are lost), compare or close. Totals may never exceed the sent usage. At the end they equal it, each
+repeated batch is a duplicate, and the closed month has exact figures.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def rebuild(region: Region) -> None:
 
 
 def reconcile(region: Region) -> None:
-    """Compare everything, and store the result."""
+    """Run a full pass of the reconciler, and store the result."""
     tick = region.jobs().reconcile_tick.run(region.deadline())
     assert (tick.scanned, tick.different, tick.left) == (True, 0, 0)
 
@@ -76,7 +76,7 @@ def close(region: Region) -> None:
 
 
 def wrong_after_rebuild(region: Region, made: Scenario) -> list[str]:
-    """The marker equals the sent batch, and every repeated batch is a duplicate."""
+    """Check that the marker equals the sent batch, and that repeated batches are duplicates."""
     again = region.handle([replace(one, message_id=f"again {one.message_id}") for one in made.deliveries])
     wrong = [f"{name} was put back" for name in again.retry]
     item = region.items.get(Table.LEDGER, marker_key("b1"))
@@ -85,7 +85,7 @@ def wrong_after_rebuild(region: Region, made: Scenario) -> list[str]:
 
 
 def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
-    """The alarms' figures say that everything is equal."""
+    """Check that the alarms' figures report no difference."""
     del made
     item = region.items.get(Table.LEDGER, RECONCILIATION_KEY)
     known = None if item is None else Reconciliation.from_item(item)
@@ -95,7 +95,7 @@ def wrong_after_reconcile(region: Region, made: Scenario) -> list[str]:
 
 
 def wrong_after_close(region: Region, made: Scenario) -> list[str]:
-    """The month is closed with exactly its figures, and its files agree."""
+    """Check that the month is closed with exact figures, and its files agree."""
     closer = region.jobs().closer
     closed = closer.frozen(MONTH)
     if closed is None:
@@ -147,7 +147,7 @@ def test_the_matrix_covers_every_operation_that_a_job_needs(bench: Bench, jobs: 
 
 
 class _CarelessItems(DynamoDbItemStore):
-    """A usage table whose repairs do not check that an item is unchanged since its measurement."""
+    """A usage table whose repairs skip the check that an item did not change since it was measured."""
 
     def update(self, action: Update) -> Item:
         return super().update(replace(action, condition=None) if action.table is Table.USAGE else action)

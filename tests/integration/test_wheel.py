@@ -1,6 +1,6 @@
 """The shipped release: the wheel built from the sdist, installed in an empty environment, without the sources.
 
-Packages come from the package index, or from uv's cache of `make install`.
+Packages come from PyPI, or from the cache that `make install` filled.
 """
 
 import json
@@ -48,7 +48,7 @@ def install(folder: Path, requirement: str) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`metering` of an environment that contains only the wheel with its command line."""
+    """`metering` of an environment with only the wheel and the extras of its command line."""
     return install(tmp_path_factory.mktemp("empty"), f"{DISTRIBUTION}[cli] @ {wheel.as_uri()}")
 
 
@@ -117,7 +117,7 @@ def test_help_works_without_the_sources(words: str, installed: Path) -> None:
 
 
 _PLACE = "--region eu-west-1 --stage prod"
-# One process prints all pages: starting one for each takes longer than all pages.
+# One process prints all pages, because starting a process per page would take longer.
 _RUNBOOKS = """
 import json, sys
 from metering.cli.app import app

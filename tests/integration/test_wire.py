@@ -1,4 +1,4 @@
-"""The network faults do what they say, and the adapters turn them into what the ports promise."""
+"""The network faults work as named, and the adapters raise the errors that the ports promise."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def test_the_sdk_repeats_a_transaction_under_its_token_so_that_it_counts_once(be
 
 
 def test_the_sdk_repeats_a_single_update_so_that_it_counts_twice(bench: Bench, region: Region) -> None:
-    """This is why usage is only ever added to in a transaction, under a condition."""
+    """Hence usage is only added in transactions with a condition."""
     trouble(bench, Trouble.REPLY_LOST_ONCE)
     region.items.update(ADD)
     assert counted(region) == 2

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parents[2]
 _TREES = ("metering", "lambdas", "load_tests", "tests", "infra")
 _LIMIT_S = 300
-# Matches a line of pytest's summary. A parameter id may contain spaces, and so may the message after it.
+# Matches a line of pytest's summary. A parameter id and the message after it may contain spaces.
 _KILLER = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::[^\s\[]+(?:\[.*?\])?)?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def occurrences(mutant: Mutant) -> int:
-    """Number of occurrences of the text to change in its file; must be 1."""
+    """Number of times that a mutant's old text occurs in its file; must be 1."""
     return (_ROOT / mutant.path).read_text().count(mutant.old)
 
 

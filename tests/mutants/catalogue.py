@@ -1,6 +1,6 @@
 """Seeded bugs: one-line changes of production code, each of which the suites must find.
 
-Most come from the traps in docs/protocol.md: mistakes that people have made.
+Most are real mistakes from the traps in docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ MUTANTS = (
             invocation.tally.met(error)
             return _put_back(plan, invocation)
         except LedgerCorruptError as error:
-            # The number of shards is unreadable. Batches that need no commit still get their verdicts.
+            # The number of shards is unreadable. Batches that need no commit get verdicts anyway.
             invocation.tally.corrupt(error)
             return _put_back(plan, invocation)
         reply = self._send(body, invocation.deadline)""",
@@ -164,7 +164,7 @@ MUTANTS = (
         ("hash of the raw body", "=self.assembly.content_hash(),", "=body_hash(self.delivery.body),")),
     *seeded("metering/lake/compactor.py", LAKE,
         ("an hour of a commit is planned twice: pending is listed before the newest run is read",
-         "# Both outcomes lead to the same next step: the chain is read again before any work.\n",
+         "# After both outcomes, the chain is read again before any work.\n",
          "newest = chain.newest()\n"),
         ("publish without marking", 'set={"run": self._name},', 'set={"seen": self._name},'),
         ("publish before the file is written", "if self.retrier.call(lambda: self.objects.head(key)) is not None:",
@@ -275,8 +275,8 @@ MUTANTS = (
          "            self.objects.put(planned.key, merged.content, if_absent=True)\n"
         "            self.objects.put(summary_key(planned.key), merged.summary, if_absent=True)\n")),
     *seeded("infra/stacks/pipeline.py", _GRANTS,
-        ("the aggregator may delete markers", "    data.ledger.grant_change(role)\n    # A commit checks",
-         "    data.ledger.grant_read_write(role)\n    # A commit checks"),
+        ("the aggregator may delete markers", "    data.ledger.grant_change(role)\n    # The transaction",
+         "    data.ledger.grant_read_write(role)\n    # The transaction"),
         ("who only looks may put markers", '_NOTES = f"{partitions.NOTE}*"', '_NOTES = "*"')),
     *seeded("infra/components/tables.py", _GRANTS,
         ("a call that names no partition may delete", '{**held, "Null": {_LEADING_KEYS: "false"}}', "held")),

@@ -18,8 +18,8 @@ class Mutant:
     """One seeded bug.
 
     Attributes:
-        old: Text that occurs exactly once in `path`.
-        suites: Suites that should find it, in this order.
+        old: Text to replace; occurs exactly once in `path`.
+        suites: Suites that should find the bug, in this order.
     """
 
     name: str
@@ -30,5 +30,5 @@ class Mutant:
 
 
 def seeded(path: str, suites: tuple[str, ...], *bugs: tuple[str, str, str]) -> tuple[Mutant, ...]:
-    """Define bugs in one file that the same suites must find, each with its name, the old text and the new text."""
+    """Define bugs of one file for the same suites; each bug is its name, old text and new text."""
     return tuple(Mutant(name=name, path=path, old=old, new=new, suites=suites) for name, old, new in bugs)

@@ -1,4 +1,4 @@
-"""Seeded bugs of what reads: usage and reports, log files, money beside AWS's bill."""
+"""Seeded bugs of readers: usage and reports, log files, comparison with AWS's bill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded bugs of worker and roll-up: each leaves out a rule of docs/protocol.md, by the rows of its table of traps."""
+"""Seeded bugs of worker and roll-up: each breaks a rule of docs/protocol.md, from its table of traps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLLUP = (
             return True
         if plan is None:
             return False
-        # Whether""",
+        # After""",
          """        try:
             plan = self._planner(shard).plan(turn.contradictions)
         except NotWaitingError:
@@ -24,7 +24,7 @@ ROLLUP = (
         if plan is None:
             return False
         newest = chain.newest()
-        # Whether"""),
+        # After"""),
         ("P20 a roll-up works from its own plan", "self.metrics.count(metric_names.ROLLUP_RACE_LOST)\n        return",
          "own = chain.newest()\n            if own is not None:\n"
          "                self.objects.put(own.plan_key, plan.to_json(), if_absent=False)\n        return"),

@@ -1,7 +1,7 @@
 """The long exam: `python -m tests.networks`; exit 1 if one byte of one network is classified wrongly.
 
-Tested are every format, all knowledge lacking one or two pieces, version 11 lacking any two fields, and several seeds;
-then one large network with real files, taken twice and compared with its truth.
+Tests cover every format, knowledge without one or two pieces, version 11 without any two fields, and several seeds;
+then one large network with real files, ingested twice and compared with its truth.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The exam of a classifier: each line of a network is judged with some knowledge beside it, and its truth is known.
+"""The exam of a classifier: it judges a network's log lines, with given knowledge, whose true usage is known.
 
-Each file of an exam contains lines of one kind of movement. So the outcome of such a line can be compared with the
-truth exactly, and not only by totals.
+Each file of an exam has lines of one kind of traffic only. So each line's outcome is compared with the truth, not only
+the totals.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def reference_plan(style: str, **changes: object) -> NetworkPlan:
     return replace(NetworkPlan(first_s=FIRST_S, style=style, **given), **changes)  # type: ignore[arg-type]  # by name
 
 
-# Readers' names for the optional fields of a log.
+# Names that the reader uses for a log's optional fields.
 _NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr")
 ATTRIBUTES = {name: attribute for name, attribute in OF_FIELDS.items() if name not in _NEEDED}
 
@@ -63,7 +63,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Lines of a network in one format, read once, to be judged with any knowledge."""
+    """Log lines of a network in one format, read once, for judging with any knowledge."""
 
     network: Network
     questions: tuple[Question, ...]
@@ -73,7 +73,7 @@ class Exam:
         return description(self.network.inventory, self.network.flow_logs, FIRST_S)
 
     def forgetting(self, *names: str) -> Exam:
-        """The same lines in logs without some fields, which a reader returns as empty."""
+        """The same lines with some log fields missing, which readers return as empty."""
         gone = dict.fromkeys((ATTRIBUTES[name] for name in names), "")
         less = (
             question._replace(
@@ -85,7 +85,7 @@ class Exam:
         return Exam(self.network, tuple(less))
 
     def marks(self, timeline: Timeline) -> Marks:
-        """Judge every line with some knowledge, and compare with the truth."""
+        """Judge each line with a timeline of contexts, and compare with the truth."""
         marks = Marks()
         for question in self.questions:
             judge = Judge(question.kind.classifier(question.name, timeline), Billable(ANY, question.name, timeline))
@@ -110,7 +110,7 @@ class Marks:
     Attributes:
         refused: Bytes of lines that name nothing billable.
         faults: Wrongly judged bytes, by fault. It must be empty.
-        knowable: Unclassified bytes by leg of a journey, without those that the log's fields cannot classify.
+        knowable: Unclassified bytes by leg of a journey that the log's fields could have classified.
     """
 
     bytes: int = 0
@@ -122,7 +122,7 @@ class Marks:
 
     @property
     def share(self) -> float:
-        """Percentage of unclassified bytes, for people."""
+        """Percentage of unclassified bytes, for output."""
         return _PERCENT * (self.bytes - self.classified) / self.bytes
 
     def add(self, question: Question, size_bytes: int, outcome: Outcome, usage_type: str) -> None:
@@ -198,7 +198,7 @@ def _without(observation: Observation[object], gone: Mapping[str, str]) -> Obser
 
 
 def _names_nothing(question: Question) -> bool:
-    """Whether no line identifies its owner: a regional NAT gateway has no interface."""
+    """Whether the lines name no owner, as for a regional NAT gateway, which has no interface."""
     return question.movement.interface_id == "-" and "resource-id" not in question.fields
 
 
@@ -228,7 +228,7 @@ def _sides(direction: str, from_location: str, to_location: str) -> tuple[str, s
 
 
 def _is_or_holds(said: str, true: str) -> bool:
-    """Whether a location is the true one, or the region of the true zone."""
+    """Whether a location is the true one, or its region."""
     return said in (true, true.partition("/")[0])
 
 
@@ -258,7 +258,7 @@ LISTS = (
 
 
 def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
-    """Complete knowledge beyond the logs, then none, then all except each single piece."""
+    """Contexts for the logs: complete, then none, then complete except one piece, for each."""
     yield "all known", context_timeline(described)
     yield "nothing known", Timeline()
     for name in LISTS:
@@ -272,7 +272,7 @@ def layers(described: Mapping[str, object]) -> Iterator[tuple[str, Timeline]]:
 
 
 def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
-    """An inventory without one non-instance interface, or without one subnet: they were created after the capture."""
+    """Contexts without one non-instance interface or one subnet, as if created after the capture."""
     described = exam_of.description
     for each in exam_of.network.inventory.interfaces:
         if not each.instance_id and each.id != "-":
@@ -284,7 +284,7 @@ def lacking_one(exam_of: Exam) -> Iterator[tuple[str, Timeline]]:
 
 
 def _lacking(described: Mapping[str, object], name: str, value: str) -> dict[str, object]:
-    """A description without the items that have a given value under a name."""
+    """A description without the items whose field `name` is `value`."""
     places = described["regions"]
     assert isinstance(places, list)
     kept = [{list_name: _items(items, name, value) for list_name, items in place.items()} for place in places]

@@ -1,4 +1,4 @@
-"""Processes that take log files and aggregate, each of which can be killed at any moment."""
+"""Processes that ingest log files or aggregate; each can be killed at any time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LogSite(Site):
 
 
 def take(site: LogSite) -> None:
-    """Take all log files in a random order, repeatedly until killed. Each completed pass is logged."""
+    """Ingest all log files in random order, repeatedly, until killed. Each completed pass is logged."""
     region, store = region_of(site), S3LogStore(clients_of(site.endpoint).s3, site.log_bucket)
     ingest = LogIngest(
         objects=region.objects, bucket=site.resources.bucket, queue=queue_of(site), clock=region.clock, window_s=None,

@@ -1,4 +1,4 @@
-"""A network's logs are metered once: every byte in its direction and by its true type, despite copies and changes."""
+"""A network's logs are metered once: each byte with true direction and type, despite copies and changes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_file_that_was_planned_and_never_sent_is_judged_by_the_contexts_of_its
     world.know_all(network)
     places = world.put(some)
     assert set(world.take_all(places)) <= {"metered", "empty"}
-    # Nothing was booked: the messages are lost, and the parts with them.
+    # Nothing was booked, because the messages and the parts are lost.
     world.queue = MemoryQueue(world.clock)
     world.objects.delete([info.key for info in world.objects.list(LOG_PARTS_PREFIX)])
     world.know(_changed(network), FIRST_S - FIRST_S % HOUR_S)
@@ -164,7 +164,7 @@ def test_a_changed_line_under_the_same_name_is_one_conflict_kept_and_alerted() -
         world.work()
     assert world.report() == before
     assert [key for key in set(world.objects.keys()) - objects if key.startswith(QUARANTINE_PREFIX)]
-    # The figure that the alarm on conflicts uses.
+    # The figure for the alarm on conflicts.
     conflicts = {conflict_of(item) for item in world.items.query(Table.LEDGER, CONFLICT_PK)}
     assert len(conflicts) == 1
     assert Figure.CONFLICTS in {alarm.metric for alarm in ALARMS}
@@ -211,7 +211,7 @@ def _without_flow_log(described: dict[str, object], log_id: str) -> dict[str, ob
 
 
 def _changed(network: Network) -> dict[str, object]:
-    """The network's description with other address ranges, and without a subnet and what lies in it."""
+    """The network's description with other address ranges, and without a subnet and its resources."""
     described = description(network.inventory, network.flow_logs, NOW_S)
     ranges = described["ip_ranges"]
     assert isinstance(ranges, dict)
@@ -229,7 +229,7 @@ def _changed(network: Network) -> dict[str, object]:
 
 
 class _Before:
-    """The rules before `hops/2`: peering between zones is regional transfer in every month."""
+    """The rules before `hops/2`, in which peering between zones is always regional transfer."""
 
     def __init__(self, now: Classifier[FlowHop]) -> None:
         self._now = now

@@ -1,7 +1,7 @@
-"""A bill of a generated network, by the table of its truth: `metering compare` finds exactly the planted differences.
+"""A bill of a generated network, by its table of true usage: `metering compare` finds exactly the planted differences.
 
-The truth's table (`tests/support/networks/billing`) shares no code with the service's rules. A real bill also has usage
-that no log can tell; this bill leaves it out, and the comparison lists it as unclassified, to the byte.
+The truth's table (`tests/support/networks/billing`) shares no code with the service's rules. This bill omits usage that
+no log can tell, unlike a real bill; the comparison lists it as unclassified, to the byte.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tests.support.networks.files import LogFile
 
 PLAN = NetworkPlan(first_s=FIRST_S, lines=1_500, variety=4, style="v11")
-# Charges that appear in no log: hours, requests, storage.
+# Charges without any log: hours, requests, storage.
 UNSEEN = ("USW2-NatGateway-Hours", "USW2-VpcEndpoint-Hours", "USW2-TransitGateway-Hours", "USW2-Requests-Tier1")
-# AWS's bills have the us-east-1 prefix only for some usage types.
+# In AWS's bills, only some usage types have the us-east-1 prefix.
 IN_VIRGINIA = {"TransitGateway-Bytes": "USE1-TransitGateway-Bytes"}
 # Peering, regions behind peered gateways, and processing by gateways according to their policies.
 HARD = {
@@ -45,7 +45,7 @@ HARD = {
 
 @cache
 def made() -> tuple[Network, tuple[LogFile, ...]]:
-    """The truth exists once the files do."""
+    """Make network and log files, which also records the truth."""
     network = Network(PLAN)
     return network, tuple(network.files())
 
@@ -73,7 +73,7 @@ def moved() -> tuple[Counter[tuple[str, str, int]], int]:
 
 
 def processed(kind: Kind, usage_type: str) -> Counter[tuple[str, str, int]]:
-    """Bytes that gateways or endpoints of a kind process, by the truth: the bytes that their interfaces receive."""
+    """True bytes processed by gateways or endpoints of a kind, which are those their interfaces receive."""
     sums: Counter[tuple[str, str, int]] = Counter()
     interfaces = {each.id for each in network().inventory.interfaces if each.kind == kind}
     for hour, each in network().truth.sums.items():

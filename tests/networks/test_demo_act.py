@@ -19,7 +19,7 @@ from tests.support.memory.queues import MemoryQueue
 
 @pytest.fixture
 def demo() -> Iterator[Demo]:
-    """A demo whose region is in memory, with a worker beside it."""
+    """A demo with an in-memory region and a worker."""
     now_s = int(time.time())
     world, ended = NetworkWorld(now_s - 3 * HOUR_S), threading.Event()
     region = SimpleNamespace(

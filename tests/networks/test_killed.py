@@ -50,7 +50,7 @@ def site(ministack: str, tmp_path: Path) -> LogSite:
 
 
 def _passes(site: LogSite) -> int:
-    """Number of completed passes over all files since their start."""
+    """Number of completed passes over all files."""
     path = site.log_dir / "passes"
     return len(set(path.read_text().split())) if path.exists() else 0
 

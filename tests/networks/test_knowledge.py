@@ -1,4 +1,4 @@
-"""Nothing is classified wrongly with any knowledge beyond the logs: unknowable bytes are unclassified.
+"""With any knowledge beyond the logs, no byte is classified wrongly: unknowable bytes are unclassified.
 
 `python -m tests.networks` tests much more.
 """
@@ -42,7 +42,7 @@ def test_nothing_is_wrong_with_all_nothing_and_each_single_piece_of_the_inventor
 
 def test_with_the_whole_inventory_version_11_classifies_all_that_can_be_known() -> None:
     marks = asked("v11").marks(context_timeline(asked("v11").description))
-    # Now and then, a log omits the next hop. Then a transit gateway cannot be distinguished from other routes.
+    # A log sometimes omits the next hop. Without the next hop, a transit gateway looks like other routes.
     assert 100 * sum(marks.knowable.values()) < marks.bytes, marks.knowable
 
 
@@ -106,7 +106,7 @@ def test_the_exam_notices_a_guess_a_missing_reason_and_a_line_that_is_not_metere
 
 
 def _marked(question: Question, changes: dict[str, str]) -> Marks:
-    """The marks of a line that is judged as its truth, except for some changes."""
+    """Marks for a line with its true outcome, except for `changes`."""
     truth = {name: getattr(question.movement, name) for name in Traffic._fields} | {"resource_id": "i-1"}
     traffic = Traffic(**truth | changes)
     marks = Marks()

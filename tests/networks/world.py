@@ -69,7 +69,7 @@ class NetworkWorld(World):
         self.kinds: Sequence[LogKind] = ()
 
     def put(self, files: Iterable[LogFile]) -> list[tuple[str, str]]:
-        """Put log files into their buckets; returns bucket and key of each."""
+        """Put log files into their buckets; return each one's bucket and key."""
         places = []
         for file in files:
             bucket = self.buckets.setdefault(file.bucket, LogBucket(self.clock, file.bucket))
@@ -85,7 +85,7 @@ class NetworkWorld(World):
         self.know(description(network.inventory, network.flow_logs, self.clock.now_ms() // 1000))
 
     def take(self, place: tuple[str, str]) -> Taken:
-        """Take one log file, in a newly started process."""
+        """Ingest one log file, as in a new process."""
         ingest = LogIngest(
             objects=self.objects, bucket="data", queue=self.queue, contexts=ContextStore(self.objects),
             clock=self.clock, window_s=None, kinds=self.kinds,
@@ -95,7 +95,7 @@ class NetworkWorld(World):
         return ingest.take(self.buckets[bucket], key, bills=SHARED_SUBNETS)
 
     def take_all(self, places: Iterable[tuple[str, str]]) -> Counter[str]:
-        """Take log files one after the other; returns their number by verdict."""
+        """Ingest log files one by one; return their counts by verdict."""
         return Counter(self.take(place).verdict for place in places)
 
     def work(self) -> None:
@@ -126,7 +126,7 @@ class NetworkWorld(World):
 
 
 def metered(network: Network, files: Iterable[LogFile]) -> NetworkWorld:
-    """A world that knows a network and has metered all files."""
+    """A world with a network's contexts that metered all files."""
     world = NetworkWorld()
     world.know_all(network)
     assert set(world.take_all(world.put(files))) <= {"metered", "empty"}
@@ -143,7 +143,7 @@ def rows_of(view: LakeView) -> dict[Row, int]:
 
 
 def report_of(items: ItemStore, first_s: int) -> bytes:
-    """The complete report on a network's traffic, as a file; its time is always the same."""
+    """Full report on a network's traffic as JSON bytes, always as of the same time."""
     asked_s = first_s + DAY_S
     query = UsageQuery(from_s=hour_of(first_s - DAY_S), to_s=hour_of(asked_s),
                        group_by=("account_id", "service", "usage_type", "from", "to", "hour"))  # fmt: skip
@@ -157,7 +157,7 @@ def shuffled(places: Sequence[tuple[str, str]], seed: int) -> list[tuple[str, st
 
 
 class _Cell(NamedTuple):
-    """The fields of a record that are certain. The direction is empty if the log cannot tell it."""
+    """Fields of a record that must equal the truth. `direction` is empty if the log lacks it."""
 
     hour_s: int
     account_id: str
@@ -166,7 +166,7 @@ class _Cell(NamedTuple):
 
 
 def differences(network: Network, rows: Mapping[Row, int]) -> list[str]:
-    """Differences between rows and a network's true traffic; empty if every byte was counted once and none wrongly."""
+    """Differences between rows and a network's true traffic; empty if each byte counts once and correctly."""
     resources = {each.id: each.log_resource for each in network.inventory.interfaces if each.id != "-"}
     silent = _without_direction(network)
     wanted: dict[_Cell, Counter[str]] = {}
@@ -201,7 +201,7 @@ def _cell(hour_s: int, account_id: str, resource_id: str, direction: str, silent
 
 
 def _without_direction(network: Network) -> frozenset[str]:
-    """Regional NAT gateways whose log has no direction field: no inventory knows their private addresses."""
+    """Regional NAT gateways whose log has no direction field; no inventory lists their private addresses."""
     return frozenset(
         each.resource_id
         for each in network.inventory.interfaces
@@ -211,7 +211,7 @@ def _without_direction(network: Network) -> frozenset[str]:
 
 
 def _key(movement: Movement) -> str:
-    """A usage type and the regions of both sides: zones may be omitted where they do not matter."""
+    """A usage type and both sides' regions, without zones, which rows may omit."""
     return " ".join((movement.usage_type, *_regions(movement.from_location, movement.to_location)))
 
 
@@ -242,7 +242,7 @@ def tally_of(plans: Iterable[Plan]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def shadowed_of(plans: Iterable[Plan]) -> dict[str, tuple[int, int]]:
-    """Bytes and lines over which another log has authority, by the log that contains them."""
+    """Bytes and lines left to another log, by the log that contains them."""
     sums: dict[str, tuple[int, int]] = {}
     for plan in plans:
         for by, lines, size_bytes in plan.shadowed:

@@ -28,7 +28,7 @@ _USAGE_TYPES = (*dict.fromkeys(usage_type for _, usage_type, _ in _SOLD), "A-New
 # A month has few hours here, so that usage, price changes and cuts coincide.
 _HOURS = tuple(24 * day + hour for day in (0, 1, 2, 11) for hour in (0, 1, 13, 23))
 _CHANGES = (-24, 0, 1, 13, 24, 37, 48, 24 * 11 + 13)
-# Small sizes hit boundaries, and large ones exceed 64 bits.
+# Small sizes reach boundaries, and large sizes exceed 64 bits.
 _UNITS = (1, GIB, 10**18 + 7)
 
 _sizes = st.integers(0, 12)
@@ -57,7 +57,7 @@ class History(NamedTuple):
     """A payer's month.
 
     Attributes:
-        unit: Sizes are multiples of this.
+        unit: Number that divides every size.
         late: Usage of the month that arrived after its close.
     """
 
@@ -70,7 +70,7 @@ class History(NamedTuple):
 
 @st.composite
 def histories(draw: st.DrawFn, *, overrides: bool = True, changes: bool = True) -> History:
-    """A random history. Without changes, prices are the same all month, and no override begins or ends within it."""
+    """A random history. If not `changes`, prices and overrides stay the same all month."""
     unit = draw(st.sampled_from(_UNITS))
     products = []
     for sku, usage_type, services in _SOLD:

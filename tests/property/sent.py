@@ -13,14 +13,14 @@ Hours = dict[int, tuple[int, int]]  # Own hour -> bytes and records.
 
 @dataclass(frozen=True)
 class Sent:
-    """One content of a batch id."""
+    """One of the contents sent under a batch id."""
 
     batch_id: str
     body: str
     records: tuple[tuple[int, int], ...]  # start, bytes
 
     def admitted(self, sent_s: int) -> Hours:
-        """The part of it that counts if its message is sent at that time."""
+        """Totals that count if the message is sent at `sent_s`."""
         hours: Hours = {}
         for start_s, size in self.records:
             if start_s >= sent_s - WINDOW_S:
@@ -30,12 +30,12 @@ class Sent:
 
 
 def inline(batch_id: str, rows: tuple[tuple[int, int], ...]) -> Sent:
-    """A content whose records are in its message."""
+    """A batch content with its records in the message."""
     return Sent(batch_id, _message(batch_id, len(rows), records=_records(rows)), rows)
 
 
 def pointing(batch_id: str, key: str, rows: tuple[tuple[int, int], ...]) -> tuple[Sent, bytes]:
-    """A content whose message points to an object, and the object's bytes."""
+    """A batch content whose message refers to an object, and that object's bytes."""
     location = {"bucket": "data", "key": key, "format": "ndjson", "compression": "none"}
     lines = "".join(json.dumps(one) + "\n" for one in _records(rows)).encode()
     return Sent(batch_id, _message(batch_id, len(rows), location=location), rows), lines

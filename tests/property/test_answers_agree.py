@@ -32,7 +32,7 @@ FIRST_S = HOUR - 33 * DAY_S
 
 
 class Sent(NamedTuple):
-    """A record as it was sent, without how it is counted."""
+    """A sent record, without its expected usage."""
 
     account: str
     peer: str

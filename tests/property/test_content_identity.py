@@ -17,7 +17,7 @@ from tests.support.examples import examples
 from tests.support.reading import SENT_AT_S, Desk, message, record
 from tests.support.stage import admission
 
-# Changing any of these needs a new version of the hash, because markers with the old one live for 50 days.
+# A change to any of these needs a new version of the hash, because markers with the old version live for 50 days.
 _KNOWN: dict[str, tuple[list[object], str]] = {
     "good": ([record()], "ea1f2f3e444fd2016f8306ff46b35fda17b556626f1bd51acf449740c2f7541a"),
     "two": (
@@ -36,7 +36,7 @@ def hash_of(records: list[Any], **changes: object) -> str:
 
 
 def by_the_book(records: list[dict[str, Any]]) -> str:
-    """Version 1 as specified in `metering.intake.records`, implemented again, for strings, None and integers."""
+    """Second implementation of version 1, as specified in `metering.intake.records`, for strings, None and integers."""
     streams = [b""] * 8
     heads: list[bytes] = []
 

@@ -30,7 +30,7 @@ _Sums = dict[tuple[str, ...], tuple[int, Fraction, int, int]]
 
 
 def month_of_history(history: History, moves: bool) -> MonthUsage:
-    """The history's lines in two regions, with one key in both; one account may join its payer late."""
+    """Usage of a history in two regions that share one key; an account may join its payer mid-month."""
     east, west = [], []
     for number, line in enumerate(history.usage):
         part = line.bytes // 3 if number % 2 else 0

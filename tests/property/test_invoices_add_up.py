@@ -1,7 +1,7 @@
-"""Law: whatever arrives late, is credited or interrupted, all documents add up to one rating of everything.
+"""Law: despite late usage, credits and interruptions, all documents add up to one rating of all usage.
 
-A history closes and invoices months in order. Between them, rows of earlier months arrive late, prices change, and
-credit notes are issued; each issue and each credit may be killed at a call, or lose its reply, and is then run again.
+A history closes and invoices months in order. Meanwhile, rows of earlier months arrive late, prices change, and credit
+notes are issued. A run that issues or credits may be killed at a call or lose a reply, and is then repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRICES = ("0.09", "0.0713", "0.11")
 
 
 class Use(NamedTuple):
-    """Bytes of an account in an hour of one of the months, which arrive this many months later."""
+    """Bytes of an account in an hour of a month, which arrive `later` months late."""
 
     month: int
     later: int
@@ -87,7 +87,7 @@ class History:
             self.world.come_late(line, booked=booked, region=region)
 
     def run(self, job: Callable[[], object]) -> None:
-        """Complete a job: first with a fault, if one is left, then again."""
+        """Run a job with the next fault, if any, and then without faults."""
         if self._troubles:
             self.world.calls = Calls()
             trouble = self._troubles.pop()
@@ -108,7 +108,7 @@ class History:
         return [each for month in MONTHS for each in self.world.store.list(month)]
 
     def add_up(self) -> list[Invoice]:
-        """All documents, after each was verified, and each month and payer compared with one rating of everything."""
+        """Verify all documents, compare each month and payer with one rating of all usage, and return them."""
         documents = self.documents()
         for month in MONTHS:
             for payer_id in (PAYER, ACCOUNTS[2]):

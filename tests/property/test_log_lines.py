@@ -1,4 +1,4 @@
-"""Laws of log files: forms agree, order does not matter, and any cut or garbage gives the sums of plain parsing."""
+"""Laws of log files: formats agree, order is irrelevant, and sums of cut or garbled files equal plain parsing."""
 
 from __future__ import annotations
 
@@ -213,14 +213,14 @@ def _line(draw: st.DrawFn, names: tuple[str, ...], odd: int) -> str:
 
 @st.composite
 def logs(draw: st.DrawFn) -> tuple[tuple[str, ...], list[str]]:
-    """Fields, and lines without the first header."""
+    """Fields and lines of a log, without its header."""
     names = draw(_formats())
     odd = draw(st.sampled_from([0, 1, 4]))
     return names, draw(st.lists(_line(names, odd), max_size=40))
 
 
 def check(found: Reading, expected: list[Opinion]) -> None:
-    """Sums, counts and reasons equal those of the independent parser, line by line."""
+    """Check that sums, counts and reasons equal those of the independent parser."""
     counted = Counter(each.outcome for each in expected)
     assert {name: getattr(found.balance, name) for name in _COUNTED} == {name: counted[name] for name in _COUNTED}
     assert found.totals() == totals(expected)

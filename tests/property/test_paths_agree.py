@@ -1,4 +1,4 @@
-"""The fast, the patient and the columnar path give the same answer for any records."""
+"""The fast, the patient and the columnar decoder give the same result for any records."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SIZES = st.integers(0, 2**63 - 1) | st.integers(-(2**63), -1) | st.just(2**63 -
 
 @st.composite
 def typed_records(draw: st.DrawFn) -> dict[str, Any]:
-    """A record whose fields have types of a Parquet column; mostly valid."""
+    """A mostly valid record whose fields have types of Parquet columns."""
     made = record(start=draw(_WINDOW), bytes=draw(st.integers(0, 2**63 - 1)))
     made["end"] = made["start"] + draw(st.integers(0, 3_600))
     for name in draw(st.lists(st.sampled_from([*_COLUMNS, "bytes", "start", "end"]), max_size=3)):
@@ -54,7 +54,7 @@ def typed_records(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def any_records(draw: st.DrawFn) -> Any:
-    """Any value that may appear in place of a record."""
+    """Any JSON value in place of a record."""
     json_values = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
@@ -69,7 +69,7 @@ def any_records(draw: st.DrawFn) -> Any:
 
 
 def facts(answer: Answer) -> dict[str, Any]:
-    """Everything that must not depend on the path."""
+    """Parts of an answer that must not depend on the decoder."""
     assert isinstance(answer, DecodedBatch | RefusedBatch)
     known: dict[str, Any] = {"hash": answer.content_hash, "version": answer.hash_version, "records": answer.records}
     if isinstance(answer, RefusedBatch):

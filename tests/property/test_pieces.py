@@ -1,4 +1,4 @@
-"""Objects in pieces: gzip, lines and blocks are the same, wherever a piece ends."""
+"""Objects read in pieces: gzip, lines and blocks give the same result wherever pieces end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MEMBERS = st.builds(_member, _CONTENTS, _HEADS, st.integers(0, 9), _STRATEGIES)
 
 
 def _by_zlib(stored: bytes) -> tuple[str, bytes]:
-    """Content and verdict, by the standard library."""
+    """Content and verdict according to the standard library."""
     made = b""
     while stored := stored.lstrip(b"\0"):
         member = zlib.decompressobj(wbits=31)

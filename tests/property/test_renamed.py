@@ -1,4 +1,4 @@
-"""A message under another id: its id changes, and no other byte does."""
+"""A message under another id: only the bytes of its id change."""
 
 from __future__ import annotations
 

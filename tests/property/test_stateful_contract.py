@@ -1,7 +1,7 @@
 """The public contract as a state machine: for any actions of people and producers, in any order, each byte counts once.
 
-Production code down to Parquet, over the in-memory ports. The model knows the sent messages and their records' totals;
-it has its own code for both. The test runs until it has reached every outcome in this list, and fails if it does not.
+Production code, including Parquet, runs on in-memory ports. The model computes the sent messages and their totals with
+its own code. The test runs until it reaches every outcome in this list, else it fails.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _LATE_H = 24 * 36
 # Younger markers have not expired, and are rebuilt.
 _SURELY_MARKED_S = 45 * _DAY_S
 _YEAR_S = 366 * _DAY_S
-# Two shards and few numbered kinds: most roll-up runs book kinds of both forms. All rows are compacted, and
-# cleaned soon after.
+# Two shards and few numbered kinds, so that most roll-up runs book kinds with and without numbers. All rows are
+# compacted, and cleaned soon after.
 _SETTINGS = stage_settings(
     shards=2, kinds_per_account=2, reserve_ms=0, attempts=1, compact_wait_today_s=0, compact_wait_older_s=0,
     clean_wait_s=_HOUR_S,
@@ -143,7 +143,7 @@ class Contract(RuleBasedStateMachine):
 
     @rule()
     def nobody_works(self) -> None:
-        """Messages are received and never acknowledged, until all are dead letters."""
+        """Receive messages without acknowledging them, until all are dead letters."""
         for _ in range(6):
             while self.queue.receive(10):
                 pass
@@ -162,7 +162,7 @@ class Contract(RuleBasedStateMachine):
 
     @rule()
     def retry(self) -> None:
-        """Refused batches are sent again, once the missing objects exist."""
+        """Create the missing objects, and retry refused batches."""
         self.work()
         entries = quarantine_of(self, self.queue)
         for key, lines in self.missing.items():
@@ -183,7 +183,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self.retried)
     @rule(first=st.booleans())
     def copies_of_a_retry(self, first: bool) -> None:
-        """Both messages of a retried conflict arrive again, in either order, directly or from the dead letters."""
+        """Resend both messages of a retried conflict, in either order."""
         for retry_id, content in sorted(self.retried.items()):
             [retry] = {sent for sent, _ in self.messages if sent.batch_id == retry_id}
             for sent in (content, retry) if first else (retry, content):
@@ -234,7 +234,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self._correctable_s())
     @rule(target=sent, size=_SIZES)
     def correct(self, size: int) -> Sent:
-        """A closed month's missing usage arrives as a batch, and counts in an open month, under the corrected hour."""
+        """Send missing usage of a closed month; it counts in an open month, with the corrected hour."""
         self.work()
         if self.broken:
             self.rebuild()
@@ -252,7 +252,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: not self.broken)
     @rule()
     def lose_usage(self) -> None:
-        """The open months' usage is lost, and the next reconciliation reports it."""
+        """Delete the open months' usage, which the next reconciliation must report."""
         for item in list(filter(is_usage_item, self.items.everything(Table.USAGE))):
             if str(item["pk"])[-7:] not in ("2026-10", "2026-11") or not self.closed:
                 self.items.remove(Table.USAGE, Key(str(item["pk"]), str(item["sk"])))
@@ -271,7 +271,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: not self.unmarked)
     @rule(first=st.integers(0, 1))
     def lose_markers(self, first: int) -> None:
-        """Every second marker is lost, and a reconciliation reports it. No worker runs until they are rebuilt."""
+        """Delete every second marker, which a reconciliation must report. Workers stop until the rebuild."""
         for marker in self._accepted()[first::2]:
             if min(marker.hours) > self._now_s() - _SURELY_MARKED_S:
                 self.items.remove(Table.LEDGER, marker.key)
@@ -281,7 +281,7 @@ class Contract(RuleBasedStateMachine):
     @precondition(lambda self: self.unmarked)
     @rule()
     def rebuild_markers(self) -> None:
-        """Any batch under an id whose marker does not know its content is a duplicate."""
+        """If a marker lacks the content hash, any batch with its id is a duplicate."""
         result = self.jobs.rebuilder.markers()
         assert result.rebuilt == len(self.unmarked)
         rebuilt, self.unmarked = self.unmarked, set()
@@ -343,7 +343,7 @@ class Contract(RuleBasedStateMachine):
         self.reached.update(self.metrics.counts)
 
     def _rows(self) -> dict[str, Hours]:
-        """Totals of each batch by its rows' own hours, wherever they are booked."""
+        """Totals of each batch by its rows' own hours, not by booked hours."""
         found: dict[str, Hours] = {}
         for hour_s in self.jobs.view.hours():
             for (batch_id, own_s), total in self.jobs.view.hour_totals(hour_s, _BY_BATCH).items():
@@ -368,7 +368,7 @@ class Contract(RuleBasedStateMachine):
         return max((own_s for own_s in hours if own_s > self._now_s() - WINDOW_S + _HOUR_S), default=0)
 
     def _corrections(self, own_s: int) -> tuple[int, int]:
-        """Total of the usage items that name an hour as corrected."""
+        """Total of the usage items that correct an hour."""
         found = [e for e in usage_of(self.items) if e.key.corrects_s == own_s]
         assert not any(month_of(entry.key.hour_s) == month_of(own_s) for entry in found)
         return add([entry.total for entry in found])

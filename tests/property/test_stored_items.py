@@ -1,4 +1,4 @@
-"""Laws of stored items and objects: written values can be read, and no other bytes are read as valid."""
+"""Laws of stored items and objects: written values can be read, and all other bytes are rejected."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HOUR_TOTALS = st.dictionaries(HOURS, TOTALS, min_size=1, max_size=3)
 SHARDS = st.integers(0, 63)
 RUNS = st.integers(1, 10**9)
 SOURCES = st.builds(RowSource, key=NAMES, hour_s=HOURS, rows=NUMBERS, bytes=NUMBERS, staged=st.just(False))
-# Strategies for a type, and for a field that is stored in another form than its type's.
+# Strategies for a type, and for a field whose stored form differs from its type's.
 OF_TYPES: dict[object, st.SearchStrategy[Any]] = {str: NAMES, int: NUMBERS, bool: st.booleans()}
 OF_FORMS: dict[object, st.SearchStrategy[Any]] = {
     get_args(alias)[1]: values
@@ -75,7 +75,7 @@ def few(values: st.SearchStrategy[Any], *, least: int = 0) -> st.SearchStrategy[
 
 
 def built(cls: Any, **special: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Values of a dataclass or NamedTuple: each field is drawn by its type, unless it is special."""
+    """Strategy for a dataclass or NamedTuple: fields are drawn by type, except `special` ones."""
     hints = get_type_hints(cls, localns={"Mapping": Mapping}, include_extras=True)
     defaults = getattr(cls, "_field_defaults", None)
     if defaults is None:
@@ -128,7 +128,7 @@ SUSPECTS = st.builds(Suspects, accounts=st.frozensets(NAMES), batches=st.frozens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemKind:
-    """One kind of item. `optional` attributes may be absent; of the present attributes, none may change."""
+    """One kind of item. Only `optional` attributes may be absent; no change of an attribute is valid."""
 
     name: str
     values: st.SearchStrategy[object]
@@ -173,7 +173,7 @@ KINDS = (
     kind("watch figures", WatchFigures, figures=st.dictionaries(NAMES, st.integers(-(1 << 40), 1 << 40), max_size=3)),
     kind("completeness", Completeness, held_by=HOLDS, optional="held_by measured_s"),
     kind("reconciliation", Reconciliation, optional="gaps_since_s scan_due_s waiting waiting_since_s"),
-    # Without any of them, more is compared again.
+    # If any of these attributes is missing, more is compared again.
     kind("work list", WorkList, files=st.dictionaries(SOURCES, NUMBERS, max_size=3),
          suspects=st.dictionaries(HOURS, SUSPECTS, max_size=3),
          optional="waiting runs suspects unjudged scan_tries scan_runs"),
@@ -216,7 +216,7 @@ def _item(value: object) -> dict[str, Value]:
 
 
 def _others(value: object) -> Iterator[object]:
-    """Values of other types, or that no code writes: each replaces a written one."""
+    """Invalid replacements of a written value: of other types, or never written by code."""
     yield None
     yield 1.5
     yield -7

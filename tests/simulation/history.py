@@ -1,4 +1,4 @@
-"""One seed, one history: a region goes through some simulated weeks with every kind of fault, then is checked."""
+"""A history per seed: simulated weeks of a region with every kind of fault, then checks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Outcome:
 
     Attributes:
         violation: Violations; empty if there are none.
-        faults: The faults that happened, numbered, in order.
+        faults: Faults that happened, with their numbers, in order.
     """
 
     seed: int
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batches: Collection[int] = ()) -> Outcome:
-    """Run the history of a seed, without some of its faults and batches when searching for a shorter one."""
+    """Run a seed's history, without the dropped faults and batches in a search for a shorter one."""
     history = History(seed, dropped_faults=dropped_faults, dropped_batches=dropped_batches)
     violation = ""
     findings = Findings()
@@ -86,7 +86,7 @@ def run_history(seed: int, *, dropped_faults: Collection[int] = (), dropped_batc
 
 
 class History:
-    """A region and its script."""
+    """A region and its random events."""
 
     def __init__(self, seed: int, *, dropped_faults: Collection[int], dropped_batches: Collection[int]) -> None:
         self.chance = chance = random.Random(f"history {seed}")
@@ -128,14 +128,14 @@ class History:
         self.lost: set[UsageKey] = set()
         self.billing = Billing(self.world, seed)
         self.marker_loss = MarkerLoss(self.world, seed, self.settings, shards=self.shards)
-        # A random stream of its own: changing the shards of a stage must not change the rest of a seed's history.
+        # A separate random stream, because a change to a stage's shards must not change the rest of a seed's history.
         self.deployments = random.Random(f"deployments {seed}")
         self.changes_shards = self.deployments.random() < 0.3
         self.shortages = random.Random(f"shortages {seed}")
         self.falls_short = self.shortages.random() < 0.15
-        # A random stream of its own for manual writes.
+        # A separate random stream for manual writes.
         self.hands = random.Random(f"hands {seed}")
-        # A random stream of its own for the clock drift of some roll-ups.
+        # A separate random stream for the clock drift of some roll-ups.
         self.clocks = random.Random(f"clocks {seed}")
         self._jobs = 0
 
@@ -173,7 +173,7 @@ class History:
         self.world.scheduler.spawn(worker.body)
 
     def _live(self, epoch: int) -> None:
-        """Half an hour of traffic and jobs."""
+        """Run half an hour of traffic and jobs."""
         world, start_ms = self.world, self.world.scheduler.now_ms
         for sending in self.traffic.sendings:
             if sending.epoch == epoch:
@@ -213,11 +213,11 @@ class History:
             self.world.scheduler.at(start_ms + self.deployments.randrange(_EPOCH_MS), self._change_shards)
 
     def _fall_short(self) -> None:
-        """Tables throttle writes for a minute, or for a quarter of an hour."""
+        """Let tables throttle writes for 1 to 15 minutes."""
         self.world.short_until_ms = self.world.scheduler.now_ms + self.shortages.randrange(MINUTE_MS, 15 * MINUTE_MS)
 
     def _change_shards(self) -> None:
-        """A deployment with more or fewer shards. Workers switch one by one, and jobs at their start."""
+        """Deploy another number of shards. Workers switch one by one; jobs switch when they start."""
         self.shards = self.deployments.choice([shards for shards in (1, 2, 3) if shards != self.shards])
         self.settings = self._settings()
         for worker in self.workers:
@@ -244,7 +244,7 @@ class History:
 
     @contextmanager
     def _corrupt_by_hand(self) -> Iterator[None]:
-        """Manual writes may stop a job that needs them: never silently, and no job without such writes."""
+        """Allow a job to stop with an error because of manual writes, but only if there were any."""
         try:
             yield
         except LedgerCorruptError:
@@ -301,7 +301,7 @@ class History:
         self.faults.histogram["new files reconciled while workers went on"] += result.files
 
     def _break_usage(self) -> None:
-        """Usage items of open months get lost; closed months are not repaired."""
+        """Delete usage items of open months only, as closed months are not repaired."""
         lost = [
             Key(str(item["pk"]), str(item["sk"]))
             for item in self.world.items.everything(Table.USAGE)
@@ -319,7 +319,7 @@ class History:
         self.faults.histogram["usage items lost, to be rebuilt"] += len(lost)
 
     def _write_by_hand(self, key: Key) -> None:
-        """A manual write puts an attribute into a usage item that no release writes, or removes one."""
+        """Simulate a manual write: put an unknown attribute into a usage item, or remove one."""
         items = self.world.items
         item = items.peek(Table.USAGE, key) or {}
         figures = [name for name in item if name.startswith(("b", "r"))]
@@ -340,7 +340,7 @@ class History:
         self.faults.histogram["usage items written by hand, to be mended"] += 1
 
     def _mend(self, process: Process) -> None:
-        """The first call may have to leave an item in which a stopped run books."""
+        """Rebuild usage; items that a stopped run may still update wait for a later call."""
         jobs.rebuilder(process, self.settings, shards=self.shards).usage()
 
     def _repair(self, process: Process) -> None:
@@ -358,7 +358,7 @@ class History:
             raise ViolationError(f"the repair at rest left hours {unsettled}")
 
     def _read_now(self, process: Process) -> None:
-        """Read an account as of now: the answer contains each commit from before the call, and none from after it."""
+        """Read an account as of now; check that all earlier commits are in the answer, and no later ones."""
         if self.broken:
             return
         account_id = self.chance.choice(ACCOUNTS)
@@ -380,7 +380,7 @@ class History:
                 raise ViolationError(f"P28: as of now {key} has {totals.get(key)}, with {before} and perhaps {since}")
 
     def _read(self, process: Process) -> None:
-        """Read one hour: the result must be a state between the beginning and the end of the read."""
+        """Read one hour, and check that the result was a state during the read."""
         hours = self.world.watch.visible_since
         if not hours:
             return
@@ -400,7 +400,7 @@ class History:
             raise ViolationError(f"I3: a reader saw {doubled} twice, missed {lost}, and invented {unknown}")
 
     def _pass_time(self, gap_ms: int) -> None:
-        """Hours to weeks pass without traffic. Messages must not outlive the queue's retention."""
+        """Let hours to weeks pass without traffic. Messages must not outlive the queue's retention."""
         world = self.world
         if gap_ms > 2 * DAY_MS:
             if gap_ms > 4 * DAY_MS:
@@ -425,7 +425,7 @@ class History:
         world.scheduler.run_while(lambda: not jobs.is_idle(world, self.workers), limit_ms=4 * DAY_MS)
 
     def _rest(self) -> Findings:
-        """No more faults. All late calls are applied, all dead letters are redriven, and every job runs."""
+        """No more faults. Apply late calls, redrive dead letters, run every job, and check."""
         world = self.world
         self.faults.enabled = False
         world.queue.odd = False
@@ -481,7 +481,7 @@ class History:
         return done[0]  # type: ignore[return-value]  # what `run` returns
 
     def _view(self, process: Process) -> list[PlainRow]:
-        """Every row that the production reader shows, in the state after the last faults."""
+        """All rows that the production reader returns after the last faults."""
         view = jobs.lake_view(process, shards=self.shards)
         rows: list[PlainRow] = []
         for hour_s in view.hours():
@@ -489,7 +489,7 @@ class History:
         return rows
 
     def _check_closed(self, process: Process) -> None:
-        """I6: the files of a closed month are unchanged."""
+        """I6: check that the files of closed months are unchanged."""
         closer = jobs.period_closer(process, self.policy, self.settings, shards=self.shards)
         for month in sorted(self.world.watch.frozen):
             problems = closer.verify(month)
@@ -502,7 +502,7 @@ class History:
         return [*map(str, pending), *self.world.objects.keys("staging/")]
 
     def _check_clean(self) -> None:
-        """Nothing is left over after every job has run."""
+        """Check that no leftovers exist after all jobs ran."""
         left = self._left_over()
         if left:
             raise ViolationError(f"left over: {left}")

@@ -1,7 +1,7 @@
-"""Every call of every job, with every fault: a run is recorded, then repeated with one fault at one call.
+"""Each fault at each call of each job: a run is recorded, then repeated with one fault at one call.
 
 Kill matrix: the process dies before or after a call, and is started again. Lost-reply matrix: the call is lost, its
-reply is lost, it is applied later, or the SDK sends it twice. At the end, everything must be as without the fault.
+reply is lost, it is applied later, or the SDK sends it twice. At the end, the region must be as without the fault.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def cells(job: str) -> Iterator[tuple[int, str, Fault]]:
 
 
 def failures(job: str, chosen: Iterable[tuple[int, str, Fault]]) -> list[str]:
-    """Problems after one fault at one call, one sentence for each cell with a problem."""
+    """Problems of the chosen cells (one fault at one call), one text per cell."""
     kept = Scenario(job, ScriptedFaults(SUBJECT, {})).kept()
     return [found for cell in chosen if (found := _failure(job, kept, *cell))]
 
@@ -71,7 +71,7 @@ def _failure(job: str, kept: bytes, number: int, call: str, fault: Fault) -> str
 
 
 def _whole(job: str) -> tuple[str, int, list[str]]:
-    """Every cell of a job: their number, and their problems."""
+    """Run all cells of a job; return their number and problems."""
     tried = list(cells(job))
     return job, len(tried), failures(job, tried)
 
@@ -79,7 +79,7 @@ def _whole(job: str) -> tuple[str, int, list[str]]:
 def main() -> int:
     """Run every cell of every job, in two processes; returns 0 if none fails."""
     failed = 0
-    # The longest jobs first, so that neither process waits for one at the end.
+    # The longest jobs come first, so that neither process is idle at the end.
     jobs = sorted(JOBS, key=lambda job: -len(calls_of(job)))
     with multiprocessing.get_context("spawn").Pool(_PROCESSES) as pool:
         for job, tried, found in pool.imap_unordered(_whole, jobs):

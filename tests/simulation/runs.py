@@ -19,7 +19,7 @@ _BATCHES = 25
 
 
 def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
-    """Numbers of the faults and batches to drop, and the outcome of the rest, which is still a violation."""
+    """Faults and batches to drop (by number) so that a violation remains, and the outcome without them."""
     outcome = run_history(seed)
     faults: frozenset[int] = frozenset()
     batches: frozenset[int] = frozenset()
@@ -37,7 +37,7 @@ def shortest(seed: int) -> tuple[frozenset[int], frozenset[int], Outcome]:
 
 
 def describe(seed: int, faults: frozenset[int], batches: frozenset[int], outcome: Outcome) -> Iterator[str]:
-    """A failing history in words."""
+    """Description of a failing history."""
     yield f"seed {seed}: {outcome.violation}"
     history = History(seed, dropped_faults=faults, dropped_batches=batches)
     for sending in history.traffic.sendings:
@@ -68,7 +68,7 @@ def _drop(
 
 
 _CHUNK = 50
-# Each run of useful size must have seen these events.
+# Events that each run of useful size must have seen.
 EXPECTED = (
     *(str(fault) for fault in Fault),
     "killed at the time limit",

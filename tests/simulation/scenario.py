@@ -47,10 +47,10 @@ SUBJECT = "subject"
 _ATTEMPTS = 8
 # Batches that are sent in a later step.
 _SENT_LATER = ("dead.0", "b0.1", "halved.0", "waits.0", "tardy.0")
-# Conflicting content of b2, under an id of its own.
+# Conflicting content of b2, under a new id.
 _RETRY = "retry:b2.1"
-# Batches whose markers get lost: of one hour, with conflicting content, of many hours, refused in part, and with two
-# rows an hour.
+# Batches whose markers get lost: in one hour, with conflicting content, in many hours, partly refused, and with two
+# rows per hour.
 _MARKERS_LOST = ("b0", "b2", "hours", "partly", "wide")
 
 
@@ -78,7 +78,7 @@ class Scenario:
             self._done += 1
 
     def kept(self) -> bytes:
-        """Run the steps before the subject, and save the region's state: each of its faults starts there."""
+        """Run the steps before the job under test, and save the state, from which each fault starts."""
         steps = self._steps()
         while steps[self._done][0] != self._job:
             steps[self._done][1]()
@@ -93,7 +93,7 @@ class Scenario:
         return scenario
 
     def _steps(self) -> Sequence[tuple[str, Callable[[], None]]]:
-        """The steps in order; the first step of a job has the faults, if that job is the subject."""
+        """The steps in order; faults hit the first step of the job under test."""
         world, done = self.world, self._until_done
         return (
             ("worker", self._send_all),
@@ -142,7 +142,7 @@ class Scenario:
         for content in world.contents.values():
             if content.name not in _SENT_LATER:
                 world.queue.send(content.name, content.sender_id)
-        # One copy arrives in the same invocation, and one after its twin has its verdict.
+        # One copy arrives in the same invocation, and one after the first copy has its verdict.
         world.queue.send("b0.0", "S1")
         self._until_worked_off("worker")
 
@@ -152,7 +152,7 @@ class Scenario:
         self._until_worked_off("worker again")
 
     def _take_another_turn(self) -> None:
-        """Delayed calls have been applied by now; each job's next turn cleans up after them."""
+        """Run each job once more, to clean up after delayed calls, which have been applied."""
         self._pass(DAY_MS)
         self._until_worked_off("w")
         self._until_done("u", self._roll_up)
@@ -175,7 +175,7 @@ class Scenario:
         *,
         pause_ms: int = MINUTE_MS,
     ) -> None:
-        """Start a job until it has completed once; the subject's first process has the faults."""
+        """Start a job until it completes; faults hit the first process of the job under test."""
         ended = False
         for attempt in range(_ATTEMPTS):
             ended = self._start(SUBJECT if job == self._job and attempt == 0 else f"{job} {attempt}", run)
@@ -217,7 +217,7 @@ class Scenario:
         _must_finish(jobs.rollup(process, self._blocks), process)
 
     def _roll_up_by_half(self) -> None:
-        """One commit waits; of another, a run has booked a part, and its process is dead."""
+        """Leave one commit waiting, and another partly booked by a run whose process died."""
         self.world.queue.send("halved.0", "S1")
         self._until_worked_off("worker at last")
         process = self.world.process("halfway")
@@ -235,19 +235,19 @@ class Scenario:
         self._until_worked_off("worker afterwards")
 
     def _read_now(self, process: Process) -> None:
-        """Read usage as of now: everything accepted, whether it is booked, planned, or waiting."""
+        """Check that usage as of now has all accepted batches: booked, planned and waiting ones."""
         totals = jobs.usage_now(process, shards=1).usage(["111111111111"], ["2026-10", "2026-11", "2026-12"])
         expected = plain_usage([row for _, rows in self.world.watch.booked for row in rows])
         if {key: total for key, total in totals.items() if total != ZERO} != expected:
             raise ViolationError(f"as of now a reader saw {totals}, not {expected}")
 
     def _bring_what_was_gone(self) -> None:
-        """A refused batch whose object exists now is sent again."""
+        """Create the missing object of a refused batch."""
         self._until_worked_off("redriven")
         self.world.objects.put("ingest/gone", b"", if_absent=True)
 
     def _all_is_accepted(self) -> None:
-        """Redriven dead letters and resent batches are accepted."""
+        """Check that redriven and retried batches are accepted."""
         self._until_worked_off("retried")
         left = {"dead", "gone", _RETRY} - self.world.watch.accepted.keys()
         if left:
@@ -267,7 +267,7 @@ class Scenario:
         jobs.compactor(process, self._policy, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _lose_usage(self) -> None:
-        """Every second usage item is lost, as after a restore of the table; the others have manual writes."""
+        """Delete every second usage item, as a restore might; write the others manually."""
         items = self.world.items
         for number, item in enumerate(filter(is_usage_item, list(items.everything(Table.USAGE)))):
             key = Key(str(item["pk"]), str(item["sk"]))
@@ -282,7 +282,7 @@ class Scenario:
         jobs.rebuilder(process, self._settings, shards=1).usage()
 
     def _lose_markers(self) -> None:
-        """Some markers are lost, as after a restore of the ledger."""
+        """Delete some markers, as a ledger restore might."""
         for batch_id in _MARKERS_LOST:
             self.world.watch.lose_marker(batch_id)
 
@@ -317,7 +317,7 @@ class Scenario:
             self._until_done("quick pass", self._check_runs)
 
     def _bill_once(self) -> None:
-        # No other job reads its state.
+        # No other job reads the biller's state.
         if self._job == "biller":
             invoices.set_budgets(self.world.items, ManualClock(NOW_MS))
             self._until_done("biller", self._bill)
@@ -375,7 +375,7 @@ class Scenario:
                 raise ViolationError("the payer has no invoice")
 
     def _credit(self, process: Process) -> None:
-        """Credit twice: there is only one difference."""
+        """Credit twice; only the first finds a difference."""
         for _ in range(2):
             with suppress(IssueRefusedError):
                 invoices.crediting(process).credit(f"{invoices.PAYER}-{_MONTH}-1", "The price was wrong.")
@@ -396,7 +396,7 @@ class Scenario:
         jobs.rollup_cleaner(process, shards=1).run(jobs.deadline(process, HOUR_MS))
 
     def _send_tardy(self) -> None:
-        """Messages and commits that wait when a month is closed."""
+        """Send a batch that still waits when the month closes."""
         self.world.queue.send("tardy.0", "S1")
         self._until_worked_off("worker of the month")
 
@@ -418,7 +418,7 @@ class Scenario:
                 raise ViolationError(f"a reader saw {sorted(map(str, seen))}, not {sorted(expected)}")
 
     def _orphan(self) -> None:
-        """Objects of a commit whose transaction was never sent."""
+        """Put an object of a commit that was never sent."""
         self.world.objects.put(f"staging/2026-12-01/{'f' * 32}.parquet", b"", if_absent=True)
 
     def _listed(self, prefix: str) -> bool:
@@ -436,7 +436,7 @@ class Scenario:
 
 
 class DiesHalfway(ProcessItems):
-    """The stores of a roll-up whose process dies after adding to one usage item."""
+    """Item store that kills a roll-up after its first update of a usage item."""
 
     def __init__(self, process: Process) -> None:
         super().__init__(process, process.world.items)
@@ -486,7 +486,7 @@ def _contents() -> Iterator[SentContent]:
 
 
 def content_of(batch_id: str, version: int, starts: Sequence[int], *, kinds: int = 3) -> SentContent:
-    """A content whose records start at `starts`; this many usage types take turns."""
+    """A content whose records start at `starts`, with `kinds` usage types in turn."""
     name = f"{batch_id}.{version}"
     rows = tuple(
         PlainRow(

@@ -1,4 +1,4 @@
-"""Stories of a few calls in a small region, and what else happens before one call of the process `first`."""
+"""Short stories in a small region, with an event before one call of the process `first`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICY = jobs.policy(2, 10, 0)
 
 
 class Between:
-    """Lets `then` happen before call `number` of the process `first`. Classes of tests add faults of others."""
+    """Lets `then` happen before call `number` of the process `first`. Subclasses add faults of other processes."""
 
     def __init__(self, number: int = 0) -> None:
         self.histogram: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The checker finds each kind of damage, and histories with registered producers hold."""
+"""The checker finds each kind of damage, and passes histories with registered producers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.simulation.region.world import World
     from tests.simulation.sent.traffic import SentContent
 
-# In histories with registered producers, the check of their senders can fail.
+# The check of registered producers' senders can fail.
 
 # The first seeds whose stage checks senders.
 JUDGED = [seed for seed in range(100) if Senders(seed).judged][:12]

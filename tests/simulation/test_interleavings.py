@@ -1,4 +1,4 @@
-"""One complete job between any two calls of another: exhaustive where randomness seldom hits."""
+"""Runs a complete job between any two calls of another: all cases, some of them rare in random tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Between(Between):
-    """The fences of `orphans` may get lost, and the process `dying` dies before it deletes something."""
+    """Fences put by `orphans` may get lost, and the process `dying` dies before its first delete."""
 
     def __init__(self, number: int, *, fences_lost: bool = False) -> None:
         super().__init__(number)
@@ -60,7 +60,7 @@ def _must_be_sound(world: World, *, shards: int = 1) -> None:
 def _interrupted_calls(
     story: Callable[[World, _Between], None], *, hours: int = 1, fences_lost: bool = False, limit_ms: int = HOUR_MS
 ) -> int:
-    """Run the other job before the first call, the second, and so on, until there is no such call."""
+    """Run the other job before each call in turn: first, second, and so on."""
     for number in count(1):
         between = _Between(number, fences_lost=fences_lost)
         starts = [NOW_MS // 1000 - HOUR_S * (n % hours) for n in range(2)]
@@ -84,7 +84,7 @@ def test_a_compaction_between_any_two_calls_of_a_reader_shows_it_every_row_once(
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_shows_it_every_row_once() -> None:
-    """A commit moves from the waiting list to its hours while both are read."""
+    """A commit moves from the waiting list to its hours between the reads of both."""
 
     def story(world: World, between: _Between) -> None:
         meter(world, "b0.0", "b1.0", "b2.0")
@@ -135,7 +135,7 @@ def test_kinds_that_another_shard_numbers_between_any_two_calls_of_a_roll_up_sta
 
 
 def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it_every_batch_once() -> None:
-    """One shard has an unfinished run whose share an item contains; the other shard is rolled up meanwhile."""
+    """An item contains an unfinished run of one shard, while the other shard is rolled up."""
     settings = jobs.settings(2, 200)
 
     def story(world: World, between: _Between, meanwhile: int | None) -> None:
@@ -155,7 +155,7 @@ def test_a_roll_up_between_any_two_calls_of_a_reader_of_usage_as_of_now_shows_it
 
 
 def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None:
-    """P37: commits that a run has booked but not placed, or placed but not finished, are not settled."""
+    """P37: commits of a run that did not place all of them, or is not finished, are not settled."""
 
     def story(world: World, between: _Between) -> None:
         found: list[object] = []
@@ -177,7 +177,7 @@ def test_a_comparison_between_any_two_calls_of_a_roll_up_finds_nothing() -> None
 
 @pytest.mark.parametrize("by_account", [True, False])
 def test_a_roll_up_between_any_two_calls_of_one_look_is_no_difference(by_account: bool) -> None:
-    """P37: an item settles by the runs that were done before the rows were collected."""
+    """P37: an item is settled if its runs were done before the rows were collected."""
     hour_s = hour_of(NOW_MS // 1000)
 
     def look(process: Process) -> HourCheck:
@@ -211,7 +211,7 @@ def test_a_commit_and_its_compaction_between_any_two_calls_of_a_compactor_are_in
 
 
 def test_a_commit_that_is_placed_and_still_waits_between_any_two_calls_of_a_compactor_is_left_out() -> None:
-    """Its roll-up died before removing it from the waiting list, and the next one places it again."""
+    """The roll-up died before it removed the waiting entry; the next one places the commit again."""
 
     def story(world: World, between: _Between) -> None:
         def meanwhile() -> None:
@@ -259,7 +259,7 @@ def test_an_orphan_cleaner_between_any_two_calls_of_a_worker_takes_nothing_that_
 
 
 def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_its_rows() -> None:
-    """Its objects were listed as an orphan's; its transaction succeeds before the fence does."""
+    """The commit's objects are listed as orphans, but its transaction succeeds before the fence."""
 
     def story(world: World, between: _Between) -> None:
         worker = world.process("worker")
@@ -267,7 +267,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
         cleaner = world.process("first")
 
         def clean_first(actions: object) -> None:
-            # Only the first attempt is raced.
+            # Only the first attempt has a concurrent cleaning.
             worker.items.transact = transact  # type: ignore[method-assign]  # as it was
             landed: list[bool] = []
 
@@ -293,7 +293,7 @@ def test_a_commit_that_lands_between_any_two_calls_of_an_orphan_cleaner_keeps_it
 
 
 def test_a_roll_up_between_any_two_calls_of_a_close_is_in_the_closed_month() -> None:
-    """Commits move from one list to the other while the close reads both."""
+    """Commits move between two lists while the close reads both."""
     month = month_of(NOW_MS // 1000)
     wait_ms = (month_bounds_s(month)[1] + 3 * DAY_S) * 1000 - NOW_MS + HOUR_MS
 

@@ -8,8 +8,8 @@ from tests.simulation.region.faults import Fault, ScriptedFaults
 from tests.simulation.scenario import NOW_MS, SUBJECT, Scenario
 
 _KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
-# Jobs with the most calls. The test runs one in this many cells; `make matrix` runs all. The cells of a call are its
-# two kills or its 3 to 8 other faults, in a fixed order. With these strides, each fault has its turn.
+# Jobs with the most calls. The test runs one in this many cells; `make matrix` runs all. A call has two cells for
+# kills, or 3 to 8 cells for other faults, in a fixed order. These strides make sure that each fault is tried.
 _STRIDES = {
     "worker": 5,
     "rebuild": 61,

@@ -1,4 +1,4 @@
-"""Random histories of the small model: the rules of docs/protocol.md hold in it, and each of them is needed."""
+"""Random histories of the small model show that the rules of docs/protocol.md hold and are all needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEEDS = 30
 
 
 def broken(setting: Setting, course: Course, seeds: int) -> str | None:
-    """The first promise that a history breaks, or None."""
+    """The first rule violation in a history, or None."""
     for seed in range(seeds):
         try:
             History(seed, setting, course).play()

@@ -27,7 +27,7 @@ _TWO_SHARDS = jobs.settings(2, 200)
 
 
 class _Slow(ProcessItems):
-    """Another process acts before its first correction is sent."""
+    """Item store of a repair: another process acts before the first correction."""
 
     def __init__(self, process: Process, meanwhile: Callable[[], None]) -> None:
         super().__init__(process, process.world.items)
@@ -59,7 +59,7 @@ class _Slow(ProcessItems):
 def test_two_repairs_that_measured_at_different_moments_correct_once(
     seed: int, is_lost: bool, is_rolled_up: bool
 ) -> None:
-    """With a run in between, its number refuses the later correction; without one, the revision does."""
+    """The later correction fails: on the number of a run in between, or else on the revision."""
     world = world_of([content_of(f"b{n}", 0, [NOW_MS // 1000]) for n in range(2)], ScriptedFaults("nobody", {}), seed)
 
     def meanwhile() -> None:
@@ -95,7 +95,7 @@ def _lose_all(world: World) -> None:
 def test_a_table_that_is_lost_and_repaired_between_any_two_calls_of_a_roll_up_counts_all_once(
     settings: Settings,
 ) -> None:
-    """The roll-up continues as if nothing had happened: its late updates meet the numbers of the done runs."""
+    """The roll-up goes on; the numbers of done runs make its late updates fail."""
     shards = settings.shards
 
     def run(number: int) -> Between:
@@ -150,7 +150,7 @@ def _updates_of(world: World) -> list[Update]:
 
 
 def with_refusal(call: Callable[[], object]) -> None:
-    """A call that may be refused."""
+    """Make a call whose condition may fail."""
     try:
         call()
     except ConditionFailedError:

@@ -39,7 +39,7 @@ class _Moment(Between):
 
 
 class _Blind:
-    """Ignores writes: rows that a restore makes invisible are lost on purpose."""
+    """Ignores writes, because a restore hides rows on purpose."""
 
     def written(self, action: Put | Update | Delete) -> None:
         """Nothing."""
@@ -94,7 +94,7 @@ class _Region:
         jobs.rollup_cleaner(process, shards=_SHARDS, wait_s=-1).run(jobs.deadline(process, HOUR_MS))
 
     def made_fit(self, dies_in: int) -> None:
-        """Run the command, killed once, and then again."""
+        """Run the command: first killed at a call, then complete."""
         self.moment.dies_in = dies_in
         dying = self.world.process("dying")
         try:
@@ -103,7 +103,7 @@ class _Region:
             jobs.after_restore(self.world.process("restorer"), _AFTER, shards=_SHARDS).run()
 
     def must_be_sound(self) -> None:
-        """Usage by name equals the rows of all commits in the ledger, each counted once."""
+        """Check that usage by name equals the rows of the ledger's commits, each counted once."""
         batches = {str(i["pk"])[2:] for i in self.world.items.everything(Table.LEDGER) if str(i["pk"])[:2] == "B#"}
         sent = [row for content in self.world.contents.values() for row in content.rows if row.batch_id in batches]
         assert sorted(visible(self.world, shards=_SHARDS)) == sorted(sent)
@@ -119,7 +119,7 @@ def _between(job: Callable[[_Region], None], number: int) -> _Moment:
         region.compact()
         region.meter("b2.0", "b3.0")
         job(region)
-        # The restore loses this time.
+        # The restore loses everything from here.
         region.meter("b4.0", "lost.0")
         region.roll_up()
         region.compact()

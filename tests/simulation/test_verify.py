@@ -1,4 +1,4 @@
-"""`verify` beside traffic: a commit, its roll-up or a compaction between any two of its calls raises no false alarm."""
+"""`verify` with traffic: a commit, roll-up or compaction between any two calls of `verify` gives no false alarm."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.simulation.stories import Between, compact, meter, play, roll_up, wor
 from tests.support.memory.queues import MemoryQueue
 
 NOW_S = NOW_MS // 1000
-# More hours than a transaction has actions, so that placing a commit takes two.
+# More hours than a transaction has actions, so that a commit is placed in two transactions.
 _MANY_HOURS = 110
 _NEVER = 10**6
-# Calls of the last check that all is at rest (depth, shards, pending): work that begins between them begins after it.
+# Calls of the last check that all is at rest (depth, shards, pending): work that begins between them counts as later.
 _LAST_LOOK = 3
 
 
 class _Meanwhile(Between):
-    """Things that happen before numbered calls, and the names of all calls."""
+    """Events before numbered calls, and the names of all calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Region:
 
 
 def beside(happens: Mapping[int, Callable[[Region], object]], number: int) -> tuple[Verification, int]:
-    """Verify, with actions that happen this many calls after call `number`."""
+    """Verify, with actions that run the given numbers of calls after call `number`."""
     region = Region()
 
     def story() -> Verification:
@@ -173,7 +173,7 @@ def test_a_batch_of_a_manifest_that_is_decided_before_the_second_look_is_not_los
     region = Region()
 
     def later() -> None:
-        """Give its verdict while `verify` waits, after all calls of its first look."""
+        """Meter batch `b2` while `verify` waits, after its first look."""
         region.world.scheduler.at(region.world.now_ms() + 500, lambda: region.meter("b2.0"))
 
     def story() -> Verification:
@@ -190,13 +190,13 @@ def test_a_batch_of_a_manifest_that_is_decided_before_the_second_look_is_not_los
 
 
 def _second_look(names: list[str]) -> int:
-    """Number of the call that looks for the second time, a while after the markers of all were read."""
+    """Number of the first call of the second look, after all markers were read once."""
     first = names.index("items.get_many")
     return first + next(n for n, name in enumerate(names[first:]) if name != "items.get_many")
 
 
 def _must_be_lost(found: Verification) -> None:
-    """The batch was missing at the second look-up: it was sent after all, but later than the manifest says."""
+    """Check that the batch, sent later than the manifest says, is lost at the second look."""
     assert (found.lost, found.doubled, found.differences) == (("b2",), (), ())
 
 

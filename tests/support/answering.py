@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 HEALTH = b'{"services": {"s3": "running"}}'
-# An emulator's answer when asked for its name.
+# An emulator's answer to a request for its name.
 MINISTACK = {"/_ministack/health": HEALTH, "/_localstack/health": HEALTH}
 
 
 def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "local", began: str = "") -> LocalState:
-    """Record this process as the emulator of `metering local`; with another start time, it counts as ended."""
+    """Record this process as the emulator of `metering local`; a wrong start time simulates that it ended."""
     began = began or process_began(os.getpid()) or ""
     state = LocalState(endpoint=endpoint, region="us-east-1", stage=stage, pid=os.getpid(), began=began, deployed=True)
     save_state(state)
@@ -35,7 +35,7 @@ def remember_emulator(endpoint: str = "http://127.0.0.1:9", *, stage: str = "loc
 
 @contextmanager
 def answered_by(answer: Callable[[BaseHTTPRequestHandler], tuple[int, Mapping[str, str], bytes]]) -> Iterator[str]:
-    """URL of a server whose answers are a function's status, headers and body."""
+    """URL of a server; `answer` returns status, headers and body of each response."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -49,7 +49,7 @@ def answered_by(answer: Callable[[BaseHTTPRequestHandler], tuple[int, Mapping[st
         do_POST = do_GET  # noqa: N815 - as the base class names it
 
         def log_message(self, *_: object) -> None:
-            """Keep the test's output clean."""
+            """Log nothing, to keep the test's output clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -64,7 +64,7 @@ def answered_by(answer: Callable[[BaseHTTPRequestHandler], tuple[int, Mapping[st
 
 @contextmanager
 def serving(answers: Mapping[str, bytes]) -> Iterator[str]:
-    """URL of a server with these answers by path; other paths give 404."""
+    """URL of a server that returns `answers` by path; 404 for other paths."""
     with answered_by(
         lambda asked: (200 if asked.path in answers else 404, {}, answers.get(asked.path, b"none"))
     ) as url:
@@ -94,7 +94,7 @@ class DeployedStage:
     documents: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def deploy(self, region: str, given: Mapping[str, JsonValue] | None = None, *, parts: tuple[str, ...] = ()) -> None:
-        """Deploy the stage's data stack, and other parts of it, with these values by a settings file."""
+        """Deploy the stage's data stack and `parts`, with `given` values from a settings file."""
         values = dict(given or {})
         config = StageConfig.load(self.stage, values, like="prod")
         published = config.published(GivenSettings(like="prod", by_file=values))

@@ -39,7 +39,7 @@ REGIONS = ("sa-east-1", "us-east-1")
 
 
 def aws_list(price: str = "0.09") -> PriceBook:
-    """A book of two regions with an allowance over both."""
+    """A price book of two regions with a common allowance."""
     tiers = (("10240", price), *US_TIERS[1:])
     sold = (product("OUTUSE1", OUT, tiers), product("OUTSAE1", SAO_PAULO, ((None, "0.15"),)))
     return replace(book(sold, allowance("100", "OUTSAE1", "OUTUSE1")), name="aws-list")
@@ -99,7 +99,7 @@ class BillingWorld:
         self.usage.lines.setdefault((month, region), []).extend(lines)
 
     def come_late(self, *lines: UsageLine, booked: str = NEXT, region: str = "us-east-1") -> None:
-        """Book usage of an earlier month in another one."""
+        """Book usage of one month in a later month."""
         self.usage.late.setdefault((booked, region), []).extend(lines)
 
     def close(self, month: str, *regions: str) -> None:
@@ -119,7 +119,7 @@ class BillingWorld:
 
     @property
     def issuer(self) -> Issuer:
-        """The issuer of a new process that has loaded nothing yet."""
+        """The issuer, as in a new process without caches."""
         books = AllBooks(imported=self.books)
         shelf = RateShelf(books=books, overrides=self.overrides, organizations=self.organizations)
         composer = Composer(usage=self.usage, shelf=shelf)
@@ -151,7 +151,7 @@ ACME = Payer(payer_id="123456789012", name="Acme", issuer="Example Metering")
 
 
 def inputs_of(book: PriceBook, months: Iterable[str]) -> Inputs:
-    """Inputs that name the book, and a closed month in one region."""
+    """Invoice inputs: a price book, and a closed month in one region."""
     pin = BookPin(name=book.name, version=book.version, sha256=book.sha256)
     rates = Rates(book=pin, overrides=Pin(), organization=Pin())
     return Inputs(

@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
 
 def quantity_of(size: int) -> str:
-    """GB of 2^30 bytes with 10 decimals, rounded half up, as AWS bills them."""
+    """GB (2^30 bytes) with 10 decimals, rounded half up, as on AWS's bills."""
     return f"{_EXACT.divide(Decimal(size), Decimal(GIB)).quantize(_PLACES, ROUND_HALF_UP, _EXACT):f}"
 
 
@@ -95,7 +95,7 @@ def csv_bytes(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def write_bill(path: Path, lines: Iterable[Line], form: str = "CUR 2.0") -> Path:
-    """Write a bill; the file name's end selects the form: `.csv`, `.csv.gz`, or `.parquet` with strings."""
+    """Write a bill in the format of the file suffix: `.csv`, `.csv.gz`, or `.parquet` with strings."""
     rows = [FORMS[form](line) for line in lines]
     if path.name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path)

@@ -38,7 +38,7 @@ class OwnSums:
 
 
 class CalledAlerts(MemoryAlerts):
-    """Topics whose calls are counted like those of the stores, and that may crash the process around them."""
+    """Topics with hooks on calls, as in the stores, which can simulate a crash before or after a call."""
 
     def __init__(self, on_call: Callable[[str], None], on_reply: Callable[[str], None]) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class CalledAlerts(MemoryAlerts):
 
 
 class BudgetWorld(World):
-    """A region that is its own home. Its attributes are set before the biller is made."""
+    """A home region without other regions. Set the attributes before you make the biller."""
 
     def __init__(self, *, book: PriceBook | None = None, organization: Organization | None = None) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class BudgetWorld(World):
         return OpenMonths(objects=self.objects, regions=regions, terms=self.terms, budgets=budgets)
 
     def biller(self, *, at_home: bool = True) -> Biller:
-        """The biller of another process."""
+        """The biller, as in another process."""
         own = self.sums()
         home = Home(
             objects=self.objects, alerts=self.topic, regions=lambda: [own, *self.others], terms=lambda: self.terms
@@ -121,7 +121,7 @@ class BudgetWorld(World):
 
 
 def keeper_of(world: World, *, most_files: int = 2_000) -> DaySumKeeper:
-    """The keeper of another process over the same stores."""
+    """The keeper of day sums, as in another process on the same stores."""
     return DaySumKeeper(
         items=world.items,
         objects=world.objects,

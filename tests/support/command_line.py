@@ -1,4 +1,4 @@
-"""Commands run against in-memory regions, all at one time."""
+"""Commands run on in-memory regions, with a stopped clock."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def typed_at(connect: Callable[..., object], regions: object = None) -> Iterator
 
 
 def run(*line: object) -> Result:
-    """Run a command line, with an endpoint at which nothing listens."""
+    """Run a command line with a closed port as endpoint."""
     return CliRunner().invoke(app, ["--endpoint", "http://127.0.0.1:9", *map(str, line)])
 
 
@@ -68,7 +68,7 @@ def ask(*line: object) -> Any:
 
 
 def refused(*line: object, code: int = 1) -> str:
-    """Run a command line that exits with this code and no data; returns its message with single spaces."""
+    """Run a command line, expect exit `code` without data, and return the message with single spaces."""
     result = run(*line)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     return " ".join(result.stderr.split())
@@ -79,7 +79,7 @@ _FAR_S = 4_102_444_800
 
 
 class Facts:
-    """Facts of an emulator's queues, which measure no age."""
+    """Facts of an emulator's queues, which report no message age."""
 
     def oldest_age_s(self) -> None:
         return None
@@ -94,7 +94,7 @@ class Facts:
 
 
 class Here:
-    """The part of a world's connection that commands use; `onramp` has the queues of log files, if it has sources."""
+    """The attributes of a connection that commands use; `onramp` is None without log sources."""
 
     stage = "dev"
     services = None
@@ -118,7 +118,7 @@ class Here:
 
 
 class OperatorSession(Session):
-    """A session that may change an in-memory region like AWS; `--yes` was given unless `agreed` is false."""
+    """A session that changes an in-memory region as if it were AWS; `agreed` means that `--yes` was given."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class OperatorSession(Session):
 
 
 class HereSession(OperatorSession):
-    """A session that reads an in-memory region, which the watch has measured: its queues are not read."""
+    """A session on an in-memory region that the watch has measured, so that queues are not read."""
 
     def __init__(self, world: World, *, form: Format | None = Format.JSON, output: Path | None = None) -> None:
         super().__init__(world, form=form, output=output, region="us-east-1")
@@ -203,7 +203,7 @@ _VALUES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """A leaf command, with the words that lead to it."""
+    """A command without subcommands, and its name in words."""
 
     words: tuple[str, ...]
     command: TyperCommand | TyperGroup
@@ -223,7 +223,7 @@ class Leaf:
 
 
 def tree() -> list[tuple[tuple[str, ...], Any]]:
-    """Every command and every family with its words, the root first."""
+    """All commands and command groups with their names, root first."""
     return [*_below((), get_command(app))]
 
 
@@ -234,7 +234,7 @@ def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ..
 
 
 def command_named(group: Any, name: str) -> Any:
-    """A command of a group; the root has its own lookup."""
+    """A command of a group; the root loads commands lazily."""
     return load(name) if isinstance(group, RootGroup) else group.commands[name]
 
 
@@ -263,18 +263,18 @@ def commands_with(option: str) -> frozenset[str]:
 
 
 def read_commands() -> frozenset[str]:
-    """Names of the commands that answer with data."""
+    """Names of the commands that return data."""
     return commands_with("--format")
 
 
 def command_of(line: list[str]) -> str:
-    """The words of a line that name its command."""
+    """Name of the command in a command line."""
     known = [line[:words] for words in range(len(line), 0, -1) if " ".join(line[:words]) in read_commands()]
     return " ".join(known[0])
 
 
 def help_texts() -> Iterator[tuple[str, str]]:
-    """Each command's words, with its help and that of its options and arguments, one paragraph each."""
+    """Name of each command, and help of the command, its options and arguments, in paragraphs."""
     for words, command in tree():
         texts = [command.help, *(one.help for one in command.params)]
         yield " ".join(words), "\n\n".join(text for text in texts if text)

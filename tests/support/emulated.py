@@ -1,4 +1,4 @@
-"""MiniStack for tests, and a region's tables and bucket in it, created directly: one process per test session."""
+"""MiniStack for tests, one process per test session, with directly created tables and bucket of a region."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ministack() -> Iterator[str]:
 
 @contextmanager
 def running_emulator(port: int, *, auth: bool = False, tls: bool = False) -> Iterator[emulator.Emulator]:
-    """A MiniStack. Each worker of a parallel run looks from a port of its own on: two would find the same one free."""
+    """A MiniStack. Each worker of a parallel run searches from another port, as two could find the same free one."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     running = emulator.start(emulator.free_port(port + worker), region=REGION, auth=auth, tls=tls)
     try:

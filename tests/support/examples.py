@@ -1,7 +1,9 @@
 """Number of examples of a property test."""
 
 import os
+from collections.abc import Callable
 
+import pytest
 from hypothesis import settings
 
 from tests.conftest import ALL_CASES
@@ -11,6 +13,7 @@ _EACH = 4
 _LEAST = 20
 
 
-def examples(count: int) -> settings:
-    """Examples of a property: `count` in `make long` and against seeded bugs, a quarter but at least 20 in the gate."""
-    return settings(max_examples=count if os.environ.get(ALL_CASES) else max(_LEAST, count // _EACH))
+def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Try `count` examples of a property in `make long` and against seeded bugs; in the gate a quarter, at least 20."""
+    tried = settings(max_examples=count if os.environ.get(ALL_CASES) else max(_LEAST, count // _EACH))
+    return lambda test: pytest.mark.examples(tried(test))

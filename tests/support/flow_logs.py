@@ -46,7 +46,7 @@ USUAL: Mapping[str, str] = {
 
 
 def line(names: Sequence[str] = V2, **changed: str) -> str:
-    """A log line with these fields; keywords have `_` for `-`. An unnamed field is `-`."""
+    """A log line with the fields `names`; keywords use `_` for `-`. Other values are `-`."""
     values = dict(USUAL) | {name.replace("_", "-"): value for name, value in changed.items()}
     return " ".join(values.get(name, "-") for name in names)
 
@@ -146,7 +146,7 @@ _ADDRESSES = ("srcaddr", "dstaddr", "pkt-srcaddr", "pkt-dstaddr")
 
 
 class Opinion(NamedTuple):
-    """Outcome of a line: an outcome of the balance or a reason of refusal, and its bytes and subject."""
+    """Expected outcome of a line: outcome in the balance or reason of refusal, bytes and subject."""
 
     outcome: str
     bytes: int = 0
@@ -189,7 +189,7 @@ def _wrong_times(values: Mapping[str, str]) -> str:
 
 
 def opinions(lines: Iterable[str], names: Sequence[str], account_id: str) -> list[Opinion]:
-    """Judge lines of a log with these fields, including its headers."""
+    """Expected outcomes of a log's lines, including headers."""
     found = []
     for line in lines:
         parts = line.split(" ")

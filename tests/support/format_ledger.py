@@ -21,7 +21,7 @@ REFUSAL = (
 
 
 class FormatLedger:
-    """Answers the clients' DynamoDB. Any call but the read of the format, and its first write, fails the test."""
+    """Answers the clients' DynamoDB. Calls other than the read and the first write of the format fail the test."""
 
     def __init__(self, clients: Clients, item: Item | None) -> None:
         self.item = item

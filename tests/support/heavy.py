@@ -1,4 +1,4 @@
-"""Maximally difficult objects, and a separate process to read each of them."""
+"""The most expensive objects to read, and a separate process that reads one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_CPU_S = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heavy:
-    """One such object: how it is made, its announced format, and its outcome (empty: metered in part)."""
+    """A maximally expensive object: its maker, announced format, and refusal (empty: metered in part)."""
 
     make: Callable[[], bytes]
     format: str = "ndjson"
@@ -52,7 +52,7 @@ def _records(make: Callable[[int], dict[str, Any]], count: int = RECORDS, *, esc
 
 
 def _each_other(number: int) -> dict[str, Any]:
-    """Every second record is valid."""
+    """Fields of a record; every second one is valid."""
     return {} if number % 2 else {"direction": "sideways"}
 
 
@@ -87,7 +87,7 @@ def _long_column(chars: int, rows: int = RECORDS, emoji: str = "") -> pa.Array:
 
 
 def _combined(text: Callable[[int], str], places: int = 7) -> dict[str, Any]:
-    """Six columns of `places` texts each, in as many combinations as there are rows."""
+    """Six columns with `places` different texts each, and another combination in each row."""
     names = ("account_id", "service", "direction", "from", "to", "usage_type")
     columns = {}
     for power, name in enumerate(names):
@@ -102,7 +102,7 @@ def _empty_members(size: int) -> bytes:
 
 
 def _empty_blocks(size: int) -> bytes:
-    """One gzip member of empty blocks, each with its own Huffman tables, which must be built."""
+    """A gzip member of empty blocks; a reader must build Huffman tables for each."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     body = packer.compress(b"{}\n") + packer.flush(zlib.Z_FULL_FLUSH)
     return body + b"\0\0\0\xff\xff" * (size // 5) + packer.flush()
@@ -266,7 +266,7 @@ HEAVY = {
 
 
 class FileObjects:
-    """An `ObjectStore` of one object, which is a file: nothing of it is in memory."""
+    """An `ObjectStore` of one object in a file, which is not read into memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -282,7 +282,7 @@ def peak_mib() -> int:
 
 
 def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
-    """Read one in a separate process: its reasons, records, refused records, CPU seconds and peak MiB."""
+    """Read an object in a separate process; return reasons, records, refused ones, CPU seconds and peak MiB."""
     path = folder / "object"
     path.write_bytes(heavy.make())
     command = [
@@ -300,7 +300,7 @@ def measure(heavy: Heavy, folder: Path) -> dict[str, Any]:
 
 
 def assert_bounded(name: str, folder: Path) -> None:
-    """Read one, and fail unless its memory, time and reason are as required."""
+    """Read a heavy object, and check memory, time and reason."""
     found = measure(HEAVY[name], folder)
     assert found["peak_mib"] < MOST_MIB, found
     assert found["cpu_s"] < MOST_CPU_S, found

@@ -65,7 +65,7 @@ def record(
 
 
 def load_batches(rows: int) -> Iterator[list[dict[str, str | int]]]:
-    """Records of the last whole hour, in batches like those of `make load`."""
+    """Batches of records of the last full hour, like those of `make load`."""
     chance, load = random.Random(14), SCENARIOS["load"]
     generator = RecordGenerator(
         [account_id(14, number) for number in range(load.accounts)],
@@ -83,14 +83,14 @@ class World(MemoryRegion):
 
     def __init__(self, *, now_s: int = NOW_S, **settings: int) -> None:
         super().__init__(now_s=now_s, settings=stage_settings(**settings), seed=7)
-        # The function writes it at its start, so a scan of the ledger meets that item.
+        # The function writes the format at its start, so a scan of the ledger returns that item.
         remember_format(self.items, written_by=package_version(), usage_generation=self.settings.usage_generation)
         self.jobs = self.make_jobs()
         self.aggregator = self.parts().worker()
         self._sent = 0
 
     def make_jobs(self) -> LakeJobs:
-        """The jobs of another process over the same stores."""
+        """The jobs, as in another process on the same stores."""
         return self.parts().jobs()
 
     def frozen_usage(self, month: str) -> dict[UsageKey, Total]:
@@ -120,11 +120,11 @@ class World(MemoryRegion):
         return LakeQuery(lakes=[RegionLake(region="us-east-1", view=self.jobs.view, objects=self.objects)])
 
     def ask(self, sql: str, **limits: float) -> list[tuple[object, ...]]:
-        """Rows of a statement, within a range or a time limit."""
+        """Result rows of an SQL statement, with optional range and timeout."""
         return list(self.lake.run(sql, **limits).rows)  # type: ignore[arg-type]  # its limits
 
     def send(self, *batches: Sequence[dict[str, str | int]], source: str = "", rolled_up: bool = True) -> list[str]:
-        """One invocation with these batches; returns their ids. They wait for the roll-up unless it runs at once."""
+        """Run one invocation with these batches; return their ids. Unless `rolled_up`, the commits wait."""
         deliveries = []
         ids = []
         for records in batches:
@@ -153,9 +153,9 @@ class World(MemoryRegion):
         return ids
 
     def dies_after(self, calls: int, run: Callable[[], object], counted: Collection[str] = ()) -> bool:
-        """Run something in a process that is killed at its next store call after `calls`; False if it completed.
+        """Run `run`, and kill it at the store call after `calls` ones; return False if it completed before.
 
-        If `counted` calls are named, only those count.
+        If `counted` is not empty, only its calls count.
         """
         left = calls
 
@@ -177,7 +177,7 @@ class World(MemoryRegion):
         return False
 
     def eager_compactor(self) -> Compactor:
-        """A compactor that waits for nothing."""
+        """A compactor for which every hour is due."""
         return self.jobs.compactor_of(self.jobs.policy.everything())
 
     def compact_all(self) -> int:
@@ -199,13 +199,13 @@ W = TypeVar("W", bound=World)
 
 
 def dying(make: Callable[[], W], work: Callable[[W], object], *, least: int = 0, step: int = 1) -> Iterator[W]:
-    """Worlds in which a process dies at its first call, at later ones and so on, and finally one in which it completes.
+    """Yield worlds whose process died at its first call, at a later call and so on, and one whose process completed.
 
     Args:
         make: Makes a world.
-        work: Work of the process in it.
-        least: A process that completes makes more calls.
-        step: Number of calls from one death to the next.
+        work: Work of the process in the world.
+        least: Number that the calls of a completed process must exceed.
+        step: Step between the numbers of calls before a death.
     """
     calls, died = 0, True
     while died:
@@ -217,7 +217,7 @@ def dying(make: Callable[[], W], work: Callable[[W], object], *, least: int = 0,
 
 
 def slow_lake(*, hours: int, files: int) -> World:
-    """This many hours with this many lake files each."""
+    """A world with `hours` hours of `files` lake files each."""
     world = World()
     for _ in range(files):
         world.send([record(1, start_s=HOUR - number * HOUR_S) for number in range(hours)])
@@ -227,7 +227,7 @@ def slow_lake(*, hours: int, files: int) -> World:
 
 
 def ask_again_and_again(world: World, *, times: int, read_s: float) -> None:
-    """Each answer is right, and arrives."""
+    """Check that each repeated query succeeds with the right result."""
     world.objects.on_call = lambda call: time.sleep(read_s) if call.startswith("objects.open") else None
     files = len(world.objects.keys("lake/"))
     for _ in range(times):

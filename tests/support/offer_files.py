@@ -1,6 +1,6 @@
 """Offer files in AWS's form, made from known facts: SKUs, rate codes, usage types and prices of real bill lines.
 
-Files have AWS's additional parts: unread fields, and misleading descriptions.
+Files also have unread fields and misleading descriptions, as AWS's do.
 """
 
 from __future__ import annotations
@@ -222,13 +222,13 @@ def _places(origin: str, target: str) -> dict[str, str]:
 def _internet(sku: str, first: str) -> dict[str, Any]:
     prices = [first, *(price for _, price, _ in US_EAST_1[1:])]
     rates = [rate for _, _, rate in US_EAST_1]
-    # AWS writes them in arbitrary order.
+    # AWS writes tiers in arbitrary order.
     rows = [(*ends, price, rate) for ends, price, rate in zip(_RANGES, prices, rates, strict=True)]
     return term(sku, reversed(rows))
 
 
 def _pairs_of_singapore(products: dict[str, Any], terms: dict[str, Any]) -> None:
-    """GovCloud is billed as a pair. The description of the pair with Cape Town names another region, as AWS's does."""
+    """GovCloud has pair prices. As in AWS's file, the description for Cape Town names another region."""
     pairs = {
         GOVCLOUD_OUT: ("APS1-UGW1-AWS-Out-Bytes", "0.09", "ap-southeast-1", "us-gov-west-1"),
         GOVCLOUD_IN: ("APS1-UGW1-AWS-In-Bytes", "0", "us-gov-west-1", "ap-southeast-1"),

@@ -40,12 +40,12 @@ US_TIERS = (("10240", "0.09"), ("51200", "0.085"), ("153600", "0.07"), (None, "0
 
 
 def gb(size: str) -> int:
-    """Bytes, to the nearest byte."""
+    """Size in GB as bytes, rounded to a whole byte."""
     return round(Fraction(size) * GIB)
 
 
 def usd(text: str) -> int:
-    """1e-10 USD of a decimal text, such as `0.0000000009`."""
+    """Decimal text, such as `0.0000000009`, in units of 1e-10 USD."""
     return int(Decimal(text) * 10**10)
 
 
@@ -104,7 +104,7 @@ def book(products: Iterable[Product], *allowances: Allowance, not_sold: tuple[No
 
 
 def paid_by(payer_id: str, accounts: Iterable[str]) -> Organization:
-    """An organization of one payer, to which these accounts have belonged from the first hour on."""
+    """An organization with one payer, and `accounts` as members from the first hour on."""
     members = tuple(Membership(account, 0, None) for account in accounts)
     return Organization(payers=(Payer(payer_id=payer_id, name="Example", issuer="Metering", members=members),))
 
@@ -134,7 +134,7 @@ def used(
 
 @dataclass
 class ListedUsage:
-    """A payer's usage in a list. The list merges lines of one key and hour, and records which days were read."""
+    """A payer's usage in a list. Lines with equal key and hour are merged; read days are recorded."""
 
     given: Iterable[UsageLine]
     month: str = MONTH
@@ -182,9 +182,9 @@ class MemoryMonth:
     """A `RegionMonth`.
 
     Attributes:
-        usage: Lines by the hour, in any order, with keys repeated any number of times.
-        late_lines: Corrections, each at its own hour.
-        booked_s: The hour that books them.
+        usage: Hourly lines, in any order; keys may repeat.
+        late_lines: Corrections, with their own hours.
+        booked_s: The hour in which `late_lines` are booked.
         digest: Digest of a closed month: any text.
     """
 

@@ -61,7 +61,7 @@ def message(records: list[Any] | None = None, **changes: object) -> dict[str, An
 def pointer(
     key: str, object_format: str, compression: str = "none", *, count: int = 1, **changes: object
 ) -> dict[str, Any]:
-    """A valid batch message that points to an object."""
+    """A valid batch message with an object's location."""
     location = {"bucket": BUCKET, "key": key, "format": object_format, "compression": compression}
     return message(None, **({"record_count": count, "location": location} | changes))
 
@@ -116,7 +116,7 @@ class Desk:
 
 
 def reasons(answer: RefusedBatch | DecodedBatch, position: int = 0) -> list[str]:
-    """Reasons of a refused batch, or of one of a batch's refused records."""
+    """Reasons why a batch or its record at `position` was refused."""
     if isinstance(answer, RefusedBatch):
         return [reason for reason, _ in answer.problems]
     return [reason for each in answer.refused if each.position == position for reason, _ in each.reasons]

@@ -1,4 +1,4 @@
-"""A region for tests, all in one place: in-memory stores, and the production parts over a process's ports."""
+"""A region for tests: in-memory stores, and production parts over the ports of a process."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class MemoryStores:
         self.alerts = MemoryAlerts()
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Contents of the usage table, by name. The table contains only rolled-up usage."""
+        """Contents of the usage table, by usage key. Waiting usage is not included."""
         totals: dict[UsageKey, Total] = {}
         for entry in usage_of(self.items):
             add_totals(totals, {entry.key: entry.total})
@@ -139,7 +139,7 @@ class MemoryRegion(MemoryStores):
         return Marker.from_item(item)
 
     def roll_up(self, *, plain: bool = False) -> RollupResult:
-        """Roll up everything that waits; `plain` for the rows of `tests.support.memory.rows`."""
+        """Roll up all waiting commits; `plain`: rows are those of `tests.support.memory.rows`."""
         parts = self.parts()
         result = (parts.plain_rollup() if plain else parts.rollup()).run(self.deadline(10_000))
         assert result.finished

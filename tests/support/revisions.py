@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def checked_out(revision: str) -> Path:
-    """Worktree of a revision below `.local`, with the packages of its own lock installed in its `.venv`."""
+    """Worktree of a revision below `.local`; its `.venv` has the packages of the revision's lock file."""
     named = subprocess.run(
         ["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -34,6 +34,6 @@ def python_of(folder: Path) -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables of a process that imports a checkout's own modules, in the same order in each run."""
+    """Environment of a process that imports a checkout's modules, with a fixed hash seed."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "VIRTUAL_ENV"))}
     return {**kept, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "0"}

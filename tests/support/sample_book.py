@@ -27,7 +27,7 @@ FROM_S = hour_of_text("2024-09-01T00:00:00Z")
 ON_DEMAND = "JRTCKXETXF"
 UNTIERED = "6YS6EN2CT7"
 
-# AWS's price list of us-east-1, 2026-07-28; its SKU and first two prices equal those of the bill lines.
+# AWS's price list of us-east-1, 2026-07-28. The SKU and the first two prices equal those in the bill lines.
 US_EAST_1 = (
     ("10240", "0.09", "Q3Z75P77EN"),
     ("51200", "0.085", "VF6T3GAUKQ"),
@@ -41,7 +41,7 @@ FIRST_PRICES = {"SAE1-DataTransfer-Out-Bytes": "0.15", "APS1-DataTransfer-Out-By
 TIERS = {"DataTransfer-Out-Bytes": US_EAST_1, "USW2-DataTransfer-Out-Bytes": US_WEST_2}
 
 
-# Charges beside the transfer in us-east-1, which no available bill line has. SKUs and prices come from secondary
+# Charges in us-east-1 in addition to the transfer. No available bill line has them. SKUs and prices come from secondary
 # sources, which quoted the offers AmazonVPC and AmazonEC2 in 2025 and 2026. Rate codes of tiers are invented.
 PEERING_S = hour_of_text("2025-04-01T00:00:00Z")
 ENDPOINT_TIERS = (("1048576", "0.01", "Q3Z75P77EN"), ("5242880", "0.006", "VF6T3GAUKQ"), (None, "0.004", "N9EW5UVVPA"))
@@ -172,7 +172,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def written() -> bytes:
-    """The document, with one line per value, so that a diff is readable."""
+    """The document, with one value per line for readable diffs."""
     body = canonical(book_value(made()))
     read_book(body, "sample")
     return json.dumps(json.loads(body), indent=1, ensure_ascii=False).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""An in-memory region with registered producers: two of them, the service's own senders, and the real handler."""
+"""An in-memory region with two registered producers, the service's own senders and the real handler."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class _Context:
 
 
 def _never_asked() -> NoReturn:
-    """The queue, which only a throttle needs."""
+    """Fail: only throttling needs the queue."""
     raise AssertionError
 
 

@@ -1,4 +1,4 @@
-"""A second rating, from the rules alone: slow, in decimals, with all lines in memory and without cuts.
+"""A second implementation of rating, from the rules alone: slow, in decimals, with all lines in memory, without cuts.
 
 This code shares only input values with `metering/billing/rating`. Both ratings must give the same results.
 """
@@ -29,7 +29,7 @@ Key = tuple[int, str, Service, UsageType, str, str]
 
 
 class Slow(NamedTuple):
-    """A rated line. Prices are USD a GB."""
+    """A rated line. Prices are in USD per GB."""
 
     key: Key
     bytes: int
@@ -48,12 +48,12 @@ class Slow(NamedTuple):
 
 
 def slow_line_cost(size: int, price: Decimal) -> Decimal:
-    """USD of a line, rounded as AWS does."""
+    """Cost of a line in USD, rounded as AWS does."""
     return _half_up(_EXACT.multiply(_half_up(_EXACT.divide(Decimal(size), Decimal(_GB))), price))
 
 
 def slow_cents(costs: Iterable[Fraction]) -> int:
-    """Cents of an invoice line."""
+    """Cost of an invoice line in cents."""
     total = sum(costs, Fraction(0)) * 100
     whole, part = divmod(abs(total), 1)
     return int(whole + (part >= Fraction(1, 2))) * (1 if total >= 0 else -1)

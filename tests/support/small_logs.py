@@ -1,9 +1,9 @@
 """A small kind of log, for tests of behaviour that all kinds share.
 
 A file `small_…` has an AWS-style name, and `….txt` has none. Files have a header line, and lines of `subject bytes
-start end`. Subjects are judged by their first characters: `x…` is refused by the rules, `s…` is shadowed by the flow
-log `fl-broad`, `u…` is not metered, `?…` is unclassified, `z:…` goes to a zone that the context names, and all others
-go out to the internet. An account can follow: `i-1@222222222222`.
+start end`. The first characters of a subject decide: `x…` is refused, `s…` is shadowed by the flow log `fl-broad`, `u…`
+is not metered, `?…` is unclassified, `z:…` goes to a zone of the context, and all others go to the internet. An account
+can follow: `i-1@222222222222`.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class LogBucket(MemoryObjectStore):
 
 
 class Contexts:
-    """Versions of a context: `timeline` returns the newest; all are kept except those in `lost`."""
+    """Versions of a context: `timeline` returns the newest; all others are kept, too, except those in `lost`."""
 
     def __init__(self, *versions: tuple[int, Context]) -> None:
         self.versions = list(versions)
@@ -211,13 +211,13 @@ class LogStage:
         self.logs.put(key, small_file(*lines), if_absent=False)
 
     def take(self, key: str, content: bytes | None = None, **options: object) -> Taken:
-        """Take a file, with this content if given."""
+        """Put the file if `content` is given, and ingest it."""
         if content is not None:
             self.logs.put(key, content, if_absent=False)
         return self.ingest().take(self.logs, key, **options)  # type: ignore[arg-type]  # of the test
 
     def sent(self) -> list[dict[str, Any]]:
-        """Take the messages that wait in the queue."""
+        """Receive and delete all queued messages."""
         found = []
         while received := self.queue.receive(10):
             found += [json.loads(each.delivery.body) for each in received]
@@ -272,7 +272,7 @@ SEND_FAULTS = (*WRITE_FAULTS, Fault.PARTLY)
 
 
 class Calls:
-    """The calls of one process, numbered from 0. The call at `at` has the fault, after `before` has run.
+    """The calls of one process, numbered from 0. The call `at` gets the fault; `before` runs first.
 
     `made` has the names of all calls with their possible faults.
     """
@@ -379,7 +379,7 @@ class LogRegion(World):
         self.logs.put(key, small_file(*lines), if_absent=False)
 
     def take(self, key: str, calls: Calls | None = None) -> Taken:
-        """Take a file in a process of its own."""
+        """Ingest a file, as in a new process."""
         calls = calls or Calls()
         ingest = LogIngest(
             objects=ProcessObjects(self.objects, calls, "objects"),  # type: ignore[arg-type]  # what the on-ramp calls
@@ -394,7 +394,7 @@ class LogRegion(World):
         return ingest.take(store, key)
 
     def take_until_done(self, key: str, calls: Calls) -> Taken:
-        """Take a file in a process that may fail, and then again as the next delivery does."""
+        """Ingest a file in a process that may fail, and once more for the next delivery."""
         self.fails(key, calls)
         taken = self.take(key)
         calls.apply_late()
@@ -470,12 +470,12 @@ def notification(bucket: str, *keys: str) -> str:
 
 
 def through_sns(body: str) -> str:
-    """The same in an SNS envelope."""
+    """An S3 notification in an SNS envelope."""
     return json.dumps({"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:x", "Message": body})
 
 
 def network_logs(folder: Path, *, lines: int = 600) -> None:
-    """Put the files of one slot below `logs`, and the context of their hour below `ctx`."""
+    """Put the log files of a time slot below `logs`, and the context of their hour below `ctx`."""
     made = Network(NetworkPlan(first_s=HOUR, lines=lines, slots=1))
     for file in made.files():
         path = folder / "logs" / file.key

@@ -1,4 +1,4 @@
-"""An in-memory region with one aggregator, calls that can fail on request, and sums from every side."""
+"""An in-memory region with one aggregator, calls that can fail on request, and sums from all stores."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class KilledError(BaseException):
 
 
 class Calls:
-    """Numbers the store calls from 0, and lets some of them fail.
+    """Counts store calls from 0, and can make some of them fail.
 
     Attributes:
-        before: Number of a call -> the error that it raises instead of being carried out.
-        after: Number of a call -> the error that it raises after it was applied (a lost reply).
-        refuse: Name of a call -> the error that each such call raises instead of being carried out.
+        before: Number of a call -> error that the call raises without being applied.
+        after: Number of a call -> error that the call raises after it was applied (a lost reply).
+        refuse: Name of a call -> error that each such call raises without being applied.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Calls:
             raise self.after[number]
 
     def whole(self) -> list[str]:
-        """Calls, without the single reads that some consist of."""
+        """Names of calls, without their single reads (`….next`)."""
         return [name for name in self.names if not name.endswith(".next")]
 
 
@@ -111,7 +111,7 @@ class SmallWorld(MemoryRegion):
         return [Waiting.from_item(item) for item in self.stored("U#")]
 
     def usage(self) -> dict[UsageKey, Total]:
-        """Contents of the usage table once everything is rolled up."""
+        """Contents of the usage table after a full roll-up."""
         self._roll_up()
         return super().usage()
 
@@ -134,7 +134,7 @@ class SmallWorld(MemoryRegion):
             yield (pointer.hour_s, pointer.staging_key), Total(pointer.bytes, pointer.rows)
 
     def _roll_up(self) -> None:
-        """Run the later roll-up. Calls of the roll-up are not the worker's: they are not counted, and never fail."""
+        """Run the later roll-up. Calls of the roll-up are not counted and never fail, unlike the worker's."""
         calls = self.items.on_call, self.items.on_reply, self.objects.on_call, self.objects.on_reply
         self.items.on_call = self.items.on_reply = self.objects.on_call = self.objects.on_reply = lambda _: None
         try:
@@ -179,7 +179,7 @@ def batch(number: int, *, keys: int = 1, start_s: int = NOW_S, size: int = 100) 
 def delivery(
     *batches: PlainBatch, message: str = "", sender: str = "alice", receive_count: int = 1, body: str = ""
 ) -> Delivery:
-    """A message with these batches, named after the first."""
+    """A message with `batches`, whose id is that of the first batch."""
     return Delivery(
         message_id=message or str(batches[0]["batch_id"] if batches else "m"),
         body=body or plain_body(*batches),

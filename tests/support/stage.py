@@ -1,4 +1,4 @@
-"""Settings of a stage, for tests of code without defaults of its own."""
+"""Stage settings for tests, because the code has no defaults."""
 
 from __future__ import annotations
 

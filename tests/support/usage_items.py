@@ -1,4 +1,4 @@
-"""The usage table as a checker reads it, without calls, and with manual writes, which are otherwise forbidden."""
+"""Access to the usage table for checkers: reads without store calls, and otherwise forbidden manual writes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class UsageEntry:
     """The table's count of one usage key.
 
     Attributes:
-        number: Number of its kind; None without one.
-        item_key: Key of the item that counts it, with up to 63 other kinds of its account and hour.
+        number: Number of the usage kind; None if not numbered.
+        item_key: Key of its usage item, which has up to 63 other kinds of the account and hour.
         revision: Of that item.
         runs: By shard, number of the newest run in that item.
     """
@@ -37,31 +37,31 @@ class UsageEntry:
 
 
 def usage_of(items: MemoryItemStore, month: str = "") -> list[UsageEntry]:
-    """The table's counts in a month, or in total, in no order."""
+    """All entries of the table, or of one month, unordered."""
     table = list(filter(is_usage_item, items.everything(Table.USAGE)))
     return [entry for item in table if str(item["pk"]).endswith(month) for entry in _entries(items, item)]
 
 
 def change(items: MemoryItemStore, entry: UsageEntry, size: int, records: int = 0) -> None:
-    """Add to an item's count of an entry."""
+    """Add to the totals of an entry in its item."""
     add = usage_add({entry.number: Total(size, records)})
     items.update(Update(table=Table.USAGE, key=entry.item_key, add=add))
 
 
 def elsewhere(entry: UsageEntry, **changed: str | int) -> UsageEntry:
-    """The same usage kind of another account or hour, in an item of its own, where it has no number."""
+    """The same usage kind in another account or hour, unnumbered, in a separate item."""
     key = entry.key._replace(**changed)  # type: ignore[arg-type]  # names of a usage key
     return replace(entry, key=key, number=None, item_key=usage_item_key(key, None))
 
 
 def write_by_hand(items: MemoryItemStore, key: Key, attributes: Mapping[str, Value]) -> None:
-    """Write attributes over those of any item; the revision stays."""
+    """Overwrite attributes of any item; the revision stays."""
     found = items.peek(Table.USAGE, key) or {}
     items.put(Put(table=Table.USAGE, item={**found, **key._asdict(), **attributes}))
 
 
 def tear(items: MemoryItemStore, key: Key, *names: str) -> None:
-    """Remove attributes from an item; the revision stays, unless it is one of them."""
+    """Remove attributes from an item; the revision stays unless removed."""
     found = items.peek(Table.USAGE, key) or {}
     items.put(Put(table=Table.USAGE, item={name: value for name, value in found.items() if name not in names}))
 

@@ -1,4 +1,4 @@
-"""Batches and their verdicts with irrelevant default values: each test states the values that it is about."""
+"""Batches and verdicts with irrelevant default values: each test sets only the values that it tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An in-memory region with its queues, and the production watch, freshness and status over them."""
+"""An in-memory region and its queues, with the production code of watch, freshness and status."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ WINDOW_S = 35 * DAY_S
 
 
 class Note(Protocol):
-    """Anything that is stored as one item."""
+    """A value that is stored as one item."""
 
     def to_item(self) -> Item: ...
 
 
 class QueueFacts:
-    """Facts of a queue service. `age_s` is the age of the oldest message; None if it measures none."""
+    """Facts of a queue service. `age_s` is the age of the oldest message; None if the service does not report it."""
 
     age_s: int | None = None
 
@@ -42,7 +42,7 @@ class QueueFacts:
 
 
 class WatchedRegion(MemoryRegion, QueueFacts):
-    """A region of two shards. The region is its own queue service, CloudWatch and SNS."""
+    """A region of two shards. The class also replaces queue service, CloudWatch and SNS."""
 
     def __init__(
         self, *, now_s: int, region: str = "us-east-1", stage: str = "local", marker_life_s: int = 50 * DAY_S

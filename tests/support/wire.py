@@ -1,7 +1,7 @@
-"""The wire between the SDK and the service, with faults: calls get lost, late or refused, and processes die.
+"""Fault injection between SDK and service: calls get lost, late or refused, and processes die.
 
-The wire is in the SDK's event system, below its retries and above the network, so the adapters and the SDK run
-unchanged. The wire also records every call, so that a matrix covers the operations that the code really uses.
+The wire uses the SDK's event hooks, between retries and network, so adapters and SDK run unchanged. The wire also
+records every call, so that a matrix covers all operations in use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Killed(BaseException):
-    """The process is gone. Not an `Exception`: no code may catch it."""
+    """The process is gone. Not an `Exception`, so that code does not catch it."""
 
 
 class Trouble(Enum):
@@ -40,7 +40,7 @@ class Trouble(Enum):
 
 @dataclass(slots=True)
 class Wire:
-    """Calls of some clients, numbered from 0."""
+    """Records clients' calls, numbered from 0, and injects a fault."""
 
     calls: list[str] = field(default_factory=list)
     trouble: tuple[int, Trouble] | None = None
@@ -58,13 +58,13 @@ class Wire:
             events.register("before-send", self._send)  # type: ignore[arg-type]  # the SDK takes an answer
 
     def begin_again(self, trouble: tuple[int, Trouble] | None = None) -> None:
-        """Number from 0 again, with another fault or none."""
+        """Restart the numbering at 0, with another fault or none."""
         self.calls.clear()
         self.trouble = trouble
         self.happened = False
 
     def deliver_late(self) -> None:
-        """Let the requests in flight arrive."""
+        """Send the delayed requests now."""
         while self.late:
             self._session.send(self.late.pop(0))
 
@@ -75,7 +75,7 @@ class Wire:
         self._at.attempts = 0
 
     def _send(self, *, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        """The SDK's replacement for a reply; None lets the request pass."""
+        """A response in place of the service's; None: the SDK sends the request."""
         self._at.attempts += 1
         if self.trouble is None or self.trouble[0] != self._at.number:
             return None
@@ -102,7 +102,7 @@ class Wire:
 
 
 class _Raw:
-    """A body as the SDK reads it."""
+    """A response body in the form that the SDK reads."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -112,7 +112,7 @@ class _Raw:
 
 
 def refusal(request: AWSPreparedRequest, call: str, trouble: Trouble) -> AWSResponse:
-    """An answer that no emulator gives: nothing was applied."""
+    """An error response that no emulator gives; nothing was applied."""
     if call.startswith("s3."):
         body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
         return AWSResponse(request.url, 503, HTTPHeaders.from_dict({"content-type": "application/xml"}), _Raw(body))

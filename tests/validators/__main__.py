@@ -1,8 +1,8 @@
-"""The product's exports, judged by third-party validators: `make validate-exports`, ROWS=1000.
+"""Checks the product's exports with third-party validators: `make validate-exports`, ROWS=1000.
 
-The official validator of FOCUS 1.2 must find exactly its one known rule, and focus-data-toolkit nothing in the three
-files of FOCUS 1.4. Then deliberately wrong exports are judged: each must be found. The validation runs without a
-network, in its own environment; if the machine cannot have that, it is skipped, which is a failure where `CI` is set.
+The official validator of FOCUS 1.2 must fail exactly one known rule, and focus-data-toolkit must find nothing in the
+three files of FOCUS 1.4. Deliberately wrong exports must each be detected. The validation runs offline in its own
+environment. If the environment cannot be created, it is skipped, or fails if `CI` is set.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KNOWN = frozenset({"InvoiceId-C-004-C"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Result of one check: its name, whether it is as expected, and its findings."""
+    """Result of one check: name, whether it is as expected, and findings."""
 
     name: str
     right: bool
@@ -59,14 +59,14 @@ def checks(folder: Path) -> list[Callable[[], Judged]]:
 
 
 def focus_1_2(costs: Path) -> Judged:
-    """The official validator must fail the one rule that every file fails."""
+    """Check that the official validator fails only the one rule that every file fails."""
     found = official(costs)
     said = f"{found.passed} rules pass, {found.skipped} are skipped, failed: {_names(found.failed)}"
     return Judged(name=f"FOCUS 1.2, official model {MODEL}", right=found.failed == KNOWN, found=said)
 
 
 def focus_1_4(files: Path) -> Judged:
-    """The toolkit must find nothing."""
+    """Check that the toolkit finds nothing."""
     found = _bundle(files)
     codes = ", ".join(f"{name} exit {code}" for name, code in found.codes.items())
     complaints = "; ".join(found.found[:5])
@@ -75,21 +75,21 @@ def focus_1_4(files: Path) -> Judged:
 
 
 def wrong_costs(mutant: WrongCosts, costs: Path, folder: Path) -> Judged:
-    """The official validator must fail the mutant's rule, which our own file passes."""
+    """Check that the official validator fails the mutant's rule, which our file passes."""
     more = official(mutant.write(costs, folder)).failed - KNOWN
     right = any(rule.startswith(mutant.rule) for rule in more)
     return Judged(name=f"wrong: {mutant.name}", right=right, found=_names(more))
 
 
 def wrong_bundle(mutant: WrongBundle, files: Path, folder: Path) -> Judged:
-    """The toolkit must report the mutant's complaint."""
+    """Check that the toolkit reports the mutant's complaint."""
     found = _bundle(mutant.write(files, folder))
     said = [line for line in found.found if mutant.complaint in line]
     return Judged(name=f"wrong: {mutant.name}", right=bool(said), found=(said or ["nothing"])[0][:90])
 
 
 def line_missing() -> Judged:
-    """Our own tie-out must find a line that is missing from a small export, and only then."""
+    """Check that our tie-out detects a line missing from a small export, and accepts the complete export."""
     found, tolerated = missing_line()
     right = bool(found) and tolerated and not written(real_bill())
     said = f"{found[:90] or 'nothing'}…; FOCUS's tolerance {'accepts it' if tolerated else 'finds it as well'}"
@@ -115,7 +115,7 @@ def why_not() -> str:
 
 
 def run(rows: int) -> int:
-    """Make exports and judge them; returns 0 only if all results are as expected."""
+    """Make exports and check them; return 0 only if all results are as expected."""
     with TemporaryDirectory(prefix="metering-validators-") as temporary:
         folder, began = Path(temporary), time.monotonic()
         made(folder, rows=rows)
@@ -138,7 +138,7 @@ def report(judged: Iterable[Judged]) -> int:
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ, *, why: Callable[[], str] = why_not) -> int:
-    """Judge exports with this many rows, or print why that is impossible."""
+    """Check exports of `--rows` rows, or print why that is impossible."""
     parser = argparse.ArgumentParser(prog="python -m tests.validators", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000)
     rows: int = parser.parse_args(arguments).rows

@@ -1,4 +1,4 @@
-"""Deliberately wrong exports: each must be found, because a validator that accepts everything proves nothing."""
+"""Deliberately wrong exports, each of which must be detected: a validator that accepts everything proves nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WrongCosts:
 
     Attributes:
         name: What is wrong.
-        rule: A rule of the official model that must fail for it.
+        rule: Rule of the official model that must fail.
         change: The fault.
     """
 
@@ -47,7 +47,7 @@ class WrongBundle:
         name: What is wrong.
         complaint: Text that focus-data-toolkit must print.
         file: The file with the fault.
-        change: The fault, as a change of the file's rows.
+        change: Function that makes the fault in the file's rows.
     """
 
     name: str
@@ -56,7 +56,7 @@ class WrongBundle:
     change: Callable[[Rows], Rows]
 
     def write(self, bundle: Path, folder: Path) -> Path:
-        """Write all files, one of them wrong, into a separate folder, and return it."""
+        """Copy all files to a separate folder, make one faulty, and return the folder."""
         copy = folder / self.name.replace(" ", "-")
         shutil.copytree(bundle, copy)
         with (copy / self.file).open(newline="", encoding="utf-8") as text:
@@ -83,7 +83,7 @@ def _half_without_invoice(table: pa.Table) -> pa.Table:
 
 
 def _added(name: str, usd: str) -> Callable[[Rows], Rows]:
-    """Adds to the first non-zero amount."""
+    """Return a change that adds `usd` to the first positive amount."""
 
     def change(rows: Rows) -> Rows:
         row = next(each for each in rows if Decimal(each[name]) > 0)

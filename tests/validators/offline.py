@@ -4,7 +4,7 @@
     python offline.py bundle COSTS INVOICES PERIODS
                                               the checks of focus-data-toolkit on the three files of FOCUS 1.4, as JSON
 
-This module imports nothing from the project, whose packages are missing there.
+This module imports nothing from the project, whose packages the environment lacks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def official(arguments: list[str]) -> int:
 
 
 def bundle(costs: str, invoices: str, periods: str) -> int:
-    """All checks of focus-data-toolkit; prints each command's exit code, and the findings."""
+    """Run all checks of focus-data-toolkit; print the commands' exit codes and findings."""
     from focus_data_toolkit.cli import main
     from focus_data_toolkit.validate.reconciliation import reconcile_invoice_detail
 

@@ -25,7 +25,7 @@ _UNITS_A_CENT = UNITS_A_USD // 100
 
 
 def real_bill() -> ExportSource:
-    """The real lines as AWS billed them, with their invoice."""
+    """The real lines as billed by AWS, with an invoice."""
     book = sample_book()
     rated: dict[tuple[object, ...], RatedLine] = {}
     for line in billed_lines():
@@ -48,7 +48,7 @@ def _allowance(rate_code: str) -> str:
 
 
 def written(source: ExportSource) -> str:
-    """Write an export into a temporary folder; returns its problem, or an empty text."""
+    """Write an export to a temporary folder; return the error text, or ""."""
     request = ExportRequest(kind="focus", version="1.2", month=_MONTH, grain="hour", form="parquet")
     with TemporaryDirectory() as folder:
         try:

@@ -1,6 +1,6 @@
-"""Runs the validators on files, and reads their findings: never by the exit code alone.
+"""Runs the validators on files, and reads their findings instead of trusting exit codes.
 
-focus-validator exits with 0 however many rules fail, and focus-data-toolkit's command omits one of its checks.
+focus-validator always exits with 0, and focus-data-toolkit's command omits one of the toolkit's checks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from tests.tools import EXPORT_VALIDATORS
 
 _OFFLINE = Path(__file__).with_name("offline.py")
-# The rule model that focus-validator 2.2.1 ships with; newer ones are downloaded, and this run is offline.
+# The rule model included in focus-validator 2.2.1; newer models are downloaded, and this run is offline.
 MODEL = "1.2.0.1"
-# What the product claims to support (docs/billing.md): no commitments, no capacity reservations, one currency.
+# Features that the product claims to support (docs/billing.md): no commitments, no capacity reservations, one currency.
 CRITERIA = (
     "ACCOUNT_NAMING_SUPPORTED", "AVAILABILITY_ZONE_SUPPORTED", "MULTIPLE_PRICING_CATEGORIES_SUPPORTED",
     "MULTIPLE_SUB_ACCOUNT_TYPES_SUPPORTED", "MULTIPLE_BILLING_ACCOUNT_TYPES_SUPPORTED", "NEGOTIATED_PRICING_SUPPORTED",
@@ -35,8 +35,8 @@ class Official:
 
     Attributes:
         rules: Rules that it has.
-        skipped: Rules that it did not try.
-        failed: Ids of the failed rules, without the kind at their end (`InvoiceId-C-004-C`).
+        skipped: Number of skipped rules.
+        failed: Ids of failed rules, without the suffix of the kind (`InvoiceId-C-004-C`).
     """
 
     rules: int
@@ -63,7 +63,7 @@ class Bundle:
 
 
 def official(costs: Path, *, criteria: tuple[str, ...] = CRITERIA) -> Official:
-    """Judge a Parquet file of FOCUS 1.2.
+    """Validate a Parquet file of FOCUS 1.2.
 
     Raises:
         RuntimeError: The validator did not complete.
@@ -89,7 +89,7 @@ def _rule(case: ET.Element) -> str:
 
 
 def bundle(costs: Path, invoices: Path, periods: Path) -> Bundle:
-    """Judge the files of FOCUS 1.4: costs, invoice details and billing periods.
+    """Validate the files of FOCUS 1.4: costs, invoice details and billing periods.
 
     Raises:
         RuntimeError: The validator did not complete.

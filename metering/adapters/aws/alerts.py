@@ -46,7 +46,7 @@ class SnsAlerts:
             Subscriber(
                 protocol=each.get("Protocol", ""),
                 endpoint=each.get("Endpoint", ""),
-                # SNS gives an unconfirmed subscription a word (`PendingConfirmation`) where its ARN would be.
+                # For an unconfirmed subscription, SNS returns `PendingConfirmation` instead of an ARN.
                 confirmed=each.get("SubscriptionArn", "").startswith("arn:"),
             )
             for each in found
@@ -54,7 +54,7 @@ class SnsAlerts:
 
 
 class CloudWatchGauges:
-    """`Gauges` by PutMetricData, each call sent at once. For the watch job only, never for the hot path."""
+    """`Gauges` by PutMetricData, each call sent at once. Only the watch job uses this adapter, never the hot path."""
 
     def __init__(self, client: CloudWatchClient, *, dimensions: Mapping[str, str], namespace: str) -> None:
         self._client = client

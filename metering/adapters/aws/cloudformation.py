@@ -29,7 +29,7 @@ _DRIFT_LIMIT_S = 300
 _DELETION_LIMIT_S = 900
 _DELETION_POLL_S = 1
 _FAILED = frozenset({"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"})
-# The first status that a stack itself has in each operation. Events before this status belong to earlier operations.
+# The status of a stack's own first event in each operation. Events before this status belong to earlier operations.
 _BEGINS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
 # Word in the reason of a resource that CloudFormation stopped because another one failed.
 _CANCELLED = "cancelled"
@@ -38,7 +38,7 @@ _INVALID = "VALIDATION_ERROR"
 
 
 class CloudFormationStacks:
-    """Stacks of one account; `clients_of` returns the SDK clients of a region."""
+    """CloudFormation stacks of one account; `clients_of` returns the SDK clients of a region."""
 
     def __init__(self, clients_of: Callable[[str], session.Clients]) -> None:
         self._clients_of = clients_of
@@ -86,7 +86,7 @@ class CloudFormationStacks:
             try:
                 client.update_termination_protection(EnableTerminationProtection=False, StackName=stack)
             except ClientError as error:
-                # An emulator without this call does not protect stacks.
+                # An emulator that lacks UpdateTerminationProtection does not protect stacks.
                 if not is_unknown_call(error):
                     raise
         with translated("cloudformation.DeleteStack"):

@@ -46,7 +46,7 @@ class CloudWatchAlarms:
 
 _OUTPUT = "LogGroupName"
 # Error lines come from the functions' own logger (JSON), from Lambda's runtime and from Lambda itself. An emulator logs
-# each line of a traceback as an event of its own, and the last of them begins with the exception's class.
+# each line of a traceback as a separate event, and the last line begins with the exception's class.
 _ERRORS = (
     r'"level":\s*"(ERROR|CRITICAL)"|^\[(ERROR|CRITICAL)\]|Task timed out after|Runtime exited|'
     r"^[A-Za-z_.]+(Error|Exception|Exit)(:|$)"
@@ -79,7 +79,7 @@ class CloudWatchFunctionLogs:
         return [_line(row, names) for row in rows]
 
     def slowest_starts_ms(self, *, from_s: int) -> dict[str, int]:
-        """Slowest cold start of each function since `from_s`, by function name, as Lambda logs it.
+        """Slowest cold start of each function since `from_s`, by function name, from Lambda's log lines.
 
         Raises:
             OperationFailedError: The endpoint cannot search logs.
@@ -126,7 +126,7 @@ def log_groups(clients: session.Clients, stage: str) -> dict[str, str]:
     """Log group of each function of a stage, by the function's name, from the outputs of its stacks.
 
     Raises:
-        OperationFailedError: The stack's version does not output the log groups.
+        OperationFailedError: The stack's version has no outputs for the log groups.
         SettingsError: The stack does not exist.
     """
     stacks = RegionStacks.of(stage)
@@ -148,7 +148,7 @@ def _outputs_if_there(clients: session.Clients, stack: str) -> dict[str, str]:
 
 
 def _function(construct: str) -> str:
-    """Name of a function, made of its construct's name: `log-context` of `LogContext`."""
+    """Name of a function, derived from its construct's name: `log-context` of `LogContext`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", construct).lower()
 
 

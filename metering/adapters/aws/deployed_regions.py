@@ -146,18 +146,18 @@ class DeployedRegions:
         return stored_format(self._tables(region))
 
     def usage_generation(self, region: str) -> int:
-        """Generation of the usage table that the region's data goes with; 0 if nothing is deployed.
+        """Generation of the usage table that belongs to the region's data; 0 if nothing is deployed.
 
         Raises:
             FormatTooNewError: A newer release wrote the data.
-            FormatTooOldError: Older code wrote the data, and no upgrade has run.
+            FormatTooOldError: An older release wrote the data, and no upgrade has run.
         """
         try:
             resources = self._resources(region)
         except SettingsError:
             return 0
         found = check_format(self._tables(region))
-        # A region that has metered nothing yet uses the usage table that it was deployed with.
+        # A region that has metered nothing yet uses the usage table of its deployment.
         return resources.usage_generation if found is None else found.usage_generation
 
     def _page_alarms(self, region: str) -> list[logged_errors.AlarmState]:
@@ -216,7 +216,7 @@ class DeployedRegions:
 
 
 def _let_run(clients: session.Clients, function: str, *, reserved: int | None) -> None:
-    """Undo a reserved concurrency of 0. CloudFormation would not do so, because the template did not change."""
+    """Undo a reserved concurrency of 0. CloudFormation would keep the 0, because the template is unchanged."""
     if reserved is not None:
         with translated("lambda.PutFunctionConcurrency"):
             clients.lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)

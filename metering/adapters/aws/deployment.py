@@ -38,8 +38,8 @@ def run_deployment(
 ) -> Mapping[str, object]:
     """Run the deployment to completion. Without `arguments`, deploy all stacks; a second run changes nothing.
 
-    Each event that the deployment prints goes to `progress`; the last event is returned. `endpoint` is an emulator's;
-    None for AWS.
+    Each event that the deployment prints goes to `progress`; the last event is returned. `endpoint` is the URL of an
+    emulator; None for AWS.
 
     Raises:
         OperationFailedError: The deployment failed (the error has its reason and `advice`), or there is no checkout.
@@ -93,9 +93,9 @@ class CdkBuilder:
     """Runs `python -m infra.deploy` for one stage.
 
     Args:
-        given: Returns a region's settings that differ from their base.
+        given: Returns a region's settings that differ from the stage's base.
         rehearsal: The endpoint is an emulator, but the stage belongs to an AWS account.
-        home: Region that also gets the CodeBuild project that builds regions; empty for no region.
+        home: Region that also gets the CodeBuild project for region builds; empty for no region.
     """
 
     def __init__(

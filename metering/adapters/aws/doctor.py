@@ -145,7 +145,7 @@ class AthenaEngine:
 
 _LISTED = "after-call.s3.ListObjectsV2"
 _MOST_BUILDS = 20
-# Status of a region that is enabled because the account asked for it (account API reference).
+# Opt-in status of a region that the account enabled explicitly (account API reference).
 _OPTED_IN = "ENABLED"
 
 
@@ -153,7 +153,7 @@ class AwsFacts:
     """Facts of one stage in the region of `clients`, read with the caller's own permissions.
 
     Args:
-        rollout: Name of the stack with the CodeBuild project that builds regions.
+        rollout: Name of the stack with the CodeBuild project for region builds.
         states: Returns the region states in this region's ledger.
     """
 
@@ -201,7 +201,7 @@ class AwsFacts:
         with asking():
             described = self._clients.dynamodb.describe_table(TableName=self._tables[table])["Table"]
         units = described.get("WarmThroughput", {}).get("WriteUnitsPerSecond")
-        # An emulator may return `WarmThroughput` without a figure.
+        # An emulator may return `WarmThroughput` without the write units.
         if not units:
             raise bench.CannotAskError("this endpoint does not say what a table takes at once")
         return units
@@ -378,6 +378,6 @@ def _may_be_sent_by(topic: str, queue: str) -> dict[str, object]:
 
 
 def _quietly(delete: Callable[[], object]) -> None:
-    """Delete, and ignore errors: the resource's name shows its origin, and only the verdict matters."""
+    """Delete, and ignore errors: a leftover resource's name shows its origin, and only the verdict matters."""
     with suppress(ClientError, BotoCoreError):
         delete()

@@ -1,7 +1,7 @@
-"""The one mapping of botocore's errors: a known transient error becomes an `UnavailableError`.
+"""The only mapping of botocore's errors: known transient errors become `UnavailableError`.
 
-Other errors (wrong credentials, missing permissions, validation, certificates) pass through as they are. An adapter
-itself maps the error codes of its operations, such as a failed condition or a missing object.
+Other errors (wrong credentials, missing permissions, validation, certificates) pass through as they are. Each adapter
+maps its operations' own error codes, such as a failed condition or a missing object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,8 +30,8 @@ from botocore.parsers import ResponseParserError
 
 from metering.errors import OperationFailedError, ThrottledError, UnavailableError
 
-# Throttling: the service refused the call before it did anything. Source: botocore's retry data (standard mode) and the
-# services' API references.
+# Throttling: the service rejected the request, which had no effect. Source: botocore's retry data (standard mode) and
+# the services' API references.
 _THROTTLED = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -48,9 +48,9 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
-# A conflict with another call: the service refused this one before it did anything.
+# The request conflicts with another request and had no effect.
 _IN_THE_WAY = frozenset({"ConditionalRequestConflict", "PriorRequestNotComplete", "TransactionConflictException"})
-# Outcome unknown: the service may have done the call.
+# Outcome unknown: the service may have executed the request.
 _UNKNOWN = frozenset(
     {
         "InternalError",
@@ -67,8 +67,8 @@ _UNKNOWN = frozenset(
         "504",
     }
 )
-# Error codes of an endpoint that does not implement a call. LocalStack says `InternalFailure`, as AWS does of its own
-# failures, but with status 501.
+# Error codes of an endpoint that does not implement a call. For these calls LocalStack returns `InternalFailure` (in
+# AWS: an internal error), but with status 501.
 _UNKNOWN_CALL = frozenset(
     {
         "501",
@@ -82,7 +82,7 @@ _UNKNOWN_CALL = frozenset(
 )
 _NOT_IMPLEMENTED = 501
 _SERVER_ERROR = 500
-# The caller may not make the call or is unknown. Only a person can correct the credentials or permissions.
+# The caller is unknown or lacks the permission. Only a person can correct the credentials or permissions.
 _NOT_ALLOWED = frozenset(
     {
         "403",
@@ -136,10 +136,10 @@ def http_status(error: ClientError) -> int:
 
 
 def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
-    """Transient error that `error` stands for, or None if it is not transient.
+    """Return `error` as a transient error, or None if it is not transient.
 
-    A throttling error is about the last attempt only. If the SDK had tried before, an earlier attempt may have been
-    applied and its reply lost, so only throttling of the first attempt proves that nothing changed.
+    A throttling error concerns only the last attempt. An earlier attempt of the SDK may have been applied and its reply
+    lost, so only throttling of the first attempt proves that nothing changed.
     """
     if is_unknown_call(error):
         return None
@@ -155,7 +155,7 @@ def unavailable(operation: str, error: ClientError) -> UnavailableError | None:
 
 @contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """Raise an `UnavailableError` for a transient error of the call inside; `operation` is `service.Operation`."""
+    """Raise an `UnavailableError` for a transient error in the `with` block; `operation` is `service.Operation`."""
     try:
         yield
     except ClientError as error:
@@ -172,7 +172,7 @@ def translated(operation: str) -> Iterator[None]:
 
 @contextmanager
 def refusals_explained() -> Iterator[None]:
-    """Raise a denial by AWS as an `OperationFailedError` that tells people what to do. For commands."""
+    """Raise a denial by AWS as an `OperationFailedError` with advice for people. For commands."""
     try:
         yield
     except _NO_CALLER as error:
@@ -191,7 +191,7 @@ def refusals_explained() -> Iterator[None]:
             "Look whether --endpoint or AWS_ENDPOINT_URL names AWS or an emulator, or whether a proxy answered.",
         ) from error
     except BotoCoreError as error:
-        # This clause is last, because the errors above are subclasses of its class.
+        # This clause comes last, because it names a base class of the errors above.
         raise OperationFailedError(
             f"AWS cannot be asked like this: {' '.join(str(error).split())}", _PUT_RIGHT
         ) from error

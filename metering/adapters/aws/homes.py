@@ -1,4 +1,4 @@
-"""The home region of a stage, as the stage's deployment in any region publishes it."""
+"""The home region of a stage, as published by the stage's deployment in any region."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from metering.fleet.ports import RegionStacks
 from metering.fleet.settings.layers import home_given
 
 _DEFAULT_REGION = "us-east-1"
-# Few attempts per region: a slow region is one of many, and must not hold up the others.
+# Few attempts per region: one slow region must not delay the others.
 _ATTEMPTS = 2
 # Number of regions that are asked in parallel.
 _SIDE_BY_SIDE = 16
@@ -22,13 +22,13 @@ _SIDE_BY_SIDE = 16
 def published_home(
     stage: str, *, environ: Mapping[str, str], endpoint: str | None, regions: Sequence[str] = ()
 ) -> str | None:
-    """Look up the home region of a stage: first in the profile's region, then in all others of its partition.
+    """Look up the home region of a stage: first in the profile's region, then in the partition's other regions.
 
     A region that does not answer or denies access counts as a region without the stage. None if no answering region has
     the stage. `regions` lists the regions to ask; the first is asked first.
 
     Raises:
-        OperationFailedError: The stage is in several regions, which do not agree on one of them as home.
+        OperationFailedError: The stage's regions do not agree on one of them as home.
         UnavailableError: The first region gives no answer.
     """
     first, *others = regions or _regions()
@@ -45,7 +45,7 @@ def published_home(
 
 def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
     for clients in regions:
-        # This thread creates the client, and the pool's threads then share it.
+        # The client is created in this thread and then shared by the pool's threads.
         _ = clients.cloudformation
     with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
         homes = list(pool.map(lambda clients: _home_if_any(stage, clients), regions))
@@ -53,7 +53,7 @@ def _everywhere(stage: str, regions: Sequence[Clients]) -> dict[str, str]:
 
 
 def _home_of(stage: str, found: Mapping[str, str]) -> str | None:
-    """The region that the stage's regions call home. A single region is the stage's home, whatever its settings say."""
+    """The region that the stage's regions name as their home. A single region is home, whatever its settings say."""
     homes = sorted({home for home in found.values() if home in found}) or sorted(found)
     if len(homes) > 1:
         raise OperationFailedError(
@@ -64,7 +64,7 @@ def _home_of(stage: str, found: Mapping[str, str]) -> str | None:
 
 
 def _regions() -> Sequence[str]:
-    """The profile's region, and all others of its partition that this SDK knows."""
+    """The profile's region, and all other regions of its partition in this SDK's data."""
     session = boto3.session.Session()
     own = session.region_name or _DEFAULT_REGION
     partition = session.get_partition_for_region(own)
@@ -80,7 +80,7 @@ def _home_if_any(stage: str, clients: Clients) -> str | None:
 
 
 def _home_said(stage: str, clients: Clients) -> str | None:
-    """Home region that the stage's deployment in a region names; None if no deployment is visible there."""
+    """Home region named by the stage's deployment in a region; None if no deployment is visible there."""
     try:
         stacks.read_outputs(clients, RegionStacks.of(stage).data)
         given = published_settings.deployed_given(clients, stage)

@@ -24,9 +24,9 @@ _ALL: Mapping[str, object] = MappingProxyType({})
 
 
 class _Call(NamedTuple):
-    """A read-only call, the name of the list in its response, and the members kept of each item.
+    """A read-only call, the name of the list in its response, and the members to keep of each item.
 
-    A context works without an optional call: roles made for an earlier release may not allow the call.
+    A context works without optional calls, because an earlier release's roles may not allow them.
     """
 
     operation: str
@@ -112,7 +112,7 @@ class _Ec2(Protocol):
 
 
 class Step(NamedTuple):
-    """Progress of a capture: call number `number` of `of` has been made."""
+    """Progress of a capture: `number` of `of` calls have been made."""
 
     number: int
     of: int
@@ -124,7 +124,7 @@ class AwsInventory:
 
     Args:
         role_arns: Roles in other accounts, whose networks are described in the same regions.
-        buckets: Bucket name -> region, as far as known.
+        buckets: Mapping of bucket name to region, as far as known.
         asks_for_buckets: Ask S3 for the regions and owners of all buckets, too. A denial by S3 is not an error.
         ip_ranges: Returns AWS's list of address ranges; None leaves the ranges out.
     """

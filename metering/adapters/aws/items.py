@@ -2,11 +2,11 @@
 
 Idempotency: the SDK gives each transaction its own ClientRequestToken and repeats the token in its retries, so SDK
 retries are safe. Two calls of `transact` never share a token. A token derived from the request body would sometimes
-save a write. But for ten minutes DynamoDB would answer "done" to a transaction that must be applied again (restore a
+save a write. But for ten minutes DynamoDB would not apply the same transaction again, yet report success (restore a
 usage item, see it lost again, restore it again). The conditions are enough.
 
-The SDK also retries single writes. If the reply to the first attempt is lost, the retry finds that attempt's effect, so
-a `ConditionFailedError` may hide a success: callers compare the item found.
+The SDK also retries single writes. If the first attempt's reply is lost, the retry finds that attempt's effect, so a
+`ConditionFailedError` may hide a success: callers compare the item found.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def whole_number(text: str) -> int | Foreign:
     try:
         return int(text)
     except ValueError:
-        # The number has another notation, such as 1E+2. Decimal(text) is exact whatever the decimal context.
+        # The number has another notation, such as 1E+2. Decimal(text) is exact in any decimal context.
         number = Decimal(text)
     if number != number.to_integral_value():
         return Foreign("N", text)
@@ -157,8 +157,8 @@ def item_or_none(attributes: Mapping[str, AttributeValueTypeDef] | None) -> Item
     return from_attributes(attributes) if attributes else None
 
 
-# Key under which a decoded reply of `query`, `scan` or `update_item` holds its items as plain values. `Items` or
-# `Attributes` is then absent, so that neither can be taken for the other.
+# Key under which a decoded reply of `query`, `scan` or `update_item` holds its items as plain values. The reply then
+# has no `Items` or `Attributes`, so that nobody mistakes these values for DynamoDB's.
 ITEM_VALUES = "MeteringItemValues"
 _OK = 200
 
@@ -175,7 +175,7 @@ class _Attribute(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Rest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Other members of a DynamoDB reply."""
+    """Members of a DynamoDB reply that are not items."""
 
     Count: Raw | UnsetType = UNSET
     ScannedCount: Raw | UnsetType = UNSET
@@ -233,7 +233,7 @@ def _take_updated(response_dict: _Response, customized_response_dict: dict[str, 
     try:
         reply = _UPDATED.decode(response_dict["body"])
     except msgspec.DecodeError:
-        # As above. botocore also decodes a reply without attributes.
+        # As above: left to botocore, like a reply without attributes.
         return
     customized_response_dict[ITEM_VALUES] = [_values(reply.Attributes)]
     response_dict["body"] = msgspec.json.encode(_UpdatedRest(ConsumedCapacity=reply.ConsumedCapacity))
@@ -334,7 +334,7 @@ class Expressions:
 
 # BatchGetItem takes at most 100 keys (DynamoDB API reference).
 _MAX_BATCH_KEYS = 100
-# BatchGetItem is repeated at most this often for unprocessed keys. The wait between these rounds doubles, from 20 ms.
+# Maximum number of BatchGetItem rounds for unprocessed keys. The wait between rounds starts at 20 ms and doubles.
 _BATCH_ROUNDS = 7
 _FIRST_WAIT_S = 0.02
 _NOT_VALID = frozenset({"ValidationException", "TransactionCanceledException"})
@@ -416,7 +416,7 @@ class DynamoDbItemStore:
             "KeyConditions": _key_conditions(pk, sk_from, sk_to),
         }
         if descending:
-            # A descending query wants only the newest item or the newest few.
+            # A descending query needs only the newest item or the newest few.
             request["Limit"] = _NEWEST
         for item in _items_of("dynamodb.Query", partial(self._client.query, **request)):
             # BETWEEN includes its upper end, and `sk_to` is exclusive.
@@ -592,7 +592,7 @@ def _reason(reason: _CancellationReason) -> tuple[str, Item | None] | None:
 
 
 def _key_conditions(pk: str, sk_from: str, sk_to: str) -> dict[str, ConditionTypeDef]:
-    """Legacy `KeyConditions` for `pk` and a range of `sk`, which emulators evaluate several times as fast."""
+    """Legacy `KeyConditions` for `pk` and a range of `sk`, several times faster on emulators."""
     conditions: dict[str, ConditionTypeDef] = {"pk": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": pk}]}}
     # A key value must not be empty, so a range without a lower bound cannot use BETWEEN.
     if sk_from:

@@ -1,4 +1,4 @@
-"""Buckets of logs: `LogStore` over any account's bucket, the bucket's switch for events, and its region."""
+"""Buckets of logs: `LogStore` over any account's bucket; switch for the bucket's events; region of a bucket."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class S3LogStore:
 
         Raises:
             OperationFailedError: The bucket does not exist.
-            UnavailableError: As the store raises; for a 403, the error's detail names the permissions needed.
+            UnavailableError: As raised by the store; for a 403, the error's detail names the permissions needed.
         """
         try:
             yield
@@ -113,7 +113,7 @@ class S3BucketEvents:
         return "eu-west-1" if named == "EU" else named
 
     def configuration(self, bucket: str) -> Mapping[str, Any]:
-        """The bucket's notification configuration, as S3 has it.
+        """The bucket's notification configuration, as S3 returns it.
 
         Raises:
             OperationFailedError: The bucket does not exist, or belongs to another account.
@@ -129,8 +129,8 @@ class S3BucketEvents:
     def turn_on(self, bucket: str, before: Mapping[str, Any]) -> None:
         """Send the bucket's events to EventBridge, too.
 
-        S3 can only replace the whole configuration, without a condition. So the configuration is read just before the
-        write and must equal `before`, which the person saw; it is read again just after.
+        S3 can only replace the whole configuration, unconditionally. The configuration is therefore read just before
+        the write and must equal `before`, which the user saw; it is read again just after.
 
         Raises:
             OperationFailedError: The configuration was changed meanwhile, or this account may not change it. Nothing

@@ -37,14 +37,14 @@ def upload_parts(
 ) -> None:
     """Upload `file` in at most 10,000 parts of `part_bytes`. S3 checks `condition` when the upload completes.
 
-    The parts of a failed upload are removed. A lifecycle rule of the bucket aborts the upload of a killed process.
+    The parts of a failed upload are removed. A lifecycle rule of the bucket aborts uploads left by killed processes.
 
     Raises:
         UnavailableError: S3 does not answer. The object may exist.
         ClientError: S3 answers 412: the condition failed.
     """
     with translated("s3.CreateMultipartUpload"):
-        # The SDK sends this checksum with each part. At the end, S3 rejects it unless this call names the algorithm.
+        # The SDK sends this checksum with each part. On completion, S3 rejects it unless this call names the algorithm.
         upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
     upload: _Upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
     try:
@@ -118,8 +118,8 @@ class _Version(TypedDict, total=False):
 def denied(operation: str, key: str, error: ClientError) -> UnavailableError | None:
     """Error for a 403, None for any other status. The key may be missing, or the role may lack a permission.
 
-    S3's reply does not tell these apart, so a batch is not refused for a 403. Each 403 is logged with its key, because
-    only people can change a policy.
+    S3's reply does not distinguish these cases, so a batch is not refused for a 403. Each 403 is logged with its key,
+    because only people can change a policy.
     """
     if http_status(error) != _FORBIDDEN:
         return None
@@ -164,7 +164,7 @@ def _quoted(etag: str) -> str:
 
 
 class _VersionRanges(Ranges):
-    """Stream over one version of an object; `end` has its last bytes if they were read already."""
+    """Stream over one version of an object; `end` holds the object's last bytes if they were already read."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class _VersionRanges(Ranges):
 
 
 class RangedObject(_VersionRanges):
-    """Stream over an object. The first call is a HEAD, which pins the version that is read.
+    """Stream over an object. The first call is a HEAD, which pins the version for all reads.
 
     Args:
         if_match: ETag that the object must have.
@@ -419,5 +419,5 @@ class S3ObjectStore:
 
 
 def bucket_named(clients: session.Clients, name: str) -> S3ObjectStore:
-    """Bucket of this name, for rooms that call no AWS service themselves."""
+    """Store of the bucket `name`, for packages that call no AWS service themselves."""
     return S3ObjectStore(clients.s3, name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Call(NamedTuple):
-    """Cheap read call that every caller may try. Any response shows that the endpoint exists."""
+    """Cheap read-only call that any caller may make. Any response shows that the endpoint exists."""
 
     service: str
     operation: str
@@ -115,7 +115,7 @@ class RegionProbe:
         ]
 
     def _needed(self, types: Sequence[str]) -> Sequence[_Quota]:
-        """Quotas that a deployment needs; the API's extra need is a separate check: the rest works without the API."""
+        """Quotas that a deployment needs; the API's is a separate check, because the rest works without the API."""
         if not any(name.startswith(_API) for name in types):
             return self._quotas
         needed = self._executions.needed + self._api_concurrency
@@ -176,7 +176,7 @@ def _endpoints(clients: Clients, types: Sequence[str]) -> Iterator[Finding]:
             if _has_no_answer(error):
                 yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
                 continue
-            # An access-denied error is an answer, too: the endpoint exists.
+            # An access-denied error also proves that the endpoint exists.
         except BotoCoreError as error:
             yield Finding(check=check, answered=Answered.FAILED, detail=_first_line(error))
             continue
@@ -227,7 +227,7 @@ def has_account_api(partition: str) -> bool:
 
 
 class AwsAccount:
-    """Account of the client's credentials. An emulator's endpoint counts as having the account API in any partition."""
+    """Account of the client's credentials. An emulator's endpoint counts as an account API in any partition."""
 
     def __init__(self, client: AccountClient, *, custom_endpoint: bool) -> None:
         self._client = client

@@ -20,7 +20,7 @@ _MALFORMED = "MalformedPolicyDocument"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IamProducerRoles:
-    """Roles of a stage's producers, as one region sees them: they may send to its queue and write to its bucket."""
+    """Roles of a stage's producers in one region, with permission to send to its queue and write to its bucket."""
 
     clients: session.Clients
     stage: str
@@ -133,7 +133,7 @@ def _trust(principal: str) -> Mapping[str, object]:
 
 
 def _principals(trust: object) -> Iterator[str]:
-    """Principals that may assume a role. The SDK decodes the policy document; an emulator's may stay a string."""
+    """Principals that may assume a role. The SDK decodes the policy document, but possibly not an emulator's."""
     document = json.loads(trust) if isinstance(trust, str) else trust
     statements = document.get("Statement", ()) if isinstance(document, dict) else ()
     for statement in [statements] if isinstance(statements, dict) else statements:

@@ -30,8 +30,8 @@ def read_settings(clients: Clients, stage: str) -> StageSettings:
     """Read the settings with which the stage's functions run, in the region of `clients`.
 
     Raises:
-        OperationFailedError: They cannot be read. No defaults replace them: with other shards or another window than
-            the functions use, answers would be wrong.
+        OperationFailedError: They cannot be read. No defaults apply: with a shard count or window other than the
+            functions', answers would be wrong.
         UnavailableError: The region does not answer.
     """
     region = clients.access.region
@@ -60,7 +60,7 @@ def deployed_settings(clients: Clients, stage: str) -> StageSettings | None:
 
 
 def deployed_given(clients: Clients, stage: str) -> GivenSettings | None:
-    """Read a stage's given settings, even if another version published them with a policy unknown to this one.
+    """Read a stage's given settings, even if another version published them with a policy unknown to this version.
 
     Returns:
         None if the stage is not deployed, or its given settings are unknown.

@@ -129,7 +129,7 @@ class SqsQueue:
 
 
 def queue_at(clients: session.Clients, url: str) -> SqsQueue:
-    """Queue at a URL, for rooms that call no AWS service themselves."""
+    """Queue at a URL, for packages that call no AWS service themselves."""
     return SqsQueue(clients.sqs, url)
 
 
@@ -197,7 +197,7 @@ class SqsQueueFacts:
         self._dead_letter_url = dead_letter_url
 
     def oldest_age_s(self) -> int | None:
-        """Newest figure of `ApproximateAgeOfOldestMessage`. No SQS call returns this age; emulators lack the metric."""
+        """Newest figure of `ApproximateAgeOfOldestMessage`. No SQS call returns this age; emulators lack its metric."""
         now = datetime.now(UTC)
         with translated("cloudwatch.GetMetricStatistics"):
             answer = self._cloudwatch.get_metric_statistics(
@@ -221,7 +221,7 @@ class SqsQueueFacts:
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         return Redelivery(
             visibility_s=int(attributes["VisibilityTimeout"]),
-            # Some endpoints give it as a string.
+            # Some endpoints return this number as a string.
             max_receives=int(policy["maxReceiveCount"]) if "maxReceiveCount" in policy else None,
         )
 
@@ -229,7 +229,7 @@ class SqsQueueFacts:
         return max(self._retention_s(self._ingest_url), self.dead_letter_retention_s())
 
     def dead_letter_retention_s(self) -> int:
-        """Retention of the dead-letter queue in seconds, counted from when a message was first sent."""
+        """Retention of the dead-letter queue in seconds, counted from the first send of a message."""
         return self._retention_s(self._dead_letter_url)
 
     def _retention_s(self, url: str) -> int:

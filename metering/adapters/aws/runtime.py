@@ -17,7 +17,7 @@ class SystemClock:
 
 
 class SystemEntropy:
-    """`Entropy` of the operating system. Its names are unique across processes, forked ones included."""
+    """`Entropy` of the operating system. Its names are unique across processes, including forked processes."""
 
     def token(self) -> str:
         return secrets.token_hex(16)

@@ -82,7 +82,7 @@ class Access:
 
     @property
     def custom_endpoint(self) -> bool:
-        """Whether the endpoint is other than the SDK's default."""
+        """Whether the endpoint differs from the SDK's default."""
         return self.custom_endpoint_url is not None
 
     @property
@@ -164,7 +164,7 @@ class Clients:
         return cls(Access.from_env(environ, region=region, endpoint_url=endpoint_url))
 
     def beside(self, region: str) -> Clients:
-        """Clients of another region that share the SDK's loaded data, so that many are cheap.
+        """Clients of another region that share the SDK's loaded data, so that many regions are cheap.
 
         One thread must create a service's first client; then threads may share it.
         """
@@ -254,8 +254,8 @@ def _is_loopback(endpoint_url: str | None) -> bool:
 
 # SDK clients that can only read: a server that answers with a person's own credentials must not be able to write.
 #
-# The credentials may allow anything. A call that is not known to be a read is refused before it is signed, whichever
-# adapter makes it, so that a bug in a route cannot write.
+# These credentials may allow any operation. An operation that is not known to be read-only fails before the request is
+# signed, in every adapter, so that a bug in a route cannot write.
 
 
 # Prefixes of operations that only read. `ReceiveMessage` is excluded, because it hides messages from other consumers.
@@ -347,6 +347,6 @@ def caller_arn(client: STSClient) -> str:
 
 
 def caller_id(client: STSClient) -> str:
-    """Unique id of the user, or of the role and its session, as in SQS's `SenderId`."""
+    """Unique id of the user, or of the role and session, as in SQS's `SenderId`."""
     with translated("sts.GetCallerIdentity"):
         return client.get_caller_identity()["UserId"]

@@ -34,7 +34,7 @@ class RegionResources:
     """Names of a stage's resources in one region, with field names as in `Settings`.
 
     Attributes:
-        usage_generation: Number of the usage table. Stacks of release 0.1.0 do not output it.
+        usage_generation: Number of the usage table. Stacks of release 0.1.0 lack this output.
     """
 
     stage: str

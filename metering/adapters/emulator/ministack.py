@@ -1,4 +1,4 @@
-"""MiniStack as a child process, on 127.0.0.1, with a sure end; and the endpoints of emulators, that one or another."""
+"""MiniStack as a child process on 127.0.0.1 that is always stopped; and the endpoints of any emulators."""
 
 import http.client
 import json
@@ -168,7 +168,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path
 
 
 def _answers(url: str) -> bool:
-    # The request only asks whether the emulator is up. The certificate is read and trusted later.
+    # The request only checks whether the emulator is running. The certificate is read and trusted later.
     context = ssl._create_unverified_context() if url.startswith("https:") else None  # noqa: S323
     try:
         with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310  # our own endpoint
@@ -193,7 +193,7 @@ def _last_lines(log: Path) -> str:
     return " | ".join(lines) or "no output"
 
 
-# AWS's own hosts are never probed. Source: https://docs.aws.amazon.com/general/latest/gr/rande.html
+# No request is ever sent to AWS's own hosts. Source: https://docs.aws.amazon.com/general/latest/gr/rande.html
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".amazonwebservices.com.cn", ".aws")
 _PATHS = ("_ministack/health", "_localstack/health")
 # A busy LocalStack took seconds to answer.
@@ -272,7 +272,7 @@ class ApiAddress:
     Attributes:
         url: URL for a browser, with a trailing slash.
         base: For a program: URL without a trailing slash.
-        host: `Host` header that a program sends with `base`; empty if the host of `base` is right.
+        host: `Host` header that a program sends with `base`; empty if the default header is right.
     """
 
     url: str
@@ -281,14 +281,14 @@ class ApiAddress:
 
 
 def api_address(put_out: str, endpoint: str) -> ApiAddress:
-    """Address, on the emulator at `endpoint`, of an API whose stack has `put_out` as its output `ApiUrl`."""
+    """Address on the emulator at `endpoint` of the API whose stack output `ApiUrl` is `put_out`."""
     there = urlsplit(put_out)
     host, base = there.netloc, endpoint.rstrip("/")
     if found := _HTTP_API.fullmatch(host):
         return _by_path(f"{base}/_aws/execute-api/{found['id']}")
     found = _FUNCTION_URL.fullmatch(host)
     if found is None:
-        # The output is another host name, such as a custom domain, and is used as it is.
+        # The stack's output has another host name, such as a custom domain, and is used unchanged.
         return _by_path(put_out.rstrip("/"))
     if found["host"] == _AWS_HOST:
         return _by_path(f"{base}/_aws/lambda-url/{found['id']}")

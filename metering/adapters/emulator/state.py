@@ -15,7 +15,7 @@ _POLL_S = 0.05
 
 
 def process_began(pid: int) -> str | None:
-    """Start mark of a process, by which a later process with the same pid differs; None if it is not alive."""
+    """Start mark that distinguishes a process from later processes with its pid; None if it is not alive."""
     fields = _stat_fields(pid)
     if fields is not None:
         return None if fields[0] == "Z" else fields[19]
@@ -39,9 +39,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_tree(pid: int, *, grace_s: float) -> None:
-    """End a process and its descendants: SIGTERM to it, then SIGKILL to all after `grace_s` seconds.
+    """End a process and its descendants: SIGTERM to the process, then SIGKILL to all after `grace_s` seconds.
 
-    The descendants are listed before the signal, because a dead parent has no children any more.
+    The descendants are listed before the signal, because a dead process has no children in `/proc`.
     """
     tree = {member: process_began(member) for member in [pid, *descendants(pid)]}
     _signal(pid, signal.SIGTERM)
@@ -95,8 +95,8 @@ class LocalState:
     """Emulator that a command started, or a running emulator on which a command deployed a stage.
 
     Attributes:
-        pid: Process id of the emulator; None if no command started it, so that no command stops it.
-        began: Start mark of the emulator's process; a later process with the same pid has another.
+        pid: Process id of the emulator; None if no command started the emulator, so that no command stops it.
+        began: Start mark of the emulator's process; a later process with the same pid has a different mark.
         deployed: Whether the stacks are deployed.
     """
 

@@ -1,4 +1,4 @@
-"""`/v1/cost` and `/v1/accounts`: what usage costs, and the accounts of a month, as the command line answers them."""
+"""`/v1/cost` and `/v1/accounts`: costs of usage, and a month's accounts, with the same answers as the command line."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _accounts(asked: Asked) -> Reply:
         key=key,
         sort_key=sort_key_of(query.order),
         fixed=(month_number, figures),
-        # A URL without a month means another month tomorrow.
+        # A URL without a month refers to another month tomorrow.
         kept_s=FINAL_S if final and given.text("month") else KEPT_S,
     )
 
@@ -72,13 +72,13 @@ def _listed(asked: Asked, query: AccountsQuery) -> Answer:
     except AccountsNotKeptError as error:
         if asked.sees_all:
             raise
-        # Days on which other accounts have usage, and commands of the operator, do not concern a customer.
+        # A customer needs no details about days of other accounts or about commands of the operator.
         reason = f"The accounts of {query.month} are not summed."
         raise AccountsNotKeptError(reason, "Ask again in an hour, or ask /v1/usage.") from error
 
 
 def _figures(asked: Asked, query: AccountsQuery, answer: Answer) -> int:
-    """A number that changes with the figures by which pages are sorted; 0 for another order, or without pages."""
+    """A checksum of the figures by which pages are sorted; 0 if sorted by account, or without pages."""
     column, given = query.order.column, asked.given
     if column == "account_id" or (given.text("limit") is None and given.text("cursor") is None):
         return 0
@@ -192,7 +192,7 @@ def _cost(asked: Asked) -> Reply:
 def _refuse_what_tells_of_others(asked: Asked, billing: BillingRegions, query: rows.CostQuery, book: BookName) -> None:
     """Refuse costs that depend on usage invisible to the caller, before any usage is read.
 
-    The accounts of a payer decide this, and not their usage.
+    The refusal depends on a payer's accounts, not on their usage.
     """
     from metering.wiring.answers.costs import accounts_told_of
 
@@ -230,7 +230,7 @@ def _afford_partitions(asked: Asked, partitions: int) -> None:
 
 
 def _budget(asked: Asked) -> ReadBudget:
-    """Budget as for usage, but a month costs the same for any part of its hours, because tiers count over all of it."""
+    """Budget as for usage, but any part of a month costs as much as the whole, because tiers count over the month."""
     limits = asked.parts.limits
     return replace(limits, hours=_MONTH_HOURS * limits.months)
 
@@ -269,7 +269,7 @@ def _billing(asked: Asked) -> BillingRegions:
 
 
 def _of_own(answer: Answer) -> Answer:
-    """The answer without ids of payers whose other accounts the caller may not see."""
+    """The answer without `positions`, which name payers whose other accounts the caller may not see."""
     return replace(answer, meta={name: value for name, value in answer.meta.items() if name != "positions"})
 
 

@@ -48,7 +48,7 @@ class _Health:
     def answer(self, asked: Asked) -> Reply:
         now_ms = asked.parts.clock.now_ms()
         stale = self.asked_ms is None or now_ms - self.asked_ms >= KEPT_MS
-        # No request waits for another one's read: a hanging ledger must not block all threads.
+        # No request waits for the read of another request: a hanging ledger must not block all threads.
         if stale and self.lock.acquire(blocking=False):
             try:
                 self.trouble, self.asked_ms = _trouble(asked.parts.regions), now_ms

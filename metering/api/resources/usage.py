@@ -1,4 +1,4 @@
-"""`/v1/usage`: exact totals, as `metering report usage` answers them."""
+"""`/v1/usage`: exact totals, the same as those of `metering report usage`."""
 
 from dataclasses import replace
 
@@ -70,7 +70,7 @@ def _query(asked: Asked, accounts: frozenset[str], position: Position) -> UsageQ
 
 
 _SUMS: openapi.Schema = {"bytes": openapi.BYTES, "records": openapi.integer(-(2**63))}
-# Usage of the requested accounts that waits for the roll-up. Null means that it was not read, because much waits.
+# Usage of the requested accounts that is not rolled up yet. Null means that there was too much to read.
 _WAITING = openapi.record(
     {"bytes": openapi.maybe(openapi.BYTES), "records": openapi.maybe(openapi.integer()), "since": openapi.TIME}
 )

@@ -1,7 +1,7 @@
-"""The biller: keeps its region's day sums; in the home region also evaluates budgets and finds unusual days.
+"""The biller maintains its region's day sums; in the home region it also evaluates budgets and finds unusual days.
 
-A run may stop at any call and be repeated: sums change with their index, an alert is put once, and a message is sent
-again until SNS has accepted it.
+A run may stop at any call and be repeated: sums and their index change together, an alert is put once, and a message is
+resent until SNS accepts it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from metering.billing.day_sums.keeper import DaySumKeeper, Kept
     from metering.stores.clock import Alerts, Clock, Deadline
 
-# A month that has ended is judged until it is closed in every region. That takes 72 hours from its end, unless its
-# count has a problem, which raises an alarm of its own.
+# A month that has ended is judged until it is closed in every region. Closing takes 72 hours from the month's end,
+# unless its count has a problem, which raises a separate alarm.
 _MONTH_LASTS_S = 5 * DAY_S
-# Maximum number of messages about unusual usage per day and region. Beyond that, one message names the rest.
+# Maximum number of messages about unusual usage per day and region. One more message lists the rest.
 MOST_MESSAGES = 20
-# Alerts of this age and younger are in the watch's figures.
+# Alerts up to this age are in the watch's figures.
 _REMEMBERED_S = 2 * DAY_S
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One evaluation of all budgets and regions, at home."""
+    """One evaluation of all budgets and regions, in the home region."""
 
     months: open_months.OpenMonths
     budgets: Sequence[Budget]
@@ -62,7 +62,7 @@ class Turn:
 
     def alerts(self) -> tuple[list[StoredAlert], int]:
         """Alerts of crossed thresholds, and the number of budget periods evaluated."""
-        # Without a measurement of the watch, the usage counted so far is all that is known.
+        # Without a measurement of the watch, only the usage counted so far is known.
         evaluation = Evaluation(months=self.months, through_s=self.months.through_s or self.now_s)
         found: list[StoredAlert] = []
         judged = 0
@@ -79,7 +79,7 @@ class Turn:
         return found, judged
 
     def unusual(self, region: open_months.ReadRegion, figures: BillerFigures) -> list[StoredAlert]:
-        """Messages about unusual usage on a region's last whole day, unless an earlier run has checked that day."""
+        """Alerts about unusual usage on a region's last whole day, unless an earlier run has checked that day."""
         book, day_s, name = self.months.terms.book, region.last_whole_day(), region.region
         if book is None or day_s is None or figures.looked.get(name, "") >= date_of(day_s):
             return []
@@ -153,7 +153,7 @@ class BillerResult:
         behind_s: Age of the compactor's oldest run that is not counted; 0 if all runs are counted.
         budgets: Number of budget periods evaluated; 0 outside the home region.
         made, sent: Number of new alerts, and of messages that SNS accepted.
-        unusual: Number of unusual days of series found in this run.
+        unusual: Number of unusual days found in this run, counted per series.
         left_out: Regions that gave no answer.
     """
 
@@ -181,7 +181,7 @@ class Biller:
     """The biller job of one region.
 
     Attributes:
-        home: Set in the home region only; None elsewhere, where only sums are kept.
+        home: Parts for the home region; None in other regions, which only keep sums.
     """
 
     items: ItemStore

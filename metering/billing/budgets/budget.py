@@ -1,6 +1,6 @@
 """Budgets: a scope, an amount in USD or bytes for each month or day, and thresholds.
 
-An error names all problems of a budget at once, in words.
+An error describes all problems of a budget at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WHOLE = 100_000
 
 
 class BudgetRefusedError(OperationFailedError):
-    """A budget is refused; the error has every problem."""
+    """A budget is invalid; the error lists all problems."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__(f"This is no budget: {'; '.join(problems)}.", "Nothing was set. Correct it, and set it again.")
@@ -50,7 +50,7 @@ class BudgetRefusedError(OperationFailedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """An amount in a unit (exact cost (L0) in USD, or bytes) with one canonical spelling."""
+    """An amount in a unit (exact cost (L0) in USD, or bytes) with its canonical spelling."""
 
     unit: Unit
     value: int

@@ -44,7 +44,7 @@ class Standing:
 
     Attributes:
         actual: Exact cost (L0) or bytes so far; None without a price book.
-        forecast: None if the period has ended, or no forecast was requested.
+        forecast: Forecast; None if the period has ended, or no forecast was requested.
     """
 
     budget: Budget
@@ -103,7 +103,7 @@ class Evaluation:
         return total
 
     def expected(self, budget: Budget, period: BudgetPeriod) -> Forecast:
-        """Sum of the forecasts of a budget's payers. The payers' intervals are added up, so the sum's is wide."""
+        """Sum of the forecasts of a budget's payers. Adding up the payers' intervals makes a wide interval."""
         forecaster = Forecaster(
             month=period.month,
             from_s=period.from_s,
@@ -148,7 +148,7 @@ def _is_crossed(threshold: Threshold, budget: Budget, actual: int | None, expect
 
 
 def _sum(forecasts: list[Forecast]) -> Forecast:
-    """Sum of forecasts. Payers without enough history add their usage so far."""
+    """Sum of forecasts. Payers without enough history contribute their usage so far."""
     known = [each for each in forecasts if each.known]
     if not known:
         return Forecast(method=Method.NONE, history_days=max((each.history_days for each in forecasts), default=0))
@@ -163,8 +163,8 @@ def _sum(forecasts: list[Forecast]) -> Forecast:
     )
 
 
-# Anomalies compare bytes and never cost, which jumps where a tier begins. A day is unusual if its bytes are more than
-# four deviations above the median of up to eight weeks, more than a quarter above it, and cost more than a floor at
+# Anomalies compare bytes and not cost, because cost jumps where a tier begins. A day is unusual if its bytes are more
+# than four deviations and more than a quarter above the median of up to eight weeks, and cost more than a floor at
 # first prices.
 
 
@@ -183,7 +183,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyRules:
-    """Limits of a usual day: deviations and percent above the median, and exact cost (L0) of the excess bytes."""
+    """Limits for a usual day: deviations and percent above the median, and exact cost (L0) of the excess bytes."""
 
     deviations: float = 4.0
     percent: int = 25
@@ -246,7 +246,7 @@ def anomalies_of(month: SummedMonth, day_s: int, book: PriceBook, rules: Anomaly
 
 
 def _weeks(index: DayIndex, day_s: int) -> list[int]:
-    """The same weekday in earlier weeks, as far back as the region's sums go, with or without usage."""
+    """Days of the same weekday in earlier weeks, with or without usage, as far back as the region's sums go."""
     if not index.days:
         return []
     first_s = max(min(index.days), index.from_s)
@@ -291,7 +291,7 @@ def _judged(
 
 
 def is_unusual(size: int, before: list[int], rules: AnomalyRules = RULES) -> bool:
-    """Whether bytes are far above those of earlier weeks, regardless of cost."""
+    """Whether bytes are far above the bytes of earlier weeks, regardless of cost."""
     usual = median(before)
     above = size - usual
     deviation = _NORMAL * median(abs(each - usual) for each in before)
@@ -300,7 +300,7 @@ def is_unusual(size: int, before: list[int], rules: AnomalyRules = RULES) -> boo
 
 def query_of(anomaly: Anomaly) -> str:
     """SQL for `metering query` that names the three largest resources of an anomaly."""
-    # Names come from producers: the contract allows no quote in them, and doubling escapes any quote all the same.
+    # Producers choose these names: the contract forbids quotes in them, and doubling escapes any quote anyway.
     account_id, usage_type = (text.replace("'", "''") for text in anomaly.series)
     return (
         "SELECT resource_id, from_location, to_location, sum(bytes) AS bytes FROM transfers "  # noqa: S608  # people type it

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from metering.billing.rating import payer_prices
 
-# Bytes are forecast and never cost, which jumps where a tier begins. A forecast may be a float.
+# Forecasts are of bytes and not of cost, because cost jumps where a tier begins. A forecast may be a float.
 
 
 WEEKS = 4
@@ -50,8 +50,8 @@ class Profile:
     """Expected bytes of a day, estimated from whole days of history.
 
     Attributes:
-        means: Day of the week -> product -> mean bytes of a day.
-        low, high: Actual/expected bytes: the 10th and 90th percentile over the days.
+        means: Mean bytes of a day, by day of the week and product.
+        low, high: 10th and 90th percentile of actual/expected bytes over the days.
     """
 
     method: Method
@@ -70,7 +70,7 @@ class Profile:
 
 
 def profile_of(history: Mapping[int, Mapping[Sold, int]], before_s: int) -> Profile:
-    """The profile of the last four weeks before a day. In `history`, a missing day had no bytes."""
+    """The profile of the last four weeks before a day. Days missing from `history` had no bytes."""
     first_s = before_s - HISTORY_DAYS * DAY_S
     begun = (day_s for day_s in history if first_s <= day_s < before_s and any(history[day_s].values()))
     days = list(range(min(begun, default=before_s), before_s, DAY_S))
@@ -104,13 +104,13 @@ def _with_band(
 
 
 class HourShares:
-    """Each hour's share of a product's bytes, by day of the week. Mutable: days are added one by one."""
+    """Each hour's share of a product's bytes, by day of the week. Mutable, because days are added one by one."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[Sold, int], list[int]] = {}
 
     def add(self, day_s: int, hours: Mapping[int, Mapping[Sold, int]]) -> None:
-        """Add a whole day: bytes by hour and product."""
+        """Add a whole day's bytes by hour and product."""
         for hour_s, solds in hours.items():
             for sold, size in solds.items():
                 sums = self._sums.setdefault((sold, weekday(day_s)), [0] * _HOURS)
@@ -123,14 +123,14 @@ class HourShares:
         return [size / total for size in sums] if sums and total else [1 / _HOURS] * _HOURS
 
     def rest(self, sold: Sold, day_s: int, from_s: int) -> float:
-        """Total share of the hours of a day that begin at `from_s` or later."""
+        """Total share of a day's hours that begin at `from_s` or later."""
         hour = min(max((from_s - day_s + HOUR_S - 1) // HOUR_S, 0), _HOURS)
         return sum(self.of(sold, day_s)[hour:])
 
 
 DayBytes = dict[int, dict[Sold, int]]
 """Bytes by day and by what is sold."""
-# Stand-in account for the rest of the payer, whose usage takes tiers from the budget's account.
+# Stand-in account for the payer's other accounts, whose usage takes tiers from the budget's account.
 _REST = "~"
 
 
@@ -140,8 +140,8 @@ class Forecast:
 
     Attributes:
         history_days: Days of history on which the forecast is based.
-        value, low, high: Exact cost (L0) or bytes: expected value and 80 % interval. Without enough history: as
-            counted. payers_without: Number of payers without enough history, who add only their usage so far.
+        value, low, high: Exact cost (L0) or bytes: expected value and 80 % interval. Counted values without enough
+            history. payers_without: Number of payers without enough history, whose forecast is only their usage so far.
     """
 
     method: Method
@@ -156,7 +156,7 @@ class Forecast:
         return self.method is not Method.NONE
 
     def at_least(self, actual: int) -> Forecast:
-        """This forecast, raised to at least the counted usage, which never shrinks."""
+        """This forecast, with values raised to at least the counted usage, which never shrinks."""
         if not self.known:
             return self
         low, value, high = (max(each, actual) for each in (self.low, self.value, self.high))
@@ -217,7 +217,7 @@ class Forecaster:
         return Forecast(method=profile.method, history_days=profile.days, value=value, low=low, high=high)
 
     def _futures(self, so_far: DayBytes, profile: Profile) -> list[DayBytes]:
-        """Bytes of each day of the month up to the period's end, for low, expected and high coming days."""
+        """Bytes by day of the month up to the period's end, in a low, an expected and a high variant."""
         left = max((self.to_s - self._today_s) // DAY_S, 1)
         low, high = profile.band(left)
         return [self._future(so_far, profile, part) for part in (low, 1.0, high)]
@@ -244,7 +244,7 @@ class Forecaster:
 
 
 class ExpectedUsage:
-    """A `PayerUsage` of accounts, computed from sums of days and shares of hours."""
+    """A `PayerUsage` of accounts, computed from daily sums and hourly shares."""
 
     def __init__(self, month: str, parts: Mapping[str, DayBytes], shares: HourShares) -> None:
         self.month = month
@@ -268,7 +268,7 @@ class ExpectedUsage:
         return iter(sorted(each for line in lines for each in self._hours_of(line)))
 
     def _hours_of(self, line: UsageLine) -> Iterator[UsageLine]:
-        """Split the line of a day into lines of hours. The last hour gets the rounding remainder."""
+        """Split a day's line into hourly lines. The last hour gets the rounding remainder."""
         shares = self._shares.of(line.sold, line.hour_s)
         left = line.bytes
         for hour, share in enumerate(shares):

@@ -1,4 +1,4 @@
-"""Messages of alerts of budgets and unusual days, each with the command that shows more."""
+"""Alert messages about budgets and unusual days, each with the command that shows more."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertBook:
-    """The alerts in a region's ledger, and the SNS topics that receive them.
+    """The alerts in a region's ledger, and the SNS topics that receive the alerts.
 
     An alert is put if absent, and marked as sent after SNS has accepted the message. If the process dies in between,
     the message is sent again with the same id.
@@ -43,7 +43,7 @@ class AlertBook:
         return True
 
     def send(self, since_period: str) -> list[StoredAlert]:
-        """Send the new alerts of a period and of later ones.
+        """Send the new alerts of a period and of later periods.
 
         Raises:
             UnavailableError: SNS gave no answer. The alert stays new, and the next process sends it.
@@ -57,7 +57,7 @@ class AlertBook:
         return sent
 
     def known(self, since_period: str) -> Iterator[StoredAlert]:
-        """Alerts of a period (a month or a day) and of later ones, in their order."""
+        """Alerts of a period (a month or a day) and of later periods, in order of period."""
         items = self.items.query(Table.LEDGER, ALERTS_PK, sk_from=since_period)
         return map(StoredAlert.from_item, list(items))
 
@@ -107,14 +107,14 @@ class Setting:
 
 
 def not_counted_text(left: Uncounted) -> str:
-    """Accepted usage that is not counted yet: `at least 12,100 bytes = 11.8 KB`; empty if all is counted."""
+    """Text for accepted usage that is not counted yet: `at least 12,100 bytes = 11.8 KB`; empty if all is counted."""
     if not left.total.records and not left.at_least:
         return ""
     return f"{'at least ' if left.at_least else ''}{exact_and_size(left.total.bytes)}"
 
 
 def amount_text(value: int, unit: Unit) -> str:
-    """An amount for people: USD to ten decimals, or bytes exactly and with a unit."""
+    """An amount for people: USD with ten decimals, or bytes as an exact number and with a unit."""
     if unit == "bytes":
         return exact_and_size(value)
     return f"{money.usd_text(money.rounded(value))} USD"
@@ -187,7 +187,7 @@ def anomaly_alert(anomaly: evaluation.Anomaly, setting: Setting) -> StoredAlert:
 
 
 def more_anomalies_alert(region: str, day_s: int, count: int, setting: Setting) -> StoredAlert:
-    """One message for the unusual series of a day beyond `MOST_MESSAGES`."""
+    """One message for all unusual series of a day above `MOST_MESSAGES`."""
     day = date_of(day_s)
     return alert_of(
         ("anomalies", region, day),

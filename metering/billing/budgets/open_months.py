@@ -1,7 +1,7 @@
-"""Usage, prices and payers by which budgets are evaluated at one moment.
+"""Usage, prices and payers for evaluating budgets at one point in time.
 
-Days are summed for budgets, by payer, by the accounts that count apart, and by product. The sums are kept with the key
-of their day, so that the next run reads only days that have changed.
+For budgets, days are summed by payer, by separately counted account, and by product. The sums are stored with the key
+of their day object, so that the next run reads only changed days.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _EVERYBODY = Group("", "")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Which usage is summed, and by which groups.
+    """Defines which usage is summed, and by which groups.
 
     Attributes:
         payers: Payers whose usage is summed; None for all payers.
@@ -113,7 +113,7 @@ class Grouping:
 
 
 class _Kind(StrEnum):
-    """Kind of stored sums of a day: day by group (at its first second), hours by group, hours over all groups."""
+    """Kind of stored sums: a day by group (under its first second), hours by group, hours over all groups."""
 
     DAY = "day"
     HOURS = "hours"
@@ -144,7 +144,7 @@ class DaySummaries:
         return self._sums(region, day_s, _Kind.DAY).get(day_s, {})
 
     def of_payer(self, region: SummedMonth, day_s: int, payer_id: str) -> Iterator[tuple[Group, Mapping[Sold, int]]]:
-        """Sums of one payer's groups in a day, without reading other payers'."""
+        """Sums of one payer's groups in a day, without reading other payers' sums."""
         sums, grouping = self.of(region, day_s), self.grouping
         apart = grouping.apart & grouping.organization.accounts_of(payer_id)
         groups = (Group(payer_id, each) for each in ("", *apart))
@@ -160,7 +160,7 @@ class DaySummaries:
         return {hour_s: groups[_EVERYBODY] for hour_s, groups in hours.items()}
 
     def keep(self) -> None:
-        """Put changed sums. If the stored sums are lost, only time is lost."""
+        """Put changed sums. If stored sums are lost, they are computed again."""
         for month in sorted(self._changed):
             self.objects.put(rated_summaries_key(month), self._body(month), if_absent=False)
         self._changed.clear()
@@ -325,9 +325,9 @@ class PayerCosts:
         return positions(self.prices, self.usage)
 
     def exact_of(self, scope: Scope, days: Iterable[int] | None = None) -> int:
-        """Exact cost (L0) of a scope on some days, or in the whole month so far.
+        """Exact cost (L0) of a scope's usage on some days, or in the whole month so far.
 
-        A day is rated by its sums, unless a tier, an allowance or a price ends within that day: then by its hours.
+        A day is rated by its sums, but by its hours if a tier, an allowance or a price ends within it.
         """
         exact = 0
         by_hours: dict[int, set[Sold]] = {}
@@ -341,7 +341,7 @@ class PayerCosts:
         return exact + sum(self._hours(scope, day_s, solds) for day_s, solds in by_hours.items())
 
     def _hours(self, scope: Scope, day_s: int, solds: set[Sold]) -> int:
-        """Exact cost of a day, rated by hour; an hour that holds a cut is rated line by line."""
+        """Exact cost of a day, rated by hour; an hour that contains a cut is rated line by line."""
         exact = 0
         by_lines: dict[int, set[Sold]] = {}
         for region, hour_s, group, sold, size in self.usage.hour_parts(day_s):
@@ -355,7 +355,7 @@ class PayerCosts:
         return exact + sum(self._lines(scope, hour_s, cut) for hour_s, cut in by_lines.items())
 
     def _lines(self, scope: Scope, hour_s: int, solds: set[Sold]) -> int:
-        # A key in two regions is one line, so a place in it counts the bytes of both regions.
+        # A usage key in two regions is one line, so an offset in the line counts the bytes of both regions.
         parts = sorted(
             (line, region.region)
             for region in self.usage.regions
@@ -370,7 +370,7 @@ class PayerCosts:
 
 
 def in_scope(scope: Scope, region: str, group: Group, sold: Sold) -> bool:
-    """Whether a group's sums in a region belong to a scope. The account of a scope is its own group."""
+    """Whether a group's sums in a region belong to a scope. An account named by a scope is its own group."""
     return (
         scope.payer in ("", group.payer_id)
         and scope.account in ("", group.account_id)
@@ -396,7 +396,7 @@ class RegionSums(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegion:
-    """A region with one version of its day sums, so that all queries of one run agree."""
+    """A region with one version of its day sums, so that all reads in one run are consistent."""
 
     sums: RegionSums
     index: DayIndex
@@ -439,7 +439,7 @@ class Terms:
     """Price book, overrides and payers by which usage is rated.
 
     Attributes:
-        book: None if no price book was ever imported; nothing then has a cost.
+        book: Price book; None if none was ever imported, so that nothing has a cost.
     """
 
     book: PriceBook | None
@@ -458,10 +458,10 @@ class Terms:
 
 @dataclass(kw_only=True)
 class OpenMonths:
-    """Day sums and terms of one moment. A payer's month is rated once; budgets' accounts are summed apart.
+    """Day sums and terms at one point in time. A payer's month is rated once; budgets' accounts are summed separately.
 
     Attributes:
-        objects: Bucket of the home region, which stores the budgets' sums of days.
+        objects: Bucket of the home region, which stores the daily sums for budgets.
         regions: All regions that gave an answer.
     """
 
@@ -543,11 +543,11 @@ class OpenMonths:
 
     @property
     def reach(self) -> Reach:
-        """How far the sums of all regions go, as recorded by their billers."""
+        """Time up to which the sums of all regions are complete, and what they lack, as recorded by their billers."""
         return reach_of(region.index.reach for region in self.regions)
 
     def _grouping(self) -> Grouping:
-        """Sum payers that have budgets or several accounts, or all payers if a budget covers all."""
+        """Group payers that have budgets or several accounts, or all payers if a budget covers all of them."""
         organization = self.terms.organization
         named: set[str] = {payer.payer_id for payer in organization.payers if len(payer.members) > 1}
         everybody = False
@@ -567,7 +567,7 @@ class OpenMonths:
         )
 
 
-# A month is closed 72 hours after its end; two days more are for people.
+# A month is closed 72 hours after its end. People get two more days.
 _PATIENCE_S = 5 * DAY_S
 
 
@@ -595,7 +595,7 @@ def _unpriced(months: OpenMonths, name: str, book: PriceBook) -> dict[Sold, int]
 def blocked(
     months: OpenMonths, names: Iterable[str], *, left_out: Sequence[str], unpriced: Unpriced, now_s: int
 ) -> dict[str, str]:
-    """Months that are old enough to be invoiced but cannot be, each with the reason in words.
+    """Months that are old enough to be invoiced but cannot be invoiced, each with the reason.
 
     None without a price book.
     """
@@ -626,7 +626,7 @@ def _book_of(fields: Fields, name: str) -> tuple[str, int, str]:
     return book.text("name"), book.whole("version"), book.any_text("sha256")
 
 
-# Three runs of a biller with the longest allowed schedule.
+# Three times the longest interval that the biller's schedule allows.
 _CURRENT_FOR_S = 6 * HOUR_S
 
 
@@ -635,7 +635,7 @@ class KeptPositions(StoredDocument):
     """Stored positions of one payer's month, with their inputs.
 
     Attributes:
-        as_of: Time at which they were computed, RFC 3339.
+        as_of: Time at which the positions were computed, RFC 3339.
         through: Time up to which the count of all regions was complete, RFC 3339; empty if unknown.
         book: Name, version and digest of the price book.
         overrides, organization: Versions.
@@ -656,14 +656,14 @@ class KeptPositions(StoredDocument):
     positions: Positions
 
     def fits(self, book: PriceBook, overrides_version: int, organization_version: int) -> bool:
-        """Whether the positions were made with these prices and payers, and with the usage of every region."""
+        """Whether the positions were computed with these prices and payers, and with the usage of every region."""
         now = ((book.name, book.version, book.sha256), overrides_version, organization_version)
         return now == (self.book, self.overrides, self.organization) and not self.left_out
 
     def is_current(self, regions: Iterable[str], now_s: int) -> bool:
         """Whether the biller computed the positions recently, with the usage of all these regions.
 
-        If the biller stops, usage still grows, and stored tiers are too low.
+        If the biller stops while usage grows, stored tiers become too low.
         """
         made_s = datetime.fromisoformat(self.as_of).timestamp()
         return now_s - made_s <= _CURRENT_FOR_S and set(regions) <= set(self.regions)
@@ -677,7 +677,7 @@ def read_positions(objects: ObjectStore, month: str, payer_id: str) -> KeptPosit
     """Stored positions of a payer's month; None if absent.
 
     Raises:
-        LedgerCorruptError: The object is something else.
+        LedgerCorruptError: The object is not a positions document.
     """
     key = positions_key(month, payer_id)
     try:

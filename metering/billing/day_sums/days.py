@@ -1,14 +1,14 @@
 """The sums of one day, by account and kind of usage, and the accounts of a month, listed in one read.
 
-Both are gzip files of lines of JSON. The head of a day is the lake files that are counted, the kinds of usage, and
-their bytes by the hour over all accounts. Each line after it is an account, in order: `["123456789012", [[0, "4096"],
-…]]`, with a kind's number and bytes. Bytes are strings, because JSON numbers are exact to 2^53. A day's accounts are
-never all in memory.
+Day sums and account lists are gzip files of JSON lines. The head of a day lists the counted lake files, the kinds of
+usage, and their bytes by hour over all accounts. Each further line is an account, in order: `["123456789012", [[0,
+"4096"], …]]`, with a kind's number and bytes. Bytes are strings, because JSON numbers are exact to 2^53. A day's
+accounts are never in memory all at once.
 
-The head of a list of accounts has the month and the total of each hour that is in the sums. Each line after it is an
-account: `["123456789012", "4096", 12, 1764000000, 1764003600]`, with its bytes, its records, and the first and the last
-hour of its usage, in epoch seconds. Unlike the sums of days, the list has the canary, and corrections in the month of
-their booking: the sum over all accounts is that of the lake files, to the byte.
+The head of a list of accounts has the month and the total of each counted hour. Each line after it is an account:
+`["123456789012", "4096", 12, 1764000000, 1764003600]`, with its bytes, its records, and the first and the last hour of
+its usage, in epoch seconds. Unlike the day sums, the list includes the canary, and corrections in the month of their
+booking: the sum over all accounts equals that of the lake files, to the byte.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SCHEMA = "metering.rated-day/1"
 _LEVEL = 6
 ACCOUNT_ID = slice(2, 14)
 HOURS = 24
-# Columns of a usage kind in a stored file. The stored order is not that of the class's fields.
+# Columns of a usage kind in a stored file. The order in the file differs from that of the class's fields.
 _KIND = ("service", "usage_type", "from_location", "to_location")
 
 
@@ -87,7 +87,7 @@ def empty_day(day_s: int) -> DayHead:
 
 
 def day_body(head: DayHead, accounts: Iterable[AccountDay]) -> bytes:
-    """Content of the object. `accounts` are in order. Equal sums give equal bytes."""
+    """Content of the object. `accounts` are in order. Equal sums give an equal body."""
     lines = ([each.account_id, [[place, str(size)] for place, size in sorted(each.sums.items())]] for each in accounts)
     return lines_body(chain([_head_value(head)], lines))
 
@@ -102,7 +102,7 @@ def lines_body(lines: Iterable[object]) -> bytes:
 
 
 def account_lines(body: bytes) -> Iterator[bytes]:
-    """Lines of a sums file after its head. The account id is the slice `ACCOUNT_ID` of a line."""
+    """Lines of a sums file after the head. The account id is the slice `ACCOUNT_ID` of a line."""
     with gzip.GzipFile(fileobj=io.BytesIO(body), mode="rb") as file:
         file.readline()
         yield from file
@@ -181,7 +181,7 @@ def _kind_of(row: codec.Fields) -> UsageKind:
 
 
 class DayAddition:
-    """Adds to one day. Mutable: fill it, then ask for the day's new sums.
+    """Adds to one day. Mutable: add files, then read the day's new sums.
 
     Corrections of closed months are omitted, because they count in their month of use. So is the canary.
     """
@@ -239,7 +239,7 @@ class SummedMonth:
     """A `RegionMonth` of published usage, without rows in staging. Corrections of earlier months are not included.
 
     Attributes:
-        index: Version of the sums, which all calls read.
+        index: Version of the sums that all calls read.
     """
 
     region: str
@@ -291,7 +291,7 @@ class SummedMonth:
         return merged(heapq.merge(*(sorted(self._lines(file, accounts, sold)) for file in files)))
 
     def parts_of_day(self, day_s: int, accounts: Accounts = None) -> Iterator[UsageLine]:
-        """Lines of a day by the hour, unordered: one for each key, hour and lake file."""
+        """Hourly lines of a day, unordered: one line for each key, hour and lake file."""
         for files in self._files(day_s).values():
             for file in files:
                 yield from self._lines(file, accounts, None)
@@ -319,7 +319,7 @@ class SummedMonth:
 
 
 _ACCOUNTS_SCHEMA = "metering.month-accounts/1"
-# Lines are decoded in portions of this size. Decoding them one by one takes three times as long.
+# Number of lines that are decoded together. Decoding them individually takes three times as long.
 _LINES = 4_096
 
 
@@ -347,7 +347,7 @@ class AccountSum(NamedTuple):
 
 
 def merged_accounts(sums: Iterable[AccountSum]) -> Iterator[AccountSum]:
-    """Merge sums that are sorted by account: one sum for each account."""
+    """Merge sums that are sorted by account into one sum per account."""
     return (reduce(AccountSum.plus, same) for _, same in groupby(sums, key=attrgetter("account_id")))
 
 
@@ -357,7 +357,7 @@ def _add(sums: dict[str, AccountSum], added: AccountSum) -> None:
 
 
 def accounts_body(month: str, hours: Mapping[int, Total], sums: Iterable[AccountSum]) -> bytes:
-    """Content of the object. `sums` are in order. Equal sums give equal bytes."""
+    """Content of the object. `sums` are in order. Equal sums give an equal body."""
     head = [[hour_label(hour_s), str(total.bytes), total.records] for hour_s, total in sorted(hours.items())]
     lines = ([each.account_id, str(each.bytes), each.records, each.first_s, each.last_s] for each in sums)
     return lines_body(chain([{"schema": _ACCOUNTS_SCHEMA, "month": month, "hours": head}], lines))
@@ -372,7 +372,7 @@ class AccountsReader:
     """Reads the accounts of a month; they are decoded while the caller iterates.
 
     Raises:
-        ObjectDamagedError: The content does not match the key's hash, or is of another kind.
+        ObjectDamagedError: The content does not match the key's hash, or is not a list of accounts.
     """
 
     def __init__(self, body: bytes, key: str) -> None:
@@ -391,7 +391,7 @@ class AccountsReader:
             raise ObjectDamagedError(key, "its content is another one than its name says")
 
     def accounts(self, wanted: frozenset[str] | None = None, *, prefix: str = "") -> Iterator[AccountSum]:
-        """Accounts in order; None: all. Only accounts whose ids begin with `prefix`."""
+        """Accounts in order; None selects all accounts. Only accounts whose ids begin with `prefix`."""
         lines: list[bytes] = []
         begins = prefix.encode()
         for line in account_lines(self._body):
@@ -409,20 +409,20 @@ def _sums(lines: list[bytes]) -> Iterator[AccountSum]:
         yield AccountSum(account_id, int(size), records, first_s, last_s)
 
 
-# A month's accounts cover whole days, which the index names beside the object's key. A day that is not covered, because
-# an earlier release summed it or the object was lost, is filled in from the lake files that its day sums name.
+# A month's list of accounts covers whole days, named in the index beside the key. A day may be missing because an
+# earlier release summed it or the object was lost. It is filled in from the lake files that its day sums name.
 
 
 if TYPE_CHECKING:
     Entries = Iterable[tuple[UsageKey, Total]]
 
 
-# For this many newest months, a deleted list of accounts is made again.
+# A deleted list of accounts is rebuilt if its month is one of this many newest months.
 _LOOKED_AFTER = 3
 
 
 class MonthAddition:
-    """Adds to the accounts of one month, which cover some days (given by first hour). Mutable."""
+    """Adds to the accounts of one month; `days` are the first hours of the covered days. Mutable."""
 
     def __init__(self, before: AccountsReader | None, days: frozenset[int]) -> None:
         self.days = set(days)
@@ -452,7 +452,7 @@ class MonthAddition:
 
 
 class AccountTurn:
-    """Adds lake files to the accounts of months, as the keeper adds them to days. Mutable: fill it, then `put`."""
+    """Adds lake files to the accounts of months, like `DaySumKeeper` to the days. Mutable: fill it, then `put`."""
 
     def __init__(self, index: DayIndex, objects: ObjectStore, totals: TotalsReader) -> None:
         self._index = index
@@ -463,11 +463,11 @@ class AccountTurn:
         self._lost = {kept.key for _, kept in newest if objects.head(kept.key) is None}
 
     def counting(self, hour_s: int, totals: Entries) -> Entries:
-        """The totals of a lake file. They are added if the month's accounts cover the file's day."""
+        """The totals of a lake file. The totals are added if the month's accounts cover the file's day."""
         day_s = hour_s - hour_s % DAY_S
         month = self._month(day_s)
         if day_s not in self._index.days:
-            # Nothing of the day was counted before, so this file is its first.
+            # This is the day's first file, because nothing of the day was counted before.
             month.days.add(day_s)
         return _told(month, hour_s, totals) if day_s in month.days else totals
 
@@ -475,8 +475,8 @@ class AccountTurn:
         """Add days that are not covered yet; returns whether all days are covered.
 
         Args:
-            days: First hour of each day of the region -> key of its sums, this turn's included.
-            most_files: Number of lake files after which no further day is started.
+            days: Key of the sums of each day of the region, by the day's first hour, including this turn's.
+            most_files: Number of lake files after which no further day is added.
         """
         for day_s, key in sorted(days.items(), reverse=True):
             if self._covers(day_s):
@@ -484,12 +484,12 @@ class AccountTurn:
             if most_files <= 0:
                 return False
             with suppress(ObjectMissingError, ObjectDamagedError):
-                # Day sums expire after a retention period. An expired day stays empty, and its month unlisted.
+                # Day sums expire after a retention period. An expired day stays empty; its month has no list.
                 most_files -= self._add_day(key)
         return True
 
     def put(self) -> dict[str, KeptAccounts]:
-        """Store the accounts of changed months; returns those of all months, for the index."""
+        """Store the accounts of changed months; returns the accounts of all months, for the index."""
         made: dict[str, KeptAccounts] = dict(self._index.accounts)
         for month, addition in self._months.items():
             before = made.get(month)
@@ -509,7 +509,7 @@ class AccountTurn:
         return kept is not None and day_s in kept.days and kept.key not in self._lost
 
     def _add_day(self, key: str) -> int:
-        """Add the day of the sums at `key`, whole or not at all; returns the number of its lake files."""
+        """Add the day whose sums are at `key`, completely or not at all; returns the number of its lake files."""
         with self._objects.open(key) as body:
             head = head_of(body, key)
         day = MonthAddition(None, frozenset())
@@ -537,7 +537,7 @@ class AccountTurn:
 
 
 def _told(month: MonthAddition, hour_s: int, totals: Entries) -> Iterator[tuple[UsageKey, Total]]:
-    """Yield the totals, then add them to the month once all were read."""
+    """Yield the totals, and add them to the month once all are read."""
     sums: dict[str, Total] = {}
     for entry in totals:
         key, total = entry
@@ -552,9 +552,9 @@ _BY_ACCOUNT = RowQuery(columns=("account_id",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountCheck:
-    """Compares the accounts of months with published rows: the fourth figure of the reconciler.
+    """Compares the accounts of months with published rows, as the reconciler's fourth figure.
 
-    Published rows never change, and the index records how far the accounts have counted them. So one pass is enough.
+    Published rows never change, and the index records up to where they are counted. One pass is thus enough.
     """
 
     items: writes.ItemStore
@@ -562,12 +562,12 @@ class AccountCheck:
     reader: LakeReader
 
     def differences(self, *, from_s: int, to_s: int, deep: bool = False) -> list[Difference]:
-        """Differences of hours in `[from_s, to_s)`, and of the sum over the accounts of their months.
+        """Differences for hours in `[from_s, to_s)`, and for the sum over accounts of the hours' months.
 
         Args:
             from_s: First second of the hours that are compared.
             to_s: The second after them.
-            deep: Also count, per account, the rows of whole months in the range.
+            deep: Whether to count, per account, the rows of whole months in the range, too.
 
         Raises:
             UnavailableError: A read failed.
@@ -623,7 +623,7 @@ class AccountCheck:
                 yield _difference(month_bounds_s(month)[0], expected, found, account_id=account_id)
 
     def _published(self, hour_s: int, index: DayIndex) -> list[RowSource]:
-        """Lake files of an hour, made by counted runs."""
+        """Lake files of an hour that were made by counted runs."""
         items = map(Published.from_item, published_in(self.items, hour_s))
         return [source for each in items if each.run <= index.runs.get(each.shard, 0) for source in each.sources]
 

@@ -1,7 +1,7 @@
-"""The index of a region's day sums: the object of each day, the accounts of each month, and the runs that are counted.
+"""The index of a region's day sums: the object of each day, the accounts of each month, and the counted runs.
 
-Every change puts the index under the next number, if absent. So only one of two concurrent processes continues. One
-that dies before it puts the index changes nothing: no index names its objects.
+Every change puts a new index under the next number, if absent. Only one of two concurrent processes thus succeeds. One
+that dies before the put changes nothing, because no index names its objects.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Uncounted:
     """Accepted usage that is not in the sums: it waits for the roll-up, the compactor or the biller.
 
     Attributes:
-        total: Its bytes and records, over all accounts and the canary.
-        at_least: There may be more, because the list is partial, or a compactor run was in progress.
+        total: Bytes and records of this usage, over all accounts and the canary.
+        at_least: Whether there may be more, because the list is partial or a compactor run was in progress.
     """
 
     total: Total = ZERO
@@ -57,7 +57,7 @@ class Reach:
 
 
 def reach_of(regions: Iterable[Reach]) -> Reach:
-    """How far the sums of all these regions go."""
+    """Time up to which the sums of all regions are complete, and what they lack."""
     known = list(regions)
     lefts = [each.left for each in known if each.left is not None]
     left = reduce(Uncounted.plus, lefts, Uncounted()) if len(lefts) == len(known) else None
@@ -66,7 +66,7 @@ def reach_of(regions: Iterable[Reach]) -> Reach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """Usage not yet in lake files: time of its oldest commit, and whether the list is complete."""
+    """Usage not yet in lake files: total, time of the oldest commit, and whether the list is complete."""
 
     total: Total = ZERO
     oldest_ms: int | None = None
@@ -103,7 +103,7 @@ def _entries(items: writes.ItemStore, shards: int) -> Iterator[tuple[int, Total]
 
 
 def newest_runs(items: writes.ItemStore, shards: int) -> dict[int, tuple[int, str]]:
-    """Shard -> number and state of the compactor's newest run, if any."""
+    """Number and state of the compactor's newest run (if any) of each shard."""
     found = ((shard, newest_run(items, lake_chain(shard))) for shard in commits.known_shards(items, shards))
     return {shard: (run.number, run.state) for shard, run in found if run is not None}
 
@@ -147,7 +147,7 @@ def _dates(days: frozenset[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAccounts:
-    """The accounts of a month: key of their object, and first hours of its completely counted days."""
+    """The accounts of a month: key of their object, and first hours of the completely counted days."""
 
     key: str
     days: Annotated[frozenset[int], Form(_days, _dates)]
@@ -158,16 +158,16 @@ class DayIndex(StoredDocument):
     """One version of the index.
 
     Attributes:
-        number: Version number from 1 on; 0 if nothing was ever put.
-        from_s: Earlier days are incomplete, because their runs were not read. 0: no day is.
-        runs: Shard -> number up to which all runs are counted.
+        number: Version number from 1 on; 0 if no index was ever put.
+        from_s: Days before this time are incomplete, because their runs were not read. 0: all days are complete.
+        runs: Number up to which all runs of each shard are counted.
         counted_s: Time up to which all published files are counted, epoch seconds.
-        reach: How far the sums went, and what they lacked, when this version was made.
+        reach: Time up to which the sums were complete, and what they lacked, when this version was made.
         complete_through_s: `complete_through` of the region at that time; 0 if unknown.
         closed: Closed month -> digest of its manifest.
-        days: First hour of a day -> key of its object.
-        accounts: Month -> its accounts. Indexes of earlier releases lack them.
-        replaced: Keys that this version no longer names; the process that puts the next version deletes them.
+        days: Mapping of a day's first hour to the key of its object.
+        accounts: Month -> its accounts. Indexes of earlier releases lack this mapping.
+        replaced: Keys no longer named by this version; the process that puts the next version deletes these objects.
     """
 
     SCHEMA: ClassVar[str] = "metering.rated-index/1"
@@ -196,7 +196,7 @@ class DayIndex(StoredDocument):
         return {day_s: key for day_s, key in sorted(self.days.items()) if date_of(day_s)[:7] == month}
 
     def accounts_of(self, month: str) -> KeptAccounts | None:
-        """The accounts of a month, if they cover all its days."""
+        """The accounts of a month, if they cover all days of the month."""
         kept = self.accounts.get(month)
         return kept if kept is not None and self.of_month(month).keys() <= kept.days else None
 
@@ -212,7 +212,7 @@ class DayIndexes:
     objects: ObjectStore
 
     def newest(self) -> DayIndex:
-        """The index in force; by default an empty one of number 0.
+        """The current index; if there is none, an empty index of number 0.
 
         Raises:
             LedgerCorruptError: It is something else.
@@ -226,5 +226,5 @@ class DayIndexes:
         return DayIndex.from_json(self.objects.get(key), key)
 
     def put(self, index: DayIndex) -> bool:
-        """Put a version; False if another process was first."""
+        """Put a version; False if another process put it first."""
         return self.objects.put(rated_index_key(index.number), index.to_json(), if_absent=True)

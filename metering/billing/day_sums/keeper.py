@@ -1,7 +1,7 @@
 """Keeps the day sums of a region, and the accounts of its months.
 
-A turn reads the compactor runs that were published since the last turn. A run names its hours, and each hour its files;
-the totals beside a file are counted once: a day's sums name their files, and sums and cursor change together, with the
+Each turn reads the compactor runs published since the last turn. A run lists its hours, and each hour its files; the
+totals beside a file are counted once: a day's sums name their files, and sums and cursor change together, with the
 index.
 """
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from metering.lake import ports
     from metering.stores.clock import Clock, Deadline
 
-# The biller's first run looks back this far: two whole months, for forecasts and for usual usage.
+# The biller's first run covers this period: two whole months, for forecasts and for typical usage.
 _LOOKS_BACK_S = 70 * DAY_S
-# One version of the index adds at most this many files: at 200,000 keys each they take about three minutes. More wait.
+# One index version adds at most this many files: at 200,000 keys per file they take about three minutes. More wait.
 _MOST_FILES = 400
 # A query sums the contents of at most this many uncounted files.
 _FEW_FILES = 50
@@ -47,7 +47,7 @@ _FEW_FILES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Result of a turn: the index, number of files counted, and age of the oldest uncounted run, or 0."""
+    """Result of a turn: the index, number of counted files, and age of the oldest uncounted run (0 if none)."""
 
     index: DayIndex
     files: int
@@ -56,7 +56,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """New runs: the last run number of each shard, and the runs' files by day."""
+    """New runs: last run number of each shard, and the runs' files by day."""
 
     runs: Mapping[int, int]
     files: Mapping[int, tuple[tuple[int, LakeFile], ...]]
@@ -69,7 +69,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaySumKeeper:
-    """Adds new lake files to the sums of their days. `reserve_ms`: time needed for one more turn."""
+    """Adds new lake files to the sums of their days. `reserve_ms` is the time needed for one more turn."""
 
     items: writes.ItemStore
     objects: ObjectStore
@@ -89,7 +89,7 @@ class DaySumKeeper:
 
         Raises:
             UnavailableError: A call failed. Earlier turns stay counted.
-            LedgerCorruptError: A run, its plan, a published item, or a stored object cannot be read.
+            LedgerCorruptError: A run, a plan, a published item, or a stored object cannot be read.
         """
         indexes = DayIndexes(objects=self.objects)
         files = 0
@@ -117,7 +117,7 @@ class DaySumKeeper:
                     return Kept(index=made, files=files, behind_s=behind_s)
 
     def reach(self) -> Reach:
-        """How far the sums go now, and what they lack at least: only a few reads are made.
+        """Time up to which the sums are complete now, and at least what they lack, from only a few reads.
 
         Raises:
             UnavailableError: A call failed.
@@ -133,10 +133,10 @@ class DaySumKeeper:
         return Reach(through_s=index.reach.through_s, left=Uncounted(total=listed.total.plus(published), at_least=more))
 
     def _looked(self, index: DayIndex, now_s: int) -> tuple[_Work, Reach]:
-        """New runs, and how far the sums go once these are counted.
+        """New runs, and the time up to which the sums are complete once these are counted.
 
-        If no run was in progress meanwhile, a commit that was listed before is in no finished run, and any other commit
-        is in one. Otherwise `through_s` stays, and a later list lacks what the run in progress has taken.
+        If no run was in progress meanwhile, commits listed before are in no finished run, and all other commits are in
+        one. Otherwise `through_s` stays, and a new list lacks what the run in progress has taken.
         """
         before = newest_runs(self.items, self.shards)
         listed = list_unpublished(self.items, self.shards)
@@ -162,7 +162,7 @@ class DaySumKeeper:
         return replace(index, runs=runs, from_s=-(-first_s // DAY_S) * DAY_S)
 
     def _new(self, index: DayIndex) -> _Work:
-        """Finished runs that the index lacks, with at most as many files as one invocation may count."""
+        """Finished runs missing from the index, up to the file limit of one invocation."""
         runs = dict(index.runs)
         files: dict[int, tuple[tuple[int, LakeFile], ...]] = {}
         count, oldest_left_ms = 0, None
@@ -179,14 +179,14 @@ class DaySumKeeper:
         return _Work(runs=runs, files=files, oldest_left_ms=oldest_left_ms)
 
     def _done(self, shard: int, after: int) -> Iterator[Run]:
-        """Finished runs after a number, oldest first, up to the first unfinished run."""
+        """Finished runs after a run number, oldest first, up to the first unfinished run."""
         key = run_key(lake_chain(shard), after + 1)
         runs = map(Run.from_item, self.items.query(writes.Table.LEDGER, key.pk, sk_from=key.sk))
         return takewhile(lambda run: run.state == "done", runs)
 
     def _published(self, run: Run) -> Iterator[tuple[int, LakeFile]]:
         if not run.plan_key:
-            # A restore of the ledger put this run on the chain, without any rows (P41).
+            # A restore of the ledger added this run to the chain, without any rows (P41).
             return
         plan = Plan.from_json(self.objects.get(run.plan_key), run.plan_key)
         keys = [published_key(hour.hour_s, run.shard, run.number) for hour in plan.hours]
@@ -198,7 +198,7 @@ class DaySumKeeper:
     def _added(
         self, index: DayIndex, day_s: int, files: tuple[tuple[int, LakeFile], ...], accounts: AccountTurn
     ) -> str:
-        """Store a day's sums with these files added, also to the accounts; returns the key of the sums."""
+        """Store a day's sums with these files added, and add these to the accounts; returns the sums' key."""
         key = index.days.get(day_s)
         before = None if key is None else DayReader(self.objects.get(key), key)
         head = empty_day(day_s) if before is None else before.head

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 GLOBAL_REGION = "global"
 """Region of usage that is in none, such as that of an edge of CloudFront."""
 _REGION_NAME = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+(?=-)")
-# Usage types of the region whose prefix AWS omits.
+# Usage types that have no region prefix in AWS's us-east-1.
 _BARE = ("DataTransfer-", "C3DataTransfer-", "CloudFront-", "Unclassified-")
 _BARE_REGION = "us-east-1"
 # Producers may invent any number of usage types.
@@ -51,11 +51,11 @@ class Charge(NamedTuple):
     """One rated line of an invoice, a draft or a credit note.
 
     Attributes:
-        rated: The line. Of a credit note: the billed line with negative bytes, or the right line.
-        invoice_id: Document that bills the line; a draft has its future number.
+        rated: The line. In a credit note: the billed line with negative bytes, or the correct line.
+        invoice_id: Id of the document that bills the line; for a draft, with its future number.
         region: As `region_of` gives it.
-        billing_month: Month that books the line, `2026-11`. For a correction or a credit note, later than the month of
-            use.
+        billing_month: Month in which the line is booked, `2026-11`. This month is later than the month of use for a
+            correction or a credit note.
         corrects: Whether the line corrects a closed month: FOCUS's ChargeClass is `Correction`.
         credit_of: Id of the invoice that a credit note corrects; empty for an invoice.
     """
@@ -70,7 +70,7 @@ class Charge(NamedTuple):
 
 
 def region_of(line: UsageLine) -> str:
-    """The region in which a line is billed, by its usage type, or else by its locations."""
+    """The region in which a line is billed, derived from its usage type, or else from its locations."""
     if line.service != usage_types.CLOUDFRONT_SERVICE:
         named = _named_region(line.usage_type)
         if named:
@@ -84,7 +84,7 @@ def _named_region(usage_type: str) -> str:
     prefixed = _regions().get(usage_type.partition("-")[0])
     if prefixed:
         return prefixed
-    # A region without a known prefix has its name in place of the prefix.
+    # In a region without a known prefix, its name replaces the prefix.
     spelled = _REGION_NAME.match(usage_type)
     if spelled:
         return spelled.group()
@@ -118,7 +118,7 @@ class Tally:
     """Adds up rated lines. Mutable.
 
     Attributes:
-        unrated, unpriced: (month, region, service, usage type) -> bytes.
+        unrated, unpriced: Bytes by (month, region, service, usage type).
     """
 
     def __init__(self) -> None:
@@ -144,9 +144,9 @@ class Tally:
             self.shares[line.account_id, key] = before.plus(line.bytes, each.exact)
 
     def lines(self, month: str) -> tuple[tuple[InvoiceLine, ...], tuple[InvoiceLine, ...]]:
-        """Lines of the invoice's month, and of the months that it corrects; lines without any bytes are left out.
+        """Lines of the invoice's month, and of the months that it corrects, without empty lines.
 
-        Bytes moved from one account to another give a line of 0 bytes, in which each account has a share.
+        Bytes moved between accounts give a line of 0 bytes, in which each account has a share.
         """
         made = [_line(key, sums, own=key.month == month) for key, sums in sorted(self.sums.items())]
         shared = {key for (_, key), share in self.shares.items() if share != NO_SHARE}
@@ -167,7 +167,7 @@ class Tally:
 
 
 def unbilled(sums: Mapping[tuple[str, str, Service, UsageType], int]) -> tuple[Unbilled, ...]:
-    """Usage without a price, in order, without sums of 0."""
+    """Usage without a price, sorted, without sums of 0."""
     return tuple(Unbilled(*key, total) for key, total in sorted(sums.items()) if total)
 
 
@@ -194,7 +194,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composer:
-    """Makes invoices of inputs. Makes no decisions; the invoice records what is open, missing or unpriced."""
+    """Makes invoices of inputs. Decides nothing: the invoice records what is open, missing or unpriced."""
 
     usage: UsageSource
     shelf: RateShelf
@@ -231,16 +231,16 @@ class Composer:
         )
 
     def late(self, subject: Subject, corrects: str, rates: Rates) -> tuple[UsageLine, ...]:
-        """A payer's late rows that the subject's month books for an earlier month."""
+        """A payer's late rows for an earlier month that are booked in the subject's month."""
         return LateUsage(corrects, (each.line for each in self._late(subject, corrects, rates))).lines
 
     def rated(self, subject: Subject, inputs: Inputs, *, hours: bool) -> Iterator[tuple[str, Iterable[RatedLine]]]:
-        """Rated lines of the month itself, then of the months that it corrects, in order.
+        """Rated lines of the subject's month, then of each month that it corrects, in order.
 
         Args:
             subject: Payer and month.
             inputs: Its inputs.
-            hours: Rate every line by the hour; else by the day where the cost is the same.
+            hours: Whether to rate every line by hour, instead of by day where the cost is the same.
         """
         own, prices = self.priced(subject.payer_id, subject.month, inputs.rates[subject.month])
         if hours:
@@ -252,13 +252,13 @@ class Composer:
             yield corrects, self.correction(subject, corrects, inputs.rates[corrects])
 
     def correction(self, subject: Subject, corrects: str, rates: Rates) -> Iterator[RatedLine]:
-        """Lines by which a payer's month corrects an earlier month, on top of lines billed before."""
+        """Rated lines by which a payer's month corrects an earlier month, rated after the lines billed before."""
         return (rated for _, _, rated in self.correction_parts(subject, corrects, rates, lambda _late: ()))
 
     def correction_parts(
         self, subject: Subject, corrects: str, rates: Rates, part_of: Callable[[Correction], _Part]
     ) -> Iterator[tuple[_Part, int, RatedLine]]:
-        """`correction` in parts, each on top of the parts before: yields (part, first hour that books it, line)."""
+        """`correction` in parts, each rated after earlier parts: yields (part, first booking hour, line)."""
         parts: dict[_Part, list[Correction]] = defaultdict(list)
         for each in self._late(subject, corrects, rates):
             parts[part_of(each)].append(each)
@@ -293,10 +293,10 @@ class Composer:
 def charges(document: Invoice, composer: Composer, store: InvoiceStore) -> Iterator[Charge]:
     """The charges of an invoice, a draft or a credit note.
 
-    A credit note has the billed lines with negative bytes and the right lines, where these differ.
+    A credit note has the billed lines with negative bytes, and the correct lines, where they differ.
 
     Raises:
-        InvoiceMissingError: An earlier document of a credit note is gone.
+        InvoiceMissingError: A document before a credit note no longer exists.
         MeteringError: As `Composer.invoice` does.
     """
     subject = Subject(document.payer_id, document.month)
@@ -345,7 +345,7 @@ def _own_changes(billed: _Priced, right: _Priced) -> Iterator[RatedLine]:
             yield from map(_taken_back, before)
             yield from now
     for line in old.lines():
-        # Lines of accounts that another payer pays for now.
+        # Lines of accounts whose payer is a different one now.
         if not new.pays_for(line.account_id, line.hour_s):
             yield from map(_taken_back, old_rater.rate(line))
 

@@ -1,7 +1,7 @@
-"""Credit notes: the right invoice minus the billed invoice, line by line. Issued documents never change.
+"""Credit notes: the correct invoice minus the billed invoice, line by line. Issued documents never change.
 
-A credit note has the number after the newest document of its payer's month and is put once. So two processes cannot
-credit the same difference: the second process finds nothing.
+A credit note gets the next number of its payer's month and is put once. So two processes cannot credit the same
+difference: the second process finds no difference.
 """
 
 from collections import Counter, defaultdict
@@ -26,17 +26,17 @@ class Crediting:
     issuer: Issuer
 
     def credit(self, invoice_id: str, because: str, *, book: str = "") -> Issued:
-        """Rate an invoice again with the rates in force now, and issue the difference.
+        """Rate an invoice again with the current rates, and issue the difference.
 
         Args:
-            invoice_id: The invoice, not a credit note.
-            because: Reason, for people; written to the document.
+            invoice_id: Id of an invoice, not of a credit note.
+            because: Reason for people, written to the document.
             book: Name of a price book; empty for the invoice's own book.
 
         Raises:
-            IssueRefusedError: There is no difference, or usage has no price.
+            IssueRefusedError: There is no difference, or some usage has no price.
             InvoiceMissingError: There is no such invoice.
-            OperationFailedError: There is no such book.
+            OperationFailedError: There is no such price book.
             UnavailableError: A store gave no answer. The same call resumes.
         """
         store, retrier = self.issuer.store, self.issuer.retrier
@@ -46,7 +46,7 @@ class Crediting:
         while True:
             billed = self.billed(invoice)
             for each in billed:
-                # A document that a dead process put but did not record is recorded first.
+                # If a process died between storing a document and recording it, the document is recorded first.
                 self.issuer.record(each)
             note = self._note(billed, because.strip(), book)
             loaded = self.issuer.composer.shelf.load(note.inputs.rates[note.month])
@@ -69,7 +69,7 @@ class Crediting:
             number += 1
 
     def made(self, note: document.Invoice, billed: Sequence[document.Stored]) -> document.Invoice:
-        """Make a credit note again from its inputs and the documents before it."""
+        """Make a credit note again from its inputs and all earlier documents of its month."""
         return self._difference(note.inputs, billed, note)
 
     def _note(self, billed: Sequence[document.Stored], because: str, book: str) -> document.Invoice:
@@ -85,11 +85,11 @@ class Crediting:
         return self._difference(self._inputs(billed, book), billed, note)
 
     def _inputs(self, billed: Sequence[document.Stored], book: str) -> Inputs:
-        """Digests of the closed months, the rates in force now, and the billed documents."""
+        """Digests of the closed months, the current rates, and the billed documents."""
         first = billed[0].invoice
         before = billed[-1].invoice.inputs.rates
         own = self.issuer.composer.shelf.newest(book or before[first.month].book.name)
-        # Late rows stay with the payer in the organization of their own month: no other invoice includes them.
+        # Late rows stay with the payer of their own month's organization: no other invoice includes them.
         rates = {month: replace(own, organization=each.organization) for month, each in before.items()}
         rates[first.month] = own
         return replace(
@@ -155,7 +155,7 @@ class _Sums:
             self.unrated[each._replace(bytes=0)] += sign * each.bytes
 
     def changed(self, month: str) -> list[document.InvoiceLine]:
-        """Lines that differ, in total or for an account: lines of the month first, then corrections."""
+        """Lines that differ in total or for an account: first lines of the month, then corrections."""
         shared = {key for of in self._shares.values() for key, share in of.items() if share != document.NO_SHARE}
         made = [self._line(key) for key in sorted(self._lines, key=lambda key: (key.month != month, key))]
         return [line for line in made if line.parts or line.cents or line.key in shared]
@@ -213,7 +213,7 @@ class Verification:
     crediting: Crediting
 
     def verify(self, invoice_id: str) -> list[str]:
-        """Problems of a document, a sentence each; empty if it is right to the byte.
+        """Problems of a document, one sentence each; empty if every byte is correct.
 
         Raises:
             InvoiceMissingError: There is no such document.
@@ -289,7 +289,7 @@ def _first_difference(invoice: document.Invoice, made: document.Invoice) -> str:
 
 
 def _told(look: Callable[[], Iterable[str]]) -> list[str]:
-    """Problems found by `look`, or the error that ended it."""
+    """Problems found by `look`, or the error that it raised."""
     try:
         return list(look())
     except _WRONG as error:

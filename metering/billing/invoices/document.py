@@ -1,8 +1,8 @@
-"""An invoice, a credit note or a draft, its bytes and its store.
+"""Invoices, credit notes and drafts, with their bytes and their store.
 
-Amounts are whole numbers: bytes, exact costs (L0) and cents (L2). The cents of an invoice line are its exact cost,
-rounded. The invoice is the sum of these cents, and states its difference from the exact sum. In JSON, amounts are
-decimal strings with all digits.
+Amounts are whole numbers: bytes, exact costs (L0) and cents (L2). The cents of an invoice line are its rounded exact
+cost. An invoice's amount is the sum of its lines' cents; the invoice also states the difference from the exact sum. In
+JSON, amounts are decimal strings with all digits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INVOICE_NUMBER = 1
 
 
 def _scaled(text: str, decimals: int) -> int:
-    """Parse a decimal text as a number of 10^-`decimals`; `invoice_bytes` then checks the spelling."""
+    """Parse a decimal text as a number of 10^-`decimals`; `invoice_bytes` checks its spelling."""
     whole, _, part = text.partition(".")
     return int(whole + part.ljust(decimals, "0"))
 
@@ -52,9 +52,9 @@ class PricePart(NamedTuple):
     """Bytes of a line at one price. A rate code has several parts if a price or an override begins within a month.
 
     Attributes:
-        price: Price that the payer pays, 1e-10 USD a GB.
+        price: Price that the payer pays, in units of 1e-10 USD per GB.
         list_price: Price of the book.
-        bytes: Negative if a correction or a credit note reverses them.
+        bytes: Bytes; negative if a correction or a credit note reverses them.
     """
 
     price: Annotated[int, "price_usd", _PRICE]
@@ -63,7 +63,7 @@ class PricePart(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """Identity of a line, across invoice and credit notes. Lines are sorted by it."""
+    """Identity of a line, across invoice and credit notes. Lines are sorted by this key."""
 
     month: str
     region: str
@@ -85,12 +85,12 @@ class InvoiceLine:
     """One line: a region's usage of a month at one rate code.
 
     Attributes:
-        month: Month of use: the invoice's own, or a corrected one.
+        month: Month of use: the invoice's own month, or a corrected month.
         allowance: Id of the allowance that makes the line free; empty if not free.
         usage_types: Sorted.
         hours: First and last hour of use of a correction, epoch seconds; None for the invoice's own month.
-        cents: Of an invoice: its exact cost rounded half up. Of a credit note: the line's right cents minus the billed
-            cents, so that all documents together have the cents of the right invoice.
+        cents: In an invoice: the exact cost rounded half up. In a credit note: the line's correct cents minus the
+            billed cents, so that all documents add up to the correct invoice's cents.
     """
 
     month: str
@@ -152,7 +152,7 @@ class AccountDetail:
 
 
 class Unbilled(NamedTuple):
-    """Usage without a price: not sold by a rule of the book, or unknown to the book."""
+    """Usage without a price: marked as not sold by the price book, or unknown to it."""
 
     month: AnyText
     region: AnyText
@@ -163,14 +163,14 @@ class Unbilled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A region that a draft lacks, or whose usage is not final in the draft."""
+    """A region missing from a draft, or with usage that is not final."""
 
     region: str
     why: str
 
 
 def _with_sums(value: InvoiceLine | AccountDetail, last: str) -> dict[str, object]:
-    """Members with their sums inserted before the last member."""
+    """Members of a value, with the sums inserted before the last member."""
     members: dict[str, object] = {**members_of(value)}
     end = members.pop(last)
     return {**members, "bytes": str(value.bytes), "exact_usd": exact_text(value.exact), last: end}
@@ -202,7 +202,7 @@ class Invoice:
         because: Reason of a credit note.
         lines: Sorted by region, SKU and rate code.
         corrections: Lines about earlier months, sorted by month first.
-        unpriced, left_out: Empty except in a draft.
+        unpriced, left_out: Empty except in drafts.
         draft: It is not final.
     """
 
@@ -232,7 +232,7 @@ class Invoice:
 
     @property
     def all_lines(self) -> tuple[InvoiceLine, ...]:
-        """Lines, then corrections: the order in which shares refer to lines."""
+        """Lines, then corrections: shares refer to lines by index in this order."""
         return (*self.lines, *self.corrections)
 
     @property
@@ -288,7 +288,7 @@ def read_invoice(body: bytes, key: str) -> Invoice:
     """Inverse of `invoice_bytes`. `key` is for errors.
 
     Raises:
-        LedgerCorruptError: The body is not an invoice, or not as written: totals and spelling are checked.
+        LedgerCorruptError: The body is not an invoice, or its totals or spelling are wrong.
     """
     fields = Fields.of_json(body, key)
     fields.one_of("schema", (SCHEMA,))
@@ -307,7 +307,7 @@ _KEY = re.compile(r"invoices/([0-9]{4}-[0-9]{2})/([0-9]{12})/([1-9][0-9]{0,8})\.
 
 
 class InvoiceMissingError(OperationFailedError):
-    """There is no invoice of this id."""
+    """There is no invoice with this id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,16 +329,16 @@ class InvoiceStore:
     objects: ObjectStore
 
     def get(self, invoice_id: str) -> Invoice:
-        """The document of an id.
+        """The document with an id.
 
         Raises:
             InvoiceMissingError: There is no such document, or the text is not an id.
-            LedgerCorruptError: The object is not as written.
+            LedgerCorruptError: The object differs from what was written.
         """
         return self.stored(invoice_id).invoice
 
     def stored(self, invoice_id: str) -> Stored:
-        """The document of an id, with its bytes. Raises as `get`."""
+        """The document with an id, and its bytes. Raises as `get`."""
         found = _ID.fullmatch(invoice_id)
         if found is None:
             raise InvoiceMissingError(
@@ -377,7 +377,7 @@ class InvoiceStore:
         return (each.invoice for each in self.all_stored(month, payer_id))
 
     def all_stored(self, month: str, payer_id: str = "") -> Iterator[Stored]:
-        """As `list`, with the documents' bytes; only one payer's keys are held in memory."""
+        """Like `list`, with the documents' bytes; only one payer's keys are held in memory."""
         payer, numbers = "", list[int]()
         for info in self.objects.list(invoices_prefix(month, payer_id)):
             found = _KEY.fullmatch(info.key)
@@ -390,7 +390,7 @@ class InvoiceStore:
         yield from self._of_payer(month, payer, numbers)
 
     def months(self) -> Iterator[str]:
-        """Months of use that have documents, in order, with one request a month."""
+        """Months of use that have documents, in order, listed with one request per month."""
         after = ""
         while (info := next(self.objects.list(INVOICES_PREFIX, after=after), None)) is not None:
             month = info.key.removeprefix(INVOICES_PREFIX).partition("/")[0]
@@ -399,10 +399,10 @@ class InvoiceStore:
             after = f"{INVOICES_PREFIX}{month}0"
 
     def inputs(self, month: str) -> Inputs | None:
-        """Inputs that all invoices of a month share; None if none was issued.
+        """Inputs that all invoices of a month share; None if no invoice was issued.
 
         Raises:
-            LedgerCorruptError: The object is not as written.
+            LedgerCorruptError: The object differs from what was written.
         """
         return self.numbered_inputs(month)[1]
 
@@ -418,7 +418,7 @@ class InvoiceStore:
             number += 1
 
     def put_inputs(self, month: str, inputs: Inputs, number: int = 1) -> Inputs:
-        """Fix the shared inputs of a month unless fixed already; returns the fixed inputs. Raises as `put`."""
+        """Fix the shared inputs of a month, unless already fixed; returns the fixed inputs. Raises as `put`."""
         key = invoice_inputs_key(month, number)
         if self.objects.put(key, _inputs_body(inputs, month), if_absent=True):
             return inputs

@@ -1,4 +1,4 @@
-"""Inputs of an invoice, each pinned by version and digest, so that the invoice can be made again."""
+"""Inputs of an invoice, pinned by version and digest, so that the invoice can be reproduced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENGINE_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """One version of a numbered document: of overrides, or of the organization. Version 0: there was none."""
+    """One version of a numbered document: of overrides, or of the organization. Version 0 means that there was none."""
 
     version: int = 0
     sha256: str = ""
@@ -45,7 +45,7 @@ class BookPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Price book, overrides and organization that usage of a month is rated with."""
+    """Price book, overrides and organization for rating the usage of a month."""
 
     book: BookPin
     overrides: Pin
@@ -67,10 +67,10 @@ class Inputs(StoredDocument):
 
     Attributes:
         engine: Version of the rules.
-        closed: By month, the digest of each region's closed month: for the invoice's own month, the corrected months,
-            and those between.
-        rates: By month: for the invoice's own month and the corrected months.
-        billed: Ids and digests of the documents before a credit note; empty for an invoice.
+        closed: Digest of each region's closed month, by month: the invoice's own month, the corrected months, and all
+            months between.
+        rates: Rates by month, for the invoice's own month and the corrected months.
+        billed: Ids and digests of all documents before a credit note; empty for an invoice.
     """
 
     engine: FromOne
@@ -113,17 +113,17 @@ class UsageSource(Protocol):
         """Regions that cannot be read now, with the reason."""
 
     def month(self, month: str) -> Sequence[RegionMonth]:
-        """One month of each region that can be read. Repeated calls return the same."""
+        """One month of each region that can be read. Repeated calls return the same objects."""
 
     def damages(self, month: str) -> Iterator[str]:
-        """Damages to the closed month since it was frozen, a sentence each."""
+        """Damages to a closed month since the freeze, one sentence each."""
 
 
 DEFAULT_BOOK = "aws-list"
 
 
 class InputChangedError(OperationFailedError):
-    """An input differs from the one that a document was made of."""
+    """An input differs from the input that a document was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateShelf:
-    """Loads pinned rates from the home region, each once."""
+    """Loads pinned rates from the home region, each version once."""
 
     books: store.AllBooks
     overrides: store.OverrideStore

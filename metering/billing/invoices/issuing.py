@@ -1,14 +1,14 @@
 """Drafts and issued invoices: each invoice is put once, then recorded in the ledger as issued.
 
-Any number of concurrent processes may lose, repeat or abort each of these writes, which have this order:
+Any number of concurrent processes may lose, repeat or abort each of these writes, made in this order:
 
-1. `invoices/<month>/inputs.json`, put if absent: all invoices of the month are made of these inputs. Usage without a
-   price blocks its own payer. That payer's invoice is issued later, with a version of the book that only adds prices:
-   `inputs-2.json`, put if absent, and so on.
+1. `invoices/<month>/inputs.json`, put if absent: the inputs of all invoices of the month. Usage without a price blocks
+   only its payer. The payer's invoice is issued later, with a version of the price book that only adds
+   prices: `inputs-2.json`, put if absent, and so on.
 2. `invoices/<month>/<payer>/1.json`, put if absent: a pure function of its inputs.
 3. The ledger's item `issued`, put if absent.
 
-A later process finds these objects and completes the work.
+A later process finds the objects already put and completes the work.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _not_over(month: str, now_s: int) -> Iterator[Obstacle]:
 
 
 def unreadable(usage: UsageSource) -> Iterator[Obstacle]:
-    """Regions that give no answer: an invoice without their usage would be too small."""
+    """Obstacles for regions that give no answer: an invoice without their usage would be too small."""
     for region, why in sorted(usage.left_out.items()):
         yield Obstacle(f"region {region} cannot be read ({why})", "Run the command again when all regions answer.")
 
@@ -88,7 +88,7 @@ def unreadable(usage: UsageSource) -> Iterator[Obstacle]:
 def _open_regions(
     usage: UsageSource, month: str, closed: Mapping[str, str], *, among: Iterable[str] = ()
 ) -> Iterator[Obstacle]:
-    """Regions that have not closed a month, among all regions of the stage or `among`. `closed`: those that have."""
+    """Obstacles for regions (all of the stage, or `among`) that have not closed a month. `closed`: those that have."""
     for region in sorted(set(among or usage.regions) - closed.keys() - usage.left_out.keys()):
         yield Obstacle(
             f"region {region} has not closed {month}",
@@ -97,10 +97,10 @@ def _open_regions(
 
 
 def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Organization) -> dict[str, list[Obstacle]]:
-    """Payers whose usage of the month includes products unknown to the book.
+    """Obstacles by payer for usage of the month whose products are unknown to the price book.
 
-    Reads the whole month once, by day. Two kinds of usage are checked when the invoice is made: of the day in which a
-    product gets its first price, and of an account on the day in which its payer changes.
+    Reads the whole month once, by day. Two kinds of usage are checked later, when the invoice is made: of the day of a
+    product's first price, and of an account on the day when its payer changes.
     """
     sizes = Counter[tuple[str, str, Sold]]()
     for region in usage.month(month):
@@ -112,7 +112,7 @@ def _unpriced(usage: UsageSource, month: str, book: PriceBook, organization: Org
 
 
 def no_price(sold: Sold, what: str, book: PriceBook) -> Obstacle:
-    """Obstacle of usage without a price in its hour, with the command that cures it."""
+    """Obstacle for usage without a price in its hour, with the command that removes the obstacle."""
     found = find(book, sold)
     first = ""
     if isinstance(found, Product):
@@ -132,7 +132,7 @@ def _no_prices(sums: Mapping[tuple[str, str, Sold], int], book: PriceBook, how: 
 
 
 def unpriced_of(invoice: Invoice, book: PriceBook) -> Iterator[Obstacle]:
-    """Usage omitted from a document because its price is unknown."""
+    """Obstacles for usage omitted from a document because its price is unknown."""
     for each in invoice.unpriced:
         what = f"{each.bytes:,} bytes of {each.month} in {each.region}, {invoice.id}"
         yield no_price(Sold(each.service, each.usage_type), what, book)
@@ -143,7 +143,7 @@ class Issued:
     """A document that counts.
 
     Attributes:
-        new: Put by this call, not found already stored.
+        new: Whether this call put the document, instead of finding it stored.
     """
 
     stored: Stored
@@ -161,7 +161,7 @@ class Asked:
     Attributes:
         payer_id: One payer; empty for all.
         book: Name of a price book; empty for the book of the month's invoices, or the default.
-        drafted: Digest of a draft's inputs, which the invoice must have too; empty for any.
+        drafted: Required digest of the invoice's inputs, taken from a draft; empty for any.
     """
 
     month: str
@@ -208,12 +208,12 @@ class Issuer:
             yield replace(draft, left_out=tuple(self._left_out(inputs)))
 
     def issue(self, asked: Asked) -> Iterator[Issued]:
-        """Issue the invoices of a closed month; also yields those issued before.
+        """Issue the invoices of a closed month; also yields invoices issued before.
 
         Raises:
-            IssueRefusedError: The month cannot be invoiced now, with the cure. At the end, if usage of some payers has
-                no price: all others have their invoices.
-            OperationFailedError: There is no such book.
+            IssueRefusedError: The month cannot be invoiced now; the error has the cure. The error comes at the end if
+                usage of some payers has no price: all other payers have their invoices.
+            OperationFailedError: There is no such price book.
             LedgerCorruptError: The ledger contradicts the bucket.
             UnavailableError: A store gave no answer. The same call resumes.
         """
@@ -229,7 +229,7 @@ class Issuer:
         """Record in the ledger that a document is issued. It may be repeated.
 
         Raises:
-            LedgerCorruptError: Another document was issued under its number.
+            LedgerCorruptError: Another document was issued under this number.
         """
         invoice = stored.invoice
         item = IssuedInvoice(
@@ -266,7 +266,7 @@ class Issuer:
         return Issued(stored=stands, new=new)
 
     def _made(self, subject: Subject, shared: Inputs, drafted: str) -> Invoice | None:
-        """The invoice; None if it would be empty."""
+        """Make the invoice; None if it would be empty."""
         inputs = self.planner.of(subject, shared)
         what = f"The invoice of {subject.payer_id} for {subject.month}"
         obstacles = list(self._open_for(subject.month, inputs))
@@ -277,7 +277,7 @@ class Issuer:
         return made if made.all_lines or made.unrated or made.unpriced else None
 
     def _fixed(self, asked: Asked) -> Inputs:
-        """The inputs that all invoices of the month share, fixed now unless they were fixed before."""
+        """Inputs that all invoices of the month share, fixed by this call if necessary."""
         month = what = asked.month
         usage = self.composer.usage
         refuse(what, [*_not_over(month, self.clock.now_ms() // 1000), *unreadable(usage)])
@@ -297,7 +297,7 @@ class Issuer:
         return stands
 
     def _helps(self, longer: Inputs, stands: Inputs, asked: Asked) -> bool:
-        """Whether a payer lacks a price in the fixed book, but not in the longer book."""
+        """Whether a payer lacks a price in the fixed price book that the longer price book has."""
         before = self._without_price(asked, stands)
         return bool(before) and not before.keys() <= self._without_price(asked, longer).keys()
 
@@ -315,12 +315,12 @@ class Issuer:
         return {payer_id: found[payer_id] for payer_id in found if asked.payer_id in ("", payer_id)}
 
     def _if_all(self, blocked: Mapping[str, list[Obstacle]], asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """Obstacles of all payers, if no payer could get an invoice: then nothing is fixed."""
+        """Obstacles of all payers if no payer could get an invoice, so that nothing is fixed."""
         if blocked and all(payer_id in blocked for payer_id in self._payers(asked, shared)):
             yield from (each for payer_id in sorted(blocked) for each in blocked[payer_id])
 
     def _open_before(self, month: str) -> Iterator[Obstacle]:
-        """Regions that have not closed a corrected month, or a month between."""
+        """Obstacles for regions that have not closed a corrected month, or a month after it."""
         corrected = self.planner.corrected_months(month)
         for each in [*corrected[:1], *(months_between(corrected[0], month) if corrected else ())]:
             yield from self._open_in(each, self.planner.closed(each))
@@ -332,14 +332,14 @@ class Issuer:
         )
 
     def _not_drafted(self, asked: Asked, shared: Inputs) -> Iterator[Obstacle]:
-        """Detect a draft of other inputs before the inputs are fixed for all payers."""
+        """Check that a draft had the same inputs, before the inputs are fixed for all payers."""
         if asked.drafted and asked.payer_id:
             inputs = self.planner.of(Subject(asked.payer_id, asked.month), shared)
             if inputs.digest != asked.drafted:
                 yield _other_than_drafted(inputs, asked.drafted)
 
     def _open_for(self, month: str, inputs: Inputs) -> Iterator[Obstacle]:
-        """Regions that have not closed a month of the invoice, or whose closed month has another digest."""
+        """Obstacles for regions with an open month of the invoice, or with a closed month of another digest."""
         for each, closed in sorted(inputs.closed.items()):
             now = closed if each != month else self.planner.closed(each)
             yield from self._open_in(each, now)

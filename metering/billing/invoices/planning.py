@@ -19,11 +19,11 @@ class Planner:
 
     store: document.InvoiceStore
     composer: composing.Composer
-    # A month's corrections are read once for all payers, so that all see the same state.
+    # The corrections of a month are read once for all payers, so that all payers have the same state.
     _corrected: dict[str, list[str]] = field(default_factory=dict)
 
     def shared(self, month: str, rates: Rates) -> Inputs:
-        """Inputs that all invoices of a month share, as of now: nothing is fixed yet."""
+        """Inputs that all invoices of a month would share as of now; this fixes nothing."""
         return Inputs(engine=ENGINE_VERSION, closed={month: self.closed(month)}, rates={month: rates}, billed={})
 
     def of(self, subject: composing.Subject, shared: Inputs) -> Inputs:
@@ -39,9 +39,9 @@ class Planner:
         return replace(shared, closed=closed, rates=rates)
 
     def longer(self, month: str, shared: Inputs) -> Inputs | None:
-        """Shared inputs with the newest version of their price book, if that version only adds prices.
+        """Shared inputs with the newest version of the price book, if that version only adds prices.
 
-        None if there is no newer version, or if it changes a price that earlier documents may have used.
+        None if there is no newer version, or if it changes prices that earlier documents may have used.
         """
         shelf, own = self.composer.shelf, shared.rates[month]
         newest = shelf.newest(own.book.name)
@@ -59,7 +59,7 @@ class Planner:
         return self.composer.shelf.load(of).organization.payer_of(line.account_id, line.hour_s)
 
     def payers(self, month: str, rates: Rates) -> Iterator[str]:
-        """Payers with usage of a month, or with corrections booked in it, in order."""
+        """Payers with usage of a month, or with corrections booked in the month, in order."""
         found = set(self.composer.booked_in(month, rates).payers())
         found.update(self.payer_of_late(rates, line) for line in self._late(month))
         return iter(sorted(found))
@@ -73,14 +73,14 @@ class Planner:
     def rates_of_correction(self, subject: composing.Subject, corrects: str, own: Rates) -> Rates | None:
         """Rates of a payer's late rows of an earlier month; None without such rows.
 
-        The rates are those of the payer's newest document about that month, so invoice, credit notes and corrections
-        add up to one rating of the month. The organization is that of the corrected month. If these prices lack a
-        product, it was never billed: then the rates are those of the month that books it.
+        The rates come from the payer's newest document about that month, so invoice, credit notes and corrections add
+        up to one rating of the month. The organization is the corrected month's. If the document's prices lack a
+        product, it was never billed: the rates are then those of the booking month.
 
         Args:
-            subject: Payer, and month that books the rows.
+            subject: Payer, and month in which the rows are booked.
             corrects: The month of use.
-            own: Rates of the month that books them.
+            own: Rates of the month in which the rows are booked.
         """
         shared = self.store.inputs(corrects)
         rates = own if shared is None else shared.rates[corrects]
@@ -102,7 +102,7 @@ class Planner:
         return found
 
     def unpriced_late(self, month: str, rates: Rates) -> Iterator[UsageLine]:
-        """Late rows without a price in the rates of their own month and of the month that books them."""
+        """Late rows without a price in the rates of their own month and in those of the booking month."""
         book = self.composer.shelf.load(rates).book
         for line in self._late(month):
             if is_unpriced(book, line.sold, line.hour_s):
@@ -112,7 +112,7 @@ class Planner:
                     yield line
 
     def closed(self, month: str) -> Mapping[str, str]:
-        """Region -> digest of its closed month. Regions added after the first invoice are omitted."""
+        """Digests of the closed month by region. Regions added after the first invoice are omitted."""
         shared = self.store.inputs(month)
         known = None if shared is None else shared.closed[month]
         return {
@@ -127,7 +127,7 @@ class Planner:
 
 
 def _only_longer(before: PriceBook, after: PriceBook, month: str) -> bool:
-    """Whether a later version keeps everything that a book says about usage of a month."""
+    """Whether a later version of a price book changes nothing for usage of a month."""
     changed_s = difference.reprices_from(before, after)
     if changed_s is not None and changed_s < month_bounds_s(month)[1]:
         return False

@@ -13,7 +13,7 @@ AllowanceOrder = Literal["dearest-first", "chronological"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """Bytes `[from_bytes, to_bytes)` of a payer's month beyond the allowance, at a price in 1e-10 USD a GB."""
+    """Bytes `[from_bytes, to_bytes)` of a payer's month above the allowance, at a price in 1e-10 USD per GB."""
 
     from_bytes: int
     to_bytes: int | None
@@ -35,7 +35,7 @@ class PriceVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Services of a product. One usage type may be two products: EC2's egress, and that of CloudFront's edge."""
+    """Services of a product. One usage type may be two products: EC2 egress and CloudFront edge egress."""
 
     only: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
@@ -63,7 +63,7 @@ class Product:
     versions: tuple[PriceVersion, ...]
 
     def version_at(self, hour_s: int) -> PriceVersion | None:
-        """The prices in force in an hour; None before the first ones."""
+        """The prices that apply in an hour; None before the first prices."""
         return next((each for each in reversed(self.versions) if each.from_s <= hour_s), None)
 
 
@@ -72,8 +72,8 @@ class Allowance:
     """Free bytes a month, shared by several products.
 
     Attributes:
-        order: Which bytes are free: the most expensive product's first, or the earliest of all products.
-        from_s, to_s: A month that begins within these hours has the allowance. `to_s` None: for ever.
+        order: Order in which bytes are free: the most expensive product's first, or the earliest of all products first.
+        from_s, to_s: Months that begin within these hours have the allowance. `to_s` None: for ever.
         rate_codes: Rate code of the free bytes, by SKU.
     """
 
@@ -88,7 +88,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotSold:
-    """Usage types (without their region's prefix) that are not sold here: free, or billed elsewhere."""
+    """Usage types (without region prefix) that are not sold here: free, or billed elsewhere."""
 
     pattern: str
     why: str
@@ -113,8 +113,8 @@ class PriceBook:
     """An immutable version of a price book.
 
     Attributes:
-        name: `aws-list`, or `sample`, which invoices refuse unless it is named.
-        sha256: SHA-256 of its canonical document; invoices pin it.
+        name: `aws-list`, or `sample`, which invoices use only if it is named.
+        sha256: SHA-256 of the canonical document, pinned by invoices.
     """
 
     name: str
@@ -132,7 +132,7 @@ class PriceBook:
 
     @cached_property
     def by_usage_type(self) -> Mapping[str, tuple[Product, ...]]:
-        """Products of a usage type: more than one only if their services differ."""
+        """Products by usage type: several products of a usage type have different services."""
         found: dict[str, tuple[Product, ...]] = {}
         for product in self.products:
             found[product.usage_type] = (*found.get(product.usage_type, ()), product)
@@ -146,10 +146,10 @@ class Override:
     Attributes:
         payer, account: Exactly one is set.
         skus: Products; empty means all.
-        from_s, to_s: Full hours, half open; `to_s` None: no end.
-        price: Price of every tier, 1e-10 USD a GB; or None.
+        from_s, to_s: Full hours, half open; `to_s` is None for no end.
+        price: Price of every tier, in 1e-10 USD per GB, or None.
         percent_off: Thousandths of a percent off the price of each tier (12,500 is 12.5 %); or None.
-        no_allowance: The payer's or account's bytes take no part of any allowance.
+        no_allowance: Whether the payer's or account's bytes are excluded from all allowances.
         why: Words for people.
     """
 

@@ -1,4 +1,4 @@
-"""The JSON document of a price book, `metering.prices/1`: read strictly, every problem named at once."""
+"""The JSON document of a price book, `metering.prices/1`: parsed strictly, with all problems reported at once."""
 
 import hashlib
 import re
@@ -21,13 +21,13 @@ _SKU = re.compile(r"[A-Z0-9]{4,32}")
 _RATE = re.compile(r"[A-Z0-9]{4,32}(\.[A-Z0-9]{4,32}){2}")
 _MOST_PRICE = 1_000_000 * UNITS_A_USD
 _MOST_PATTERN = 200
-# Patterns allow letters, groups of alternatives, and `.*`: enough for usage types, and nothing that is slow to match.
+# Patterns allow letters, groups of alternatives, and `.*`: enough for usage types, and quick to match.
 _PATTERN = re.compile(r"(?:[A-Za-z0-9:_-]|\\\.|\.\*|\((?:[A-Za-z0-9:_-]+\|)*[A-Za-z0-9:_-]+\))+")
 _MOST_WILD = 3
 
 
 def problems_of(book: PriceBook) -> list[str]:
-    """Every problem of a book; a book without problems may be written."""
+    """Every problem of a price book; a book without problems may be written."""
     return [
         *_of_name(book),
         *(problem for product in book.products for problem in _of_product(product)),
@@ -257,10 +257,10 @@ class _BookDocument(StrictDocument):
 
 
 def read_book(body: bytes, what: str) -> PriceBook:
-    """The price book of a document.
+    """Parse a document as a price book.
 
     Raises:
-        DocumentRefusedError: The error names every problem, and `what`: the file or object.
+        DocumentRefusedError: The error lists every problem, and names `what`, the file or object.
     """
     document = _BookDocument.read(body, what)
     reading = _BookReading()
@@ -324,19 +324,19 @@ class _BookReading(documents.Reading):
 
 
 def book_value(book: PriceBook) -> dict[str, object]:
-    """The document of a book, independent of the order of its products."""
+    """Convert a price book to its document, independent of the order of products."""
     numbered = {"schema": SCHEMA, "book": book.name, "version": book.version, "source": dict(book.source)}
     return numbered | content_value(book)
 
 
 def content_value(book: PriceBook) -> dict[str, object]:
-    """The price content of a book's document, without version and source."""
+    """The prices in a price book's document, without version and source."""
     return {
         "currency": book.currency,
         "unit_bytes": GIB,
         "products": [_product_value(each) for each in sorted(book.products, key=lambda product: product.sku)],
         "allowances": [_allowance_value(each) for each in sorted(book.allowances, key=lambda each: each.id)],
-        # The first matching rule counts.
+        # The order is kept: the first matching rule applies.
         "not_sold": [{"pattern": each.pattern, "why": each.why} for each in book.not_sold],
     }
 
@@ -355,7 +355,7 @@ def _product_value(product: Product) -> dict[str, object]:
 
 
 def tiers_value(version: PriceVersion) -> list[dict[str, object]]:
-    """Tiers in the form of the document."""
+    """Tiers in the document's format."""
     return [
         {
             "to_gb": None if tier.to_bytes is None else documents.gb_text(tier.to_bytes),

@@ -1,7 +1,7 @@
 """AWS's offer files: products, terms and price dimensions of one service.
 
-A file is read member by member. Unknown fields are ignored. Descriptions are never read: some name a region other than
-the product's.
+Each file is parsed one JSON member at a time. Unknown fields are ignored. Descriptions are not read, because some name
+a region other than the product's.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _SPACE = " \t\n\r"
 
 
 class JsonStream:
-    """A position in a JSON text. Duplicate names within an object are collected in `twice`.
+    """A read position in a JSON text. Duplicate names within an object are collected in `twice`.
 
-    After each name that `members` yields, read its value with `value` or `members`.
+    After each name from `members`, read the member's value with `value` or `members`.
     """
 
     def __init__(self, file: TextIO, what: str) -> None:
@@ -91,7 +91,7 @@ class JsonStream:
         self._depth -= 1
 
     def value(self) -> object:
-        """The value at this position, as a whole.
+        """The complete value at this position.
 
         Raises:
             DocumentRefusedError: As for `members`.
@@ -105,7 +105,7 @@ class JsonStream:
             except (ValueError, ArithmeticError) as error:
                 self._read_on(str(error))
                 continue
-            # A number at the end of the text so far may have more digits.
+            # More digits may follow a number at the end of the text that was read so far.
             if end == len(self._text) and self._more():
                 continue
             self._at = end
@@ -122,7 +122,7 @@ class JsonStream:
         refuse_twice(self._what, self.twice)
 
     def _read_on(self, problem: str) -> None:
-        """Read more text if the text so far may be the beginning of a value."""
+        """Read more text if the text read so far may be the beginning of a value."""
         if len(self._text) - self._at > MOST_MEMBER_CHARS:
             self._refuse(f"it is no JSON, or one of its members has more than {MOST_MEMBER_CHARS:,} characters")
         if not self._more():
@@ -210,7 +210,7 @@ class Dimension(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Term(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices of a product, valid from a time on."""
+    """Prices of a product that are valid from a time on."""
 
     sku: str
     effective_date: str
@@ -231,10 +231,10 @@ class Offer:
         code: The service, `AWSDataTransfer`.
         version: Time at which AWS published the file, as digits.
         products: Products that a price book may have, by SKU.
-        terms: Price terms of these products, by SKU.
-        skus: SKUs of all products; filled for an offer of data transfer.
-        passed: Usage types, without region prefix, of products that are not read although their family is, or although
-            they count bytes.
+        terms: Price terms of `products`, by SKU.
+        skus: SKUs of all products; only filled for a data transfer offer.
+        passed: Usage types (without region prefix) of products that were not read, though of a family that is read or
+            counted in bytes.
         sha256: Of the file.
     """
 
@@ -250,7 +250,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionIndex:
-    """The versions of an offer that AWS has published."""
+    """The published versions of an AWS offer."""
 
     name: str
     code: str
@@ -276,7 +276,7 @@ def read_prices(path: Path) -> Offer | VersionIndex | PriceBook:
     """Read an offer file, a version index, or a price book of this project.
 
     Raises:
-        DocumentRefusedError: The file is another document, or has problems, all of which are named.
+        DocumentRefusedError: The file is another document or has problems; the error lists all problems.
         OSError: The file cannot be read.
     """
     name = path.name
@@ -337,7 +337,7 @@ def _read_versions(stream: JsonStream, read: _Read) -> None:
 
 
 def _product(read: _Read, sku: str, value: object) -> None:
-    # AWS writes the offer code first; if a file does not, more is kept until the code is known.
+    # AWS writes the offer code first. In a file that does not, more is kept until the code is known.
     code = read.texts.get("offerCode", "")
     if code not in OFFERS or OFFERS[code] == _TRANSFER:
         read.skus.add(sku)
@@ -354,7 +354,7 @@ def _product(read: _Read, sku: str, value: object) -> None:
 
 
 def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
-    """Whether a product belongs in a book; records the usage types passed by."""
+    """Whether a product belongs in a price book; records the usage types that are not read."""
     family, attributes = value.get("productFamily"), value.get("attributes")
     named = attributes.get("usagetype") if isinstance(attributes, dict) else None
     usage_type = named if isinstance(named, str) else ""
@@ -367,7 +367,7 @@ def _is_read(read: _Read, code: str, value: dict[str, object]) -> bool:
 
 
 def _term(read: _Read, sku: str, value: object) -> None:
-    # AWS writes the products first; if a file does not, every term is kept until they are known.
+    # AWS writes the products first. In a file that does not, every term is kept until the products are known.
     if "products" in read.names and sku not in read.products:
         return
     try:

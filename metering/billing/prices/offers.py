@@ -1,7 +1,7 @@
-"""A price book made by adding the prices of offer files to the book in force.
+"""A price book made by adding the prices of offer files to the current book.
 
-Earlier prices stay, for past hours. A product missing from a file is removed if the file is authoritative for its
-region: it lists the region's internet egress.
+Earlier prices remain valid for past hours. A product missing from a file is removed if the file is authoritative for
+its region, that is, if it lists the region's internet egress.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Sold:
 
     Attributes:
         products: Products by SKU, each with the file's price versions.
-        allowances: Allowances with all SKUs that the file names, known or unknown.
-        left_out: SKUs of products of a single operation, which another product replaces.
+        allowances: Allowances with all SKUs in the file, known or unknown.
+        left_out: SKUs of single-operation products that another product replaces.
     """
 
     products: dict[str, Product]
@@ -73,10 +73,10 @@ def sold_by(offer: Offer, *, effective_s: int | None) -> Sold:
 
 
 def _of_an_operation(offer: Offer) -> set[str]:
-    """SKUs of products of a single operation that another product of their usage type replaces.
+    """SKUs of single-operation products that another product of the same usage type replaces.
 
     The replacement is the product for every operation. Otherwise, any of them, if all have the same prices: usage has
-    no operation. Of products billed beside the transfer, a free operation (peering within a zone) is omitted.
+    no operation. For products billed in addition to the transfer, a free operation (peering within a zone) is omitted.
     """
     groups: dict[str, list[OfferProduct]] = {}
     for product in offer.products.values():
@@ -208,12 +208,12 @@ _PARTIAL = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """A book not written yet.
+    """A price book that is not written yet.
 
     Attributes:
-        left_out: SKUs of products of a single operation, which another product replaces.
-        passed: Usage types that are not read, without region prefixes.
-        unknown: SKUs that allowances name, but that are in no file and no book.
+        left_out: SKUs of single-operation products that another product replaces.
+        passed: Usage types that were not read, without region prefixes.
+        unknown: SKUs in allowances that are in no file and in no price book.
     """
 
     book: PriceBook
@@ -230,17 +230,17 @@ def imported(
     effective_s: int | None = None,
     partial: bool = False,
 ) -> Imported:
-    """Make a book of offer files and the book in force.
+    """Make a price book from offer files and the current book.
 
     Args:
-        before: The book in force; None without one.
+        before: The current price book; None without one.
         offers: The files, in any order; several versions of one offer form its history.
         name: Name of the book.
-        effective_s: Hour from which all prices of the files hold; None to use the times in the files.
-        partial: Let allowances omit unknown products.
+        effective_s: Hour from which all prices in the files apply; None to use the times in the files.
+        partial: Whether allowances may omit unknown products.
 
     Raises:
-        DocumentRefusedError: The error names every problem of all files.
+        DocumentRefusedError: The error lists every problem of all files.
     """
     book = before or PriceBook(name=name, version=0, currency="USD", products=(), not_sold=NOT_SOLD)
     ordered = sorted(offers, key=lambda offer: (offer.version, offer.name))
@@ -296,12 +296,12 @@ def is_beside(product: Product) -> bool:
 def _covering(product: Product) -> tuple[str, str]:
     """The scope (a region, or all edges) that a file must cover before a product missing from it is removed.
 
-    Of products billed in addition to the transfer, their family in the region: AmazonVPC and AmazonEC2 divide these.
+    For products billed in addition to the transfer, their family in the region: AmazonVPC and AmazonEC2 divide these.
     """
     if CLOUDFRONT_SERVICE in product.services.only:
         return "edges", ""
     prefix = product.usage_type.removesuffix(traffic_of(product.usage_type))
-    # Region pairs name us-east-1 by a prefix that it has nowhere else.
+    # Region pairs use a prefix for us-east-1 that is used nowhere else.
     return (product.transfer if is_beside(product) else ""), ("" if prefix == "USE1-" else prefix)
 
 
@@ -327,7 +327,7 @@ def _allowances(
 
 
 def _put(found: dict[str, Allowance], new: Allowance, *, decided: Iterable[str]) -> None:
-    """Put an allowance of a file. The file decides about its own products; other regions' products stay."""
+    """Add an allowance of a file to `found`. The file replaces only its own products."""
     names = [name for name, each in found.items() if name == new.id or name.startswith(f"{new.id}-from-")]
     old = next((found[name] for name in names if found[name].to_s is None), None)
     if old is None:

@@ -28,7 +28,7 @@ from metering.units import HOUR_S
 
 SAMPLE = "sample"
 """Prices of real bill lines, shipped with the package. Invoices refuse this book unless it is named."""
-# The version in force first. Earlier versions verify the invoices that were made with them.
+# The current version comes first. Invoices that were made with earlier versions are verified with them.
 _FILES = {2: "book.json", 1: "book-1.json"}
 
 
@@ -75,7 +75,7 @@ class _OverridesDocument(StrictDocument):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """An immutable version of all overrides, with the digest that invoices pin. Version 0: none was ever put."""
+    """An immutable version of all overrides, with the digest that invoices pin. Version 0 if none was ever put."""
 
     version: int = 0
     sha256: str = ""
@@ -83,7 +83,7 @@ class Overrides:
 
 
 def override_problems(overrides: Iterable[Override]) -> list[str]:
-    """Every problem of overrides that are written together."""
+    """List every problem of overrides that are written together."""
     every = list(overrides)
     return [*(problem for each in every for problem in _of_one(each)), *_overlaps(every)]
 
@@ -112,7 +112,7 @@ def _of_one(override: Override) -> Iterator[str]:
 
 
 def _overlaps(overrides: list[Override]) -> Iterator[str]:
-    """Find overlapping overrides of one rank, where neither beats the other."""
+    """Find overlapping overrides of the same rank, where neither has precedence."""
     of: dict[tuple[str, str], list[Override]] = {}
     for each in overrides:
         of.setdefault((each.payer, each.account), []).append(each)
@@ -210,12 +210,12 @@ class PriceStore:
         return self._documents(name).listed()
 
     def newest(self, name: str) -> PriceBook | None:
-        """The version in force; None without any."""
+        """The newest version; None if there is no version."""
         found = self._documents(name).newest()
         return None if found is None else _book(found)
 
     def get(self, name: str, version: int) -> PriceBook:
-        """One version of a book.
+        """One version of a price book.
 
         Raises:
             ObjectMissingError: There is none.
@@ -224,11 +224,11 @@ class PriceStore:
         return _book(self._documents(name).get(version))
 
     def put(self, book: PriceBook) -> PriceBook:
-        """`append` a book as the next version of its name; its `version` and `sha256` are ignored."""
+        """`append` a price book as the next version of its name; the given `version` and `sha256` are ignored."""
         return self.append(book.name, lambda _newest: book)
 
     def append(self, name: str, make: Callable[[PriceBook | None], PriceBook]) -> PriceBook:
-        """Write a book as the next version, unless equal to the newest; returns the version in force.
+        """Write a book as the next version, unless equal to the newest; returns the newest version.
 
         Args:
             name: Its name.
@@ -266,10 +266,10 @@ class OverrideStore(documents.VersionStore[Overrides]):
         )
 
     def append(self, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]) -> Overrides:
-        """Write changed overrides as the next version, unless nothing changed; returns the overrides in force.
+        """Write changed overrides as the next version, unless nothing changed; returns the newest version.
 
         Args:
-            change: Makes new overrides from those in force; called again if another process was first.
+            change: Makes new overrides from the current ones; called again if another process was first.
 
         Raises:
             DocumentRefusedError: They contradict each other.

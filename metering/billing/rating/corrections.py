@@ -1,17 +1,16 @@
 """The cost of late usage of a closed month, line by line: exactly rate(old + late) - rate(old).
 
-Billed lines never change. Late usage is priced as the continuation of its month: it comes after all old usage of its
-product at the same prices, so it mostly moves no bytes. Moved bytes become pairs of adjustment lines, each for the
-account, key and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes move
-where
+Billed lines never change. Late usage is priced as if it came after all old usage of its product at the same prices, so
+it mostly moves no other bytes to new prices. Moved bytes become pairs of adjustment lines, each for the account, key
+and hour whose bytes moved: minus the bytes at their old cost, plus the bytes at their new cost. Bytes move where
 
 - late usage takes an allowance from another product, or from later bytes of its own product;
 - prices changed within the month, and usage after the change now has a higher position.
 
-Why it adds up: a payer's cost of a product depends on the sums of its spans alone (`stretches.Span`), not on the order
-within a span. So usage placed last in its span costs the payer the same as at its place in time. This is not so where
-an account has its own override for the product. There, late usage takes its place in time, and the pairs show all bytes
-that it moves.
+Why it adds up: a payer's cost of a product depends only on the sums of the spans (`stretches.Span`), not on the order
+within a span. Usage placed last in its span thus costs the payer the same as in order of time. The exception is an
+account with its own override for the product. For such an account, late usage is rated in order of time, and the pairs
+show all bytes that it moves.
 """
 
 from collections import defaultdict
@@ -40,7 +39,7 @@ class LateUsage:
         """Add up lines with equal key and hour.
 
         Raises:
-            ValueError: A line is of another month, or has less than 0 bytes.
+            ValueError: A line is of another month, or has negative bytes.
         """
         first_s, after_s = month_bounds_s(month)
         sums: dict[LineKey, UsageLine] = {}
@@ -96,7 +95,7 @@ class Together:
 
     @cached_property
     def old_days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Sums of days without late usage. Computing them may take a pass over the month."""
+        """Daily sums without late usage. Computing the sums may take a pass over the month."""
         return self.old.days()
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
@@ -117,16 +116,16 @@ _NEVER = Cut(2**63)
 def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -> Iterator[RatedLine]:
     """Lines whose exact costs add up to rate(old + late) - rate(old): the late lines, then the adjustments.
 
-    Old usage is read only where bytes may have moved. Two steps add up to one step, if the old usage of the second step
-    includes the late usage of the first.
+    Old usage is read only where bytes may have moved. Two calls add up to one call, if `old` of the second call
+    includes `late` of the first.
 
     Args:
-        prices: Prices in force for the closed month.
+        prices: Prices that apply to the closed month.
         old: Usage of the closed month, including all its earlier corrections.
         late: Usage of the closed month that is not in `old`.
 
     Raises:
-        ValueError: A late line is of another month, or has less than 0 bytes.
+        ValueError: A late line is of another month, or has negative bytes.
     """
     late_usage = LateUsage(old.month, late)
     if not late_usage.lines:
@@ -145,7 +144,7 @@ def corrected(prices: PayerPrices, old: PayerUsage, late: Iterable[UsageLine]) -
 def _positions_with(
     prices: PayerPrices, together: Together, old_sales: Mapping[str, Sales], before: Positions
 ) -> tuple[Positions, Positions]:
-    """Positions of old and late usage combined, located in the old lines and in the late lines."""
+    """Cut positions of combined old and late usage, located in the old lines and in the late lines."""
     old, sales = together.old, sales_in(prices, together.month, together.days())
     in_time = {sku: stretches_of(prices, together, each) for sku, each in sales.items()}
     given = given_to(prices, old.month, sales, in_time)
@@ -177,7 +176,7 @@ def _positions_with(
     return of(seen_by_old), of(seen_by_late)
 
 
-# Positions of old and late usage among the lines of either. Late usage of a span is rated after its old usage.
+# Positions of old lines and of late lines in the order of rating. Late usage of a span is rated after its old usage.
 
 
 def _before_late(place: Place) -> Cut:
@@ -215,7 +214,7 @@ def _seen(places: Places, view: Callable[[Place], Cut]) -> Places:
 
 
 def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPositions) -> Iterator[UsageLine]:
-    """Old lines between a position's old and new place, and the other lines of their days."""
+    """All old lines of the days between the old and the new place of a moved cut."""
     moved = [
         sorted((was or _NEVER, now or _NEVER)) for was, now in zip(before.cuts, after.cuts, strict=True) if was != now
     ]
@@ -225,7 +224,7 @@ def _touched(old: PayerUsage, sales: Sales, before: SkuPositions, after: SkuPosi
 
 
 def _pairs(line: UsageLine, before: Sequence[RatedLine], after: Sequence[RatedLine]) -> Iterator[RatedLine]:
-    """Minus and plus lines for the bytes of a line whose price changed."""
+    """Minus and plus lines for those bytes of a line whose price changed."""
     ends = sorted({*_ends(before), *_ends(after)})
     for begin, end in pairwise((0, *ends)):
         was, now = _piece_at(before, begin), _piece_at(after, begin)

@@ -1,8 +1,8 @@
-"""Prices that one payer and its accounts pay, those of a book and their overrides, and lines that are rated by them.
+"""Prices that one payer and its accounts pay, from a price book and their overrides, and lines rated with these prices.
 
-For the price of a tier, an account's override beats its payer's override, which beats the book. Among overrides of one
-rank in one hour, the first applies. An override with neither price nor percent off leaves the price to the next rank.
-Bytes take no part of any allowance if an override of their account **or** of their payer says so.
+For the price of a tier, an account's override beats its payer's override, which beats the book. Among overrides of the
+same rank in an hour, the first applies. An override with neither price nor percent off leaves the price to the next
+rank. Bytes are excluded from allowances if an override of their account **or** of their payer says so.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _REGION_NAME = r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+"
 
 
 def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
-    """The product of usage, the rule by which it is not sold, or None if it is unpriced.
+    """Find the product of usage, or the rule that it is not sold; None if it is unpriced.
 
-    The whole usage type is compared: `DataTransfer-Out-Bytes` of us-east-1 is a suffix of every other region's.
+    The whole usage type is compared, because `DataTransfer-Out-Bytes` of us-east-1 is a suffix of every other region's.
     """
     for product in book.by_usage_type.get(sold.usage_type, ()):
         if product.services.takes(sold.service):
@@ -43,7 +43,7 @@ def find(book: PriceBook, sold: Sold) -> Product | NotSold | None:
 
 
 def is_unpriced(book: PriceBook, sold: Sold, hour_s: int) -> bool:
-    """Whether a book has neither a price of the usage in an hour, nor a rule that it is not sold."""
+    """Whether a price book has neither a price for the usage in an hour, nor a rule that it is not sold."""
     found = find(book, sold)
     return found is None or (isinstance(found, Product) and found.version_at(hour_s) is None)
 
@@ -65,7 +65,7 @@ _ALL_OFF = 100_000
 
 
 class OwnedOverrides:
-    """Overrides by their payer or account, in the order given."""
+    """Overrides by payer or account, in the given order."""
 
     def __init__(self, overrides: Iterable[Override]) -> None:
         self._of_payer: dict[str, list[tuple[int, Override]]] = {}
@@ -89,7 +89,7 @@ class PayerPrices:
 
     Attributes:
         payer_id: 12 digits.
-        overrides: Other payers' overrides are ignored. Omit overrides of other payers' accounts, as `of` does: any such
+        overrides: Other payers' overrides are ignored. Omit overrides of other payers' accounts, as in `of`: any such
             override makes rating read hours (see `apart`).
     """
 
@@ -112,7 +112,7 @@ class PayerPrices:
         return known[sold]
 
     def price_of(self, product: Product, tier: Tier, account_id: str, hour_s: int) -> int:
-        """Price of a tier for an account in an hour, 1e-10 USD a GB; with an empty id, for its payer."""
+        """Price of a tier for an account (with an empty id, for the payer) in an hour, in 1e-10 USD per GB."""
         for override in self.in_force(product.sku, account_id, hour_s):
             if override.price is not None:
                 return override.price
@@ -124,12 +124,12 @@ class PayerPrices:
         return not any(each.no_allowance for each in self.in_force(product.sku, account_id, hour_s))
 
     def free_rate_code(self, allowance_id: str, sku: str) -> str:
-        """Rate code of the free bytes of an allowance; empty if the book has none."""
+        """Rate code of an allowance's free bytes; empty if the book has no such code."""
         codes = (each.rate_codes.get(sku, "") for each in self.book.allowances if each.id == allowance_id)
         return next(codes, "")
 
     def changes(self, product: Product, account_id: str) -> Iterator[int]:
-        """Hours in which prices of an account (with an empty id, of its payer) may change; unordered."""
+        """Hours in which prices of an account (with an empty id, of the payer) may change, unordered."""
         yield from (version.from_s for version in product.versions)
         for override in (*self._of_account.get(account_id, ()), *self._of_payer):
             if not override.skus or product.sku in override.skus:
@@ -154,7 +154,7 @@ class PayerPrices:
         )
 
     def in_force(self, sku: str, account_id: str, hour_s: int) -> Iterator[Override]:
-        """Overrides of a product in an hour, the account's own first."""
+        """Overrides of a product in an hour, with the account's own override first."""
         for overrides in (self._of_account.get(account_id, ()), self._of_payer):
             one = next((each for each in overrides if _touches(each, sku, hour_s, hour_s + 1)), None)
             if one is not None:
@@ -185,12 +185,12 @@ def _touches(override: Override, sku: str, from_s: int, to_s: int) -> bool:
 
 
 class PriceState(StrEnum):
-    """State of a line by its price book.
+    """State of a line according to its price book.
 
     Attributes:
         PRICED: The line has a price, which may be 0.
-        UNRATED: A rule says that the usage is not sold here: free, or billed elsewhere. It is always shown.
-        UNPRICED: The book has no price for it. An invoice is refused.
+        UNRATED: A rule states that the usage is not sold here (free, or billed elsewhere). It is always shown.
+        UNPRICED: The book has no price for the usage. An invoice is refused.
     """
 
     PRICED = "priced"
@@ -203,11 +203,11 @@ class RatedLine(NamedTuple):
 
     Attributes:
         line: The usage line, with only the bytes at this price. Bytes are negative only in adjustments.
-        state: Unless `priced`, the fields below are empty or 0.
+        state: Unless the state is `priced`, the fields below are empty or 0.
         rate_code: AWS's `<sku>.<offer term>.<rate>`, or the allowance's rate code.
-        price: Price in 1e-10 USD a GB that the payer pays.
+        price: Price that the payer pays, in 1e-10 USD per GB.
         list_price: Price of the book, before overrides.
-        tier_from_bytes, tier_to_bytes: Tier, half open, in bytes beyond the allowance. The last tier has no end (None).
+        tier_from_bytes, tier_to_bytes: Tier, half open, in bytes above the allowance. The last tier has no end (None).
         allowance: Id of the allowance that makes the line free; empty if not free.
     """
 
@@ -237,13 +237,13 @@ class RatedLine(NamedTuple):
 
 
 # A position is a number of bytes of one product in the order of rating: either of the bytes that may be free, or of the
-# paid bytes. With its payer's cuts, any account, day or hour can be priced alone.
+# paid bytes. With the cuts of its payer, each account, day or hour can be priced separately.
 
 
 class Cut(NamedTuple):
-    """The place of a position: bytes into the line of a key and hour. Its fields are those of a `UsageLine`.
+    """The place of a position: a line, and an offset in its bytes. The fields are those of a `UsageLine`.
 
-    Lines that sort before the cut lie before it. With an empty account id, the cut lies at the beginning of its hour.
+    Lines whose keys sort first are before the cut. With an empty account id, the cut lies at the beginning of its hour.
     """
 
     hour_s: int
@@ -278,7 +278,7 @@ _CutOrNull = Annotated[Cut | None, Form(_read_cut, _cut_value)]
 
 
 class FreePart(NamedTuple):
-    """Bytes that an allowance gives to a product, and the cut at which it ends; None if not in the month."""
+    """Bytes that an allowance gives to a product, and the cut at its end; None if it does not end in the month."""
 
     allowance: AnyText
     bytes: DecimalText
@@ -286,7 +286,7 @@ class FreePart(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """The beginning of a tier of any price version, in bytes beyond the allowances; `cut` is None if not reached."""
+    """The beginning of a tier of any price version, in paid bytes; `cut` is None if usage does not reach the tier."""
 
     from_bytes: DecimalText
     cut: _CutOrNull
@@ -294,7 +294,7 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkuPositions:
-    """Cuts of one product: of allowances in the order of their use, and of tiers after the first."""
+    """Cuts of one product: ends of allowances in the order of their use, and beginnings of tiers after the first."""
 
     free: tuple[FreePart, ...] = ()
     tiers: tuple[Threshold, ...] = ()
@@ -311,7 +311,7 @@ class SkuPositions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions(StoredDocument):
-    """Cuts of a payer's month: for a product at most its allowances and the tiers of its versions.
+    """Cuts of a payer's month: for each product at most one per allowance and per tier of its price versions.
 
     Attributes:
         book_sha256: Digest of the price book used.
@@ -366,7 +366,7 @@ class Scale:
 
 
 def one_scale(terms: Terms) -> Scale:
-    """One scale with the same terms all month."""
+    """A scale with the same terms all month."""
     return Scale((), (terms,))
 
 
@@ -390,7 +390,7 @@ def scale_of(prices: PayerPrices, product: Product, cuts: SkuPositions, account_
 def _terms_at(
     prices: PayerPrices, product: Product, cuts: SkuPositions, account_id: str, hour_s: int, passed: tuple[int, int]
 ) -> Terms:
-    """Terms after some number of allowances have ended and of tiers have begun."""
+    """Terms after a given number of allowance ends and of tier beginnings."""
     version = product.version_at(hour_s)
     if version is None:
         return UNPRICED
@@ -409,6 +409,6 @@ def free_terms(prices: PayerPrices, product: Product, allowance: str) -> Terms:
 
 
 def tier_terms(prices: PayerPrices, product: Product, tier: Tier, account_id: str, hour_s: int) -> Terms:
-    """Terms of an account's paid bytes of a tier in an hour."""
+    """Terms of an account's paid bytes in a tier and an hour."""
     price = prices.price_of(product, tier, account_id, hour_s)
     return Terms(PriceState.PRICED, product.sku, tier.rate_code, price, tier.price, tier.from_bytes, tier.to_bytes)

@@ -1,6 +1,6 @@
-"""Rates usage lines and whole months, by the cuts of their payer.
+"""Rates usage lines and whole months at the payer's cuts.
 
-Cuts are found by sums of days, and by lines only in days that hold a cut.
+Sums of days show which days contain a cut; lines are read only for those days.
 """
 
 import heapq
@@ -37,9 +37,9 @@ def given_to(
 ) -> dict[str, Given]:
     """Bytes that each allowance gives to each product, by SKU.
 
-    A payer gets each allowance once a month. It goes to the most expensive product first, as AWS's bills show: by the
-    first tier that the payer pays in the first hour with a price; ties by SKU. Account-level overrides do not count.
-    The other order gives the allowance to the earliest bytes of all its products. Within a product, the earliest bytes
+    A payer gets each allowance once a month. The most expensive product gets the allowance first, as on AWS's bills: by
+    the payer's first-tier price in the first hour with a price; ties by SKU. Account-level overrides do not count. With
+    order `chronological`, the earliest bytes of all products get the allowance. Within a product, the earliest bytes
     are free either way. Allowances of a product are used in the order of the book.
     """
     given: dict[str, Given] = {sku: {} for sku in sales}
@@ -56,7 +56,7 @@ def given_to(
 
 
 class _Rest:
-    """Bytes of a product that may be free and that earlier allowances left over."""
+    """Eligible bytes of a product that earlier allowances left over."""
 
     def __init__(self, taken_bytes: int, stretches: Sequence[Stretch]) -> None:
         self.taken_bytes = taken_bytes
@@ -67,7 +67,7 @@ class _Rest:
         return sum(stretch.eligible_bytes for stretch in self.stretches) - self.taken_bytes
 
     def of(self, eligible_bytes: int) -> int:
-        """Take the next bytes in order; returns how many of them earlier allowances left over."""
+        """Take the next eligible bytes; returns how many of them earlier allowances left over."""
         passed = min(self.taken_bytes, eligible_bytes)
         self.taken_bytes -= passed
         return eligible_bytes - passed
@@ -94,7 +94,7 @@ def _earliest_first(
     for day in _by_day(rests):
         sums = [(sku, rests[sku].of(stretch.eligible_bytes), stretch) for sku, stretch in day]
         ends = sum(rest for _, rest, _ in sums) > left_bytes
-        # Only the day's lines show where the allowance ends.
+        # The allowance ends on this day, and only the day's lines show where.
         for sku, size in _eligible(prices, sales, sums) if ends else (each[:2] for each in sums):
             one = min(left_bytes, size)
             taken[sku] += one
@@ -115,7 +115,7 @@ def _by_day(rests: Mapping[str, _Rest]) -> Iterator[list[tuple[str, Stretch]]]:
 def _eligible(
     prices: payer_prices.PayerPrices, sales: Mapping[str, Sales], sums: Iterable[tuple[str, int, Stretch]]
 ) -> Iterator[tuple[str, int]]:
-    """Bytes of each line that earlier allowances left over, of all products in the order of rating."""
+    """Yield the bytes of each line that earlier allowances left over, for all products in the order of rating."""
 
     def lines(sku: str, rest: _Rest, stretch: Stretch) -> Iterator[tuple[UsageLine, str, int]]:
         for line in stretch.lines():
@@ -134,17 +134,17 @@ class Place(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Places of the positions reached in a month, by bytes that may be free and by paid bytes."""
+    """Places of the positions reached in a month, by number of eligible bytes and of paid bytes."""
 
     free: dict[int, Place]
     paid: dict[int, Place]
 
 
 def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_prices.Positions:
-    """Find the cuts of a payer's month. Reads sums of days, and lines of days that hold a cut or a price change.
+    """Find the cuts of a payer's month. Reads sums of days, and lines only of days with a cut or price change.
 
-    If an account is excluded from an allowance, all days of the allowance's products are read by the hour, because sums
-    of days do not distinguish accounts.
+    If an allowance excludes an account, all days of the allowance's products are read by the hour, because sums of days
+    do not distinguish accounts.
     """
     return positions_in(prices, usage, sales_in(prices, usage.month, usage.days()))
 
@@ -152,7 +152,7 @@ def positions(prices: payer_prices.PayerPrices, usage: PayerUsage) -> payer_pric
 def positions_in(
     prices: payer_prices.PayerPrices, usage: PayerUsage, sales: Mapping[str, Sales]
 ) -> payer_prices.Positions:
-    """Like `positions`, with the sums of days given."""
+    """Like `positions`, for given sums of days."""
     stretches = {sku: stretches_of(prices, usage, each) for sku, each in sales.items()}
     given = given_to(prices, usage.month, sales, stretches)
     return payer_prices.Positions(
@@ -167,7 +167,7 @@ def positions_in(
 
 
 def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.SkuPositions:
-    """Positions of a product, made of their places."""
+    """Make the positions of a product from their places."""
     ends = accumulate(given.values())
     return payer_prices.SkuPositions(
         free=tuple(
@@ -181,7 +181,7 @@ def sku_positions(sales: Sales, given: Given, places: Places) -> payer_prices.Sk
 def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequence[Stretch], given: Given) -> Places:
     """Places at which allowances end and tiers begin in the usage of a product.
 
-    A position at the end of a stretch is placed at the beginning of the next stretch. An allowance larger than the
+    The place of a position at the end of a stretch is the beginning of the next stretch. An allowance larger than the
     usage has no end.
     """
     walk = _Walk(prices, sales, given, sum(stretch.eligible_bytes for stretch in stretches))
@@ -191,7 +191,7 @@ def places_of(prices: payer_prices.PayerPrices, sales: Sales, stretches: Sequenc
 
 
 class _Walk:
-    """Walks the stretches in order, and reads the lines of stretches that hold a place."""
+    """Walks the stretches in order, and reads lines only of stretches that contain a place."""
 
     def __init__(self, prices: payer_prices.PayerPrices, sales: Sales, given: Given, eligible_bytes: int) -> None:
         self.prices = prices
@@ -255,8 +255,8 @@ _BY_TERMS = {
 class Rater:
     """Prices lines of a payer's month.
 
-    A line must have all bytes of its key in its hour: two lines of one key and hour would both be cut at the same
-    place. An account's own overrides change its prices, never its positions.
+    A line must have all bytes of its key and hour, because two lines of one key and hour would both be split at the
+    cut. An account's own overrides change its prices, never its positions.
     """
 
     def __init__(self, prices: payer_prices.PayerPrices, positions: payer_prices.Positions) -> None:
@@ -277,7 +277,7 @@ class Rater:
     def rate(self, line: UsageLine) -> Iterator[payer_prices.RatedLine]:
         """Rate a line, split where a tier or an allowance ends in it; yields nothing for 0 bytes.
 
-        A line of a day (its hour is the day's first) is right only if `needs_hours` is false.
+        The result for a day's line (hour: the day's first) is right only if `needs_hours` is false.
         """
         return self.rated((line,))
 
@@ -358,7 +358,7 @@ class Rater:
         return self._prices.found(Sold(*sold))
 
 
-# Sorts after a cut at the start of an hour, whose account id is empty: such a cut counts in its hour.
+# Sorts after a cut at the start of an hour, which has an empty account id, so that the hour includes such a cut.
 _ANYBODY = "0"
 
 
@@ -371,7 +371,7 @@ _Part = tuple["UsageLine", str]
 
 
 def regions_rated(lines: Iterable[_Part], rater: Rater) -> Iterator[tuple[str, payer_prices.RatedLine]]:
-    """Rate lines of several regions, in the order of rating. A key that occurs in two regions is cut as one line."""
+    """Rate lines of several regions, in the order of rating. Lines of one key in two regions are split as one line."""
     for _, same in groupby(lines, key=lambda part: part[0].key):
         parts = list(same)
         whole = parts[0][0]._replace(bytes=sum(line.bytes for line, _ in parts))
@@ -400,7 +400,7 @@ def _allotted(
 def rated_month(prices: payer_prices.PayerPrices, usage: StreamedUsage) -> Iterator[payer_prices.RatedLine]:
     """All lines of the month by the hour, in the order of the usage.
 
-    Accounts add up to their payer (R9): each line is cut as for all accounts, and has its own account's prices.
+    Costs of accounts add up to the payer's (R9): cuts are those of all accounts, prices those of the line's account.
     """
     return Rater(prices, positions(prices, usage)).rated(usage.lines())
 
@@ -421,10 +421,10 @@ def rated_by_days(
     needs: Callable[[str, UsageLine], bool] = lambda _part, _line: True,
     splits: Callable[[int], bool] = lambda _day_s: False,
 ) -> Iterator[tuple[str, payer_prices.RatedLine]]:
-    """Rated lines with their part, by the day where the whole day has one price, and by the hour elsewhere.
+    """Yield rated lines with their part: by the day where a whole day has one price, else by the hour.
 
-    They add up to `rated_month`, with up to 24 times fewer lines. Of a day by the hour, all parts give all lines of a
-    product: the place of a part's bytes depends on the others.
+    Sums equal those of `rated_month`, with up to 24 times fewer lines. In a day by the hour, the result has all lines
+    of a product, regardless of `needs`, because the place of a part's bytes depends on the other parts.
 
     Args:
         rater: Rater with the positions of the whole payer.
@@ -478,8 +478,8 @@ class _Ladder:
 class WholeMonths:
     """Rates sums of whole months. Mutable: prices of payers without overrides are cached.
 
-    The bytes free or in a tier do not depend on the order of usage (R2). So sums are enough, unless a price changes
-    within the month, or an allowance goes to the earliest bytes of several products without covering all bytes.
+    The numbers of free bytes and of bytes in a tier do not depend on the order of usage (R2). So sums are enough,
+    unless a price changes within the month, or an allowance covers only the earliest bytes of several products.
     """
 
     def __init__(self, book: PriceBook, month: str) -> None:
@@ -498,7 +498,7 @@ class WholeMonths:
         return self._found[sold]
 
     def rated(self, prices: payer_prices.PayerPrices, totals: Mapping[str, int]) -> dict[str, list[Piece]]:
-        """Pieces by SKU, of sums by SKU; without products for which the order of usage matters.
+        """Rate sums by SKU: pieces by SKU, without products for which the order of usage matters.
 
         `prices` must be of a payer whose accounts have no overrides of their own.
         """
@@ -524,7 +524,7 @@ class WholeMonths:
     def _given(
         self, prices: payer_prices.PayerPrices, totals: Mapping[str, int], ladders: Mapping[str, _Ladder | None]
     ) -> dict[str, dict[str, int]] | None:
-        """Bytes that allowances give to their products; None if sums do not determine them."""
+        """Bytes that allowances give to their products; None if this depends on more than sums."""
         sales: dict[str, Sales] = {}
         stretches: dict[str, list[Stretch]] = {}
         for sku, size in sorted(totals.items()):

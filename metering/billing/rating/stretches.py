@@ -1,7 +1,7 @@
-"""Usage of one product in time order, in pieces that are summed and not read.
+"""Usage of one product in time order, in pieces of known size whose lines are read only on request.
 
-In a span, no price of the product changes for its payer. A stretch is the part of a span in one day. A day in which a
-span ends is read by the hour, because its sum says nothing about its parts.
+In a span, the payer's prices of the product stay the same. A stretch is the part of a span in one day. A day in which a
+span ends is read by the hour, because the day's sum does not show each span's bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Stretch:
     Attributes:
         eligible_bytes: Bytes that may be free.
         lines: Reads the stretch's lines, in the order of rating.
-        hours: Stretches of each hour, if the usage has sums of hours and this one is longer; else empty.
+        hours: Splits a stretch of several hours, if the usage has sums of hours; else returns an empty tuple.
         late: Late usage is placed at the end of its span, regardless of its hours.
     """
 
@@ -74,7 +74,7 @@ class Sales:
 
     @property
     def bounds(self) -> tuple[int, ...]:
-        """Bytes at which a tier of any price version of the month begins, without 0; in order."""
+        """Bytes at which tiers of the month's price versions begin, in order, without 0."""
         return tuple(sorted({tier.from_bytes for span in self.spans for tier in span.version.tiers} - {0}))
 
 

@@ -1,6 +1,6 @@
 """Usage of a month over all regions, payer by payer.
 
-Tiers apply over all regions, but each region's ledger has only its own usage.
+Tiers count usage of all regions, but each region's ledger has only the usage of its region.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FEW_ACCOUNTS = 200
 
 
 class Sold(NamedTuple):
-    """Usage type and service, by which prices are found."""
+    """Service and usage type, by which a price is looked up."""
 
     service: Service
     usage_type: UsageType
@@ -45,10 +45,10 @@ LineKey = tuple[int, str, Service, UsageType, str, str]
 
 
 class UsageLine(NamedTuple):
-    """Usage of one key in one hour or day. Its fields are in the order of rating.
+    """Usage of one key in one hour or day. Lines sort in the order of rating.
 
     Attributes:
-        hour_s: The hour of use, epoch seconds, also of a correction.
+        hour_s: The hour of use in epoch seconds, even of a correction.
     """
 
     hour_s: int
@@ -78,7 +78,7 @@ class Correction(NamedTuple):
     Attributes:
         payer_id: The account's payer in the hour of use.
         month: The month of use, `2026-10`.
-        region, booked_s: The region and the hour that book the correction.
+        region, booked_s: The region and hour in which the correction is booked.
     """
 
     payer_id: str
@@ -89,7 +89,7 @@ class Correction(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A correction in one region's ledger: the hour that books it, and the line, whose hour is the hour of use."""
+    """A correction in one region's ledger: its booked hour, and its line with the hour of use."""
 
     booked_s: int
     line: UsageLine
@@ -137,21 +137,21 @@ class RegionMonth(Protocol):
 class PayerUsage(Protocol):
     """One payer's usage of one month over all its accounts and regions, without corrections of other months.
 
-    Each hour of an account counts for the account's payer in that hour.
+    An account's usage in an hour counts for its payer in that hour.
     """
 
     @property
     def month(self) -> str: ...
 
     def days(self) -> Mapping[Sold, Mapping[int, int]]:
-        """Bytes by day (epoch second of its first hour)."""
+        """Bytes by day, named by the epoch second at which it begins."""
 
     def lines_of(self, sold: frozenset[Sold], day_s: int) -> Iterator[UsageLine]:
         """Lines of one day by the hour, in the order of rating; other days are not read."""
 
 
 class StreamedUsage(PayerUsage, Protocol):
-    """Usage that can be read in one pass."""
+    """A payer's usage that can be read in one pass."""
 
     def lines(self) -> Iterator[UsageLine]:
         """All lines of the month by the hour, in any order."""
@@ -159,7 +159,7 @@ class StreamedUsage(PayerUsage, Protocol):
 
 @runtime_checkable
 class HourlyUsage(PayerUsage, Protocol):
-    """Usage with sums of hours, so that finding a cut needs the lines of one hour only."""
+    """A payer's usage with sums of hours, so that only one hour's lines are read to find a cut."""
 
     def hours(self, sold: frozenset[Sold], day_s: int) -> Mapping[int, int]:
         """Bytes by hour (epoch seconds) of one day."""
@@ -170,10 +170,10 @@ class HourlyUsage(PayerUsage, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedUsage:
-    """A `PayerUsage` over regions, without lines of 0 bytes. A key that occurs in two regions is one line.
+    """A `PayerUsage` of several regions, without lines of 0 bytes. Lines of one key in two regions become one line.
 
     Attributes:
-        only: Restricts usage to these accounts of the payer; None for all.
+        only: Accounts of the payer to which usage is limited; None for all.
     """
 
     regions: tuple[RegionMonth, ...]
@@ -214,7 +214,7 @@ class MergedUsage:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """Accounts that the payer ever pays for, limited to `only`."""
+        """Accounts that the payer pays for at any time, limited to `only`."""
         accounts = self.organization.accounts_of(self.payer_id)
         return accounts if self.only is None else accounts & self.only
 
@@ -246,7 +246,7 @@ class MergedUsage:
 
 
 def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
-    """Merge lines in the order of rating: each key and hour once, without lines of 0 bytes."""
+    """Merge lines that are in the order of rating: one line per key and hour, none of 0 bytes."""
     for _, group in groupby(lines, key=lambda line: line.key):
         same = list(group)
         total = sum(line.bytes for line in same)
@@ -255,7 +255,7 @@ def merged(lines: Iterable[UsageLine]) -> Iterator[UsageLine]:
 
 
 def days_of(lines: Iterable[UsageLine]) -> dict[Sold, dict[int, int]]:
-    """Bytes of lines by the day, by product and day."""
+    """Sum the bytes of lines by product and day."""
     found: dict[Sold, dict[int, int]] = {}
     for line in lines:
         days = found.setdefault(line.sold, {})
@@ -277,7 +277,7 @@ class MonthUsage:
     """Usage of one month.
 
     Attributes:
-        regions: Open or closed month of each region that holds data of the stage.
+        regions: The month in each region that holds data of the stage, whether open or closed.
     """
 
     regions: Sequence[RegionMonth]
@@ -320,7 +320,7 @@ class TableMonth:
     """A `RegionMonth` of some accounts, read from the usage table.
 
     Attributes:
-        reading: Resolves the items' kind numbers. Kinds are only added, so every call sees the same names.
+        reading: Resolves kind numbers of items. Kinds are only added, so each number always has the same kind.
         items: Usage items by account, in the order of their hours.
     """
 
@@ -332,7 +332,7 @@ class TableMonth:
 
     @classmethod
     def read(cls, store: ItemStore, *, region: str, month: str, accounts: Iterable[str]) -> TableMonth:
-        """Read the items of some accounts: one partition each.
+        """Read the usage items of some accounts, each from one partition.
 
         Raises:
             LedgerCorruptError: An item cannot be read.
@@ -375,7 +375,7 @@ class TableMonth:
 
 
 def line_of(key: UsageKey, total: Total) -> UsageLine:
-    """Usage line of a total. A correction has its hour of use; every other total has its booking hour."""
+    """Usage line of a total. The line has the hour of use for a correction, else the booked hour."""
     hour_s = key.hour_s if key.corrects_s is None else key.corrects_s
     return UsageLine(
         hour_s, key.account_id, key.service, key.usage_type, key.from_location, key.to_location, total.bytes

@@ -1,6 +1,6 @@
 """Stored months: an open month is read once from lake and staging, a closed month from its frozen totals.
 
-Their usage lines are columns, which Arrow sums.
+Usage lines are stored in columns, which Arrow sums.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ SCHEMA = pa.schema([
     ("bytes", pa.decimal128(38, 0)),
 ])  # fmt: skip
 """Columns of lines: the fields of a usage line, in its order. The hour of a day's line is the day's first."""
-# Rows are converted to lines, and lines to rows, in portions of this size.
+# Number of rows or lines that are converted together.
 _ROWS = 100_000
 
 
 @runtime_checkable
 class ColumnMonth(Protocol):
-    """A `RegionMonth` with its lines in columns: each batch has the requested columns of `SCHEMA`, in order."""
+    """A `RegionMonth` that returns lines as Arrow batches, with the requested columns of `SCHEMA`, in order."""
 
     def day_batches(self, accounts: Accounts = None, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """`day_lines` in columns. A key and day may have several rows."""
@@ -56,7 +56,7 @@ class ColumnMonth(Protocol):
         hour_s: int | None = None,
         columns: Sequence[str] = SCHEMA.names,
     ) -> Iterator[pa.RecordBatch]:
-        """`hour_lines` in columns, hour by hour; of one hour, only that hour is read."""
+        """The result of `hour_lines` in columns, hour by hour; with `hour_s`, only that hour."""
 
 
 class _Columns:
@@ -102,14 +102,14 @@ def lines_of(batch: pa.RecordBatch) -> Iterator[UsageLine]:
 
 
 def summed(table: pa.Table) -> pa.Table:
-    """Sum rows to one row for each key; bytes are exact."""
+    """Sum the rows of each key to one row, with exact bytes."""
     keys = [name for name in SCHEMA.names if name != "bytes"]
     grouped = table.group_by(keys, use_threads=False).aggregate([("bytes", "sum")])
     return grouped.select([*keys, "bytes_sum"]).rename_columns(SCHEMA.names).cast(SCHEMA)
 
 
 def only(batch: pa.RecordBatch, accounts: Accounts, sold: Solds) -> pa.RecordBatch:
-    """Only the rows of some accounts and products."""
+    """Keep only the rows of some accounts and products."""
     if accounts is not None:
         batch = batch.filter(pc.is_in(batch.column("account_id"), value_set=pa.array(sorted(accounts), pa.string())))
     if sold is None:
@@ -131,10 +131,10 @@ _MEMORY_BYTES = 32 * 1024 * 1024
 
 
 class Spool:
-    """Columns of usage in a temporary file, a part for each hour or day. Mutable: add all parts, then read; close it.
+    """Columns of usage in a temporary file, a part for each hour or day. Mutable: add all parts, then read, then close.
 
     Args:
-        memory_bytes: Size above which the columns are on disk, compressed.
+        memory_bytes: Size above which the columns are moved to disk.
     """
 
     def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -182,12 +182,12 @@ class Spool:
         return self._reader
 
 
-# Rows of a day's hours are summed when there are this many.
+# The rows of a day's hours are summed once there are this many.
 _DAY_ROWS = 500_000
 
 
 class LakeMonth:
-    """A `RegionMonth` of an open month. Its rows are in temporary files, so call `close`."""
+    """A `RegionMonth` of an open month. The rows are in temporary files, so call `close`."""
 
     digest = ""
 
@@ -216,7 +216,7 @@ class LakeMonth:
             month: `2026-11`.
             accounts: Accounts to read; empty for all.
             totals: Reads the totals of lake files, which are far fewer than the rows. None: rows are read.
-            on_hour: Called with the number of hours done, and of all hours.
+            on_hour: Called with the number of hours read so far and the number of all hours.
 
         Raises:
             UnavailableError: An hour could not be read.
@@ -298,7 +298,7 @@ class LakeMonth:
 def _usage(
     reader: LakeReader, totals: TotalsReader | None, accounts: frozenset[str], state: booked_hours.HourState
 ) -> dict[UsageKey, Total]:
-    """Totals of published files (without `totals`: their rows), and rows of staging objects."""
+    """Sum published files, by their totals if `totals` is given, and rows of staging objects."""
     query = RowQuery(columns=USAGE_COLUMNS, where=(("account_id", accounts),) if accounts else ())
     if totals is None:
         return usage_of(state.hour_s, reader.totals(state.sources, query))
@@ -312,20 +312,20 @@ def _usage(
 
 
 def _add_hour(day: list[pa.Table], day_s: int, hour: pa.Table) -> None:
-    """Add an hour to the parts of a day; rows are summed in large groups."""
+    """Add an hour's rows to a day; sum the day's rows when there are many."""
     day.append(hour.set_column(0, "hour_s", pa.repeat(pa.scalar(day_s, pa.int64()), hour.num_rows)))
     if len(day) > 1 and sum(part.num_rows for part in day) > _DAY_ROWS:
         day[:] = [summed(pa.concat_tables(day))]
 
 
-# Rows of up to this many accounts are read whole and sorted: an account has some ten thousand a month.
+# For up to this many accounts, rows are read completely and sorted: an account has about ten thousand per month.
 _FEW_ACCOUNTS = 20
 _MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedMonth:
-    """A `RegionMonth` of a closed month: its manifest, and the reader of its totals."""
+    """A `RegionMonth` of a closed month: the manifest, and a reader of the month's totals."""
 
     region: str
     frozen: FrozenMonth
@@ -418,7 +418,7 @@ def _counts(key: UsageKey, day_s: int | None) -> bool:
 
 
 def _of_types(table: pa.Table, usage_types: set[str]) -> pa.Table:
-    """Rows of some usage types. Each dictionary value is compared once, before rows are decoded."""
+    """Keep only the rows of some usage types. Each dictionary value is compared once, before rows are decoded."""
     place = table.column_names.index("usage_type")
     parts = []
     for batch in table.to_batches():
@@ -433,7 +433,7 @@ def _stored(columns: Sequence[str]) -> list[str]:
 
 
 def _own(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows except corrections and the canary's rows, as columns of lines."""
+    """Convert rows to columns of lines, without corrections and the canary."""
     if table.column("corrects").null_count < table.num_rows:
         table = table.filter(pc.is_null(table.column("corrects")))
     accounts = table.column("account_id")

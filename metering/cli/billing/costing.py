@@ -37,7 +37,7 @@ def costs_here(session: Session, query: CostQuery, *, prices: str | None, exact:
     """Answer a question about costs, rated with the price book of `--prices`.
 
     Raises:
-        CommandFailedError: A region gives no answer, or holds no data; or there is no such price book.
+        CommandFailedError: A region does not answer or has no data, or the price book does not exist.
         WrongUsageError: `prices` does not name a book.
     """
     from metering.wiring.answers.costs import costs_of
@@ -59,11 +59,11 @@ def _billing(session: Session, home: RegionConnection, regions: Sequence[RegionC
 
 
 def explanation_of(session: Session, asked: Mapping[str, str], *, prices: str | None, now_s: int) -> Explanation:
-    """Explain the cost of an account's usage of a type in an hour.
+    """Explain the cost of an account's usage of one usage type in one hour.
 
     Args:
         session: Names the place.
-        asked: `account`, `hour`, `usage_type` and `service`, as they were typed.
+        asked: `account`, `hour`, `usage_type` and `service`, as the user typed them.
         prices: Book of `--prices`.
         now_s: The time now.
 
@@ -111,7 +111,7 @@ def _book_of(prices: str | None) -> source.BookName:
 
 
 def _all_answering(session: Session, home: RegionConnection, query: CostQuery) -> list[RegionConnection]:
-    """Every region that holds data of the stage, all of which must answer."""
+    """Connect to every region that holds data of the stage; fail if any does not answer."""
     regions, silent = readable_regions(session, home)
     if silent:
         told = "; ".join(f"region {region} cannot be read ({why})" for region, why in sorted(silent.items()))
@@ -192,7 +192,7 @@ def judged(session: Session, home: RegionConnection, name: str | None) -> Judged
 
 
 def how_far(view: Judged) -> Counted:
-    """Completeness of the counted usage, its price book, and unpriced usage."""
+    """How complete the counted usage is, which price book applies, and which usage is unpriced."""
     from metering.billing.budgets.open_months import unpriced_in
     from metering.reports.budgets import Counted
 
@@ -212,7 +212,7 @@ def how_far(view: Judged) -> Counted:
 
 
 def known_account(session: Session, home: RegionConnection, account_id: str) -> bool:
-    """Whether an account has a payer, is one, or has usage in this month or the last one, in any region."""
+    """Whether an account has a payer, is a payer, or has usage in this or the last month in any region."""
     from metering.hours import hour_of, month_bounds_s, month_of
     from metering.ledger.usage.items import usage_partition
     from metering.stores.writes import Table
@@ -233,9 +233,9 @@ def known_account(session: Session, home: RegionConnection, account_id: str) -> 
 
 
 def is_home(session: Session, region: str) -> bool:
-    """Whether a region evaluates budgets: the home region, or on an emulator the only one of a stage.
+    """Whether a region evaluates budgets: the home region, or the only region of a stage on an emulator.
 
-    Commands on another region then need no access to the home region.
+    With this check, commands on other regions need no access to the home region.
     """
     from metering.adapters.aws.errors import refusals_explained
     from metering.wiring.region import is_absent

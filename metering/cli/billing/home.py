@@ -1,4 +1,4 @@
-"""Parts of commands on money: the home region, usage of all regions, and books, files and hours."""
+"""Helpers of billing commands: connections to the regions, and checks of price books, files and hours."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def billing_home(session: command.Session) -> RegionConnection:
-    """Connect to the home region: price books, payers, budgets and invoices of all regions are there.
+    """Connect to the home region, which stores price books, payers, budgets and invoices of all regions.
 
     On an emulator, a stage's only region is used, even if it is not the home region.
 
     Raises:
-        CommandFailedError: The home region gives no answer, or the stage is not deployed there.
+        CommandFailedError: The home region does not answer, or the stage is not deployed there.
     """
     asked = None if session.region_name == connecting.ALL_REGIONS else session.region_name
     return session.regions.billing_home(asked, emulated=lambda: session.emulated)
@@ -36,7 +36,7 @@ def billing_regions(session: command.Session, home: RegionConnection) -> list[Re
     """Connect to every region whose usage the home region bills, sorted by name.
 
     Raises:
-        CommandFailedError: A region that holds data gives no answer.
+        CommandFailedError: A region that holds data does not answer.
     """
     if session.regions.is_alone(home):
         return [home]
@@ -44,11 +44,11 @@ def billing_regions(session: command.Session, home: RegionConnection) -> list[Re
 
 
 def readable_regions(session: command.Session, home: RegionConnection) -> tuple[list[RegionConnection], dict[str, str]]:
-    """Regions with data of the stage: reachable ones sorted by name, and the others with the reason."""
+    """Regions with data of the stage: reachable regions sorted by name, and the reason for each unreachable one."""
     from metering.ledger.periods import period_key
     from metering.stores.writes import Table
 
-    # The region's stacks are known, but its ledger must answer, too.
+    # The stacks of the region are known, but its ledger must respond, too.
     regions, silent = session.regions.readable(
         home, lambda region: region.items.get(Table.LEDGER, period_key("2026-11"))
     )
@@ -56,7 +56,7 @@ def readable_regions(session: command.Session, home: RegionConnection) -> tuple[
 
 
 def home_ground(session: command.Session, home: RegionConnection) -> deeds.Ground:
-    """Ground of a deed on money: done in the home region, recorded in its ledger."""
+    """Where a billing command makes its changes: in the home region, with the audit trail in its ledger."""
     return session.ground(home.region, caller=home.caller, items=lambda: home.items)
 
 
@@ -74,16 +74,16 @@ PricesOption = Annotated[
 
 
 def named_book(prices: PriceStore | None, name: str, version: int | None = None) -> PriceBook:
-    """A price book by its name: the version in force, or the one that is named.
+    """Return a price book by name, in the version given or in force.
 
     Args:
-        prices: Store of the books; the sample needs None.
+        prices: Store of the price books; may be None for the sample.
         name: Name of the book.
-        version: Version of the book; None: the one in force.
+        version: Version of the book; None for the version in force.
 
     Raises:
         CommandFailedError: The book or version does not exist.
-        OperationFailedError: The sample lacks this version.
+        OperationFailedError: The sample does not have this version.
     """
     from metering.billing.prices.store import sample_book, sample_version
     from metering.errors import ObjectMissingError
@@ -128,7 +128,7 @@ WRITE_HOUR = "Write a full hour in UTC: 2026-11-01T00:00:00Z, 2026-11-01 or 2026
 
 
 def full_hour(text: str, option: str) -> int:
-    """The full hour that an option names, or the first one of a day or a month.
+    """The full hour that an option names, or the first hour of a named day or month.
 
     Raises:
         WrongUsageError: It names none.
@@ -159,7 +159,7 @@ def checked_month(text: str) -> str:
     """Return a month.
 
     Raises:
-        WrongUsageError: The text has another form.
+        WrongUsageError: The text is not a month.
     """
     try:
         month_bounds_s(text)
@@ -169,7 +169,7 @@ def checked_month(text: str) -> str:
 
 
 def month_named(month: str) -> tuple[int, int]:
-    """First second of a month from 1970 on, and of the month after it.
+    """First second of a month (1970 or later), and first second of the next month.
 
     Raises:
         WrongUsageError: It is something else.

@@ -1,4 +1,4 @@
-"""Plan of `metering prices import`: the version that it would write, and reasons against it."""
+"""Plan of `metering prices import`: the version to be written, and problems that forbid it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAMED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A version that is not written yet.
+    """A price book version that is not written yet.
 
     Attributes:
         before: The book in force.
@@ -52,7 +52,7 @@ class Planned:
         return "nothing" if self.before is None else f"version {self.before.version}"
 
     def meta(self) -> Mapping[str, answer.Json]:
-        """Fields of the JSON answer, without a digest yet."""
+        """Fields of the JSON answer, without the digest."""
         meta = dict(prices.book_meta(replace(self.book, version=self.number)))
         del meta["sha256"]
         return {**meta, "against": None if self.before is None else self.before.version}
@@ -61,10 +61,10 @@ class Planned:
 def plan(
     home: RegionConnection, files: Sequence[Path], *, book: str, effective_s: int | None, partial: bool
 ) -> Planned:
-    """Read files, and compare the price book they yield with the version in force.
+    """Read price files into a new version, and compare it with the version in force.
 
     Raises:
-        DocumentRefusedError: Names every problem of the files.
+        DocumentRefusedError: The files have problems; the error names them all.
     """
     before = billing.build_prices(home).newest(book)
     return planned(before, files, book=book, effective_s=effective_s, partial=partial)
@@ -73,7 +73,7 @@ def plan(
 def planned(
     before: PriceBook | None, files: Sequence[Path], *, book: str, effective_s: int | None = None, partial: bool = False
 ) -> Planned:
-    """Like `plan`, compared with a given book."""
+    """Like `plan`, but compared with a given book."""
     read = [read_prices(path) for path in files]
     books = [each for each in read if isinstance(each, PriceBook)]
     offers = [each for each in read if isinstance(each, Offer)]
@@ -93,7 +93,7 @@ def planned(
 
 
 def problems_of_files(files: Sequence[Path]) -> list[str]:
-    """Every problem of files, together or each by itself."""
+    """Every problem of each file, or else of all files together."""
     problems: list[str] = []
     for path in files:
         try:
@@ -109,7 +109,7 @@ def problems_of_files(files: Sequence[Path]) -> list[str]:
 
 
 def check_closed(plan: Planned, regions: Callable[[], Sequence[RegionConnection]], *, now_s: int) -> None:
-    """Refuse a version that changes prices of closed months; `regions` connects, if a price changes in the past.
+    """Refuse a version that changes prices of closed months; `regions` is called only if past prices change.
 
     Raises:
         CommandFailedError: It does.
@@ -127,10 +127,10 @@ def check_closed(plan: Planned, regions: Callable[[], Sequence[RegionConnection]
 
 
 def written(home: RegionConnection, plan: Planned) -> PriceBook:
-    """Write a version, if the book in force is still the one that it was compared with.
+    """Write a version, if the version in force has not changed since the comparison.
 
     Raises:
-        CommandFailedError: Another version was written meanwhile.
+        CommandFailedError: Another version was written in the meantime.
     """
 
     def make(newest: PriceBook | None) -> PriceBook:
@@ -148,7 +148,7 @@ def written(home: RegionConnection, plan: Planned) -> PriceBook:
 def _own(
     before: PriceBook | None, books: Sequence[PriceBook], *, others: int, name: str, effective_s: int | None
 ) -> Planned:
-    """Import a price book in this project's own form; it states the start of its prices itself."""
+    """Import a price book in this project's format, which includes the start of its prices."""
     if others or len(books) > 1:
         raise DocumentRefusedError("the import", ["a price book is imported alone"])
     if effective_s is not None:
@@ -161,7 +161,7 @@ def _indexed(offers: Sequence[Offer], indexes: Sequence[VersionIndex]) -> list[s
     """Check files against version indexes; return notes.
 
     Raises:
-        DocumentRefusedError: An index of the offer does not list the version of a file.
+        DocumentRefusedError: The version of an offer file is missing from an index of its offer.
     """
     notes: list[str] = []
     for offer in offers:
@@ -181,10 +181,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def usage_of(regions: Sequence[RegionConnection], from_s: int, to_s: int, *, now_s: int) -> list[prices.Used]:
-    """Bytes by service and usage type in a range of hours; those of the canary are left out.
+    """Bytes by service and usage type in a range of hours, without the canary's bytes.
 
     Raises:
-        UnavailableError: A region or an hour of it could not be read.
+        UnavailableError: A region, or one of its hours, could not be read.
     """
     query = UsageQuery(from_s=from_s, to_s=to_s, group_by=("service", "usage_type"))
     rows = source.report_rows([reports.report_source(region) for region in regions], query, now_s=now_s)

@@ -1,4 +1,4 @@
-"""Topics of `metering help`: rules of all commands, explained once."""
+"""Topics of `metering help`: rules that apply to all commands."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _HEADING = "## Words"
 
 
 def words() -> list[tuple[str, str]]:
-    """Each word, or group of related words, with its meaning, in the order of the page."""
+    """Terms, or groups of related terms, with their meanings, in the order of the page."""
     return [*_rows(_page().read_text(encoding="utf-8"))]
 
 
 def _page() -> Path:
-    """The page in a checkout, or its copy in an installed package."""
+    """The glossary's page in a checkout, or the copy in an installed package."""
     installed = Path(__file__).with_name(_PAGE)
     return installed if installed.exists() else project_dir() / "docs" / _PAGE
 
@@ -121,7 +121,7 @@ def times() -> list[Part]:
 
 
 def _prose(text: str) -> Iterator[Part]:
-    """Sentences as one line, and indented lines as rows."""
+    """Join sentences to one line, and turn indented lines into rows."""
     for indented, lines in groupby(text.splitlines(), key=lambda line: line.startswith("  ")):
         if indented:
             rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines]
@@ -131,7 +131,7 @@ def _prose(text: str) -> Iterator[Part]:
 
 
 def environment() -> list[Part]:
-    """Environment variables that are read."""
+    """Environment variables that the commands read."""
     return [
         "An option wins over its variable.",
         "",
@@ -142,7 +142,7 @@ def environment() -> list[Part]:
 
 
 def glossary() -> list[Part]:
-    """Meanings of the project's words."""
+    """Meanings of the project's terms."""
     return ["Each word has one meaning, in commands, code and documentation.", "", words()]
 
 
@@ -169,7 +169,7 @@ def contents() -> list[Part]:
 
 
 def _described(options: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Options with their help, as commands declare them."""
+    """Options with their help texts, as declared for the commands."""
     declared: list[OptionInfo] = [get_args(annotation)[1] for annotation in options.values()]
     return [(_spelled(option), option.help or "") for option in declared]
 

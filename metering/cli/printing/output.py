@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from metering.cli.printing.table import Chart
 
-# Width of a chart that is written to a file, in cells.
+# Width in cells of a chart in a file.
 _CHART_WIDTH = 120
 _WRONG_PLACES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -70,7 +70,7 @@ def check_target(output: Path, wanted: Format | None) -> None:
 
 
 def chosen_format(wanted: Format | None, output: Path | None, *, terminal: bool) -> Format:
-    """The requested format, else that of the file's suffix, else table on a terminal and JSON otherwise."""
+    """The requested format, else the format of the file's suffix; by default a table on a terminal, else JSON."""
     if wanted is not None:
         return wanted
     if output is not None:
@@ -87,10 +87,10 @@ def write_answer(
     wide: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> None:
-    """Print `answer` on stdout, or write it to `output`; a chart goes below its table.
+    """Print `answer` on stdout, or write it to `output`, with the chart below the table.
 
-    A table fits the terminal. In a file or with `wide`, it has all columns, on lines of any length. `tell` says that an
-    answer is JSON only because stdout is not a terminal: people pipe it to `less` or `grep`.
+    A table fits the terminal. Files and `wide` tables have all columns, on lines of any length. `tell` says that an
+    answer is JSON only because stdout is not a terminal, such as a pipe to `less` or `grep`.
 
     Raises:
         WrongUsageError: Parquet was asked for on a terminal, or `output` cannot be written.
@@ -109,7 +109,7 @@ def write_answer(
 
 
 def encoded(answer: Answer, form: Format, *, width: int | None = None, chart: Chart | None = None) -> bytes:
-    """`answer` in a format; a table has no terminal colours, and is `width` cells wide or as wide as it needs."""
+    """Encode `answer`; a table has no terminal colours, and is `width` cells wide or as wide as necessary."""
     if form is not Format.TABLE:
         return encoded_bytes(answer, form.value)
     from metering.cli.printing.table import answer_lines

@@ -1,9 +1,9 @@
-"""Answers, charts and headings on a console, as wide as it is.
+"""Prints answers, charts and headings in the console's width.
 
-In a narrow window, first texts are shortened, then columns of low priority are left out and named. Text to copy is
-never shortened; it continues on the next line. No line exceeds the width, except a command to type or a number that is
-wider itself. Without a width, every column is shown whole. Widths are in terminal cells: a Chinese character takes two,
-a combining accent none.
+In a narrow window, texts are shortened; if that is not enough, columns of low priority are omitted and named. Text to
+copy is never shortened; it continues on the next line. No line exceeds the width, except for a command or a number that
+alone is wider. Without a width, every column is shown whole. Widths are in terminal cells: a Chinese character takes
+two, a combining accent none.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _GAP = "  "
 # Less width is not worth wrapping text beside its name.
 _READABLE = 24
 _ENOUGH_ROWS = 3
-# Text of each form is never narrowed below this many cells.
+# Text in any form keeps at least this many cells.
 _LEAST = {"short": 12, "prose": 24, "copied": 24}
 # Text to copy is never broken up to this length.
 _WHOLE_COPY = 40
@@ -60,7 +60,7 @@ class Line:
 
 
 def cell_text(column: Column, value: Cell) -> str:
-    """The value as people read it; digits are grouped, and control characters of terminals are escaped."""
+    """Format a value for reading: digits are grouped, and terminal control characters are escaped."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -91,7 +91,7 @@ def _size_of(column: Column, value: Cell) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` cells: shortened in the middle, because texts of one kind differ at their ends."""
+    """Shorten `text` to at most `width` cells, in the middle, because similar texts differ at their ends."""
     if cell_len(text) <= width:
         return text
     if width < 2:
@@ -102,9 +102,9 @@ def shortened(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, *, keeping: bool = False) -> list[str]:
-    """Lines of at most `width` cells, broken between words; a longer word continues on the next line.
+    """Wrap text between words to lines of at most `width` cells; a longer word continues on the next line.
 
-    A command to paste is one word if it fits: in backticks, or after a colon at the end.
+    A command in backticks, or after a colon at the end, counts as one word if it fits.
 
     Args:
         text: What to wrap.
@@ -136,12 +136,12 @@ def _is_aligned(column: Column) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Field:
-    """A column as printed; a column of bytes has a second one for its sizes.
+    """A printed column; a column of bytes has a second printed column for its sizes.
 
     Attributes:
         column: The column of the answer.
         texts: One a row.
-        is_size: It holds sizes, such as `19.4 PB`, beside the exact bytes.
+        is_size: Whether this column has the sizes, such as `19.4 PB`, of a column of bytes.
     """
 
     column: Column
@@ -154,7 +154,7 @@ class Field:
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """The greatest rank is left out first: a size goes before other columns of its priority."""
+        """The column of the greatest rank is omitted first: a size before other columns of its priority."""
         priority = self.column.priority
         return (max(priority, USUAL), True) if self.is_size else (priority, False)
 
@@ -174,7 +174,7 @@ class Field:
 
     @cached_property
     def is_same(self) -> bool:
-        """Whether to print the value once: all rows share it, and it is empty or there are enough rows."""
+        """Whether all rows share a value that is printed only once, because it is empty or there are enough rows."""
         return len({*self.texts}) == 1 and (
             not self.texts[0] or (len(self.texts) >= _ENOUGH_ROWS and not self._is_prose)
         )
@@ -203,7 +203,7 @@ def _heading_lines(heading: str, width: int) -> list[str]:
 
 
 def _fields_of(answer: Answer) -> list[Field]:
-    # The rows are read once, because those of a query may be on disk.
+    # The rows are read only once, because the rows of a query may be on disk.
     rows = list(answer.rows_and_others())
     fields: list[Field] = []
     for column in answer.columns:
@@ -215,7 +215,7 @@ def _fields_of(answer: Answer) -> list[Field]:
 
 
 def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
-    """Widths whose sum is at most `width`; the widest columns shrink first. None if there is no room."""
+    """Column widths whose sum is at most `width`; the widest columns are narrowed first. None if there is no room."""
     room = width - len(_GAP) * (len(fields) - 1)
     least = [field.least for field in fields]
     if sum(least) > room:
@@ -230,7 +230,7 @@ def _widths(fields: Sequence[Field], width: int) -> list[int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Grid:
-    """A table that fits: its fields, their cells, and fields printed once because all rows have the same value."""
+    """A table that fits: fields, widths in cells, and fields printed once because all rows have the same value."""
 
     fields: Sequence[Field]
     widths: Sequence[int]
@@ -238,7 +238,7 @@ class _Grid:
 
 
 def _fitting(fields: Sequence[Field], width: int) -> _Grid | None:
-    """Choose the fields of a table: values that all rows share are printed once, then fields of low priority go.
+    """Choose the fields of a table: first, values that all rows share are printed once; then low priorities go.
 
     Returns:
         None if even the fields that a table must have do not fit.
@@ -263,7 +263,7 @@ def title_lines(answer: Answer, width: int) -> list[Line]:
 
 
 def body_lines(answer: Answer, width: int) -> list[Line]:
-    """The rows: as a table, or upright, or a sentence if there are none."""
+    """The rows as a table or as one block of lines per row, or a sentence if there are no rows."""
     if not answer.rows:
         return _noted(printable(answer.empty), width, "")
     is_one_thing = answer.document is not None or len(answer.columns) > _MOST_COLUMNS_OF_A_ROW
@@ -328,7 +328,7 @@ def footer_lines(answer: Answer, width: int) -> list[Line]:
 
 
 def _upright(columns: Sequence[Column], rows: Sequence[Mapping[str, Cell]], width: int) -> Iterator[Line]:
-    """Each row as a block of lines. A single row explains its columns; of several rows, empty values are left out."""
+    """Yield each row as a block of lines. A single row explains its columns; several rows omit empty values."""
     alone = len(rows) == 1
     for number, row in enumerate(rows):
         if number:
@@ -353,7 +353,7 @@ def _stands_right(column: Column) -> bool:
 
 
 def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iterator[Line]:
-    """A name with its value and explanation, on one line where there is room."""
+    """A name with its value and explanation, on one line if they fit."""
     name = printable(column.heading)
     line = f"{padded(name, start, right=False)}{_GAP.join(parts)}".rstrip()
     if cell_len(line) <= width:
@@ -369,7 +369,7 @@ def _entry(column: Column, parts: Sequence[str], start: int, width: int) -> Iter
     else:
         yield Line(text=name)
     for text in lines:
-        # Text to copy that is wider than the line gets a line of its own.
+        # Text for copying that is wider than the line is not indented.
         yield Line(text=" " * indent + text if indent + cell_len(text) <= width else text)
 
 
@@ -378,7 +378,7 @@ MOST_BARS = 20
 MOST_TIMES = 31
 _TIMES = frozenset({"hour", "day", "month"})
 _WIDEST_BAR = 40
-# If a bar has less width, names stand above their bars.
+# If bars would be shorter than this, names stand above the bars.
 _SHORTEST_BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STYLES = {"": "", "title": "italic", "heading": "bold", "rule": "dim", "note": "dim"}
@@ -389,9 +389,9 @@ class Chart:
     """Bars of totals, scaled to the largest one shown.
 
     Attributes:
-        sizes: All names and figures: bytes, or 1e-10 USD.
-        most: Maximum number of bars: the largest, or with `in_time` the last.
-        in_time: Names are times, in ascending order.
+        sizes: All names with their figures, in bytes or in 1e-10 USD.
+        most: Maximum number of bars: the largest figures are shown, or the last ones with `in_time`.
+        in_time: Whether the names are times, in ascending order.
         money: Figures are money.
     """
 
@@ -446,7 +446,7 @@ def print_table(answer: Answer, console: Console, *, chart: Chart | None = None,
         answer: What to print.
         console: Target console; its width limits the lines.
         chart: Bars of the rows.
-        wide: Show every column whole, on lines of any length.
+        wide: Whether to show every column in full, on lines of any length.
     """
     lines = answer_lines(answer, console.width, chart=chart, wide=wide)
     # Printing line by line would take most of the time of a long answer.
@@ -455,7 +455,7 @@ def print_table(answer: Answer, console: Console, *, chart: Chart | None = None,
 
 
 def answer_lines(answer: Answer, width: int, *, chart: Chart | None = None, wide: bool = False) -> list[Line]:
-    """The lines of an answer for a width."""
+    """The lines of an answer, wrapped to a width."""
     room = UNBOUNDED if wide else width
     lines = [*title_lines(answer, room), *body_lines(answer, room)]
     if chart is not None and chart.sizes:
@@ -464,13 +464,13 @@ def answer_lines(answer: Answer, width: int, *, chart: Chart | None = None, wide
 
 
 def print_heading(console: Console, text: str) -> None:
-    """Print a heading with a rule after it, or below it if it is too long; it is never cut."""
+    """Print a heading in full, followed by a rule, which is on its own line if the heading is too long."""
     for line in heading_of(printable(text), console.width):
         console.print(Text(line, style="bold"), soft_wrap=True)
 
 
 def heading_of(text: str, width: int) -> list[str]:
-    """The lines of a heading."""
+    """The lines of a heading with its rule."""
     lines = wrapped(text, width)
     behind = width - len(lines[0]) - 1
     if len(lines) == 1 and behind > 0:
@@ -485,9 +485,9 @@ def bars(
 
     Args:
         sizes: All names and figures.
-        columns: Columns that the names come from. If it is one column of time, the bars are in its order.
+        columns: Columns from which the bars' names are made. A single column of times keeps the bars in that order.
         most: Maximum number of bars.
-        money: Figures are 1e-10 USD, not bytes.
+        money: Whether figures are in 1e-10 USD instead of bytes.
     """
     in_time = len(columns) == 1 and columns[0] in _TIMES
     ordered = sorted(sizes) if in_time else sizes

@@ -1,9 +1,9 @@
-"""Settings of a deployment, in layers: the base of the stage, the file, and values of `--set`, now or earlier.
+"""Settings of a deployment, in layers: the stage's base, the settings file, and present and earlier values of `--set`.
 
-Start from the deployed settings. A settings file replaces everything an earlier file set, and each value of an earlier
+Start from the deployed settings. A settings file replaces all values of an earlier file, and the values of an earlier
 `--set` that it names. `--unset` removes values of `--set`. Without a file, the values of an earlier file stay in force.
 
-The file is `metering.toml`: a table `[stage.NAME]` with any setting, and `like` for the stage that it is laid over.
+The file is `metering.toml`: a table `[stage.NAME]` with any settings, and `like` with the base of the stage.
 
     [stage.staging]
     like = "prod"
@@ -47,7 +47,7 @@ class StageTable:
     """Table of one stage in a settings file.
 
     Attributes:
-        place: File and table, for messages.
+        place: Names of the file and the table, for messages.
         like: Base of the stage.
         values: By name with dots.
     """
@@ -75,7 +75,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """Settings of one deployment. It publishes `given`: settings that differ from the base."""
+    """Settings of one deployment. A deployment publishes `given`: settings that differ from the base."""
 
     config: StageConfig
     given: GivenSettings
@@ -90,10 +90,10 @@ class Planned:
 
 
 def planned(asked: Asked, before: GivenSettings | None) -> Planned:
-    """Lay the requested settings over the deployment's given settings; `before` is None without a deployment.
+    """Apply the requested settings to the deployment's given settings; `before` is None without a deployment.
 
     Raises:
-        SettingsError: Names every problem, with its file or option.
+        SettingsError: The settings are invalid; the error names every problem with its file or option.
     """
     like = _base_of(asked, before)
     _check_own_options(asked)
@@ -111,10 +111,10 @@ def planned(asked: Asked, before: GivenSettings | None) -> Planned:
 
 
 def check_alone(asked: Asked) -> None:
-    """Check names and ranges, without reading the deployment, and without the rules over several settings.
+    """Check names and ranges, without the deployment's settings and without rules about several settings.
 
     Raises:
-        SettingsError: Names every problem, with its file or option.
+        SettingsError: The settings are invalid; the error names every problem with its file or option.
     """
     _check_own_options(asked)
     values = {**(asked.table.values if asked.table is not None else {}), **asked.options}
@@ -128,7 +128,7 @@ def check_alone(asked: Asked) -> None:
 
 
 def config_of(stage: str, given: GivenSettings, own: Mapping[str, object]) -> StageConfig:
-    """Apply the region's own decisions to the given settings.
+    """Apply the values decided for the region to the given settings.
 
     Raises:
         SettingsError: Names every problem.
@@ -182,7 +182,7 @@ def _check_own_options(asked: Asked) -> None:
 
 
 def _check_unset(asked: Asked, held: Iterable[str]) -> None:
-    """Refuse unknown names in `--unset`, but accept names of other versions that the deployment was given."""
+    """Refuse unknown names in `--unset`, but accept the deployment's settings from other versions."""
     names = {*setting_names(), *held}
     known = names | {name.partition(".")[0] for name in names}
     wrong = sorted(asked.unset - known)
@@ -204,7 +204,7 @@ def _layers(asked: Asked, before: GivenSettings | None) -> tuple[dict[str, objec
 def _kept(
     config: StageConfig, like: str, by_file: Mapping[str, object], by_option: Mapping[str, object]
 ) -> GivenSettings:
-    """Keep values that differ from the base: equal settings make one document, and a version may change a base."""
+    """Keep values that differ from the base, so that equal settings give equal documents and bases may change."""
     values = config.effective()
     base = StageConfig.load(config.stage, like=like).effective()
     file = {name: value for name, value in by_file.items() if value != base.get(name)}
@@ -229,7 +229,7 @@ def _placed(problem: Problem, asked: Asked, held: Collection[str] = ()) -> str:
 
 
 def _concerns(name: str, values: Mapping[str, object]) -> bool:
-    """Whether a problem of this name concerns one of these values, an entry of a value, or its table."""
+    """Whether a problem with a named setting concerns any of `values`, an entry of a value, or a value's table."""
     return belongs(name, values) or any(each.startswith((f"{name}.", f"{name}[")) for each in values if name)
 
 
@@ -250,11 +250,11 @@ def _check_size(result: Planned) -> None:
 
 
 def recovered(settings: StageSettings, subscriptions: Iterable[Mapping[str, str]] = ()) -> GivenSettings:
-    """Settings of a version that kept no given settings, derived from its deployment: policy, queues and subscribers.
+    """Derive given settings that an old version did not publish from its deployment: policy, queues and subscribers.
 
     Args:
         settings: Published by it.
-        subscriptions: Severity, protocol and endpoint of each.
+        subscriptions: Severity, protocol and endpoint of each subscription.
     """
     like = settings.stage if settings.stage in STAGES else SAFEST
     base = StageConfig.load(settings.stage, like=like).published()
@@ -314,7 +314,7 @@ class SettingsFile:
 
 
 def find(start: Path, named: str | None) -> Path | None:
-    """Find the settings file: the named one, else `metering.toml` in a folder or its parents.
+    """Find the settings file: the named file, else `metering.toml` in a folder or its parents.
 
     Raises:
         SettingsError: The named file does not exist.
@@ -328,10 +328,10 @@ def find(start: Path, named: str | None) -> Path | None:
 
 
 def read(path: Path) -> SettingsFile:
-    """Read a settings file. Its stages are checked on access.
+    """Read a settings file. The tables of stages are checked on access.
 
     Raises:
-        SettingsError: The file cannot be read, is not TOML, or contains anything but stages.
+        SettingsError: The file cannot be read, is not TOML, or contains anything other than stages.
     """
     try:
         content = tomllib.loads(path.read_bytes().decode())
@@ -408,7 +408,7 @@ def _lines(stage: str, given: GivenSettings) -> Iterator[str]:
 
 
 def _value(value: object) -> str:
-    # TOML's basic strings, numbers, booleans and lists of them are those of JSON, except for this character.
+    # Except for this character, TOML writes basic strings, numbers, booleans and lists of them as JSON does.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -422,7 +422,7 @@ class SettingField:
 
     Attributes:
         name: With dots.
-        kind: Type and range, in words.
+        kind: Type and range of the setting, in words.
         default: Default of `StageConfig`, without a base.
     """
 

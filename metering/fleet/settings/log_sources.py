@@ -1,4 +1,4 @@
-"""Log sources as a setting: `[[stage.NAME.log_sources]]`, checked one by one and together."""
+"""Log sources as a setting: `[[stage.NAME.log_sources]]`, checked individually and together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ROLE_ARN = re.compile(r"arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+
 # An IAM policy treats these as wildcards or variables, so a grant on such a prefix would match other objects.
 _WILD = re.compile(r"[*?$]|[^\x20-\x7e]")
 _LONGEST_PREFIX = 512
-# A function's environment may have 4 KB (Lambda quotas), of which other variables take 1.5 KB.
+# A function's environment may have 4 KB (Lambda quotas), and other variables use 1.5 KB of it.
 MOST_BYTES = 2_000
 
 

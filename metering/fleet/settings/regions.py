@@ -72,7 +72,7 @@ def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
     """Refuse changes that would orphan resources or states.
 
     Raises:
-        SettingsError: Lists every setting that a deployed stage cannot change.
+        SettingsError: The error lists every setting that a deployed stage cannot change.
     """
     problems = [
         f"{each} cannot be changed while stage {stage} is deployed: {_FIXED[each.name]}"
@@ -84,7 +84,7 @@ def check_fixed(found: Sequence[Difference], *, stage: str) -> None:
 
 
 def consequences(found: Sequence[Difference]) -> tuple[str, ...]:
-    """List resources that are deleted, or lose protection, once the differences are deployed."""
+    """List resources that deploying the differences deletes or leaves unprotected."""
     return tuple(text for each in found for text in _consequences(each))
 
 
@@ -110,7 +110,7 @@ def _shorter(before: object, after: object) -> bool:
 
 
 def _comparable(value: object) -> object:
-    """Make values comparable: the order of subscriptions does not matter."""
+    """Make values comparable regardless of the order of list entries."""
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
@@ -140,7 +140,7 @@ def _pages(value: object) -> bool:
     return any(each.get("severity") == "page" for each in _rows(value))
 
 
-# Settings that are lists of tables: the noun for a row, and a function that describes one.
+# Settings that are lists of tables: the noun for a table, and a function that describes a table.
 _ROWS: dict[str, tuple[str, Callable[[Mapping[str, object]], str]]] = {
     "subscriptions": ("subscription", _subscription),
     "log_sources": ("log source", _log_source),
@@ -153,8 +153,8 @@ class Before:
 
     Attributes:
         given: None if the region is not deployed, or if its settings are unknown.
-        rest: Subscribers of its topics, from which a deployment starts if the settings are unknown.
-        note: For people; may be empty.
+        rest: Subscribers of the region's topics, used by a deployment if the settings are unknown.
+        note: Note for the user; may be empty.
     """
 
     given: GivenSettings | None = None
@@ -164,7 +164,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Settings changes of a region's next deployment; no differences if the region is not deployed."""
+    """Changes of settings in a region's next deployment; none if the region is not deployed."""
 
     region: str
     differences: tuple[Difference, ...]
@@ -216,7 +216,7 @@ class RegionSettings:
         return Before(rest=rest, note=f"nobody knows what {region} was given ({error}), so only {known} count")
 
     def _subscribed(self, region: str) -> GivenSettings | None:
-        """Subscriptions of a region whose other settings are unknown: a deployment must not lose the pager."""
+        """Subscriptions of a region whose other settings are unknown, so that a deployment keeps the pager."""
         try:
             rows = [dict(each) for each in self.deployed.subscriptions(region)]
         except SettingsError:
@@ -240,7 +240,7 @@ class RegionSettings:
         return planned(self.asked, found.given or found.rest)
 
     def current(self, region: str) -> Planned | None:
-        """Deployed settings of a region; None if it is not deployed, or if they are unknown.
+        """Deployed settings of a region; None if the region is not deployed or its settings are unknown.
 
         Raises:
             SettingsError: The settings are invalid in this version.
@@ -252,7 +252,7 @@ class RegionSettings:
         """Changes of the next deployment in a region.
 
         Raises:
-            SettingsError: Lists every problem, including settings that a deployed stage cannot change.
+            SettingsError: The error lists every problem, including settings that a deployed stage cannot change.
         """
         before, after = self.before(region), self.of(region)
         notes = [before.note] if before.note else []

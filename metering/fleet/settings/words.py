@@ -1,4 +1,4 @@
-"""Describes types and problems of settings in plain words instead of the validator's."""
+"""Describes types and problems of settings in plain words, not in the validator's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
     Attributes:
         field: Dotted name; empty if several settings contradict each other.
-        text: Predicate that follows the name; a full sentence if there is no name.
+        text: Text of the problem that follows the name; a full sentence without a name.
     """
 
     field: str
@@ -111,7 +111,7 @@ def _told(details: ErrorDetails) -> tuple[object, ...]:
 
 
 def shown(value: object) -> str:
-    """Format a value for people; long values are cut."""
+    """Format a value for reading; long values are truncated."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

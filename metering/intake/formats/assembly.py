@@ -1,7 +1,7 @@
 """Assembly of a batch from pieces: content hash, verdict of each record, rows and exact totals.
 
-Every format's reader ends here with `Columns`. Whole columns are checked first. Only rows left in doubt by these checks
-are judged one by one, by the rules for records.
+The readers of all formats pass `Columns` to this module. First, whole columns are checked. Only rows that may fail
+these checks are checked one by one against the rules for records.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW_CHARS = 4 * KIB
-# If a batch's evidence exceeds this many characters, less is kept of each further refused record.
+# Once the evidence of a batch exceeds this many characters, less is kept of each further refused record.
 _RAW_BUDGET_CHARS = 16 * MIB
 _SPARE_RAW_CHARS = 256
 # Memory of a `LongText`: its first characters, its digest, and the object overhead.
@@ -52,11 +52,11 @@ ExceptionEntry = tuple[int, int, "Undecodable | bytes | None"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """A decoded piece of a batch: one entry per record, which is 0 or empty if `exceptions` has the value instead.
+    """A decoded piece of a batch: one entry per record; an entry is 0 or empty if its value is in `exceptions`.
 
     Attributes:
         lengths: UTF-8 bytes of each resource id, u32.
-        resource_bytes: All resource ids together, UTF-8.
+        resource_bytes: All resource ids, joined, in UTF-8.
         doubtful_ids: Positions of resource ids that may break a rule other than the length limit.
         exceptions: Values that could not be decoded, in the order of the content hash.
     """
@@ -73,16 +73,16 @@ class Columns:
 
 
 class HeadTable:
-    """Numbers distinct heads in the order of first appearance; each is hashed and judged once.
+    """Numbers distinct heads in the order of first appearance; each head is hashed and checked once.
 
-    A string that is longer than any valid one is judged before it is stored; only its `LongText` is kept.
+    A string longer than any valid string is checked before it is stored; only its `LongText` is kept.
 
     Attributes:
-        heads: The heads as stored, by number.
-        traffic: The verdict of the rules on each head, by number.
+        heads: The stored heads, by number.
+        traffic: The result of the record rules for each head, by number.
 
     Raises:
-        BatchRefusedError: The distinct heads exceed the bytes that a batch may have.
+        BatchRefusedError: The distinct heads exceed the byte limit of a batch.
     """
 
     def __init__(self, *, hasher: ContentHasher | None, work: Work) -> None:
@@ -96,7 +96,7 @@ class HeadTable:
         self._kept_bytes = 0
 
     def number(self, head: Head) -> int:
-        """The number of a head; a new head is hashed and judged."""
+        """The number of a head; a new head is hashed and checked."""
         known = self._numbers.get(head)
         if known is not None:
             return known
@@ -118,7 +118,7 @@ class HeadTable:
 
         Args:
             kept: The head with its `LongText`.
-            values: Makes the hash `value` of each of its fields; called only for a new head.
+            values: Returns the head's fields as the content hash takes them; called only for a new head.
         """
         if kept in self._numbers:
             return self._numbers[kept]
@@ -132,7 +132,7 @@ class HeadTable:
         return number
 
     def hash_new(self) -> None:
-        """Hash the heads that are not hashed yet."""
+        """Hash all heads that are not yet hashed."""
         self._hash(len(self.heads))
 
     def _hash(self, end: int) -> None:
@@ -155,7 +155,7 @@ class HeadTable:
 
 
 class BatchAssembly:
-    """A batch while it is read. Its pieces come in order, and record positions continue across all of them.
+    """A batch that is being read. Pieces are added in order, and record positions continue from piece to piece.
 
     Attributes:
         sent_at_ms: SentTimestamp of the message, against which records are admitted.
@@ -178,7 +178,7 @@ class BatchAssembly:
         """Take the next piece.
 
         Args:
-            piece: Its columns; `head_index` refers to `heads`.
+            piece: Columns of the piece; `head_index` refers to `heads`.
             problems_at: Returns the problems of the record at a position of the piece.
             raw_at: Returns the original text of the record at a position of the piece.
         """

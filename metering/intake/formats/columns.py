@@ -1,4 +1,4 @@
-"""Arithmetic over columns: plain Python for a message's hundred rows, Arrow for an object's thousands.
+"""Arithmetic over columns: plain Python for the hundred rows of a message, Arrow for the thousands of an object.
 
 Calling an Arrow kernel costs some microseconds for any number of rows; plain Python costs 25 to 100 ns per row.
 """
@@ -27,17 +27,17 @@ _LOW_BITS = 32
 
 
 def halves(numbers: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArray, pa.Array | pa.ChunkedArray]:
-    """The low and the high 32 bits of non-negative numbers. Sums of fewer than 2^31 halves cannot overflow."""
+    """The low and the high 32 bits of non-negative numbers. The sum of fewer than 2^31 halves cannot overflow."""
     return pc.bit_wise_and(numbers, 2**_LOW_BITS - 1), pc.shift_right(numbers, _LOW_BITS)
 
 
 def joined(low_sum: int, high_sum: int) -> int:
-    """The exact sum of numbers, from the sums of their halves."""
+    """The exact sum of numbers, from the sums of their low and high halves."""
     return (high_sum << _LOW_BITS) + low_sum
 
 
 def exact_sum(numbers: pa.Array | pa.ChunkedArray) -> int:
-    """Sum of non-negative int64, fewer than 2^31 of them."""
+    """Sum of fewer than 2^31 non-negative int64 values."""
     low_sum, high_sum = (pc.sum(half).as_py() or 0 for half in halves(numbers))
     return joined(low_sum, high_sum)
 
@@ -69,7 +69,7 @@ class BatchRows:
     """The accepted rows of one batch (`RecordRows`).
 
     Attributes:
-        traffic: Verdict of the rules on each head; rows refer only to heads without problems.
+        traffic: Result of the record rules for each head; rows refer only to heads without problems.
     """
 
     heads: Sequence[Head]
@@ -93,7 +93,7 @@ def arrow(values: array[int]) -> pa.Array:
 
 
 def strings(lengths: array[int], data: bytes) -> pa.Array:
-    """Arrow array of strings stored one after another in `data`; `lengths` counts their UTF-8 bytes."""
+    """Arrow array of the strings concatenated in `data`; `lengths` has the UTF-8 bytes of each."""
     offsets = array("i", [0])
     offsets.frombytes(memoryview(pc.cumulative_sum(arrow(lengths).cast(pa.int32())).buffers()[1])[: 4 * len(lengths)])
     return pa.Array.from_buffers(pa.string(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
@@ -110,7 +110,7 @@ def bounds(values: array[int]) -> tuple[int, int]:
 
 
 def span_bounds(starts: array[int], ends: array[int]) -> tuple[int, int]:
-    """Minimum and maximum difference of two columns of times, which cannot overflow."""
+    """Minimum and maximum difference of two columns of times; no difference can overflow."""
     if len(starts) >= ARROW_FROM_ROWS:
         return _bounds(pc.subtract(arrow(ends), arrow(starts)))
     spans = list(map(sub, ends, starts))

@@ -1,4 +1,4 @@
-"""Decompression of gzip and zstd, piece by piece and up to a limit, so a small input cannot exhaust memory."""
+"""Decompresses gzip and zstd in pieces and up to a limit, so that a small input cannot exhaust memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 READ_BYTES = 4 * MIB
 _PIECE_BYTES = 4 * MIB
-# A gzip member that ends copies the rest of its step, so empty members would cost quadratic time with large steps.
+# A gzip member that ends copies the rest of its step, so with large steps empty members would cost quadratic time.
 _GZIP_STEP_BYTES = 64 * KIB
 # zstd can expand 4 bytes to 128 KiB, and its streaming call has no output limit: 1 KiB expands to at most 44 MiB.
 _ZSTD_STEP_BYTES = KIB
@@ -40,11 +40,11 @@ def unpacked(
         stream: The object as stored.
         compression: The compression that the message states.
         limit_bytes: Most bytes of content.
-        work: Counts stored bytes, members and bytes that unpack to nothing, and checks the clock.
+        work: Limits stored bytes, members, bytes that unpack to nothing, and time.
         seen: Receives all stored bytes as they are read; may be None.
 
     Raises:
-        BatchRefusedError: Too much content or work, another compression, or a truncated stream.
+        BatchRefusedError: The stream is too large or too costly, has another compression, or is truncated.
         OutOfTimeError: It takes too long.
         UnavailableError: The stream cannot be read now.
     """
@@ -85,12 +85,12 @@ def _is_gzip(start: bytes) -> bool:
 
 
 def _is_zstd(start: bytes) -> bool:
-    # The start is either a frame or a skippable frame (RFC 8878, 3.1.2), with which pzstd files begin.
+    # A file starts with a frame or with a skippable frame (RFC 8878, 3.1.2), as pzstd files do.
     return start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[:1] >= b"\x50" and start[:1] <= b"\x5f")
 
 
 def _steps(stored: Iterator[bytes], step_bytes: int, work: Work) -> Iterator[bytes]:
-    """Stored bytes in small steps, with regular checks of the clock."""
+    """Yield stored bytes in small steps, with regular checks of the time limit."""
     for chunk in stored:
         for offset in range(0, len(chunk), step_bytes):
             if offset % _LOOK_EVERY_BYTES == 0:
@@ -159,7 +159,7 @@ def _unpack(frame: zstandard.ZstdDecompressionObj, data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Packing:
-    """One compression: a test of the first stored bytes, and a generator that unpacks them."""
+    """A compression: a test of a stream's first stored bytes, and a generator that unpacks the stream."""
 
     begins: Callable[[bytes], bool]
     unpack: Callable[[Iterator[bytes], Work], Iterator[bytes]]

@@ -1,4 +1,4 @@
-"""JSON records as columns, either inside the message or streamed from newline-delimited JSON."""
+"""Turns JSON records into columns, either from the message or streamed from newline-delimited JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from metering.errors import BatchRefusedError
 
-# msgspec raises these errors for input that it refuses; invalid UTF-8 is a ValueError.
+# msgspec raises these errors for invalid input; for invalid UTF-8 it raises ValueError.
 REFUSALS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _decode_one = msgspec.json.Decoder(WireRecord).decode
@@ -57,7 +57,7 @@ _ends: Callable[[AnyRecord], int | Text] = attrgetter("end")
 
 
 class InstantTable(dict["int | Text", "Integer"]):
-    """Wire value -> instant, each parsed once in a batch. Times longer than any valid one are not cached."""
+    """Text -> instant; each text is parsed once per batch. Texts longer than any valid time are not cached."""
 
     def __missing__(self, value: int | Text) -> Integer:
         if isinstance(value, str) and len(value) <= MAX_TIME_CHARS:
@@ -70,14 +70,14 @@ class InstantTable(dict["int | Text", "Integer"]):
 
 
 class JsonIntake:
-    """Passes decoded JSON records of one batch to its assembly."""
+    """Passes a batch's decoded JSON records to the batch's assembly."""
 
     def __init__(self, assembly: BatchAssembly) -> None:
         self._assembly = assembly
         self._instants = InstantTable()
 
     def add(self, records: Sequence[AnyRecord], text_at: Callable[[int], bytes]) -> None:
-        """Add some records; `text_at` returns the JSON text of each by its index among them."""
+        """Add some records; `text_at` returns the JSON text of a record by its index in the list."""
         if not records:
             return
         assembly = self._assembly
@@ -98,7 +98,7 @@ def decode_any(text: bytes, work: Work) -> AnyRecord:
     """Decode the text of one record; any text yields a record.
 
     Raises:
-        BatchRefusedError: Too much of the batch needs the slow parser.
+        BatchRefusedError: Too much text of the batch needs the slow parser.
         OutOfTimeError: It takes too long.
     """
     try:
@@ -131,7 +131,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
         lengths, joined_bytes = array("I", map(len, encoded)), b"".join(encoded)
     return Columns(
         head_index=head_index,
-        # Many small long-lived strings would use memory that the next records could use while it is in the CPU cache.
+        # Many small long-lived strings would occupy CPU cache that the next records could use.
         resource_ids=resource_ids if len(records) < ARROW_FROM_ROWS else strings(lengths, joined_bytes),
         lengths=lengths,
         resource_bytes=joined_bytes,
@@ -144,7 +144,7 @@ def columns_of(records: Sequence[AnyRecord], heads: HeadTable, instants: Instant
 
 
 def _instants(values: list[int | Text], instants: InstantTable) -> list[Integer]:
-    # A small batch rarely repeats its own times, but shares times with earlier batches, so the common cache is better.
+    # In a small batch, times rarely repeat but often occur in earlier batches, so the common cache is better.
     if len(values) < ARROW_FROM_ROWS and _are_short_texts(values):
         return list(map(short_instant_of, values))
     return list(map(instants.__getitem__, values))
@@ -158,7 +158,7 @@ def _are_short_texts(values: list[int | Text]) -> bool:
 
 
 def _strings(values: list[Text], found: dict[tuple[int, int], Undecodable | bytes | None]) -> tuple[list[str], str]:
-    """The strings, and their concatenation; values that are not strings go to `found`."""
+    """The strings and their concatenation; values that are not strings are added to `found`."""
     try:
         # join() is the fastest test that all values are strings.
         return values, "".join(values)  # type: ignore[return-value,arg-type]  # a TypeError if one is not a string
@@ -207,7 +207,7 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Texts:
-    """Texts of the records of an array. They are extracted on first use."""
+    """JSON texts of the records in an array. The texts are extracted on first use."""
 
     def __init__(self, array: bytes) -> None:
         self._array = array
@@ -220,7 +220,7 @@ class _Texts:
         """Texts of all records, in order.
 
         Raises:
-            BatchRefusedError: The array is nested too deeply, or is not an array.
+            BatchRefusedError: The text is nested too deeply, or is not an array.
         """
         if not self._texts:
             self._texts = self._cut()
@@ -247,7 +247,7 @@ def read_inline(array: bytes, assembly: BatchAssembly, limits: ReadLimits) -> in
     """Read the records of a JSON array; returns its size in bytes.
 
     Raises:
-        BatchRefusedError: Too many records, too much work, nesting too deep, or not an array.
+        BatchRefusedError: The text has too many records, needs too much work, is nested too deeply, or is not an array.
         OutOfTimeError: It takes too long.
     """
     texts = _Texts(array)
@@ -279,7 +279,7 @@ _BLOCK_BYTES = 256 * KIB
 
 
 def read_ndjson(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
-    """Read all records (`ObjectReader`). Lines of white space are skipped."""
+    """Read all records (`ObjectReader`). Lines with only white space are skipped."""
     intake = JsonIntake(assembly)
     work = assembly.work
     count = size_bytes = 0
@@ -332,7 +332,7 @@ def _line_end(piece: bytes, begin: int, limit: int) -> int:
 
 
 def _decode_lines(lines: list[bytes], work: Work) -> list[AnyRecord]:
-    """Record of each line. Lines of white space are removed from `lines`."""
+    """Record of each line. Lines with only white space are removed from `lines`."""
     try:
         records: list[AnyRecord] = list(map(_decode_one, lines))
     except REFUSALS:
@@ -348,7 +348,7 @@ def _line_too_long() -> BatchRefusedError:
 
 
 def _refuse_deep(records: list[AnyRecord], lines: Sequence[bytes], work: Work) -> None:
-    """Decode deeply nested lines again, because the fast parser's nesting limit depends on the stack; ours is fixed."""
+    """Decode deeply nested lines again with a fixed limit, because the fast parser's limit depends on the stack."""
     for position, line in enumerate(lines):
         if opening_brackets(line) <= MAX_DEPTH:
             continue

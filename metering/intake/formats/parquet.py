@@ -1,4 +1,4 @@
-"""Records from Parquet, column by column. Nothing is decoded before footer and page headers prove the file bounded."""
+"""Reads Parquet records column by column. Footer and page headers must prove the file bounded before it is decoded."""
 
 import json
 from array import array
@@ -44,7 +44,7 @@ DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 class RowTexts:
-    """Rows of a table as JSON. Refused rows are often adjacent, so a window of rows is converted at once."""
+    """Converts rows of a table to JSON. Refused rows are often adjacent, so a window of rows is converted at once."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -53,7 +53,7 @@ class RowTexts:
         self._texts: dict[str, pa.Array] = {}
 
     def at(self, position: int) -> str:
-        """Text of the row at a position."""
+        """JSON text of the row at a position."""
         if not self._columns or not 0 <= position - self._first < _WINDOW_ROWS:
             self._first = position
             window = self._table.slice(position, _WINDOW_ROWS)
@@ -91,12 +91,12 @@ def _moment(count: int, digits: int) -> str:
 
 
 _HEAD = ("account_id", "service", "direction", "from", "to", "usage_type")
-# Resource ids are decoded in pieces of this many bytes, or of one row, so that long ids are freed in between.
+# Resource ids are decoded in pieces of this many bytes, or of one row, so that long ids are freed between pieces.
 _PIECE_BYTES = 4 * MIB
 
 
 class TableIntake:
-    """Passes the rows of tables to an assembly, with their verdicts and their text."""
+    """Passes the rows of tables to an assembly, with their problems and JSON texts."""
 
     def __init__(self, assembly: BatchAssembly) -> None:
         self._assembly = assembly
@@ -107,7 +107,7 @@ class TableIntake:
 
         Raises:
             BatchRefusedError: The expanded resource ids of this and earlier tables exceed `limit_bytes`, or the heads
-                exceed the bytes that a batch may have.
+                exceed the byte limit of a batch.
             OutOfTimeError: It takes too long.
         """
         ids = _Ids(table.column("resource_id"))
@@ -142,10 +142,10 @@ class TableIntake:
 
 
 class _Ids:
-    """Resource ids of a table, expanded in pieces, because a dictionary can name one long string a million times.
+    """Resource ids of a table, expanded in pieces, because a dictionary can repeat one long string a million times.
 
     Attributes:
-        folded_bytes: UTF-8 bytes of all ids of a dictionary column once expanded; 0 for a plain column.
+        folded_bytes: UTF-8 bytes of all ids of a dictionary column after expansion; 0 for a plain column.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -160,7 +160,7 @@ class _Ids:
             self.folded_bytes = 0
 
     def pieces(self) -> Iterable[tuple[int, int]]:
-        """First row and number of rows, piece by piece."""
+        """First row and number of rows of each piece."""
         if (pc.sum(self._lengths).as_py() or 0) <= _PIECE_BYTES:
             return [(0, len(self._lengths))]
         pieces, first, size = [], 0, 0
@@ -232,9 +232,9 @@ def _number(head: Head, heads: HeadTable, written: Mapping[LongText, tuple[bytes
 def _indices(
     column: pa.ChunkedArray, written: dict[LongText, tuple[bytes, memoryview]]
 ) -> tuple[pa.Array, list[HeadText]]:
-    """Each row's index among the distinct values, int64, and these values; the last one is None, for nulls.
+    """Each row's index in the distinct values (int64), and the distinct values; the last value is None, for nulls.
 
-    A string that is longer than any valid one never becomes a Python string: `written` refers to it in Arrow's memory.
+    A string longer than any valid string never becomes a Python string: `written` refers to Arrow's memory.
     """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
@@ -246,7 +246,7 @@ def _indices(
         begin = value_start(1, len(text))
         digest = sha256(begin)
         digest.update(text)
-        # A character has at most 4 bytes, and the cut may split the last one.
+        # A character has at most 4 bytes, and the cut may be inside the last character.
         start = str(text[: 4 * LONG_START_CHARS], "utf-8", "ignore")[:LONG_START_CHARS]
         values[place] = value = LongText(start=start, digest=digest.digest(), decoded=True)
         written[value] = (begin, text)
@@ -286,7 +286,7 @@ def _sizes(column: pa.ChunkedArray, exceptions: list[ExceptionEntry]) -> array[i
 
 
 def _instants(column: pa.ChunkedArray, number: int, exceptions: list[ExceptionEntry]) -> array[int]:
-    """Epoch microseconds of a column of timestamps, or of integers, which are epoch seconds."""
+    """Epoch microseconds of a column of timestamps, or of a column of integers (epoch seconds)."""
     values = column.combine_chunks()
     unit = values.type.unit if pa.types.is_timestamp(values.type) else "s"
     integer = values.type if pa.types.is_integer(values.type) else pa.int64()
@@ -346,11 +346,11 @@ _MEMORY_BYTES = 64 * MIB
 _TOGETHER_BYTES = 32 * MIB
 _BUFFER_BYTES = MIB
 
-# Numbers of `Encoding` in parquet.thrift. Arrow can keep a column dictionary-encoded only if all its pages are
+# Values of the `Encoding` enum in parquet.thrift. Arrow can keep a column dictionary-encoded only if all its pages are
 # dictionary or plain pages.
 _DICTIONARIES = frozenset((2, 8))
 _FOLDED = _DICTIONARIES | {0}
-# A value may repeat the previous one, so a page of this encoding can expand without limit.
+# A value may repeat the previous value, so a page of this encoding can expand without limit.
 _DELTA_BYTE_ARRAY = 7
 
 
@@ -364,7 +364,7 @@ def _spooled(pieces: Iterable[bytes]) -> Iterator[IO[bytes]]:
 
 
 def read_parquet(pieces: Iterable[bytes], assembly: BatchAssembly, limits: ReadLimits) -> int:
-    """Read all records (`ObjectReader`). The file is read from its end, so it is assembled first."""
+    """Read all records (`ObjectReader`). The whole file is loaded first, because Parquet is read from its end."""
     with _spooled(pieces) as file:
         return _read_file(file, assembly, limits)
 
@@ -408,7 +408,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _together(group_bytes: Sequence[int]) -> Iterator[list[int]]:
-    """Numbers of the row groups in order, in lists that are read together."""
+    """Numbers of the row groups in order, grouped into lists that are read together."""
     groups: list[int] = []
     total = 0
     for number, size_bytes in enumerate(group_bytes):
@@ -425,7 +425,7 @@ def _check(schema: pa.Schema, rows: int, chunks: Sequence[Chunk], limits: ReadLi
     """Columns to read.
 
     Raises:
-        BatchRefusedError: With every problem of the footer.
+        BatchRefusedError: The footer has problems; the error has all of them.
     """
     problems: list[Problem] = []
     if rows > limits.batch_records:
@@ -462,7 +462,7 @@ def _check_pages(
     """Encodings of each column, and size of each row group.
 
     Raises:
-        BatchRefusedError: A page is unbounded, or the pages exceed the bytes that may be read.
+        BatchRefusedError: A page's size is not bounded, or the pages exceed the byte limit.
         OutOfTimeError: It takes too long.
     """
     total = 0

@@ -1,8 +1,8 @@
 """Footer and page headers of a Parquet file, checked before Arrow reads the file.
 
-Arrow trusts both. It allocates the two gigabytes that a page of ten bytes claims, and some damaged footers end the
-process. So they are first read here, by parquet.thrift, and refused unless they agree with each other and with the
-file's size.
+Arrow trusts both. Arrow allocates the two gigabytes that a page of ten bytes may claim, and some damaged footers crash
+the process. So footer and page headers are first read here, by parquet.thrift, and must agree with each other and with
+the file's size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ _MAX_VARINT_BYTES = 10
 _LAST_BYTE = 0x80
 _LONG_LIST = 15
 
-# Thrift's types of fields and elements.
+# Thrift's type codes for fields and elements.
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _INTEGERS = frozenset((_I16, _I32, _I64))
 
@@ -27,11 +27,11 @@ Structure = dict[int, Value]
 
 
 class CompactReader:
-    """Reads structures one after another; `position` is the first byte after the last structure.
+    """Reads Thrift structures one after another; `position` is the first byte after the last structure read.
 
     Raises:
-        IndexError: The data ends inside a structure.
-        BatchRefusedError: The data is not a structure.
+        IndexError: The data ends within a Thrift structure.
+        BatchRefusedError: The data is not a Thrift structure.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class CompactReader:
         if depth > _MAX_DEPTH:
             raise broken("nested too deeply")
         if count > len(self._data) - self.position:
-            # A list cannot have more elements than bytes, because each has at least one byte.
+            # A list has at most as many elements as bytes, because each element has at least one byte.
             raise IndexError
         return [self._value(kind, depth) for _ in range(count)]
 
@@ -104,7 +104,7 @@ class CompactReader:
 
 
 def broken(detail: str) -> Exception:
-    """Refusal of a file with damaged metadata."""
+    """Error that refuses a file with damaged metadata."""
     return refusal(Reason.PARQUET_UNREADABLE, f"Parquet's metadata: {detail}")
 
 
@@ -139,7 +139,7 @@ _MAX_NESTING = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Part of a column in row group number `group`. `offset` is the start of its first page; sizes are the footer's."""
+    """Part of a column in row group number `group`. `offset` is where its first page starts; sizes are the footer's."""
 
     group: int
     path: str
@@ -151,7 +151,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page: sizes in bytes by its header, and the encoding of its values; None if the header names no encoding."""
+    """A page: sizes in bytes from its header, and the encoding of its values; None if the header names no encoding."""
 
     stored_bytes: int
     unpacked_bytes: int
@@ -159,7 +159,7 @@ class Page:
 
 
 def read_footer(file: IO[bytes], *, limit_bytes: int = FOOTER_BYTES) -> tuple[int, list[Chunk]]:
-    """Read the number of rows, and all chunks. A footer may have at most `limit_bytes`.
+    """Read the number of rows, and all column chunks. A footer may have at most `limit_bytes`.
 
     Raises:
         BatchRefusedError: The file is not Parquet, is encrypted or damaged, or needs other files.
@@ -221,7 +221,7 @@ def _frame(file: IO[bytes], limit_bytes: int) -> tuple[int, int]:
 
 
 def _leaves(elements: list[Structure]) -> list[str]:
-    """Paths of the columns. The schema is a tree, written depth first, and its first element is the root."""
+    """Paths of the columns. The schema is a tree in depth-first order, and its first element is the root."""
     paths: list[str] = []
     # Ancestors of the next schema element, outermost first: the path to each, and its number of remaining children.
     open_parents: list[tuple[list[str], int]] = []

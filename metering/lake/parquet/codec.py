@@ -1,4 +1,4 @@
-"""`RowCodec` and `BatchSizer` in production: rows of a commit as one Parquet object, batches as JSON messages."""
+"""Production `RowCodec` and `BatchSizer`: rows of a commit as one Parquet object, batches as JSON messages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ParquetRowCodec:
 
 
 def staged_table(batches: Sequence[ports.StagedBatch]) -> pa.Table:
-    """Rows of a staging object, in its order."""
+    """Rows of a staging object, in the object's order."""
     columns = _Columns()
     for batch in batches:
         columns.add(batch)
@@ -187,7 +187,7 @@ class _Batch(msgspec.Struct):
 
 
 class JsonBatchSizer:
-    """Measures batches in parts, chosen by the hash of their ids, so memory is bounded."""
+    """Measures batches in parts chosen by the hash of batch ids, to bound memory."""
 
     def __init__(self, objects: ObjectStore, *, part_rows: int = _PART_ROWS) -> None:
         self._objects = objects

@@ -1,4 +1,4 @@
-"""`FrozenFiles` in production: closed months as Parquet, by hour, by account and by day."""
+"""Production `FrozenFiles`: closed months as Parquet, by hour, by account and by day."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
     """The same rows in tables of one row group each, with only the names that these rows use.
 
-    A group ends where an account ends, unless one account has more rows than a group.
+    A group ends with the last row of an account, unless one account has more rows than a group.
 
     Args:
         pieces: Tables of `USAGE_SCHEMA`, sorted by account.
-        group_rows: Maximum rows of a group. Any two adjacent groups have more.
+        group_rows: Maximum rows of a group. Any two adjacent groups have more rows than this maximum.
     """
     held: list[pa.Table] = []
     rows = 0
@@ -54,7 +54,7 @@ def account_groups(pieces: Iterable[pa.Table], group_rows: int) -> Iterator[pa.T
 
 
 def _ends(table: pa.Table, group_rows: int) -> Iterator[int]:
-    """Ends of groups, as long as more rows than a group remain, because only then is an account's last row known."""
+    """Ends of groups, while more rows than a group remain; with fewer, an account's last row may not have arrived."""
     accounts = table.column("account_id").chunk(0).indices
     borders = pc.run_end_encode(accounts).run_ends.to_pylist()
     start = 0
@@ -82,7 +82,7 @@ _GROUPS = [*usage_files.NAMES, "hour", "corrects"]
 
 
 def summed_days(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Sum pieces that are in order by day. The last day of a piece may continue in the next, so it is held back."""
+    """Sum ordered pieces by day. A piece's last day is delayed: it may continue in the next piece."""
     held: list[pa.Table] = []
     for piece in pieces:
         summed = _summed(pa.concat_tables([*held, piece]))
@@ -110,7 +110,7 @@ def _summed(table: pa.Table) -> pa.Table:
 
 
 def day_batch(table: pa.Table) -> DayBatch:
-    """A batch of rows of `USAGE_SCHEMA` whose hours are the first of their days."""
+    """A batch of rows of `USAGE_SCHEMA`, in which each hour is the first of its day."""
     one = table.unify_dictionaries().combine_chunks().to_batches()[0]
     kinds = {name: one.column(name) for name in UsageKind._fields}
     places: dict[tuple[int, ...], int] = {}
@@ -133,7 +133,7 @@ def day_batch(table: pa.Table) -> DayBatch:
 # the merged order does not depend on the runs.
 
 
-# Rows of each run that are in memory during the merge.
+# Number of rows per run in memory during the merge.
 _BATCH_ROWS = 16 * 1024
 
 
@@ -142,8 +142,8 @@ def sorted_pieces(tables: Iterable[pa.Table], folder: Path, *, run_rows: int, pi
 
     Args:
         tables: The rows, in any order.
-        folder: Directory of the runs, which are compressed.
-        run_rows: Rows that are sorted at once.
+        folder: Directory of the sorted runs, which are compressed.
+        run_rows: Number of rows that are sorted at once.
         piece_rows: Minimum rows of a piece, except the last.
     """
 
@@ -189,11 +189,11 @@ _SORT_ROWS = 1024 * 1024
 
 
 class ParquetFrozenFiles:
-    """Makes, reads and measures the objects of closed months. It reads only the row groups that it needs.
+    """Makes, reads and measures the objects of closed months. Reads fetch only the row groups that they need.
 
     Args:
-        scratch: Directory for the sort and for the month's objects until they are put; by default the system's.
-        sort_rows: Rows that are sorted at once.
+        scratch: Directory for the sort and for the month's objects before their upload; by default the system's.
+        sort_rows: Number of rows that are sorted at once.
         group_rows: Maximum rows of a row group.
     """
 
@@ -261,7 +261,7 @@ class ParquetFrozenFiles:
     def day_tables(
         self, frozen: FrozenMonth, accounts: Collection[str] | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
-        """The rows of `days` as tables of `USAGE_SCHEMA`; the hour of a row is the first of its day.
+        """The rows of `days` as tables of `USAGE_SCHEMA`; a row's hour is the first hour of its day.
 
         Args:
             frozen: The closed month.
@@ -295,7 +295,7 @@ class ParquetFrozenFiles:
             yield from usage_files.tables_of(usage_files.usage_parquet(stream, accounts), accounts, columns)
 
     def _checked(self, hour: FrozenHour) -> Iterator[pa.Table]:
-        """Rows of an hour's object, if they match its digest."""
+        """Rows of an hour's object, checked against the object's digest."""
         tables = list(self._tables(hour.key, None))
         digest = hashlib.sha256()
         for table in tables:
@@ -306,7 +306,7 @@ class ParquetFrozenFiles:
 
 
 class _Sink:
-    """A file while it is written. It digests the rows and counts them."""
+    """A file that is being written. It counts the rows and computes their digest."""
 
     def __init__(self, sink: BytesIO | Path) -> None:
         self._writer = usage_files.usage_writer(sink)
@@ -326,11 +326,11 @@ class _Sink:
             self._rows += table.num_rows
 
     def passed(self, tables: Iterable[pa.Table], group_rows: int) -> Iterator[pa.Table]:
-        """Write tables, and pass each one on."""
+        """Write tables, and yield each table unchanged."""
         for table in tables:
             self.write(table, group_rows)
             yield table
 
     def file(self, content: bytes | Path) -> UsageFile:
-        """The file, after it was closed."""
+        """Close the file, and return it."""
         return UsageFile(content=content, rows=self._rows, digest=self._digest.hexdigest())

@@ -24,7 +24,7 @@ _NAME = pa.dictionary(pa.int32(), pa.string())
 INSTANT = pa.timestamp("us", tz="UTC")
 """Type of the lake's times."""
 
-# Types of some columns. All other columns hold names, which repeat, so they are dictionary-encoded.
+# Types of some columns. All other columns contain repeated names, so they are dictionary-encoded.
 _TYPES: dict[str, pa.DataType] = {
     "resource_id": pa.string(),
     "bytes": pa.int64(),
@@ -42,21 +42,21 @@ STAGING_SCHEMA = LAKE_SCHEMA.append(pa.field(BOOKED_HOUR, pa.int64(), nullable=F
 """`LAKE_SCHEMA` and the booked hour. Rows are sorted by booked hour; a row group has rows of one hour only."""
 
 
-# Parquet files whose row groups are read by the calling thread itself, in few reads.
+# Parquet files. The calling thread itself reads the row groups, in few reads.
 #
-# Arrow's own read-ahead runs in threads of Arrow. Such a thread may hold the Python stream beyond the end of its read,
-# and a process that exits just then is aborted with "terminate called without an active exception" (apache/arrow,
-# issues 33975 and 34314). So no thread of Arrow ever gets a Python stream here.
+# Arrow's own read-ahead runs in threads of Arrow. Such a thread may hold the Python stream after its read ends, and if
+# the process exits at that moment, it is aborted with "terminate called without an active exception" (apache/arrow,
+# issues 33975 and 34314). So Arrow's threads never get a Python stream here.
 
 
 # Columns closer than this are read in one request, as Arrow's read-ahead would do: a request costs more than the gap.
 _GAP_BYTES = 8 * 1024
-# No read is longer than this, so that memory holds at most one row group beside its table.
+# No read is longer than this, so that memory contains at most one row group in addition to its table.
 _SPAN_BYTES = 32 * 1024 * 1024
 
 
 class RowGroups:
-    """A Parquet file by its row groups.
+    """A Parquet file that is read by row groups.
 
     Args:
         encoded: Columns that stay dictionary-encoded when read.
@@ -83,7 +83,7 @@ class RowGroups:
         return self._file.read_row_group(number, columns=list(columns), use_threads=False)
 
     def read_some(self, numbers: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Some columns of some row groups, one after the other."""
+        """Some columns of some row groups, concatenated."""
         return self._file.read_row_groups(list(numbers), columns=list(columns), use_threads=False)
 
     def read_all(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -92,7 +92,7 @@ class RowGroups:
 
 
 def _ranges(group: pq.RowGroupMetaData, columns: frozenset[str]) -> Iterator[tuple[int, int]]:
-    """First byte and end of each read that the columns need."""
+    """Start and end of each byte range that must be read for the columns."""
     chunks = (group.column(number) for number in range(group.num_columns))
     places = sorted(_place(chunk) for chunk in chunks if chunk.path_in_schema in columns)
     if not places:
@@ -115,7 +115,7 @@ def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
 
 
 class _Spans(io.RawIOBase):
-    """A stream that serves reads from spans fetched before, and fetches the rest itself."""
+    """A stream that serves reads from prefetched byte ranges, and fetches other bytes on demand."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class _Spans(io.RawIOBase):
         self._place = 0
 
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Fetch spans, each with one read, and discard those fetched before."""
+        """Fetch byte ranges, each with one read, and discard ranges fetched before."""
         self._spans = []
         for first, end in ranges:
             self._stream.seek(first)
@@ -162,11 +162,11 @@ class _Spans(io.RawIOBase):
         return None
 
 
-# The first read of part of a staging object fetches this many bytes from its end. Most objects are no larger; a larger
-# object has its footer there, and the second request reads the hour's rows.
+# If only part of a staging object is needed, the first read fetches this many bytes from its end. Most objects are not
+# larger. In a larger object, this part has the footer, and a second request reads the hour's rows.
 STAGED_END_BYTES = 256 * KIB
 
-# The lake's columns with every string dictionary-encoded.
+# Columns of the lake, with every string column dictionary-encoded.
 HOUR_SCHEMA = pa.schema([each.with_type(_NAME) if pa.types.is_string(each.type) else each for each in LAKE_SCHEMA])
 TEXT_COLUMNS = tuple(field.name for field in HOUR_SCHEMA if pa.types.is_dictionary(field.type))
 
@@ -185,7 +185,7 @@ def decoding(key: str) -> Iterator[None]:
 
 
 def row_groups_of(file: RowGroups, hour_s: int) -> list[int]:
-    """Numbers of a staging object's row groups that are booked in an hour; each group has rows of one hour only."""
+    """Numbers of a staging object's row groups for one booked hour; each group has rows of only one hour."""
     metadata = file.metadata
     column = file.schema.get_field_index(BOOKED_HOUR)
     groups = []
@@ -211,7 +211,7 @@ def instant(epoch_s: int) -> pa.Scalar:
 
 
 def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
-    """`TimeSlice.takes` as an expression over a table of rows that are booked in one hour."""
+    """`TimeSlice.takes` as an Arrow expression over a table of rows booked in one hour."""
     start = pc.field("start_time")
     own = (start >= instant(hour_s)) & (start < instant(hour_s + HOUR_S))
     inside = own & (start >= instant(times.from_s)) & (start < instant(times.to_s))
@@ -220,8 +220,8 @@ def taken(times: TimeSlice, hour_s: int) -> pc.Expression:
 
 # Rows of the lake are sorted by account, and then within a row group by resource and start.
 #
-# Readers select accounts, so the rows of an account are adjacent in the whole file. Within a row group, the order is
-# the best for compression. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as strings.
+# Readers select accounts, so the rows of an account are adjacent in the whole file. The order within a row group is
+# best for compression. Sort keys are integers made of ranks in sorted dictionaries: many times as fast as strings.
 
 
 # A record's start takes 24 bits, as seconds from the booked hour: 97 days in both directions. Farther starts are
@@ -276,7 +276,7 @@ def _in_order(table: pa.Table, key: pa.Array) -> pa.Table:
 
 
 def _used(column: pa.Array) -> pa.Array:
-    """The same column; a large dictionary keeps only the values that rows use."""
+    """Return the column without unused values, if its dictionary is large."""
     if not pa.types.is_dictionary(column.type) or len(column.dictionary) <= _SMALL_DICTIONARY:
         return column
     used = pc.unique(column.indices)

@@ -1,4 +1,4 @@
-"""`LakeReader` and `StagedUsage` in production: exact totals of lake files and staging objects."""
+"""Production `LakeReader` and `StagedUsage`: exact totals of lake files and staging objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _NUMBERS = ("low", "high", "records")
-# Partial sums are summed again when they reach this many rows; with many groups, when they have 1.5 times as many rows
+# Partial sums are summed again when they reach this many rows. With many groups, this happens at 1.5 times as many rows
 # as groups, because otherwise each part would cost as much as all groups together.
 _PARTIAL_ROWS = 500_000
 _GROWTH = 1.5
@@ -37,7 +37,7 @@ _SLICE_ROWS = 16 * 1024
 
 
 class Sums:
-    """Partial sums by group, of the two halves of each number (`exact_sums`). Mutable."""
+    """Partial sums by group, of the low and high half of each number (`exact_sums`). Mutable."""
 
     def __init__(self, query: ports.RowQuery) -> None:
         self._keys = _key_names(query)
@@ -79,7 +79,7 @@ class Sums:
         return dict(self.groups())
 
     def groups(self) -> Iterator[tuple[ports.Group, Total]]:
-        """The same, each group once, with few of them as Python objects at a time."""
+        """Like `table`, but as Python objects: each group once, few at a time."""
         if not self._parts:
             return
         table = self.table()
@@ -99,7 +99,7 @@ def _key_names(query: ports.RowQuery) -> list[str]:
 
 
 def halves_of(table: pa.Table, query: ports.RowQuery, low_high: tuple[pa.Array, pa.Array] | None = None) -> pa.Table:
-    """The columns of a query, and the two halves of each row's bytes, in the form that `Sums.add` takes."""
+    """The columns of a query, and the low and high halves of each row's bytes, in the form for `Sums.add`."""
     arrays = {name: _column(table, column) for name, column in zip(_key_names(query), query.columns, strict=True)}
     arrays["low"], arrays["high"] = halves(table.column("bytes")) if low_high is None else low_high
     arrays["records"] = pa.repeat(pa.scalar(1, pa.int64()), table.num_rows)
@@ -113,8 +113,8 @@ def _column(table: pa.Table, column: str) -> pa.ChunkedArray:
     return table.column(column)
 
 
-# Maximum number of rows of a small file. A larger file keeps a core busy, and its result takes memory; a small file
-# mostly waits for its first byte.
+# Maximum number of rows of a small file. A larger file keeps a core busy, and its result takes memory; for a small
+# file, most time is spent waiting for the first byte.
 _SMALL_ROWS = 1_000_000
 
 
@@ -128,32 +128,32 @@ R = TypeVar("R")
 
 
 def large_and_small(files: Sequence[F]) -> tuple[list[F], list[F]]:
-    """Files that are read alone, and files that are read concurrently, each list in its order."""
+    """Split files into those read alone and those read concurrently, without changing the order."""
     large = [file for file in files if file.rows > _SMALL_ROWS]
     return large, [file for file in files if file.rows <= _SMALL_ROWS]
 
 
 def read_each(read: Callable[[F], R], files: Sequence[F], *, threads: int) -> Iterator[tuple[F, R]]:
-    """Each file with the result of `read` for it, in no order.
+    """Yield each file with the result of `read`, in any order.
 
     Args:
         read: Called in threads, so concurrent calls must be safe.
         files: Files that state their number of rows.
-        threads: Maximum small files that are read at the same time.
+        threads: Maximum number of small files that are read at the same time.
     """
     large, small = large_and_small(files)
     for some, at_once in ((large, 1), (small, threads if len(small) > 1 else 1)):
         yield from zip(some, clock.side_by_side(read, some, threads=at_once), strict=True)
 
 
-# Totals of lake files, in objects beside them: the compactor counts them while it merges, and readers use them.
+# Totals of lake files, in objects beside the files: the compactor counts them during the merge, and readers use them.
 #
-# The content follows from the rows alone, so every writer writes the same. The totals are optional: where they are
+# The content depends only on the rows, so every writer writes the same content. The totals are optional: where they are
 # missing or do not add up, the rows are counted.
 
 
 _GROUP_ROWS = 64 * 1024
-# This many objects of one hour are fetched at the same time; all but one are small.
+# Number of objects of one hour that are fetched in parallel; all but one are small.
 _READERS = 8
 # Precision that holds every int64, and every int64 times 2^32.
 _HALF = pa.decimal128(19, 0)
@@ -161,7 +161,7 @@ _HIGH_UNIT = pa.scalar(2**32, pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.dec
 
 
 def summary_of(sums: Sums, hour_s: int) -> bytes:
-    """The object with the totals of a lake file of an hour. `sums` are by the columns of `USAGE_QUERY`."""
+    """The object with the totals of an hour's lake file. `sums` are by the columns of `USAGE_QUERY`."""
     body = BytesIO()
     with usage_files.usage_writer(body) as writer:
         table = usage_of_sums(sums.table(), hour_s)
@@ -188,7 +188,7 @@ def usage_of_sums(sums: pa.Table, hour_s: int) -> pa.Table:
 
 
 def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
-    """A table of `USAGE_SCHEMA` in the form that `Sums` adds by the columns of `USAGE_QUERY`."""
+    """Convert a table of `USAGE_SCHEMA` to the form that `Sums` adds by the columns of `USAGE_QUERY`."""
     own_hour = pc.divide(table.column("corrects").cast(pa.int64()), SECOND_US).fill_null(hour_s)
     try:
         low, high = halves(table.column("bytes").cast(pa.int64()))
@@ -208,7 +208,7 @@ def _sums_of(table: pa.Table, hour_s: int) -> pa.Table:
 
 
 class ParquetTotals:
-    """`TotalsReader` over the objects beside lake files.
+    """A `TotalsReader` of the totals objects stored beside lake files.
 
     Args:
         lake: Reads the rows of files whose totals are missing.
@@ -234,7 +234,7 @@ class ParquetTotals:
         return usage_files.TableRows(usage_of_sums(sums.table(), hour_s))
 
     def _kept(self, file: LakeFile) -> pa.Table | None:
-        """The totals beside a file, if they exist and add up to its rows and bytes."""
+        """The totals stored beside a file, if they exist and match its rows and bytes."""
         key = summary_key(file.key)
         try:
             body = self._objects.get(key)
@@ -264,7 +264,7 @@ _ROWS_AT_ONCE = 1_000_000
 
 
 class ParquetLakeReader:
-    """Reads totals. It fetches only the columns, row groups and byte ranges that a query needs.
+    """Reads totals. The reader fetches only the columns, row groups and byte ranges that a query needs.
 
     Args:
         readers: Threads that read sources in parallel.
@@ -306,12 +306,12 @@ class ParquetLakeReader:
         for usage, *by_batch in self._read(sources, queries):
             sums.add(usage.table())
             if batches is not None:
-                # Only an hour's batches of one source are held in memory.
+                # Memory holds only the batches of one source in an hour.
                 batches(by_batch[0].groups())
         return usage_files.TableRows(usage_of_sums(sums.table(), hour_s))
 
     def _read(self, sources: Sequence[RowSource], queries: Sequence[ports.RowQuery]) -> Iterator[list[Sums]]:
-        """Sums of each query over the rows of each source, in no order."""
+        """Sums of each query over the rows of each source, in any order."""
         read = read_each(lambda source: self._source(source, queries), sources, threads=self._readers)
         return (sums for _, sums in read)
 
@@ -344,7 +344,7 @@ class ParquetLakeReader:
                 yield _matching(table if times is None else table.filter(hour_rows.taken(times, source.hour_s)), query)
 
     def _stream(self, source: RowSource) -> BinaryIO:
-        """Of a lake file, only the needed ranges are read. A staging object is small, so it is read by one GET."""
+        """Lake files are read only in the necessary ranges. A staging object is small, so it is read by one GET."""
         if not source.staged:
             return self._objects.open(source.key)
         if source.rows <= ports.FEW_ROWS:
@@ -353,10 +353,10 @@ class ParquetLakeReader:
 
 
 class ParquetStagedUsage:
-    """Sums staging objects, each read by one GET.
+    """Sums the usage of staging objects, each read with one GET.
 
     Args:
-        rows_at_once: Rows that are decoded at once, so that memory does not grow with the object's.
+        rows_at_once: Number of rows decoded at once, so that memory does not grow with the object's size.
     """
 
     def __init__(self, objects: ObjectStore, *, rows_at_once: int = _ROWS_AT_ONCE) -> None:
@@ -385,7 +385,7 @@ class ParquetStagedUsage:
         }
 
     def _parts(self, file: hour_rows.RowGroups) -> Iterator[list[int]]:
-        """Numbers of the row groups that are read at once."""
+        """Numbers of the row groups, in lists that are read together."""
         metadata = file.metadata
         if metadata.num_row_groups == 0:
             return
@@ -400,7 +400,7 @@ def _physical(columns: Iterable[str]) -> list[str]:
 
 
 def _may_match(group: pq.RowGroupMetaData, query: ports.RowQuery) -> bool:
-    """Whether the statistics of a row group allow a matching row."""
+    """Whether a row group may have a matching row, according to its statistics."""
     statistics = {group.column(i).path_in_schema: group.column(i).statistics for i in range(group.num_columns)}
     for column, allowed in query.where:
         known = statistics.get(column)
@@ -413,8 +413,8 @@ def _matching(table: pa.Table, query: ports.RowQuery) -> pa.Table:
     for column, allowed in query.where:
         values = table.column(column).cast(pa.string())
         if len(allowed) > _FEW_VALUES:
-            # A manifest names every batch of a region, and a staging object holds ten, so the object's batch ids are
-            # looked up in the manifest. The other direction would cost each object the length of the manifest.
+            # A manifest names every batch of a region, and a staging object holds ten batches, so each object's batch
+            # ids are looked up in the manifest. The opposite look-up would cost the manifest's length per object.
             wanted = [value for value in pc.unique(values).to_pylist() if value in allowed]
         else:
             wanted = sorted(allowed)

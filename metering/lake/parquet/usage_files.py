@@ -1,6 +1,6 @@
 """Parquet files of usage: one row per usage key, sorted by account. Lake totals and closed months have this form.
 
-Engines read them directly: plain strings and timestamps, and exact decimals without a fraction for any number of bytes.
+Query engines can read them: strings and timestamps are plain, and decimals without a fraction are exact for any bytes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 # Index of a usage file by account: a reader learns only of the row groups with its accounts' rows.
 #
 # For a month of 10,000 accounts, the footer has megabytes about thousands of row groups, of which a report needs one or
-# two. The index has the footer's entry of each row group, compressed, with its range of accounts, and is at the very
-# end of the file. From the index follows a footer of the wanted row groups alone.
+# two. The index has the footer's entry for each row group, compressed, with its range of accounts. It is at the very
+# end of the file. A reader makes a footer of only the wanted row groups from the index.
 #
 # The index is a Parquet extension (apache/parquet-format, BinaryProtocolExtensions.md): a field at the end of the
-# footer that other readers skip. Files without an index are read by their footer.
+# footer that other readers skip. If a file has no index, its footer is read.
 
 
 _MAGIC = b"PAR1"
@@ -57,7 +57,7 @@ _LONG_LIST = 15
 
 
 def add_account_index(path: Path) -> None:
-    """Add an index to a file that is sorted by its first column, accounts, and has statistics of it.
+    """Add an index to a file that is sorted by its first column, the account, and has that column's statistics.
 
     Raises:
         ValueError: A row group has no range of accounts, or the footer is invalid.
@@ -75,9 +75,9 @@ def add_account_index(path: Path) -> None:
 
 
 def metadata_of_accounts(stream: BinaryIO, accounts: Collection[str]) -> pq.FileMetaData | None:
-    """A footer of the row groups that can hold rows of some accounts, by the file's index; None if it has none.
+    """A footer with only the row groups that may have rows of some accounts; None if the file has no index.
 
-    Its number of rows is that of the whole file.
+    The number of rows in the footer is that of the whole file.
 
     Raises:
         ArrowInvalid: The index is damaged.
@@ -98,7 +98,7 @@ def metadata_of_accounts(stream: BinaryIO, accounts: Collection[str]) -> pq.File
 
 
 def _index(footer: bytes, ranges: Sequence[tuple[str, str]]) -> bytes:
-    """The extension: the bytes before and after the list of row groups, the row groups, and how to find them."""
+    """The footer's extension: the bytes before and after the list of row groups, the row groups, and their index."""
     at = _list_at(footer)
     before = footer[:at]
     count, _, at = _list_of(footer, at)
@@ -137,7 +137,7 @@ def _table(content: pa.Buffer) -> pa.Table:
 
 
 def _holding(firsts: Sequence[str], lasts: Sequence[str], accounts: Collection[str]) -> list[int]:
-    """Numbers of the row groups that can hold some accounts. Both ends of the ranges never decrease."""
+    """Numbers of the row groups that may have rows of some accounts. Both ends of the ranges are ascending."""
     found: set[int] = set()
     for account_id in accounts:
         number = bisect_left(lasts, account_id)
@@ -173,12 +173,12 @@ def _list_at(footer: bytes) -> int:
 
 
 def _after(data: bytes, at: int, kind: int) -> int:
-    """Position where a value that begins at `at` ends."""
+    """End position of the value that begins at `at`."""
     if kind in {_TRUE, _FALSE}:
         return at
     if kind == _STRUCT:
         while header := data[at]:
-            # A field whose id is not given as a delta has its full id.
+            # If a field's id is not given as a delta, the full id follows.
             at = _after(data, at + 1 if header >> 4 else _after_varint(data, at + 1), header & 15)
         return at + 1
     if kind == _BINARY:
@@ -201,7 +201,7 @@ def _after_all(data: bytes, at: int, kinds: Iterable[int]) -> int:
 
 
 def _list_of(data: bytes, at: int) -> tuple[int, int, int]:
-    """Length of a list, type of its elements, and position of the first one."""
+    """Length of a list, type of its elements, and position of the first element."""
     header = data[at]
     count, at = (header >> 4, at + 1) if header >> 4 < _LONG_LIST else _varint(data, at + 1)
     return count, header & 15, at
@@ -288,7 +288,7 @@ class TableRows:
 
 
 def texts_of(column: pa.DictionaryArray) -> list[str]:
-    """Values of a dictionary column. Rows with one value share the string."""
+    """Values of a dictionary column. Rows with the same value share one string object."""
     names: list[str] = column.dictionary.to_pylist()
     return [names[place] for place in column.indices.to_pylist()]
 
@@ -300,7 +300,7 @@ def seconds_of(column: pa.Array) -> list[int | None]:
 
 
 def integers_of(column: pa.Array) -> list[int]:
-    """Values of a column of `NUMBER`, from its two's complement, which is many times as fast as `decimal.Decimal`."""
+    """Values of a `NUMBER` column, decoded from two's complement, which is many times as fast as `decimal.Decimal`."""
     if not len(column):
         return []
     first = column.offset * _NUMBER_BYTES
@@ -322,7 +322,7 @@ def total_of(table: pa.Table) -> Total:
 
 
 def add_to_digest(digest: _Hash, table: pa.Table) -> None:
-    """Add the rows of a table to a digest, as `usage_digest` does row by row."""
+    """Add the rows of a table to a digest, with the same result as `usage_digest` row by row."""
     for batch in table.to_batches(max_chunksize=64 * 1024):
         parts = [_text_seconds(batch.column("hour"))]
         parts += [batch.column(name).cast(pa.string()) for name in NAMES]
@@ -355,7 +355,7 @@ def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = N
 
     Args:
         source: The open file, or its content.
-        accounts: Only their rows are wanted; an index by account leaves out other row groups.
+        accounts: Accounts whose rows are wanted; with an index by account, other row groups are skipped.
     """
     if accounts is None or isinstance(source, bytes):
         return RowGroups(source, NAMES)
@@ -363,7 +363,7 @@ def usage_parquet(source: BinaryIO | bytes, accounts: Collection[str] | None = N
 
 
 def row_groups(file: RowGroups, accounts: Collection[str] | None) -> Iterator[int]:
-    """Numbers of the row groups that can hold rows of some accounts; all numbers if `accounts` is None."""
+    """Numbers of the row groups that may have rows of some accounts; all numbers if `accounts` is None."""
     metadata = file.metadata
     for number in range(metadata.num_row_groups):
         known = None if accounts is None else metadata.row_group(number).column(0).statistics
@@ -378,7 +378,7 @@ def _may_hold(known: pq.Statistics, accounts: Collection[str]) -> bool:
 def tables_of(
     file: RowGroups, accounts: Collection[str] | None, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Rows of some accounts, a table a row group, in the file's order.
+    """Yield the rows of some accounts, one table per row group, in the file's order.
 
     Args:
         file: A file of `USAGE_SCHEMA`.
@@ -395,7 +395,7 @@ def tables_of(
 
 
 def _is_any_of(column: pa.ChunkedArray, names: pa.Array) -> pa.ChunkedArray:
-    """Mask of rows of a dictionary column that have one of some names. Each name is compared only once."""
+    """Mask of the rows whose value in a dictionary column is in `names`. Each distinct name is compared only once."""
     found = [pc.is_in(chunk.dictionary, value_set=names).take(chunk.indices) for chunk in column.chunks]
     return pa.chunked_array(found, pa.bool_())
 
@@ -431,6 +431,6 @@ def _text_seconds(column: pa.Array) -> pa.Array:
 
 
 def _bounds(lines: pa.StringArray) -> tuple[int, int]:
-    """First and last byte of the lines in their buffer."""
+    """First and last byte of an Arrow array of lines in its buffer."""
     offsets = memoryview(lines.buffers()[1]).cast("i")
     return offsets[lines.offset], offsets[lines.offset + len(lines)]

@@ -1,6 +1,6 @@
-"""`LakeWriter` in production: merges staging objects of one hour into one sorted Parquet file.
+"""Production `LakeWriter`: merges staging objects of one hour into one sorted Parquet file.
 
-A few threads read ahead. Rows that exceed memory are written to disk as sorted runs, which are then merged.
+A few threads read objects ahead. Rows that exceed memory are written to disk as sorted runs, which are then merged.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 # External sort: sorted runs on disk, and a merge of them. Memory use does not grow with the number of rows.
 
-# Rows of each run that are in memory during the merge: 24 runs with 57 bytes a row take 45 MB.
+# Number of rows per run in memory during the merge: 24 runs with 57 bytes per row take 45 MB.
 _BATCH_ROWS = 32 * 1024
 
 # Sort key of a row.
 Place = tuple[str | int, ...]
-# Gives a row's sort key by its number in the batch.
+# Function from a row's number in the batch to its sort key.
 Places = Callable[[pa.RecordBatch], Callable[[int], Place]]
 
 
@@ -54,7 +54,7 @@ def write_run(table: pa.Table, path: Path, *, compression: str | None = None, ba
 def sorted_runs(
     tables: Iterable[pa.Table], run_rows: int, spill: Callable[[list[pa.Table], int], Path]
 ) -> tuple[list[Path], list[pa.Table]]:
-    """Runs of at most `run_rows` rows, or of one table. Tables that fit into one run are returned instead."""
+    """Write runs of at most `run_rows` rows, or of one table. Tables that fit into a single run are returned."""
     runs: list[Path] = []
     buffer: list[pa.Table] = []
     rows = 0
@@ -68,7 +68,7 @@ def sorted_runs(
 
 
 def merged_steps(runs: Sequence[Path], places: Places) -> Iterator[list[tuple[int, pa.Table]]]:
-    """Rows of runs in ordered steps, each with a part (perhaps empty) of some runs, by run number."""
+    """Merge runs in ordered steps; each step has a (possibly empty) part of some runs, by run number."""
     with ExitStack() as stack:
         opened = [stack.enter_context(pa.OSFile(str(path), "rb")) for path in runs]
         cursors = [_Cursor(number, source, places) for number, source in enumerate(opened)]
@@ -89,7 +89,7 @@ class _Cursor:
         self._first = 0
 
     def forward(self) -> bool:
-        """Load the next batch if the current one is exhausted. False at the end of the run."""
+        """Load the next batch if the current batch is exhausted. False at the end of the run."""
         while self._first >= self._batch.num_rows:
             try:
                 self._batch = self._reader.read_next_batch()
@@ -110,7 +110,7 @@ class _Cursor:
 
 
 def _merged(runs: Sequence[Path], hour_s: int, piece_rows: int) -> Iterator[list[pa.Table]]:
-    """Pieces of at least `piece_rows` rows, except the last. They are in order; rows within a piece are not sorted."""
+    """Pieces of at least `piece_rows` rows, except the last. Rows within a piece are not sorted."""
     piece: dict[int, list[pa.Table]] = {}
     rows = 0
     for step in merged_steps(runs, partial(_places, hour_s)):
@@ -131,7 +131,7 @@ def _places(hour_s: int, batch: pa.RecordBatch) -> Callable[[int], Place]:
 
 
 def _joined_by_run(piece: dict[int, list[pa.Table]]) -> list[pa.Table]:
-    """Join the parts of each run. They share their dictionaries, so the caller has fewer to unify."""
+    """Join the parts of each run. Parts of one run share dictionaries, so that the caller has fewer to unify."""
     return [pa.concat_tables(parts).combine_chunks() for parts in piece.values()]
 
 
@@ -139,8 +139,8 @@ def _joined_by_run(piece: dict[int, list[pa.Table]]) -> list[pa.Table]:
 #
 # A killed function leaves its folder on the disk of a warm execution environment. The owner of a folder holds a file
 # lock in it, and the kernel releases a dead process's locks. So the next process can tell a leftover folder from a
-# folder in use. One more lock guards the creation of folders and the search for leftovers: no folder is seen before its
-# owner has locked it.
+# folder in use. Another lock covers the creation of folders and the search for leftovers, so that nobody sees a folder
+# before its owner has locked it.
 
 
 _PREFIX = "metering-lake-"
@@ -209,9 +209,9 @@ class ParquetLakeWriter:
     """Writes lake files: zstd, sorted by account, strings as dictionaries, statistics for accounts and times.
 
     Args:
-        readers: Threads that fetch and decode ahead.
+        readers: Number of threads that fetch and decode objects ahead.
         group_rows: Rows of a row group, and of a sorted run on disk.
-        scratch: Directory for runs and for the file until it is put; by default the system's.
+        scratch: Directory for sorted runs and for the file before its upload; by default the system's.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class ParquetLakeWriter:
 
 
 class _Sink:
-    """A lake file while it is written. It counts rows and bytes, and sums them by usage key."""
+    """A lake file that is being written. It counts rows and bytes, also by usage key."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 _REMEMBERED_S = 7 * DAY_S
 # A registry is cached for this long.
 KNOWN_MS = MINUTE_S * 1000
-# An item of 400 KB can hold more; a producer with more accounts may send for all of them.
+# An item of 400 KB could hold more. A producer with more accounts may get permission for all accounts.
 MAX_ACCOUNTS = 5_000
 
 
@@ -37,12 +37,12 @@ def _accounts(fields: Fields, name: str) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredProducer(StoredItem):
-    """A producer as a person registered it.
+    """A registered producer.
 
     Attributes:
-        role_id: Unique id of its role when it was registered. A role that is deleted and created again has another id.
-        trusted_arn: Role or account whose workloads may assume it.
-        accounts: Accounts that it may meter, sorted; None for all.
+        role_id: Unique id of the role at its registration. A role that is deleted and recreated gets another id.
+        trusted_arn: Role or account whose workloads may assume the producer's role.
+        accounts: Accounts that the producer may meter, sorted; None for all.
         registered_by: ARN of who did.
     """
 
@@ -59,7 +59,7 @@ class RegisteredProducer(StoredItem):
         return producer_key(self.name)
 
     def producer(self) -> Producer:
-        """The producer in the form by which batches are judged."""
+        """The producer in the form used to check batches."""
         return Producer(
             name=self.name, role_id=self.role_id, accounts=None if self.accounts is None else frozenset(self.accounts)
         )
@@ -73,8 +73,8 @@ class ShownProducer:
     """A registered producer, and its problems.
 
     Attributes:
-        warnings: Why its batches are or will be refused, one sentence each. Empty: all is well.
-        told_s: When people were last alerted to a refused batch of its role; None if not within a week.
+        warnings: Reasons why the producer's batches are or will be refused, one sentence each. Empty: all is well.
+        told_s: Time of the last alert about a refused batch of the role; None if there was none within a week.
     """
 
     registered: RegisteredProducer
@@ -85,7 +85,7 @@ class ShownProducer:
 def may_be_refused(items: ItemStore) -> bool:
     """Whether batches may be refused for their sender: a producer is registered, or a batch was refused within a week.
 
-    A stage that registers producers but has none refuses every batch, and alerts people.
+    A stage that registers producers but has none refuses every batch, and sends alerts.
     """
     kinds = (items.query(Table.LEDGER, pk) for pk in (PRODUCERS_PK, REFUSED_SENDERS_PK))
     return any(next(iter(kind), None) is not None for kind in kinds)
@@ -106,18 +106,18 @@ def registered(items: ItemStore) -> Iterator[RegisteredProducer]:
 
 
 def refused_sender_item(sender_id: str, now_s: int) -> dict[str, Value]:
-    """The note that people were alerted to a refused sender in this hour."""
+    """The note that an alert about a refused sender was sent in this hour."""
     key = refused_sender_key(sender_id, now_s)
     return {**key._asdict(), "told_s": now_s, "expires_at": now_s + _REMEMBERED_S}
 
 
 def refused_sender_key(sender_id: str, now_s: int) -> Key:
-    """Key of this note: one for each role and hour. Sessions of one role count as one sender."""
+    """Key of this note: one note for each role and hour. Sessions of one role count as one sender."""
     return Key(REFUSED_SENDERS_PK, f"{role_of(sender_id)[:128]}#{now_s // HOUR_S}")
 
 
 def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
-    """Roles of senders to which people were alerted, and when, epoch seconds."""
+    """Role of a refused sender -> time of the alert about it, epoch seconds."""
     for item in items.query(Table.LEDGER, REFUSED_SENDERS_PK):
         fields = Fields.of_item(item)
         yield fields.text("sk").rpartition("#")[0], fields.whole("told_s")
@@ -125,9 +125,9 @@ def refused_senders(items: ItemStore) -> Iterator[tuple[str, int]]:
 
 @dataclass(slots=True, kw_only=True)
 class LedgerProducers:
-    """`KnownProducers` over the ledger. It reads once a minute and process, for any number of messages. Mutable.
+    """`KnownProducers` over the ledger. A process reads it once a minute, for any number of messages. Mutable.
 
-    An unreadable item is left out and logged: its producer's batches go to quarantine, and all others continue.
+    An unreadable item is skipped and logged: its producer's batches go to quarantine, and all other batches continue.
     """
 
     items: ItemStore
@@ -160,8 +160,8 @@ class LedgerProducers:
 # All tokens are in one partition, so that one query lists them. A check is one strongly consistent read, cached for a
 # minute. Items expire by TTL some time after their token; until then, a revoked token remains and says who revoked it.
 #
-# `W#api-large`, `W` lists the large requests in progress in all processes of the function: an entry ends with its
-# request, or by its time if its process has died. The API's function writes nothing else.
+# `W#api-large`, `W` lists the running large requests in all processes of the function. An entry ends with its request,
+# or expires if its process has died. The function of the API writes no other items.
 
 
 TOKENS_PK = f"{TOKENS}tokens"
@@ -196,12 +196,12 @@ class StoredToken(StoredItem):
     Attributes:
         token_id: Public part of the token: 16 hex digits.
         secret_sha256: SHA-256 of the secret part, 64 hex digits.
-        accounts: Accounts that its holder may see, sorted; None for all. A customer always has some.
-        label: Label for people; may be empty.
+        accounts: Accounts that the holder may see, sorted; None for all. A customer's token always has accounts.
+        label: Label for the operator; may be empty.
         made_by: ARN of its creator.
-        expires_s: From this time on it is refused, epoch seconds.
-        costs: Whether its holder may see costs at tiers that its accounts share with others. Without it, the holder
-            sees costs only of payers all of whose accounts it sees. Older tokens keep it until they expire.
+        expires_s: Time from which the token is refused, epoch seconds.
+        costs: Whether the holder may see costs at tiers shared with other accounts. Without it, the holder sees only
+            costs of payers with no accounts hidden from the holder. Older tokens have this right until they expire.
         revoked_by: ARN of the person who revoked it; empty if not revoked.
         revoked_s: Time of the revocation; 0 if not revoked.
     """
@@ -223,7 +223,7 @@ class StoredToken(StoredItem):
         return token_key(self.token_id)
 
     def good_at(self, now_s: int) -> bool:
-        """Whether it is neither expired nor revoked."""
+        """Whether the token is neither expired nor revoked."""
         return not self.revoked_s and now_s < self.expires_s
 
     def to_item(self) -> dict[str, Value]:
@@ -236,7 +236,7 @@ class LargeRequest:
     """A running large request.
 
     Attributes:
-        until_ms: The entry counts until this time at most, epoch milliseconds.
+        until_ms: Time until which the entry counts at most, epoch milliseconds.
     """
 
     token_id: str

@@ -28,16 +28,16 @@ class LostDrop(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppedObjects(codec.StoredItem):
-    """Passes over `drop/`. Each pass reads objects that were put since the previous pass.
+    """Passes over `drop/`. Each pass reads the objects put since the previous pass.
 
     Attributes:
-        lost: The first of the objects without a batch.
-        from_s: The last pass read objects that were put from this time on, epoch seconds.
-        seen_to_s: Objects that were put before this time were read.
+        lost: The first objects found without a batch.
+        from_s: Objects put from this time on were read by the last pass, epoch seconds.
+        seen_to_s: All objects put before this time have been read.
         began_s: When the last pass began; 0 if there was none.
-        finished_s: When the last pass finished; 0 if none did.
-        upto_s: The running pass reads objects that were put before this time; 0 if none is running.
-        after: The last key that it read.
+        finished_s: When the last pass finished; 0 if none has finished.
+        upto_s: Objects put before this time are read by the running pass; 0 if no pass is running.
+        after: The last key that the running pass read.
         refused_to_s: Batches that entered quarantine before this time are not in `lost`, epoch seconds.
     """
 
@@ -66,16 +66,16 @@ def doctor_key(name: str) -> Key:
 
 
 def doctor_item(name: str, *, expires_s: int, filler: str = "") -> dict[str, Value]:
-    """An item that expires by itself if it is not deleted."""
+    """An item that expires if it is not deleted."""
     return {**doctor_key(name)._asdict(), "n": 1, "expires_at": expires_s, **({"filler": filler} if filler else {})}
 
 
 # Canary batches: known batches of a reserved account that are sent twice and must be counted once.
 #
-# Each canary has a slot (a minute) of its own, and each minute of an hour has its own usage type. So the total of a
-# booked hour and usage type tells whether one batch was counted once, twice or not yet. The canary has as many usage
-# kinds as an hour has minutes, because kinds keep their numbers (P45). Reports omit the reserved account unless they
-# ask for it.
+# Each canary has a slot (a minute) of its own, and each minute of an hour has its own usage type. So the total for a
+# booked hour and usage type shows whether one batch was counted once, twice or not yet. The canary has as many usage
+# kinds as an hour has minutes, because kinds keep their numbers (P45). Reports omit the reserved account unless a query
+# names it.
 
 
 # No AWS account has this id. A report shows it only if the query names it.
@@ -94,27 +94,27 @@ def of_canary(name: str) -> bool:
 
 
 def slot_of(epoch_s: int) -> int:
-    """Start of the minute. There is at most one canary batch a minute."""
+    """Start of the minute. At most one canary batch is sent per minute."""
     return epoch_s - epoch_s % MINUTE_S
 
 
 def canary_batch_id(slot_s: int) -> str:
-    """Id of a slot's batch. A canary that is repeated within its minute sends the same batch again."""
+    """Id of the canary batch of a minute. A canary repeated within the same minute sends the same batch again."""
     return f"{CANARY_PREFIX}{rfc3339(slot_s)}"
 
 
 def canary_usage_type(slot_s: int) -> str:
-    """Usage type of this slot's batch; no other batch of its hour has it."""
+    """Usage type of this slot's batch, which no other batch of the hour has."""
     return f"{CANARY_USAGE_TYPES}{slot_s % HOUR_S // MINUTE_S:02d}"
 
 
 def canary_hour(slot_s: int) -> int:
-    """Usage hour in which the batch counts."""
+    """Usage hour in which the canary batch counts."""
     return hour_of(slot_s)
 
 
 def canary_body(slot_s: int, region: str) -> str:
-    """Message with one record. It is the same for the same slot and region, so copies are duplicates."""
+    """Message with one record. The batch is the same for the same slot and region, so copies are duplicates."""
     # Reports need only the names of this module, and the message rules take long to import.
     from metering.intake.messages import SCHEMA
 
@@ -159,8 +159,8 @@ class CanaryRun(codec.StoredItem):
     """One canary batch.
 
     Attributes:
-        slot_s: Start of its minute, epoch seconds; names the batch.
-        settled_s: Time of its verdict; 0 while it is `sent`.
+        slot_s: Start of the canary's minute, epoch seconds; part of the batch id.
+        settled_s: Time of the verdict; 0 while the state is `sent`.
     """
 
     slot_s: int

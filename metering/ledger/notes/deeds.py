@@ -1,7 +1,7 @@
-"""Deeds: changes and deletions that people made by command. `W#deed-<month>`, time and id; no deed ever expires.
+"""Deeds: changes and deletions made by commands. `W#deed-<month>`, time and id; no deed ever expires.
 
-A deed is written before it acts (`begun`) and again when it ends. A killed deed stays `begun`, which shows that its
-progress is unknown.
+The item of a deed is written before the deed starts (`begun`), and again when it ends. The deed of a killed process
+stays `begun`: its progress is unknown.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from metering.stores.writes import Key
 
 
 class DeedState(StrEnum):
-    """Progress of a deed, as far as the trail knows."""
+    """Progress of a deed, according to the audit trail."""
 
     BEGUN = "begun"
     OK = "ok"
@@ -22,7 +22,7 @@ class DeedState(StrEnum):
 
 
 class Consent(StrEnum):
-    """How the person confirmed a deed."""
+    """How the user confirmed a deed."""
 
     TYPED = "typed"
     ANSWERED = "answered"
@@ -35,13 +35,13 @@ class Deed(codec.StoredItem):
     """One deed.
 
     Attributes:
-        deed_id: Distinguishes it from another deed of the same millisecond.
+        deed_id: Random id that distinguishes deeds of the same millisecond.
         what: Words of the command, such as `period close`.
         subject: Object of the command, such as `2026-10`; may be empty.
         consequence: The consequence that was shown to the person.
-        who: The caller's ARN according to STS.
-        ended_ms: Time when it ended; 0 while it is `begun`.
-        result: Its result, or the error that ended it; empty while it is `begun`.
+        who: ARN of the caller, according to STS.
+        ended_ms: Time when the deed ended; 0 while `begun`.
+        result: Result of the deed, or the error that ended it; empty while `begun`.
     """
 
     deed_id: str

@@ -16,7 +16,7 @@ class Cleaning(StoredItem):
 
     Attributes:
         looked_s: When the cleaner ended, epoch seconds.
-        due_ms: When the oldest remaining run was due to be cleaned; None if no remaining run was due.
+        due_ms: Time since which the oldest remaining run was due for cleaning; None if no run remained.
     """
 
     chain: SortKey
@@ -85,10 +85,10 @@ class OrphanPasses(StoredItem):
     """Progress of the passes over staging and quarantine.
 
     Attributes:
-        seen_to_s: Objects written up to this time were checked once, epoch seconds. An object that lands behind this
-            time is found by the next whole pass.
+        seen_to_s: Objects written up to this time were checked once, epoch seconds. The next whole pass finds objects
+            that appear later with an earlier time.
         whole_s: Start of the last whole pass that finished.
-        began_s: Start of the whole pass that was cut short; 0 if none was.
+        began_s: Start of the unfinished whole pass; 0 if there is none.
         after: The last key that this pass checked.
     """
 

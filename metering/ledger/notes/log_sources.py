@@ -1,4 +1,4 @@
-"""Notes about sources of logs: files received from each, rulings on it, and figures of all sources.
+"""Notes about log sources: files received from each source, operators' rulings, and figures of all sources.
 
 | item                | pk               | sk                              | written by              |
 |---------------------|------------------|---------------------------------|-------------------------|
@@ -6,8 +6,8 @@
 | ruling              | `W#log-ruling`   | kind, source, ruling, times     | operators               |
 | figures of all      | `W#log-sources`  | `W`                             | the coverage job        |
 
-The sums of plans have their own notes (`log_sums`). A state is derived only from plans and rulings, so the next look
-rebuilds a lost one.
+The sums of plans have their own notes (`log_sums`). A state is derived only from plans and rulings, so the next run of
+the job rebuilds a lost state.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,8 +36,8 @@ class LogRuling(StoredItem):
     """Operator's ruling on a source of logs, which the coverage job applies.
 
     Attributes:
-        first_s, last_s: First and last accepted slot; 0 for a source that is forgotten.
-        at_s: Time of the ruling. A source is forgotten up to this time.
+        first_s, last_s: First and last accepted slot; 0 for the ruling `forget`.
+        at_s: Time of the ruling. Ruling `forget` applies to files up to this time.
         by: AWS identity of the operator.
         expires_at: Epoch seconds; no gap is older than this time.
     """
@@ -68,23 +68,23 @@ class LogSourceState(StoredItem):
     Attributes:
         kind, source: Kind of log, and the resource that writes the files. `source` is empty if file names do not state
             it.
-        account_id, region: Account of its newest file; empty if no file states it.
-        place: Location of its newest file, `s3://bucket/key`; for a flow log without files, its destination.
-        named: Name of the stage's log source to which it belongs; empty if it belongs to none. Only sources of the
-            stage's settings hold completeness back and raise alarms.
-        first_s, newest_s: First and newest slot with a file; None if none came, or the kind has no slots.
-        missing: Runs of slots without a file, first and last included, in order: the oldest of them.
-        unlisted: Number of slots in later ranges.
+        account_id, region: Account and region of the newest file; empty if no file states them.
+        place: Location of the newest file, `s3://bucket/key`; for a flow log without files, the log's destination.
+        named: Name of the log source in the stage's settings to which this source belongs; else empty. Only sources of
+            the stage's settings hold completeness back and raise alarms.
+        first_s, newest_s: First and newest slot with a file; None without files, or if the kind has no slots.
+        missing: The oldest ranges of slots without a file, first and last slot included, in order.
+        unlisted: Number of missing slots in later ranges, which are not listed.
         through_s: Time up to which every record has arrived; None if unknown.
-        planned_s: When its newest file was planned; 0 if none was.
-        expected_s: Time from which the contexts list it; 0 if they never did.
-        ended_s: Time from which no file is expected, because a context says that it was deleted or a person forgot it;
-            0 if it is active.
-        status: State of its delivery according to the context; empty if the context has none.
-        shadowed_by: Other logs that have the authority over lines of it, at most 20.
-        recent: Sums over its last two days, by name (`log_sums.RECENT`).
-        deep_s: Time of the last look at a day and all gaps.
-        whole_s: Time of the last look at everything.
+        planned_s: When the newest file was planned; 0 if there is none.
+        expected_s: Time from which the contexts list the log; 0 if never listed.
+        ended_s: Time from which no file is expected, because the log was deleted (by a context) or forgotten (by an
+            operator); 0 if active.
+        status: State of the log's delivery according to the context; empty if the context states none.
+        shadowed_by: Other logs with the authority over lines of this log, at most 20.
+        recent: Sums over the source's last two days, by name (`log_sums.RECENT`).
+        deep_s: Time of the last check of a whole day and of all gaps.
+        whole_s: Time of the last check of all plans.
     """
 
     kind: str
@@ -114,11 +114,11 @@ class LogSourceState(StoredItem):
 
     @property
     def came(self) -> bool:
-        """Whether a file of it was ever planned."""
+        """Whether any file of the source was ever planned."""
         return self.planned_s > 0
 
     def recently(self, name: str) -> int:
-        """One of the sums over its last two days."""
+        """One of the sums over the source's last two days."""
         return dict(self.recent).get(name, 0)
 
 
@@ -128,18 +128,18 @@ class LogFigures(StoredItem):
 
     Attributes:
         sources: Known sources, including those outside the settings.
-        log_sources: Log sources of the settings. Without any, no alarm fires and nothing is held back.
-        missing_slots: Slots without a file, of all sources of the settings.
-        silent: Sources that should deliver and have delivered nothing for long, or never.
+        log_sources: Number of log sources in the settings. If 0, no alarm fires and nothing is held back.
+        missing_slots: Number of slots without a file, over all sources in the settings.
+        silent: Sources that should deliver but have not delivered for a long time, or never.
         refusing: Sources with more than 1 % of refused lines.
-        unclassified: Sources with a larger unclassified share of bytes than the stage allows.
-        unclassified_permille: Unclassified share of all metered bytes of logs, of the last two days.
+        unclassified: Sources whose unclassified share of bytes is larger than the stage allows.
+        unclassified_permille: Unclassified share of all metered bytes of logs in the last two days.
         context_s: Time from which the newest context holds; 0 if there is none.
-        held_s: Time up to which the flow logs are complete; None if none holds anything back.
+        held_s: Time up to which the flow logs are complete; None if no flow log holds back completeness.
         holding: Sources with missing slots, or that never delivered.
         first: The source that holds completeness back the most; empty if none does.
-        place: Location of its files, `s3://bucket/prefix`.
-        settles_s: Age from which the other kinds in the settings are assumed complete; 0 if there are none.
+        place: Location of that source's files, `s3://bucket/prefix`.
+        settles_s: Age from which logs of other kinds in the settings are assumed complete; 0 without such logs.
         found_after: Key after which the search for new sources continues.
         found_s: Time when a search through all plans last ended.
         first_run_s: Time of the job's first run.
@@ -167,13 +167,13 @@ class LogFigures(StoredItem):
 
 # Sums over the plans of one log source: `W#log-sums-<kind>#<source>`, one item a day, or an hour.
 #
-# An item names the plans that it sums, so each plan is read once, in any order. An item that was written twice or lost
+# An item lists the plans in its sums, so each plan is read once, in any order. An item that was written twice or lost
 # is never wrong: its sums are always those of the plans that it names.
 
 
-# Characters of a plan's digest that identify it: two plans of an item share them with a probability below 1 in 10^6.
+# Length of the digest prefix that identifies a plan: two plans of an item share it with a probability below 1 in 10^6.
 NAME_CHARS = 12
-# An item names at most this many plans, to stay below 400 KB: 86 files per slot of one flow log. Others are not summed.
+# An item lists at most this many plans, to stay below 400 KB: 86 files per slot of one flow log. Others are not summed.
 MOST_PLANS = 25_000
 # Sums of the last two days that a source's state repeats, for metrics.
 RECENT = ("lines", "refused", "skipdata", "metered_bytes", "unclassified_bytes")
@@ -184,12 +184,12 @@ class LogSums(StoredItem):
     """Sums over the plans of one source and one day or hour.
 
     Attributes:
-        label: Its day, `2026-11-24`, or hour, `2026-11-24T13`.
+        label: Day, `2026-11-24`, or hour, `2026-11-24T13`, of the sums.
         balance: Lines and bytes by outcome, under the names of a file's balance.
-        unclassified: Bytes by the reason for being unclassified.
-        refusals: Lines by the reason for their refusal.
-        shadowed: Bytes by the log that has the authority over them.
-        names: The plans: the first characters of their digests, concatenated.
+        unclassified: Unclassified bytes by reason.
+        refusals: Refused lines by reason.
+        shadowed: Shadowed bytes by the log that has the authority over them.
+        names: Names of the summed plans: the first characters of their digests, concatenated.
     """
 
     kind: str
@@ -211,7 +211,7 @@ class LogSums(StoredItem):
         return sum(self.unclassified.values())
 
     def named(self) -> set[str]:
-        """Names of the plans that are in the sums."""
+        """Names of the plans included in the sums."""
         return {self.names[at : at + NAME_CHARS] for at in range(0, len(self.names), NAME_CHARS)}
 
 

@@ -1,4 +1,4 @@
-"""Notes of money: budgets and their alerts, results of the biller, and issued invoices."""
+"""Billing notes: budgets and their alerts, results of the biller, and issued invoices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoredBudget(StoredItem):
     """A budget as stored.
 
     Attributes:
-        document: Its fields as strings, and its thresholds as one string with one per line.
+        document: Fields of the budget as strings; the thresholds are one string with one threshold per line.
     """
 
     name: SortKey
@@ -44,15 +44,15 @@ class StoredBudget(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAlert(StoredItem):
-    """An alert that is sent until the topic has answered.
+    """An alert that is sent until the SNS topic accepts it.
 
     Attributes:
-        id: The same whenever it is sent.
+        id: Id of the alert, the same in every attempt to send it.
         period: Month or day of the alert.
         severity: Topic: `page` or `ticket`.
-        fields: The rest of the message.
-        made_s: When the threshold was found crossed, epoch seconds.
-        state: `new` until the topic has answered.
+        fields: Other fields of the message.
+        made_s: Time when the threshold was found to be crossed, epoch seconds.
+        state: `new` until the topic has accepted the alert.
     """
 
     id: str
@@ -81,15 +81,15 @@ class BillerFigures(StoredItem):
 
     Attributes:
         first_s: When the biller of this region first ran, epoch seconds.
-        finished_s: When the last whole run ended.
-        counted_s: Everything that the compactor had published by this time is in the day sums.
+        finished_s: When the last complete run ended.
+        counted_s: The day sums include all rows that the compactor had published by this time.
         unpriced_bytes: Bytes of open months without a price in the price book.
-        unpriced_types: Number of their usage types.
+        unpriced_types: Number of usage types of the unpriced bytes.
         blocked_months: Months that have ended and cannot be invoiced.
-        crossed_s: When each alert of the last days was made.
+        crossed_s: Times at which the alerts of the last days were made.
         left_out: Regions that did not answer, so their usage is missing.
         looked: Region -> last day that was checked for unusual usage, `2026-11-24`.
-        why: A sentence about the obstacle of the first of these months; empty if there is none.
+        why: A sentence about what blocks the first of `blocked_months`; empty if none is blocked.
     """
 
     key: ClassVar[Key] = BILLER_KEY
@@ -105,10 +105,10 @@ class BillerFigures(StoredItem):
     why: str = ""
 
 
-# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item says that a document counts, and which one.
+# Issued invoices: `I#<billing month>`, `<payer>#<month>#<number>`. The item names the document that counts.
 #
-# The document is put first, permanently at its key, and then its item. A document without its item is not issued yet:
-# the next attempt finds it, and writes the item. An item never changes.
+# The document is put first, permanently under its key, and then the item. If a document has no item, it is not issued
+# yet: the next attempt finds the document and writes the item. An item never changes.
 
 
 IssuedKind = Literal["invoice", "credit"]
@@ -120,10 +120,10 @@ class IssuedInvoice(StoredItem):
 
     Attributes:
         billing_month: Month that books it.
-        month: Month of use that it bills; for a credit note it is earlier than, or the same as, `billing_month`.
-        number: 1 for an invoice, more for its credit notes.
+        month: Billed month of use; for a credit note, `billing_month` or an earlier month.
+        number: 1 for an invoice, 2 and more for the invoice's credit notes.
         sha256: Of the document's bytes.
-        issued_s: When the item was written, epoch seconds. This time is not part of the document.
+        issued_s: When the item was written, epoch seconds. The document does not contain this time.
     """
 
     billing_month: Annotated[str, after("pk", partitions.INVOICES)]
@@ -174,13 +174,13 @@ def record_issued(items: ItemStore, retrier: clock.Retrier, issued: IssuedInvoic
 
 
 def issued_in(items: ItemStore, billing_month: str, payer_id: str = "") -> Iterator[IssuedInvoice]:
-    """Documents that a month books, by payer, month and number; of one payer, if given."""
+    """Documents booked in a month, by payer, month and number; limited to a payer if given."""
     first, after = (f"{payer_id}#", f"{payer_id}$") if payer_id else ("", "\U0010ffff")
     for item in items.query(Table.LEDGER, f"{partitions.INVOICES}{billing_month}", sk_from=first, sk_to=after):
         yield IssuedInvoice.from_item(item)
 
 
 def issued_item(items: ItemStore, billing_month: str, payer_id: str, month: str, number: int) -> IssuedInvoice | None:
-    """The item of a document; None if it is not issued."""
+    """The item of a document; None if the document is not issued."""
     item = items.get(Table.LEDGER, issued_key(billing_month, payer_id, month, number))
     return None if item is None else IssuedInvoice.from_item(item)

@@ -24,7 +24,7 @@ class Backlog:
     """Backlog: published hours and files that are not compared yet.
 
     Attributes:
-        since_s: Time when the oldest of them was put on the list, epoch seconds; None if nothing waits.
+        since_s: Time when the oldest entry was added to the list, epoch seconds; None if the list is empty.
     """
 
     waiting: int = 0
@@ -46,10 +46,10 @@ class Reconciliation(StoredItem):
     """Result of the reconciler's last pass.
 
     Attributes:
-        finished_s: Time when a pass had compared everything on its list, epoch seconds.
+        finished_s: Time when a pass last had compared all entries of its list, epoch seconds.
         differences: Number of hours in which two passes showed the same difference.
-        scan_due_s: Time by which the next full scan is due, epoch seconds; None before the first has ended.
-        gaps_since_s: Earliest time when a missing batch can have been made, epoch seconds; None if none is.
+        scan_due_s: Time by which the next full scan is due, epoch seconds; None before the end of the first scan.
+        gaps_since_s: Earliest possible creation time of a missing batch, epoch seconds; None if no batch is missing.
     """
 
     key: ClassVar[Key] = RECONCILIATION_KEY
@@ -67,7 +67,7 @@ class Reconciliation(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspects:
-    """Differences that a scan found in an hour. A quick pass on its own sees only accounts with rows, and new files."""
+    """Differences that a scan found in an hour. A quick pass alone covers only accounts with rows, and new files."""
 
     accounts: frozenset[str] = frozenset()
     batches: frozenset[str] = frozenset()
@@ -98,16 +98,16 @@ def _rows(files: Mapping[booked_hours.RowSource, int]) -> list[list[str | int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkList(StoredItem):
-    """Work list of the reconciler's quick pass. Each entry has the time when it was put on the list.
+    """Work list of the reconciler's quick pass. Each entry has the time when it was added to the list.
 
     Attributes:
-        runs: Newest run of each shard that is already on this list.
+        runs: Newest run of each shard whose hours are already on this list.
         hours: Hours with files published since the hours were last found equal.
         files: Lake files not yet found equal to the markers of their batches.
         suspects: Differences that a scan found in some of the hours.
-        unjudged: Hours with differences that a scan found and nobody looked at. Only a scan removes them.
+        unjudged: Hours with differences that a scan found and no pass examined. Only a scan removes these hours.
         scanned_s: Start of the last full scan, finished or not, epoch seconds.
-        scan_tries: Ticks that worked on the scan since it was last saved; 0 without an unfinished scan.
+        scan_tries: Number of invocations that worked on the scan since it was last saved; 0 without an unfinished scan.
         scan_runs: Newest run of each shard when this scan began.
     """
 
@@ -122,7 +122,7 @@ class WorkList(StoredItem):
     scan_runs: Annotated[Mapping[int, int], Added({})] = field(default_factory=dict)
 
     def backlog(self, *, different: frozenset[int | str] = frozenset()) -> Backlog:
-        """Backlog without the hours and file keys that were compared and differ."""
+        """Backlog without hours and files that were compared and found different."""
         since = [since_s for hour_s, since_s in self.hours.items() if hour_s not in different]
         since += [since_s for file, since_s in self.files.items() if file.key not in different]
         since += self.unjudged.values()
@@ -130,7 +130,7 @@ class WorkList(StoredItem):
 
     @classmethod
     def from_item(cls, item: Item) -> WorkList:
-        """Decode the list. An item of an earlier revision has no times, and counts as empty until a full scan."""
+        """Decode the list. An item of an earlier revision has no times, and is treated as empty until a full scan."""
         return struct_of(cls, item) if "waiting" in item else cls()
 
 
@@ -144,7 +144,7 @@ class WorkList(StoredItem):
 
 RULING_PK = f"{NOTE}ruling"
 SOURCES_KEY = Key(f"{NOTE}sources", "W")
-# Number of sources that are named if some could not be followed; all are counted.
+# If some sources could not be followed, at most this many are named; the count includes all.
 NAMED = 20
 
 
@@ -164,12 +164,12 @@ def _numbers(fields: Fields, name: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling(StoredItem):
-    """Operator's ruling on a source, which the reconciler applies. A repeated ruling only gets a new time.
+    """Operator's ruling on a source, which the reconciler applies. Repeating a ruling only updates its time.
 
     Attributes:
-        numbers: First and last number of the accepted gap; None for everything up to `at_ms`.
+        numbers: First and last number of the accepted gap; None for all numbers up to `at_ms`.
         by: AWS identity of the operator.
-        expires_at: Epoch seconds. The ruling must outlive every marker from before it.
+        expires_at: Epoch seconds. The ruling must outlive all markers written before it.
     """
 
     source_id: str
@@ -190,13 +190,13 @@ class SourceFigures(StoredItem):
     """Figures of all sources, as of the last whole pass and the rulings applied since.
 
     Attributes:
-        scanned_ms: Time when the last whole pass read the markers. Silence and gaps are as of this time.
+        scanned_ms: Time when the last whole pass read the markers. Figures on silence and gaps are as of this time.
         ruled_ms: Time of the newest applied ruling.
         silent: Number of sources that had sent nothing for `SILENCE_S`.
-        gaps: Number of gaps of all sources, unlisted gaps included.
+        gaps: Number of gaps of all sources, including unlisted gaps.
         incredible: Number of sources with numbers that do not credibly continue their sequence.
-        unkept: Number of sources that could not be read or written, and of batches of sources beyond the limit.
-        names: The first of these sources.
+        unkept: Number of unreadable or unwritable sources, and of batches from sources beyond the limit.
+        names: Names of the first sources counted in `unkept`.
     """
 
     key: ClassVar[Key] = SOURCES_KEY
@@ -224,12 +224,12 @@ class SourceState(StoredItem):
 
     Attributes:
         last_sequence: Highest credible number seen.
-        last_seen_s: Time when its last batch was decided, epoch seconds; 0 after it was forgotten, until it sends
-            again.
-        gaps: Missing numbers, as closed intervals, in order: the newest few hundred.
+        last_seen_s: Time when the source's last batch was decided, epoch seconds; 0 for a forgotten source until it
+            sends again.
+        gaps: The newest few hundred intervals of missing numbers (both ends included), in order.
         unlisted_gaps, unlisted_numbers: Number of older gaps, and of the missing numbers in them.
-        incredible, incredible_first: Count of numbers that do not credibly continue the sequence, and the lowest of
-            them.
+        incredible, incredible_first: Count of numbers that do not credibly continue the sequence, and the lowest such
+            number.
     """
 
     source_id: SortKey
@@ -251,7 +251,7 @@ class SourceState(StoredItem):
         return sum(last - first + 1 for first, last in self.gaps) + self.unlisted_numbers
 
     def is_live(self, now_s: int, life_s: int) -> bool:
-        """Whether it has sent anything within `life_s`. Otherwise it no longer counts as a source."""
+        """Whether the source has sent a batch within `life_s`. Otherwise it is no longer counted as a source."""
         return self.last_seen_s > now_s - life_s
 
     def to_item(self) -> dict[str, Value]:
@@ -261,5 +261,5 @@ class SourceState(StoredItem):
         return item
 
 
-# A source without a batch for this long counts as silent, at the time of the complete pass that looked for it.
+# A source counts as silent if it had no batch for this long when a complete pass looked for one.
 SILENCE_S = DAY_S

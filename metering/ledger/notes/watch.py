@@ -1,4 +1,4 @@
-"""Notes of the watch: its figures, its state across invocations, and completeness, the queues' memory."""
+"""Notes of the watch function: figures, state between invocations, completeness, and earlier results about queues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIGURES_KEY = Key(f"{NOTE}figures", "W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchFigures(StoredItem):
-    """Figures that the watch measured in one run.
+    """Figures that the watch function measured in one run.
 
     Attributes:
         figures: Value by metric name; a figure that could not be measured is absent.
@@ -34,11 +34,11 @@ WATCH_KEY = Key(f"{NOTE}watch", "W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchState(StoredItem):
-    """State that the watch keeps across invocations.
+    """State that the watch function keeps between invocations.
 
     Attributes:
-        first_s: Time of its first invocation. Ages of events that never happened count from this time.
-        queue_empty_s: Time when it last saw the ingest queue empty; 0 if it never did.
+        first_s: Time of the watch function's first invocation. Ages of events that never happened count from then.
+        queue_empty_s: Time when the ingest queue was last found empty; 0 if never.
     """
 
     key: ClassVar[Key] = WATCH_KEY
@@ -65,14 +65,14 @@ class Holder(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One cause that holds completeness back.
+    """A cause that holds back completeness.
 
     Attributes:
-        holder: A `Holder`, or a later version's word for a cause that this version does not know.
-        since_s: Time before which this cause leaves everything sent counted, epoch seconds. 0: not known.
+        holder: A `Holder`, or a cause that only a later version defines.
+        since_s: Time before which, despite this cause, everything sent is counted, epoch seconds. 0: unknown.
         count: Number of messages, commits or sources; 0 if unknown.
-        name: Name of the first of them, if it has one.
-        place: Where to find the missing files, `s3://bucket/prefix`; empty if nowhere.
+        name: Name of the first message, commit or source, if it has one.
+        place: Where to find the missing files, `s3://bucket/prefix`; empty if unknown.
     """
 
     holder: str
@@ -84,11 +84,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completeness(StoredItem):
-    """Completeness of the count, as the watch last measured it.
+    """Completeness of the count, as last measured by the watch function.
 
     Attributes:
-        through_s: Every batch sent before this time is counted, epoch seconds. This stays true, so it may be read late.
-        held_by: All causes that held it back, the earliest first. Empty if nothing did.
+        through_s: Every batch sent before this time is counted, epoch seconds. This remains true later.
+        held_by: All causes that held completeness back, earliest first. Empty if nothing did.
         measured_s: Time of the measurement, epoch seconds; None if an earlier version measured it without a time.
     """
 
@@ -119,11 +119,11 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
     return Hold(holder=holder, since_s=row.whole("since_s"), count=row.whole("count"), name=name, place=place)
 
 
-# Memory of the queues: the time before which all messages have left both queues.
+# What the watch stores about the queues: the time before which all messages have left both queues.
 #
-# SQS reports the age of the oldest message that was received fewer than three times. SQS reports no age of messages
-# that were received more often, or that are dead letters. So the watch remembers what it knew before a message became
-# invisible to that metric. That holds until the message can have become visible again.
+# SQS reports the age of the oldest message that was received fewer than three times. For messages that were received
+# more often, or are dead letters, SQS reports no age. So the watch stores what it knew before a message disappeared
+# from that metric. This stays valid until the message can be visible again.
 #
 # | item                | pk            | sk                              | written by   |
 # |---------------------|---------------|---------------------------------|--------------|
@@ -133,11 +133,11 @@ def _hold(row: Fields, names: Mapping[str, tuple[str, str]]) -> Hold:
 
 QUEUES_KEY = Key(f"{NOTE}queues", "W")
 HELD_PK = f"{NOTE}held"
-# A message with this receive count is noted before it is processed, because the queue's age now ignores it.
+# At this receive count, a message is noted before processing, because the queue's age metric now ignores it.
 HELD_FROM_RECEIVE = 3
-# A note matters until its message is received again or dies. The visibility timeout is at most 12 hours (SQS quotas).
+# A note is needed until its message is received again or dies. The visibility timeout is at most 12 hours (SQS quotas).
 HELD_LIFE_S = 2 * DAY_S
-# The watch measures once a minute. A measurement late by less than this does not count as missed.
+# The watch measures once a minute. A delay of less than this does not count as a missed measurement.
 _LOOKS_APART_S = 2 * MINUTE_S
 
 
@@ -167,12 +167,12 @@ class HeldMessage(StoredItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLook:
-    """Result of one look at the queues.
+    """Result of one check of the queues.
 
     Attributes:
-        left_s: All messages sent before this time have left the ingest queue, except those missing from its age metric.
-        empty: The ingest queue held no message, hidden ones included.
-        ended_s: End of the look at the dead-letter queue. Messages that have left it had been put back by then.
+        left_s: All messages sent before this time have left the ingest queue, except those that its age metric omits.
+        empty: Whether the ingest queue had no messages, not even hidden ones.
+        ended_s: Time when the dead-letter queue was read. Messages missing from it had been redriven by then.
         held_s: SentTimestamp of the oldest noted message that may still be in the queue; None if there is none.
         unseen: Whether there are messages of unknown SentTimestamp: dead letters, or too many notes to read.
     """
@@ -187,16 +187,16 @@ class QueueLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMemory(StoredItem):
-    """Results of the watch's earlier looks at the queues.
+    """Results of the watch function's earlier checks of the queues.
 
     Attributes:
         began_s: Start of the window of `least_s`.
         least_s: Minimum of `left_s` in the current window.
         before_s: Minimum of `left_s` in the previous window.
-        decided_s: All messages sent before this time had left the ingest queue at the last look.
-        floor_s: Bound for dead letters: they were in the ingest queue when `decided_s` was this, or were sent later.
-        unseen: Whether there were unseen messages at the last look.
-        unseen_s: Time when unseen messages were last there, or first found gone. All of them had been put back by then.
+        decided_s: All messages sent before this time had left the ingest queue at the last check.
+        floor_s: Bound for dead letters: each was in the ingest queue when `decided_s` was this, or was sent later.
+        unseen: Whether there were messages of unknown SentTimestamp at the last check.
+        unseen_s: Time when unseen messages were last seen, or first found gone. They had all been redriven by then.
     """
 
     key: ClassVar[Key] = QUEUES_KEY
@@ -211,7 +211,7 @@ class QueueMemory(StoredItem):
 
     @classmethod
     def first(cls, look: QueueLook) -> QueueMemory:
-        """Memory of the first look. Messages out of sight may then have any age."""
+        """State after the first check. Messages of unknown SentTimestamp may then have any age."""
         decided_s = _least(look.left_s, look.held_s)
         return cls(
             looked_s=look.now_s,
@@ -226,7 +226,7 @@ class QueueMemory(StoredItem):
 
     @property
     def calm(self) -> bool:
-        """Whether no message is out of sight, and all messages that were put back have left the queue again."""
+        """Whether no SentTimestamp is unknown, and all redriven messages have left the queue again."""
         return not self.unseen and self.decided_s >= self.unseen_s
 
     def after(self, look: QueueLook, *, blind_s: int) -> QueueMemory:
@@ -234,9 +234,9 @@ class QueueMemory(StoredItem):
 
         Args:
             look: Result of the look.
-            blind_s: How long a message stays in the ingest queue after the queue's age metric leaves it out.
+            blind_s: Maximum time that a message stays in the ingest queue after the queue's age metric omits it.
         """
-        # Time without a measurement does not count.
+        # Periods without measurements do not count.
         began_s = self.began_s + max(look.now_s - self.looked_s - _LOOKS_APART_S, 0)
         least_s, before_s = min(self.least_s, look.left_s), self.before_s
         if look.empty:
@@ -264,7 +264,7 @@ class QueueMemory(StoredItem):
         return min(self.least_s, self.before_s)
 
     def unseen_since_s(self, *, longest_life_s: int) -> int:
-        """Time before which no message out of sight was sent. A message lives for `longest_life_s` at most."""
+        """Lower bound of unknown SentTimestamps. Messages live at most `longest_life_s`."""
         return max(self.floor_s, self.looked_s - longest_life_s)
 
 

@@ -5,10 +5,10 @@
 | usage  | `S#generation` | `S`            | `number`, `n<shard>`, `restore`   |
 | ledger | `S#restore`    | `<generation>` | `token`                           |
 
-Usage items contain numbers of kinds and of runs, whose meaning only their own ledger defines. A ledger that was
-restored to an earlier time would assign these numbers again. So every run writes its number here before its first
-update of an item, and a roll-up reads it before its chain: a chain that is behind its usage table was restored. A table
-that is filled after a restore belongs to that restore alone, because another restore has another dictionary.
+Usage items contain numbers of kinds and runs, which only their own ledger defines. A ledger that was restored to an
+earlier time would assign these numbers again. So every run writes its number into this item before updating usage
+items, and a roll-up reads the item before its chain: a chain with only lower numbers was restored. A table filled after
+a restore belongs only to that restore, because another restore assigns other numbers.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class UsageGeneration:
     """Generation of a usage table, and its newest runs.
 
     Attributes:
-        number: Its generation; None if none is stored yet.
-        runs: By shard, number of the newest run that may have written to it.
-        restore: The restore of the ledger that fills it, or filled it; empty without a restore.
+        number: Generation of the table; None if none is stored yet.
+        runs: By shard, number of the newest run that may have written to the table.
+        restore: Token of the ledger's restore that fills or filled the table; empty without a restore.
     """
 
     number: int | None = None
@@ -52,7 +52,7 @@ class UsageGeneration:
 
     @classmethod
     def from_item(cls, item: Item | None) -> UsageGeneration:
-        """The item as it was read; None for an absent one.
+        """Decode the item; `item` is None if absent.
 
         Raises:
             LedgerCorruptError: It says no generation.
@@ -77,10 +77,10 @@ def usage_generation(items: ItemStore) -> UsageGeneration:
 
 
 def check_generation(items: ItemStore, number: int) -> None:
-    """Returns if the usage table has this generation, or states none yet.
+    """Returns if the usage table has this generation, or does not state one yet.
 
     Raises:
-        GenerationError: It states another one: it was restored or filled from another table.
+        GenerationError: The table states another generation: it was restored, or filled from another table.
         LedgerCorruptError: The stored value cannot be read.
     """
     found = usage_generation(items).number
@@ -89,7 +89,7 @@ def check_generation(items: ItemStore, number: int) -> None:
 
 
 def remember_generation(items: ItemStore, number: int) -> None:
-    """The same for processes that write to the usage table: a table without a generation gets it here.
+    """Like `check_generation`, but also writes the generation into a table without one; for writers of the table.
 
     Raises:
         GenerationError: It says another one.
@@ -106,16 +106,16 @@ def remember_generation(items: ItemStore, number: int) -> None:
 
 
 def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
-    """Returns if this restore of the ledger is the one that fills the new usage table. Repeat it after any failure.
+    """Returns if this restore of the ledger may fill the new usage table. Call it again after any failure.
 
     Args:
         items: Store of the ledger and of the new usage table.
         number: Generation of that table.
-        token: Random; a token stored by an earlier call stays valid.
+        token: A random token; a token stored by an earlier call stays valid.
 
     Raises:
-        GenerationError: The table was used, or another restore has begun to fill it.
-        LedgerCorruptError: The values in ledger or table cannot be read.
+        GenerationError: The table is in use, or another restore has begun to fill it.
+        LedgerCorruptError: The values in the ledger or the table cannot be read.
     """
     key = Key(_RESTORE, str(number))
     put = Put(table=Table.LEDGER, item={**key._asdict(), "token": token}, condition=Absent())
@@ -138,8 +138,8 @@ def claim_new_table(items: ItemStore, number: int, *, token: str) -> None:
 def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
     """Returns if no roll-up chain is behind its mark in the usage table.
 
-    The mark is read before the chain. A run is in its chain before it writes the mark, so a chain that was not restored
-    is never behind.
+    The mark is read before the chain. A run is in its chain before it writes its mark, so without a restore no chain is
+    behind its mark.
 
     Raises:
         GenerationError: A chain is behind: the ledger was restored to an earlier time, and the usage table was not.
@@ -156,7 +156,7 @@ def check_chains(items: ItemStore, shards: Iterable[int]) -> None:
 
 
 def mark_run(items: ItemStore, shard: int, number: int) -> None:
-    """Write a run's number into the usage table. Call it before the first update of one of the run's items.
+    """Write a run's number into the usage table. Call this before the run's first update of a usage item.
 
     Raises:
         UnavailableError: It is unknown whether the number was written; repeat the call before continuing (P3).
@@ -166,5 +166,5 @@ def mark_run(items: ItemStore, shard: int, number: int) -> None:
     try:
         items.update(Update(table=Table.USAGE, key=GENERATION_KEY, set={name: number}, condition=condition))
     except ConditionFailedError:
-        # This run or a later one has set the mark.
+        # This run or a later run has set the generation's mark.
         return

@@ -5,11 +5,11 @@
 | `A#<account>#<month>` | `<hour>#<corrects>#<bucket>`                           | `b<number>`, `r<number>`  |
 | `A#<account>#<month>` | `<hour>#<corrects>#<usage type>#<service>#<from>#<to>` | `b`, `r`                  |
 
-An item of a bucket has bytes and records of each of its kinds, by number. The other form of item has those of one kind
-without a number. Both have `v`, the revision, to which every write adds 1, and `n<shard>`, the number of the newest run
-of the shard's roll-up in it. A kind has a number in its account's dictionary (`kinds`); its bucket is the number
-divided by `BUCKET_KINDS`. Buckets and numbers never change within a format, because of two updates of one item under
-one run the second is lost.
+An item of a bucket has bytes and records of each of the bucket's kinds, by number. The other form of item has bytes and
+records of one kind without a number. Both forms have `v`, a revision that every write increments, and `n<shard>`, the
+number of the shard's newest roll-up run in the item. A kind has a number in its account's dictionary (`kinds`); the
+kind's bucket is that number divided by `BUCKET_KINDS`. Buckets and numbers never change within a format, because a
+run's second update of the same item is ignored.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _BYTES = "b"
 _RECORDS = "r"
 _KEYS = ("pk", "sk")
 ACCOUNT_PREFIX = "A#"
-# Remedy in the message of an error about an item.
+# Remedy that error messages about an item name.
 MENDED_BY = "`metering rebuild usage` mends it"
-# This many attribute names are cached: those of every kind number that an account may have.
+# Number of cached attribute names: enough for every kind number of an account.
 _REMEMBERED_NAMES = 16_384
 
 
@@ -44,12 +44,12 @@ class UsageItem:
     """An item of the usage table, as read.
 
     Attributes:
-        bucket: Bucket of its kinds; None if its kind has no number.
-        totals: Total by number; for a kind without a number, by the kind itself. A total may be zero after a repair,
-            and negative while a repair is running.
-        revision: None if the service never wrote it.
-        runs: By shard, number of the newest run in the item; absent without one.
-        odd: Attributes that no release writes, by name or by value, as read (P49). None of them is in the other fields.
+        bucket: Bucket of the item's kinds; None if the item has one kind without a number.
+        totals: Total by kind number; for a kind without a number, by the kind itself. A total may be zero after a
+            repair, and negative while a repair is running.
+        revision: Revision; None if the service never wrote the item.
+        runs: By shard, number of the newest run in the item; a shard without a run is absent.
+        odd: Attributes with a name or value that no release writes, as read (P49). They are in no other field.
     """
 
     account_id: str
@@ -80,16 +80,16 @@ class UsageItem:
 
     @property
     def oddities(self) -> tuple[str, ...]:
-        """Attributes that no release writes, and a missing revision, in words."""
+        """Descriptions of attributes that no release writes, and of a missing revision."""
         told = [f"{name} = {shown(value)}, which no release writes" for name, value in sorted(self.odd.items())]
         return tuple(told) if self.revision is not None or REVISION in self.odd else (*told, f"{REVISION} is missing")
 
     @classmethod
     def from_item(cls, item: Item) -> UsageItem:
-        """The item as it was read.
+        """The usage item parsed from a table item.
 
         Raises:
-            LedgerCorruptError: It is not a usage item, or has an attribute that no usage item has.
+            LedgerCorruptError: The item is not a usage item, or has an unknown attribute.
         """
         found = cls.as_found(item)
         for name, value in sorted(found.odd.items()):
@@ -98,10 +98,10 @@ class UsageItem:
 
     @classmethod
     def as_found(cls, item: Item) -> UsageItem:
-        """The same for callers that compare and repair: attributes that no release writes are kept separately.
+        """Like `from_item`, for callers that compare and repair: attributes that no release writes are kept in `odd`.
 
         Raises:
-            LedgerCorruptError: The key is not that of a usage item.
+            LedgerCorruptError: The key is not the key of a usage item.
         """
         fields = Fields.of_item(item)
         account_id, hour_s, corrects_s, place = _parse_key(fields, item)
@@ -123,15 +123,15 @@ class UsageItem:
 
 
 def is_usage_item(item: Item) -> bool:
-    """Whether an item of the usage table counts usage. The other one says what table it is (`generation`)."""
+    """Whether an item of the usage table counts usage. The only other item identifies the table (`generation`)."""
     return str(item["pk"]).startswith(ACCOUNT_PREFIX)
 
 
 def check_revised(item: Item) -> None:
-    """Returns if an item has its revision, which every write sets.
+    """Raise an error if an item lacks its revision, which every write sets.
 
     Raises:
-        LedgerCorruptError: Without it somebody changed the item by hand, so its figures may be incomplete.
+        LedgerCorruptError: Without a revision, the item was changed by hand, so its figures may be incomplete.
     """
     if REVISION not in item:
         raise LedgerCorruptError(f"{_named(item)}: {REVISION} is missing: {MENDED_BY}")
@@ -139,7 +139,7 @@ def check_revised(item: Item) -> None:
 
 @dataclass(slots=True)
 class _Figures:
-    """Attributes of an item, by what they count. Mutable."""
+    """Attributes of a usage item, grouped by meaning. Mutable."""
 
     sizes: dict[int | UsageKind, int] = field(default_factory=dict)
     records: dict[int | UsageKind, int] = field(default_factory=dict)
@@ -180,14 +180,14 @@ def usage_partition(account_id: str, month: str) -> str:
 
 
 def usage_item_key(key: UsageKey, number: int | None) -> Key:
-    """Key of the item that counts a usage key whose kind has this number, or no number."""
+    """Key of the item that counts a usage key; `number` is the number of its kind, or None."""
     prefix = f"{hour_label(key.hour_s)}#{_corrects(key.corrects_s)}#"
     place = "#".join(key.kind) if number is None else str(number // BUCKET_KINDS)
     return Key(usage_partition(key.account_id, month_of(key.hour_s)), prefix + place)
 
 
 def usage_add(totals: Mapping[int | None, Total]) -> dict[str, int]:
-    """Numbers that one write adds to a usage item: totals by number (None: a kind without one), and the revision.
+    """Increments of one write to a usage item: totals by kind number (None: no number), and the revision.
 
     A figure of zero is left out, because adding it changes nothing.
     """
@@ -203,12 +203,12 @@ def usage_add(totals: Mapping[int | None, Total]) -> dict[str, int]:
 
 
 def newest_run_of(shard: int) -> str:
-    """Attribute with the number of a shard's newest roll-up run in an item."""
+    """Name of the attribute that holds a shard's newest roll-up run in an item."""
     return f"{_NEWEST_RUN}{shard}"
 
 
 def is_newest_run(name: str) -> bool:
-    """Whether an attribute of this name holds the number of a run."""
+    """Whether an attribute with this name holds a run number."""
     letter, number = _parse_name(name)
     return letter == _NEWEST_RUN and number is not None
 
@@ -251,14 +251,14 @@ def _place(texts: list[str]) -> int | UsageKind:
 
 @lru_cache(maxsize=_REMEMBERED_NAMES)
 def _parse_name(name: str) -> tuple[str, int | None]:
-    """Letter and number of an attribute's name; no number if there is none, or if it is not written canonically."""
+    """Letter and number (None if absent) of an attribute's name; no letter if the number is not canonical."""
     rest = name[1:]
     number = int(rest) if rest.isascii() and rest.isdecimal() else None
     return ("", None) if rest and str(number) != rest else (name[:1], number)
 
 
 def _may_count(number: int | None, place: int | UsageKind) -> bool:
-    """Whether an item of this bucket, or of this kind, has figures of this number, or without one."""
+    """Whether figures of this number (None: no number) belong in an item of this bucket or single kind."""
     return number is None if not isinstance(place, int) else number is not None and number // BUCKET_KINDS == place
 
 
@@ -267,5 +267,5 @@ def _named(item: Item) -> str:
 
 
 def is_counted(total: Total) -> bool:
-    """Whether a total of an item counts anything; a repair can leave zeros."""
+    """Whether a total is not zero; a repair can leave totals of zero."""
     return total != ZERO

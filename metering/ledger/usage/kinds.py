@@ -5,12 +5,12 @@
 | `D#<account>` | `K#<usage type>#<service>#<from>#<to>` | `number`                         |
 | `D#<account>` | `N#<number>`, 6 digits                | `usage_type, service, from, to`   |
 
-Numbers belong to one account and are dense from 0. A number and its name are claimed in one transaction, each if
-absent, and neither ever changes. Numbers never leave the usage table: plans, answers and logs carry names.
+Numbers belong to one account and are dense from 0. A transaction writes a number and its name, both only if absent, and
+neither ever changes. Numbers never leave the usage table: plans, responses and logs contain names.
 
-Each of the two items states what the other does. So a lost item is read from the other one, and put back by the next
-claim. If both are lost, the meaning of the number is unknown. This is a `LedgerCorruptError` until a rebuild gives the
-number to a kind of the rows that has none, and corrects the figures by the rows.
+Each of the two items states the number and the name. So a lost item is read from the other item, and the next claim
+restores it. If both items are lost, the meaning of the number is unknown. This raises `LedgerCorruptError` until a
+rebuild assigns the number to a kind of the rows without number, and corrects the figures.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 # | `S#kinds` | `<generation>` | `cap`      |
 #
 # The process that claims the first number of a usage generation makes its own setting the cap of that generation. No
-# number at or above it is ever claimed. So a full dictionary stays full, and a kind that is not in it is booked under
-# its name from then on: a cap that rose would put one kind of one hour into two items, and neither would settle against
-# the rows.
+# number at or above the cap is ever claimed. So a full dictionary stays full, and a kind outside the dictionary is
+# booked under its name from then on. If the cap rose, one kind of one hour would be in two items, and neither would
+# settle against the rows.
 
 
 _PK = "S#kinds"
 
 
 def kind_cap_key(generation: int) -> Key:
-    """Key of the cap of a usage generation."""
+    """Key of the item with the kind cap of a usage generation."""
     return Key(_PK, str(generation))
 
 
 def known_kind_cap(items: ItemStore, generation: int) -> int | None:
-    """The cap of a usage generation; None if no number of it has been claimed yet.
+    """Kind cap of a usage generation; None if no number of this generation has been claimed yet.
 
     Raises:
         LedgerCorruptError: It cannot be read.
@@ -63,17 +63,17 @@ def known_kind_cap(items: ItemStore, generation: int) -> int | None:
 
 
 def settled_kind_cap(items: ItemStore, generation: int, setting: int) -> int:
-    """The cap of a usage generation, made durable by the first caller.
+    """The kind cap of a usage generation; the first caller stores it.
 
     Raises:
         LedgerCorruptError: It cannot be read.
-        UnavailableError: It is unknown whether it is durable. The next process begins again.
+        UnavailableError: It is unknown whether the cap is durable. The next process begins again.
     """
     known = known_kind_cap(items, generation)
     if known is not None:
         return known
     put = Put(table=Table.LEDGER, item={**kind_cap_key(generation)._asdict(), "cap": setting}, condition=Absent())
-    # Whichever process was first, the stored value stays.
+    # The stored value stays, whichever process was first.
     with suppress(ConditionFailedError):
         items.put(put)
     return settled_kind_cap(items, generation, setting)
@@ -86,29 +86,29 @@ _AFTER_NUMBERS = "N$"
 # A process caches this many dictionaries: more than three times the accounts that the service is designed for. A run
 # over more accounts than that has no cache hits. With 20 kinds, an account takes 1.4 KB.
 _ACCOUNTS_KEPT = 40_000
-# Remedy in the message of an error about a lost number.
+# Remedy that error messages about a lost number name.
 _MENDED_BY = "`metering rebuild usage` gives it a new name, and corrects usage by the rows"
-# This many kinds are shared objects in all of these dictionaries.
+# Number of kinds whose objects all of these dictionaries share.
 _KINDS_SHARED = 100_000
 
 
 def partition_of_kinds(account_id: str) -> str:
-    """Partition of an account's dictionary."""
+    """Partition with an account's dictionary of kinds."""
     return f"{partitions.KINDS}{account_id}"
 
 
 def kind_key(account_id: str, kind: UsageKind) -> Key:
-    """Key of the item that says a kind's number."""
+    """Key of the item that holds the number of a kind."""
     return Key(partition_of_kinds(account_id), _NAME + "#".join(kind))
 
 
 def number_key(account_id: str, number: int) -> Key:
-    """Key of the item that says what a number stands for."""
+    """Key of the item that holds the kind of a number."""
     return Key(partition_of_kinds(account_id), f"{_NUMBER}{number:06d}")
 
 
 def kind_items(account_id: str, number: int, kind: UsageKind) -> tuple[Item, Item]:
-    """The two items that give a kind its number: the number's, and the name's."""
+    """The two items that assign a number to a kind: one by number, one by name."""
     named = {"usage_type": kind.usage_type, "service": kind.service, "from": kind.from_location, "to": kind.to_location}
     return (
         {**number_key(account_id, number)._asdict(), **named},
@@ -130,14 +130,14 @@ def kind_of(fields: Fields) -> UsageKind:
 
 
 class _Dictionary(NamedTuple):
-    """An account's dictionary, as both kinds of its items state it."""
+    """An account's dictionary of kinds, read from the items by number and the items by name."""
 
     by_number: Mapping[int, UsageKind]
     by_name: Mapping[UsageKind, int]
 
     @property
     def following(self) -> int:
-        """The number after the last claimed one, once no half of the dictionary is missing."""
+        """Next number to claim; valid if no item of the dictionary is missing."""
         return max(self.by_number, default=-1) + 1
 
     def whole(self, account_id: str) -> dict[int, UsageKind]:
@@ -154,10 +154,10 @@ class _Dictionary(NamedTuple):
 
 
 class KindNames:
-    """Kinds of each account by number. An unknown number is read again before it raises an error.
+    """Kinds of each account by number. If a number is unknown, the dictionary is read again before an error is raised.
 
-    This is a plain class, because it caches the dictionaries of some accounts. They only grow, so a cached one is never
-    wrong.
+    This is a plain class, because it caches the dictionaries of some accounts. Dictionaries only grow, so a cached
+    dictionary is never wrong.
     """
 
     def __init__(self, items: ItemStore, *, accounts_kept: int = _ACCOUNTS_KEPT) -> None:
@@ -168,16 +168,16 @@ class KindNames:
         self._shared: dict[UsageKind, UsageKind] = {}
 
     def of(self, account_id: str) -> Mapping[int, UsageKind]:
-        """The account's kinds by number, as last read; read now if not read before."""
+        """The account's kinds by number from the cache; read if not cached."""
         known = self.remembered(account_id)
         return self.read(account_id) if known is None else known
 
     def remembered(self, account_id: str) -> Mapping[int, UsageKind] | None:
-        """The same as far as it is cached; nothing is read."""
+        """The account's cached kinds by number; None if not cached."""
         known = self._known.get(account_id)
         if known is not None:
             with suppress(KeyError):
-                # Another thread may just have evicted it.
+                # Another thread may just have evicted the account.
                 self._known.move_to_end(account_id)
         return known
 
@@ -194,7 +194,7 @@ class KindNames:
         return self._keep(account_id, named)
 
     def read_whole(self, account_id: str) -> Mapping[int, UsageKind]:
-        """The same from both kinds of items, for callers that miss a number or a name.
+        """Like `read`, but from both kinds of items, for callers that lack a number or a name.
 
         Raises:
             LedgerCorruptError: An item of the dictionary cannot be read, or a number stands for two kinds.
@@ -202,7 +202,7 @@ class KindNames:
         return self._keep(account_id, self.dictionary(account_id).whole(account_id))
 
     def dictionary(self, account_id: str) -> _Dictionary:
-        """Both kinds of items, read now."""
+        """Both kinds of items of an account's dictionary, read now."""
         pk = partition_of_kinds(account_id)
         names = self._items.query(Table.LEDGER, pk, sk_from=_NAME, sk_to=_AFTER_NAMES)
         return _Dictionary(by_number=dict(_numbers(self._items, account_id)), by_name=dict(map(_numbered, names)))
@@ -222,10 +222,10 @@ class KindNames:
         return self._shared.setdefault(kind, kind)
 
     def kind(self, account_id: str, number: int) -> UsageKind:
-        """The kind of a number of an account.
+        """The kind with this number in an account.
 
         Raises:
-            LedgerCorruptError: The dictionary, read again, does not have it, so it was lost (docs/protocol.md, P41).
+            LedgerCorruptError: The number is not in the dictionary, read again, so it was lost (docs/protocol.md, P41).
         """
         kind = self.of(account_id).get(number) or self.read_whole(account_id).get(number)
         if kind is None:
@@ -238,9 +238,9 @@ class KindNumbers:
     """Assigns numbers to kinds, for processes that write usage items.
 
     Args:
-        cap: Maximum numbers of an account, if this usage generation has no cap yet (`kind_cap`). Further kinds have no
-            number, and get their own items.
-        actions: Maximum actions of one claim.
+        cap: Maximum numbers of an account, if this usage generation has no cap yet (`kind_cap`). Kinds beyond this
+            maximum have no number, and get their own items.
+        actions: Maximum actions of one transaction that claims numbers.
     """
 
     def __init__(
@@ -266,7 +266,7 @@ class KindNumbers:
         return self._names
 
     def known(self, account_id: str, kinds: Collection[UsageKind]) -> dict[UsageKind, int]:
-        """The numbers of those kinds that have one; claims none.
+        """Return the number of each kind that has a number; claim no new numbers.
 
         Raises:
             LedgerCorruptError: The dictionary cannot be read.
@@ -277,26 +277,26 @@ class KindNumbers:
         return {kind: found[kind] for kind in kinds if kind in found}
 
     def remembers(self, account_id: str, kinds: Collection[UsageKind]) -> bool:
-        """Whether all of the kinds are known to have numbers, without a call: `claim` would only return them."""
+        """Whether the cache has numbers for all of the kinds: `claim` would only return these numbers."""
         known = self._names.remembered(account_id)
         return known is not None and set(kinds) <= set(known.values())
 
     def claim(
         self, account_id: str, kinds: Collection[UsageKind], *, fills: bool = False
     ) -> dict[UsageKind, int | None]:
-        """The number of each kind, claimed if it has none yet; None for a kind beyond the cap.
+        """Return the number of each kind, and claim missing numbers; None for a kind beyond the cap.
 
-        Every number is sure when this returns (P3); only then may a plan use it.
+        The returned numbers are durable (P3), so a plan may use them.
 
         Args:
             account_id: Id of the account.
             kinds: The kinds that need a number.
-            fills: Give a number that was lost with its name to one of the kinds. Usage items under this number then
-                count as that kind, so it is only for callers that compare them with the rows next.
+            fills: Assign a lost number, whose name is also lost, to one of the kinds. Usage items with this number then
+                count as that kind, so the caller must compare these items with the rows next.
 
         Raises:
-            LedgerCorruptError: The dictionary cannot be read, or a number and its name are lost.
-            UnavailableError: It is unknown whether the numbers are claimed. The next process begins again.
+            LedgerCorruptError: The dictionary cannot be read, or a number was lost together with its name.
+            UnavailableError: It is unknown whether the claim of the numbers succeeded. The next process begins again.
         """
         failures = 0
         cap = self._settled_cap()
@@ -315,9 +315,9 @@ class KindNumbers:
             numbers = self._retrier.call(lambda: self._names.read(account_id))
 
     def _begin_claim(self, account_id: str, kinds: Sequence[UsageKind], cap: int, *, fills: bool) -> bool:
-        """Whether a claim of some of the kinds surely landed, or is not needed. If not, everything is read again.
+        """Whether a claim of some kinds certainly succeeded, or is not needed. If not, the dictionary is read again.
 
-        An assigned number is never assigned again, even if one of its two items was lost. So both are read.
+        A number is assigned only once, even if one of its two items was lost. So both are read.
         """
         found = self._retrier.call(lambda: self._names.dictionary(account_id))
         whole = found.whole(account_id)
@@ -342,16 +342,16 @@ class KindNumbers:
         return not block or self._claim(account_id, found.following, block)
 
     def _put_back(self, items: Sequence[Item]) -> None:
-        """Put a lost item from its other half; for a claim that is landing, the item is there already."""
+        """Restore lost items from the other item of each pair; skip items that a concurrent claim has written."""
         for item in items:
             with suppress(ConditionFailedError, UnavailableError):
                 self._items.put(Put(table=Table.LEDGER, item=item, condition=Absent()))
 
     def _is_lost(self, account_id: str, number: int) -> bool:
-        """Whether a number below the last one is surely missing.
+        """Whether a number below the last number is certainly missing.
 
-        A query sees a transaction item by item, so a gap may be a claim that is just landing. A transaction sees all of
-        another one or nothing. It is refused if the number is there, and cancelled while the number's claim lands.
+        A query may see part of a transaction, so a gap may be a claim in progress. A transaction sees another
+        transaction fully or not at all. The check fails if the number exists, or is just being claimed.
         """
         check = Check(table=Table.LEDGER, key=number_key(account_id, number), condition=Absent())
         try:
@@ -367,7 +367,7 @@ class KindNumbers:
         return self._cap
 
     def _claim(self, account_id: str, first: int, kinds: list[UsageKind]) -> bool:
-        """Whether this claim surely landed. If not, the dictionary is read again first."""
+        """Whether this claim certainly succeeded. If not, the dictionary is read again first."""
         actions = [
             Put(table=Table.LEDGER, item=item, condition=Absent())
             for number, kind in enumerate(kinds, start=first)
@@ -394,7 +394,7 @@ def _numbered(item: Item) -> tuple[UsageKind, int]:
 
 
 def _is_dense(numbers: Collection[int]) -> bool:
-    """Whether no number is missing below the last one."""
+    """Whether all numbers from 0 to the highest are present."""
     return len(numbers) == max(numbers, default=-1) + 1
 
 
@@ -403,7 +403,7 @@ def _by_kind(numbers: Mapping[int, UsageKind]) -> dict[UsageKind, int]:
 
 
 BEYOND_CAP_PK = f"{partitions.NOTE}kinds"
-# A note outlives the period of an alarm, and no account is noted forever.
+# A note lasts longer than an alarm's period, but then expires.
 _LIFE_S = 2 * DAY_S
 
 
@@ -413,7 +413,7 @@ class KindsBeyondCap(StoredItem):
 
     Attributes:
         kinds: Kinds without a number in one run.
-        example: One of them, as `<usage type>#<service>#<from>#<to>`.
+        example: One of these kinds, as `<usage type>#<service>#<from>#<to>`.
     """
 
     account_id: SortKey

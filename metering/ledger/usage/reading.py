@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.runs import Contradictions
 
-# An item whose key contains no hour cannot be ruled out, so readers must see it.
+# If an item's key has no hour, the item may be in the range, so readers must see it.
 _HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d#")
 
 
@@ -44,17 +44,17 @@ class UsageReading:
     def of_month(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
     ) -> Iterator[UsageItem]:
-        """Items of an account in one month, in order; or only those of the hours in `[from_s, to_s)`.
+        """Usage items of an account in one month, in order, or only of the hours in `[from_s, to_s)`.
 
         Raises:
-            LedgerCorruptError: An item cannot be read, or somebody changed it by hand.
+            LedgerCorruptError: An item cannot be read, or was changed by hand.
         """
         return map(_sound, self.stored(account_id, month, from_s=from_s, to_s=to_s))
 
     def stored(
         self, account_id: str, month: str, *, from_s: int | None = None, to_s: int | None = None
     ) -> Iterator[Item]:
-        """The same as stored, for callers that only sum them (`folding`)."""
+        """Usage items as stored in the table, for callers that only sum them (`folding`)."""
         first_s, end_s = month_bounds_s(month)
         pk = usage_partition(account_id, month)
         if (from_s is None or from_s <= first_s) and (to_s is None or to_s >= end_s):
@@ -69,14 +69,14 @@ class UsageReading:
     def found(
         self, account_id: str, month: str, contradictions: Contradictions, *, from_s: int, to_s: int
     ) -> Iterator[UsageItem]:
-        """Items of an account in hours of one month, also with what no release writes: for who compares and mends.
+        """Items of an account in hours of one month, for comparison and repair: unknown attributes are kept in `odd`.
 
         Args:
             account_id: Id of the account.
             month: The month, such as `2026-11`.
             contradictions: Receives items whose key cannot be read.
             from_s: In the first hour.
-            to_s: End of the last hour, or a time in it.
+            to_s: End of the last hour, or a time within that hour.
         """
         return _as_found(self.stored(account_id, month, from_s=from_s, to_s=to_s), contradictions)
 
@@ -89,7 +89,7 @@ class UsageReading:
         from_s: int | None = None,
         to_s: int | None = None,
     ) -> Iterator[UsageItem]:
-        """Every item of the table in the form of `found`, in no order; or one of its parts.
+        """All items of the table, or one part of the scan, parsed as by `found`, in no order.
 
         Items of hours outside `[from_s, to_s)` are skipped, and cost little.
         """
@@ -104,11 +104,11 @@ class UsageReading:
         return filter(is_usage_item, self.items.scan(Table.USAGE, part=part, parts=parts))
 
     def totals(self, item: UsageItem, contradictions: Contradictions | None = None) -> Iterator[tuple[UsageKey, Total]]:
-        """Totals of an item by name, without those that a repair took back.
+        """Totals of an item by usage key, without totals that a repair set to zero.
 
         Args:
             item: The item.
-            contradictions: Receives numbers that the dictionary lacks; they are left out.
+            contradictions: Receives numbers that the dictionary lacks; their totals are left out.
 
         Raises:
             LedgerCorruptError: The dictionary lacks a number of the item.
@@ -124,7 +124,7 @@ class UsageReading:
     def _kind(
         self, account_id: str, number: int | UsageKind, contradictions: Contradictions | None
     ) -> UsageKind | None:
-        """The kind of a number that was unknown; None, and a note, if the dictionary lacks it."""
+        """The kind of an unknown number, read again; None, and a noted contradiction, if the dictionary lacks it."""
         if isinstance(number, UsageKind) or contradictions is None:
             return number if isinstance(number, UsageKind) else self.names.kind(account_id, number)
         with contradictions.noted():
@@ -150,7 +150,7 @@ def _as_found(items: Iterable[Item], contradictions: Contradictions) -> Iterator
 
 
 _KEYS = frozenset({"pk", "sk"})
-# Attributes that are not figures: their sums mean nothing.
+# Attributes that are not figures, so that their sums mean nothing.
 _HEADS = (REVISION, "n")
 
 
@@ -163,11 +163,11 @@ class Grain(Enum):
 
 
 class Fold:
-    """Sums of usage items: items of one account, bucket, corrected hour, and hour, day or month become one. Mutable.
+    """Sums of usage items: one sum per account, bucket, corrected hour, and hour, day or month. Mutable.
 
     Args:
         grain: What becomes one.
-        counts: Whether an item counts, by its booked hour and the hour that it corrects.
+        counts: Returns whether to sum an item, given its booked hour and the hour that it corrects.
     """
 
     def __init__(self, grain: Grain, counts: Callable[[int, int | None], bool]) -> None:
@@ -176,7 +176,7 @@ class Fold:
         self._sums: dict[tuple[str, str, str], tuple[Item, dict[str, int]]] = {}
 
     def add(self, items: Iterable[Item]) -> None:
-        """Add those of the items that count.
+        """Add the items for which `counts` returns True.
 
         Raises:
             LedgerCorruptError: An item cannot be read.
@@ -195,7 +195,7 @@ class Fold:
             check_revised(item)
 
     def items(self) -> Iterator[UsageItem]:
-        """The sums, each as an item of the first hour that it sums; they have no revision and no runs.
+        """Yield each sum as an item of its first hour, without revision and runs.
 
         Raises:
             LedgerCorruptError: An item has an attribute that no usage item has.

@@ -1,1 +1,1 @@
-"""Context: facts that the owner of logs knows beside the logs, stored in immutable versions."""
+"""Context: inventory and other facts that log files lack, stored in immutable versions."""

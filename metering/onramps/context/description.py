@@ -68,7 +68,7 @@ class SubnetItem(_Aws, kw_only=True, frozen=True):
 
 
 class Association(_Aws, kw_only=True, frozen=True):
-    """Public address of a private address."""
+    """Public address associated with a private address."""
 
     public_ip: str = ""
 
@@ -132,7 +132,7 @@ class PeeringStatus(_Aws, kw_only=True, frozen=True):
 
 
 class PeeringVpc(_Aws, kw_only=True, frozen=True):
-    """One side of a peering."""
+    """One side of a VPC peering connection."""
 
     vpc_id: str = ""
     region: str = ""
@@ -180,7 +180,7 @@ class AttachmentItem(_Aws, kw_only=True, frozen=True):
 
 
 class PeerGateway(_Aws, kw_only=True, frozen=True):
-    """One side of a peering of transit gateways."""
+    """One side of a transit gateway peering attachment."""
 
     transit_gateway_id: str = ""
     owner_id: str = ""
@@ -232,7 +232,7 @@ class MeteringPolicyItem(_Aws, kw_only=True, frozen=True):
 
 
 class Place(msgspec.Struct, kw_only=True, frozen=True):
-    """Results of the calls in one account and region; `metering_policies` is None if they were not requested."""
+    """Results of the Describe calls in one account and region; `metering_policies` is None if not requested."""
 
     account_id: str
     region: str
@@ -276,7 +276,7 @@ class IpRanges(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
-    """A CloudFront distribution; `log` is the metered one, `legacy` or `v2`, if both logs are on."""
+    """A CloudFront distribution; `log` names the metered log, `legacy` or `v2`, if both logs are on."""
 
     account_id: str
     log: str = ""
@@ -285,7 +285,7 @@ class DistributionItem(msgspec.Struct, kw_only=True, frozen=True):
 class Description(msgspec.Struct, kw_only=True, frozen=True):
     """A whole description. Without address ranges, public addresses stay unclassified.
 
-    `buckets` maps buckets to regions, `bucket_owners` to accounts; `distributions` has CloudFront's by id.
+    `buckets` maps buckets to regions, `bucket_owners` to accounts; `distributions` maps ids to distributions.
     """
 
     schema: str
@@ -301,7 +301,7 @@ def read_description(description: Mapping[str, object]) -> Description:
     """Parse and validate a description.
 
     Raises:
-        DescriptionError: It does not match the schema; the path of the first misfit is named.
+        DescriptionError: The description does not match the schema; the message names the first invalid path.
     """
     schema = description.get("schema")
     if schema != SCHEMA:
@@ -316,7 +316,7 @@ def read_ip_ranges(body: bytes) -> dict[str, object]:
     """Check an ip-ranges.json as AWS publishes it, and decode it for a description.
 
     Raises:
-        DescriptionError: It is not JSON, or does not match the schema.
+        DescriptionError: The document is not JSON, or does not match the schema.
     """
     try:
         msgspec.json.decode(body, type=IpRanges)

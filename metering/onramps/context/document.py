@@ -1,7 +1,7 @@
 """A context: inventory, address ranges and flow logs at one time, as one immutable document.
 
-Its name is the SHA-256 of its canonical JSON, so `gunzip -c FILE | sha256sum` checks a stored one. Its facts are named
-tuples, because a context holds many and writes them as JSON lists.
+The name of a context is the SHA-256 of its canonical JSON, so `gunzip -c FILE | sha256sum` checks a file. Facts are
+named tuples, because a context holds many of them and writes them as JSON lists.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Interface(NamedTuple):
     """A network interface.
 
     Attributes:
-        account_id: Account of the owner, who may differ from the owner of the VPC.
+        account_id: Account that owns the interface; another account may own the VPC.
         kind: A kind of `metering.onramps.context.interfaces`.
-        addresses: Its private IPv4 addresses and its IPv6 addresses, sorted.
+        addresses: Private IPv4 addresses and IPv6 addresses of the interface, sorted.
         prefixes: Delegated prefixes, sorted: nodes of container clusters assign addresses from them to pods.
     """
 
@@ -73,10 +73,10 @@ class Attachment(NamedTuple):
 
     Attributes:
         id: Its id. Both sides of a peering may have the same id.
-        kind: Type of the attached resource, as AWS names it: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and
+        kind: Type of the attached resource, in AWS's terms: `vpc`, `vpn`, `direct-connect-gateway`, `peering`, and
             others.
         owner_id: Account of the attached resource; empty if unknown. So for `gateway_owner_id`.
-        peer_region: Region of the other gateway of a peering; empty if unknown, or no peering.
+        peer_region: Region of the peer gateway; empty if unknown, or not a peering.
     """
 
     id: str
@@ -92,7 +92,7 @@ class MeteringRule(NamedTuple):
 
     Attributes:
         payer: `source-attachment-owner`, `destination-attachment-owner` or `transit-gateway-owner`.
-        effective_s: Time when it takes effect, or ends if removed, in epoch seconds; 0 if unknown.
+        effective_s: Time when the entry takes effect, or ends if it was removed, in epoch seconds; 0 if unknown.
     """
 
     number: int
@@ -111,11 +111,11 @@ class MeteringRule(NamedTuple):
 
 
 class MeteringPolicy(NamedTuple):
-    """Metering policy of a transit gateway, which decides who pays for its processing.
+    """Metering policy of a transit gateway, which decides who pays for the gateway's processing.
 
     Attributes:
         state: As AWS says it: `available`, `pending`, `modifying`, `deleting`, `deleted`.
-        effective_s: Time when its last change takes effect, in epoch seconds; 0 if unknown.
+        effective_s: Time when the policy's last change takes effect, in epoch seconds; 0 if unknown.
         middleboxes: Ids of the middlebox (appliance) attachments, sorted.
         rules: Entries of the policy, by number; None if unknown.
     """
@@ -129,7 +129,7 @@ class MeteringPolicy(NamedTuple):
 
 
 class PublicAddress(NamedTuple):
-    """Public IPv4 address of a captured account; it may be BYOIP, so AWS's address ranges may lack it."""
+    """Public IPv4 address of a captured account; AWS's address ranges may lack the address, because it may be BYOIP."""
 
     address: str
     region: str
@@ -144,7 +144,7 @@ class Prefix(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """A CloudFront distribution. `log` is the metered standard log if both are on: `legacy` or `v2`."""
+    """A CloudFront distribution. `log` names the metered standard log if both logs are on: `legacy` or `v2`."""
 
     id: str
     account_id: str
@@ -156,9 +156,9 @@ class FlowLog(NamedTuple):
 
     Attributes:
         resource_id: Logged VPC, subnet, interface, transit gateway or regional NAT gateway.
-        resource_type: Its kind, by the prefix of its id: `vpc`, `subnet`, `eni`, `tgw`, `tgw-attach`, `nat`.
-        created_s: Time of its creation, in epoch seconds.
-        fields: Names of its fields, as AWS writes them (`az-id`), in file order.
+        resource_type: Resource kind, by the prefix of its id: `vpc`, `subnet`, `eni`, `tgw`, `tgw-attach`, `nat`.
+        created_s: Time when the flow log was created, in epoch seconds.
+        fields: Names of the logged fields, as AWS writes them (`az-id`), in file order.
         traffic_type: `ACCEPT`, `REJECT` or `ALL`.
         destination: ARN of a bucket with a prefix, or a log group.
         destination_type: `s3`, `cloud-watch-logs` or `kinesis-data-firehose`.
@@ -183,7 +183,7 @@ MAX_NOTES = 100
 
 
 class Findings:
-    """Findings about a description: problems reject it; notes are stored in its context."""
+    """Findings about a description: problems reject it; notes are stored in the resulting context."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -224,9 +224,9 @@ class Findings:
             return None
 
 
-# Facts about an address, by the prefixes that contain it. Prefixes are nested or disjoint and never overlap partly, so
-# they become disjoint intervals once, and a look-up is one `bisect`. With AWS's 17,000 prefixes it was measured at 1.7
-# M look-ups/s, as fast as radix trees in C.
+# Facts about an address, looked up by the prefixes that contain the address. Prefixes never overlap partly: they are
+# nested or disjoint. So they are converted to disjoint intervals once, and a look-up is one `bisect`. With AWS's 17,000
+# prefixes, 1.7 M look-ups/s were measured, as many as with radix trees in C.
 
 T = TypeVar("T")
 
@@ -262,7 +262,7 @@ class PrefixMap(Generic[T]):
         spans: dict[int, list[tuple[int, int, T]]] = {4: [], 6: []}
         for cidr, value in items:
             network = ip_network(cidr)
-            # Ends are negated, so that of blocks with the same start the widest sorts first.
+            # Ends are negated, so that the widest of several blocks with the same start sorts first.
             spans[network.version].append((int(network.network_address), -int(network.broadcast_address) - 1, value))
         self._starts: dict[int, list[int]] = {}
         self._values: dict[int, list[T | None]] = {}
@@ -328,15 +328,15 @@ def is_public(address: Address) -> bool:
     return _NOT_PUBLIC.at(address) is None
 
 
-# Address ranges of AWS (ip-ranges.json), flattened: region and services of an address. The narrowest prefix decides the
-# region, because some 150 prefixes are inside a prefix of another region. A prefix that is only in `AMAZON`, which
-# lists nearly all prefixes, does not tell the service: the next wider prefix of the same region does.
+# Address ranges of AWS (ip-ranges.json), flattened: they give an address's region and services. The narrowest prefix
+# decides the region, because some 150 prefixes are inside a prefix of another region. A prefix that is only in
+# `AMAZON`, which lists nearly all prefixes, does not tell the service: the next wider prefix of the same region does.
 
 _UMBRELLA = ("AMAZON",)
 
 
 class AddressRange(NamedTuple):
-    """AWS's range of an address: sorted services of the deciding prefix, and of all prefixes that contain it.
+    """AWS's range of an address: sorted services of the deciding prefix, and of all prefixes that contain the address.
 
     `region` is `GLOBAL` for services without one.
     """
@@ -367,7 +367,7 @@ SCHEMA = "metering.context/1"
 
 
 class ContextUnreadableError(MeteringError):
-    """A stored object is not a context, or not the context that its name states."""
+    """A stored object is not a context, or its content does not match its name."""
 
 
 class _Document(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
@@ -412,10 +412,10 @@ class Context:
         effective_s: Hour from which the context holds, in epoch seconds.
         vpcs: VPCs, sorted, like subnets, interfaces, attachments and policies.
         flow_logs: Flow logs by id, of all kinds and destinations.
-        buckets: Region of each known bucket; `bucket_owners` has its account.
+        buckets: Region of each known bucket; `bucket_owners` has the accounts.
         prefixes: Address prefixes of AWS; empty if unknown.
-        policy_places: Account and region of each capture that lists all metering policies: an unlisted gateway there
-            has no policy.
+        policy_places: Account and region of each capture that lists all metering policies: gateways missing there have
+            no policy.
     """
 
     sha256: str
@@ -444,7 +444,7 @@ class Context:
 
     @staticmethod
     def decode(body: bytes) -> Context:
-        """The context of canonical JSON; the inverse of `encode`.
+        """Decode a context from canonical JSON; the inverse of `encode`.
 
         Raises:
             ContextUnreadableError: The body is not a context, or has a schema unknown to this release.
@@ -487,9 +487,9 @@ def _context(document: _Document, sha256: str) -> Context:
 
 # Authority: which flow log counts where several log the same interface. Of the logs that deliver to S3 and see a
 # resource in an hour, the broadest has authority, then the log with the most informative fields, then the oldest.
-# Authority is decided for full hours: a log takes part from the first full hour after its creation, unless no other log
-# existed at the start of the hour. A log has seen nothing before its creation: in those hours, files of a log that was
-# deleted since and is in no context count.
+# Authority is decided for full hours: a log is considered from the first full hour after its creation, unless no other
+# log existed at the start of the hour. A log has no records before its creation. For those hours, files of a log that
+# was deleted since and is in no context count.
 
 
 # The broadest first. A regional NAT gateway has a log of its own, which no VPC's log covers; and it does not see what a
@@ -532,13 +532,13 @@ class Authorities:
             if log.destination_type == "s3" and log.traffic_type != "REJECT" and log.resource_type in _BREADTH:
                 self._logs[log.resource_id].append(log)
         self._subnets = {subnet.id: (subnet.id, subnet.vpc_id) for subnet in context.subnets}
-        # Keeps only those of the many interfaces that have a log of their own.
+        # Keeps only interfaces with their own log, which are few of the many.
         self._interfaces = {
             each.id: (each.id, *self._subnets[each.subnet_id]) for each in context.interfaces if each.id in self._logs
         }
 
     def over(self, resource_ids: Iterable[str], hour_s: int) -> FlowLog | None:
-        """Log with the authority over a resource in an hour, by ids of all that contains it; None if unknown."""
+        """Flow log with the authority over a resource in an hour, by ids that contain the resource; None if unknown."""
         known = (log for resource_id in resource_ids for log in self._logs.get(resource_id, ()))
         seen = [log for log in known if log.created_s < hour_s + HOUR_S]
         there = [log for log in seen if log.created_s <= hour_s] or seen

@@ -50,7 +50,7 @@ _LOAD_BALANCERS = (
 
 
 def kind_of_type(interface_type: str) -> str:
-    """Kind by an interface type alone; empty for `interface` or no type, which other kinds share."""
+    """Kind by an interface type alone; empty for `interface` or no type, because several kinds share these."""
     kind = _BY_TYPE.get(interface_type, OTHER if interface_type else "")
     return "" if kind == INTERFACE else kind
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-# Each process that judges lines holds a context in memory; an interface takes about 0.7 KB there.
+# Each process that judges lines has a context in memory, with about 0.7 KB per interface.
 MAX_INTERFACES = 400_000
 
 # The default format of a flow log (version 2).
@@ -139,7 +139,7 @@ def transit_vpcs_of(places: Iterable[Place]) -> tuple[str, ...]:
 
 
 def attachments_of(places: Iterable[Place], findings: document.Findings) -> tuple[document.Attachment, ...]:
-    """Attachments of transit gateways, in any state: a line names what was attached when it was written.
+    """Attachments of transit gateways, in any state: a line names the attachment at the time of writing.
 
     A gateway's owner describes all attachments, other accounts only theirs, so an attachment may occur several times.
     """
@@ -161,7 +161,7 @@ def _attachments(place: Place) -> Iterator[document.Attachment]:
         yield document.Attachment(vpc.transit_gateway_attachment_id, vpc.transit_gateway_id, VPC, vpc.vpc_owner_id)
     for item in place.attachments:
         kind = _kind(item.resource_type)
-        # The resource of a peering attachment is the other gateway, so its owner says nothing.
+        # A peering attachment's resource is the other gateway, so the resource's owner says nothing.
         owner_id = "" if kind == PEERING else item.resource_owner_id
         yield document.Attachment(
             item.transit_gateway_attachment_id, item.transit_gateway_id, kind, owner_id, item.transit_gateway_owner_id
@@ -280,7 +280,7 @@ def _flow_log(item: FlowLogItem, place: Place) -> document.FlowLog:
 
 
 _ACTIVE = "active"
-# A block that is being disassociated still has addresses.
+# A block in state `disassociating` still has addresses.
 _HOLDING = frozenset({"associated", "disassociating"})
 
 
@@ -397,7 +397,7 @@ def context_of(description: Mapping[str, object], effective_s: int) -> document.
     """Create the context of a description (`metering.onramps.context.description`), valid from a full hour.
 
     Raises:
-        DescriptionError: It does not match the schema, or contradicts itself; up to twenty problems are named.
+        DescriptionError: The description is invalid or contradictory; up to twenty problems are named.
     """
     if effective_s % HOUR_S:
         raise DescriptionError((f"a context holds from a full hour, and {rfc3339(effective_s)} is none",))

@@ -43,7 +43,7 @@ class StoredContext:
 class Timeline:
     """Contexts that judge a file: pairs `(hour from which it holds, context)`, in order.
 
-    The first context also judges earlier hours.
+    The first context also applies to earlier hours.
     """
 
     versions: tuple[tuple[int, Context | StoredContext], ...] = ()
@@ -53,7 +53,7 @@ class Timeline:
 
         Raises:
             ContextUnreadableError: The stored context cannot be read.
-            ObjectMissingError: The stored context is gone.
+            ObjectMissingError: The stored context no longer exists.
             UnavailableError: The store does not answer.
         """
         if not self.versions:
@@ -62,7 +62,7 @@ class Timeline:
         return version if isinstance(version, Context) else version.read()
 
     def pins(self, hours: Iterable[int]) -> Mapping[int, str]:
-        """Contexts that judge `hours`, as a plan keeps them: the hour from which each holds, and its SHA-256."""
+        """Contexts that judge `hours`, as stored in a plan: hour from which each context holds, and its SHA-256."""
         used = sorted({self._index(hour_s) for hour_s in hours}) if self.versions else []
         return {self.versions[index][0]: self.versions[index][1].sha256 for index in used}
 
@@ -70,7 +70,7 @@ class Timeline:
         return max(0, bisect_right(self.versions, hour_s, key=lambda version: version[0]) - 1)
 
 
-# Contexts that are cached: the hours of a file mostly share one, and at the turn of an hour there are two.
+# Number of cached contexts: the hours of a file usually share one, and two are needed at the turn of an hour.
 _REMEMBERED = 3
 # Twice the size of the largest context (MAX_INTERFACES, MAX_PREFIXES): a larger object is something else.
 MAX_CONTEXT_BYTES = 256 * MIB
@@ -100,7 +100,7 @@ class ContextStore:
         return self._objects.put(context_key(context.effective_s, context.sha256), _packed(context), if_absent=True)
 
     def put_brought(self, context: Context) -> None:
-        """Store a context that only plans name, outside of every timeline."""
+        """Store a context that only plans refer to, outside of all timelines."""
         key = _brought_key(context.effective_s, context.sha256)
         self._objects.put(key, _packed(context), if_absent=True)
 
@@ -143,7 +143,7 @@ class ContextStore:
     def timeline(self) -> Timeline:
         """All stored contexts in order; each is read on first use.
 
-        Of two contexts for one hour (concurrent captures), all processes use the smaller name.
+        If concurrent captures store two contexts for one hour, all processes use the smaller name.
         """
         versions: dict[int, StoredContext] = {}
         for effective_s, sha256 in self.names():
@@ -181,9 +181,9 @@ def _read(key: str, body: bytes, effective_s: int, sha256: str) -> Context:
     return context
 
 
-# Capture of contexts: each hour has its own, captured late in the hour before it. A context applies from the next full
-# hour. So the later in an hour it is captured, the less has changed when it begins to apply. A failed capture is
-# repeated at the next tick.
+# Capture of contexts: each hour has its own context, which is captured late in the previous hour. A context applies
+# from the next full hour. So a context that is captured later in the hour is more accurate when it begins to apply. A
+# failed capture is repeated at the next tick.
 
 
 # Two ticks of five minutes, of which one may fail.
@@ -199,7 +199,7 @@ class ContextKeeper:
     clock: Clock
 
     def run(self) -> Context | None:
-        """Capture a context if one is due; None if not due.
+        """Capture a context if one is due; otherwise return None.
 
         Raises:
             UnavailableError: A service did not answer; the next tick tries again.
@@ -222,14 +222,14 @@ def is_due(newest_s: int, now_s: int) -> bool:
     return missed or (late and newest_s <= hour_s)
 
 
-# An equal context is stored again after a day: contexts expire by age, and one in use must outlive the plans that name
-# it.
+# An equal context is stored again after a day: contexts expire by age, and a context in use must outlive the plans that
+# name it.
 _KEPT_AGAIN_S = DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """Context that holds from now on, and whether it was stored: not if equal to the newest."""
+    """Context that holds from now on, and whether it was stored (not if equal to the newest context)."""
 
     context: Context
     kept: bool
@@ -238,7 +238,7 @@ class Captured:
 def context_from(description: Mapping[str, object], now_s: int) -> Context:
     """Context of the description at `now_s`; it holds from the next full hour.
 
-    Another context already judged the current hour, so that hour cannot change.
+    Another context already judged the current hour, so this hour's context cannot change.
 
     Raises:
         DescriptionError: The description contradicts itself.

@@ -2,8 +2,8 @@
 
 The job runs every 5 minutes, and on `metering logs coverage`. Each run checks the sources whose last check is the
 oldest. Requests a day at 1,000 flow logs: 72,000 LISTs for 250 checks a run, 24,000 LISTs for the search for new
-sources, and 288,000 GETs, because each plan is read once. With the notes they cost about 1 USD a day at list prices of
-us-east-1. Each flow log is checked every 20 minutes; at 10,000 flow logs, every half hour.
+sources, and 288,000 GETs, because each plan is read once. With the notes, these requests cost about 1 USD a day at
+us-east-1 list prices. Each flow log is checked every 20 minutes; at 10,000 flow logs, every half hour.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def failure_of(log: FlowLog) -> str:
 
 
 def place_of_log(log: FlowLog) -> str:
-    """Place of a flow log's files, `s3://bucket/prefix/AWSLogs/`; its destination if that is not S3.
+    """Place of a flow log's files, `s3://bucket/prefix/AWSLogs/`; the destination itself if it is not S3.
 
-    AWS puts `AWSLogs` below the folder of the destination. A Hive layout has other folders below that.
+    AWS puts `AWSLogs` below the folder of the destination. A Hive layout has other folders below `AWSLogs`.
     """
     found = _S3_ARN.fullmatch(log.destination)
     if found is None:
@@ -63,7 +63,7 @@ def place_of_log(log: FlowLog) -> str:
 
 
 def logs_of_stage(context: Context | None, sources: Sequence[LogSource]) -> Iterator[tuple[FlowLog, LogSource]]:
-    """Flow logs that deliver to a log source of the stage, each with its source."""
+    """Flow logs that deliver to a log source of the stage, each with this log source."""
     for log in context.flow_logs.values() if context is not None else ():
         bucket, key = split_place(place_of_log(log))
         source = source_of(sources, bucket, key) or _containing(sources, bucket, key)
@@ -85,22 +85,22 @@ def split_place(place: str) -> tuple[str, str]:
 
 
 def folder_of(place: str) -> str:
-    """Folder of a place in S3, cut before the day; the parent folder if there is no day."""
+    """Folder of a place in S3, cut before the day; the parent folder if the place has no day."""
     head, found, _ = re.sub(r"(/year=|/\d{4}/\d{2}/).*", r"\0", place).partition("\0")
     return f"{head}/" if found else place.rpartition("/")[0] + "/"
 
 
-# A larger share of refused lines raises an alarm, in thousandths.
+# Refused lines per 1,000 lines above which an alarm is raised.
 REFUSED_PERMILLE = 10
-# A source that delivered nothing for this long is silent: a flow log writes a file every 5 minutes, other sources when
-# there is traffic. A source that never delivered has one hour from when it was first expected.
+# A source without a file for this long is silent: a flow log writes a file every 5 minutes, other sources when there is
+# traffic. A source that never delivered has one hour from when it was first expected.
 SILENT_S = 2 * HOUR_S
 SILENT_UNSLOTTED_S = DAY_S
 NEVER_S = HOUR_S
 
 
 class Judges(Protocol):
-    """Settings of the coverage job that figures need."""
+    """Settings of the coverage job that the figures depend on."""
 
     @property
     def kinds(self) -> Mapping[str, int | None]: ...
@@ -117,7 +117,7 @@ def figures_of(
     """Compute the current figures of all sources."""
     of_stage = [state for state in states if state.named]
     held = [(since_s, state) for state in of_stage if (since_s := held_since_s(state, job, now_s)) is not None]
-    # The slots of a source that was silent for the whole window are unknown, so none count as missing.
+    # If a source was silent for the whole window, its slots are unknown, so none of them count as missing.
     holding = [state for _, state in held if state.missing or not state.came or state.through_s is None]
     since_s, first = min(held, key=lambda each: each[0], default=(None, None))
     metered = sum(state.recently("metered_bytes") for state in of_stage)
@@ -141,7 +141,7 @@ def figures_of(
 
 
 def held_since_s(state: LogSourceState, job: Judges, now_s: int) -> int | None:
-    """Time up to which a source with slots is complete; None if it is no hold."""
+    """Time up to which a source with slots is complete; None if the source holds nothing back."""
     if not job.slotted(state.kind) or (state.ended_s and not state.missing):
         return None
     if not state.came:
@@ -161,17 +161,17 @@ def is_silent(state: LogSourceState, job: Judges, now_s: int) -> bool:
 
 
 def is_refusing(state: LogSourceState) -> bool:
-    """Whether more than 1 % of its lines of the last two days were refused."""
+    """Whether more than 1 % of a source's lines of the last two days were refused."""
     return state.recently("refused") * 1000 > REFUSED_PERMILLE * state.recently("lines")
 
 
 def is_unclassified(state: LogSourceState, permille: int) -> bool:
-    """Whether the unclassified share of its bytes of the last two days exceeds the stage's limit."""
+    """Whether the unclassified share of a source's bytes of the last two days exceeds the stage's limit."""
     return state.recently("unclassified_bytes") * 1000 > permille * state.recently("metered_bytes")
 
 
 def _empty(states: Sequence[LogSourceState], log_sources: Sequence[LogSource], before: LogFigures, now_s: int) -> int:
-    """Log sources in the settings without a known source a day after the first run."""
+    """Number of configured log sources without a known source of logs, a day after the first run."""
     if now_s - (before.first_run_s or now_s) < DAY_S:
         return 0
     known = {state.named for state in states}
@@ -210,7 +210,7 @@ def find_sources(objects: ObjectStore, *, after: str, most: int) -> FoundSources
     return FoundSources(sources=tuple(found), after=after)
 
 
-# Minimum number of sources that a run examines; and the time within which each of any number is examined.
+# Minimum number of sources per run, and the time within which every source is examined, however many there are.
 LOOKS = 250
 ROUND_S = 30 * MINUTE_S
 EVERY_S = 5 * MINUTE_S
@@ -232,7 +232,7 @@ class Rulings:
 
 
 def _ended_s(state: LogSourceState, context: Context | None) -> int:
-    """Time when the newest context shows a flow log as deleted; 0 if it exists, or if unknown."""
+    """Time when the newest context shows a flow log as deleted; 0 if the flow log exists, or if unknown."""
     if context is None or not state.expected_s or (state.account_id, state.region) not in context.places:
         return 0
     if state.source in context.flow_logs:
@@ -349,8 +349,8 @@ class CoverageJob(SourceLook):
         try:
             seen = self.look(state, at)
         except UnavailableError:
-            # An error of one source does not stop the others. Its last look stays the oldest, so it is the next run's
-            # first.
+            # An error of one source does not stop the others. That source still has the oldest look, so the next run
+            # begins with it.
             return state
         seen = self._named(seen, before=state)
         self.items.put(Put(table=Table.LEDGER, item=seen.to_item() | {"expires_at": at.now_s + self.keep_s}))
@@ -359,8 +359,8 @@ class CoverageJob(SourceLook):
     def _named(self, seen: LogSourceState, *, before: LogSourceState) -> LogSourceState:
         """Add the name of the configured log source to a state.
 
-        The place of a flow log's delivery never changes. A copy taken from elsewhere does not move the state to another
-        log source, or this source would hold back no report.
+        The destination of a flow log never changes. A copy from another place does not move the state to another log
+        source, or this source would hold back no report.
         """
         source = source_of(self.log_sources, *split_place(seen.place))
         if source is None and (kept := source_of(self.log_sources, *split_place(before.place))) is not None:

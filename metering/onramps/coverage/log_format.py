@@ -1,4 +1,4 @@
-"""Recommended fields of a flow log, and the information that only they provide."""
+"""Recommended fields of a flow log, and the information that only these fields provide."""
 
 import re
 from dataclasses import dataclass
@@ -37,10 +37,10 @@ WORTH: dict[str, str] = {
     "next-hop-vpc-id": "peering and transit gateways",
     "next-hop-interface-type": "whether the other end is exempt",
 }
-# A line without any of these fields cannot be metered.
+# A line can be metered only with all of these fields.
 NEEDED = ("account-id", "interface-id", "srcaddr", "dstaddr", "bytes", "start", "end")
 
-# Bytes of a line with these fields as text, with IPv4 addresses, long ids and its line feed (a test counts one). AWS
+# Bytes of a text line with these fields, with IPv4 addresses, long ids and the line feed (checked by a test). AWS
 # charges for the delivered bytes before compression.
 LINE_BYTES = 316
 
@@ -49,7 +49,7 @@ _FIELD = re.compile(r"\$\{([a-z0-9-]+)\}|([a-z][a-z0-9-]*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatComparison:
-    """A format, compared with the best. Without `needed`, metering is impossible; `more` adds nothing."""
+    """Comparison with the recommended log format. Without `needed`, metering is impossible; `more` adds nothing."""
 
     lacks: tuple[str, ...]
     needed: tuple[str, ...]
@@ -57,7 +57,7 @@ class FormatComparison:
 
 
 def log_format() -> str:
-    """Recommended format, as AWS's commands take it: `${version} ${account-id} …`."""
+    """Recommended format in the syntax of AWS commands: `${version} ${account-id} …`."""
     return " ".join(f"${{{name}}}" for name in WORTH)
 
 
@@ -65,7 +65,7 @@ def fields_of(text: str) -> tuple[str, ...]:
     """Names of the fields of a format, in order, written `${bytes}` or `bytes`.
 
     Raises:
-        OperationFailedError: The text is not a format.
+        OperationFailedError: The text is not a log format.
     """
     words = text.replace(",", " ").split()
     found = [_FIELD.fullmatch(word.replace("_", "-")) for word in words]

@@ -1,7 +1,7 @@
 """Check of the plans of one source: slots with a file, and sums of plans not summed yet.
 
-Plan keys sort by slot, so a check lists keys from a slot on: one LIST for up to 1,000 plans. It reads only plans that
-no sum lists, so no plan is read twice. Memory holds the plan names of one day.
+Plan keys sort by slot, so a check lists keys from a slot on: one LIST for up to 1,000 plans. The check reads only plans
+that no sum lists, so no plan is read twice. Memory holds the plan names of one day.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DaySums:
         return cls(sums=sums, known=sums.named())
 
     def lacks(self, digest: str) -> bool:
-        """Whether a plan is not summed yet, and there is room for its name."""
+        """Whether a plan is not summed yet, and its name fits into the sums."""
         if digest[:NAME_CHARS] in self.known:
             return False
         return len(self.known) < MOST_PLANS
@@ -76,7 +76,7 @@ class DaySums:
 
 
 def few(shadowed: dict[str, int]) -> dict[str, int]:
-    """Limit the names to `_SHADOWS_NAMED`, those with the most bytes; the sum of bytes stays the same."""
+    """Limit the names to the `_SHADOWS_NAMED` with the most bytes; the sum of bytes stays the same."""
     if len(shadowed) <= _SHADOWS_NAMED:
         return shadowed
     order = sorted(shadowed, key=lambda log: (log == OTHERS, -shadowed[log], log))
@@ -100,8 +100,8 @@ def sums_between(
 
 # Slots: the files that a flow log should have delivered, and the missing ones. A flow log writes a file per slot of 5
 # minutes. Without traffic, a file's lines say NODATA, so a slot without a file is a gap. Records are put into slots by
-# their end, and an aggregation interval has up to 10 minutes: a record of a slot may have begun before it (AWS, "Flow
-# log files": every 5 minutes, aggregation 1 or 10 minutes).
+# their end, and an aggregation interval is up to 10 minutes long, so a record may begin before its slot (AWS, "Flow log
+# files": every 5 minutes, aggregation 1 or 10 minutes).
 
 SLOT_S = 5 * MINUTE_S
 # Delivery to S3 takes about 10 minutes, best effort. A slot that is missing after this time is a gap.
@@ -116,7 +116,7 @@ Interval = tuple[int, int]
 
 
 def slot_of(epoch_s: int) -> int:
-    """Start of the slot of a time."""
+    """Start of the slot that contains a time."""
     return epoch_s - epoch_s % SLOT_S
 
 
@@ -127,7 +127,7 @@ class Slots:
     Attributes:
         first_s: First slot with a file; None if no file ever came.
         missing: The oldest `LISTED` ranges of slots without a file, in order.
-        unlisted: Number of slots in later ranges.
+        unlisted: Number of missing slots in later ranges, which are not listed.
     """
 
     first_s: int | None = None
@@ -221,7 +221,7 @@ def count(runs: Iterable[Interval]) -> int:
 
 
 # Each look examines the last two hours again, because files of one slot arrive at different times. Once an hour it
-# examines a day and all gaps, and once a day everything that can still be metered.
+# examines a day and all gaps, and once a day everything that is still admissible.
 SHALLOW_S = 2 * HOUR_S
 DEEP_S = 26 * HOUR_S
 DEEP_EVERY_S = HOUR_S
@@ -229,7 +229,7 @@ WHOLE_EVERY_S = DAY_S
 # One look reads at most this many plans. The next look reads the remaining plans, and is complete again.
 READS = 20_000
 _SHADOWS = 20
-# Sums of files without a slot belong to no day, so they never become too old.
+# Sums of files without a slot belong to no day, so they never expire.
 _NEVER_S = 2**40
 
 
@@ -238,10 +238,10 @@ class LookAt:
     """Parameters of the check of one source.
 
     Attributes:
-        slotted: Whether a slot without a file is a gap: flow logs.
+        slotted: Whether a slot without a file is a gap; True only for flow logs.
         whole: Whether to check everything that can still be metered.
-        forgotten_s: Time up to which an operator's ruling forgets the source; 0 without one.
-        ended_s: Time from which a context no longer lists the source; 0 if it still does.
+        forgotten_s: Time up to which an operator's ruling forgets the source; 0 without such a ruling.
+        ended_s: Time from which a context no longer lists the source; 0 if it is still listed.
     """
 
     now_s: int
@@ -336,7 +336,7 @@ class SourceLook:
     def _sum(
         self, state: LogSourceState, found: _Found, *, slot_s: int | None, key: str, digest: str, by_hour: bool
     ) -> None:
-        # Names of files without a slot contain no day, so the first characters of the digest divide them.
+        # Names of files without a slot contain no day, so their sums are divided by the first characters of the digest.
         if slot_s is None:
             label = f"{NO_SLOT}-{digest[:2]}"
         else:
@@ -353,7 +353,7 @@ class SourceLook:
         try:
             plan = self.read_plan(key)
         except (ObjectMissingError, LedgerCorruptError):
-            # The plan was deleted since it was listed, or is damaged: the others are summed.
+            # The plan is damaged, or was deleted after the listing; the other plans are summed.
             return
         found.saw(plan)
         found.day.add(plan, digest)
@@ -431,7 +431,7 @@ def _until_s(found: _Found, at: LookAt) -> int:
 
 
 def _ended_s(slots: Slots, at: LookAt) -> int:
-    """Time when the source ended; 0 if it is active, or came again after it was forgotten."""
+    """Time when the source ended; 0 if it is active, or delivered again after it was forgotten."""
     if at.ended_s:
         return at.ended_s
     return at.forgotten_s if slots.newest_s is None else 0

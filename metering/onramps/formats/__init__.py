@@ -1,1 +1,1 @@
-"""Readers of log files, one per format. In this room, only this folder, `ingest` and `compare` use Arrow."""
+"""Readers of log files, one per format. Within `onramps`, only this folder, `ingest` and `compare` use Arrow."""

@@ -1,7 +1,7 @@
 """Blocks of whole lines of a text, safe for a parser: no endless line, no NUL, no partial character.
 
-A line taken out of a block is replaced by a line with one field, so that other lines keep their numbers. Of a long run
-of empty lines only the first are kept, and the others counted, so a file of line ends is cheap to read.
+A line taken out of a block is replaced by a line with one field, so that other lines keep their numbers. Only the first
+lines of a long run of empty lines are kept, and the others counted, so a file of line ends is cheap to read.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class LineBlock:
     Attributes:
         first: Number of the first line in the file, from 1.
         data: The lines, each with a line feed, UTF-8, without carriage returns and NULs.
-        letters: Characters of `LETTERS` that the data may contain; it contains no others of them.
+        letters: The only characters of `LETTERS` that the data may contain.
         taken: Lines that were taken out, by their index in the block.
-        dropped: Empty lines that are not in the data, as `(place, lines)` in order: `lines` of them in total were left
-            out before the line at index `place`.
+        dropped: Empty lines that are not in the data, as `(place, lines)` in order: `lines` empty lines in total were
+            left out before the line at index `place`.
     """
 
     first: int
@@ -251,9 +251,9 @@ class _Cutter:
             self._held, self._held_bytes = [], 0
             self._lines, self._letters = 0, _letters(piece)
             yield whole
-        # Only the beginning of a line is left.
+        # The rest of the piece is the beginning of a line.
         self._hold(piece)
-        # The piece may end with a carriage return, which does not count.
+        # A carriage return at the end of the piece does not count.
         if len(piece) > self._max_line_bytes + 1:
             self._held, self._held_bytes, self._letters = [], 0, set()
             self._long_start = piece[:MAX_TEXT_CHARS]

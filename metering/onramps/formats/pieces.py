@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metering.intake import messages
     from metering.onramps import reading
 
-# A file may expand to this size whatever its own size, because a short file of equal lines compresses well.
+# A file of any size may expand to this size, because a short file of equal lines compresses well.
 FREE_GROWTH_BYTES = 16 * MIB
 # Maximum number of gzip members in a file. AWS writes one; tools that concatenate files keep one per file.
 _MAX_MEMBERS = 1_000_000

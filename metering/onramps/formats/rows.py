@@ -1,4 +1,4 @@
-"""Reads logs row by row: the log kind's judge counts each line in a tally.
+"""Reads logs row by row: the log kind's `judge` function counts each line in a tally.
 
 Parquet logs are checked before Arrow reads them, from a file that is hashed once and read from its end.
 """
@@ -49,7 +49,7 @@ class Moved(NamedTuple, Generic[SubjectT]):
 
 
 class Tally(Generic[SubjectT]):
-    """Adds up the rows of a block. One tally serves a file, and limits the refused lines that are kept of it."""
+    """Adds up the rows of a block. One tally counts one file, and limits how many refused lines are kept."""
 
     def __init__(self, *, kept_refusals: int, bad: BadLines) -> None:
         self._kept_left = kept_refusals
@@ -82,7 +82,7 @@ class Tally(Generic[SubjectT]):
         self._lines["skipdata"] += 1
 
     def rejected(self, size_bytes: int = 0) -> None:
-        """Count a row that the rules of its kind leave out in any context."""
+        """Count a row that the rules of its log kind leave out regardless of context."""
         self._lines["rejected"] += 1
         self._rejected_bytes += size_bytes
 
@@ -103,7 +103,7 @@ class Tally(Generic[SubjectT]):
             group[3] = max(group[3], end_s)
 
     def refuse(self, number: int, reason: str, detail: str, text: str, size_bytes: int = 0) -> None:
-        """Count a row that cannot be metered, with its stated bytes; keep it up to the limit."""
+        """Count a row that cannot be metered, with its stated bytes; store the row, up to the limit."""
         if reason != LineReason.REPEATED_LINE:
             self._bad.add()
         lines, refused_bytes = self._refusals.get(reason, (0, 0))
@@ -115,7 +115,7 @@ class Tally(Generic[SubjectT]):
     def block(self, read_bytes: int) -> Block[SubjectT]:
         """Return the counts as a block, and start the next block.
 
-        Lines of one hour may end up to two hours after its start; a record may span one hour, so its end is capped.
+        Lines of one hour may end up to two hours after its start; a record may span one hour, so the end is capped.
         """
         block = Block(
             observations=[
@@ -144,7 +144,7 @@ class Tally(Generic[SubjectT]):
         )
 
 
-# Lines of these logs become Python objects one by one, so blocks are smaller than those that Arrow reads.
+# Lines of these logs become Python objects one by one, so blocks are smaller than with Arrow.
 _MAX_BLOCK_BYTES = 2**20
 
 
@@ -198,9 +198,9 @@ _WORK = replace(CONTRACT_WORK, pages=2_000_000, page_header_bytes=256 * MIB)
 # Numbers of `Encoding` in parquet.thrift: plain, and the dictionary encodings, which Arrow can keep as dictionaries.
 _FOLDED = frozenset((0, 2, 8))
 _DICTIONARIES = frozenset((2, 8))
-# A value may repeat the previous one, so a page of this encoding can expand without limit.
+# A value may repeat the previous value, so a page of this encoding can expand without limit.
 _DELTA_BYTE_ARRAY = 7
-# A row counts as at least this much text. Rows of equal values take almost no space in the file.
+# Each row counts as at least this many bytes of text. Rows of equal values take almost no space in the file.
 _ROW_BYTES = 16
 _TRUNCATED = frozenset((str(Reason.OBJECT_TRUNCATED), str(Reason.OBJECT_EMPTY)))
 
@@ -236,7 +236,7 @@ def checked_footer(file: IO[bytes], settings: ReadSettings) -> tuple[int, list[C
 def checked_pages(
     file: IO[bytes], chunks: Collection[Chunk], texts: Collection[str], settings: ReadSettings
 ) -> Mapping[str, bool]:
-    """Column -> whether Arrow can keep it dictionary-encoded.
+    """Column -> whether Arrow can keep the column dictionary-encoded.
 
     Args:
         file: The file.
@@ -245,7 +245,7 @@ def checked_pages(
         settings: Its limits.
 
     Raises:
-        LogFileRefusedError: A page is damaged, too much data, or a column decodes without limit.
+        LogFileRefusedError: A page is damaged, the pages hold too much data, or a column decodes without limit.
     """
     stored_bytes, unpacked_bytes = file.seek(0, 2), 0
     encodings: dict[str, set[int]] = defaultdict(set)
@@ -308,7 +308,7 @@ class RowJudge(Protocol[SubjectT]):
         Args:
             number: Number of the row in the file, from 1.
             text: The row, for people.
-            value: Returns the value of a column, by its name with hyphens; empty if the row has none.
+            value: Returns the value of a column, by its name with hyphens; empty if the row lacks the column.
             tally: Adds up the outcomes of rows.
         """
 
@@ -377,8 +377,8 @@ _PIECE_BYTES = MIB
 def seekable(stream: BinaryIO, digest: Callable[[bytes], object]) -> Iterator[IO[bytes]]:
     """Copy the file to where reading ranges is cheap: to memory if small, else to disk.
 
-    Ranges of a remote object would be fetched repeatedly, and `digest` needs the whole file anyway. A stream returned
-    by an earlier call is used as it is.
+    Ranges of a remote object would be fetched repeatedly, and `digest` needs the whole file anyway. A stream from an
+    earlier call is returned unchanged.
 
     Raises:
         UnavailableError: The disk is full.

@@ -21,7 +21,7 @@ VERDICTS: tuple[FileVerdict, ...] = ("metered", "repeated", "empty", "conflict",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """The outcome of one file. A file in a folder whose name is not that of a metered log is `left_out`.
+    """The outcome of one file. A file in a folder is `left_out` if its name is not the name of a metered log.
 
     `problem` is reason and detail of a refused, left-out or conflicting file.
     """
@@ -42,7 +42,7 @@ class FileOutcome:
 
 
 def outcome_of_taken(taken: taking.Taken, stored_bytes: int) -> FileOutcome:
-    """Outcome of a taken file. A conflict has no totals: the first content stays metered."""
+    """Outcome of an ingested file. A conflict has no totals: the first content stays metered."""
     if taken.plan is None or taken.verdict == "conflict":
         return FileOutcome(place=taken.place, verdict=taken.verdict, stored_bytes=stored_bytes, problem=taken.problem)
     plan = taken.plan
@@ -102,7 +102,7 @@ class RunTotals:
 
     @property
     def failed(self) -> bool:
-        """Whether the totals lack a file that they should include."""
+        """Whether a file is missing from the totals."""
         return bool(self.files["refused"] or self.files["conflict"])
 
     def add(self, outcome: FileOutcome) -> FileOutcome:
@@ -162,7 +162,7 @@ _PEERS = ("pkt-srcaddr", "pkt-dstaddr", "pkt-src-aws-service", "pkt-dst-aws-serv
 
 
 class Advice(NamedTuple):
-    """Reason why bytes are unclassified, worded to follow `because`, and the cure: fields of logs, or a context."""
+    """Reason why bytes are unclassified, worded to follow `because`, and the remedy: log fields, or a context."""
 
     why: str
     fields: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Planning: a file's plan is put once, with the contexts that judged it. Other processes follow it."""
+"""Planning: stores each log file's plan once, with the contexts that judged the file. Other processes follow it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 # Parts of a plan: sorted records of a log file, at most 50,000 per batch. The same totals always give the same records
 # in the same order, with any version of the libraries. A part is named by the SHA-256 of its records, because another
-# version of pyarrow may write the same records as other bytes. Any object at a part's key has its records, and the
+# version of pyarrow may write different bytes for the same records. Any object at a part's key has its records, and the
 # object's own SHA-256 goes into the message.
 #
 # A record's `start` and `end` are the least start and the greatest end of its log lines. Lines of one hour may span
-# more than an hour (one from 10:05, one until 11:09). Then `end` is set to an hour after `start`, because the contract
-# allows no more. The booked hour follows from `start` and is not affected by that. A total above the largest number of
-# a record becomes several records. A total of 0 bytes is a record: there was a transfer.
+# more than an hour (one from 10:05, one until 11:09). Then `end` is set to an hour after `start`, which is the
+# contract's maximum. The booked hour follows from `start` and is not affected by that. A total above the largest number
+# of a record becomes several records. A total of 0 bytes becomes a record, too, because there was a transfer.
 
 
 class LogRecord(NamedTuple):
-    """Record of the contract; `usage_type` is empty if the contract's table decides."""
+    """Record as defined by the contract; `usage_type` is empty if the contract's table determines it."""
 
     account_id: str
     service: str
@@ -53,7 +53,7 @@ class LogRecord(NamedTuple):
 
 
 class PartRecords(NamedTuple):
-    """A part with its records."""
+    """A part of a plan, with its records."""
 
     part: Part
     records: Sequence[LogRecord]
@@ -143,7 +143,7 @@ class Contexts(Protocol):
         """The newest versions."""
 
     def pinned(self, pins: Mapping[int, str]) -> Timeline:
-        """Versions that a plan pins, by the hour from which each holds.
+        """Context versions that a plan pins, by the hour from which each holds.
 
         Raises:
             ObjectMissingError: A pinned version was deleted.
@@ -179,7 +179,7 @@ class Planner:
             return None
 
     def planned(self, file: LogFile, *, overlap_known: bool) -> Planned:
-        """Measure a file without a plan, and put its plan; if another process puts one meanwhile, follow it.
+        """Measure a file without a plan, and put its plan; if another process put a plan meanwhile, use that plan.
 
         `overlap_known` means that a person ruled out other logs of the same traffic, so no context needs to list them.
 
@@ -196,7 +196,7 @@ class Planner:
         plan = self._plan_of(file, measured, timeline)
         if self.objects.put(plan.key, plan.to_json(), if_absent=True):
             return Planned(plan, measured, new=True)
-        # Another process put its plan first, possibly with other contexts.
+        # Another process stored its plan first, possibly with other contexts.
         return self.followed(file, Plan.from_json(self.objects.get(plan.key), plan.key))
 
     def followed(self, file: LogFile, plan: Plan) -> Planned:
@@ -249,10 +249,10 @@ class Planner:
 
 
 def check_owner(file: LogFile, measured: Measured) -> None:
-    """Refuse a whole file if no line is metered because its owner was not stated, or stated wrongly.
+    """Refuse a whole file if no line is metered because the owner of the file is missing or wrong.
 
-    Its plan would be permanent, and stating another owner later would change nothing. A flow log states its account, so
-    its files still get plans, and its slots are not gaps.
+    A plan would be permanent, so a corrected owner would have no effect later. Files of a flow log still get plans,
+    because the flow log states its account, and the slots of the files are not gaps.
 
     Raises:
         LogFileRefusedError: The owner of the file is missing or wrong.
@@ -269,7 +269,7 @@ def _measured(file: LogFile, timeline: Timeline) -> Measured:
     measured = file.measured(timeline)
     identity = file.name.identity
     if identity.startswith(reading.CONTENT_SCHEME) and identity != reading.identity_by_content(measured.content_sha256):
-        # The file was read once before, for its identity.
+        # The file was already read once, to compute its identity.
         raise LogFileRefusedError(FileReason.CHANGED_WHILE_READ, "it was written to while it was read")
     return measured
 

@@ -2,16 +2,16 @@
 
 1. The identity is derived from the file's name, or from its content.
 2. The file is measured, by the contexts of its plan if it has one, else by the newest contexts.
-3. The plan is put, if it is absent.
-4. Parts are put, if they are absent, and a message is sent for each. The ledger recognises a repeated message.
+3. The plan is put if absent.
+4. Parts are put if absent, and a message is sent for each part. The ledger recognises a repeated message.
 
-A file whose content differs from its plan's is sent under the same batch ids. The ledger reports the conflict, and
-keeps the content; the totals stay unchanged.
+If the content of a file differs from its plan, the file is sent under the same batch ids. The ledger reports the
+conflict, and keeps the content; the totals stay unchanged.
 
-Each place of a file without AWS's name stores numbered notes of its ingested content, which are put once, as
-`plans/places/<place>/<number>.json`. The note is put before the plan. A file that has grown or changed since then is
-refused: its old lines would count again under another identity. If two processes find the same new file, one puts the
-note, and the other follows it.
+For each place of a file without AWS's name, numbered notes of its ingested content are put once, as
+`plans/places/<place>/<number>.json`. The note is put before the plan. A file that has grown or changed since the note
+is refused, because its old lines would count again under another identity. If two processes find the same new file, one
+puts the note, and the other uses that note.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _COPY = "if it is another file, give it another name and take it from there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(codec.StoredDocument):
-    """Content that was taken last from a place.
+    """Content that was last ingested from a place.
 
     Attributes:
         until_byte: Length of the decompressed content.
         content_sha256: SHA-256 of that content.
         whole_lines: Whether the content ends with a line feed. Release 0.2.0 reads it.
-        from_byte: Byte at which lines start that 0.2.0 appended to a file: earlier lines have another plan. 0 in notes
-            of later releases.
-        after: Identity of the content before `from_byte`; empty if there is none.
+        from_byte: Offset of the first line that release 0.2.0 appended: earlier lines have another plan. 0 in notes of
+            later releases.
+        after: Identity of the content before `from_byte`; empty without such content.
         sent: Whether the messages of the content were sent.
     """
 
@@ -81,7 +81,7 @@ def places_prefix(place: str) -> str:
 
 
 class _Scan(NamedTuple):
-    """Length and hash of a content, and its hash up to a given byte, empty for shorter content."""
+    """Length and hash of a content, and the hash of its first bytes up to a given byte (empty if shorter)."""
 
     bytes: int
     sha256: str
@@ -91,7 +91,7 @@ class _Scan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Records, by place, the content of files without AWS's name. `planner` finds out whether content has a plan."""
+    """Records the content of files without AWS's name, by place. `planner` finds out whether content has a plan."""
 
     objects: ObjectStore
     planner: planning.Planner
@@ -100,14 +100,14 @@ class Places:
         """Note of the current content of a file, put if absent. Call `sent` after the file was sent.
 
         Raises:
-            LogFileRefusedError: The place had other content before, which was sent, or may have been.
+            LogFileRefusedError: Other content of the place was sent before, or may have been sent.
         """
         while True:
             last = self._last(file)
             scan = _scan(file, mark_byte=last.until_byte if last else 0)
             if last is not None and last.content_sha256 == scan.sha256:
                 if last.from_byte and self._plan_is_missing(last, file):
-                    # Release 0.2.0 began to append the lines after this byte, and never planned them.
+                    # Release 0.2.0 began to append the lines after this byte, but never planned them.
                     raise _grew(scan, last.from_byte)
                 return last
             if last is not None:
@@ -121,10 +121,10 @@ class Places:
             )
             if self.objects.put(found.key, found.to_json(), if_absent=True):
                 return found
-            # Another process wrote its note first, which the next round reads.
+            # Another process wrote its note first. The next round reads that note.
 
     def sent(self, note: Note) -> None:
-        """Record that a file was sent, so that no other content is taken from its place."""
+        """Record that a file was sent, so that no other content is ingested from its place."""
         if not note.sent:
             self.objects.put(note.key, replace(note, sent=True).to_json(), if_absent=False)
 
@@ -138,10 +138,10 @@ class Places:
         return self.planner.found(file.called(note.identity)) is None
 
     def _check_nothing_was_sent(self, last: Note, scan: _Scan, file: LogFile) -> None:
-        """Refuse content that differs from the last note's, unless nothing of the noted content was sent.
+        """Refuse content that differs from the last note, unless nothing of the noted content was sent.
 
         Raises:
-            LogFileRefusedError: The noted content was sent, or a running process may send it.
+            LogFileRefusedError: The noted content was sent, or a running process may send the noted content.
         """
         if not last.until_byte:
             return
@@ -163,7 +163,7 @@ def _grew(scan: _Scan, taken_bytes: int) -> LogFileRefusedError:
 
 
 def _scan(file: LogFile, *, mark_byte: int) -> _Scan:
-    """Read a file once for its hashes.
+    """Read a file once to compute its hashes.
 
     Raises:
         LogFileRefusedError: It cannot be decompressed.
@@ -229,9 +229,9 @@ class Taken:
     """Outcome of taking a log file.
 
     Attributes:
-        verdict: `metered`: this call put its plan. `repeated`: it was already planned, and was sent again.
-            `conflict`: other content was planned under its name. `empty`: no line of it is metered. `refused`: the
-                whole file cannot be metered.
+        verdict: `metered`: this call put the file's plan. `repeated`: the file was already planned, and was sent again.
+            `conflict`: other content was planned under the file's name. `empty`: no line of the file is metered.
+                `refused`: the whole file cannot be metered.
         quarantine_key: Key of the reference to a refused file; otherwise empty.
     """
 
@@ -254,10 +254,10 @@ class LogIngest:
 
     Attributes:
         window_s: Age from which the service refuses records, and from which whole files are refused here; None to skip
-            this.
+            the check.
         kinds: Kinds of logs to accept; empty for all.
-        is_booked: Returns whether the service accepted a batch of this id; None to skip this check. It shows that a
-            file planned long ago by other rules is counted, although its parts are deleted.
+        is_booked: Returns whether the service accepted a batch of this id; None to skip this check. The check shows
+            that a file planned long ago by other rules is counted, although its parts are deleted.
     """
 
     objects: ObjectStore
@@ -302,7 +302,7 @@ class LogIngest:
         place = place_of(store, key)
         try:
             with store_refusals():
-                # Events have the ETag without quotes, and listings have it with quotes.
+                # ETags have no quotes in events, and have quotes in listings.
                 etag = (_etag(store, key) if etag is None else etag).strip('"')
                 file = log_file(
                     store,
@@ -314,8 +314,8 @@ class LogIngest:
                     bills=bills,
                     watch=watch,
                 )
-                # A file whose name contains no flow log belongs to the flow log that a person names. That flow log is
-                # not part of the file's name, so the file's plan is the same without it.
+                # If a file's name contains no flow log, the file belongs to the flow log that the user names. That flow
+                # log is not part of the file's name, so the plan is the same without it.
                 source = file.name.source or without_context_flow_log
                 overlap_known = bool(without_context_flow_log) and source == without_context_flow_log
                 if file.name.identity:
@@ -336,8 +336,8 @@ class LogIngest:
         planner = self._planner
         plan = planner.found(file)
         if plan is not None and _is_of(plan, file) and (plan.parts or not plan.refusals):
-            # The object is the same: it is stored exactly as it was measured, if no part is missing. Refused lines are
-            # stored before the parts; without any part, nothing shows whether they were stored.
+            # The object is unchanged, so it was stored exactly as measured, unless a part is missing. Refused lines are
+            # stored before the parts. Without parts, nothing shows whether the refused lines were stored.
             messages = self._messages_of(plan)
             if messages is not None:
                 return self._sent("repeated", file, plan, messages)
@@ -365,7 +365,7 @@ class LogIngest:
         return messages
 
     def _conflict(self, file: LogFile, planned: planning.Planned) -> Taken:
-        """Send changed content under the plan's ids; store a reference to the file for parts without such an id."""
+        """Send changed content under the plan's ids; for parts without such an id, store a reference to the file."""
         plan = planned.plan
         made = list(planning.parts_of(plan.identity, planned.measured.totals))
         messages = self._store(plan.identity, made[: len(plan.parts)])
@@ -396,7 +396,7 @@ class LogIngest:
         for part, records in parts:
             key, body = planning.part_key(identity, part), planning.parquet_of(records)
             if not self.objects.put(key, body, if_absent=True):
-                # Another version of pyarrow may have written the same records as other bytes.
+                # Another version of pyarrow may have written different bytes for the same records.
                 body = self.objects.get(key)
             messages.append(self._message(key, part, body))
         return messages
@@ -417,7 +417,7 @@ class LogIngest:
         return planning.message_of(part, bucket=self.bucket, key=key, stored_sha256=hashlib.sha256(body).hexdigest())
 
     def _send(self, messages: Sequence[str]) -> int:
-        """Send messages, whose repetition the ledger recognises; return their number.
+        """Send messages, and return their number; the ledger recognises repeated messages.
 
         Raises:
             UnavailableError: The queue did not accept all messages after several attempts.
@@ -440,7 +440,7 @@ class LogIngest:
 
 
 def _is_of(plan: Plan, file: LogFile) -> bool:
-    """Whether a plan was made of this very object, or of lines that 0.2.0 appended, which only the parts show."""
+    """Whether a plan was made from this exact object, or from lines that 0.2.0 appended, which only the parts show."""
     return plan.from_byte > 0 or (bool(plan.etag) and (plan.place, plan.etag) == (file.place, file.etag))
 
 

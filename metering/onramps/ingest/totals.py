@@ -1,7 +1,7 @@
-"""Measures a log file: adds up its lines by the verdicts of the rules. It uses no AWS service and writes nothing.
+"""Measures a log file: adds up its lines by the rules' verdicts. Calls no AWS service, and writes nothing.
 
-Each distinct subject of an hour is judged once. Lines that become the same record are added up across the whole file,
-so memory holds the distinct records, whose number is limited, and one block.
+Each distinct subject of an hour is judged once. Lines of the same record are added up across the whole file, so memory
+holds one block and a limited number of distinct records.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class Verdict(NamedTuple):
     """Verdict on a subject; `usage_type` is empty unless the subject is metered.
 
-    `other` means that its account differs from the account in the file's name.
+    `other` means that the subject's account differs from the account in the file's name.
     """
 
     outcome: Outcome
@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
     other: bool = False
 
 
-# About 60 MB; a full cache is emptied, which only costs time.
+# About 60 MB. A full cache is emptied, which only costs time.
 _MOST_VERDICTS = 100_000
 
 
@@ -78,7 +78,7 @@ class Judge:
         return verdict._replace(other=other)
 
 
-# Records of a file differ mostly in their resources, which are not part of this cache's key.
+# The records of a file differ mostly in their resources, and this cache's key has no resource.
 _traffic_of = lru_cache(maxsize=10_000)(traffic_of)
 
 
@@ -117,12 +117,12 @@ class Measured:
     """Totals of a log file.
 
     Attributes:
-        content_sha256: SHA-256 of its decompressed content; for Parquet, of the file itself.
+        content_sha256: SHA-256 of the file's decompressed content; for Parquet, of the file itself.
         totals: Metered bytes by traffic and hour.
         balance: Its lines by outcome. It holds.
         shadowed: Lines and bytes for which another log has the authority, as `(log, lines, bytes)`.
         refusals: Refused lines and bytes, as `(reason, lines, bytes)`, sorted.
-        refused: Kept refused lines, by number; the balance counts all.
+        refused: Kept refused lines, by line number; the balance counts all refused lines.
         hours: Hours in which lines start, for the contexts that a plan pins.
         others: Lines of accounts other than the account in the file's name.
         fields: Fields that all lines have; None for kinds of logs with fixed fields.
@@ -151,7 +151,7 @@ def measure(
     max_records: int = MAX_RECORDS,
     watch: Callable[[reading.Block[object]], None] | None = None,
 ) -> Measured:
-    """Read a log file, judge it and add it up.
+    """Read a log file, judge its lines and add them up.
 
     Raises:
         LogFileRefusedError: The file as a whole cannot be metered.
@@ -172,7 +172,7 @@ def measure(
 
 
 class _Cell:
-    """Lines of one verdict and hour. Mutable, because a file has millions of them."""
+    """Lines of one verdict and hour. Mutable, because a file has millions of cells."""
 
     __slots__ = ("bytes", "end_s", "lines", "start_s")
 
@@ -210,7 +210,7 @@ class _Sums:
         self._fields = common_fields(self._fields, block.fields)
         self._add_refused(block)
         cells = self._cells
-        # Hour by hour, because a classifier caches a few hours, and each hour may have its own context.
+        # In order of hours, because a classifier caches only a few hours, and each hour may have its own context.
         for each in sorted(block.observations, key=_HOUR_OF):
             outcome, usage_type, other = judge.verdict(each.subject, each.hour_s)
             self._hours.add(each.hour_s)
@@ -278,7 +278,7 @@ class _Sums:
         )
 
     def _moved(self) -> reading.Balance:
-        """Balance after the rules: a reader counts all lines that may be metered as metered."""
+        """Balance after the rules; the reader's balance counts all lines that may be metered as metered."""
         balance = self._balance
         shadowed, shadowed_bytes = _sum(self._shadowed)
         unmetered, unmetered_bytes = _sum(self._unmetered)
@@ -304,7 +304,7 @@ def common_fields(one: frozenset[str] | None, other: frozenset[str] | None) -> f
 
 
 def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], cell: _Cell) -> None:
-    """Add a cell to its record. Two rules may produce the same record."""
+    """Add a cell to the record of its traffic and hour. Two rules may produce the same record."""
     known = totals.get(key)
     if known is None:
         totals[key] = cell
@@ -313,7 +313,7 @@ def _merge(totals: dict[tuple[Traffic, int], _Cell], key: tuple[Traffic, int], c
 
 
 def _as_line(first: reading.Observation[object], refused: Refused) -> reading.RefusedLine:
-    """First of the lines that the rules refuse for one reason. The lines are added up, so they have no line number."""
+    """First of the lines that the rules refuse for one reason. The lines were added up, so line numbers are unknown."""
     subject = first.subject
     text = " ".join(filter(None, map(str, subject))) if isinstance(subject, tuple) else str(subject)
     return reading.RefusedLine(0, refused.reason, refused.detail, text[:_TEXT_CHARS], first.bytes)
@@ -346,7 +346,7 @@ class LogFile:
 
     Attributes:
         store: Bucket or folder of the file.
-        etag: Required ETag of the file; empty if it has none.
+        etag: Required ETag of the file; empty if the file has no ETag.
         bills: Accounts that its lines may bill.
         watch: Called with each block.
     """
@@ -395,10 +395,10 @@ def path_of(store: LogStore, key: str) -> str:
 
 
 def kind_and_name(kinds: Sequence[LogKind], key: str, kind: LogKind | str | None) -> tuple[LogKind, reading.FileName]:
-    """Kind of a file and its parsed name; `kind` is a kind, or a name of one, given by a person.
+    """Kind of a file and its parsed name; `kind` is a log kind, or the name of a log kind, given by a person.
 
     Raises:
-        LogFileRefusedError: Its name is unknown, or the kind is not metered.
+        LogFileRefusedError: The file's name is unknown, or the kind is not metered.
     """
     if kind is not None:
         said = kind if isinstance(kind, LogKind) else next((each for each in kinds if each.name == kind), None)
@@ -429,10 +429,10 @@ def log_file(
     bills: Bills,
     watch: Callable[[reading.Block[object]], None] | None = None,
 ) -> LogFile:
-    """Describe the file at a key. If only one account may be billed, it is used for a name without an account.
+    """Describe the file at a key. For a name without an account, the only account that may be billed is used.
 
     Raises:
-        LogFileRefusedError: Its name belongs to no metered kind, or states an account other than its folder's.
+        LogFileRefusedError: The file's name matches no metered kind, or states an account other than its folder's.
     """
     path = path_of(store, key)
     said, name = kind_and_name(kinds, path, kind)

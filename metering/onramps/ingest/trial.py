@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metering.onramps.kinds import LogKind
     from metering.stores.objects import ObjectInfo
 
-# This many interface-hours are remembered, which takes about 50 MB. A larger run may miss some overlap.
+# Number of stored interface-hours, which take about 50 MB. A larger run may miss some overlap.
 _MOST = 200_000
 
 
@@ -48,7 +48,7 @@ class Overlap:
 
     @property
     def example(self) -> Twice | None:
-        """The smallest overlap, so that repeated runs over the same files name the same; None if there is none."""
+        """The smallest overlap, so that runs over the same files name the same overlap; None without overlaps."""
         return min(self._twice.values(), default=None)
 
     def look(self, name: FileName, block: Block[object]) -> None:
@@ -65,7 +65,7 @@ class Overlap:
 class Target:
     """One file, or all files below a folder or prefix, as named by a person.
 
-    `prefix` is the key of a single file, refused if its name is no log's; in a folder such a file is left out.
+    For a single file, `prefix` is its key; a file without a log's name is refused, but left out in a folder.
     """
 
     store: sources.LogStore
@@ -91,7 +91,7 @@ def chosen(
         target: What a person named.
         kinds: Kinds of logs.
         kind: Kind stated by a person; None to detect it from the names.
-        since_s: Only files whose name states a time from here on, or that were written since.
+        since_s: Only files whose name states this time or later, or that were written since this time.
     """
     for info in _infos(target):
         left_out = None
@@ -115,7 +115,7 @@ def _infos(target: Target) -> Iterator[ObjectInfo]:
     if target.single:
         info = target.store.head(target.prefix)
         return iter(() if info is None else (info,))
-    # S3's console creates an empty object for a folder.
+    # In S3's console, creating a folder creates an empty object.
     return (info for info in target.store.list(target.prefix) if not info.key.endswith("/"))
 
 

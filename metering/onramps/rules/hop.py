@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from metering.onramps.reading import FileName, FlowHop
     from metering.onramps.rules.knowledge import Knowledge, VpcFacts
 
-# AWS writes this for interfaces that it created itself.
+# AWS writes this value for interfaces that AWS itself created.
 _UNTOLD = "unknown"
 _ACCOUNT_ID = re.compile(r"[0-9]{12}")
 # The id of an Availability Zone. Zone ids of Local Zones and Wavelength also name a place: `usw2-lax1-az1`.
@@ -23,7 +23,7 @@ _AVAILABILITY_ZONE = re.compile(r"[a-z0-9]+-az[0-9]+")
 
 
 class OwnSide(NamedTuple):
-    """Owner of a line, and its place. Empty strings and None mean unknown."""
+    """Own side of a line: its owner, and the owner's location. Empty strings and None mean unknown."""
 
     account_id: str
     resource_id: str
@@ -110,13 +110,13 @@ def _addresses(interface: Interface | None) -> frozenset[Address]:
 
 
 class Peer(NamedTuple):
-    """Address on the other side. Many internet addresses are equal peers.
+    """Address on the other side. Many internet addresses are the same peer.
 
     Attributes:
-        in_own_vpc: Whether the address is in a block of the own VPC; if so, `zone_id` and `kind` describe its subnet
-            and interface.
+        in_own_vpc: Whether the address is in a block of the own VPC; if so, `zone_id` and `kind` describe the address
+            there.
         vpc_ids: Other VPCs with a block that contains the address.
-        vpc_zones: Zones of its subnets in `vpc_ids`, in the same order; empty if unknown.
+        vpc_zones: Zones of the address's subnets in `vpc_ids`, in the same order; empty if unknown.
         region: Region of the AWS prefix or own public address; `GLOBAL` for a service without a region.
         all_services: Services of the AWS prefix and of all prefixes that contain it.
     """
@@ -206,8 +206,8 @@ class Hop:
 
     Attributes:
         path: Value of `traffic-path`, which only egress lines have; empty if unknown.
-        peer: Address on the other side; None if the log has none.
-        service: Service of the peer's address in the log; empty if the log names none.
+        peer: Address on the other side; None if the log has no address.
+        service: Service of the peer's address in the log; empty if the log names no service.
     """
 
     own: OwnSide
@@ -225,7 +225,7 @@ class Hop:
 
     @property
     def by_address(self) -> bool:
-        """Whether the hop ends at the peer's address: no next hop is named, and no path leads elsewhere."""
+        """Whether the hop ends at the peer's address: the line names no next hop, and no path to another target."""
         return not self.next_hop.named and self.peer is not None and self.peer.in_own_vpc and self.path in ("", "1")
 
     @property
@@ -236,7 +236,7 @@ class Hop:
 
     @property
     def other_vpc_id(self) -> str:
-        """VPC on the other side of a peering, if the hop surely uses it and the VPC is known; else empty."""
+        """VPC on the other side of a peering, if known, and if the hop surely uses the peering; else empty."""
         if self.next_hop.named:
             known = self.own.vpc_id and self.next_hop.vpc_id not in ("", self.own.vpc_id)
             return self.next_hop.vpc_id if known else ""
@@ -284,7 +284,7 @@ class Hop:
             return other.region
         if self.next_hop.named:
             return self._region_of_zone(self.next_hop.zone_id)
-        # A peering to an unknown VPC may lead to any region.
+        # If the VPC at the other end is unknown, a peering may lead to any region.
         return "" if self.path == "5" else self._region_by_address()
 
     def _region_by_address(self) -> str:
@@ -304,7 +304,7 @@ class Hop:
 
     @property
     def leaves_vpc(self) -> bool:
-        """Whether the hop surely crosses the VPC's border directly: no appliance inside forwards it."""
+        """Whether the hop surely crosses the VPC's border directly, not forwarded by an appliance inside."""
         if self.next_hop.named or self.peer is None:
             return False
         if self.path:
@@ -321,7 +321,7 @@ class Hop:
 
     @property
     def may_be_handed_on(self) -> bool:
-        """Whether an appliance in the VPC may be between the interface and the internet, despite its public address."""
+        """Whether an appliance in the VPC may be between interface and internet, although the address is public."""
         facts = self.own_vpc
         if facts is None:
             return False

@@ -1,7 +1,7 @@
-"""Judge of hops against one context and one version of AWS's rules: the first matching rule decides.
+"""Classifies hops by one context and one version of AWS's rules: the first matching rule decides.
 
-The judge is called for each distinct subject of a block. Results are cached by own side and facts about the peer,
-because a file has few interfaces, and most of its peers are alike.
+The classifier is called for each distinct subject of a block. Results are cached by own side and facts about the peer,
+because a file has few interfaces, and most peers are alike.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from metering.onramps.context import store
     from metering.onramps.reading import FileName, FlowHop
 
-# The rules of a hop: ordered data in `hop_rules.json`, of which the first matching rule decides. To change them, change
-# the file and its version: a plan names the version that judged its file.
+# The rules of a hop: ordered data in `hop_rules.json`. The first matching rule applies. To change them, change the file
+# and its version: a plan names the version that judged its file.
 
 
 class HopRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class HopRule(msgspec.Struct, frozen=True, kw_only=True):
         when: Conditions, all of which must hold.
         peer: Location of the other side: a zone, the own or the peer's region, or a name of the contract.
         usage: Usage type without billing prefix, `{way}` being `Out` or `In`; empty if the contract's table decides.
-        reason: Reason why its traffic is unclassified; empty if it is classified.
+        reason: Reason why the traffic is unclassified; empty if the traffic is classified.
         service: AWS product code under which the traffic is billed; empty for the code of the own interface.
     """
 
@@ -58,7 +58,7 @@ class FreeKinds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HopRules(msgspec.Struct, frozen=True, kw_only=True):
-    """All rules, and the kinds of interfaces that they distinguish.
+    """All rules, and the kinds of interfaces that the rules distinguish.
 
     Attributes:
         rules: The rules in order. The last rule always holds.
@@ -87,8 +87,8 @@ def hop_rules() -> HopRules:
     )
 
 
-# Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition holds only if it is known to be
-# true. So no rule depends on missing data, and there is no condition for `not known`.
+# Conditions of the rules of a hop, by their names in `hop_rules.json`. A condition is met only if it is known to be
+# true. So no rule depends on missing data, and no condition means `not known`.
 
 _INSTANCES = frozenset({"AMAZON", "EC2"})
 _CLOUDFRONT = frozenset({"CLOUDFRONT", "CLOUDFRONT_ORIGIN_FACING"})
@@ -146,7 +146,7 @@ def _is_instance(hop: Hop) -> bool:
 
 
 def _contradicts(hop: Hop) -> bool:
-    """Whether the log names a service for the peer's address, but the address ranges only other services."""
+    """Whether the log names a service for the peer's address, but the address ranges name only other services."""
     if hop.peer is None or not hop.service or not hop.peer.all_services:
         return False
     return hop.service not in hop.peer.all_services
@@ -189,7 +189,7 @@ CONDITIONS: Mapping[str, Callable[[Hop], bool]] = {
 }
 
 
-# Maximum entries of each cache, which is emptied when it is full: about 50 MB each.
+# Maximum entries of each cache, about 50 MB. A full cache is emptied.
 _REMEMBERED = 100_000
 _VPCS = 200
 _DIRECTIONS = {"egress": "out", "ingress": "in"}
@@ -198,7 +198,7 @@ DIRECTION_UNKNOWN = "direction_unknown"
 
 
 class Owner(NamedTuple):
-    """An interface of lines. `place` holds all that rules use, without account and id: many interfaces share one."""
+    """An interface of lines. `place` holds all that rules use except account and id; many interfaces share a place."""
 
     own: OwnSide
     place: OwnSide
@@ -206,13 +206,13 @@ class Owner(NamedTuple):
 
 
 class HopJudge:
-    """Judges hops against one context."""
+    """Classifies hops by one context."""
 
     def __init__(self, name: FileName, knowledge: Knowledge, *, peering_billed_apart: bool) -> None:
         self.knowledge = knowledge
         self._peering_billed_apart = peering_billed_apart
         self._name = name
-        # By VPC and address. Few peers share many addresses, so equal peers are one object.
+        # By VPC and address. Many addresses have equal peers, so equal peers are one object.
         self._peers: dict[str, dict[str, Peer]] = {}
         self._same_peers: dict[Peer, Peer] = {}
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
@@ -225,7 +225,7 @@ class HopJudge:
         self._owners += 1
         if isinstance(own, Refused):
             return own
-        # Rules ask only whether an interface has addresses, not which.
+        # Rules need to know whether an interface has addresses, but not which.
         addresses = frozenset((Address(4, 0),)) if own.addresses else own.addresses
         return Owner(own, own._replace(account_id="", resource_id="", addresses=addresses), self._owners)
 
@@ -290,16 +290,16 @@ class HopJudge:
             if len(peers) >= _REMEMBERED:
                 peers.clear()
             peer = peer_of(address, vpc_id, self.knowledge)
-            # Outcomes are cached by the identity of peers, so peers are kept: there are as many as different answers,
-            # which is fewer than addresses.
+            # Outcomes are cached by the identity of peer objects, so these are kept: one per distinct peer, which is
+            # fewer than addresses.
             peer = peers[text] = self._same_peers.setdefault(peer, peer)
         return peer
 
     def _direction_of(self, subject: FlowHop, own: OwnSide) -> str:
         """Direction by the owners of the addresses; empty if inconclusive.
 
-        On its own side, a line has an address of the interface itself. If the interface is unknown, the side in the VPC
-        is the own side if the other side is public and in no VPC.
+        The own side of a line has an address of the interface. If the interface is unknown, the side in the VPC is the
+        own side if the other side is public and in no VPC.
         """
         source, destination = address_of(subject.source), address_of(subject.destination)
         if source is None or destination is None:
@@ -359,10 +359,10 @@ def _place(region: str, zone_id: str) -> str:
     return f"{region}/{zone_id}" if zone_id else region
 
 
-# Groups addresses that the judge of flow logs cannot tell apart, so that a reader can sum their lines before they are
-# judged. Most internet peers are in one group, and so are most addresses of one subnet. A judge uses only address
-# properties that are compared here, so it judges a whole class alike; a test compares both ways over whole networks.
-# Measured, a million lines with 40,000 addresses became some ten thousand subjects instead of several hundred thousand.
+# Groups addresses that the judge of flow logs cannot distinguish, so that a reader can sum their lines before judging.
+# Most internet peers are in one group, and so are most addresses of one subnet. A judge uses only the address
+# properties that are compared here, so it judges a whole group alike. A test compares both ways over whole networks. In
+# a measurement, a million lines with 40,000 addresses gave about ten thousand subjects, not several hundred thousand.
 
 
 # Addresses that are remembered. A full cache is emptied, which only costs time.
@@ -382,9 +382,9 @@ class _Known(dict[str, str]):
 
 
 class AddressClasses:
-    """Classes of addresses that several contexts treat alike.
+    """Classes of addresses with equal treatment in several contexts.
 
-    If some lines lack a direction, interfaces' own addresses determine it, so each of these is a separate class.
+    If some lines lack a direction, interfaces' own addresses determine the direction, so each is a separate class.
     """
 
     def __init__(self, knowledges: Iterable[Knowledge], *, directed: bool) -> None:
@@ -401,7 +401,7 @@ class AddressClasses:
         self._known = _Known(self._first)
 
     def alike(self, addresses: Sequence[str]) -> list[str]:
-        """For each address, return a representative of its class, which is judged alike."""
+        """For each address, return the representative of its class."""
         if len(self._known) > _REMEMBERED_ROWS:
             self._known.clear()
             self._firsts.clear()
@@ -416,22 +416,22 @@ class AddressClasses:
 
 
 def _asked(address: Address, knowledge: Knowledge) -> Hashable:
-    """All facts about an address that the judge uses: see `peer_of`, and the directions of `flow_classifier`."""
+    """All facts about an address that affect its verdict: see `peer_of`, and the directions of `flow_classifier`."""
     vpc_ids = knowledge.blocks.at(address) or ()
     inside = tuple((zone_in(address, each, knowledge), kind_in(address, each, knowledge)) for each in vpc_ids)
     return vpc_ids, inside, knowledge.ranges.at(address), knowledge.public.get(address, "")
 
 
-# A file covers an hour or two. A file with lines of many hours is judged correctly, but slower.
+# A file covers an hour or two. If a file's lines cover many hours, it is judged correctly, but more slowly.
 _HOURS = 48
 _CONTEXTS = 4
 _OWNERS = 50_000
-# Up to this many contexts may judge the hours of one block; beyond, its addresses are not grouped.
+# If more than this many contexts judge the hours of a block, the block's addresses are not grouped.
 _TOLD_APART = 2
 
 
 class FlowClassifier:
-    """Judges hops, each against the context of its hour. The judge of a file is used by one thread."""
+    """Classifies hops, each by the context of its hour. Only one thread uses the classifier of a file."""
 
     def __init__(self, name: FileName, timeline: store.Timeline) -> None:
         self._name = name
@@ -447,9 +447,9 @@ class FlowClassifier:
         return judge.outcome(subject)
 
     def alike(self, addresses: Sequence[str], hours: Iterable[int], *, directed: bool) -> Sequence[str]:
-        """For each address, return one that is judged alike in all of these hours (`Folding`)."""
+        """For each address, return an address with the same verdicts in all of these hours (`Folding`)."""
         full = sorted({hour_of(hour) for hour in hours})
-        # Contexts are counted by name, because loading one takes a second, and only a few are cached.
+        # Contexts are counted by name only, because loading one takes a second, and the cache holds only a few.
         if len(self._timeline.pins(full)) > _TOLD_APART:
             return addresses
         knowledges = {id(each): each for each in (knowledge_of(self._timeline.at(hour_s)) for hour_s in full)}
@@ -478,13 +478,13 @@ class FlowClassifier:
 
 
 class _HourJudge:
-    """Decides which log has the authority in one hour, and delegates the rest to the judge of the hour's context."""
+    """Decides which log has authority in one hour, and delegates the rest to the classifier of the hour's context."""
 
     def __init__(self, judge: HopJudge, log_id: str, hour_s: int) -> None:
         self._judge = judge
         self._log_id = log_id
         self._hour_s = hour_s
-        # The lines' own side -> its owner, or the reason why its bytes are not metered here.
+        # Own side of a line -> its owner, or the reason why its bytes are not metered here.
         self._known: dict[tuple[str, ...], Owner | Refused | Shadowed] = {}
 
     def outcome(self, subject: FlowHop) -> Outcome:
@@ -501,7 +501,7 @@ class _HourJudge:
         knowledge = self._judge.knowledge
         if knowledge.authorities is None or not self._log_id:
             return None
-        # What the log covers holds for each of its lines, even for an interface that is not known yet.
+        # The log's resource covers each of its lines, even for an interface that is not known yet.
         log = knowledge.flow_logs.get(self._log_id)
         own = {log.resource_type: log.resource_id} if log is not None else {}
         if subject.interface_id:

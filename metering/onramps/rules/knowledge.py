@@ -18,14 +18,14 @@ class VpcFacts(NamedTuple):
     """Facts about a VPC.
 
     Attributes:
-        zones: Zone ids by the blocks of its subnets; None if the VPC is known only from a peering.
-        kinds: Kinds of its interfaces by address; `delegated` by delegated block.
-        transit: Whether a transit gateway is attached to it, according to attachments or interfaces.
-        seen_inside: Whether at least one of its interfaces is known.
-        hands_on: Whether it has a private NAT gateway, which sits between its instances and other networks.
-        inspected: Whether it has inspection endpoints, which sit between its interfaces and the internet.
-        balances_public: Whether it has a network load balancer with a public address, which may keep the address of the
-            client, so that a target sees public peers.
+        zones: Zone ids by the blocks of the VPC's subnets; None if the VPC is known only from a peering.
+        kinds: Kinds of the VPC's interfaces by address; `delegated` has kinds by delegated block.
+        transit: Whether a transit gateway is attached to the VPC, according to attachments or interfaces.
+        seen_inside: Whether at least one interface of the VPC is known.
+        hands_on: Whether the VPC has a private NAT gateway, which sits between its instances and other networks.
+        inspected: Whether the VPC has inspection endpoints, which sit between its interfaces and the internet.
+        balances_public: Whether the VPC has a network load balancer with a public address, which may keep the client's
+            address, so that a target sees public peers.
     """
 
     region: str
@@ -80,8 +80,8 @@ class Knowledge:
     def surely_peered(self, one: str, other: str) -> bool:
         """Whether traffic between two VPCs can only use their peering.
 
-        They are peered, and one of the two surely has no transit gateway. This is concluded only for a VPC whose
-        interfaces are known: a transit gateway has interfaces in it, and the list of attachments confirms it.
+        The VPCs are peered, and one of them surely has no transit gateway. This is concluded only for a VPC whose
+        interfaces are known, because a transit gateway has interfaces in it, and the list of attachments confirms this.
         """
         facts, others = self.vpcs.get(one), self.vpcs.get(other)
         if facts is None or others is None or other not in facts.peers:

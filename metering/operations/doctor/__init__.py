@@ -1,1 +1,1 @@
-"""Checks that AWS behaves here as the service relies on, beyond what emulators show."""
+"""Checks of AWS behaviour that the service relies on and that emulators cannot show."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CannotAskError(EarlyEndError):
-    """The caller lacks the permission, or the endpoint has no such call. `reason` and `advice` are for people."""
+    """The caller lacks the permission, or the endpoint has no such operation. `reason` and `advice` are for people."""
 
     def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(reason, advice)
@@ -72,11 +72,11 @@ class AlarmPath(Protocol):
         """Set the alarm to `ALARM`, with `text` as the reason."""
 
     def received(self) -> Sequence[str]:
-        """Messages received since the last call; waits for a few seconds."""
+        """Messages received since the last call, after a wait of a few seconds."""
 
 
 class Scratch(Protocol):
-    """The doctor's own temporary resources. Each is deleted when its context ends, and may raise `CannotAskError`."""
+    """The doctor's own temporary resources. Context managers delete them on exit, and may raise `CannotAskError`."""
 
     def queues(self) -> AbstractContextManager[ScratchQueues]:
         """Two queues."""
@@ -128,7 +128,7 @@ class Facts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHour:
-    """An engine's sums over an hour: of its usage view, of the totals beside the lake files, and of their rows.
+    """An engine's sums over an hour: of its usage view, of the lake files' totals, and of the lake files' rows.
 
     Attributes:
         strange_times: Number of rows whose time is not near any hour of the lake.
@@ -151,7 +151,7 @@ class LakeHours(Protocol):
     """Published lake files, as the service reads them."""
 
     def newest(self) -> tuple[int, Total] | None:
-        """Newest hour with all its rows in lake files, and their sum; None without such an hour."""
+        """Newest hour with all rows in lake files, and the sum of these rows; None without such an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +183,11 @@ class Bench:
     Attributes:
         token: Random name of this examination, included in all names that it creates.
         objects: The data bucket, with the caller's own permissions.
-        as_roles: The same bucket with the rights of `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
+        as_roles: Data bucket by role: `reader`, `operator`, `producer`. Each may raise `CannotAskError`.
         items: The two tables.
         ingest: The ingest queue, with permission to send the service's own batches.
         needed_writes_per_s: Write units a second that each table should accept without scaling.
-        engine: None for a stage without analytics.
+        engine: Analytics engine; None for a stage without analytics.
         asking: Context manager that translates AWS errors into this module's errors.
     """
 
@@ -213,7 +213,7 @@ class Bench:
         return self.clock.now_ms() // 1000
 
     def until(self, true: Callable[[], bool], *, within_s: int, pause_ms: int = 1_000) -> bool:
-        """Poll until `true` returns True; False if it does not within the time."""
+        """Poll until `true` returns True; return False on timeout."""
         end_s = self.now_s + within_s
         while not true():
             if self.now_s >= end_s:
@@ -223,7 +223,7 @@ class Bench:
 
 
 class Verdict(StrEnum):
-    """Result of a check: `ok` only if AWS was seen to do it; `unknown` if endpoint, caller or stage cannot show it."""
+    """Result of a check: `ok` if AWS showed the behaviour; `unknown` if endpoint, caller or stage cannot show it."""
 
     OK = "ok"
     DIFFERS = "differs"
@@ -273,7 +273,7 @@ ASK_THOROUGHLY = "Run it with --thorough."
 
 
 def examine(bench: Bench, checks: Iterable[Check], *, thorough: bool) -> Iterator[tuple[Check, Observation]]:
-    """Run each check in turn. A check that fails does not end the others."""
+    """Run each check in turn. A failing check does not stop the other checks."""
     for check in checks:
         if check.thorough and not thorough:
             yield check, unknown("not asked: it costs money, takes minutes or pages people", ASK_THOROUGHLY)

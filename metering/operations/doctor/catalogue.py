@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are worth knowing: those of S3 and DynamoDB, SQS, functions and engines."""
+"""All checks, the most important first: checks of S3 and DynamoDB, SQS, functions and engines."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from metering.units import DAY_S, HOUR_S, KIB, MIB
 if TYPE_CHECKING:
     from metering.stores.queues import Queue, ReceivedMessage
 
-# One byte more than the largest part, so that the upload has two parts.
+# One byte more than the largest part, so that the upload needs two parts.
 LARGE_BYTES = 16 * MIB + 1
 # Number of keys per page of a listing (S3 API reference).
 _PAGE = 1_000
-# Beyond the full pages, a listing may have this many pages before waiting for its end is given up.
+# Number of pages beyond the full ones after which the search for a listing's end is given up.
 _SPARE_PAGES = 50
 _THREADS = 16
 _READERS = ("reader", "operator")
-# A role that may neither read the lake nor list anything.
+# A role that may neither read nor list anything in the lake.
 _STRANGER = "producer"
 _LIST_ADVICE = (
     "The roles must be allowed s3:ListBucket: without it no lake file is ever written. Compare the policies of the "
@@ -82,7 +82,7 @@ def missing_key(bench: Bench) -> Observation:
 
 
 def _asked(bench: Bench, role: str, key: str) -> str:
-    """Answer to a role's request for a missing key: `404`, `403`, or why the request was not made."""
+    """Response to a role's request for a missing key: `404`, `403`, or why the request was not made."""
     try:
         store = bench.as_roles[role]()
     except CannotAskError as error:
@@ -127,7 +127,7 @@ def large_put(bench: Bench) -> Observation:
 
 
 def tombstones(bench: Bench) -> Observation:
-    """Put and delete objects, then list their prefix, where one object is left that sorts after all others."""
+    """Put and delete objects, then list their prefix, in which only the object that sorts last remains."""
     prefix = f"{DOCTOR_PREFIX}{bench.token}/gone/"
     number = bench.effort.tombstones
     keys = [f"{prefix}{n:07d}" for n in range(number)]
@@ -184,7 +184,7 @@ _REPORT = "Commits, and the checks of what was committed, rest on it: do not run
 
 
 def cancel_reasons(bench: Bench) -> Observation:
-    """Let a transaction's second action fail: each action must have its reason, in order, with the item found."""
+    """Fail a transaction's second action: the error must list each action's reason, in order, with the found item."""
     there, other = (_item(bench, name) for name in ("there", "other"))
     keys = [key_of(item) for item in (there, other)]
     bench.items.put(Put(table=Table.LEDGER, item=there))
@@ -209,7 +209,7 @@ def cancel_reasons(bench: Bench) -> Observation:
 
 
 def racing(bench: Bench) -> Observation:
-    """Let transactions conflict on one item: each applied one counts once, every other reports a conflict."""
+    """Let transactions conflict on one item: each applied one counts once, and all others report a conflict."""
     keys = [doctor_key(f"race-{bench.token}-{half}") for half in ("a", "b")]
 
     def worker(_number: int) -> list[str]:
@@ -321,7 +321,7 @@ def _said(reasons: tuple[tuple[str, object] | None, ...]) -> str:
 
 _LOOK_BACK_S = 7 * DAY_S
 _MOST_LINES = 1_000
-# Lambda ends a function's init phase after this time, and repeats it within the invocation (Lambda developer guide).
+# Lambda ends a function's init phase after this time, and repeats it in the invocation (Lambda developer guide).
 INIT_LIMIT_MS = 10_000
 _FULL_DISK = ("No space left on device", "Errno 28")
 _TIMED_OUT = "Task timed out"
@@ -429,7 +429,7 @@ def engine_agrees(bench: Bench) -> Observation:
 _RECEIVES = 3
 _WAIT_S = 5
 _PATIENCE_S = 60
-# Half of the filling that the jobs' costs and backlog are calculated with (docs/scale.md).
+# Half of the fill level with which the jobs' costs and backlog are calculated (docs/scale.md).
 FULL_ENOUGH = 50
 
 

@@ -1,8 +1,8 @@
 """Costs of a month of many accounts in columns: sums by day determine prices, and Arrow sums usage of one price.
 
-Usage is read twice: once for the sums by payer, product and day, which give the positions; once for the sums by price
-and by the columns that the report groups by. Only hours that contain a cut become lines. The month is never in memory
-at once: payers are processed a few hundred at a time.
+Usage is read twice: first for the sums by payer, product and day, which give the positions; then for the sums by price
+and by the report's group columns. Only hours that contain a cut become lines. The month is never in memory at once,
+because payers are processed a few hundred at a time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ KEYS = ("payer", "service", "usage_type", "hour_s")
 _CHUNK_ROWS = 300_000
 # Partial sums are summed again when there are this many.
 _FOLD_ROWS = 600_000
-# Sums are converted to Python objects in portions of this size.
+# Number of sums that are converted to Python objects at once.
 _ROWS = 50_000
 
 
@@ -143,7 +143,7 @@ class PriceTable:
         return PriceTable(self._prices, self._numbers)
 
     def add(self, payer: int, sold: Sold, moment_s: int, terms: Terms | None) -> None:
-        """Add the price of a payer's usage in a day or an hour; None: lines decide."""
+        """Add the price of a payer's usage in a day or an hour; None if the price depends on the lines."""
         number = LINES
         if terms is not None:
             priced = Priced(payer, sold, terms)
@@ -184,8 +184,8 @@ class SummedUsage:
     """A `PayerUsage` over sums by day.
 
     Attributes:
-        tiered: Products with more than one price: their hours are summed together on the first request for one.
-        alone: The month has no other payer, so the sum of its hours needs no filter.
+        tiered: Products with more than one price: the first request for one sums the hours of all.
+        alone: Whether the month has no other payer, so that sums of hours need no filter.
         read: Lines read in advance, by day; in the order of rating.
         by_hour: Bytes by product and hour, of the requested days.
     """
@@ -234,7 +234,7 @@ class SummedUsage:
 
 
 class Wanted:
-    """A `PayerUsage` that only records which lines are requested: those of many payers are read at once. Mutable."""
+    """A `PayerUsage` that only records which lines are requested, to read lines of many payers at once. Mutable."""
 
     def __init__(self, month: str, sums: Days) -> None:
         self.month = month
@@ -310,7 +310,7 @@ class Positioned:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnPositions:
-    """Computes positions of payers from a month's columns. Only `asked` is rated; None or empty: everything."""
+    """Computes positions of payers from a month's columns. Only `asked` is rated; None or empty for all products."""
 
     usage: MonthUsage
     together: PayersTogether
@@ -318,7 +318,7 @@ class ColumnPositions:
     asked: Sequence[frozenset[Sold] | None] = ()
 
     def asked_of(self, number: int) -> frozenset[Sold] | None:
-        """The products of a payer to rate; None: everything."""
+        """The products of a payer to rate; None for all products."""
         return self.asked[number] if self.asked else None
 
     def positioned(self) -> list[Positioned]:
@@ -427,10 +427,10 @@ class ColumnPositions:
         return {number: list(merged(sorted(lines))) for number, lines in found.items()}
 
 
-# Costs of whole months from sums alone: without walking the lines or reading hours, and for all payers in one pass.
+# Costs of whole months, computed only from sums: without reading lines or hours, and for all payers in one pass.
 #
-# A payer's bytes of a product at each price follow from its monthly sum. If all of them count in one row, or have one
-# price, it does not matter which of them are free or in which tier. The lines of all other products are walked.
+# A payer's monthly sum for a product determines the bytes at each price. If all these bytes count in one row, or have
+# one price, it does not matter which are free or in which tier. All other products are processed line by line.
 
 
 RAW = {"account_id": "account_id", "from": "from_location", "to": "to_location"}
@@ -446,7 +446,7 @@ class _Sum(NamedTuple):
 
 
 class _MonthSums:
-    """Rates sums of some payers' month, except usage whose price depends on the order, by payer."""
+    """Rates the month's sums of some payers, by payer, except usage whose price depends on the order."""
 
     def __init__(self, costs: ColumnCosts, together: PayersTogether, left: dict[str, frozenset[Sold] | None]) -> None:
         self.query, self.usage, self.book, self.prices_of = costs.query, costs.usage, costs.book, costs.prices_of
@@ -552,7 +552,7 @@ def about_whole_month(query: CostQuery, usage: MonthUsage) -> bool:
     timed = query.has_column("hour", "day") or (query.usage.zone is not UTC and query.has_column("month"))
     if timed or query.usage.from_s > first_s:
         return False
-    # A report of the running month ends with the current hour, and so does its usage.
+    # A report of the current month ends with the current hour, as does its usage.
     return after_s <= query.usage.to_s or not any(_used_from(region, query.usage.to_s) for region in usage.regions)
 
 
@@ -573,7 +573,7 @@ def _used_from(region: RegionMonth, from_s: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnCosts:
-    """Costs of all accounts of some payers in one month; empty: all payers."""
+    """Costs of all accounts of some payers in one month; if `payers` is empty, of all payers."""
 
     query: CostQuery
     usage: MonthUsage

@@ -1,4 +1,4 @@
-"""Why usage of one hour has its cost: the position before it, cuts, price version, overrides, allowance."""
+"""Explains the cost of usage of one hour: the position before it, cuts, price version, overrides, allowance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A query about an account's usage of a type in one hour, of one service or of all."""
+    """A query about an account's usage of a type in one hour, for one service or for all services."""
 
     account_id: str
     hour_s: int
@@ -67,7 +67,7 @@ class LineStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """All lines of an inquiry, with the digest of the month for each region that has closed it."""
+    """All lines of an inquiry, with the digest of the month for each region that has closed the month."""
 
     inquiry: Inquiry
     payer_id: str
@@ -83,7 +83,7 @@ class Explanation:
 
 
 def explained(inquiry: Inquiry, plan: source.MonthPlan, usage: MergedUsage) -> Explanation:
-    """Rate the lines of an inquiry, and find what their prices depend on: all usage of its payer in the month.
+    """Rate the lines of an inquiry, and find what their prices depend on: all usage of the payer in the month.
 
     Raises:
         UnavailableError: A region does not answer.
@@ -124,7 +124,7 @@ def explained(inquiry: Inquiry, plan: source.MonthPlan, usage: MergedUsage) -> E
 
 
 def _same_product(product: Product, usage: MergedUsage) -> frozenset[Sold]:
-    """Everything sold as the product: tiers count over services."""
+    """All usage that is sold as the product, because tiers count over services."""
     return frozenset(
         sold for sold in usage.days() if sold.usage_type == product.usage_type and product.services.takes(sold.service)
     )

@@ -1,4 +1,4 @@
-"""Costs of usage that came after its month was closed: changes of that month's cost, booked in a later month."""
+"""Costs of usage that came after its month was closed: changes of the month's cost, booked in a later month."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class PayersTogether:
     """Some payers with all their accounts.
 
     Attributes:
-        payers: In order; a payer's index is its number.
-        accounts: Account -> payer's number, for accounts that it has all month and with its prices.
-        whole: They are all payers of the month, so a read needs no filter.
-        apart: Payer's number -> accounts that join or leave it within the month, or have prices of their own.
+        payers: Payers in order; a payer's index is its number.
+        accounts: Account -> payer's number, for accounts that the payer has all month and that have the payer's prices.
+        whole: Whether these are all payers of the month, so that a read needs no filter.
+        apart: Payer's number -> accounts that join or leave the payer within the month, or have prices of their own.
     """
 
     payers: tuple[str, ...]
@@ -42,12 +42,12 @@ class PayersTogether:
 
     @property
     def wanted(self) -> frozenset[str] | None:
-        """Accounts to read; None: all."""
+        """Accounts to read; None for all accounts."""
         return None if self.whole else frozenset(self.accounts)
 
     @property
     def alone(self) -> bool:
-        """Whether all usage of the month is one payer's, at the prices that its accounts share."""
+        """Whether all usage of the month belongs to one payer, at the prices that its accounts share."""
         return self.whole and len(self.payers) == 1 and not self.apart
 
     @property
@@ -58,7 +58,7 @@ class PayersTogether:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPayers:
-    """Payers of a month with the accounts that they have all month at their prices, and the separate accounts."""
+    """Payers of a month with the accounts that they have all month at the payer's prices, and the separate accounts."""
 
     whole: Mapping[str, set[str]]
     apart: Mapping[str, set[str]]
@@ -101,7 +101,7 @@ def payers_of_month(usage: MonthUsage, *, payers: frozenset[str], own_prices: fr
 
 
 def payers_asked(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
-    """Payers that a report covers in a month, by its filters; empty: all."""
+    """Payers that a report covers in a month, by its filters; empty for all payers."""
     accounts, payers = query.usage.accounts, query.payers
     if not accounts:
         return payers
@@ -112,7 +112,7 @@ def payers_asked(query: CostQuery, organization: Organization, month: str) -> fr
 
 
 def accounts_that_share(query: CostQuery, organization: Organization, month: str) -> frozenset[str]:
-    """Accounts whose usage of a month affects a report: all accounts that its payers pay for then."""
+    """Accounts whose usage of a month affects a report: all accounts that the report's payers pay for in that month."""
     first_s, after_s = month_bounds_s(month)
     return frozenset(
         account_id
@@ -126,7 +126,7 @@ _IN = 1
 
 
 class _Bucket(NamedTuple):
-    """Late rows of one row of a report: before (0), in (1) or after (2) the range, by the hour or day booking them."""
+    """Late rows of one report row: booked before (0), in (1) or after (2) the range, by booking hour or day."""
 
     place: int
     label: str
@@ -135,9 +135,9 @@ class _Bucket(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LateCosts:
-    """Costs of late rows that one month books, at the named rates, or those of their own month's invoices.
+    """Costs of late rows that one month books, at the named rates, or at the rates of their own month's invoices.
 
-    Rows before the range are rated before those in it: the corrections of all parts of a month then add up to the
+    Rows before the range are rated before rows in the range: the corrections of all parts of a month then add up to the
     whole.
     """
 
@@ -160,7 +160,7 @@ class LateCosts:
                 yield from self._of(subject, corrects, rates)
 
     def _rates_of(self, subject: composing.Subject, corrects: str) -> inputs.Rates | None:
-        """The rates that the payer's invoice pinned, if any. Credit notes issued after it do not change it."""
+        """The rates that the payer's invoice pinned, if any. Later credit notes do not change these rates."""
         issued = self.planner.store.find(self.month, subject.payer_id)
         pinned = None if issued is None else issued.invoice.inputs.rates.get(corrects)
         return pinned or self.planner.rates_of_correction(subject, corrects, self.rates)
@@ -176,7 +176,7 @@ class LateCosts:
                 rates = self.rates if shared is None else shared.rates[corrects]
                 organization = composer.shelf.load(rates).organization
                 payer_id = organization.payer_of(line.account_id, line.hour_s)
-                # The payer in the month of use pays for its late rows, and may differ from this month's payer.
+                # Late rows are paid by the payer in the month of use, who may differ from this month's payer.
                 asked = payers_asked(self.query, organization, corrects)
                 if not asked or payer_id in asked:
                     found.add((payer_id, corrects))

@@ -1,4 +1,4 @@
-"""Rows of a report of costs: exact sums, which are rounded once, where they are printed."""
+"""Rows of a cost report: exact sums, which are rounded only when printed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Figures:
 
     Attributes:
         exact: Exact cost (L0) of the priced bytes.
-        priced, unpriced, unrated: By the price book: whether any usage has a price; bytes without.
+        priced, unpriced, unrated: Whether any usage has a price; bytes without a price; bytes not sold.
     """
 
     bytes: int = 0
@@ -151,11 +151,11 @@ class CostQuery:
 
     @property
     def by_region(self) -> bool:
-        """Whether regions must be kept apart."""
+        """Whether regions must be kept separate."""
         return bool(self.regions) or self.has_column("region")
 
     def takes_region(self, region: str) -> bool:
-        """Whether the usage of a region's ledger counts."""
+        """Whether the query includes the usage of a region's ledger."""
         return not self.regions or region in self.regions
 
     def takes(self, line: UsageLine) -> bool:
@@ -190,7 +190,7 @@ class CostParameters(UsageParameters):
         """The query of these parameters at `now_s`.
 
         Raises:
-            InvalidParametersError: Like a usage report's; or `month` is invalid, or given with other times.
+            InvalidParametersError: A parameter is invalid, or `month` is invalid or combined with other times.
         """
         asked = self if self.month is None else replace(self, start=self._month(self.month))
         return CostQuery(
@@ -238,7 +238,7 @@ class Labels:
         self._tiers: dict[tuple[str, str, int, int | None], str] = {}
 
     def of(self, rated: RatedLine, region: str = "", *, booked_s: int | None = None) -> Values:
-        """Group values of a rated line of a region's ledger; a correction takes the hour that books it."""
+        """Group values of a rated line of a region's ledger; a correction has the hour that books it."""
         of_key = self._of_key.get(region)
         if of_key is None:
             more: dict[GroupColumn, Callable[[UsageKey], str]] = {
@@ -262,7 +262,7 @@ class Labels:
         return (*values[: self._tier_at], self.tier(rated), *values[self._tier_at + 1 :])
 
     def tier(self, rated: RatedLine) -> str:
-        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`; or the reason why it has no tier."""
+        """Name of a line's tier, such as `tier 2 (10240-51200 GB)`; or the reason why the line has no tier."""
         if rated.state is not PriceState.PRICED:
             return rated.state.value
         if rated.allowance:
@@ -282,7 +282,7 @@ def gb_text(size: int) -> str:
 
 def _tier_name(book: PriceBook, rated: RatedLine) -> str:
     named = (rated.tier_from_bytes, rated.tier_to_bytes, rated.rate_code)
-    # The version is not looked up by the line's hour, because a sum of days has none.
+    # The version is not found by the line's hour, because a sum of days has no hour.
     tiers = next(
         version.tiers
         for version in reversed(book.by_sku[rated.sku].versions)

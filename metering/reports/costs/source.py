@@ -1,4 +1,4 @@
-"""Costs of usage over all regions: rated on read, with rates in force, or those pinned by the month's invoices.
+"""Costs of usage over all regions: rated on read, with rates in force or rates pinned by the month's invoices.
 
 Positions cover a payer's whole month, even if the report covers only part of it.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookName:
-    """A requested price book, or the version in force. A book that the user names replaces those of invoices."""
+    """A requested price book, or the version in force. A book that the user names replaces the books of invoices."""
 
     name: str
     version: int | None = None
@@ -64,11 +64,11 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class CostPlanner:
-    """Decides how the months of a report are rated, and which accounts must be read for it.
+    """Decides how the months of a report are rated, and which accounts must be read.
 
     Attributes:
-        planner: Finds what invoices pinned. Its usage is not read here.
-        kept: Finds the positions that the biller stored by month and payer. None: positions are always computed anew.
+        planner: Finds what invoices pinned. The planner's usage is not read here.
+        kept: Finds the positions that the biller stored by month and payer. None to always compute positions.
         late_s: Maximum time from use to the month that books late rows.
     """
 
@@ -97,7 +97,7 @@ class CostPlanner:
         return MonthPlan(month=month, rates=rates, loaded=loaded, kept=self._kept(month, rates, loaded))
 
     def rates(self, month: str) -> Rates:
-        """Rates that a month's invoices pinned; rates in force if it has none, or if a book was named."""
+        """Rates that a month's invoices pinned; rates in force without invoices, or if a price book was named."""
         shared = self._invoiced(month)
         if shared is not None:
             return shared.rates[month]
@@ -115,7 +115,7 @@ class CostPlanner:
         return replace(newest, book=BookPin(name=book.name, version=book.version, sha256=book.sha256))
 
     def accounts(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
-        """Accounts to read; empty for all. A payer's positions depend on all of its accounts, unless they are kept.
+        """Accounts to read; empty for all. A payer's positions depend on all of its accounts, unless they are stored.
 
         Late rows belong to the payer of their own month, with its accounts at that time.
         """
@@ -130,21 +130,21 @@ class CostPlanner:
         return frozenset(found)
 
     def sharing(self, plans: Sequence[MonthPlan]) -> frozenset[str]:
-        """Accounts whose usage affects the answer, because tiers are shared with them. Accounts are asked for."""
+        """Accounts whose usage affects the answer through shared tiers. Accounts are asked for."""
         months = ((month, organization) for plan in plans for month, organization in self._organizations(plan))
         return frozenset[str]().union(
             *(accounts_that_share(self.query, organization, month) for month, organization in months)
         )
 
     def _organizations(self, plan: MonthPlan) -> Iterator[tuple[str, Organization]]:
-        """Payers of a month, and of earlier months whose late rows it may book."""
+        """Payers of a month, and of earlier months whose late rows the month may book."""
         yield plan.month, plan.loaded.organization
         begin_s = month_bounds_s(plan.month)[0]
         for month in months_between(max(begin_s - self.late_s, 0), begin_s):
             yield month, self.planner.composer.shelf.load(self._rates_of_use(month, plan)).organization
 
     def _rates_of_use(self, month: str, plan: MonthPlan) -> Rates:
-        """Rates that an earlier month's invoices pinned; the plan's if it has none, or if a book was named."""
+        """Rates that an earlier month's invoices pinned; the plan's rates without invoices, or if a book was named."""
         shared = self._invoiced(month)
         return plan.rates if shared is None else shared.rates[month]
 
@@ -174,7 +174,7 @@ class CostPlanner:
 
 @dataclass(frozen=True, kw_only=True)
 class CostSource:
-    """Rates the usage of a report: that of the accounts that `CostPlanner.accounts` names."""
+    """Rates the usage of a report, of the accounts that `CostPlanner.accounts` names."""
 
     query: CostQuery
     book: BookName
@@ -209,7 +209,7 @@ class CostSource:
             for payer_id in sorted(payers):
                 yield from self._payer(plan, usage, payer_id)
         else:
-            # Arrow is slow to import, and a report about one account does not need it.
+            # Arrow is slow to import, and not needed for a report about one account.
             from metering.reports.costs import column_costs
 
             yield from column_costs.ColumnCosts(
@@ -233,7 +233,7 @@ class CostSource:
         return late.entries()
 
     def _booked_later(self, plans: Sequence[MonthPlan]) -> Iterator[MonthPlan]:
-        """Months after the range that may book corrections of it."""
+        """Months after the range that may book corrections of the range."""
         if not plans or not self.query.usage.with_corrections:
             return
         finder = CostPlanner(query=self.query, book=self.book, planner=self.planner, now_s=self.now_s)
@@ -241,7 +241,7 @@ class CostSource:
             yield finder.plan(month)
 
     def _state(self, plan: MonthPlan) -> str:
-        """`invoice` if every payer of the report has an invoice of the month, and the month is rated by it."""
+        """`invoice` if every payer of the report has an invoice of the month, and these invoices rate the month."""
         store = self.planner.store
         shared = None if self.book.named else store.inputs(plan.month)
         # The invoice may have been issued during this query.

@@ -105,7 +105,7 @@ def of_doubles(amounts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArra
     """The decimals of ten places nearest to doubles; the inverse of `as_doubles`, below 524,288."""
     most = pc.max(pc.abs(amounts)).as_py()
     if most is None or most < _MOST_SCALED:
-        # Rounded twice, and still nearer to its integer than to any other.
+        # The value is rounded twice, but stays nearest to its integer.
         units = pc.round(pc.multiply(amounts, float(UNITS_A_USD))).cast(pa.int64())
         if isinstance(units, pa.ChunkedArray):
             return pa.chunked_array([as_money(chunk) for chunk in units.chunks], MONEY)
@@ -152,7 +152,7 @@ _MOST_PARTS = 200_000
 
 
 class Billed(NamedTuple):
-    """Fields that charges of one document share, such as month of use; `later` if that is of a correction."""
+    """Fields that charges of one document share, such as month of use; `later` marks the month of a correction."""
 
     payer: organization.Payer
     invoice_id: str
@@ -171,7 +171,7 @@ class Billed(NamedTuple):
 
 
 class Priced(NamedTuple):
-    """Fields that charges of one key at one price share; `rated` is any of them."""
+    """Fields that charges of one key at one price share; `rated` is any of these charges."""
 
     rated: RatedLine
     region: str
@@ -202,11 +202,11 @@ class Batch:
     """Lines in order of arrival.
 
     Attributes:
-        parts: The values behind the numbers. It has at least the parts of this batch.
-        billed, priced, used: Number of each line's parts; int32.
+        parts: Values that the numbers in `billed`, `priced` and `used` refer to, of this batch at least.
+        billed, priced, used: Number of each line's part in `parts`; int32.
         starts: First second of the period of use, int64.
         bytes: int64, or decimal128(38, 0) if a line has more.
-        quantity, cost, list_cost: By the line rule, in 1e-10; int64 or decimal128(38, 0).
+        quantity, cost, list_cost: Amounts by the line rule, in 1e-10; int64 or decimal128(38, 0).
     """
 
     parts: Parts
@@ -248,7 +248,7 @@ class Collector:
                 numbers = _Numbers()
 
     def _next(self, charges: Iterator[tuple[Charge, str]], numbers: _Numbers) -> Batch | None:  # see below
-        # One loop without calls: it runs for each of millions of lines, and takes most of an export's time.
+        # One loop without calls, because it runs for millions of lines, and takes most of an export's time.
         parts, billed, priced, used = numbers.parts, numbers.billed, numbers.priced, numbers.used
         of_billed: list[int] = []
         of_priced: list[int] = []
@@ -271,7 +271,7 @@ class Collector:
                 at = billed[of_document] = len(billed)
                 parts.billed.append(Billed(payer, invoice_id, billing_month, month, later, credit_of))
             of_billed.append(at)
-            # The key leaves out the state, whose hash is slow.
+            # The key omits the state, because hashing it is slow.
             of_price = (line.service, line.usage_type, line.from_location, line.to_location, rated[2:], region)
             at = priced.get(of_price)
             if at is None:
@@ -407,7 +407,7 @@ def always(value: Value, *names: str, kind: Kind = "text") -> Iterator[Column]:
 
 
 def empty(*names: str, kind: Kind = "text") -> Iterator[Column]:
-    """Columns without values, present because readers require them."""
+    """Columns without values, required by readers."""
     for name in names:
         yield Column(name=name, kind=kind, values=lambda batch, layout: pa.nulls(len(batch), layout.type_of(kind)))
 
@@ -528,7 +528,7 @@ def detail_id(billed: Billed, priced: Priced) -> str:
 
 
 def line_id(invoice_id: str, region: str, rate_code: str, month: str) -> str:
-    """Id of an invoice line: `<invoice>:<region>:<rate code>`; plus `:<month of use>` if a later month books it."""
+    """Id of an invoice line: `<invoice>:<region>:<rate code>`; plus `:<month of use>` if booked by a later month."""
     return f"{invoice_id}:{region}:{rate_code}" + (f":{month}" if month else "")
 
 
@@ -553,7 +553,7 @@ def detail_ids(batch: Batch) -> pa.Array:
     return pa.DictionaryArray.from_arrays(encoded.indices.take(pairs.indices), encoded.dictionary)
 
 
-# There are more prices here than parts are ever cached.
+# Larger than the maximum number of cached prices.
 _PRICED = 2**20
 
 
@@ -618,7 +618,7 @@ def location_type(location: str) -> str:
 
 
 def region_code(location: str) -> str | None:
-    """The region of a location, with or without a zone; None if it belongs to no region."""
+    """The region of a location, with or without a zone; None if the location belongs to no region."""
     region = location.partition("/")[0]
     return region if usage_types.is_region(region) else None
 
@@ -626,7 +626,7 @@ def region_code(location: str) -> str | None:
 def zone_of(line: UsageLine, region: str) -> str | None:
     """The zone of the metered side; None if unknown.
 
-    Between two zones of one region, both sides are metered under one usage type, and a line does not say which it is.
+    Between two zones of one region, both sides are metered under one usage type, and a line does not state its side.
     """
     zones = [
         zone

@@ -1,6 +1,6 @@
-"""Target of an export: a folder, or a prefix of a bucket. It holds one export, and the manifest is written last.
+"""Target of an export: a folder, or a prefix of a bucket. A target holds one export; the manifest is written last.
 
-While files are written, `unfinished.json` names their inputs. So a crash leaves nothing that looks complete, the same
+While files are written, `unfinished.json` names their inputs. So a crash leaves no export that looks complete, the same
 export may be restarted, and no other export is mixed into it.
 """
 
@@ -43,7 +43,7 @@ Document = dict[str, object]
 
 
 class DestinationTakenError(OperationFailedError):
-    """The target of an export holds something else."""
+    """The target of an export contains other data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +58,10 @@ class Destination:
         """Begin the export with the inputs of `identity`, or find it complete.
 
         Returns:
-            The manifest of the same export, if its files are unchanged; None if it has to be written.
+            The manifest of the same export, if its files are unchanged; None if the manifest must be written.
 
         Raises:
-            DestinationTakenError: The target holds something else, or the export was changed since.
+            DestinationTakenError: The target contains other data, or the export was changed since.
         """
         there = self._read(MANIFEST)
         if there is not None:
@@ -83,7 +83,7 @@ class Destination:
         self.objects.delete([self.prefix + UNFINISHED])
 
     def _clear(self, identity: Mapping[str, object]) -> None:
-        """Delete files of the same export that a crash left, and no file that anybody else added since."""
+        """Delete files that a crash of the same export left, but no file that others added since."""
         unfinished = self._read(UNFINISHED)
         if unfinished is None:
             found = [info.key.removeprefix(self.prefix) for info in islice(self.objects.list(self.prefix), _SHOWN)]
@@ -207,7 +207,7 @@ def _parquet(sink: _Digested, schema: pa.Schema) -> _File:
 
 
 class _GzipCsv:
-    """CSV in one gzip member. Its header has no time and no name, so the same lines make the same bytes."""
+    """CSV in one gzip member. The gzip header has no time and no name, so the same lines make the same bytes."""
 
     def __init__(self, sink: _Digested, schema: pa.Schema) -> None:
         self._gzip: BinaryIO = _GZIP(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=sink, mtime=0)

@@ -1,6 +1,6 @@
-"""An export, from charges to manifest. It streams: at most one batch is in memory, and one file on disk.
+"""An export, from charges to manifest. Exports stream: at most one batch is in memory, and one file on disk.
 
-The values of each line, which no validator of FOCUS looks at, are checked as they go into the file.
+Line values, which validators of FOCUS do not check, are checked while they are written to the file.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from metering.lake.view import LakeView
 
 _EXAMPLES = 5
-# Factors whose product has at most 38 digits, which are fast, and at most 76, which are Arrow's limit.
+# Factors with a product of at most 38 digits, which are fast, and of at most 76, which is Arrow's limit.
 _USUAL = (pa.decimal128(20, DECIMALS), pa.decimal128(17, DECIMALS))
 _LARGE = (pa.decimal256(38, DECIMALS), pa.decimal256(37, DECIMALS))
-# From 2^19 on, neighbouring doubles are further apart than the tenth decimal.
+# From 2^19 on, the distance between doubles exceeds the tenth decimal.
 _MOST_TOLD = 2.0**19
 _DOUBLE_STEP = 2.0**-52
 
@@ -110,7 +110,7 @@ class LineChecks:
         checked: list[tuple[pa.ChunkedArray, ...]] = []
         for each in self.amounts:
             columns = tuple(table.column(name) for name in (each.cost, each.quantity, each.price))
-            # Where no payer has prices of its own, its columns equal those of the list prices.
+            # If no payer has its own prices, the columns equal those of the list prices.
             if any(all(map(pa.ChunkedArray.equals, columns, others)) for others in checked):
                 continue
             checked.append(columns)
@@ -125,7 +125,7 @@ class LineChecks:
                 )
 
     def _periods(self, batch: Batch) -> Iterator[str]:
-        """The period of use lies in the month that books it; that of a correction lies before it."""
+        """The period of use lies in the month that books it; the period of a correction lies before that month."""
         starts = pa.table({"part": batch.billed, "start": batch.starts}).group_by("part", use_threads=False)
         bounds = starts.aggregate([("start", "min"), ("start", "max")])
         columns = (bounds.column(name).to_pylist() for name in ("part", "start_min", "start_max"))
@@ -185,7 +185,7 @@ def rate_codes(books: Sequence[PriceBook]) -> frozenset[str]:
 
 
 def wrong(problems: list[str]) -> ExportWrongError:
-    """The error for an export with problems; it names the first of them."""
+    """The error for an export with problems; the message names the first problems."""
     more = f" (and {len(problems) - _EXAMPLES:,} more)" if len(problems) > _EXAMPLES else ""
     return ExportWrongError(
         f"The export is wrong, and has no manifest: {'; '.join(problems[:_EXAMPLES])}{more}.",
@@ -222,7 +222,7 @@ def _narrow(product: pa.DataType) -> pa.DataType:
 
 
 def _exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as decimals. A double below 524,288 stands for exactly one number of ten decimals."""
+    """A column as decimals. Each double below 524,288 represents exactly one number of ten decimals."""
     money = pa.decimal128(38, DECIMALS)
     if pa.types.is_dictionary(column.type):
         return pa.chunked_array([chunk.dictionary.cast(money).take(chunk.indices) for chunk in column.chunks], money)
@@ -236,7 +236,7 @@ COST_AND_USAGE = "CostAndUsage"
 class ExportSource:
     """Charges in any order, at the export's grain or finer, each with its resource or an empty text.
 
-    They may include usage without a price, which is left out and named. Books must have the rate codes of the charges.
+    Usage without a price is left out and named. Books must have the rate codes of the charges.
     """
 
     charges: Iterable[Resourced]
@@ -451,10 +451,10 @@ def _ties(documents: list[Document]) -> Iterator[str]:
 
 
 def documents_of(issuer: issuing.Issuer, month: str, *, payer_id: str = "", book: str = "") -> Iterator[Invoice]:
-    """Documents of a month: issued invoices and credit notes, and drafts for payers without an invoice of it.
+    """Documents of a month: issued invoices and credit notes, and drafts for payers without an invoice of the month.
 
     Yields:
-        They are without accounts, which charges name anyway.
+        Documents without their accounts, because charges name the accounts.
 
     Raises:
         OperationFailedError: The month has not begun, or the book does not exist.

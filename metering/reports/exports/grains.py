@@ -1,7 +1,7 @@
 """Charges by day or month: lines of one key and price become one line, in bounded memory.
 
-Hourly charges pass through one by one. Corrections and credit notes are summed at every grain: bytes that move twice
-within one hour would make two lines that look the same.
+Hourly charges pass through one by one. Corrections and credit notes are summed at every grain, because bytes that move
+twice within one hour would make two equal-looking lines.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _each(starts: pa.Array, value: Callable[[int], int | str], kind: pa.DataType
     return pa.array([value(each) for each in encoded.dictionary.to_pylist()], kind).take(encoded.indices)
 
 
-# Some 150 MB of keys fit into memory. Further keys are kept in files, each of them sorted.
+# Some 150 MB of keys fit into memory. Further keys are kept in sorted files.
 MOST_KEYS = 200_000
 
 Resourced = tuple[Charge, str]
@@ -151,7 +151,7 @@ class _Sums:
         self.bytes = {}
 
     def _charge(self, key: _Key, total_bytes: int) -> Iterator[Resourced]:
-        # Bytes that cancel out give no line, as usage of 0 bytes gives none.
+        # Bytes that add up to 0 give no line, like usage of 0 bytes.
         if total_bytes:
             yield _charge_of(key, self.payers[key.payer_id], total_bytes), key.resource_id
 
@@ -188,7 +188,7 @@ def _charge_of(key: _Key, payer: Payer, total_bytes: int) -> Charge:
 #
 # A key's bytes of an hour are assigned to its resources in the order of their ids, and to its lines in the order of
 # their tiers: both are walked together, so each byte is counted exactly once. Memory holds one hour of one payer.
-# Corrections and credit notes have no resource: bytes that move between prices belong to no single one.
+# Corrections and credit notes have no resource, because bytes that move between prices belong to no single resource.
 
 
 Key = tuple[str, ...]

@@ -60,7 +60,7 @@ class Tally:
         table = pa.table(
             {
                 "number": batches.line_numbers(batch),
-                # 38 digits hold any batch's sum.
+                # Any batch's sum fits in 38 digits.
                 "bytes": batch.bytes.cast(batches.WHOLE),
                 "cost": batch.cost.cast(batches.WHOLE),
             }
@@ -102,7 +102,7 @@ class SmallDataset:
     rows: Sequence[dict[str, batches.Value]]
 
     def table(self, form: batches.FileFormat) -> pa.Table:
-        """Its rows as written to a file."""
+        """The dataset's rows as written to a file."""
         arrays = {}
         for name, kind in self.kinds.items():
             values = [batches.shown_value(kind, form, rfc3339, row[name]) for row in self.rows]
@@ -111,9 +111,9 @@ class SmallDataset:
 
 
 def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -> SmallDataset:
-    """One row per line of each document: the cents that it bills.
+    """One row per line of each document, with the billed cents.
 
-    Charges that cancel out are on no line of a document, and get a row of 0.
+    Charges that cancel out have no document line, and get a row of 0.
     """
     rows = []
     for invoice in invoices:
@@ -130,7 +130,7 @@ def invoice_detail(invoices: Sequence[Invoice], tally: Tally, *, as_of_s: int) -
 
 
 def billing_period(invoices: Sequence[Invoice], *, as_of_s: int) -> SmallDataset:
-    """One row per month and issuer: `Open` while any of its documents is a draft."""
+    """One row per month and issuer: `Open` while any document is a draft."""
     drafts: dict[tuple[str, str], bool] = {}
     for invoice in invoices:
         key = (invoice.billing_month, invoice.issuer)
@@ -162,7 +162,7 @@ def _detail_row(
     invoice: Invoice, name: str, usage_types: Sequence[str], region: str, rate_code: str, as_of_s: int
 ) -> dict[str, batches.Value]:
     begins_s, ends_s = month_bounds_s(invoice.billing_month)
-    # Invoices contain no time, or they could not be reproduced: each is dated to the end of its month.
+    # Invoices contain no time, because they must be reproducible: each has the date of its month's end.
     made_s = max(as_of_s, begins_s) if invoice.draft else ends_s
     return {
         "BilledCost": 0,
@@ -273,7 +273,7 @@ def tie_out_problems(tally: Tally, invoices: Sequence[Invoice]) -> Iterator[str]
 
 
 def tie_out_value(tally: Tally, invoices: Sequence[Invoice]) -> list[Document]:
-    """The tie-out of each document, which is exact; beside it FOCUS's own, which tolerates at least 1 USD."""
+    """The exact tie-out of each document, and FOCUS's own tie-out, which tolerates at least 1 USD."""
     values: list[Document] = []
     for invoice in invoices:
         sums = sum_of(tally.lines.get(invoice.id, {}).values())

@@ -46,7 +46,7 @@ def totals_answer(
 ) -> answer.Answer:
     """Usage that a run metered, or would meter: one row per usage type, and per reason of unclassified bytes.
 
-    `overlap` is traffic that two flow logs see; None if a context checked for it.
+    `overlap` is traffic that two flow logs see; None if a context checked for overlaps.
     """
     rows = _rows(totals)
     return _USAGE.answer(
@@ -106,9 +106,9 @@ def unclassified(totals: RunTotals) -> dict[str, tuple[int, int]]:
 
 
 def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str:
-    """How to classify unclassified bytes, in a sentence or two; empty if there are none.
+    """Advice on classifying unclassified bytes, in a sentence or two; empty without such bytes.
 
-    Where a context judged them, another context would not help.
+    If a context judged these bytes, another context would not help.
     """
     reasons = {reason: size for reason, (_, size) in unclassified(totals).items() if size}
     if not reasons:
@@ -133,7 +133,7 @@ def hint(totals: RunTotals, *, with_context: bool, dry_run: bool = False) -> str
 
 
 def overlap_sentence(overlap: trial.Overlap) -> str:
-    """Traffic of two flow logs, which the totals count twice, as text; empty if there is none."""
+    """Traffic of two flow logs, which the totals count twice, as text; empty without such traffic."""
     if overlap.example is None:
         return ""
     interface_id, hour_s, first, other = overlap.example
@@ -300,5 +300,5 @@ def context_answer(context: Context) -> answer.Answer:
 
 
 def captured_answer(context: Context, *, kept: bool) -> answer.Answer:
-    """The captured context; `kept` says whether it is a new one."""
+    """The captured context; `kept` says whether the context is new."""
     return answer.RowType(_NAMED, answer.flag("kept", of=lambda _: kept), _KNOWN).one(context)

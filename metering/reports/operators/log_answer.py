@@ -109,8 +109,8 @@ def list_answer(
 ) -> answer.Answer:
     """Sources of logs for `metering logs list`.
 
-    A log source of the settings that no source matches has a row of its own, as have flow logs of the context that do
-    not deliver to S3 (`elsewhere`).
+    Configured log sources without a source of logs, and flow logs of the context that do not deliver to S3
+    (`elsewhere`), have rows of their own.
     """
     known = {state.named for state in states}
     rows = [
@@ -148,7 +148,7 @@ def coverage_answer(
 ) -> answer.Answer:
     """Files received and missing, for `metering logs coverage`.
 
-    `days` are the first and last day of the sums. `overlaps` is None if they were not searched for.
+    `days` are the first and last day of the sums. `overlaps` is None if overlaps were not searched for.
     """
     found, table = list(rows), _coverage(job, now_s)
     never = _never_delivered([state for state, _ in found])
@@ -203,7 +203,7 @@ def _overlap_text(overlaps: Sequence[Overlap]) -> str:
 
 
 def cure_of(state: LogSourceState, now_s: int) -> str:
-    """The command that sends a source's missing files; empty if none is missing, or their place is unknown."""
+    """The command that sends a source's missing files; empty if no file is missing, or if the place is unknown."""
     if not state.missing or not state.place.startswith("s3://"):
         return ""
     hours = -(-(now_s - state.missing[0][0]) // 3_600) + 1
@@ -229,7 +229,7 @@ def share_text(part: int, whole: int) -> str:
 
 
 def _never_delivered(states: Sequence[LogSourceState]) -> dict[str, list[str]]:
-    """Logs that shadow others but never delivered a file, each with the sources that it shadows."""
+    """Logs that shadow others but never delivered a file, each with the shadowed sources."""
     came = {state.source for state in states if state.came}
     found: dict[str, list[str]] = {}
     for state in states:
@@ -295,7 +295,7 @@ def overlaps(view: LakeView, hours: Iterable[int]) -> Iterator[Overlap]:
     """Yield the overlaps of each hour, in the order of the hours. Holds the resources of one hour in memory.
 
     Raises:
-        UnavailableError: An hour changed too often while it was read.
+        UnavailableError: An hour changed too often while the hour was read.
     """
     for hour_s in hours:
         found: dict[str, dict[str, int]] = defaultdict(dict)

@@ -55,7 +55,7 @@ _STATE: RowType[ShownProducer] = RowType(
 
 
 def producers_answer(producers: Sequence[RegisteredProducer], *, judged: bool) -> Answer:
-    """Convert producers to the form of `metering producers list`; `judged` if the region takes only their batches."""
+    """Convert producers to the form of `metering producers list`; `judged` if the region accepts no other batches."""
     mode = "registered" if judged else "open"
     return _REGISTERED.answer(
         producers,
@@ -148,7 +148,7 @@ def _state(token: StoredToken, now_s: int) -> str:
 _DEEDS: RowType[Deed] = RowType(
     timed("at", of=lambda deed: deed.at_ms // 1000, priority=KEEP),
     copied("what", "subject", "state", priority=KEEP),
-    # A running deed looks the same; only its end distinguishes them.
+    # A deed that is still running looks the same until its end is recorded.
     prose("result", of=lambda deed: "begun, no end" if deed.state is DeedState.BEGUN else deed.result, priority=ROOMY),
     copied("who"),
     copied("consent", title="agreed by", priority=ROOMY + 1),

@@ -39,7 +39,7 @@ def _sources(silent_s: int) -> answer.RowType[SourceState]:
 def sources_answer(
     states: Sequence[SourceState], figures: SourceFigures, reconciliation: Reconciliation | None, *, silent_s: int
 ) -> answer.Answer:
-    """Convert the states of sources to the form of `metering sources`; they are as of the last scan.
+    """Convert the states of sources, as of the last scan, to the form of `metering sources`.
 
     A source whose last batch came before `silent_s` is silent.
     """
@@ -124,7 +124,7 @@ def _hour(period: str) -> answer.RowType[HourFigures]:
 
 
 def hour_answer(figures: HourFigures, *, period: str, as_of_s: int) -> answer.Answer:
-    """The figures of an hour as one row; JSON has the differences beside them."""
+    """The figures of an hour as one row; JSON also has the differences."""
     check, table = figures.check, _hour(period)
     row = table.document(figures)
     document: dict[str, answer.Json] = {
@@ -183,7 +183,7 @@ def _lines(check: HourCheck | None) -> tuple[str, ...]:
 def frozen_answer(
     frozen: FrozenMonth | None, reader: FrozenReader, *, month: str, state: str, group_by: Sequence[GroupColumn]
 ) -> answer.Answer:
-    """The frozen totals of a month by some columns; no rows until it is closed."""
+    """The frozen totals of a month by some columns; no rows until the month is closed."""
     corrections = ZERO
 
     def entries(closed: FrozenMonth) -> Iterator[tuple[usage_rows.Values, Total]]:
@@ -248,7 +248,7 @@ def months_answer(
 
 
 def corrections_since(sources: Sequence[source.ReportSource], months: Sequence[str], *, now_s: int) -> dict[str, Total]:
-    """Rows booked after each of these months for hours in it.
+    """Rows booked after each of these months for hours of the month.
 
     Raises:
         UnavailableError: An hour could not be read.

@@ -1,4 +1,4 @@
-"""Work done ahead by threads, and waits that can be stopped. The threads never keep the process alive."""
+"""Work done in advance by threads, and waits that can be stopped. The threads never keep the process alive."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +50,7 @@ def in_thread(work: Callable[[], T]) -> Future[T]:
 class Ahead:
     """Threads that run tasks before their results are requested. A task that blocks does not block the caller.
 
-    Mutable: it holds the threads' queue.
+    Mutable: the object holds the threads' queue.
     """
 
     def __init__(self, threads: int, stop: Stop) -> None:

@@ -5,7 +5,7 @@
 | `transfers` | an accepted record: the lake's columns, `hour`, the hour that it is booked in, and `region`     |
 | `usage`     | a total: `hour, account_id, usage_type, service, from_location, to_location, corrects, bytes, records` |
 
-Both end with column `region`, so that a statement over one region is also right over several.
+Both views end with column `region`, so that a statement over one region is also right over several.
 
 Sums of `bytes` are HUGEINT in DuckDB: they hold 1.7e38 and cannot wrap. As in reports, the canary's rows are left out
 unless requested.
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
 
 _HOUR = pa.timestamp("us", tz="UTC")
 _OF_PART = frozenset({"hour", "region"})
-# Names keep the dictionary encoding of the files: decoding it took most of the time of a scan. Then come columns that
-# no file has, whose values are constant within a part.
+# Names keep the dictionary encoding of the files: decoding it took most of the time of a scan. Last are the columns
+# that no file has, which are constant in a part.
 QUERY_SCHEMA = pa.schema(
     [
         *(pa.field(field.name, field.type) for field in HOUR_SCHEMA),
@@ -90,7 +90,7 @@ _NOT_CANARY = pc.field(_ACCOUNT) != CANARY_ACCOUNT_ID
 class Part:
     """Rows of one booked hour in one object, all or those in a time range; a staging object is a local copy.
 
-    `rows` and `bytes` are the ledger's figures for all of its rows of the hour.
+    `rows` and `bytes` are the ledger's figures for all rows of the hour in the object.
     """
 
     region: str
@@ -105,7 +105,7 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class ScanState:
-    """State that the scans of one query share, with the first error of a scan, of which DuckDB quotes only the text."""
+    """State shared by the scans of one query, and the first error of a scan, because DuckDB quotes only its text."""
 
     stop: Stop
     error: BaseException | None = None
@@ -119,7 +119,7 @@ class ScanState:
 
 
 class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
-    """What DuckDB accepts as an Arrow dataset. It uses only the class name of Arrow's.
+    """Object that DuckDB accepts as an Arrow dataset. Of Arrow's class, only the name is used.
 
     DuckDB calls `scanner` for each scan of a query, with the columns and filter to push down.
     """
@@ -145,7 +145,7 @@ class Scannable(ds.Dataset):  # type: ignore[misc]  # pyarrow has no types
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan(ABC):
-    """One scan: some of the columns, and the rows that pass its filter."""
+    """One scan: some of the columns, and the rows that pass the scan's filter."""
 
     SCHEMA: ClassVar[pa.Schema]
 
@@ -183,7 +183,7 @@ class _Group:
 
     @property
     def may_have_canary(self) -> bool:
-        """Whether a row may be the canary's. Its account sorts first, so statistics exclude most row groups."""
+        """Whether a row may be the canary's. The canary sorts first, so statistics exclude most row groups."""
         group = self.metadata.row_group(self.number)
         for place in range(group.num_columns):
             column = group.column(place)
@@ -236,7 +236,7 @@ class _RowScan(_Scan):
         return table.select(self.columns)
 
     def _looked_at(self) -> list[str]:
-        """Columns of the result and of the filter. The filter's text names its columns; an extra one does no harm."""
+        """Columns of the result and of the filter. The filter's text names its columns; an extra column is harmless."""
         words = set() if self.where is None else set(re.findall(r"\w+", str(self.where)))
         return [name for name in QUERY_SCHEMA.names if name in self.columns or name in words]
 
@@ -313,7 +313,7 @@ class LakeTotals(Scannable):
 
 
 def _kept(part: Part) -> pa.Table | None:
-    """The totals beside a lake file whose rows are all wanted, if they add up to the file's rows and bytes."""
+    """Stored totals of a lake file whose rows are all requested, if they add up to the file's rows and bytes."""
     if part.local is not None or part.times is not None:
         return None
     key = summary_key(part.key)
@@ -347,7 +347,7 @@ class QueryError(OperationFailedError):
 
 
 def refusal(error: duckdb.Error) -> QueryError:
-    """DuckDB's error as one of ours; it suggests names only if a name is wrong."""
+    """Convert DuckDB's error to a `QueryError`, with name suggestions only if a name is wrong."""
     text = str(error)
     if isinstance(error, _OF_THE_STATEMENT):
         return QueryError(text, _NAMES if _UNKNOWN_NAME.search(text.partition("LINE ")[0]) else "")
@@ -358,10 +358,10 @@ def refusal(error: duckdb.Error) -> QueryError:
 
 
 def expect_one_statement(sql: str) -> None:
-    """Refuse several statements, of which DuckDB would answer only the last.
+    """Refuse several statements, because DuckDB would return only the last result.
 
     Raises:
-        QueryError: It is not exactly one statement, or DuckDB cannot parse it.
+        QueryError: The text is not exactly one statement, or DuckDB cannot parse it.
     """
     try:
         statements = len(duckdb.extract_statements(sql))
@@ -373,12 +373,12 @@ def expect_one_statement(sql: str) -> None:
 
 Row = tuple[object, ...]
 
-# Number of rows in memory at once.
+# Maximum number of rows in memory.
 PART_ROWS = 10_000
 
 
 class StoredRows(Sequence[Row]):
-    """Rows of a result, in order. At most one part of them is in memory. Mutable until it is complete.
+    """Rows of a result, in order. At most one part of the rows is in memory. Mutable until all rows are added.
 
     Many rows go to an unnamed file below TMPDIR, so nothing is left behind.
     """
@@ -447,21 +447,21 @@ FROM _totals GROUP BY ALL
 """
 
 DEFAULT_TIMEOUT_S = 10 * MINUTE_S
-# A stopped query may take this many seconds to end. After that, its threads are abandoned; they end with the process.
+# A stopped query may take this many seconds to end. After that, its threads are abandoned until the process ends.
 _GRACE_S = 1
 # Errors that the statement did not cause: the machine lacks memory or disk.
 _MACHINE_ERRORS = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 class QueryStoppedError(OperationFailedError):
-    """A query was aborted: it took too long, or this machine has too little disk or memory for it."""
+    """A query was aborted: it ran too long, or this machine has too little disk or memory for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
     """Column names, DuckDB types, and rows of Python values (integers of any size), most of which may be on disk.
 
-    `parts` is the number of objects with rows of the requested times; 0 if nothing is booked in them.
+    `parts` is the number of objects with rows of the requested times; 0 if no row is booked in them.
     """
 
     names: tuple[str, ...]
@@ -498,12 +498,12 @@ class LakeQuery:
     ) -> QueryResult:
         """Run one statement over the rows of `[from_s, to_s)`, each hour interval-exact.
 
-        The call ends after `timeout_s`, or at once on Ctrl-C, even if a read or DuckDB blocks. `zone` is that of times
-        written without one in the statement, and of times in the result.
+        The call ends after `timeout_s`, or at once on Ctrl-C, even if a read or DuckDB blocks. `zone` applies to times
+        without a zone in the statement, and to times in the result.
 
         Raises:
             QueryError: The statement is wrong.
-            QueryStoppedError: It took longer than `timeout_s`, or the machine lacks disk or memory.
+            QueryStoppedError: The query took longer than `timeout_s`, or the machine lacks disk or memory.
             MeteringError: The ledger or an object could not be read.
         """
         times = TimeSlice(from_s=from_s, to_s=_END_S if to_s is None else to_s)
@@ -593,7 +593,7 @@ class _Run:
             connection.register("transfers", scannable(rows))
             connection.register(_TOTALS, scannable(totals))
             connection.execute(_USAGE)
-            # SQL comes from people and scripts: it may read these two views, but neither files nor the network.
+            # SQL comes from people and scripts: it may read these two views, but no files and no network.
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             self.connection = connection
@@ -644,10 +644,10 @@ def _taken(cursor: duckdb.DuckDBPyConnection) -> StoredRows:
 
 
 def scannable(rows: object) -> Scannable:
-    """Check that DuckDB gets `LakeRows` or `LakeTotals`: a dataset that opens its own files can hang for ever.
+    """Check that DuckDB gets `LakeRows` or `LakeTotals`, because a dataset that opens its own files can hang forever.
 
     Raises:
-        TypeError: It is a dataset of another class.
+        TypeError: The dataset has another class.
     """
     if isinstance(rows, Scannable) and type(rows) in (LakeRows, LakeTotals):
         return rows
@@ -661,7 +661,7 @@ def _too_little(detail: str) -> QueryStoppedError:
     )
 
 
-# A query of up to this many columns needs all of them; a wider one its numbers and the first of the others.
+# If a query has at most this many columns, all are needed; otherwise its numbers and the first other columns.
 _MOST_NEEDED_COLUMNS = 6
 # DuckDB's number types that JSON might not hold exactly, or that are not counts.
 _NUMBERS = frozenset(
@@ -708,7 +708,7 @@ def _text_form(kind: str) -> TextForm:
 
 
 def _cell(column: Column, value: object) -> Cell:
-    """The value, or its digits as text where JSON might not hold it exactly."""
+    """The value, or its digits as text if JSON might not represent the value exactly."""
     if isinstance(value, int) and column.kind != "text":
         return value
     if isinstance(value, datetime) and value.tzinfo is not None:

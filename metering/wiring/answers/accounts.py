@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def connected_reach(regions: Iterable[ReadableRegion]) -> Reach:
-    """How complete the day sums of regions are now, and the usage they lack, for all accounts.
+    """Completeness of the regions' day sums now, and usage missing from them, for all accounts.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.

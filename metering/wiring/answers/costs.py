@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 DEFAULT_BOOK = "aws-list"
 """Price book of who names none."""
 _BOOK = re.compile(r"([^@]+)(?:@([1-9][0-9]{0,8}))?")
-# If the range has more months than this, looking up the first month with rows pays off.
+# If the range has more months, a look-up of the first month with rows saves time.
 _FEW_MONTHS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillingRegions:
-    """Regions that are rated together: a payer's tiers and allowances count over all of them.
+    """Regions rated together: a payer's tiers and free allowances span all of them.
 
     Attributes:
         home: The region with price books, payers and invoices.
@@ -51,13 +51,12 @@ class BillingRegions:
 
 
 def own_billing(region: lake.ReadableRegion, *, home: str | None = None) -> BillingRegions:
-    """Regions to rate for a function that reads one region alone, which must hold all data of the stage.
+    """Regions to rate in a function that reads only `region`, which must hold all data of the stage.
 
-    Its home region is `home`, or the region itself.
+    The home region is `home`, by default `region`.
 
     Raises:
-        OperationFailedError: Other regions hold data of the stage, or the home region is another: costs would be at
-            wrong tiers.
+        OperationFailedError: Other regions hold data of the stage, or `region` is not its home: tiers would be wrong.
         UnavailableError: The ledger does not answer.
     """
     states = LedgerRegionStates(lambda: region.items)
@@ -71,7 +70,7 @@ def own_billing(region: lake.ReadableRegion, *, home: str | None = None) -> Bill
 
 
 def book_named(text: str | None) -> BookName | None:
-    """Parse a book's name: `aws-list`, `aws-list@3`; the default without a text; None if the text is malformed."""
+    """Parse a book's name: `aws-list`, `aws-list@3`; without `text`, the default book; None if malformed."""
     found = _BOOK.fullmatch(text or DEFAULT_BOOK)
     if found is None:
         return None
@@ -80,7 +79,7 @@ def book_named(text: str | None) -> BookName | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rating:
-    """Parts of an answer about costs. They are valid until `rating` exits."""
+    """Price source and month plans for an answer about costs. They are valid until `rating` exits."""
 
     source: CostSource
     plans: Sequence[MonthPlan]
@@ -106,7 +105,7 @@ def rating(
     most_partitions: int | None = None,
     on_partitions: Callable[[int], None] = lambda _partitions: None,
 ) -> Iterator[Rating]:
-    """The parts of an answer about costs.
+    """Yield what an answer about costs is computed from.
 
     Args:
         billing: The regions to rate, and the home region with prices.
@@ -119,7 +118,7 @@ def rating(
         on_partitions: Called with the number of partitions before they are read.
 
     Raises:
-        InvalidParametersError: With the payer's other accounts, there are more partitions.
+        InvalidParametersError: The payer's accounts need more than `most_partitions`.
         MeteringError: The price book does not exist, or a price, payer or invoice document cannot be read.
         UnavailableError: A region gives no answer; the error names it.
     """
@@ -141,7 +140,7 @@ def rating(
 
 
 def accounts_told_of(billing: BillingRegions, query: CostQuery, *, book: BookName, now_s: int) -> frozenset[str]:
-    """Accounts whose usage an answer about costs depends on: all accounts of the payers of the requested accounts.
+    """Accounts whose usage affects the costs: every account of the requested accounts' payers.
 
     It reads no usage. Raises as `rating` does.
     """
@@ -195,10 +194,10 @@ def costs_of(
 
 
 def _check_partitions(query: CostQuery, partitions: int, accounts: int, most: int | None) -> None:
-    # For many accounts, the lake is read instead.
+    # With many accounts, the query reads the lake instead.
     if most is None or partitions <= most or accounts > months.FEW_ACCOUNTS:
         return
-    # A caller who sees one account must not learn how many accounts its payer has.
+    # A caller with access to one account must not learn how many accounts its payer has.
     problem = f"is the beginning of a range in which the payers' accounts are more than {most} partitions of the usage "
     problem += "table, all of which count for tiers."
     advice = "Ask for one month at a time."

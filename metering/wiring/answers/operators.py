@@ -53,7 +53,7 @@ def sources_of(
 
     Raises:
         UnavailableError: The ledger does not answer; the error names the region.
-        LedgerCorruptError: Its notes cannot be read.
+        LedgerCorruptError: The notes in the ledger cannot be read.
     """
     with naming(region.region):
         keeper = source_keeper(region)
@@ -72,7 +72,7 @@ def reconciliation_of(region: ReadableRegion, *, now_s: int) -> Answer:
 
     Raises:
         UnavailableError: The ledger does not answer; the error names the region.
-        LedgerCorruptError: Its notes cannot be read.
+        LedgerCorruptError: The notes in the ledger cannot be read.
     """
     with naming(region.region):
         return last_pass_answer(_last_pass(region), as_of_s=now_s)
@@ -84,7 +84,7 @@ def _last_pass(region: ReadableRegion) -> Reconciliation | None:
 
 
 def hour_of_region(region: ReadableRegion, hour_s: int, *, now_s: int) -> Answer:
-    """The figures of an hour, compared without a scan.
+    """Compare the figures of an hour without a scan.
 
     Raises:
         UnavailableError: The hour could not be read; the error names the region.
@@ -114,8 +114,8 @@ class RefusedQuery:
     """A query for entries of the quarantine.
 
     Attributes:
-        from_s, to_s: Refused in this half-open range, epoch seconds.
-        reason, kind, source, sender: Only such entries; None: all.
+        from_s, to_s: Half-open range of the time of refusal, epoch seconds.
+        reason, kind, source, sender: Values that entries must have; None: any.
     """
 
     from_s: int = 0
@@ -144,7 +144,7 @@ def refused_query(
     source: str | None = None,
     sender: str | None = None,
 ) -> RefusedQuery:
-    """The query of parameters given as text, on a command line or in a URL.
+    """Parse the query's parameters, which are text from a command line or URL.
 
     Raises:
         InvalidParametersError: The reason or kind does not exist, or a text is not a time. Carries every problem.
@@ -185,19 +185,19 @@ def _kind_problems(kind: str | None) -> Iterator[ParameterProblem]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """An entry, and its region."""
+    """A quarantine entry and its region."""
 
     region: str
     entry: Entry
 
     @property
     def place(self) -> tuple[int, str, str, str]:
-        """Its sort key among all entries: newest first, then by key, batch and region."""
+        """Sort key of the entry: newest first, then by object key, batch and region."""
         return -self.entry.at_s, self.entry.key, self.entry.batch_id, self.region
 
 
 def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
-    """The quarantine of a region, read-only: a retry by it fails before anything is sent."""
+    """The quarantine of a region, read-only: retries fail before sending."""
     return QuarantineEntries(
         items=region.items,
         objects=region.objects,
@@ -211,10 +211,9 @@ def quarantine_of(region: ReadableRegion) -> QuarantineEntries:
 def refused_in(
     regions: Sequence[ReadableRegion], query: RefusedQuery, *, after: tuple[int, str, str, str] | None = None
 ) -> Iterator[Refused]:
-    """All entries of the query's range, in the order of `place`, whether they match the query's filters or not.
+    """All entries of the query's time range, in the order of `place`; its other filters are ignored.
 
-    Keys are listed ahead, but each object is read only when the caller reaches it. `after` is the place of the last
-    entry already read.
+    Object keys are listed ahead, but objects are read lazily. `after` is the place of the last entry already read.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.

@@ -38,7 +38,7 @@ class Traced:
 
     @property
     def unsettled(self) -> bool:
-        """Whether every hour that differs still receives commits, so that it may agree soon."""
+        """Whether all hours with differences still receive commits and may agree soon."""
         return all({h.hour_s for h in trace.hours if h.differences} <= {*trace.unsettled} for trace in self.traces)
 
 
@@ -51,12 +51,12 @@ def trace_of(
     with_files: bool = True,
     meter: Meter = UNCOUNTED,
 ) -> Traced:
-    """Trace a line (the query of `TraceParameters`) over one or several regions.
+    """Trace a report line (a query of `TraceParameters`) in one or several regions.
 
     If `everywhere`, rows name their region; if `with_files`, objects are listed; `meter` counts the reads.
 
     Raises:
-        OperationFailedError: The line has too many batches.
+        OperationFailedError: The report line has too many batches.
         UnavailableError: An hour could not be read; the error names the region.
         LedgerCorruptError: A file that an hour needs is missing, or a marker cannot be read.
     """
@@ -100,21 +100,21 @@ def batch_of(
     afford: Callable[[int], None] = lambda _hours: None,
     meter: Meter = UNCOUNTED,
 ) -> Answer | None:
-    """The story of a batch in a region; None if the caller may see nothing of it.
+    """History of a batch in a region; None if the caller may not see any of its rows.
 
     Args:
         region: The region.
         batch_id: Id of the batch; see `checked_batch_id`.
         now_s: The time now.
-        within_s: Range of booked hours to search for its rows, if its marker may have expired.
+        within_s: Booked hours to search for rows of the batch, if its marker may have expired.
         role: Decides which details are shown.
-        accounts: The accounts that the caller may see; empty: all. If given, only their rows are shown, in any role.
-        afford: Called with the number of hours to read; it may refuse.
+        accounts: The accounts that the caller may see; empty: all. Given ones limit the rows for every role.
+        afford: Called with the number of hours to read; may raise to stop the read.
         meter: Called for each hour read.
 
     Raises:
         UnavailableError: A read failed; the error names the region.
-        LedgerCorruptError: An item of it in the ledger cannot be read, or a file that an hour needs is missing.
+        LedgerCorruptError: A ledger item of the batch cannot be read, or a file that an hour needs is missing.
     """
     source = reports.report_source(region, meter)
     with naming(region.region):
@@ -138,7 +138,7 @@ def _refused(region: ReadableRegion, batch_id: str) -> tuple[Entry, ...]:
 
 
 def not_found(region: ReadableRegion, batch_id: str) -> tuple[str, str]:
-    """The error for a batch with nothing to show, with advice: the batch may exist."""
+    """Error and advice for a batch that was not found but may exist."""
     days = region.settings.marker_life_s // DAY_S
     return (
         f"No marker tells of batch {batch_id}.",

@@ -1,4 +1,4 @@
-"""Totals of usage of one region or several, and how fresh they are: what is complete, held back, and last proved."""
+"""Usage totals of one or several regions, and their freshness: what is complete, held back and last verified."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class UsageFound:
     Attributes:
         rows: All rows, in order, before `top` cuts them.
         missing: Filter values that were not found.
-        booked_s: The range of hours with any rows, if the reader should see it.
-        lacks: Usage that waits for the roll-up, and is not in the rows.
+        booked_s: Range of hours with any rows; None if not to be shown.
+        lacks: Usage not rolled up yet, so not in the rows.
     """
 
     answer: Answer
@@ -73,10 +73,10 @@ def usage_of(
         regions: Regions to read; their totals are merged.
         query: The question.
         now_s: Current time, epoch seconds.
-        complete: Time through which the regions' counts are complete. Read it first: later reads see at least that.
-        named_beginning: The caller named a start, and gets a note if it lies before all data.
+        complete: Time through which the regions' counts are complete. Read this time first: later reads then cover it.
+        named_beginning: The caller named a start; a note tells if all data is later.
         everywhere: The query covers all regions of the stage.
-        only_own: Reveal nothing about other accounts: the caller may see only the accounts of the query.
+        only_own: The caller may see only the accounts of the query: reveal nothing about others.
         most_rows: Maximum number of rows summed before `top` cuts them; None: any number.
         meter: Counts everything that is read.
 
@@ -101,7 +101,7 @@ def usage_of(
 def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> str | None:
     """Cache key of an answer that can never change; None if it can.
 
-    An answer about closed months only depends on the frozen months. It costs one read of each ledger.
+    An answer never changes if it covers closed months only, which are frozen. Each ledger is read once.
 
     Raises:
         UnavailableError: A ledger does not answer; the error names the region.
@@ -122,7 +122,7 @@ def final_key(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: in
 def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[int]:
     """The hours of the lake that an answer reads, repeated for each region with rows in them.
 
-    The lake is listed for it, but no row is read.
+    The lake is only listed; rows are not read.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -135,7 +135,7 @@ def hours_to_read(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s
 def read_warnings(regions: Sequence[ReadableRegion], query: UsageQuery, *, now_s: int) -> list[str]:
     """Warnings to print before a slow query, in sentences.
 
-    The HTTP API has the same limits, but counts an hour once, however many regions have rows in it.
+    The HTTP API has the same limits, but counts an hour only once for all regions.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -153,7 +153,7 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
         from_s, to_s = query.from_s, query.booked_before_s(now_s=now_s)
         if not query.details:
             return [hour_s for hour_s in region.view.hours(from_s=from_s, to_s=to_s) if month_of(hour_s) not in closed]
-        # For a closed month, the rows of every hour are read, whatever part of it is asked for.
+        # For a closed month, the rows of every hour are read, even if only a part of the month is requested.
         bounds = [month_bounds_s(month) for month in closed]
         from_s = min([hour_of(from_s), *(first_s for first_s, _ in bounds)])
         to_s = max([to_s, *(after_s for _, after_s in bounds)])
@@ -163,8 +163,8 @@ def _hours_of(region: ReadableRegion, query: UsageQuery, now_s: int) -> Sequence
 def _own_missing(query: UsageQuery, seen: Seen) -> list[MissingName]:
     """Filter values that were not found. Similar values may be another account's, so they are not searched for.
 
-    This needs no further read: the answer has read all usage of its accounts. It read only rows that pass the filters,
-    so with details it is unknown whether the range has a value.
+    No further read is needed: all usage of the query's accounts has been read. With details, the answer read only rows
+    that pass the filters, so other values in the range are unknown.
     """
     cut = bool(query.details)
     return [
@@ -197,7 +197,7 @@ def stored_completeness(regions: Sequence[ReadableRegion]) -> Complete:
 
 
 def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Complete:
-    """Time through which all regions are complete; without a recent measurement of the watch, queues are read, too.
+    """Time through which all regions are complete; reads queues if the watch has not measured recently.
 
     Raises:
         UnavailableError: A region gives no answer; the error names it.
@@ -210,7 +210,7 @@ def measured_completeness(regions: Sequence[connection.RegionConnection]) -> Com
 
 
 def in_short(complete: Complete) -> Complete:
-    """The same for callers who do not run the service: since when, without names of its parts."""
+    """Completeness for outsiders: since when usage is held back, without names of the service's parts."""
     held = tuple(
         HeldBack(what="usage that is not counted yet", since_s=each.since_s, cure="Ask again later.", usual=each.usual)
         for each in complete.held_back_by
@@ -222,7 +222,7 @@ def stored_of(region: ReadableRegion) -> Complete:
     """Time through which one region is complete, without measuring.
 
     Raises:
-        UnavailableError: Its ledger does not answer.
+        UnavailableError: The region's ledger does not answer.
     """
     item = region.items.get(Table.LEDGER, watch.COMPLETENESS_KEY)
     if item is None:
@@ -233,7 +233,7 @@ def stored_of(region: ReadableRegion) -> Complete:
     return complete_of(watch.Completeness.from_item(item), now_s=now_s, region=region.region, stage=region.stage)
 
 
-# A canary gets its verdict after some minutes, and one is sent every few minutes.
+# Canaries are sent every few minutes, and each gets its verdict some minutes later.
 _CANARIES = 20
 _COLUMNS = ListedRows(
     copied("region", priority=KEEP), timed("complete_through", priority=KEEP), prose("held_back_by")
@@ -242,9 +242,9 @@ _PROVED = ListedRows(timed("reconciled"), integer("differences"), short("canary"
 
 
 def freshness_of(regions: Sequence[ReadableRegion], *, now_s: int, in_full: bool = True) -> Answer:
-    """Freshness of regions, one row each, without measuring: as watch, reconciler and canary reported last.
+    """Freshness of regions, one row each, from the last reports of watch, reconciler and canary.
 
-    `in_full` names what holds completeness back with its cure, and the latest proofs; otherwise only since when.
+    `in_full` adds what holds completeness back, its cure and the latest checks; otherwise only since when.
 
     Raises:
         UnavailableError: A ledger does not answer; the error names the region.

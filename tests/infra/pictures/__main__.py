@@ -1,4 +1,4 @@
-"""Draw the dashboards anew: `python -m tests.infra.pictures`. Inspect them before you save them."""
+"""Draw the dashboards anew: `python -m tests.infra.pictures`. Inspect the pictures before you save them."""
 
 import tests.infra.conftest  # noqa: F401  # which Node to use
 from tests.infra.pictures.pages import FOLDER, pictures

@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """Position of a widget, or of a part of it, in pixels."""
+    """Position of a widget or of one of its parts, in pixels."""
 
     x: float
     y: float
@@ -77,7 +77,7 @@ def _widget(kind: str, properties: Mapping[str, Any], box: Box, alarm_names: Map
 
 
 def _curves(rows: Sequence[Sequence[Any]]) -> list[Curve]:
-    """Visible lines. A row may repeat the row before with `.`, and may be an expression over other rows by id."""
+    """Visible lines. In a row, `.` repeats a value of the row before; a row may be an expression over ids of rows."""
     known: dict[str, list[float]] = {}
     found: list[tuple[dict[str, Any], str | None]] = []
     before: list[str] = []
@@ -201,7 +201,7 @@ def _alarms(names: Sequence[str], box: Box) -> list[str]:
 def _text_widget(markdown: str, box: Box) -> list[str]:
     parts = []
     y = box.y + 24
-    # Commands are not wrapped, so their spaces are hidden from the wrapping.
+    # Commands are not wrapped, so the wrapping must not see their spaces.
     shown = _CODE.sub(lambda piece: piece[0].replace(" ", "\0"), markdown)
     for paragraph in shown.split("\n\n"):
         lines = textwrap.wrap(paragraph, width=int(box.width / 7), break_on_hyphens=False, break_long_words=False)

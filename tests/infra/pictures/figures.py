@@ -20,7 +20,7 @@ _TRAFFIC = {
     "ConsumedWriteCapacityUnits": 86_000.0, "ConsumedReadCapacityUnits": 21_000.0, "Invocations": 900.0,
     "ConcurrentExecutions": 9.0,
 }  # fmt: skip
-# Metrics that grow while nothing is processed: their resting value, and their growth per step.
+# Metrics that grow while nothing is processed, each with its normal value and its growth per step.
 _WAITING = {
     "OldestBatchAge": (4.0, STEP_MIN * MINUTE_S), "ApproximateAgeOfOldestMessage": (4.0, STEP_MIN * MINUTE_S),
     "CanaryAge": (160.0, STEP_MIN * MINUTE_S),
@@ -39,7 +39,7 @@ _P99_MS = {
 
 
 def series_of(metric: str, label: str, *, dead_letters: bool = False, quiet: bool = False, seed: int = 0) -> Series:
-    """Values of a metric at each step. In a `quiet` region nothing happened: its times end before the incident."""
+    """Values of a metric at each step. A `quiet` region repeats the time before the incident."""
     steps = [step % _STOPPED if quiet else step for step in range(POINTS)]
     return [max(_value(metric, label, step, dead_letters=dead_letters, seed=seed), 0.0) for step in steps]
 
@@ -89,7 +89,7 @@ def _at(node: ast.expr, known: Mapping[str, Sequence[float]], step: int) -> floa
 
 
 def readable(value: float) -> str:
-    """A number formatted for people on an axis."""
+    """Label text of a number on an axis."""
     for limit, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (limit if limit != 1e4 else 1e3):.3g}{suffix}"

@@ -1,4 +1,4 @@
-"""The documentation's dashboards: those of stage prod with an HTTP API, in a home region with three others."""
+"""Dashboards for the documentation: stage prod with an HTTP API, in the home region of four regions."""
 
 import json
 from pathlib import Path

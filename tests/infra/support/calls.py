@@ -24,7 +24,7 @@ class Call(NamedTuple):
     """A required permission.
 
     Attributes:
-        resource: Part of the logical id of the table or bucket.
+        resource: Substring of the table's or bucket's logical id.
         place: Partition of a table; prefix of the bucket; empty for a scan.
     """
 

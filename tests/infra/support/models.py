@@ -46,7 +46,7 @@ def listed(value: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """The day of an object's deletion, and the day and class of each transition. `deleted_day` is None for never."""
+    """Day of an object's deletion, and day and storage class of each transition. `deleted_day` is None for never."""
 
     deleted_day: int | None
     moves: tuple[tuple[int, str], ...]
@@ -83,7 +83,7 @@ PSEUDO = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the text is resolved: pseudo parameters, and the conditions of the template."""
+    """Context for resolving template values: pseudo parameters and conditions."""
 
     conditions: dict[str, Any] = field(default_factory=dict)
     pseudo: dict[str, str] = field(default_factory=lambda: dict(PSEUDO))
@@ -113,6 +113,6 @@ class Place:
 
 
 def place_of(template: dict[str, Any], **pseudo: str) -> Place:
-    """The place of a template in eu-west-1; `Partition="aws-cn"` changes a pseudo parameter."""
+    """A template's `Place` in eu-west-1; `Partition="aws-cn"` changes a pseudo parameter."""
     changed = {f"AWS::{name}": value for name, value in pseudo.items()}
     return Place(conditions=template.get("Conditions", {}), pseudo={**PSEUDO, **changed})

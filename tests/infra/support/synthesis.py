@@ -60,7 +60,7 @@ class Synthesised:
 def app_of(
     config: StageConfig, *, given: GivenSettings | None = None, region: str | None = None, account: str | None = None
 ) -> tuple[App, Region]:
-    """An app with a stage's stacks, with only sources as code whatever the stage ships: tests use no network."""
+    """An app with a stage's stacks, always with plain sources as code, so that tests need no network."""
     app = new_app(tempfile.mkdtemp(prefix="metering-test-"))
     given = given or GivenSettings(like=config.stage)
     return app, build(

@@ -1,4 +1,4 @@
-"""Checks of a history: each minute what it says of its completeness; at rest what a reader of the region sees."""
+"""Checks of a history: its reported completeness each minute; at rest, what readers of the region see."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Findings:
     """Violations, and counts of dangerous situations that ended well.
 
     Attributes:
-        lost: Sent, without a verdict and not in flight; or accepted, and not (entirely) visible.
-        doubled: Visible or counted more than once.
-        unexpected: Visible or counted, but never accepted with this content.
-        recovered: Contents that were delivered more than once, with the right result.
+        lost: Contents sent but without verdict and not in flight, or accepted but not fully visible.
+        doubled: Contents that are visible or counted more than once.
+        unexpected: Contents that are visible or counted, but were never accepted.
+        recovered: Number of contents that were delivered more than once.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ def check(world: World, rows: list[PlainRow]) -> Findings:
 
 
 def lake_rows(world: World) -> list[PlainRow]:
-    """Every row below `lake/`, as read by an engine that only lists the prefix."""
+    """Every row below `lake/`, as an engine reads it that just lists the prefix."""
     rows: list[PlainRow] = []
     for key in world.objects.keys("lake/"):
         body = world.objects.peek(key)
@@ -124,7 +124,7 @@ def _check_content(world: World, content: SentContent, seen: set[int], findings:
 
 
 def _accepted_as(world: World, content: SentContent) -> list[SentContent]:
-    """The content itself and its retry, as far as they are accepted."""
+    """The content and its retries, as far as accepted."""
     retries = [each for each in world.contents.values() if each.retries is content]
     return [
         each for each in (content, *retries) if world.watch.accepted.get(each.batch_id, ("",))[0] == each.content_hash
@@ -141,7 +141,7 @@ def _booked_right(world: World, row: PlainRow, sent: PlainRow) -> bool:
 
 
 def _possible(world: World, content: SentContent) -> list[set[int]]:
-    """The sets of positions that admission may have admitted, one for each SentTimestamp that the message ever had."""
+    """Positions of rows that admission could have admitted, for each SentTimestamp of the content's messages."""
     return [
         {n for n, row in enumerate(content.rows) if ADMISSION.refusal(row.start_s, sent_ms) is None}
         for sent_ms in world.queue.sent_times.get(content.name, [])
@@ -163,7 +163,7 @@ def _check_refused(world: World, content: SentContent, seen: set[int], findings:
 
 
 def _beside_rows(world: World, content: SentContent) -> str:
-    """Where a batch's refused records are if its marker was rebuilt from its rows, without their content."""
+    """Key of a batch's refused records if its marker, rebuilt from rows, does not name it."""
     commit_id = world.watch.accepted[content.batch_id][1]
     return next((key for key in world.objects.keys("quarantine/") if commit_of_refused_records(key) == commit_id), "")
 
@@ -195,7 +195,7 @@ def _check_markers(world: World, rows: list[PlainRow], findings: Findings) -> No
 
 
 def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], findings: Findings) -> None:
-    """Each forbidden sender of a content has its refusal, and no other effect."""
+    """Check that each forbidden sender of a content got a refusal, and had no other effect."""
     for sender in foreign:
         if not world.watch.has_verdict(content, sender) and not world.queue.holds(content.name):
             findings.lost.append(f"{content.name} of {sender}: no refusal")
@@ -204,7 +204,7 @@ def _check_foreign(world: World, content: SentContent, foreign: list[SentBy], fi
 
 
 def _check_verdict(world: World, content: SentContent, findings: Findings) -> None:
-    """I1: exactly one of accepted, conflict and rejected; or still in the queue or among the dead letters."""
+    """I1: a content is accepted, conflict or rejected, exactly one; or still queued, or a dead letter."""
     accepted = world.watch.accepted.get(content.batch_id)
     is_accepted = accepted is not None and accepted[0] == content.content_hash
     is_conflict = world.peek(conflict_key(content.batch_id, content.content_hash)) is not None
@@ -217,8 +217,8 @@ def _check_verdict(world: World, content: SentContent, findings: Findings) -> No
     if accepted is not None and content.batch_id in world.watch.rebuilt:
         # The original can no longer be known, so this counts as a flagged duplicate.
         return
-    # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A pointer whose
-    # object was deleted is a duplicate of the accepted batch.
+    # A rejected marker can be replaced when other content is accepted; the quarantine object stays. A reference to a
+    # deleted object is a duplicate of the accepted batch.
     hashes = (content.content_hash, f"body-{content.name}")
     kept = any(world.objects.peek(quarantined_batch_key(content.batch_id, name)) is not None for name in hashes)
     if content.batch_id in world.watch.rejected or (content.location and (accepted is not None or kept)):
@@ -232,7 +232,7 @@ _RETENTION_S = 14 * DAY_S
 
 
 class _Depth:
-    """The depth of a queue, and no other call."""
+    """A queue that only reports its depth."""
 
     def __init__(self, messages: Mapping[str, Message]) -> None:
         self._count = len(messages)
@@ -242,7 +242,7 @@ class _Depth:
 
 
 class _Facts:
-    """Figures of an emulator, which measures no age."""
+    """Queue facts of an emulator, which reports no message age."""
 
     def oldest_age_s(self) -> None:
         return None
@@ -255,7 +255,7 @@ class _Facts:
 
 
 class CompletenessCheck:
-    """Measures as the watch does, and compares the result with what was really sent."""
+    """Measures completeness as the watch does, and compares it with the sent contents."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -291,14 +291,14 @@ class CompletenessCheck:
 
     def _check_messages(self, through_s: int) -> None:
         queue, contents = self._world.queue, self._world.contents
-        # This simulated queue drops nothing, whatever its age. SQS drops old messages, and the watch relies on that.
+        # The simulated queue keeps messages of any age. SQS drops old messages, and the watch relies on that.
         oldest_ms = self._world.scheduler.now_ms - _RETENTION_S * 1000
         for message in (*queue.messages.values(), *queue.dead.values()):
             content = contents.get(message.body)
             sender = queue.sender_of(message)
             first_ms = queue.senders[message.body][sender]
             if content is not None and (content.name, sender) in self._world.watch.decided:
-                # The first copy had its verdict, which may have expired since. A later copy counts separately.
+                # The first copy got a verdict, which may have expired since. A later copy counts separately.
                 first_ms = message.sent_at_ms
             if content is None or not oldest_ms < first_ms < through_s * 1000:
                 continue
@@ -306,7 +306,7 @@ class CompletenessCheck:
                 raise ViolationError(f"complete through {through_s}, and {message.body} of {first_ms} has no verdict")
 
     def _check_commits(self, through_s: int) -> None:
-        """Nothing that was sent earlier waits for the roll-up, because reports of usage lack waiting commits (P27)."""
+        """Check that no earlier commit awaits the roll-up: usage reports lack waiting commits (P27)."""
         world = self._world
         waits = {str(item["sk"]) for item in world.items.everything(Table.LEDGER) if str(item["pk"])[:2] == WAITING}
         for content in world.contents.values():
@@ -327,7 +327,7 @@ class MarkerLoss:
     """Losses of one history.
 
     Args:
-        seed: Belongs to a history, with a random stream of its own, so that no other part of the history shifts.
+        seed: Seed of a history. Losses have their own random stream, so that the rest of the history stays the same.
     """
 
     def __init__(self, world: World, seed: int, world_settings: Settings, *, shards: int) -> None:
@@ -338,14 +338,14 @@ class MarkerLoss:
         self.happens = self._chance.random() < _SHARE
 
     def lose(self) -> None:
-        """Some accepted markers are deleted. No worker runs, because copies would be metered again."""
+        """Delete some accepted markers. No worker runs, as it would meter copies again."""
         lost = [each.batch_id for each in self._markers() if self._chance.random() < 0.6]
         for batch_id in lost:
             self._world.watch.lose_marker(batch_id)
         self._world.faults.histogram["markers lost, to be rebuilt"] += len(lost)
 
     def rebuild_amid_faults(self, roll_up: Callable[[Process], object]) -> None:
-        """Two rebuilds at once, while waiting commits are rolled up."""
+        """Run two rebuilds in parallel with a roll-up."""
         world = self._world
         for name, run, delay_ms in (
             ("markers 1", self.rebuild, 0),
@@ -360,13 +360,13 @@ class MarkerLoss:
         jobs.rebuilder(process, self._settings, shards=self._shards).markers()
 
     def rebuild_rest(self, process: Process) -> None:
-        """Alone, it rebuilds every marker."""
+        """Check that a rebuild without faults restores every marker."""
         self.rebuild(process)
         if self._world.watch.markers_lost:
             raise ViolationError(f"markers of {sorted(self._world.watch.markers_lost)} stay lost")
 
     def send_copies(self) -> None:
-        """Every message ever sent under the ids of rebuilt markers arrives again."""
+        """Resend every message ever sent under the ids of rebuilt markers."""
         for content in self._world.contents.values():
             if content.batch_id in self._world.watch.rebuilt and self._world.queue.sent_times.get(content.name):
                 self._world.queue.send(content.name, content.sender_id)
@@ -381,7 +381,7 @@ class MarkerLoss:
 def check_trace(world: World, *, shards: int) -> None:
     """Trace one account over all time, and one of its hours separately.
 
-    The tracer uses threads, which simulated processes lack: it reads the stores directly.
+    The tracer reads the stores directly, as simulated processes cannot run its threads.
 
     Raises:
         ViolationError: The trace's sums differ, or the hour does not agree.
@@ -400,7 +400,7 @@ def check_trace(world: World, *, shards: int) -> None:
     keys = [entry.key for entry in usage_of(world.items)]
     now_s = world.scheduler.now_ms // 1000
     accounts = sorted({key.account_id for key in keys})
-    # One history in three, to save time.
+    # Only every third history is checked, to save time.
     if not accounts or len(keys) % 3:
         return
     account = accounts[len(keys) // 3 % len(accounts)]

@@ -36,14 +36,14 @@ def wrong_totals(objects: MemoryObjectStore, file: LakeFile) -> str:
 
 
 def missing_objects(objects: MemoryObjectStore, manifest: str) -> Iterator[str]:
-    """Objects in a manifest that do not exist yet."""
+    """Objects named in a manifest that do not exist."""
     closed = FrozenMonth.from_json(objects.peek(manifest) or b"", manifest)
     named = [hour.key for hour in closed.hours] + [rows.key for rows in (closed.accounts, closed.days) if rows]
     return (key for key in named if objects.peek(key) is None)
 
 
 _USAGE = Table.USAGE
-# Markers live 50 days by the clock of the worker that wrote them, and clocks are wrong by minutes.
+# Markers live for 50 days by the clock of their worker, and clocks are wrong by minutes.
 _SHORTEST_LIFE_MS = 50 * DAY_S * 1000 - 10 * MINUTE_S * 1000
 
 
@@ -52,7 +52,7 @@ class ViolationError(AssertionError):
 
 
 class _Shown(NamedTuple):
-    """Objects whose rows a published hour or a pointer makes visible, unless another item of the hour supersedes it."""
+    """Objects made visible by a published file list or a pointer, unless item `unless` of the hour supersedes it."""
 
     keys: tuple[str, ...]
     unless: str
@@ -68,12 +68,12 @@ class Watch:
     """Follows every write.
 
     Attributes:
-        accepted: Batch id -> (content hash, commit id, time): the verdicts that were ever durable.
+        accepted: Batch id -> (content hash, commit id, time) of every verdict that was ever durable.
         visible_since: Hour -> resource id -> time since when its row is readable.
         booked: Rows of commits in the order of commitment: the time, and the rows.
         markers_lost: Batches whose marker was lost.
-        decided: Contents and senders with an acknowledged message, so that a verdict exists.
-        rebuilt: Lost batches that have a marker again, without a hash.
+        decided: Contents and senders with an acknowledged message, and so with a verdict.
+        rebuilt: Batches whose lost marker was rebuilt, without a hash.
     """
 
     def __init__(self, world: World) -> None:
@@ -89,11 +89,11 @@ class Watch:
         self._world = world
         # Aliases that were ever durable: like verdicts, they may have expired by the end.
         self._aliases: set[Key] = set()
-        # Object key -> hour's partition -> resource ids of its rows there. Objects are never overwritten.
+        # Object key -> partition of an hour -> resource ids of rows there. Objects are never overwritten.
         self._rows: dict[str, dict[str, list[str]]] = {}
         # Hour's partition -> waiting commit -> its staging object.
         self._waiting: dict[str, dict[str, str]] = {}
-        # Key of a waiting entry -> the hours that it lists.
+        # Key of a waiting entry -> the hours in that entry.
         self._waits_in: dict[Key, tuple[str, ...]] = {}
         # Hour's partition -> sort key -> the objects that it makes visible.
         self._hours: dict[str, dict[str, _Shown]] = {}
@@ -117,7 +117,7 @@ class Watch:
             self._waiting_written(action, key)
 
     def _waiting_written(self, action: Put | Update | Delete, key: Key) -> None:
-        """An entry of the waiting list shows its rows until other lists show them."""
+        """A waiting entry makes its rows visible until other lists do."""
         if isinstance(action, Put):
             waiting = Waiting.from_item(action.item)
             hours = self._waits_in[key] = tuple(f"H#{hour_label(hour_s)}" for hour_s in waiting.totals)
@@ -160,14 +160,14 @@ class Watch:
         self.markers_lost.add(batch_id)
 
     def acknowledged(self, content: SentContent | None, sender: SentBy = NOBODY) -> None:
-        """A message was deleted: its verdict must be durable (I4)."""
+        """Check that the verdict of a deleted message is durable (I4)."""
         if content is not None and not self.has_verdict(content, sender):
             raise ViolationError(f"I4: {content.name} of {sender} was acknowledged without a verdict")
         if content is not None:
             self.decided.add((content.name, sender))
 
     def has_verdict(self, content: SentContent, sender: SentBy = NOBODY) -> bool:
-        """Whether a content has its durable verdict; for a forbidden sender, its own refusal."""
+        """Whether a content has a durable verdict, or a forbidden sender its own refusal."""
         if not self._world.senders.may_send(content, sender):
             return self._world.objects.peek(self._world.senders.refusal_key(content, sender)) is not None
         accepted = self.accepted.get(content.batch_id)
@@ -204,7 +204,7 @@ class Watch:
         self.booked.append((now_ms, tuple(decode_rows(self._world.objects.peek(staging_key) or b""))))
 
     def _check_hour(self, pk: str) -> None:
-        """Rows that a reader of the whole hour sees now: each readable row exactly once."""
+        """Check that a reader of the hour now sees each readable row exactly once."""
         seen: list[str] = []
         hour = self._hours.get(pk, {})
         waiting = {f"{POINTER_PREFIX}{commit_id}": key for commit_id, key in self._waiting.get(pk, {}).items()}
@@ -247,7 +247,7 @@ class Watch:
         self.accepted[batch_id] = (str(item["hash"]), str(item["commit_id"]), self._world.scheduler.now_ms)
 
     def _check_sender(self, batch_id: str, item: Item) -> None:
-        """A marker is only written for an id of its owner."""
+        """Check that only an id's owner gets a marker for it."""
         sender = str(item.get("sender", ""))
         owners = self._world.senders.owners
         if sender and batch_id in owners and owners[batch_id] != sender.partition(":")[0]:

@@ -1,4 +1,4 @@
-"""The processes that compare, repair, refill and report (P25, P28, P37, P38, P41)."""
+"""Model of comparison, repair, refill and report (P25, P28, P37, P38, P41)."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from tests.simulation.model.world import (
 ACCOUNTS = ("a", "b")
 _LOOKS = 6
 UsagePlace = tuple[str, str]
-# Called with the item that was corrected, and the step at which that pass began.
+# Called with the corrected item, and the step at which the pass began.
 Repaired = Callable[[UsagePlace, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Observed usage item, and its expected content according to the rows."""
+    """An observed usage item, and what it lacks according to the rows."""
 
     place: UsagePlace
     item: Item | None
@@ -66,7 +66,7 @@ class Look:
 
     @property
     def settled(self) -> bool:
-        """Whether every run in the item was done before the rows were collected."""
+        """Whether all runs in the item were done before the rows were read."""
         return all(self.done.get(shard, 0) >= number for shard, number in runs_in(self.item).items())
 
 
@@ -157,7 +157,7 @@ def repair(hour: int, setting: Setting, found: Callable[[Look], None], repaired:
 def _put_right(
     look: Look, busy: set[UsagePlace], setting: Setting, found: Callable[[Look], None], repaired: Repaired
 ) -> Steps[None]:
-    """Correct an item (P38); odd attributes are removed with the correction, or alone if it must wait (P49)."""
+    """Correct an item (P38), and remove odd attributes, at once even if the correction must wait (P49)."""
     waits = not look.settled and setting.keeps("P38 number does not fall")
     waits = waits or (look.place in busy and (setting.keeps("P49 numbers wait for runs") or not look.by_hand))
     if waits or not look.odd.keys().isdisjoint({*look.missing, "v"}):
@@ -173,7 +173,7 @@ def _put_right(
 
 
 def planned_since(done: dict[int, int]) -> Steps[set[UsagePlace]]:
-    """Usage items in plans of runs that were unfinished: the rows may or may not include the run's share."""
+    """Usage items in plans of unfinished runs, whose share the rows may or may not include."""
     busy: set[UsagePlace] = set()
     for shard, number in done.items():
         for sk, run in (yield from query("ledger", f"RU{shard}")):
@@ -208,7 +208,7 @@ def take_away(look: Look) -> Action:
 def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Repaired) -> Action:
     def may(met: Item | None) -> bool:
         if not odd(met).keys().isdisjoint({*look.missing, "v"} | odd(met).keys() - look.odd.keys()):
-            # An update that adds to a non-number fails.
+            # An update fails if it adds to a non-number.
             return False
         if setting.keeps("P38 revision") and (met or {}).get("v") != (look.item or {}).get("v"):
             return False
@@ -231,7 +231,7 @@ def correct(look: Look, numbers: dict[int, int], setting: Setting, repaired: Rep
 
 
 def restore(hours: int, setting: Setting, epoch: int) -> Steps[None]:
-    """Finish and take back work in progress, raise the numbers, and fill a new, empty usage table."""
+    """Finish or undo work in progress, raise run numbers, and fill a new, empty usage table."""
     for shard in range(setting.shards):
         if setting.keeps("P41 compaction that was planned is finished"):
             run = yield from newest(f"L{shard}")
@@ -258,7 +258,7 @@ def _raise(chain: str, epoch: int) -> Steps[None]:
 
 
 def _take_back(shard: int) -> Steps[None]:
-    """Commits that a planned roll-up run has placed and that still wait are unplaced: the next run takes them."""
+    """Undo the placing of waiting commits by a planned roll-up run; the next run places them."""
     run = yield from newest(f"U{shard}")
     if run is None or run[1]["state"] != "planned":
         return
@@ -271,7 +271,7 @@ def _take_back(shard: int) -> Steps[None]:
 
 
 def fill(hour: int, setting: Setting) -> Steps[None]:
-    """Fill an hour of an empty usage table: a repair whose kinds get their numbers first."""
+    """Fill an hour of an empty usage table: claim numbers of kinds, then repair the hour."""
     rows = yield from rows_of(hour)
     for account in ACCOUNTS:
         yield from claim(account, {kind for its_account, kind in rows if its_account == account}, setting)

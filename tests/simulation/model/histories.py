@@ -118,7 +118,7 @@ class Course:
     """Events of a history beside traffic.
 
     Attributes:
-        lost: Probability that usage items are lost, one or all.
+        lost: Probability of a loss of one or all usage items.
         spoilt: Probability of a manual write into a usage item, or of a removed attribute.
         restored: Whether the ledger is restored to an earlier time once.
     """
@@ -134,7 +134,7 @@ class History:
     """One history, determined by its seed.
 
     Raises:
-        BrokenError: `play` found a broken promise.
+        BrokenError: `play` found a violation of the rules.
     """
 
     seed: int
@@ -217,7 +217,7 @@ class History:
         yield from commit(commit_id, self.sent[commit_id], shard)
 
     def lose(self) -> None:
-        """Usage items are lost: one, or the whole table."""
+        """Delete one usage item, or all of them."""
         places = [place for place in self.world.items if place[0] == "usage"]
         if places and self.rng.random() < 0.5:
             places = [self.rng.choice(places)]
@@ -226,7 +226,7 @@ class History:
             self.damaged[place[1], place[2]] = self.world.steps
 
     def spoil(self) -> None:
-        """A manual write adds to a usage item, or removes an attribute. The manual write never changes the revision."""
+        """Change a usage item by hand: set or remove attributes. The manual write never changes the revision."""
         places = sorted(place for place in self.world.items if place[0] == "usage")
         if not places:
             return
@@ -251,7 +251,7 @@ class History:
     def restore(self) -> None:
         """Restore the ledger of an earlier time, with a new usage table, while all other processes are stopped."""
         self.world.end_all()
-        # The bucket keeps deleted versions of staging objects for some days; the runbook restores them.
+        # For some days, the bucket keeps deleted versions of staging objects, and the runbook restores them.
         self.world.objects |= {key: kept for key, kept in self.world.ever.items() if key.startswith("staging/")}
         self.world.items = dict(self.backup or {})
         self.sent = {commit_id: sums for commit_id, sums in self.sent.items() if self.is_committed(commit_id)}
@@ -279,18 +279,18 @@ class History:
         return any(("ledger", f"W{shard}", commit_id) in self.world.items for shard in range(self.setting.shards))
 
     def differs(self, look: Look) -> None:
-        """A settled item that was not damaged never differs from the rows (P37)."""
+        """Check that a difference in a settled item comes from damage (P37)."""
         if look.place not in self.damaged and self.mended.get(look.place, -1) < look.begun:
             raise BrokenError(f"P37: {look} differs, and nothing was lost")
 
     def repaired(self, place: UsagePlace, begun: int) -> None:
-        """A repair was applied; only damage after its look began is left."""
+        """Record a repair, which cures damage from before its look."""
         if self.damaged.get(place, begun) < begun:
             del self.damaged[place]
             self.mended[place] = self.world.steps
 
     def check_item(self, place: Place) -> None:
-        """Usage item = the sums of all runs up to its numbers, unless something was lost and is not repaired yet."""
+        """Check that an undamaged usage item equals the sums of all runs up to its numbers."""
         if place[1:] in self.damaged:
             return
         item = self.world.items[place]
@@ -314,7 +314,7 @@ class History:
         return found
 
     def report(self, account: str) -> Steps[None]:
-        """Run a reader: its answer lies between the commits that existed at its start and at its end (P28)."""
+        """Run a reader, and check its answer: all commits before its start, and perhaps later ones (P28)."""
         before = {
             commit_id
             for commit_id in self.sent
@@ -330,7 +330,7 @@ class History:
         yield from as_of_now(account, self.setting, check)
 
     def check_report(self, account: str, answer: dict[tuple[int, str], int], before: set[str]) -> None:
-        """Each commit is in a report at most once, and every earlier commit is in it."""
+        """Check that a report has each commit at most once, and every earlier commit."""
         for commit_id, sums in self.sent.items():
             digit = max(sums.values())
             for hour, kind in {(key[1], key[2]) for key in sums if key[0] == account}:
@@ -347,7 +347,7 @@ class History:
                 raise BrokenError(f"P28: {account} {hour} {kind}: {value:o} of {known:o}")
 
     def drain(self) -> None:
-        """Without further faults, everything is finished, repaired, and compared."""
+        """Finish, repair and compare everything without further faults."""
         world = self.world
         while world.can_step:
             world.step()
@@ -386,7 +386,7 @@ class History:
         return used
 
     def check_end(self) -> None:
-        """Nothing waits, and usage by name equals the commits, which equal the lake."""
+        """Check that no commit waits, and that usage by name equals the commits."""
         left = [place for place in self.world.items if place[1][0] in "W" and place[0] == "ledger"]
         if left:
             raise BrokenError(f"the end: {left} wait")
@@ -399,5 +399,5 @@ class History:
 
 
 def show(sums: dict[str, int]) -> dict[str, str]:
-    """Figures, with one digit per commit."""
+    """Sums as octal text, with one digit per commit."""
     return {name: f"{value:o}" for name, value in sums.items()}

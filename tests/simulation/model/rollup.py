@@ -79,7 +79,7 @@ def updates(plan: rules.RollupPlan, numbers: dict[str, dict[str, int]]) -> dict[
     """Additions of a plan to each usage item, by attribute.
 
     Raises:
-        BrokenError: A number is missing that was certain before the plan was put.
+        BrokenError: A kind has no number, though its plan was put.
     """
     made: dict[tuple[str, str], dict[str, int]] = {}
     for (account, hour), kinds in plan.numbered.items():
@@ -113,7 +113,7 @@ def add(place: tuple[str, str], sums: dict[str, int], shard: int, number: int) -
 
 
 def stops(item: world.Item | None, sums: dict[str, int], shard: int) -> bool:
-    """Whether a manual write left a non-number where the update adds."""
+    """Whether a manual write left a non-number in an attribute of the update."""
     return not rules.odd(item).keys().isdisjoint({*sums, "v", f"n{shard}"})
 
 
@@ -179,7 +179,7 @@ def compact(shard: int, rng: random.Random, token: str) -> world.Steps[None]:
 
 
 def _plan(shard: int, rng: random.Random) -> world.Steps[rules.LakePlan]:
-    """Some of the pairs that are pending and not waiting."""
+    """A random plan of pairs that are pending and not waiting."""
     pending = yield from world.query("ledger", f"P{shard}")
     waiting = {sk for sk, _ in (yield from world.query("ledger", f"W{shard}"))}
     hours: dict[int, tuple[str, ...]] = {}
@@ -201,7 +201,7 @@ def _left(item: world.Item | None) -> frozenset[int]:
 
 
 def finish_compaction(shard: int, number: int, run: world.Item) -> world.Steps[None]:
-    """Mark, put and publish each hour of a run, then remove its pairs from the pending list."""
+    """Mark, put and publish each hour of a run, then remove the run's pairs from the pending list."""
     plan = yield from world.get_object(rules.text(run, "plan"))
     assert isinstance(plan, rules.LakePlan)
     for hour, commits in plan.hours.items():
@@ -257,7 +257,7 @@ def _shrink(shard: int, plan: rules.LakePlan) -> world.Steps[None]:
 
 
 def clean(shard: int) -> world.Steps[None]:
-    """The cleaner of a shard's lake runs, and of its roll-up plans (P30, P31)."""
+    """Clean a shard's lake runs and roll-up plans (P30, P31)."""
     for sk, run in (yield from world.query("ledger", f"RL{shard}")):
         if run["state"] == "done" and run["plan"] and "cleaned" not in run:
             yield from _clean_run(shard, sk, run)

@@ -1,4 +1,4 @@
-"""Words of the model: items, rules that may be left out to see what they are for, chains of runs, numbers of kinds."""
+"""Basics of the model: items, rules that a test can disable, chains of runs, numbers of kinds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.simulation.model.world import (
 
 BUCKET = 2
 
-# Additions of a commit: (account, hour, kind) -> bytes. A commit's bytes are one octal digit of its own, so a sum shows
+# Additions of a commit: (account, hour, kind) -> bytes. Each commit's bytes are a different octal digit, so a sum shows
 # which commits it contains, and how often.
 Sums = dict[tuple[str, int, str], int]
 AccountHour = tuple[str, int]
@@ -186,7 +186,7 @@ def durable_cap(setting: Setting) -> Steps[int]:
 
 
 def claim(account: str, kinds: set[str], setting: Setting) -> Steps[dict[str, int]]:
-    """Numbers of kinds, claimed where they are missing; kinds beyond the cap get none (P45)."""
+    """Return numbers of kinds, and claim missing ones; kinds beyond the cap get none (P45)."""
     for _ in range(8):
         cap = (yield from durable_cap(setting)) if setting.keeps("P45 the cap is one") else setting.cap
         known = yield from numbers_of(account)

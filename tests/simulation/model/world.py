@@ -1,8 +1,8 @@
-"""A small world of tables and objects, independent of the service: every behaviour that P1 to P3 allow occurs in it.
+"""A small world of tables and objects, independent of the service, with all behaviour that P1 to P3 allow.
 
 Processes are generators. Each process yields one call at a time; between two calls of a process, any other may run. A
 call's reply may be lost, with or without the call's effect; the effect may also come later, after the caller has ended.
-A transaction is decided at one instant, but readers see its items change one after the other (P2).
+A transaction commits at one instant, but readers see its items change one by one (P2).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Steps = Generator["Read | Write", object, T]
 
 
 class UnknownError(Exception):
-    """No reply: the call had its effect, or not, or will have it later."""
+    """No reply: the call was applied, was not, or will be."""
 
 
 class RefusedError(Exception):
-    """A condition failed; `items` are those that the write met."""
+    """A condition failed; `items` has the items found."""
 
     def __init__(self, items: list[Item | None]) -> None:
         super().__init__("refused")
@@ -37,7 +37,7 @@ class RefusedError(Exception):
 
 
 class ConflictError(Exception):
-    """Another transaction is being applied to an item of the write: repeat it."""
+    """Another transaction is changing an item of the write: repeat the write."""
 
 
 class LateError(Exception):
@@ -45,7 +45,7 @@ class LateError(Exception):
 
 
 class BrokenError(AssertionError):
-    """A promise of the rules does not hold."""
+    """A guarantee of the rules does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Write:
 
 @dataclass(slots=True)
 class _Landing:
-    """A decided transaction whose items still change one by one."""
+    """A committed transaction whose items still change one by one."""
 
     left: list[Action]
     places: frozenset[Place]
@@ -92,7 +92,7 @@ class _Actor:
 
 @dataclass(slots=True)
 class Faults:
-    """Probability of each fault, for each call. All zero: a world without faults."""
+    """Probability of each fault, for each call. If all are 0, no faults occur."""
 
     killed: float = 0.0
     lost_before: float = 0.0
@@ -142,7 +142,7 @@ class World:
         self.land_all()
 
     def land_all(self) -> None:
-        """Apply everything in progress: decided transactions, and late calls."""
+        """Apply all work in progress: committed transactions and late calls."""
         while self._landings or self._late:
             self._land(self.rng.randrange(len(self._landings))) if self._landings else self._come_late()
 
@@ -186,7 +186,7 @@ class World:
             self._apply(call, actor, lost=self.rng.random() < self.faults.lost_after)
 
     def _kill(self, actor: _Actor, call: Read | Write) -> None:
-        """Half of the killed processes were about to call; the others' call is sent, and its reply is lost."""
+        """Kill a process: in half of the cases its last write is not sent, else its reply is lost."""
         self._actors.remove(actor)
         actor.process.close()
         if isinstance(call, Write) and self.rng.random() < 0.5:
@@ -239,7 +239,7 @@ _ATTEMPTS = 4
 
 
 def again(call: Read | Write) -> Steps[object]:
-    """A call, repeated while its outcome is unknown; in the end the process stops (P3).
+    """Repeat a call while its outcome is unknown, and finally stop the process (P3).
 
     Raises:
         RefusedError: A condition failed. An earlier attempt may have been applied.
@@ -278,7 +278,7 @@ def query(table: str, pk: str, prefix: str = "") -> Steps[list[tuple[str, Item]]
 
 
 def put_object(key: str, content: object) -> Steps[None]:
-    """Put an object if its key is free. Objects appear immediately and reliably."""
+    """Put an object if its key is free. Puts take effect at once and never fail."""
 
     def store(world: World) -> object:
         world.ever.setdefault(key, content)

@@ -53,7 +53,7 @@ class Decider(Protocol):
 
 
 class RandomFaults:
-    """Faults by chance. Numbered, so that a history can be run again without some of them.
+    """Faults by chance. Faults have numbers, so that a rerun can omit some.
 
     Args:
         seed: Decides all of it.
@@ -82,7 +82,7 @@ class RandomFaults:
         return fault
 
     def later_ms(self) -> int:
-        # Delays from zero to days: half of them within seconds.
+        # Delays from zero to days, half of them a few seconds at most.
         return int(10 ** (self._random.random() * 8.4))
 
     def pause_ms(self) -> int:
@@ -90,11 +90,11 @@ class RandomFaults:
 
 
 class ScriptedFaults:
-    """Exactly the faults of a script, and a record of every call.
+    """Faults from a script, and a record of every call.
 
     Args:
-        script: Number of a call of `process`, from 0 -> its fault.
-        process: Only this process's calls are counted.
+        script: Call number of `process` (from 0) -> fault of the call.
+        process: Name of the process whose calls count.
     """
 
     def __init__(self, process: str, script: Mapping[int, Fault], *, later_ms: int = HOUR_MS) -> None:

@@ -112,7 +112,7 @@ def problems(process: Process, invoice_id: str) -> list[str]:
 
 
 def put_prices(objects: ObjectStore, first: str, usage_types: Iterable[str] = SCENARIO_TYPES) -> None:
-    """Put a version of the book whose first tier has this price."""
+    """Put a version of the price book, with price `first` in its first tier."""
     tiers = (("10240", first), *US_TIERS[1:])
     types = {f"SKU{number}": usage_type for number, usage_type in enumerate(sorted(usage_types))}
     sold = [product(sku, usage_type, tiers) for sku, usage_type in types.items()]
@@ -120,11 +120,11 @@ def put_prices(objects: ObjectStore, first: str, usage_types: Iterable[str] = SC
 
 
 class Billing:
-    """Invoices, late rows and credit notes in a history: issued and credited at any time, by processes that die.
+    """Invoices, late rows and credit notes in a history, made at any time by processes that may be killed.
 
     Args:
         world: The region.
-        seed: A random stream that decides all of it, and nothing else in the history.
+        seed: Seed of a separate random stream for invoices only.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -134,7 +134,7 @@ class Billing:
         self._started = 0
 
     def live(self, start_ms: int) -> None:
-        """Prices change, and two processes at once invoice closed months."""
+        """Change prices, and start two processes that invoice closed months."""
         if not self.happens:
             return
         self._put_prices()
@@ -146,7 +146,7 @@ class Billing:
             self._world.scheduler.spawn(body, delay_ms=self._chance.randrange(_EPOCH_MS))
 
     def check(self, process: Process) -> None:
-        """At rest: everything is invoiced, every document is right to the byte, and each byte is billed once.
+        """Check at rest that all is invoiced, each document is exact, and each byte is billed once.
 
         Raises:
             ViolationError: One of these conditions does not hold.
@@ -195,7 +195,7 @@ REGION = "us-west-2"
 
 
 class ProcessAlerts:
-    """Topics as one process sees them: a call to them can fail like any other."""
+    """Topics of one process; calls to them can fail like others."""
 
     def __init__(self, process: Process, topic: MemoryAlerts) -> None:
         self._process = process
@@ -206,7 +206,7 @@ class ProcessAlerts:
 
 
 def set_budgets(items: ItemStore, clock: Clock) -> None:
-    """A budget that one byte crosses, and a budget out of reach."""
+    """Set a budget that one byte crosses, and one out of reach."""
     store = BudgetStore(items=items, clock=clock)
     for name, amount in (("crossed", "1 bytes"), ("far", "999999999999999 EB")):
         store.set(budget_of(name, amount=amount, thresholds=["actual 100%"], scope=Scope(region=REGION)))

@@ -1,4 +1,4 @@
-"""The production jobs as simulated processes: built as a function builds them, restarted when they die."""
+"""Production jobs as simulated processes, built as in a function and restarted after a kill."""
 
 from __future__ import annotations
 
@@ -388,7 +388,7 @@ def deadline(process: Process, time_ms: int) -> DeadlineAt:
 
 
 class Worker:
-    """An event source mapping with its function: receives, invokes, and deletes messages with a verdict."""
+    """An event source mapping with its function: receives messages, invokes, and deletes the handled ones."""
 
     def __init__(self, process: Process, world_settings: Settings, *, messages: int, immortal: bool) -> None:
         self.busy = False
@@ -399,7 +399,7 @@ class Worker:
         self._function: Aggregator | None = None
 
     def redeploy(self, world_settings: Settings) -> None:
-        """Give its function other settings: the next invocation is a new process, this one continues unchanged."""
+        """Deploy other settings, from the next invocation on; a running one is unaffected."""
         self._settings = world_settings
         self._function = None
 
@@ -443,7 +443,7 @@ class Worker:
 
 
 def job(process: Process, run: Callable[[], object], *, lives: int = 3) -> Callable[[], None]:
-    """A job that is invoked again when it dies, at most `lives` times; unfinished work is left to the next job."""
+    """A job with at most `lives` invocations, each after a kill; the next job continues unfinished work."""
 
     def body() -> None:
         for _ in range(lives):

@@ -1,4 +1,4 @@
-"""The ports as one simulated process sees them: each call takes time, and can fail in every way that AWS can."""
+"""The ports of one simulated process: each call takes time, and can fail in every way that AWS's calls can."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ T = TypeVar("T")
 _SDK_RETRY_MS = 200
 NEVER_MS = 1 << 62
 _THROTTLES = ("ThrottlingError", "ProvisionedThroughputExceeded")
-# Share of pages that are empty without being the last.
+# Share of pages that are empty although more pages follow.
 _EMPTY_PAGES = 0.02
 
 
 class Process:
-    """One simulated process: its clock, its entropy, its lifetime.
+    """One simulated process, with clock, entropy and lifetime.
 
     Attributes:
         skew_ms: Error of its clock.
-        dies_at_ms: Time at which it is stopped for taking too long.
+        dies_at_ms: Time at which a timeout kills the process.
     """
 
     def __init__(self, world: World, name: str, *, skew_ms: int = 0) -> None:
@@ -74,7 +74,7 @@ class Process:
         self.dies_at_ms = NEVER_MS
 
     def kill(self) -> None:
-        """Die here. Handlers and context managers under test may run, but without any effect."""
+        """Die here. Handlers and context managers may still run, but their calls fail."""
         self._dead = True
         raise KilledError
 
@@ -100,7 +100,7 @@ class Process:
             self.read(call, lambda: None)
 
     def write(self, call: str, apply: Callable[[], T], *, actions: Sequence[Action] = ()) -> T:
-        """A call that changes something, whether or not its reply arrives."""
+        """Make a call with an effect; its reply may be lost."""
         self._check()
         fault = self._decide(self.name, call, TRANSACTION_FAULTS if actions else WRITE_FAULTS)
         self._wait(1 + int(self._chance() * 30))
@@ -134,7 +134,7 @@ class Process:
         raise UnavailableError(call, fault, may_have_applied=fault is not Fault.THROTTLED)
 
     def _throttled(self, actions: Sequence[Action]) -> MeteringError:
-        """One action is not examined, and the conditions of the others are."""
+        """Error if one action is throttled: only the others' conditions are checked."""
         place = int(self._chance() * len(actions))
         code = _THROTTLES[place % len(_THROTTLES)]
         return self.world.items.refusal(actions, {place: code}) or ThrottledError("items.transact", code)
@@ -172,7 +172,7 @@ class ProcessItems:
     def get_many(self, table: Table, keys: Sequence[Key]) -> dict[Key, Item]:
         found: dict[Key, Item] = {}
         for key in keys:
-            # Each item is read at its own time.
+            # Each item is read at a different time.
             item = self._process.read("items.get_many", partial(self._get, table, key))
             if item is not None:
                 found[key] = item
@@ -222,14 +222,14 @@ class ProcessItems:
                     self._watch.written(action)
 
         self._process.write("items.transact", apply, actions=actions)
-        # A caller with a reply sees the whole transaction.
+        # After the reply, the caller sees the whole transaction.
         self._landing.wait_for(actions, self._process.wait)
 
     def _get(self, table: Table, key: Key) -> Item | None:
         return self._landing.item(table, key, self._store.get(table, key))
 
     def _one_by_one(self, call: str, items: Iterator[Item]) -> Iterator[Item]:
-        """Each item at its own time."""
+        """Each item is read at its own time."""
         while True:
             self._process.turn_pages(call)
             item = self._process.read(call, partial(next, items, None))

@@ -1,7 +1,7 @@
 """A scheduler of greenlets over simulated time: one seed, one order of events.
 
-At every port call of a simulated process, others may run first. Latencies are random, and so is the order of events;
-there is no other source of concurrency.
+Before each port call of a process, others may run. Random latencies determine the order of events; there is no other
+source of concurrency.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from greenlet import getcurrent, greenlet
 
 
 class KilledError(BaseException):
-    """The process dies here. Not an `Exception`: no handler of the code under test may catch it."""
+    """The process dies here. Not an `Exception`, so that code under test does not catch it."""
 
 
 class Scheduler:
@@ -51,7 +51,7 @@ class Scheduler:
         due_ms = self.now_ms + delay_ms
         heap = self._heap
         if due_ms <= self._until_ms and (not heap or heap[0][0] > due_ms):
-            # No other event is due earlier, so no switch of greenlets is needed.
+            # No other event is due earlier, so greenlets need not be switched.
             self.now_ms = due_ms
             return
         self._number += 1
@@ -70,7 +70,7 @@ class Scheduler:
         self.now_ms = until_ms
 
     def run_while(self, busy: Callable[[], bool], *, limit_ms: int) -> bool:
-        """Run until nothing is `busy`, at most for `limit_ms`; returns whether that happened."""
+        """Run while `busy()`, at most for `limit_ms`; return whether the end was reached."""
         self._hub = getcurrent()
         self._until_ms = self.now_ms + limit_ms
         heap = self._heap

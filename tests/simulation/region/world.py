@@ -1,4 +1,4 @@
-"""One simulated region: stores, queue, clock, randomness and watch. It has no faults of its own."""
+"""One simulated region: stores, queue, clock, randomness and watch. The region itself makes no faults."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LONGEST_MS = 60
 
 
 class _Before(NamedTuple):
-    """Old version of an item that readers see until the transaction reaches it."""
+    """Old version of an item, which readers see until `until_ms`."""
 
     item: Item | None
     until_ms: int
 
 
 class Landing:
-    """Transactions that are being applied. The store already has them whole."""
+    """Transactions that readers see partially. The store has already applied them."""
 
     def __init__(self, store: MemoryItemStore, scheduler: Scheduler, chance: random.Random) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Landing:
 
     @contextmanager
     def of(self, actions: Sequence[Action]) -> Iterator[None]:
-        """Apply a transaction within the block; readers then see the earlier state for a while."""
+        """Apply a transaction in the block; afterwards readers see old items for a while."""
         if len(actions) == 1 or self._chance.random() >= _SHARE:
             yield
             return
@@ -65,11 +65,11 @@ class Landing:
             wait(until_ms - self._scheduler.now_ms)
 
     def written(self, action: Put | Update | Delete) -> None:
-        """After a later write of an item, the state before the transaction is never seen again."""
+        """Forget an item's old version, because a later write hides it for good."""
         self._before.pop((action.table, action.key), None)
 
     def item(self, table: Table, key: Key, item: Item | None) -> Item | None:
-        """An item as it is visible now, if its final state is `item`."""
+        """Currently visible version of an item whose final state is `item`."""
         before = self._before.get((table, key))
         if before is None:
             return item
@@ -81,7 +81,7 @@ class Landing:
     def seen(
         self, table: Table, items: Iterator[Item], belongs: Callable[[Key], bool], descending: bool
     ) -> Iterator[Item]:
-        """Items of a query as they are visible, each at the time of its read."""
+        """Items of a query, each as visible when it is read."""
         last: Key | None = None
         while True:
             item = next(items, None)
@@ -130,7 +130,7 @@ class Message:
 
 
 class SimulatedQueue:
-    """The ingest queue. Its `messages` and `dead` are in flight or dead letters: not lost."""
+    """The ingest queue. `messages` are in flight, `dead` are dead letters: not lost."""
 
     def __init__(self, scheduler: Scheduler, chance: random.Random, histogram: Counter[str]) -> None:
         self.messages: dict[str, Message] = {}
@@ -138,7 +138,7 @@ class SimulatedQueue:
         # Every SentTimestamp that a body ever had, including redrives: admission may have used any of them.
         self.sent_times: dict[str, list[int]] = {}
         self.delivered: dict[str, int] = {}
-        # Body -> each of its original senders -> since when. Where senders are not checked, all of them are equal.
+        # Body -> original sender -> time of the first message. If senders are not checked, all senders are equal.
         self.senders: dict[str, dict[SentBy, int]] = {}
         self.judged = False
         self.odd = True
@@ -158,7 +158,7 @@ class SimulatedQueue:
         self._wake()
 
     def park(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called when a message is sent."""
+        """Register `wake` to be called when a message is sent."""
         self._parked.append(wake)
 
     def next_visible_ms(self) -> int | None:
@@ -166,7 +166,7 @@ class SimulatedQueue:
         return min((message.visible_at_ms for message in self.messages.values()), default=None)
 
     def receive(self, limit: int) -> list[Delivery]:
-        """Some messages, in any order."""
+        """Receive some messages in any order."""
         now_ms = self._scheduler.now_ms
         found = [m for m in self.messages.values() if m.visible_at_ms <= now_ms]
         if self.odd and len(found) < len(self.messages) and self._chance.random() < 0.03:
@@ -182,7 +182,7 @@ class SimulatedQueue:
         return sent_by(message.sender_id, message.stated_sender) if self.judged else NOBODY
 
     def acknowledge(self, message_ids: Iterable[str]) -> list[Message]:
-        """Delete messages; returns them. Occasionally one is delivered again all the same, as SQS permits."""
+        """Delete messages; returns them. Occasionally, a deleted message is redelivered, as SQS permits."""
         acknowledged = []
         for message_id in message_ids:
             message = self.messages.get(message_id)
@@ -196,7 +196,7 @@ class SimulatedQueue:
         return acknowledged
 
     def hide(self, seconds: Mapping[str, int]) -> None:
-        """Hide messages by id for this long from now."""
+        """Hide messages for the given seconds, by message id."""
         for message_id, hidden_s in seconds.items():
             if message_id in self.messages:
                 self.messages[message_id].visible_at_ms = self._scheduler.now_ms + hidden_s * 1000
@@ -251,9 +251,9 @@ class World(MemoryStores):
     """All that processes share.
 
     Attributes:
-        limits: Maximum number of actions in a transaction. With a small limit, small batches make several commits, and
-            commits are placed by several transactions.
-        short_until_ms: Until this time the tables lack write capacity: most writes are throttled.
+        limits: Maximum number of actions in a transaction. With a small limit, small batches need several commits, and
+            placing a commit needs several transactions.
+        short_until_ms: Time until which the tables lack write capacity and throttle most writes.
         listen: Called with each new process, to wrap its ports.
     """
 
@@ -269,8 +269,8 @@ class World(MemoryStores):
         self.faults = faults
         self.limits = limits
         self.scheduler = Scheduler(now_ms)
-        # One random stream per purpose, so that removing a fault or a batch shifts the others as little as possible
-        # when a failing history is shortened.
+        # One random stream per purpose, so that removing a fault or a batch from a failing history changes the rest as
+        # little as possible.
         self.latency = random.Random(f"latency {seed}")
         self.names = random.Random(f"names {seed}")
         self.pages = random.Random(f"pages {seed}")
@@ -288,7 +288,7 @@ class World(MemoryStores):
         self._processes: list[Process] = []
 
     def __getstate__(self) -> dict[str, object]:
-        """For copying a region at rest. No earlier process takes part any more."""
+        """State for copies of a region at rest. Earlier processes are omitted."""
         return {**vars(self), "_processes": []}
 
     def now_ms(self) -> int:
@@ -316,7 +316,7 @@ class World(MemoryStores):
         return self.items.peek(Table.LEDGER, key)
 
     def expire(self, chance: random.Random) -> int:
-        """TTL: delete some of the expired items; DynamoDB does not promise when."""
+        """TTL: delete some of the expired items, as DynamoDB deletes them at any later time."""
         now_s = self.scheduler.now_ms // 1000
         due = [
             Key(str(item["pk"]), str(item["sk"]))
@@ -338,7 +338,7 @@ class World(MemoryStores):
         return len(due)
 
     def end(self) -> None:
-        """Free everything now: garbage that waits for collection evicts the next history from the CPU cache."""
+        """Free all objects now: uncollected garbage would evict the next history from the CPU cache."""
         self.scheduler.end()
         for process in self._processes:
             vars(process).clear()

@@ -1,7 +1,7 @@
-"""Registered producers of a history, their names, and senders that use other producers' names.
+"""Registered producers of a history, and foreign senders that use the producers' batch ids.
 
-The owner of a batch is the sender of its first content. Permission to send is decided here independently, from a table
-of owners and without production code.
+The owner of a batch is the sender of its first content. A table of owners decides, without production code, who may
+send.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOBODY = SentBy("", retried=False)
 
 
 def sent_by(sender_id: str, stated: str) -> SentBy:
-    """The original sender of a message. Only an operator's statement of the original sender counts."""
+    """The original sender of a message. Only operators may state the original sender."""
     role = sender_id.partition(":")[0]
     if role != OPERATOR or not stated:
         return SentBy(role, retried=False)
@@ -47,7 +47,7 @@ def sent_by(sender_id: str, stated: str) -> SentBy:
 
 
 class Senders:
-    """The owners of a history, if its stage checks senders; otherwise they have no effect."""
+    """The owners of batches in a history; without effect if its stage checks no senders."""
 
     def __init__(self, seed: int, *, judged: bool | None = None) -> None:
         self._seed = seed
@@ -74,7 +74,7 @@ class Senders:
             items.put(Put(table=Table.LEDGER, item=producer.to_item()))
 
     def take_over(self, traffic: Traffic) -> int:
-        """Give batches ids of their owners, and add messages of foreign senders; returns their number."""
+        """Prefix batch ids with owners, add foreign senders' messages, and return the number of attacked contents."""
         if not self.judged:
             return 0
         named: dict[str, SentContent] = {}
@@ -119,7 +119,7 @@ class Senders:
 
     @staticmethod
     def _forged(traffic: Traffic, content: SentContent, sender: str) -> SentContent:
-        """Other content under the same id, such as an id that its owner will use next."""
+        """Other content with the same id, which the owner may not have used yet."""
         name = f"{content.name}.forged"
         rows = tuple(row._replace(resource_id=f"{name}/{n}") for n, row in enumerate(content.rows))
         forged = replace(
@@ -128,7 +128,7 @@ class Senders:
         return traffic.contents.setdefault(name, forged)
 
     def stated(self, sending: Sending, content: SentContent) -> str:
-        """A sender's statement. Some senders state the owner although they are not operators."""
+        """A sender's statement. Foreign senders may state the owner, too."""
         if not self.judged:
             return ""
         if content.retries is not None:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentContent:
-    """One content of a batch id, as a producer made it.
+    """A content that a producer made for a batch id.
 
     Attributes:
-        rows: Booked in their own hours. Resource ids contain batch, content and position: all rows differ.
+        rows: Rows, booked in their own hours. Resource ids contain batch, content and position: all rows differ.
         refused: Reason if the whole batch is refused, else empty.
-        location: Key of the object that its message points to; empty if the records are in the message.
-        retries: For a retry under another id, the original content, whose records it has; else None.
+        location: Object key in the message; empty if the message has the records.
+        retries: Original content of a retry with the same records and another id; else None.
     """
 
     name: str
@@ -48,7 +48,7 @@ class SentContent:
 
 
 def retry_of(content: SentContent, way: str = "") -> SentContent:
-    """The same content under its own id, which the message states. Another `way` gives another id."""
+    """A retry of a content, under a new id. Another `way` gives another id."""
     batch_id = f"retry:{content.name}{way}"
     return SentContent(
         name=batch_id,
@@ -92,7 +92,7 @@ def _refused(content: SentContent, delivery: Delivery, reason: str, *, missing: 
         source_id="",
         sequence=None,
         sender_id=delivery.sender_id,
-        # Unreadable records have no content hash, so the body's hash stands in.
+        # Unreadable records have no content hash, so the body's hash is used instead.
         content_hash=f"body-{content.name}" if missing else content.content_hash,
         hash_version=0 if missing else 1,
         problems=((reason, ""),),
@@ -138,7 +138,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 class Sending(NamedTuple):
-    """One message: the epoch, the time after its start, and the content."""
+    """One message: epoch, time since the epoch's start, content and sender."""
 
     epoch: int
     after_ms: int
@@ -147,7 +147,7 @@ class Sending(NamedTuple):
 
 
 class Traffic:
-    """The contents of a history and the messages that carry them."""
+    """The contents of a history, and their messages."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class Traffic:
             from_location,
             to_location,
             usage_type,
-            # A third of the sizes are so large that two of them exceed 2^63 (I8).
+            # A third of the sizes are so large that the sum of two exceeds 2^63 (I8).
             2**62 + int(chance.random() * 1000) if chance.random() < 0.33 else int(chance.random() * 10**9),
             start_s,
         )
@@ -261,13 +261,13 @@ class Traffic:
             self.sendings.append(Sending(later, after_ms, content.name, content.sender_id))
 
     def _retry(self, content: SentContent, retry: SentContent, chance: random.Random) -> None:
-        """Before, among and after the copies under its own id, because copies may still be in flight."""
+        """Mix messages of a retry with copies under the original id, which may still be in flight."""
         self.contents[retry.name] = retry
         for _ in range(1 + int(chance.random() * 3)):
             epoch = int(chance.random() * self._epochs)
             self.sendings.append(Sending(epoch, int(chance.random() * 2 * _SEND_MS), retry.name, retry.sender_id))
             if chance.random() < 0.5:
-                # A late copy arrives under its own id.
+                # The retried content also arrives late, under its own id.
                 later = epoch + int(chance.random() * (self._epochs - epoch))
                 self.sendings.append(
                     Sending(later, int(chance.random() * 2 * _SEND_MS), content.name, content.sender_id)

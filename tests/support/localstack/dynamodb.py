@@ -1,7 +1,7 @@
 """LocalStack's DynamoDB on moto's in-memory tables: `PROVIDER_OVERRIDE_DYNAMODB=moto`. It runs inside LocalStack.
 
-LocalStack's own downloads a Java program. moto alone loses acknowledged transactions under concurrency. This adds one
-lock around all calls, transactions with rollback of touched items, ClientRequestToken, and table ids.
+LocalStack's own provider downloads a Java program; moto alone loses concurrent acknowledged transactions. This module
+adds one lock around all calls, rollback of transactions, ClientRequestToken and table ids.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def locked_moto(context: Any, _request: Any = None) -> Any:
 
 
 class Transactions(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]  # LocalStack is in an environment of its own
-    """Transactions with their tokens; all other calls go to moto unchanged. Mutable."""
+    """Adds ClientRequestToken to transactions; other calls go to moto unchanged. Mutable."""
 
     def __init__(self) -> None:
         # (Account, region, token) -> (time, digest of the request, answer), oldest first.
@@ -87,7 +87,7 @@ def _described(table: Any, base_key: str = "TableDescription") -> Any:
 
 
 def _copied(table: Any, memo: dict[int, Any]) -> Any:
-    """A copy of a table, except the copy that moto makes of each table before each transaction."""
+    """Copy of a table; in a transaction the table itself, as moto copies each table before one."""
     if _Transaction.at_work:
         return table
     clone = Table.__new__(Table)
@@ -97,7 +97,7 @@ def _copied(table: Any, memo: dict[int, Any]) -> Any:
 
 
 def _transacted(backend: Any, items: list[dict[str, Any]]) -> Any:
-    """moto's transaction; if it fails, the touched items are restored."""
+    """Run moto's transaction; if it fails, restore the touched items."""
     places = filter(None, (_place(backend, next(iter(entry.values()))) for entry in items))
     before = [(where, key, copy.deepcopy(where.get(key))) for where, key in places]
     _Transaction.at_work = True

@@ -39,7 +39,7 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]  # Loc
 class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
     """One execution environment: a process that handles one invocation at a time. Mutable.
 
-    A timeout kills it, and the next invocation restarts it.
+    A timeout kills the process, and the next invocation restarts it.
     """
 
     def __init__(self, id: str, function_version: Any) -> None:
@@ -89,7 +89,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
         threading.Thread(target=self._watch, args=(self._process, alive_write), daemon=True).start()
 
     def _watch(self, process: subprocess.Popen[bytes], alive: int) -> None:
-        """When the process ends by itself, fail the invocations that wait for it."""
+        """If the process exits unexpectedly, fail the pending invocations."""
         status = process.wait()
         os.close(alive)
         if self._stopping:
@@ -162,4 +162,4 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]  # as above
 
     @classmethod
     def cleanup_version(cls, _function_version: Any) -> None:
-        """Nothing is stored per version."""
+        """Do nothing: no state exists per version."""

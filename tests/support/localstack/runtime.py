@@ -1,9 +1,9 @@
-"""The process in which a function runs: standard library only, on the project's Python, started by `executor`.
+"""The process of a function, started by `executor`: uses the project's Python and the standard library only.
 
     python runtime.py LISTEN_FD ALIVE_FD ready|again
 
 Protocol of LocalStack's executor endpoint: the process posts `status/ID/ready` (or `error`), gets `/invoke` on
-LISTEN_FD, and posts `invocations/ID/logs`, then `response` or `error`. It ends when ALIVE_FD is closed.
+LISTEN_FD, and posts `invocations/ID/logs`, then `response` or `error`. The process ends when ALIVE_FD is closed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ENV = os.environ
-# Lambda's response limit, unless LocalStack sets another: 6 MiB and 100 bytes.
+# Lambda's response limit is 6 MiB and 100 bytes, unless LocalStack sets another limit.
 _MOST_BYTES = int(ENV.get("LOCALSTACK_MAX_PAYLOAD_SIZE") or 6 * 1024 * 1024 + 100)
 
 
@@ -130,7 +130,7 @@ def _bounded(body: bytes) -> bytes:
 
 
 class LogFormatter(logging.Formatter):
-    """Lines in the form of Lambda's runtime, as text or as JSON."""
+    """Formats log lines as Lambda's runtime does, as text or JSON."""
 
     converter = time.gmtime  # type: ignore[assignment]  # as the logging cookbook does it
 
@@ -161,7 +161,7 @@ def _served(runtime: Runtime, listen_fd: int) -> http.server.HTTPServer:
             runtime.invoke(body)
 
         def log_message(self, *_: object) -> None:
-            """Keep the function's log clean."""
+            """Log no requests, to keep the function's log clean."""
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Invocations, bind_and_activate=False)
     server.socket.close()
@@ -192,6 +192,6 @@ def main(listen_fd: int, alive_fd: int, announce: str) -> int:
 
 if __name__ == "__main__":
     listens, alive, announced = sys.argv[1:]
-    # The function sees the arguments that Lambda passes: none.
+    # As in Lambda, the function has no command-line arguments.
     sys.argv = sys.argv[:1]
     sys.exit(main(int(listens), int(alive), announced))

@@ -3,7 +3,7 @@
     python -m tests.support.localstack.server up PORT      prints its endpoint, or why this machine cannot have it
     python -m tests.support.localstack.server down PORT
 
-A missing LocalStack fails where `CI` is set (exit 1). Elsewhere the exit code is 3, with the reason.
+If LocalStack is missing, the exit code is 1 under `CI`. Otherwise the exit code is 3, with the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RUNS = ROOT / ".local" / "localstack"
 MISSING = 3
 _READY_S = 180
 _GRACE_S = 15
-# plux, by which LocalStack finds its plugins, reads them from installed distributions: this is one that needs no build.
+# plux, with which LocalStack finds its plugins, reads them from installed distributions; this one needs no build.
 _DISTRIBUTION = "metering_localstack-1.dist-info"
 _ENTRY_POINTS = """[localstack.aws.provider]
 dynamodb:moto = tests.support.localstack.dynamodb:dynamodb_moto
@@ -48,12 +48,12 @@ class Running:
 
 
 def why_not() -> str:
-    """Reason why this machine cannot have it; empty if it is installed now."""
+    """Install LocalStack; return why that is impossible, or an empty text."""
     return "" if install(LOCALSTACK) else f"this machine has no Python {LOCALSTACK.python}"
 
 
 def start(port: int) -> Running:
-    """Start it on 127.0.0.1, and wait until it answers. It must be installed."""
+    """Start LocalStack on 127.0.0.1, and wait for a response. It must be installed."""
     run = RUNS / str(port)
     (run / "tmp").mkdir(parents=True, exist_ok=True)
     _write_distribution(run / "plugins")
@@ -80,7 +80,7 @@ def start(port: int) -> Running:
 
 
 def stop(pid: int) -> None:
-    """Stop it and its functions. All its data was in memory."""
+    """Stop LocalStack and its functions. LocalStack's data is in memory only, and so is lost."""
     end_tree(pid, grace_s=_GRACE_S)
 
 

@@ -38,7 +38,7 @@ def merge(parts: Iterable[Mapping[UsageKey, Total]]) -> dict[UsageKey, Total]:
 
 
 def of_day(key: UsageKey) -> UsageKey:
-    """The key for the first hour of its day."""
+    """The key, moved to the first hour of its day."""
     return key._replace(hour_s=key.hour_s - key.hour_s % DAY_S)
 
 
@@ -133,14 +133,14 @@ def _of_accounts(
 
 
 def _day_batches(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[ports.DayBatch]:
-    """Batches of rows that are sorted by `row_place`, summed by day."""
+    """Batches of daily sums, from rows sorted by `row_place`."""
     days = by_day(rows)
     while part := list(islice(days, _BATCH_ROWS)):
         yield _batch(part)
 
 
 def by_day(rows: Iterable[tuple[UsageKey, Total]]) -> Iterator[tuple[UsageKey, Total]]:
-    """Sums by day of rows that are sorted by `row_place`; the hour of a key is the first of its day."""
+    """Daily sums of rows sorted by `row_place`; the hour in a key is the first of the day."""
     current: UsageKey | None = None
     size = records = 0
     for key, total in rows:
@@ -172,7 +172,7 @@ def _batch(rows: list[tuple[UsageKey, Total]]) -> ports.DayBatch:
 def freeze(
     objects: ObjectStore, files: ports.FrozenFiles, month: str, hours: Mapping[int, Mapping[UsageKey, Total]]
 ) -> FrozenMonth:
-    """Put the objects of a closed month with this usage by hour. The month's lake files exist only as names."""
+    """Put the objects of a closed month with the usage in `hours`. The month's lake files exist only as names."""
 
     def put(key: str, file: ports.UsageFile) -> FrozenRows:
         assert objects.put(key, file.content, if_absent=True)

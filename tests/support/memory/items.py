@@ -1,7 +1,7 @@
-"""DynamoDB in memory, with the same conditions, reasons and isolation as far as the protocol depends on them.
+"""DynamoDB in memory, with its conditions, cancellation reasons and isolation as far as the protocol needs them.
 
-A transaction is atomic for writers. A query reads each item at another time, so it can see half of a transaction, like
-a DynamoDB query. Items are replaced, never changed in place, so an item that was read does not change.
+A transaction is atomic for writers. A query reads each item at its own time, so it can see half of a transaction, as in
+DynamoDB. Items are replaced, never changed in place, so an item that was read does not change.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ class MemoryItemStore:
     """`ItemStore` of dictionaries.
 
     Args:
-        on_call: Called with the name of each call (`items.transact`) before it is carried out, and with
-            `items.query.next` before each item of a query after the first; `items.get_many` and `items.scan` alike. An
-            error that it raises goes to the caller, and the call is not applied.
-        on_reply: Called after a write was applied. An error that it raises is a lost reply.
+        on_call: Called before each call with the call's name (`items.transact`), and before each item of a query after
+            the first with `items.query.next`; likewise for `items.get_many` and `items.scan`. If the callback raises,
+            the caller gets the error, and nothing is applied.
+        on_reply: Called after a write was applied. If the callback raises, the reply is lost.
         empty_pages: Number of empty pages before the next item of a query or a scan, or before its end. Each is a call:
             `items.query.page`, `items.scan.page`.
-        throttled: Returns the code with which an action of a transaction is refused now, such as `ThrottlingError`;
-            empty for none.
+        throttled: Returns the cancellation code of an action in a transaction, such as `ThrottlingError`; empty for
+            none.
 
     Attributes:
         transaction_bytes: Maximum total bytes of a transaction's items.
@@ -134,7 +134,7 @@ class MemoryItemStore:
         sk: str | None = None
         while True:
             self._turn_pages("items.query.page")
-            # The partition is looked up for each item, because an emptied one is dropped and made again.
+            # The partition is looked up for each item, because an empty partition is dropped and later made again.
             partition = self._tables[table].get(pk)
             if partition is None:
                 return
@@ -192,7 +192,7 @@ class MemoryItemStore:
         self.on_reply("items.transact")
 
     def refusal(self, actions: Sequence[writes.Action], codes: Mapping[int, str]) -> TransactionCanceledError | None:
-        """Refusal of a transaction in the current state, or None; not counted as a call."""
+        """The error for a transaction in the current state, or None; not counted as a call."""
         reasons: list[tuple[str, writes.Item | None] | None] = []
         for place, action in enumerate(actions):
             item = self.peek(action.table, action.key)
@@ -269,7 +269,7 @@ def _checked_bytes(targets: Sequence[tuple[writes.Table, writes.Key]], after: Se
 
 
 def _own_attributes(attributes: writes.Item) -> dict[str, writes.Value]:
-    """Copy that later changes by the writer do not affect."""
+    """Deep copy, unaffected by later changes of the original."""
     own = dict(attributes)
     for name, value in own.items():
         if isinstance(value, _CONTAINERS):
@@ -284,7 +284,7 @@ def _own(value: writes.Value) -> writes.Value:
 
 
 def _check_values(action: writes.Action) -> None:
-    """Refuse values that DynamoDB refuses before it reads the item."""
+    """Raise for values that DynamoDB rejects before it reads the item."""
     if isinstance(action, writes.Put):
         _check_all(action.item.values())
     elif isinstance(action, writes.Update):

@@ -24,8 +24,8 @@ class MemoryRanges(Ranges):
 
     Args:
         size_bytes: Size of the opened version.
-        read: Returns the content of that version, or raises an error if the object was deleted or replaced.
-        end: The part read when the stream was opened: its first position, and the whole content.
+        read: Returns the opened version's content; raises if the object was deleted or replaced.
+        end: Part that the open call read: its first position, and the object's whole content.
     """
 
     def __init__(self, size_bytes: int, read: Callable[[], bytes], *, end: tuple[int, bytes] | None = None) -> None:
@@ -65,11 +65,11 @@ class MemoryObjectStore:
     """`ObjectStore` of one dictionary.
 
     Args:
-        clock: Returns the time at which an object is written.
-        on_call: Called with the name of each call (`objects.put`) before it is carried out, and with
-            `objects.list.next` before each object of a listing after the first, `objects.open.next` before each range
-            that a stream reads. An error that it raises goes to the caller.
-        on_reply: Called after a write was applied. An error that it raises is a lost reply.
+        clock: Clock for the modification times of objects.
+        on_call: Called before each call with the call's name (`objects.put`), before each listed object after the first
+            with `objects.list.next`, and before each range that a stream reads with `objects.open.next`. If the
+            callback raises, the caller gets the error.
+        on_reply: Called after a write was applied. If the callback raises, the reply is lost.
         read_ahead_bytes: Minimum number of bytes that a stream reads at once.
         empty_pages: Number of empty pages before the next object of a listing, or before its end. Each page is a call,
             `objects.list.page`.
@@ -168,7 +168,7 @@ class MemoryObjectStore:
         self.on_reply("objects.delete")
 
     def versions(self, key: str) -> tuple[str, ...]:
-        """Version ids of an object, oldest first, without a call; empty if the store is unversioned."""
+        """Version ids of an object, oldest first, not counted as a call; empty if unversioned."""
         return tuple(version_id for name, version_id in self._versions or {} if name == key)
 
     def peek(self, key: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""SQS in memory, with visibility timeouts, receive counts and a dead-letter queue, and what buckets announce."""
+"""SQS in memory, with visibility timeouts, receive counts and dead-letter queue; and event settings of buckets."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class MemoryQueue:
     """`Queue` that delivers messages in the order of sending.
 
     Args:
-        dead: Dead-letter queue that takes a message after `max_receives`; without one, the message stays forever.
+        dead: Dead-letter queue for messages after `max_receives`; without one, messages stay forever.
         moves_by_itself: Whether the queue has `start_redrive`, which moves all messages to `source` at once.
         source: Queue to which `start_redrive` moves messages.
-        on_call: Called with the name of each call before it is carried out. An error that it raises goes to the caller.
+        on_call: Called with each call's name before the call. If the callback raises, the caller gets the error.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class MemoryAccount:
         objects: Number of objects in the data bucket by region.
         formats: Data format by region; this version's by default.
         outputs: Outputs of the stacks of the next deployments.
-        kept: States in the ledger of a region.
+        kept: Stored region states, by the region of the ledger.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class MemoryAccount:
         return [name for name in TYPES if not any(_TYPES_OF.get(part, "-") in name for part in deployment.left_out)]
 
     def deploy(self, deployment: Deployment) -> None:
-        """Deploy one stack after the other. A failure leaves its stack rolled back, as a failed first creation does."""
+        """Deploy the stacks in order. A failure leaves its stack rolled back, as a failed first creation does."""
         for name in STACKS.in_order:
             if name == STACKS.api and "api" in deployment.left_out:
                 continue
@@ -254,7 +254,7 @@ class MemoryFleet:
 
 
 class MemoryProducerRoles:
-    """Roles of one region, by the name of their producer. Each created role gets a unique id of its own."""
+    """Roles of one region, by producer name. Each created role gets a unique id of its own."""
 
     def __init__(self) -> None:
         self.roles: dict[str, ProducerRole] = {}

@@ -1,9 +1,9 @@
 """Rows, codec and reader without Parquet and without JSON records: for simulations and fast tests.
 
 A delivery's body is JSON: `{"batches": [<batch>, …]}`, made by `plain_body`. A batch is `{"batch_id", "source_id",
-"sequence", "rows": [[account_id, usage_type, from, to, bytes, start_s], …]}`. A row with negative bytes is refused, as
-is one outside the admission window. `{"refuse": <reason>}` in place of rows refuses the whole batch, `{"object":
-<key>}` reads the rows from the object `key`, and `retry_of` is as in a real message.
+"sequence", "rows": [[account_id, usage_type, from, to, bytes, start_s], …]}`. Rows with negative bytes or outside the
+admission window are refused. In place of rows, `{"refuse": <reason>}` refuses the whole batch, and `{"object": <key>}`
+reads the rows from the object `key`; `retry_of` is as in a real message.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class PlainRow(NamedTuple):
-    """Record on its way through the lake, which starts and ends at `start_s`."""
+    """A lake row of a record that starts and ends at `start_s`."""
 
     booked_s: int
     batch_id: str
@@ -48,7 +48,7 @@ class PlainRow(NamedTuple):
 
     @property
     def usage_key(self) -> UsageKey:
-        """Usage key for which its bytes count, in its booked hour."""
+        """Usage key of the row, with its booked hour."""
         own_s = hour_of(self.start_s)
         return UsageKey(
             self.booked_s,
@@ -70,7 +70,7 @@ class PlainRecord(NamedTuple):
     start_s: int
 
     def row(self, batch_id: str, position: int) -> PlainRow:
-        """Make a batch's row of it, booked in its own hour; no two rows of a region are equal."""
+        """Make a row of a batch, booked in the record's own hour; rows of a region are unique."""
         return PlainRow(
             booked_s=hour_of(self.start_s),
             batch_id=batch_id,
@@ -97,7 +97,7 @@ class PlainBatch(TypedDict, total=False):
 
 
 def plain_body(*batches: PlainBatch) -> str:
-    """Body of a message with these batches; without arguments, of a message without a batch."""
+    """Body of a message with `batches`, which may be empty."""
     return json.dumps({"batches": batches}, separators=(",", ":"))
 
 
@@ -287,7 +287,7 @@ def _value(row: PlainRow, column: str) -> str | int:
 
 
 class TotalsAlone:
-    """`LakeReader` of a class that has `totals`. Batches must not be read."""
+    """Base of a `LakeReader` whose class implements `totals` only. Reads of batches raise an error."""
 
     def totals(self, sources: Sequence[RowSource], query: ports.RowQuery) -> dict[ports.Group, Total]:
         raise NotImplementedError

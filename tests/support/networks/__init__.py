@@ -1,1 +1,1 @@
-"""Whole networks: traffic journey by journey, its truth, and the log files that AWS would write about it."""
+"""Whole networks: traffic by journeys, its true usage, and log files as AWS would write them."""

@@ -1,7 +1,7 @@
-"""The truth of one side of a hop: who is charged for it, and as what. An independent table, based on AWS's price pages.
+"""The true charge of one side of a hop: account and usage type. An independent table, based on AWS's price pages.
 
 The table shares nothing with the rules of the service (`metering/onramps/rules`, `metering/usage/usage_types.py`), so
-their agreement is evidence. Change it from the price pages and the contract, and not from those modules.
+their agreement is evidence. Base changes on the price pages and the contract, not on those modules.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.support.networks.inventory import Family, Interface, Kind
 _BEFORE = {"us-east-1": "", "us-west-2": "USW2-", "eu-west-1": "EU-"}
 _NAMES = {"us-east-1": "USE1", "us-west-2": "USW2", "eu-west-1": "EU"}
 _WAYS = {"out": "Out", "in": "In"}
-# Traffic with these inside a region is free, in any zone.
+# Within a region, traffic with these resources is free, in any zone.
 _FREE = frozenset((Kind.ALB, Kind.TGW, Kind.ENDPOINT))
 # 2025-04-01T00:00:00Z: from then on, a bill has separate lines for peering between zones.
 PEERING_APART_FROM_S = 1_743_465_600
@@ -27,10 +27,10 @@ class Movement(NamedTuple):
     """The charge of one side of a hop.
 
     Attributes:
-        far: The other side as precisely as AWS knows it: `region/zone`, `region`, `internet`, `cloudfront`, `unknown`.
-        usage_type: AWS's usage type; empty if no log can tell it.
-        hidden: Field sets that are insufficient even with the whole inventory: names of versions, or `*` for all.
-        holder_id: Account that unclassified bytes are listed under if the payer is unknowable; else empty.
+        far: The other side, as precise as AWS has it: `region/zone`, `region`, `internet`, `cloudfront`, `unknown`.
+        usage_type: AWS's usage type; empty if no log determines it.
+        hidden: Log versions with insufficient fields, even with the whole inventory; `*` for all.
+        holder_id: Account of unclassified bytes if the payer is unknowable; else empty.
     """
 
     account_id: str
@@ -47,7 +47,7 @@ class Movement(NamedTuple):
 
     @property
     def charged(self) -> bool:
-        """Whether it is on a bill, or would be if a log could tell it."""
+        """Whether a bill lists the charge, or would if a log determined it."""
         return self.usage_type != NOTHING
 
     @property
@@ -63,7 +63,7 @@ class Movement(NamedTuple):
 
 
 def within_vpc(own: Interface, other: Interface, direction: str) -> str:
-    """Usage type of a hop between interfaces of one VPC; empty where no AWS rule was measured (Local Zones)."""
+    """Usage type of a hop between interfaces of one VPC; empty in Local Zones, whose rules were not measured."""
     if own.local or other.local:
         return ""
     if own.zone_id == other.zone_id or {own.kind, other.kind} & _FREE:
@@ -72,9 +72,9 @@ def within_vpc(own: Interface, other: Interface, direction: str) -> str:
 
 
 def over_peering(own: Interface, other: Interface, direction: str, *, ipv6: bool) -> str:
-    """Usage type of a hop over a peering connection; empty for IPv6 in one zone, on which AWS's own pages disagree.
+    """Usage type of a hop over a peering connection; empty for IPv6 in one zone, where AWS's pages disagree.
 
-    Between zones it is the type since April 2025; `at` gives the earlier one.
+    Between zones, the type applies since April 2025; `at` gives the earlier one.
     """
     if own.vpc.region != other.vpc.region:
         return other_region(own.vpc.region, other.vpc.region, direction)
@@ -92,7 +92,7 @@ def at(movement: Movement, hour_s: int) -> Movement:
 
 
 def with_outside(own: Interface, family: Family, direction: str) -> str:
-    """Usage type of a hop to or from a peer outside of all VPCs; empty where no log can tell it."""
+    """Usage type of a hop to or from a peer outside all VPCs; empty if no log determines it."""
     region, way = own.vpc.region, _WAYS[direction]
     if family.location == "unknown":
         return ""
@@ -106,12 +106,12 @@ def with_outside(own: Interface, family: Family, direction: str) -> str:
 
 
 def regional(region: str) -> str:
-    """Between zones, or by public addresses of one region: the same usage type in both directions."""
+    """Usage type between zones, or by public addresses in a region; the same in both directions."""
     return f"{_BEFORE[region]}DataTransfer-Regional-Bytes"
 
 
 def free(region: str, direction: str) -> str:
-    """Inside a zone, or of a kind that AWS does not charge."""
+    """Usage type inside a zone, or of traffic free of charge."""
     return f"{_BEFORE[region]}C3DataTransfer-{_WAYS[direction]}-Bytes"
 
 
@@ -120,7 +120,7 @@ def other_region(region: str, other: str, direction: str) -> str:
 
 
 def processed(region: str) -> str:
-    """Processing by a transit gateway: a second count of bytes that were also transferred."""
+    """Usage type of processing by a transit gateway, charged on top of the transfer."""
     return f"{_BEFORE[region]}TransitGateway-Bytes"
 
 

@@ -36,7 +36,7 @@ _NUMBERS = {
 
 @dataclass(slots=True)
 class Tally:
-    """Expected outcomes of a file's lines, with their stated bytes."""
+    """Lines and stated bytes of a file by expected outcome."""
 
     lines: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFile:
-    """One object of a log bucket; `movement` is that of all its metered lines, if they have only one kind."""
+    """One object of a log bucket; `movement` is set if all metered lines have the same one."""
 
     log: FlowLog
     bucket: str
@@ -73,7 +73,7 @@ class LogFile:
 def log_file(
     log: FlowLog, slot_s: int, number: int, lines: Sequence[Line], movement: Movement | None = None
 ) -> LogFile:
-    """The file of a slot. `number` distinguishes the files of one slot."""
+    """A log file of a time slot. `number` distinguishes the files of one slot."""
     tally = Tally()
     for outcome, size_bytes, _ in lines:
         tally.add(outcome, size_bytes)
@@ -88,7 +88,7 @@ def log_file(
 
 
 def replica(file: LogFile) -> LogFile:
-    """A copy of a file below another prefix of another bucket; text is recompressed, in two members."""
+    """A copy of a file with another bucket and prefix; text is recompressed into two gzip members."""
     # The owner of a CloudFront file is in its key; the owner of a flow log file is in its name.
     name = file.key if "/CloudFront/" in file.key else file.key.rpartition("/")[2]
     body = file.body if file.log.parquet else in_two_members(gzip.decompress(file.body))

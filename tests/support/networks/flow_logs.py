@@ -1,4 +1,4 @@
-"""The flow logs of a network, with the traps of real ones: overlap, a change of format, copies, other layouts."""
+"""The flow logs of a network, with real-world traps: overlaps, a format change, copies, other layouts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def version_of(fields: tuple[str, ...]) -> int:
 
 
 def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
-    """The values of each line of one side of a hop, except those that vary between lines."""
+    """Field values that all lines of one side of a hop share."""
     own, packet = side.own, side.packet
     values = {
         **_of_interface(own, fields),
@@ -80,7 +80,7 @@ def values_of(side: Side, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def quiet_values_of(own: Interface, fields: tuple[str, ...]) -> dict[str, str]:
-    """The values of a line without traffic (NODATA, SKIPDATA): only its owner."""
+    """Field values of a line without traffic (NODATA, SKIPDATA), which only names its interface."""
     known = _of_interface(own, fields)
     return {name: known.get(name, "-") for name in fields if name not in CHANGING}
 
@@ -124,9 +124,9 @@ class FlowLog:
     """One flow log.
 
     Attributes:
-        resource_id: A VPC, a subnet, or a regional NAT gateway.
-        knows: The version whose fields it has: `v2` to `v11`.
-        prefix: Prefix of its keys, empty or ending with a slash.
+        resource_id: Logged resource: a VPC, a subnet or a regional NAT gateway.
+        knows: The version whose fields the log has: `v2` to `v11`.
+        prefix: Key prefix of its files, empty or ending with a slash.
     """
 
     id: str
@@ -151,7 +151,7 @@ class FlowLogs:
     changed_s: int
 
     def of(self, interface: Interface) -> tuple[FlowLog, ...]:
-        """The logs that see an interface, widest resource first, then the oldest."""
+        """The logs that cover an interface, widest resource first, then oldest first."""
         if interface.resource_id:
             return tuple(log for log in self.logs if log.resource_id == interface.resource_id)
         resources = (interface.vpc.id, interface.subnet.id)
@@ -162,7 +162,7 @@ class FlowLogs:
 
     @staticmethod
     def authority(seen_by: tuple[FlowLog, ...], hour_s: int) -> FlowLog:
-        """The log with authority in an hour: the widest; of these the richest at the start of the hour."""
+        """The log with authority in an hour: of the widest existing at its start, the one with the highest version."""
         widest = [log for log in seen_by if log.resource_id == seen_by[0].resource_id]
         return max([log for log in widest if log.created_s <= hour_s], key=lambda log: int(log.knows[1:]))
 
@@ -170,7 +170,7 @@ class FlowLogs:
 def build_flow_logs(
     inventory: Inventory, style: str, first_s: int, fields: tuple[str, ...] = (), *, overlaps: bool = True
 ) -> FlowLogs:
-    """Flow logs in a style: `mixed`, or `v2` to `v11` for one format everywhere; `fields` then gives other fields."""
+    """Flow logs in a style: `mixed`, or `v2` to `v11` for one format everywhere; `fields` replace its fields."""
     makers = {
         "main": _spec("v11"),
         "apps": _spec("v11"),
@@ -197,7 +197,7 @@ def build_flow_logs(
 
 
 def _gateway_logs(inventory: Inventory, created_s: int, *, overlaps: bool) -> list[FlowLog]:
-    """A log of each gateway, and one of an attachment, whose traffic the gateway's log also has."""
+    """One log per gateway, and one of an attachment, whose traffic is also in the gateway's log."""
     seen = {gateway_id(inventory.seed, region): region for region in (WEST, EAST)}
     if overlaps:
         seen[next(each.id for each in attachments(inventory) if each.name == "spoke")] = WEST

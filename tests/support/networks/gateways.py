@@ -1,9 +1,9 @@
 """Transit gateways of a network: their attachments, their logs, and their charges by account.
 
-A gateway in each region, peered, and both of one owner. The western gateway has a metering policy with the traps of
-real ones: rules in order, by attachment, type, addresses and ports; one that begins and one that ends at a full hour
-while traffic flows; and a middlebox. An independent table, based on AWS's pages, decides the payer here, and shares
-nothing with the rules of the service.
+Each region has a gateway; both are peered and have one owner. The western gateway has a metering policy with the traps
+of real ones: rules in order, by attachment, type, addresses and ports; one that begins and one that ends at a full hour
+while traffic flows; and a middlebox. The payer comes from an independent table, based on AWS's pages, that shares
+nothing with the service's rules.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PART, _PORT = "10.2.16.0/20", "443"
 
 
 class Attachment(NamedTuple):
-    """An attachment of a gateway. Journeys refer to it by its VPC, or by its kind."""
+    """An attachment of a gateway. `name` is the VPC or the kind, for use in journeys."""
 
     name: str
     id: str
@@ -92,7 +92,7 @@ def attachments(inventory: Inventory) -> tuple[Attachment, ...]:
 def passes(
     inventory: Inventory, names: tuple[str, ...], packet: Packet, journey: str, *, answer: bool
 ) -> tuple[Pass, ...]:
-    """Records of a flow that enters and leaves gateways by these attachments, in pairs."""
+    """Records of a flow through gateways; `names` are pairs of attachments, entry and exit."""
     by_name = {each.name: each for each in attachments(inventory)}
     found = []
     for source, destination in zip(names[::2], names[1::2], strict=True):
@@ -131,7 +131,7 @@ def billed(record: Pass, changed_s: int, hour_s: int) -> Movement:
 
 
 def _payer(record: Pass, *, changed: bool) -> str:
-    """The payer by the western policy, before and after its change."""
+    """Payer according to the western policy, before or after its change."""
     source, destination = record.source, record.destination
     if source.region != WEST:
         return source.owner_id
@@ -187,7 +187,7 @@ def _entry(number: int, payer: str, effective: str, state: str = "available", **
 
 
 def described(inventory: Inventory, account_id: str, region: str, changed_s: int) -> dict[str, object]:
-    """EC2's description for an account: the owner of a gateway sees all of it, others only their own part."""
+    """EC2's description for an account: a gateway's owner sees everything, others only their own attachments."""
     seen = [
         each
         for each in attachments(inventory)
@@ -230,7 +230,7 @@ def _peering(seed: int) -> dict[str, object]:
 
 
 def values_of(record: Pass) -> dict[str, str]:
-    """The values of each line of a record, except those that vary between lines."""
+    """Field values that all lines of a record share."""
     source, destination = record.source, record.destination
     told = {
         "version": "6",

@@ -32,8 +32,8 @@ class Subnet:
     """A subnet of a VPC, in one zone.
 
     Attributes:
-        zone_name: Name of its zone, which differs by account.
-        ipv6: First address of its IPv6 block; empty without one.
+        zone_name: Name of the zone, which differs by account.
+        ipv6: First address of the IPv6 block; empty if absent.
     """
 
     id: str
@@ -55,12 +55,12 @@ class Vpc:
 
 
 class Interface(NamedTuple):
-    """A network interface, or a zone's part of a regional NAT gateway, which has no interface.
+    """A network interface, or one zone's part of a regional NAT gateway, which has no interface.
 
     Attributes:
         account_id: The interface's owner, not always the owner of the VPC.
-        resource_id: Gateway without an interface; empty for all others.
-        pods: Block of its pods' addresses; empty without one (prefix delegation).
+        resource_id: Id of a gateway without an interface; else empty.
+        pods: Address block for pods (prefix delegation); empty if absent.
         told_account_id: The account in logs: AWS reports `unknown` for some interfaces that it created itself.
     """
 
@@ -83,7 +83,7 @@ class Interface(NamedTuple):
 
     @property
     def local(self) -> bool:
-        """Whether it is in a Local Zone."""
+        """Whether the interface is in a Local Zone."""
         return "-az" not in self.subnet.zone_id[:8]
 
     @property
@@ -97,7 +97,7 @@ class Interface(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """Addresses of a packet, and their services in a version 5 log."""
+    """Addresses of a packet, and the AWS services that a version 5 log names for them."""
 
     source: str
     destination: str
@@ -106,7 +106,7 @@ class Packet(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A kind of external peer, drawn from blocks. `service` is that of a version 5 log, or `-`."""
+    """A kind of external peer, with its address blocks. `service`: AWS service in a version 5 log, or `-`."""
 
     name: str
     location: str
@@ -155,12 +155,12 @@ _RANGES_IPV6: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("2600:1f18::/36", "us-east-1", ("AMAZON", "EC2")),
     ("2600:9000::/28", "GLOBAL", ("AMAZON", "CLOUDFRONT")),
 )
-# Public addresses of this network's own interfaces are in ranges of EC2, apart from those of other customers.
+# Public addresses of this network's interfaces are in ranges of EC2, separate from those of other customers.
 OWN_PUBLIC = {"us-west-2": "52.34.0.0/20", "us-east-1": "3.92.0.0/20"}
 
 
 def peer(rng: random.Random, family: str, most: int) -> Peer:
-    """A peer of a family, one of `most` for each of its blocks."""
+    """A random peer of a family, from `most` addresses in each block."""
     chosen = FAMILIES[family]
     return Peer(chosen, nth_address(rng.choice(chosen.blocks), 5 + 7 * rng.randrange(most)))
 
@@ -193,7 +193,7 @@ _ZONES = 3
 _LETTERS = {OWNER: "abc", PARTNER: "cab"}
 _SUBNET_BITS = 4
 _UNTOLD = "unknown"
-# Instances that only some journeys use: those with pods, and those in a Local Zone.
+# Instances that only some journeys use: instances with pods, and instances in a Local Zone.
 PODS, LOCAL = "pods", "local"
 
 
@@ -272,14 +272,14 @@ class Inventory:
                 return one, other
 
     def gateway(self, near: Interface, kind: Kind) -> Interface:
-        """The interface of a kind to which an instance's packets go: in its zone if there is one, else the first."""
+        """The gateway interface for an instance's packets: one in the same zone, else the first."""
         gateways = self._by_role[near.vpc.name, kind, kind in _PUBLIC_KINDS]
         return next((each for each in gateways if each.zone_id == near.zone_id), gateways[0])
 
     def add(
         self, vpc: str, kind: Kind, subnet: Subnet, *, public: bool = False, account_id: str = "", role: str = ""
     ) -> Interface:
-        """Make an interface. `role` excludes it from all journeys except those that request that name."""
+        """Make an interface. With a `role`, only journeys that request this name use it."""
         owner, number = self.vpcs[vpc], len(self.interfaces)
         regional = kind is Kind.REGIONAL_NAT
         made = Interface(
@@ -306,7 +306,7 @@ class Inventory:
 
 
 def build_inventory(seed: int, instances: int) -> Inventory:
-    """The network with this many private instances in each subnet, and one public instance per three of them."""
+    """The network with `instances` private instances per subnet, and a third as many public ones."""
     inventory = Inventory(seed=seed)
     for name, outline in _OUTLINES.items():
         inventory.vpcs[name] = _vpc(seed, name, outline)

@@ -1,4 +1,4 @@
-"""Journeys of traffic: each makes the sides of all its hops, there and back."""
+"""Journeys of traffic: each makes the sides of all hops of a request and its response."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PEERING_ELSEWHERE = "5"
 GATEWAY_ENDPOINT = "7"
 INTERNET_GATEWAY = "8"
 
-# Without the next hop, a log does not tell who forwarded a packet with a public address.
+# If the next hop is missing, a log does not show who forwarded a packet with a public address.
 _NEED_NEXT_HOP: tuple[str, ...] = ("v2", "v3", "v4", "v5")
 NOBODY_KNOWS = ("*",)
 
@@ -40,7 +40,7 @@ class Side(NamedTuple):
     """One interface's side of one hop.
 
     Attributes:
-        answer: Whether the response's bytes pass here.
+        answer: Whether the side carries the response.
         source: `srcaddr` of the line; `destination` likewise.
         path: `traffic-path`; empty on ingress.
         next_hop: The next hop in the log; None if the log names none.
@@ -58,14 +58,14 @@ class Side(NamedTuple):
 
 @dataclass(slots=True)
 class Trip:
-    """The sides of a journey, added hop by hop; those of the response once `answer` is set."""
+    """The sides of a journey, added hop by hop: of the request, or of the response if `answer` is set."""
 
     name: str
     sides: list[Side | Pass] = field(default_factory=list)
     answer: bool = False
 
     def inside(self, sender: Interface, receiver: Interface, packet: Packet, *, told: bool = True) -> None:
-        """A hop within a VPC; `told` says whether logs name the next hop."""
+        """Add a hop within a VPC; `told`: whether logs name the next hop."""
         seen_out = packet.destination in (receiver.address, receiver.ipv6)
         seen_in = packet.source in (sender.address, sender.ipv6)
         for own, other, direction, seen in ((sender, receiver, "out", seen_out), (receiver, sender, "in", seen_in)):
@@ -77,11 +77,11 @@ class Trip:
             self._add(own, packet, IN_VPC, other if told else None, moved)
 
     def through(self, inventory: Inventory, packet: Packet, *names: str) -> None:
-        """From one attachment of a transit gateway to another, and further over peered gateways."""
+        """Add the records of a way through one or more transit gateways, by attachment names."""
         self.sides += passes(inventory, names, packet, self.name, answer=self.answer)
 
     def peered(self, sender: Interface, receiver: Interface, packet: Packet) -> None:
-        """A hop over a peering connection. Logs do not name the next hop."""
+        """Add a hop over a peering connection. Logs do not name the next hop."""
         path = PEERED if sender.vpc.region == receiver.vpc.region else PEERING_ELSEWHERE
         ipv6 = ":" in packet.source
         for own, other, direction in ((sender, receiver, "out"), (receiver, sender, "in")):
@@ -91,7 +91,7 @@ class Trip:
             self._add(own, packet, path, None, moved)
 
     def public(self, sender: Interface, receiver: Interface) -> None:
-        """A hop between two interfaces of this network by their public addresses."""
+        """Add a hop between two interfaces of the network by public addresses."""
         here = sender.vpc.region == receiver.vpc.region
         for own, other, direction in ((sender, receiver, "out"), (receiver, sender, "in")):
             region = own.vpc.region
@@ -143,7 +143,7 @@ def _hidden(*, told: bool) -> tuple[str, ...]:
 
 
 def _is_public_side(packet: Packet, direction: str) -> bool:
-    """Whether the other side's address is in no VPC here."""
+    """Whether the other side's address is outside the network's VPCs."""
     far = packet.destination if direction == "out" else packet.source
     return not far.startswith(("10.", "100.64.", "11.0.", "2600:1f14:", "2600:1f18:"))
 
@@ -153,7 +153,7 @@ _PEERS = 900
 
 
 class Journey(NamedTuple):
-    """A kind of journey: `make` adds its sides to a trip, and the response has this percentage of its bytes."""
+    """A kind of journey: `make` adds sides to a trip; `answer`: response bytes in percent of the request's."""
 
     make: Callable[[Trip, Inventory, random.Random], None]
     answer: int
@@ -169,9 +169,9 @@ def _there_and_back(
     net: Inventory | None = None,
     gateways: tuple[str, ...] = (),
 ) -> None:
-    """Hops along a chain of VPC interfaces, of packets between two addresses, and the response back.
+    """Add the hops of a request and its response between two addresses along a chain of interfaces.
 
-    Between two VPCs they pass transit gateways, by the attachments of `gateways`.
+    Hops between two VPCs use the transit gateway attachments `gateways`.
     """
     there_packet, back_packet = Packet(here, there, "-", service), Packet(there, here, service, "-")
     for packet, way in ((there_packet, chain), (back_packet, chain[::-1])):
@@ -196,7 +196,7 @@ def _inside(vpc: str, *, same_zone: bool) -> Callable[[Trip, Inventory, random.R
 
 
 def _to(vpc: str, kind: Kind) -> Callable[[Trip, Inventory, random.Random], None]:
-    """An instance and an internal database, endpoint or load balancer."""
+    """From an instance to an internal database, endpoint or load balancer."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, other = net.some(rng, vpc), net.some(rng, vpc, kind)
@@ -219,7 +219,7 @@ def _nat(vpc: str, family: str, kind: Kind = Kind.NAT) -> Callable[[Trip, Invent
 
 
 def _balanced(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """An external client, an application load balancer, and a target in any zone."""
+    """From an external client through an application load balancer to a target in any zone."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         client, node = peer(rng, family, _PEERS), net.some(rng, "main", Kind.ALB, public=True)
@@ -234,7 +234,7 @@ def _balanced(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
 
 
 def _network_balanced(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """An internal client, a network load balancer in its zone, and a target in any zone."""
+    """From an internal client through a network load balancer in its zone to a target in any zone."""
     client, target = net.some(rng, "main"), net.some(rng, "main")
     node = net.some(rng, "main", Kind.NLB, zone=client.zone_id)
     _there_and_back(trip, (client, node), client.address, node.address)
@@ -249,7 +249,7 @@ def _client_kept(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """The same with an internet-facing load balancer."""
+    """As `_client_kept`, with an internet-facing one."""
     node, target = net.some(rng, "edge", Kind.NLB, public=True), net.some(rng, "edge")
     client = peer(rng, "internet", _PEERS)
     trip.enters(node, client)
@@ -260,7 +260,7 @@ def _client_kept_outside(trip: Trip, net: Inventory, rng: random.Random) -> None
 
 
 def _pods(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """Pods of two instances: a packet has the pods' addresses, which no interface lists."""
+    """Between pods on two instances, whose addresses no interface lists."""
     one, other = rng.sample([net.some(rng, PODS, zone=f"usw2-az{zone}") for zone in (1, 2, 3)], 2)
     here, there = nth_address(one.pods, rng.randrange(16)), nth_address(other.pods, rng.randrange(16))
     _there_and_back(trip, (one, other), here, there)
@@ -278,7 +278,7 @@ def _transit(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """From a VPC over two gateways to a VPC of another region."""
+    """From a VPC through two transit gateways to a VPC in another region."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, other = net.some(rng, vpc), net.some(rng, "far")
@@ -290,7 +290,7 @@ def _peered_gateways(vpc: str) -> Callable[[Trip, Inventory, random.Random], Non
 
 
 def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """Between two VPCs through a firewall attached to the gateway itself: no VPC sees it."""
+    """Between two VPCs through a firewall that is attached to the transit gateway, outside all VPCs."""
     one, other = net.some(rng, "main"), net.some(rng, "spoke")
     chain = (one, net.gateway(one, Kind.TGW), net.gateway(other, Kind.TGW), other)
     trip.answer = False
@@ -300,7 +300,7 @@ def _inspected(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _vpn(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """An on-premises network, through a VPN attached to the gateway."""
+    """An on-premises network over a VPN attachment."""
     one, there = net.some(rng, "main"), peer(rng, "on-premises", _PEERS)
     _there_and_back(
         trip, (one, net.gateway(one, Kind.TGW)), one.address, there.address, net=net, gateways=("main", VPN)
@@ -333,7 +333,7 @@ def _peered(vpc: str, *, ipv6: bool = False) -> Callable[[Trip, Inventory, rando
 
 
 def _direct(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """An instance with a public address, and an external peer."""
+    """Between an instance with a public address and an external peer."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, there = net.some(rng, vpc, public=True), peer(rng, family, _PEERS)
@@ -345,7 +345,7 @@ def _direct(vpc: str, family: str) -> Callable[[Trip, Inventory, random.Random],
 
 
 def _gateway_endpoint(family: str) -> Callable[[Trip, Inventory, random.Random], None]:
-    """S3 or DynamoDB through a gateway endpoint. A NAT gateway could also have sent the response."""
+    """S3 or DynamoDB through a gateway endpoint. The response could also come from a NAT gateway."""
 
     def make(trip: Trip, net: Inventory, rng: random.Random) -> None:
         one, there = net.some(rng, "main"), peer(rng, family, _PEERS)
@@ -364,7 +364,7 @@ def _on_premises(trip: Trip, net: Inventory, rng: random.Random) -> None:
 
 
 def _elastic(trip: Trip, net: Inventory, rng: random.Random) -> None:
-    """Two instances of one region by their elastic addresses: regional, even in one zone."""
+    """Between two instances of a region by elastic addresses: regional traffic, even in one zone."""
     one, other = net.some(rng, "main", public=True), net.some(rng, "carrier", public=True)
     _by_public(trip, one, other)
 

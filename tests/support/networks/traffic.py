@@ -1,4 +1,4 @@
-"""A network's traffic as a stream of log files. The truth grows while files are made."""
+"""A network's traffic as a stream of log files. The true sums grow as files are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sum(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """A movement in an hour, as visible to logs with certain fields."""
+    """A movement in an hour, in logs with the fields of version `knows`."""
 
     hour_s: int
     knows: str
@@ -36,14 +36,14 @@ class Hour(NamedTuple):
 
 @dataclass(slots=True)
 class Truth:
-    """Exact sums of everything that a network's logs say once, and of their repetitions."""
+    """Exact sums of all traffic in a network's logs, counted once, and of repeated lines."""
 
     tally: Tally = field(default_factory=Tally)
     shadowed: dict[str, Sum] = field(default_factory=dict)
     _sums: dict[Hour, list[int]] = field(default_factory=dict)
 
     def move(self, hour: Hour, size_bytes: int, lines: int = 1) -> None:
-        """Count a side of a hop once. A line that moves both ways is counted with its first move."""
+        """Count a side of a hop once. A line with both directions counts with its first one."""
         entry = self._sums.setdefault(hour, [0, 0])
         entry[0] += size_bytes
         entry[1] += lines
@@ -61,7 +61,7 @@ class Truth:
         return sum(size_bytes for size_bytes, _ in self._sums.values())
 
     def hidden_bytes(self) -> int:
-        """Bytes that their log's fields cannot classify, even with the whole inventory."""
+        """Bytes whose log fields do not suffice to classify them, even with the whole inventory."""
         return sum(entry[0] for hour, entry in self._sums.items() if hour.movement.hides(hour.knows))
 
 
@@ -70,7 +70,7 @@ KNOWS = "edge"
 
 _SHORT = ("date", "time", "x-edge-location", "sc-bytes", "cs-bytes")
 _WHOLE = (*_SHORT, "cs-method", "x-edge-result-type")
-# Edge -> its billing area. The last edge is of an airport that is in no list.
+# Edge -> its billing area. The airport of the last edge is in no list.
 _EDGES = {"LHR61-P2": "EU", "IAD89-C3": "US", "GRU3-C1": "SA", "NRT57-P3": "JP", "QQQ1-C1": ""}
 _FREE, _TO_ORIGIN, _UNTOLD = "DataTransfer-In-Bytes", "DataTransfer-Out-OBytes", ""
 # Method, result, and the usage as which AWS bills the request's bytes. A log does not tell who caused an error.
@@ -118,7 +118,7 @@ def _distribution(seed: int, fields: tuple[str, ...]) -> str:
 
 
 def requests(log: flow_logs.FlowLog, seed: int, number: int, first_s: int, last_s: int) -> Iterator[Request]:
-    """This many requests between two times, in epoch seconds; the same ones every time."""
+    """Yield `number` reproducible requests between two times, in epoch seconds."""
     rng = random.Random(f"{seed}/{log.id}")
     for _ in range(number):
         edge = rng.choice(tuple(_EDGES))
@@ -133,7 +133,7 @@ def requests(log: flow_logs.FlowLog, seed: int, number: int, first_s: int, last_
 
 
 def alone(request: Request, move: Move) -> Request:
-    """The same request, as if it had moved bytes only this way."""
+    """The request, with only this direction's bytes."""
     values = request.text.split("\t")
     values[4 if move is request.moves[0] else 3] = "-"
     return Request(request.time_s, "\t".join(values), (move,))
@@ -158,7 +158,7 @@ def _movement(log: flow_logs.FlowLog, edge: str, traffic: str) -> Movement:
 
 
 def edge_file(log: flow_logs.FlowLog, hour_s: int, found: Sequence[Request], movement: Movement | None) -> LogFile:
-    """The file of an hour; `movement` if all of its bytes are of one kind."""
+    """The log file of an hour; `movement`: the common one of all lines, if any."""
     tally = Tally()
     tally.add("header", lines=2)
     lines = [Line("metered", sum(move.bytes for move in each.moves), each.text) for each in found]
@@ -185,7 +185,7 @@ class NetworkPlan:
     """The traffic to make. The same plan makes the same files on every machine.
 
     Attributes:
-        mix: Weight of each journey, by bytes. Other journeys do not occur.
+        mix: Weight of each journey, by bytes. Journeys not listed do not occur.
         lines: Approximate number of traffic lines to make.
         first_s: Start of the first 5-minute slot, in epoch seconds.
         style: Formats of the logs: `mixed`, or `v2` to `v11` for one format everywhere.
@@ -193,9 +193,9 @@ class NetworkPlan:
         instances: Private instances in each subnet.
         variety: Number of different pairs of endpoints per journey.
         file_lines: Maximum lines per file; a slot has as many files as needed.
-        rejected: Rejected lines per 1,000 others; likewise `untold`, metadata that a log omits, and `equal`, repeated
-            lines, because two connections moved the same bytes.
-        overlaps: Whether two logs see some interfaces.
+        rejected: Rejected lines per 1,000; likewise `untold` (lines without optional metadata) and `equal` (equal lines
+            of two connections with the same bytes).
+        overlaps: Whether two logs cover some interfaces.
         apart: Whether each file has lines of only one kind of movement.
         edge_requests: Number of requests that CloudFront logs over the whole time.
     """
@@ -221,7 +221,7 @@ class NetworkPlan:
 class _Seen(NamedTuple):
     """A side of a hop with its lines: a log, and a text with placeholders for changing values.
 
-    `moved` gives its movement in an hour. A firewall may reject it, unless it is a transit gateway's.
+    `moved` returns the side's movement in an hour. `rejectable`: not of a transit gateway.
     """
 
     answer: bool
@@ -249,7 +249,7 @@ class _Flow(NamedTuple):
         }
 
 
-# Lines of future files by log, and by movement if movements are kept separate.
+# Lines of future files by log, and also by movement if movements are in separate files.
 _Piles = dict[tuple[str, "Movement | None"], list[Line]]
 
 
@@ -311,14 +311,14 @@ class Network:
                 yield self._told(log_file(log, slot_s, number, part, movement))
 
     def _travel(self, rng: random.Random, slot_s: int, name: str, piles: _Piles) -> int:
-        """One flow of a journey: a line for each side of each hop, in each log that sees it."""
+        """Add one flow of a journey: a line for each side of each hop, in each log that covers the side."""
         size_bytes = rng.randint(_LEAST_BYTES, _MOST_BYTES)
         answered = size_bytes * JOURNEYS[name].answer // _PERCENT
         end_s = slot_s + rng.randrange(SLOT_S)
         flow = _Flow(end_s - rng.randrange(1, _LONGEST_S), end_s, rng.randint(32_768, 60_999))
         sides = self._routes[name][rng.randrange(self._plan.variety)]
         for side in sides:
-            # Each side counts its own bytes, which differ by acknowledgements and retransmissions.
+            # Each side counts its own bytes. The counts differ by acknowledgements and retransmissions.
             own_bytes = (answered if side.answer else size_bytes - answered) + rng.randrange(_PERCENT)
             rejected = rng.randrange(1_000) < self._plan.rejected and side.rejectable
             # Two connections between the same places may move the same at once: without ports, their lines are equal.
@@ -347,7 +347,7 @@ class Network:
         return piles.setdefault((log.id, kind), [])
 
     def _be_quiet(self, rng: random.Random, slot_s: int, piles: _Piles) -> None:
-        """Lines of interfaces without traffic, and of records that the log lost."""
+        """Add lines for interfaces without traffic (NODATA) and for lost records (SKIPDATA)."""
         for interface in rng.sample(self.inventory.interfaces, _QUIET):
             for log in self.flow_logs.of(interface):
                 if log.created_s > slot_s:
@@ -364,7 +364,7 @@ class Network:
         return file
 
     def _route(self, name: str) -> list[tuple[_Seen, ...]]:
-        """The endpoints of a journey, as many as planned."""
+        """The planned number of variants of a journey, with different endpoints."""
         routes = []
         for number in range(self._plan.variety):
             rng = random.Random(f"{self._plan.seed}/{name}/{number}")
@@ -397,7 +397,7 @@ class Network:
 
 
 def _without_resource(movement: Movement) -> Movement:
-    """The kind of a movement. A movement without an interface is a kind of its own."""
+    """The kind of a movement. Movements without an interface have another kind."""
     return movement._replace(resource_id="", interface_id="-" if movement.interface_id == "-" else "")
 
 

@@ -1,4 +1,4 @@
-"""Rules that AWS enforces and emulators do not, in the memory world."""
+"""Rules that AWS enforces and emulators do not, tested in memory."""
 
 import json
 

@@ -72,7 +72,7 @@ def test_what_comes_between_any_two_calls_of_a_scan_makes_no_hour_differ(deep: b
 
 
 def doubtful(world: World, state: CensusState) -> list[int]:
-    """Count to the end; returns the hours that are not immediately equal, without a further look."""
+    """Finish the count; return hours that differ at first sight, without a second look."""
     world.jobs.reconciler.census.go_on(state)
     checks = Findings(state, world.jobs.figures.may_lack_markers).checks()
     return [hour_s for hour_s, (_, doubt) in checks.items() if doubt]
@@ -125,7 +125,7 @@ def test_items_that_cancel_out_are_no_hour_of_their_own(world: World, deep: bool
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_hour_in_which_a_run_books_while_it_is_read_is_doubted(world: World, deep: bool) -> None:
-    """That run is unfinished: its rows are in no list yet (P37)."""
+    """The run is unfinished: no list has its rows yet (P37)."""
     entry = next(entry for entry in usage_of(world.items) if entry.key.hour_s == HOUR)
     run = Update(table=Table.USAGE, key=entry.item_key, add={"v": 1}, set={"n0": max(entry.runs.values()) + 1})
     world.items.update(run)

@@ -1,4 +1,4 @@
-"""Objects below `drop/` that S3 never announced are found by listing, and announced again."""
+"""Objects below `drop/` without an S3 event are found by listing, and announced again."""
 
 from dataclasses import replace
 from threading import Barrier
@@ -28,7 +28,7 @@ BUCKET = "data"
 
 
 class World(WatchedRegion):
-    """A region into which producers drop objects."""
+    """A region whose producers put objects below `drop/`."""
 
     def __init__(self) -> None:
         super().__init__(now_s=START_S)
@@ -41,7 +41,7 @@ class World(WatchedRegion):
         return DropCheck(items=self.items, objects=self.objects, clock=self.clock, bucket=BUCKET)
 
     def watched(self, *holds: Hold) -> None:
-        """Let the watch measure these holds now."""
+        """Store a measurement of the watch with `holds`."""
         now_s = self.clock.now_ms() // 1_000
         through_s = min([now_s, *(hold.since_s for hold in holds)])
         self.put(Completeness(through_s=through_s, held_by=holds, measured_s=now_s))
@@ -65,7 +65,7 @@ class World(WatchedRegion):
         return self
 
     def refuse(self, dropped: LostDrop) -> None:
-        """The announcement of an object arrived, and was refused for its sender."""
+        """Quarantine the announcement of an object, refused because of its sender."""
         batch = quarantined(
             "",
             content_hash="ab",
@@ -129,7 +129,7 @@ def test_what_holds_no_message_back_hides_no_lost_object(world: World, holder: H
 
 
 def test_an_announcement_that_is_in_quarantine_for_its_sender_is_not_lost() -> None:
-    """No sender may decide under another one's id, so a forbidden batch has no marker."""
+    """A forbidden batch gets no marker, because senders must not decide others' ids."""
     world = World().registered()
     world.refuse(world.drop("a.ndjson", announced=False))
     assert world.later(HOUR_S).run().lost == ()

@@ -36,7 +36,7 @@ class Setup(WatchedRegion):
         return [hold.holder for hold in self.freshness.measure().known.held_by]
 
     def waiting(self, sent_s: int, *, commit_id: str = "c") -> None:
-        """A commit that waits for the roll-up; its oldest message was sent at that time."""
+        """Put a waiting commit whose oldest message was sent at `sent_s`."""
         self.put(
             Waiting(
                 shard=0,
@@ -86,7 +86,7 @@ def test_the_age_of_the_oldest_message_says_more_where_it_is_known(setup: Setup)
 
 
 def test_a_commit_that_waits_for_the_roll_up_holds_back_to_the_time_its_oldest_message_was_sent(setup: Setup) -> None:
-    """P27: reports do not contain it yet, in any hour."""
+    """P27: no report contains the waiting commit yet."""
     setup.waiting(NOW_S - 500)
     setup.waiting(NOW_S - 300, commit_id="d")
     assert setup.through_s() == NOW_S - 500
@@ -199,7 +199,7 @@ def test_everything_that_holds_it_back_is_named_the_earliest_first(setup: Setup)
 
 
 def test_what_holds_nothing_back_is_not_named_and_what_holds_back_is_never_left_out() -> None:
-    """For any state of a region, the time is the bound of a look exactly if nothing is named."""
+    """In any state of a region, completeness reaches its upper bound if and only if nothing holds it back."""
     rng = random.Random(7)
     for _ in range(300):
         setup = Setup()

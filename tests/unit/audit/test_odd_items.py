@@ -1,6 +1,6 @@
-"""Usage items with manual writes: they are named, everything else continues, and a rebuild repairs them (P49).
+"""Usage items with manual writes are named and repaired by a rebuild; all other work continues (P49).
 
-Every entry point existed before; the correct content of an item is the roll-up's result.
+The correct content of an item is what the roll-up wrote.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tests.support.lake_world import ACCOUNT, HOUR, NOW_S, World, record
 
 OTHER = "210987654321"
 PLACES = ("internet", "us-east-1/use1-az1", "us-east-1/use1-az4", "us-east-1/use1-az6")
-# Attributes that a manual write replaces in an item, and attributes that it removes.
+# Attributes that a manual write replaces in an item, and attributes that a manual write removes.
 WRITTEN: dict[str, dict[str, Any]] = {
     "an attribute that no release has": {"bytes": 777},
     "several of them": {f"mine{number}": number for number in range(50)},
@@ -59,7 +59,7 @@ def key(world: World, account_id: str) -> Key:
 
 
 def damaged(form: str) -> tuple[World, dict[UsageKey, Total]]:
-    """A world with an odd item of one account, and a lost item of another; and the table's correct content."""
+    """A world with one account's item damaged and another's lost, and the correct table content."""
     world = World()
     world.send([record(5)], [record(7, account=OTHER)])
     true = world.usage()
@@ -76,7 +76,7 @@ def spoil(world: World, form: str) -> None:
 
 
 def end_of(run: Callable[[], object]) -> str:
-    """Message of a job that ends where it should continue."""
+    """Run a job; return its error text if damage stops it, else ""."""
     try:
         run()
     except LedgerCorruptError as error:
@@ -175,7 +175,7 @@ def test_an_item_whose_key_nobody_can_read_is_named_and_the_pass_goes_on() -> No
 
 
 def test_what_is_odd_goes_while_a_run_is_planned_and_is_corrected_when_the_run_is_over() -> None:
-    """A figure that is text stops the run, so waiting for the run would take forever."""
+    """A figure that is text stops the run, so a repair must not wait for it."""
     world = World()
     world.send([record(5)])
     spoil(world, "a figure that is text")
@@ -192,7 +192,7 @@ def test_what_is_odd_goes_while_a_run_is_planned_and_is_corrected_when_the_run_i
 
 
 def test_an_item_without_numbers_gets_none_while_a_run_that_names_it_is_planned() -> None:
-    """The run may have booked in it: then the missing number is not that of a done run."""
+    """The run may have updated the item, so the missing number need not be that of a done run."""
     world = World()
     world.send([record(5)])
     world.send([record(11)], rolled_up=False)
@@ -246,7 +246,7 @@ def lose_name(world: World, number: int, *, also_its_name: bool) -> None:
 
 
 def world_of_kinds() -> tuple[World, dict[UsageKey, Total]]:
-    """An account with three kinds, and one more that waits; another account beside it."""
+    """An account with three booked kinds and a waiting one, and another account."""
     world = World()
     world.send([record(5 + number, to=to) for number, to in enumerate(PLACES[:3])], [record(7, account=OTHER)])
     return world, world.usage()

@@ -339,7 +339,7 @@ def test_hours_never_differ_wherever_a_run_of_the_roll_up_stands() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("looker", ["account days", "one hour"])
 def test_hours_never_differ_while_whole_runs_come_between_any_two_calls_of_a_look(looker: str) -> None:
-    """The newest done runs are read before the rows (P37)."""
+    """A look reads the newest done runs before the rows (P37)."""
     for number in count():
         world = world_of_a_day()
         calls = 0

@@ -1,4 +1,4 @@
-"""A restored ledger is noticed before a number is given twice, and continues with a new usage table."""
+"""A restored ledger is detected before a run number is used twice, and continues with a new usage table."""
 
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -27,8 +27,8 @@ class Restored(World):
         """Runs of both chains.
 
         Args:
-            planned: A lake run was planned, and had marked pointers.
-            placing: A roll-up run was planned, and killed at this write.
+            planned: Whether a lake run was planned, and had marked pointers.
+            placing: Number of the write at which a planned roll-up run was killed; 0 if not killed.
         """
         super().__init__()
         self._traffic("a", PEERS[:2])
@@ -77,7 +77,7 @@ class Restored(World):
         return merge(view.hour_usage(hour_s) for hour_s in view.hours())
 
     def killed_at(self, number: int, run: Callable[[], object]) -> bool:
-        """Run something in a process that is killed at its write of this number, from 0; returns whether it was."""
+        """Run `run`, and kill it at write `number` (from 0); return whether it was killed."""
         writes = {"items.put", "items.update", "items.delete", "items.transact", "objects.put"}
         return self.dies_after(number, run, writes)
 

@@ -1,4 +1,4 @@
-"""Sources: whatever numbers one sends, its item stays small, others are still tracked, and people's rulings apply."""
+"""Sources: whatever numbers a source sends, its item stays small, others are tracked, and rulings of people apply."""
 
 import tracemalloc
 
@@ -20,7 +20,7 @@ LARGEST_JUMP = 1_000
 
 
 class BrokenItemStore(MemoryItemStore):
-    """A store that raises errors instead of writing some sources (`broken`)."""
+    """A store that raises errors for writes of the sources in `broken`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Setup:
         self.seen: dict[str, SourceSightings] = {}
 
     def decide(self, source_id: str, *numbers: int) -> None:
-        """Batches get their markers; each complete pass sees all of them again."""
+        """Add markers of batches; each complete pass sees all markers again."""
         sightings = self.seen.setdefault(source_id, SourceSightings())
         for number in numbers:
             sightings.add(number, self.clock.now_ms())
@@ -149,7 +149,7 @@ def test_a_source_expires_and_the_table_may_forget_it(setup: Setup) -> None:
 
 
 def test_a_number_that_is_no_credible_continuation_holds_nothing_back_and_is_named(setup: Setup) -> None:
-    """Any sender may use any source id: one number of 2^62 must not freeze `complete_through` for 35 days."""
+    """Any sender may use any source id, so one number of 2^62 must not freeze `complete_through` for 35 days."""
     setup.decide("edge", *range(10), 2**62)
     setup.scan()
     assert setup.scan() is None
@@ -257,7 +257,7 @@ def test_giving_the_same_ruling_again_makes_no_second_item(setup: Setup) -> None
 
 
 def test_silence_is_judged_when_everything_was_read_and_not_between(setup: Setup) -> None:
-    """A source that sends each hour is never silent, however rare complete passes are; one that stopped is."""
+    """A source that sends hourly is never silent, even between rare complete passes; a stopped source is."""
     setup.decide("stopped", 0)
     for day in range(4):
         setup.decide("hourly", *range(day * 24, day * 24 + 24))

@@ -1,4 +1,4 @@
-"""`complete_through` never passes a message without a verdict, however little SQS reports about it."""
+"""`complete_through` never passes a message without a verdict, even if SQS reports little about the message."""
 
 import random
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Message:
 
 
 class Depth:
-    """The depth of a queue, and no other call."""
+    """A queue that only reports its depth."""
 
     def __init__(self, messages: list[Message], *, dead: bool) -> None:
         self._messages = messages
@@ -44,7 +44,7 @@ class Depth:
 
 
 class Region(WatchedRegion):
-    """Two queues as SQS describes them: from the third receive on, a message is left out of the age."""
+    """Two queues with SQS's age metric, which omits messages from the third receive on."""
 
     def __init__(self, *, has_age: bool = True) -> None:
         super().__init__(now_s=NOW_S)
@@ -77,7 +77,7 @@ class Region(WatchedRegion):
         return message
 
     def receive(self, message: Message, *, worker: bool = True) -> None:
-        """Receive once more; after too many receives it dies. `worker`: a worker reached its first line."""
+        """Receive once more; after too many receives it dies. `worker`: the worker starts."""
         if message.receives >= MAX_RECEIVES:
             message.dead = True
             return
@@ -96,13 +96,13 @@ class Region(WatchedRegion):
         return self.send(first_sent_s=message.first_sent_s)
 
     def die(self, message: Message, *, worker: bool = True) -> None:
-        """Fail until it is a dead letter, during other traffic."""
+        """Fail a message until it is a dead letter, during other traffic."""
         for _ in range(MAX_RECEIVES + 1):
             self.receive(message, worker=worker)
             self.busy(VISIBILITY_S // MINUTE_S)
 
     def busy(self, minutes: int) -> None:
-        """Traffic that never lets the queue be empty, with the watch each minute."""
+        """Run the watch each minute, with traffic so that the queue is never empty."""
         for _ in range(minutes):
             young = self.send()
             self.minute()
@@ -167,7 +167,7 @@ def test_a_message_holds_back_after_its_third_receive_although_its_age_is_told_n
 
 
 def test_a_noted_message_holds_back_while_a_backlog_drains_that_keeps_it_from_its_next_receive(region: Region) -> None:
-    """A noted message becomes visible behind all later ones; the oldest age that the queue reports is younger."""
+    """A noted message is received after all later ones; the queue's oldest reported age omits it."""
     message = region.send()
     backlog: list[Message] = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Verification of an in-memory region: it passes if all is well, and names problems; its plans and parts."""
+"""Verification of an in-memory region: passes if all is well, else names problems; plans and parts."""
 
 import json
 import tracemalloc
@@ -54,7 +54,7 @@ SETTINGS = settings(data_bucket=BUCKET)
 
 
 class Region(MemoryRegion):
-    """An in-memory region: producers' messages go through the real reader, codec and aggregator."""
+    """An in-memory region that processes messages with the real reader, codec and aggregator."""
 
     def __init__(self, *, judged: bool = False) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
@@ -64,7 +64,7 @@ class Region(MemoryRegion):
         self._aggregator = build_aggregator(self.parts(), self.metrics, SERVICES if judged else None)
 
     def send(self, shipments: list[Shipment]) -> None:
-        """Send as a replay does; objects in drop/ are announced as S3 would."""
+        """Send as a replay does; for objects in drop/, send S3's event notifications."""
         sender = Sender(queue=self.ingest, objects=self.objects, bucket=BUCKET, threads=1)
         sender.send(shipments, self.lines.extend)
         self.ingest.send_many([self._announcement(each) for each in shipments if each.upload and not each.body])
@@ -267,7 +267,7 @@ def test_what_waits_for_the_roll_up_is_not_settled_and_no_difference() -> None:
 
 def test_usage_that_never_settles_is_not_proven_although_nothing_waits(made: Region) -> None:
     entry = usage_of(made.items)[0]
-    # An unfinished run: its bookings are in this item, and in no file yet.
+    # An unfinished run: this item already has its bookings, but no file has them yet.
     made.items.update(Update(table=Table.USAGE, key=entry.item_key, set={newest_run_of(0): 10**9}))
     result = made.verify()
     assert (result.stable, result.passed) == (False, False)
@@ -276,7 +276,7 @@ def test_usage_that_never_settles_is_not_proven_although_nothing_waits(made: Reg
 
 
 class _Meanwhile(ManualClock):
-    """A clock that runs an action once, when its time has come during a sleep."""
+    """A clock that runs an action once, in a sleep that passes the action's time."""
 
     def __init__(self, now_ms: int) -> None:
         super().__init__(now_ms)

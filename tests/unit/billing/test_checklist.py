@@ -1,4 +1,4 @@
-"""Before a month is closed for good: usage in flight, missing, refused or different, and what blocks the close."""
+"""Checks before a final close: usage in flight, missing, refused or different, and what blocks the close."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_versions_are_counted_from_one_and_the_newest_is_the_greatest_number() -
     assert [each and each.number for each in made] == documents.numbers() == list(range(1, 12))
     newest = documents.newest()
     assert newest is not None
-    # As text, 9 would sort after 11.
+    # Sorted as text, 9 would come after 11.
     assert (newest.number, json.loads(newest.body)["text"]) == (11, "11")
     assert objects.keys("prices/")[0] == "prices/aws-list/1.json"
 
@@ -92,7 +92,7 @@ def test_of_two_writers_at_once_the_second_one_makes_its_document_again_on_top_o
 
 
 class SendingTwice(MemoryObjectStore):
-    """The reply to each put is lost, and the repeated request is told that the object exists."""
+    """Loses the reply to each put, so that the SDK's retry finds the object existing."""
 
     def put(self, key: str, body: bytes | Path, *, if_absent: bool) -> bool:
         super().put(key, body, if_absent=if_absent)
@@ -212,7 +212,7 @@ def test_versions_are_kept_and_the_same_content_writes_nothing() -> None:
         store.newest()
 
 
-# Hours, sizes and percentages in money documents: read back, and refused if they are anything else.
+# Hours, sizes and percentages in money documents are read back, and anything else is refused.
 @given(hours=st.integers(0, 70_000_000))
 def test_an_hour_is_read_as_it_was_written(hours: int) -> None:
     assert hour_of_text(hour_text(hours * HOUR_S)) == hours * HOUR_S
@@ -264,7 +264,7 @@ def test_a_price_is_a_decimal_text_of_at_most_ten_decimals(text: str, price: int
     (GIB // 2, 5, 3),
     (GIB // 4, 1, 0),
     (3 * GIB // 4, 1, 1),
-    # The quantity is rounded first: 1 byte is 9.3 units of it.
+    # The quantity is rounded first: 1 byte is 9.3 units of quantity.
     (1, 900_000_000, 1),
     (1, 10**10, 9),
     (0, 10**10, 0),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MONTH = "2026-10"
 FIRST_S, AFTER_S = month_bounds_s(MONTH)
 OTHER = "999999999999"
-# One object of each kind beside the manifest.
+# One object of each kind, in addition to the manifest.
 OBJECTS = (closed_hour_key(MONTH, FIRST_S), closed_accounts_key(MONTH), closed_days_key(MONTH))
 
 
@@ -58,13 +58,13 @@ def closed_bodies(world: World) -> dict[str, bytes]:
 
 
 def with_a_byte_more(world: World) -> bytes | Path:
-    """A file of the first hour, with another total than that of the region."""
+    """A file of the first hour, whose totals differ from the region's."""
     usage = {k: Total(t.bytes + 1, t.records) for k, t in october(world).items() if k.hour_s == FIRST_S}
     return world.jobs.frozen_files.hour_file(in_order(usage)).content
 
 
 def stopped(world: World) -> PeriodNotClosableError:
-    """The refusal of a close that does not find what it wrote."""
+    """Run a close that does not find its own object; return the error."""
     with pytest.raises(PeriodNotClosableError) as refused:
         close(world)
     assert refused.value.cause is NotClosable.OBJECT_DIFFERS
@@ -83,7 +83,7 @@ def test_a_closed_month_is_its_hours_itself_by_account_and_by_day_and_a_manifest
         closed_month_key(MONTH),
     }
     assert world.frozen_usage(MONTH) == october(world)
-    # More bytes than an int64 holds, in one hour of one key.
+    # In one hour, one key has more bytes than an int64 holds.
     assert Total(2**63, 2) in world.frozen_usage(MONTH).values()
     manifest = json.loads(world.objects.get(closed_month_key(MONTH)))
     assert "usage" not in manifest
@@ -128,7 +128,7 @@ def test_an_hour_that_is_there_with_other_rows_stops_the_close_and_pages() -> No
 
 
 class Shifted(TotalsAlone):
-    """A reader that finds a byte under another key than was compared; the hourly totals are the same."""
+    """A reader that moves a byte to another key, with unchanged hourly totals."""
 
     def __init__(self, reader: LakeReader) -> None:
         self._reader = reader
@@ -143,7 +143,7 @@ class Shifted(TotalsAlone):
 
 
 def shifted_closer(world: World) -> tuple[PeriodCloser, PeriodCloser]:
-    """Closers that compare with a shifted reader; the second one freezes with it, too."""
+    """Closers that compare with a shifted reader; the second also freezes with one."""
     closer, shifted = world.jobs.closer, Shifted(world.jobs.view.reader)
     figures = replace(closer.reconciler.figures, totals=CountedTotals(shifted))
     compared = replace(closer, reconciler=replace(closer.reconciler, figures=figures))
@@ -160,7 +160,7 @@ def test_totals_beside_a_file_that_are_not_the_compared_ones_are_counted_from_it
 
 
 class Forgetful(LakeView):
-    """A view that lists one hour fewer than was compared."""
+    """A view that omits one of the compared hours."""
 
     def hours(self, *, from_s: int = 0, to_s: int | None = None) -> list[int]:
         return super().hours(from_s=from_s, to_s=to_s)[1:]

@@ -98,7 +98,7 @@ def world_of_four_shards() -> World:
 
 
 def as_one_shard(world: World) -> World:
-    """A process that assumes one shard, as every command did."""
+    """A process that assumes one shard, as commands once did."""
     world.settings = world.settings.model_copy(update={"shards": 1})
     world.jobs = world.make_jobs()
     return world
@@ -160,7 +160,7 @@ MORE = Total(5 + 7 + 2**62 + 11 + 103, 6)
 
 
 def with_waiting(world: World) -> World:
-    """Booked before the month closes, and not rolled up yet."""
+    """Send usage before the close, without a roll-up."""
     world.send([record(100, start_s=FIRST_S + 60), record(3, start_s=AFTER_S - 60)], rolled_up=False)
     return world
 
@@ -214,13 +214,13 @@ def test_two_closes_that_race_freeze_the_same() -> None:
 
 
 def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
-    """Nothing books into the month any more (P33), so it waits for the current commits, not for an empty list."""
+    """No new commit books into the month (P33), so the close waits only for the current commits."""
     world = with_waiting(world_with_october())
     came = busy = 0
 
     def come(call: str) -> None:
         nonlocal came, busy
-        # Another commit arrives before each transaction that places one. The limit ends a failing test.
+        # Before each transaction that places a commit, another commit arrives. The limit ends a failing test.
         if call == "items.transact" and not busy and came < 50:
             came, busy = came + 1, 1
             world.send([record(1, start_s=AFTER_S + 60)], rolled_up=False)
@@ -233,7 +233,7 @@ def test_a_close_ends_although_commits_of_other_months_never_stop() -> None:
 
 
 def counted_in(world: World) -> CensusState:
-    """The completed count of a close's check when its process died."""
+    """The finished count of a close that died in its check."""
     kept: list[bytes] = []
 
     def keep(state: CensusState) -> None:

@@ -1,4 +1,4 @@
-"""The command line in one process, many thousand times: slow parts that are tested elsewhere run once."""
+"""Runs the command line thousands of times in one process; slow parts, tested elsewhere, run once."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK retries a dead endpoint without waiting seconds."""
+    """Let the SDK retry an unreachable endpoint without pauses."""
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
 @pytest.fixture(autouse=True)
 def _region_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test searches AWS's regions for a stage; tests about the home region undo this."""
+    """Set a region, so that no test searches AWS for the stage; tests about the home region undo this."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 
 @pytest.fixture
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tester's emulator, account, region, stage and settings are removed."""
+    """Remove the tester's emulator, account, region, stage and settings."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "METERING_", "LOCALSTACK_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("METERING_LOCAL_DIR", str(tmp_path / "local"))
@@ -44,7 +44,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nowhere(nobody: None, _region_is_named: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same with a region."""
+    """As `nobody`, with a region."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 

@@ -1,4 +1,4 @@
-"""`metering producers`, `token`, `sources` and `serve`: who may send, who may ask, whose numbers have gaps."""
+"""`metering producers`, `token`, `sources` and `serve`: permission to send and query, and gaps in batch numbers."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_only_the_operator_sends_again_for_others_where_senders_are_judged(made:
                 assert "OperatorRoleArn" in result.stderr
         assert run("dlq", "redrive", "--dry-run").exit_code == 0
     stated = [message.delivery.stated_sender for message in region.ingest.receive(10)]
-    # A batch is resent in the name of its original sender; so is a dead letter, and never by SQS's redrive task.
+    # A batch or dead letter is resent in the name of its original sender, and never by SQS's redrive task.
     assert stated == ([] if exit_code else ["sender", "AIDATEST"])
     assert region.world.items.peek(Table.LEDGER, marker_key("edge-1")) is None
 
@@ -315,7 +315,7 @@ def test_a_source_that_is_not_there_is_no_source(capsys: pytest.CaptureFixture[s
     assert list(world.items.query(Table.LEDGER, RULING_PK)) == []
 
 
-# `metering serve` from outside: a link with a token that works, answers as the reports have them, and no write.
+# `metering serve` from outside: its link has a valid token, its answers equal the reports, and it writes nothing.
 
 _RUN = LocalServer.run
 serve = partial(command_line.run, "serve")
@@ -331,7 +331,7 @@ def stage() -> Iterator[dict[str, Lively]]:
 
 
 def served(work: Callable[[str], None], *line: str) -> Result:
-    """The command's output; `work` runs with its address while it serves, then Ctrl-C is pressed."""
+    """Output of a serving command; `work` gets its address, then Ctrl-C stops it."""
     troubles: list[BaseException] = []
 
     def interrupted(server: LocalServer) -> None:

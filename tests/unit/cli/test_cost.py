@@ -1,4 +1,4 @@
-"""`metering cost` from outside, over two regions: it equals the invoice, and a filter only removes rows."""
+"""`metering cost` as a command, over two regions: costs equal the invoice, and filters only remove rows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def told(*line: str) -> str:
 def test_a_closed_month_costs_what_its_draft_and_its_invoice_say(costs: TwoRegions) -> None:
     costs.close()
     draft = ask("--month", "2026-10", "--payer", PAYER, "--group-by", "account_id,usage_type")
-    # 900 GB, of which the 100 free GB are in the most expensive region; both have one price.
+    # 900 GB. The 100 free GB are in the most expensive region, and both regions have one price.
     assert draft["total_usd"] == "72.00"
     rows = [(row["account_id"], row["cost_usd"], row["quantity_gb"]) for row in draft["rows"]]
     assert rows == [(PAYER, "54.0000000000", "600.0000000000"), (OTHER, "18.0000000000", "300.0000000000")]
@@ -330,7 +330,7 @@ def cost_of(row: str, *line: str) -> dict[str, Decimal]:
 
 
 def moved(stage: TwoRegions) -> None:
-    """OTHER belongs to PAYER until November, and then to ALONE; October is invoiced, and has late rows."""
+    """Move OTHER in November from PAYER to ALONE; October is invoiced, and has late rows."""
     put_payers(
         stage, (PAYER, Membership(PAYER, 0, None)), (PAYER, Membership(OTHER, 0, NOVEMBER_S)),
         (ALONE, Membership(OTHER, NOVEMBER_S, None)), (ALONE, Membership(ALONE, 0, None)),

@@ -1,4 +1,4 @@
-"""Deeds: where and what is said first, a person agrees, the trail has a line of it, and every command is declared."""
+"""Deeds: place and effect are announced, a person agrees, the trail records them, and all commands declare them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FAR_S = 4_102_444_800
 
 @dataclass
 class Answers:
-    """A person who gives these answers, or none."""
+    """A person who gives `lines` as answers; None if nobody is present."""
 
     lines: list[str] | None = None
     asked: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Answers:
 
 @dataclass
 class Scene:
-    """A deed with its ground, its person, and its output."""
+    """A deed with its circumstances, person and output."""
 
     person: Answers
     agreed: bool = False
@@ -316,7 +316,7 @@ def test_a_person_is_there_if_the_question_can_be_read_and_the_answer_typed(stdi
         os.close(theirs)
 
 
-# Every command is declared as one that reads or one that changes, and none that changes does it unasked on AWS.
+# Every command is declared as reading or as changing, and on AWS no changing command runs without a question.
 
 READING = {
     "accounts", "alerts list", "anomalies", "audit", "batch show", "budget check", "budget forecast", "budget list",
@@ -344,7 +344,7 @@ THIS_MACHINE = {
     "demo", "local down", "local env", "local outputs", "local reset", "local status", "local up", "settings fields",
     "settings validate",
 }  # fmt: skip
-# Commands that explain the command line, and ask no region.
+# Commands about the command line itself, which need no region.
 NOWHERE = {"help", "completion", "runbook", "logs format"}
 # Typed values for the arguments, by their metavar.
 WORDS = {
@@ -355,7 +355,7 @@ WORDS = {
     "LOGS": str(SAMPLE), "CONTEXT": "newest", "INVOICE": "123456789012-2026-10-1",
     "BUDGET": "egress", "[BUDGET]": "egress", "TOKEN": "5d41402abc4b2a76", "PRODUCER": "edge",
 }  # fmt: skip
-# Options without which the command does nothing.
+# Options that their command needs in order to do anything.
 OPTIONS = {
     "cost explain": (
         "--account", "123456789012", "--hour", "2026-11-01T00:00:00Z", "--usage-type", "DataTransfer-Out-Bytes",
@@ -383,7 +383,7 @@ def line_of(words: str) -> list[str]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The SDK's requests, each answered with a refusal."""
+    """The SDK's requests, each of which gets an error response."""
     requests: list[str] = []
 
     def send(_session: object, request: object) -> AWSResponse:
@@ -440,7 +440,7 @@ def test_with_yes_a_deed_goes_to_aws(words: str, sent: list[str]) -> None:
 
 
 def functions_with_deeds(source: str) -> tuple[set[str], set[str]]:
-    """Functions declared with `changes=True`, and functions that do a deed directly or through the module."""
+    """Functions declared with `changes=True`, and functions that do a deed, directly or in a function they call."""
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     declared = {
         each.name

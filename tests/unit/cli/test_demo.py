@@ -1,4 +1,4 @@
-"""`metering demo` and `replay`: acts with their seconds, and traffic that is sent where that does no harm."""
+"""`metering demo` and `replay`: acts with their times, and traffic sent only where it is harmless."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_line_is_right_only_by_its_own_sku_rate_code_and_amounts() -> None:
     assert not is_right(line, replace(book, products=()))
 
 
-# `metering replay` sends what it was told to, and tells expectations as expectations.
+# `metering replay` sends the given traffic, and labels expectations as expectations.
 
 REFUSED = "Stage dev in us-east-1 is not on an emulator"
 
@@ -268,7 +268,7 @@ DIED = UnavailableError("s3.PutObject", "EndpointConnectionError")
 
 
 def work(error: Exception, *, dies: pytest.MonkeyPatch | None = None) -> None:
-    """A command's work; with `dies`, its emulator ends meanwhile."""
+    """Work of a command; with `dies`, the emulator ends during it."""
     with dead_emulator_told():
         if dies is not None:
             dies.setattr("metering.adapters.emulator.state.process_began", lambda _pid: None)
@@ -308,7 +308,7 @@ def test_another_error_stays_what_it_is_when_the_emulator_ends(monkeypatch: pyte
 def test_records_of_files_are_judged_by_the_stages_window(window_days: int, expected: str, tmp_path: Path) -> None:
     region = Lively(world=World(window_s=window_days * 86_400), emulated=True)
     old = record(1, start_s=NOW_S - 40 * 86_400)
-    # One record that only the contract's window would refuse, and one that it would admit.
+    # A record that the contract's window alone would refuse, or a record that it alone would admit.
     start_s = NOW_S - (40 if expected == "accepted" else 32) * 86_400
     file = tmp_path / "mine.ndjson"
     file.write_text(json.dumps({**old, "start": start_s, "end": start_s}) + "\n")

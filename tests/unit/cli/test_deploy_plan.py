@@ -1,4 +1,4 @@
-"""A deployment's plan, a failed region afterwards, and an uninstall with its leftovers."""
+"""The plan of a deployment, a failed region after it, and an uninstall with leftovers."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_region_outside_the_rules_is_told_in_the_audit_trail_unless_it_stands(
 
 
 def row_of(state: RegionState, *names: str, outputs: Mapping[str, str] | None = None, **more: str) -> dict[str, object]:
-    """The message about a region with these stacks."""
+    """Row about a region with the stacks `names`."""
     account = MemoryAccount({})
     for name in names:
         status = StackStatus(name=name, **{"status": "CREATE_COMPLETE", **more}, outputs=outputs or {})
@@ -250,7 +250,7 @@ def test_a_line_that_deletes_on_an_emulator_names_its_endpoint(tmp_path: Path, m
     assert second.startswith(f"aws --endpoint-url {endpoint} dynamodb delete-table ")
 
 
-# Commands on a region whose data has a newer format say which version is needed, and do nothing.
+# If a region's data has a newer format, commands state the version that is needed, and do nothing.
 
 
 @pytest.mark.parametrize("words", [

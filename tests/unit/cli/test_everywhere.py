@@ -1,4 +1,4 @@
-"""`--region all`: every reading command merges regions or refuses with a message, and no answer lacks a region."""
+"""`--region all`: each read command merges all regions, or refuses with a message; no answer lacks a region."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MERGING = {
     "reconcile",
     "report usage", "runbook", "sources", "status", "storage report", "token list", "trace", "verify",
 }  # fmt: skip
-# Commands about the fleet, which read its regions themselves.
+# Commands about the fleet, which themselves read the fleet's regions.
 OF_THE_FLEET = {
     "anomalies", "budget check", "budget forecast", "budget list", "budget remove", "budget set", "budget update",
     "cost", "cost explain", "deploy", "export cur", "export focus", "invoice credit", "invoice draft",
@@ -159,7 +159,7 @@ def test_the_accounts_of_all_regions_are_one_list(fleet: Fleet) -> None:
         "111111111111": ("20", 2), "222222222222": ("40", 2), "333333333333": ("400", 1),
     }  # fmt: skip
     assert "regions" not in ask("accounts", "--region", AWAY)
-    # A list without one region would be too short.
+    # If one region is missing, the list would be too short.
     fleet.regions[HOME].world.objects.delete([info.key for info in fleet.regions[HOME].world.objects.list("rated/")])
     told = refused("accounts", "--region", "all", "--format", "json")
     assert "The accounts of us-east-1 were not summed yet." in told
@@ -262,7 +262,7 @@ def test_a_page_refuses_options_that_it_has_no_use_for(option: tuple[str, ...], 
 
 
 def stopped_scan(fleet: Fleet, path: Path, *line: str) -> None:
-    """A command of the home region that loses its answers once a part of the ledger is counted and saved."""
+    """Run a command whose home region stops answering once a part of the ledger is counted and saved."""
 
     def fall_silent(call: str) -> None:
         if path.exists():
@@ -302,7 +302,7 @@ def test_a_saved_scan_that_says_neither_region_nor_stage_is_not_believed(line: t
     state = World().jobs.reconciler.begin(from_s=from_s, to_s=to_s, deep=True)
     state.verdicts = VerdictCounts() if line[0] == "verify" else None
     state.digests = line[0] == "period"
-    # Releases before this one saved it in this form.
+    # Earlier releases saved a scan in this form.
     path.write_bytes(census_bytes(state))
     result = run(*line, "--resume", str(path), "--region", AWAY)
     assert result.exit_code == 2, "a scan that says neither its region nor its stage was gone on with"
@@ -365,7 +365,7 @@ SESSION = Session(endpoint="http://127.0.0.1:1", region="all", stage="prod")
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], list[str]]:
-    """Query all regions while the home region, which has no state of its own, fails for a reason."""
+    """Query all regions while the home region, which has no stored state, fails with `cause`."""
 
     def ask(cause: Exception) -> list[str]:
         def connect(region: str) -> SimpleNamespace:

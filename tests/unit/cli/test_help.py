@@ -1,4 +1,4 @@
-"""Help reads well at any width, names what is shared, and starts fast."""
+"""Help is readable at any width, names shared options, and starts fast."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ STARTED = ((), ("--version",), *((family.name,) for family in FAMILIES))
 
 
 def imported(*arguments: str) -> tuple[int, list[str], list[str]]:
-    """The exit code of a command line, and its imports: heavy modules, and families."""
+    """Exit code of a command line, and its imports: heavy modules and command groups."""
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(heavy=HEAVY), *arguments],
         text=True, capture_output=True, check=True, timeout=60,
@@ -277,7 +277,7 @@ def cpu_s(command: list[str]) -> float:
 
 @pytest.mark.parametrize("line", [("--help",), ("--version",), ("verify", "--help")], ids=" ".join)
 def test_help_takes_little_more_cpu_than_the_library_that_it_needs(line: tuple[str, ...]) -> None:
-    """Twice the import of Typer and its rendering library: 0.11 s here, so that 0.3 s is kept."""
+    """Limit: twice the import of Typer with its rendering library (0.11 s here), to stay below 0.3 s."""
     program = str(Path(sys.executable).with_name("metering"))
     least = cpu_s([sys.executable, "-c", "import typer, typer.main, typer.rich_utils"])
     assert cpu_s([program, *line]) < 2 * least + 0.08
@@ -297,6 +297,6 @@ def test_every_module_of_commands_is_listed() -> None:
     }
     listed = {family.place.partition(":")[0] for family in FAMILIES}
     sources = [(ROOT / folder / f"{place.replace('.', '/')}.py").read_text() for place in listed]
-    # A module that adds to another module's family is imported by that module.
+    # If a module adds commands to another module's family, the other module imports it.
     added = {module for module in modules if any(f"commands.{module} import" in source for source in sources)}
     assert modules == listed | added

@@ -1,4 +1,4 @@
-"""`metering ingest` and `context`: what they say of log files, what they meter, whom they bill, what is captured."""
+"""`metering ingest` and `context`: reports about log files, metered usage, billed accounts, captured contexts."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_real_run_sends_messages_keeps_the_context_and_leaves_a_line_in_the_tr
     assert sent == first["files"]["metered"]
     assert len(session.here.objects.keys("context/")) == 1
     assert len(session.here.objects.keys("plans/")) == first["files"]["metered"] + first["files"]["empty"]
-    # Again with the stage's contexts: the same totals, and nothing new.
+    # The same files again with the stage's contexts: the totals are the same, and nothing is new.
     real(session, tmp_path / "logs")
     again = json.loads(capsys.readouterr().out)
     assert again["files"]["repeated"] == first["files"]["metered"]
@@ -280,7 +280,7 @@ A, B, C = "111111111111", "222222222222", "333333333333"
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Below the folder of A: a file of A with lines of A, B and C, and one of B."""
+    """Folder of account A: a file of A with lines of A, B and C, and a file of B."""
     monkeypatch.delenv("METERING_STAGE", raising=False)
     folder = tmp_path / "AWSLogs" / A / "vpcflowlogs"
     folder.mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_accounts_that_are_listed_are_billed_and_counted_as_others(bucket: Path)
     assert answer["balance"]["metered_bytes"] == "5000007"
     assert answer["other_accounts"]["billed_bytes"] == "5000000"
     assert [each["reason"] for each in answer["refused"]] == ["account_not_allowed"]
-    # Without a context, those of shared subnets are no more than the account of the name.
+    # Without a context, `shared-subnets` allows only the account in the file's name.
     answer = json.loads(dry(str(bucket), "--accounts", "shared-subnets", "--format", "json").stdout)
     assert answer["balance"]["metered_bytes"] == "7"
 
@@ -332,7 +332,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def sums_by_hand(files: Iterable[Path]) -> dict[str, int]:
-    """Flow log numbers by their column below the header, and S3 numbers by their position after the request."""
+    """Sums for flow logs by header column, for S3 logs by position after the request."""
     sums = {"lines": 0, "metered_bytes": 0, "rejected_bytes": 0}
     for path in files:
         lines = path.read_text().splitlines()

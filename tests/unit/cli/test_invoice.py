@@ -1,4 +1,4 @@
-"""`metering invoice` and `export` from outside, over two regions: drafts, issue, page, proof, credit notes, targets."""
+"""`metering invoice` and `export` as commands, over two regions: drafts, issue, page, checks, credit notes, targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`compact`, `reconcile`, `verify` and `trace`: what they do before they begin, and scans that go on after a stop."""
+"""`compact`, `reconcile`, `verify` and `trace`: steps before the work, and scans resumed after a stop."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_commits_that_never_stop_do_not_keep_it_from_compacting() -> None:
 
     def come(call: str) -> None:
         nonlocal came, busy
-        # Another commit arrives before each transaction that places one. The limit ends a failing test.
+        # Before each transaction that places a commit, another commit arrives. The limit ends a failing test.
         if call == "items.transact" and not busy and came < 50:
             came, busy = came + 1, 1
             world.send([record(1)], rolled_up=False)
@@ -95,7 +95,7 @@ def test_figures_are_called_by_what_has_them_and_keep_their_first_names() -> Non
     assert {column.name for column in answer.columns} >= {*row}
 
 
-# Where it is neither usage nor markers, the ledger's figure is the expected one.
+# If the other side is neither usage nor markers, the ledger's figure is the expected one.
 @pytest.mark.parametrize("name", ["markers", "ledger"])
 def test_a_figure_is_never_called_by_what_does_not_have_it(name: str) -> None:
     found = Difference(between=f"{name}/rows", hour_s=0, expected=Total(1, 2), found=Total(3, 4))  # type: ignore[arg-type]  # one of its texts
@@ -111,12 +111,12 @@ def test_places_are_counted_in_english(number: int, words: str) -> None:
     assert lake._places(number) == words
 
 
-# `metering verify` over several regions: one time to wait for all of them.
+# `metering verify` over several regions: they share one waiting time.
 
 
 @dataclass(slots=True, kw_only=True)
 class Waiting:
-    """Regions that each take `each_s` to settle, if given that long."""
+    """Regions that settle after `each_s` if allowed that time."""
 
     each_s: int
     now_s: float = 0
@@ -156,7 +156,7 @@ def test_commits_that_never_stop_do_not_keep_the_roll_up_between_two_looks() -> 
 
     def come(call: str) -> None:
         nonlocal came
-        # Another commit arrives before each transaction that places one. The limit ends a failing test.
+        # Before each transaction that places a commit, another commit arrives. The limit ends a failing test.
         if call == "items.transact" and came < 50:
             came += 1
             region.commit(f"d{came}", [row(1)])
@@ -166,7 +166,7 @@ def test_commits_that_never_stop_do_not_keep_the_roll_up_between_two_looks() -> 
     assert 0 < came < 10
 
 
-# A scan of a command goes on after a stop, with what its file has.
+# A command's scan resumes after a stop, from the state in its file.
 
 RANGE = (0, NOW_S + DAY_S)
 OURS = ScanOf(command="reconcile", region="us-east-1", stage="local")
@@ -242,7 +242,7 @@ def test_a_file_that_is_no_scan_is_refused_and_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "period close"])
 def test_a_file_of_another_command_is_refused(tmp_path: Path, command: Literal["verify", "period close"]) -> None:
-    """A close needs a scan begun after its month stopped taking bookings; verify counts verdicts."""
+    """A close needs a scan begun after the last bookings in the month; verify's scan also counts verdicts."""
     world, path = two_accounts(), tmp_path / "scan.gz"
     theirs = ScanOf(command=command, region=OURS.region, stage=OURS.stage)
     for saved, asked in ((OURS, theirs), (theirs, OURS)):

@@ -1,4 +1,4 @@
-"""`metering local`: an emulator of its own or one that runs already, its page, and an emulator that is gone."""
+"""`metering local`: its own emulator, one already running, its page, and an emulator that ended."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def stacks(monkeypatch: pytest.MonkeyPatch) -> Stacks:
     present = {name: dict(outputs) for name, outputs in OUTPUTS.items()}
 
     def read(clients: Clients, name: str) -> dict[str, str]:
-        # The machine has no credentials, and the emulator is called all the same.
+        # The machine has no credentials, but the emulator is still called.
         assert clients.access.access_key is not None
         assert clients.access.endpoint_url == ENDPOINT
         if name not in present:
@@ -158,7 +158,7 @@ def test_down_says_that_all_is_lost_and_help_says_that_nothing_can_be_kept(
     assert "nothing can be kept" in " ".join(type_("down", "--help")[0].split())
 
 
-# With an emulator that runs already the stage goes in and out, and the emulator stays.
+# On an emulator that already runs, the stage is deployed and removed, and the emulator continues.
 
 BUCKET = "AWS::S3::Bucket"
 
@@ -318,7 +318,7 @@ def test_an_emulator_that_is_gone_is_told_by_its_endpoint(there: Emulator) -> No
     assert there.touched == []
 
 
-# The stage for people without an account: what stands, and a link to its page that can be clicked.
+# The stage for people without an AWS account: what is deployed, and a link to its page that can be clicked.
 
 STATE = LocalState(endpoint=ENDPOINT, region="us-east-1", stage="local", pid=os.getpid(), began="1", deployed=True)
 
@@ -425,7 +425,7 @@ def test_the_emulator_is_asked_without_any_credentials_of_an_account(
         ask(SILENT)
 
 
-# An emulator that is gone is told as one, with what is lost; AWS that gives no answer is not.
+# If an emulator is gone, the command says so, and what is lost; but not if AWS does not answer.
 
 GONE = "http://127.0.0.1:9"
 NO_ANSWER = UnavailableError("cloudformation.DescribeStacks", "connection refused")

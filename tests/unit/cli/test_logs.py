@@ -1,4 +1,4 @@
-"""`metering logs`: gaps are named with the command that sends them, and repeated sends change nothing."""
+"""`metering logs`: gaps are named with the command that fills them, and repeats change nothing."""
 
 from __future__ import annotations
 

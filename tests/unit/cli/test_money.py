@@ -1,4 +1,4 @@
-"""Prices, payers, budgets and accounts from outside: imports with their difference, overrides, sums up to a moment."""
+"""Prices, payers, budgets and accounts as commands: imports with diffs, overrides, sums up to a given time."""
 
 from __future__ import annotations
 
@@ -382,7 +382,7 @@ def budgeted() -> Iterator[TwoRegions]:
 
 
 def test_a_payers_budget_counts_the_usage_of_every_region_and_is_told_once(budgeted: TwoRegions) -> None:
-    """900 GB, of which 100 are free, at 0.09: 72 USD."""
+    """900 GB cost 72 USD: 800 GB at 0.09, and 100 GB free."""
     ask("budget", "set", "egress", "--payer", PAYER, "--amount", "72 USD", "--threshold", "actual 100%")
     ask("budget", "set", "home", "--payer", PAYER, "--in-region", HOME, "--amount", "100 USD")
     counted = ask("budget", "update", "--region", "all")
@@ -489,7 +489,7 @@ def test_anomalies_need_a_day_and_a_floor_that_are_some(budgeted: TwoRegions) ->
     assert ask("anomalies", "--day", "2026-11-20")["rows"] == []
 
 
-# `metering accounts` from outside, and `metering reconcile`, which compares what it shows.
+# `metering accounts` from outside, and `metering reconcile`, which checks the same data.
 
 SECOND, MONTH = "210987654321", "2026-11"
 

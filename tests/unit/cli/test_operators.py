@@ -1,4 +1,4 @@
-"""Announcements of operators' commands before a change, and the line that each leaves in the audit trail."""
+"""Announcements of operators' commands before a change, and the audit line of each command."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_deed_that_was_killed_is_shown_as_begun_without_an_end(capsys: pytest.
     assert (row["state"], row["result"], row["ended"]) == ("begun", "begun, no end", None)
 
 
-# `metering quarantine` and `batch show`: retries of what was asked for alone, and the story of a batch.
+# `metering quarantine` and `batch show`: only requested entries are retried, and a batch's history is shown.
 
 
 def sent(session: OperatorSession) -> list[str]:
@@ -214,7 +214,7 @@ def sent(session: OperatorSession) -> list[str]:
 
 
 def with_conflicts() -> World:
-    """Two sources, each with other content under an id that it had used before."""
+    """Two sources, each with other content under an id used before."""
     world = World()
     for source in ("right", "wrong"):
         for size in (1, 2):
@@ -313,7 +313,7 @@ def test_an_id_that_nobody_sent_is_looked_for_in_no_object(capsys: pytest.Captur
 def test_a_refused_number_is_told_as_it_was_sent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message once said: not of its type: '125e-1'."""
+    """The message was once: not of its type: '125e-1'."""
     monkeypatch.setenv("COLUMNS", "400")
     world = World()
     deliver(world, batch(12.5))
@@ -365,7 +365,7 @@ def test_what_is_no_batch_id_is_refused() -> None:
         show_batch(HereSession(world_with_batch()), "no batch")
 
 
-# Dead letters: a reader that hangs or dies ends no command, and those of log files go back into their own queue.
+# Dead letters: a reader that hangs or dies does not end the command, and events of log files return to their own queue.
 
 
 def test_events_of_log_files_go_back_into_their_own_queue(capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,7 +414,7 @@ def test_a_deep_look_at_log_files_is_no_command() -> None:
         dlq.list_(OperatorSession(World(), log_sources=True), deep=True, log_files=True)
 
 
-# A child process that answers as told, and misbehaves if its message says so.
+# A child process that answers as its message says, or misbehaves if the message says that.
 _CHILD = """
 import json, os, sys, time
 for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Settings and places on the command line: what can be said without a deployment, and the home region of a stage."""
+"""Settings and regions on the command line: messages without a deployment, and the home region of a stage."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rules(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ruled(rules: Path, world: DeployedStage) -> DeployedStage:
-    """The stage, deployed to its home region, with the file beside."""
+    """A stage deployed to its home region, and its settings file."""
     world.deploy(HOME, RULES)
     return world
 
@@ -101,7 +101,7 @@ def test_a_region_that_others_call_home_is_the_home_region(world: DeployedStage)
     assert found() == HOME
     world.outputs.clear()
     assert found() is None
-    # The home region in its settings is empty: it was named for one run.
+    # The settings have no home region, because it was named for only one run.
     world.deploy("sa-east-1")
     assert found() == "sa-east-1"
     world.deploy("eu-central-1")
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_said_and_a_named_region_needs_none(ruled:
 
 
 def test_the_home_region_knows_the_regions_of_the_stage_whichever_is_named(world: DeployedStage) -> None:
-    """Budgets and served costs of `--region` counted only that region, whose ledger names no others."""
+    """With `--region`, budgets and served costs counted only that region, whose ledger lists no others."""
     world.deploy(HOME, RULES)
     world.deploy(OTHER, RULES)
     stage = Session(endpoint=world.endpoint, region=OTHER, stage="prod").regions
@@ -190,7 +190,7 @@ def test_the_home_region_knows_the_regions_of_the_stage_whichever_is_named(world
     assert (stage.home, world.asked[-1]) == (HOME, (HOME, "Query"))
 
 
-# What can be said of settings without a deployment.
+# What can be checked in settings without a deployment.
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "metering.toml"
 # Nothing listens on port 9 of this machine (discard).
@@ -271,7 +271,7 @@ def test_a_deployment_to_aws_without_a_terminal_and_without_yes_is_refused(comma
 
 
 def test_a_stage_of_the_file_that_is_for_emulators_never_reaches_aws(tmp_path: Path) -> None:
-    """Recognised by its base, whatever its name, before the first call, for which there are no credentials here."""
+    """A stage is identified by its base, whatever its name, before the first call (which lacks credentials here)."""
     (tmp_path / "metering.toml").write_text('[stage.mine]\nlike = "local"\n')
     result = CliRunner().invoke(app, ["region", "plan", "--stage", "mine"])
     assert (result.exit_code, result.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""`metering status`, `errors` and `runbook`: the lines of each region, what its functions logged, and what to do."""
+"""`metering status`, `errors` and `runbook`: the state of each region, its functions' logs, and runbooks."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_several_regions_stand_side_by_side_and_one_that_is_bad_makes_it_all_bad
 
 
 class LogSession(Session):
-    """A session on a region of two functions, which logged these lines."""
+    """A session on a region whose two functions logged `lines`."""
 
     def __init__(self, *lines: LoggedLine, form: Format = Format.JSON) -> None:
         super().__init__(endpoint=None, region=None, stage="dev", form=form)
@@ -146,7 +146,7 @@ def test_a_function_that_does_not_exist_is_refused_with_those_that_do() -> None:
     assert "canary, watch" in error.value.advice
 
 
-# `metering runbook`: each page for its place, by any name of its alarm, offline, and ready to paste.
+# `metering runbook` works offline. It finds a page by any name of its alarm, and fills in its place, ready to paste.
 
 PAGES = sorted({spec.runbook for spec in ALARMS})
 # Nothing listens on port 9 of this machine (discard).
@@ -184,7 +184,7 @@ def test_every_command_of_a_page_names_the_region_and_the_stage(name: str) -> No
     ("arn:aws:cloudwatch:a;id:1:alarm:metering-prod-dead-letters",),
 ])  # fmt: skip
 def test_nothing_that_a_shell_would_run_gets_into_a_command(arguments: tuple[str, ...]) -> None:
-    """An alert is only a mail, and its commands are for pasting."""
+    """Anyone can fake an alert mail, and people paste its commands."""
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert "is not the name of a" in err

@@ -1,4 +1,4 @@
-"""The command line from outside: mistakes of people and machines are a sentence, an exit code, never half a file."""
+"""The command line as users see it: an error gives a sentence and an exit code, never a partial file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _no_metadata(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def small_disk(limit_bytes: int) -> Iterator[None]:
-    """Files of this process cannot exceed this size, as on a full disk (EFBIG for ENOSPC)."""
+    """Limit the size of this process's files, to simulate a full disk (EFBIG instead of ENOSPC)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
     try:
@@ -280,7 +280,7 @@ def test_every_problem_of_a_question_is_said_at_once_by_the_name_of_its_option()
 
 @pytest.mark.parametrize("arguments", [("region", "status"), ("dlq", "list")])
 def test_without_credentials_nothing_is_said_to_be_absent(arguments: tuple[str, ...]) -> None:
-    """No endpoint and no key: a failed query must not look like an empty answer."""
+    """Without endpoint and credentials, a failed query must not look like an empty result."""
     result = CliRunner().invoke(app, [*arguments, "--stage", "dev"], env={"AWS_EC2_METADATA_DISABLED": "true"})
     assert (result.exit_code, result.stdout) == (1, "")
     assert "AWS does not know who is asking" in result.stderr
@@ -317,7 +317,7 @@ def test_the_versions_are_those_of_the_project_and_of_its_contract() -> None:
     assert (result.exit_code, result.stdout) == (0, said)
     assert (ROOT / "docs" / "contract.md").read_text().splitlines()[2].startswith(f"Version {CONTRACT_VERSION}. ")
     assert f"metering.batch/{CONTRACT_VERSION}" == SCHEMA
-    # A version in development has its lines under Unreleased.
+    # The changes of a version in development are under Unreleased.
     heading = "## [Unreleased]" if ".dev" in project["version"] else f"## [{project['version']}] - "
     assert heading in (ROOT / "CHANGELOG.md").read_text()
 
@@ -346,12 +346,12 @@ def test_other_durations_are_refused(text: str) -> None:
         parse_duration(text, "--wait")
 
 
-# Ctrl-C: the command says what is true, exits with 130, and what it had sent is recorded.
+# After Ctrl-C the command tells the truth and exits with 130, and everything that it sent is recorded.
 
 
 @pytest.fixture(autouse=True)
 def _heard() -> Iterator[None]:
-    """Ctrl-C is enabled here and in new processes, even if the tests run in the background and ignore it."""
+    """Enable Ctrl-C here and in new processes, because tests in the background ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -383,7 +383,7 @@ def test_the_program_is_stopped_without_a_traceback_while_it_waits_for_an_answer
 
 
 def sending(queue: MemoryQueue, clock: ManualClock) -> RegionConnection:
-    """As much of a region as a replay needs."""
+    """The parts of a region connection that a replay needs."""
     names = SimpleNamespace(data_bucket="bucket")
     region = SimpleNamespace(region="us-east-1", ingest=queue, objects=MemoryObjectStore(clock), names=names)
     return cast("RegionConnection", region)
@@ -410,7 +410,7 @@ def test_a_replay_that_is_stopped_at_once_says_how_much_was_sent() -> None:
     queue, calls = MemoryQueue(clock), count()
 
     def press(_call: str) -> None:
-        """A second Ctrl-C during the fourth request."""
+        """Simulates a second Ctrl-C during the fourth request."""
         if next(calls) == 3:
             raise KeyboardInterrupt
 

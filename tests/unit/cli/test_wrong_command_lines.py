@@ -1,6 +1,6 @@
-"""Hundreds of wrong command lines, generated from the command tree: each ends in a sentence with advice.
+"""Hundreds of wrong command lines from the command tree: each gives an error sentence with advice.
 
-A new command is in the tree, and so in this test.
+The tree, and so this test, includes every new command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.with_each import with_each
 NOWHERE = ("--endpoint", "http://127.0.0.1:9")
 TIMES = ("0127-07-08", "2026-13", "2026-02-30", "2026-11-24T13:00:00", "long ago", "9999-12-31", "")
 ENDPOINTS = ("127.0.0.1:4566", "localhost", "http://", "ftp://127.0.0.1", "http://127.0.0.1:port")
-# Commands that start an emulator of their own, whatever endpoint they are given.
+# Commands that start their own emulator, even if an endpoint is given.
 STARTS_AN_EMULATOR = {("demo",), ("local", "up"), ("local", "reset")}
 # Commands that need no region.
 OFFLINE = {("logs", "format"), ("runbook",), ("settings", "fields"), ("settings", "validate")}
@@ -192,7 +192,7 @@ reconcile --from 1969-12-31
 # Inputs that are read before they are found wrong, so that the command exits with 1.
 OF_A_FILE = ("replay --input /nowhere/at/all.ndjson", "replay --input /", f"replay --input {__file__}",
              f"verify --manifest {__file__}")  # fmt: skip
-# Possible environment variables of a user, with a command that then cannot work.
+# Environment variables that a user may have set, and with which a command cannot work.
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "an endpoint without a scheme": {"AWS_ENDPOINT_URL": "127.0.0.1:4566"},
     "an endpoint that does not answer": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
@@ -271,7 +271,7 @@ def test_an_environment_in_which_nothing_can_be_asked_is_told(
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: " ".join(leaf.words))
 def test_an_endpoint_that_is_dead_gives_no_answer_and_no_traceback(leaf: Leaf) -> None:
-    """A command that needs no region may succeed; no other may print data."""
+    """Commands that need no region may succeed; others must not print data."""
     if leaf.words in STARTS_AN_EMULATOR or "--endpoint" not in {long_name(option) for option in leaf.options}:
         pytest.skip("it does not look at the endpoint")
     result = CliRunner().invoke(app, [*leaf.words, *leaf.needed, *NOWHERE], prog_name="metering")
@@ -326,7 +326,7 @@ def test_a_program_ends_as_the_command_line_does(line: str) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"PYTHONIOENCODING": "ascii"}, {"TERM": "dumb"}, {"LC_ALL": "xx_YY"}], ids=str)
 def test_a_poor_environment_is_no_trouble(environ: dict[str, str]) -> None:
-    """Without HOME, in an odd locale, on a dumb terminal."""
+    """Run without HOME, in an unknown locale, on a dumb terminal."""
     kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
     done = program("report", "usage", "--account", "größe", *NOWHERE, env=kept | environ)
     assert complaints(done.returncode, done.stdout, done.stderr) == []
@@ -335,7 +335,7 @@ def test_a_poor_environment_is_no_trouble(environ: dict[str, str]) -> None:
 
 
 def test_the_sdk_needs_no_home_to_find_that_nothing_answers() -> None:
-    """One of the few tests that wait for a real process's retries."""
+    """This is one of few tests that wait for retries in a real process."""
     kept = {"PATH": os.environ["PATH"], "METERING_LOCAL_DIR": os.environ["METERING_LOCAL_DIR"]}
     done = program("report", "usage", *NOWHERE, "--stage", "night", env=kept)
     assert complaints(done.returncode, done.stdout, done.stderr) == []

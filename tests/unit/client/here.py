@@ -1,4 +1,4 @@
-"""An in-memory stage for `metering.connect`: over its stores, and over its HTTP API behind a real socket."""
+"""An in-memory stage for `metering.connect`: through its stores, and through its HTTP API on a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Readable(WorldRegion):
-    """The part of a connection that answers use. Queues are not read where the watch has measured."""
+    """The attributes of a connection that answers use. Queues are not read after a measurement of the watch."""
 
     ingest: None = None
     dead_letters: None = None
@@ -54,7 +54,7 @@ def over_stores(world: World) -> Connection:
 
 @contextmanager
 def served(api: ApiWorld, **fixed: Any) -> Iterator[str]:
-    """URL of the in-memory API. `fixed` answers every request the same: `status`, `headers`, `body`."""
+    """URL of the in-memory API. `fixed` is the response to every request: `status`, `headers`, `body`."""
 
     def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
         if fixed:

@@ -69,7 +69,7 @@ def test_usage_over_http_is_usage_over_the_stores(api: ApiWorld, url: str, asked
 
 
 def test_a_table_is_what_the_answer_is_as_parquet(api: ApiWorld, tmp_path: Path) -> None:
-    """The command line's file for the same query, whose bytes equal the API's."""
+    """The table equals the command line's Parquet file, whose bytes equal the API's."""
     table = over_stores(api.world).usage(from_="2026-11", group_by="account_id,hour")
     answer = api.get("/v1/usage?from=2026-11&group_by=account_id,hour&format=parquet")
     (tmp_path / "t.parquet").write_bytes(answer.content)

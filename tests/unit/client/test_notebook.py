@@ -1,7 +1,7 @@
-"""The notebook of the documentation runs against a region in memory, and shows what it is said to show.
+"""The documentation's notebook runs on an in-memory region, and gives the stored output.
 
-`python -m tests.unit.client.test_notebook` runs each cell of `docs/explore.ipynb` and stores what it shows, so that who
-only reads it sees real answers. The cell with the tag `connect` is not run: the region in memory stands in for it.
+`python -m tests.unit.client.test_notebook` runs each cell of `docs/explore.ipynb` and stores its output, so that
+readers see real answers. The cell with the tag `connect` is replaced by the in-memory region.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read() -> dict[str, Any]:
 
 
 def run(cells: list[Cell], connection: Connection) -> list[str]:
-    """Output of each cell: its prints, and the value of its last line as an interpreter shows it."""
+    """Output of each cell: what it prints, and the last line's value as an interpreter shows it."""
     names: dict[str, object] = {"connection": connection}
     return [_shown(cell, names) if cell["cell_type"] == "code" else "" for cell in cells]
 
@@ -72,7 +72,7 @@ def _outputs(text: str) -> list[Cell]:
 
 
 def test_every_cell_runs_and_shows_what_is_stored() -> None:
-    """If this fails: `python -m tests.unit.client.test_notebook`, and read the difference."""
+    """If this fails: `python -m tests.unit.client.test_notebook`, and review the diff."""
     notebook = read()
     shown = run(notebook["cells"], over_stores(ApiWorld().world))
     assert with_outputs(notebook, shown) == notebook
@@ -112,7 +112,7 @@ _CALLED: dict[str, Callable[..., object]] = {
 
 
 def wrong_calls(code: str) -> Iterator[str]:
-    """Impossible calls of our package in a piece of code."""
+    """Calls in the code that do not fit our package's signatures."""
     for node in ast.walk(ast.parse(code)):
         if not isinstance(node, ast.Call):
             continue

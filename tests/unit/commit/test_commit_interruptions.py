@@ -1,4 +1,4 @@
-"""Kills and lost replies at every single call of an invocation, one after the other."""
+"""Kills and lost replies at each single call of an invocation."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ NO_REPLY = UnavailableError("aws", "timeout")
 
 
 def _mixed() -> Sequence[Delivery]:
-    """Duplicates, a conflict, refused records and batches, a late batch of a closed month, several in one message."""
+    """Duplicates, a conflict, refused records and batches, a late batch of a closed month, a multi-batch message."""
     october = parse_hour("2026-10-30T07")
     return [
         *deliveries(4, keys=2),
@@ -126,7 +126,7 @@ def test_two_workers_with_the_same_messages_count_them_once() -> None:
 
     def overlap(name: str) -> None:
         nonlocal started
-        # The second worker runs completely between the first one's object and its transaction.
+        # Between the first worker's object and its transaction, the second worker runs completely.
         if name == "items.transact" and not started:
             started = True
             other.handle(messages[10:], DeadlineAt(clock=world.clock, at_ms=world.clock.now_ms() + 50_000))

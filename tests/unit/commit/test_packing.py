@@ -1,4 +1,4 @@
-"""Packing is pure: every batch in one commit, every commit in one transaction (P14)."""
+"""Packing is a pure function: each batch fits one commit, each commit one transaction (P14)."""
 
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ def test_every_batch_is_in_exactly_one_commit_of_at_most_a_hundred_actions(
     sizes: list[tuple[int, int]], budget: Budget, originals: int
 ) -> None:
     batches = [
-        # For some retries, the others are retries, too; for some, the other batches are the originals.
+        # Some retries have other retries as originals, and some have the other batches.
         _batch(name, hours=hours, records=records, original=_original(name, originals))
         for name, (hours, records) in enumerate(sizes)
     ]
@@ -129,5 +129,5 @@ def test_items_of_the_longest_batches_are_less_than_a_transaction_takes() -> Non
         body = build_commit(plan, "c" * 32, settings=settings())
         sizes.append(sum(item_bytes(action.item) for action in body.actions if isinstance(action, Put)))
     assert max(sizes) < 4 * MIB
-    # The estimate is a close upper bound.
+    # The estimate is an upper bound, and close to the actual size.
     assert min(sizes[:-1]) > MIB

@@ -26,7 +26,7 @@ SETTINGS = settings()
 
 
 class Region(MemoryRegion):
-    """Worker, queue and people's command over one store, down to JSON and Parquet."""
+    """Worker, queue and operator's commands on one store, including JSON and Parquet."""
 
     def __init__(self) -> None:
         super().__init__(now_s=NOW_S, settings=SETTINGS)
@@ -102,7 +102,7 @@ def test_a_retry_whose_original_cannot_be_read_goes_back_and_takes_nothing_with_
 
 
 def conflicting(region: Region, *, sizes: tuple[int, int] = (5, 1_000)) -> tuple[str, str, str]:
-    """`edge-1` accepted with one content and in conflict with another; bodies of both, and of the latter's retry."""
+    """Accept `edge-1` and make a conflict; return the bodies of both contents and of the conflict's retry."""
     first, other = (inline("edge-1", ((NOW_S, size),)).body for size in sizes)
     region.work(first)
     region.work(other)
@@ -146,7 +146,7 @@ def test_a_retry_under_a_new_id_is_refused_while_its_own_is_free_and_counts_once
 
 
 def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
-    """Two messages with one content that was unreadable at their refusal are two entries."""
+    """Two messages with the same content, unreadable when refused, are two entries."""
     region = Region()
     sent, lines = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
     region.work(inline("edge-1", ((NOW_S, 5),)).body)
@@ -161,7 +161,7 @@ def test_a_content_that_was_retried_under_two_ids_counts_under_one() -> None:
 
 
 def test_a_conflict_of_a_retry_is_retried_once_whatever_it_is_called() -> None:
-    """A pointer whose object changes is other content each time; each of them counts once, under some id."""
+    """A pointer to a changing object has other content each time; each content counts once, under some id."""
     region = Region()
     sent, one = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 1_000),))
     _, two = pointing("edge-1", "ingest/1.ndjson", ((NOW_S, 30_000),))
@@ -237,7 +237,7 @@ def test_the_original_that_changes_while_a_retry_is_committed_is_read_again() ->
 
 
 def test_retries_and_their_originals_are_no_two_writes_of_one_item() -> None:
-    """A retry's original may be in the same invocation, as may two retries of one batch, and retries of retries."""
+    """An invocation may include a retry and its original, two retries of a batch, and retries of retries."""
     first, _, retried = conflicting(Region())
     region = Region()
     region.work(first)

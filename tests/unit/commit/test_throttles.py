@@ -1,4 +1,4 @@
-"""Throttles are not conflicts (P17): they halve nothing, write no second object, and make no dead letter."""
+"""Throttles are not conflicts (P17): they cause no halving, no second object and no dead letter."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ def world() -> SmallWorld:
 
 
 def throttled_a_while_ago(world: SmallWorld, *sent: Delivery) -> None:
-    """Messages returned for a throttle that is over."""
+    """Return messages to the queue because of a throttle, which then ends."""
     world.calls.refuse["items.transact"] = CANCELED
     world.handle(*sent)
     world.calls.refuse.clear()
@@ -209,7 +209,7 @@ def test_the_receives_of_a_message_last_longer_than_half_an_hour() -> None:
 
 
 class Stage:
-    """Some workers over one queue, as the mapping runs them, and a table that lacks write capacity for a while."""
+    """Workers on one queue, as the event source mapping runs them, and a table that is throttled for a while."""
 
     def __init__(self, *, workers: int = 4) -> None:
         self.world = SmallWorld()
@@ -233,7 +233,7 @@ class Stage:
         self.world.items.transact = transact  # type: ignore[method-assign, assignment]  # the table's side of a throttle
 
     def second(self, messages: int) -> None:
-        """One second: messages arrive, and the workers take turns until no message is visible."""
+        """Simulate one second: send messages, and invoke each worker once."""
         bodies = [delivery(batch(self.sent + each)).body for each in range(messages)]
         self.queue.send_many(bodies)
         self.sent += messages

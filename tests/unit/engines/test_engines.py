@@ -1,4 +1,4 @@
-"""`make engines` judges engines' answers, and fails when it must; its DuckDB part runs here."""
+"""`make engines` checks the engines' results, and fails if they are wrong; its DuckDB part runs here."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Regions of a stage: waves, rules and states; built from nothing or after a kill at any call, upgraded, taken out."""
+"""Regions of a stage: waves, rules and states; built anew or after a kill at any call, upgraded, removed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_states_wait_in_memory_for_the_ledger_of_the_home_region() -> None:
 
 def test_regions_of_a_wave_save_their_states_at_the_same_time() -> None:
     class Slow(MemoryItemStore):
-        """Another region saves while this one is being stored."""
+        """Simulates that another region saves during a put."""
 
         def put(self, action: Put) -> None:
             super().put(action)
@@ -164,7 +164,7 @@ def test_only_aws_is_examined_and_a_region_without_an_answer_is_unknown(
     assert "not deployed" in finding.detail
 
 
-# Building regions: from nothing, after a kill at any call, after failures, and taking them out again.
+# Regions are built from nothing, after a kill at any call, and after failures, and are removed again.
 
 REGION = "ap-southeast-9"
 RULES = RolloutRules(bake_min=0, canaries=1, canary_wait_min=1, allow=("*",))
@@ -331,7 +331,7 @@ def test_the_architecture_that_the_settings_name_is_that_of_every_region(setup: 
 
 
 def test_a_region_that_stopped_after_its_deployment_is_deployed_again_only_if_that_is_asked_for() -> None:
-    """Otherwise other settings, such as a missing pager, would never reach it."""
+    """Otherwise changed settings, such as a missing pager, would never be deployed."""
     setup = Setup(rules=RULES.model_copy(update={"pager_needed": True}))
     setup.manager.add(REGION)
     setup.manager.add(REGION)
@@ -471,7 +471,7 @@ def test_a_region_holds_data_from_its_first_deployment_on_whatever_comes_later(s
 
 
 def with_home() -> Setup:
-    """Two regions, of which the first is the home of both."""
+    """Two regions; the first is the home region of both."""
     setup = Setup(us_east_1="ENABLED_BY_DEFAULT", eu_west_1="ENABLED_BY_DEFAULT")
     setup.account.kept["us-east-1"] = setup.states
     setup.manager.reconcile()
@@ -489,7 +489,7 @@ def test_the_home_region_stays_while_others_stand_whoever_removes_it() -> None:
 
 
 def test_a_region_that_another_run_calls_home_is_still_the_home_of_those_whose_state_it_keeps() -> None:
-    """`--region eu-west-1` makes that region the home of one run, whose ledger knows no region."""
+    """`--region eu-west-1` makes that region the home for one run; its ledger has no region states."""
     setup = with_home()
     elsewhere = RegionRemoval(ports=setup.ports, states=MemoryRegionStates(), say=lambda *_: None)
     with pytest.raises(OperationFailedError, match="home region"):
@@ -515,7 +515,7 @@ def test_a_removal_is_checked_without_changing_anything(setup: Setup) -> None:
     assert setup.phase(REGION) is Phase.READY
 
 
-# What is deployed against what this checkout brings, and a stage that leaves all its regions.
+# The deployed state is compared with this checkout, and a stage is removed from all its regions.
 
 HOME, OTHER, UNLISTED = "us-east-1", "eu-west-1", "ap-southeast-9"
 OLD = Release(version="0.2.0", data_format=FORMAT_VERSION)

@@ -37,15 +37,15 @@ def mentions(text: str) -> list[str]:
 
 
 def parsed(line: str, *, whole: bool = True) -> list[str]:
-    """The path of names that a command line resolves to.
+    """Names of the command that a line resolves to.
 
     Args:
         line: Begins with `metering`.
-        whole: A whole line must have all required arguments.
+        whole: Whether the line must have all required arguments.
 
     Raises:
-        KeyError: The command does not exist. typer's UsageError: The option does not exist, or a value is wrong, or
-            (`whole`) something is missing.
+        KeyError: The command does not exist. typer's UsageError: An option does not exist, a value is wrong, or (if
+            `whole`) an argument is missing.
     """
     program, *arguments = shlex.split(line, comments=True)
     assert program == "metering"
@@ -66,7 +66,7 @@ def parsed(line: str, *, whole: bool = True) -> list[str]:
 
 
 def _ends_here(family: object, arguments: list[str], *, whole: bool) -> bool:
-    """Whether a family itself is meant: it may work without a command, as `metering sources --gaps`."""
+    """Whether a line ends at a command group, which may work alone, as in `metering sources --gaps`."""
     if not arguments:
         assert not whole or getattr(family, "invoke_without_command", False), "a family of commands does nothing"
         return True

@@ -91,7 +91,7 @@ _PATH = re.compile(r"(?:^|[`\s])((?:metering|lambdas|infra|tests|load_tests|docs
 @with_each(PAGES, name)
 def test_paths_in_sentences_exist(page: Path) -> None:
     text = page.read_text()
-    # The code map's paths have their own test.
+    # Another test covers the code map's paths.
     text = text.split("\n## Code map\n")[0]
     assert missing([path.rstrip(".") for path in _PATH.findall(text)]) == []
 
@@ -116,8 +116,8 @@ _ORDER = re.compile(r"read(?:ing)? order|read in this order|read first", re.IGNO
 def lost_paths(room: Path, text: str) -> list[str]:
     """Broken paths in a room's README.
 
-    Paths may be relative to the room, to any folder in it, to the package or to the project, and lack the suffix of a
-    module. In the README's reading list, each name is one.
+    Paths may be relative to the room, a folder in it, the package or the project, and may omit a module's suffix. In
+    the README's reading list, each name is a path.
     """
     text = _FENCED.sub("", text)
     named = [name for name in _SPAN.findall(text) if "/" in name or _SUFFIX.search(name)]
@@ -167,12 +167,12 @@ def test_each_word_has_one_meaning() -> None:
     assert len(each) == len(set(each))
 
 
-# Texts about receive counts, their duration, and reserved concurrency.
+# Sentences about receive counts, durations of receives, and reserved concurrency.
 
 PROD = StageConfig.load("prod")
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER = rf"\b({'|'.join(_WORDS[2:])}|[2-9])"
-# "failed seven times", "seven receives", "7 failures"; but SQS leaves out what was "received three times or more".
+# "failed seven times", "seven receives", "7 failures"; but SQS ignores messages "received three times or more".
 _TIMES = re.compile(
     rf"(?:received|fails?|failed|be read|a log file|the queue,) {_NUMBER} times\b(?! or more)"
     rf"|{_NUMBER} (?:failed )?(?:receives|failures|tries)\b"
@@ -223,13 +223,13 @@ def test_the_quota_of_executions_is_what_the_functions_reserve() -> None:
     for page, said in (
         ("docs/architecture.md", f"needs a quota of {quota}"),
         ("docs/operator-guide.md", f"| {quota}: {_WORDS[len(ALONE_FUNCTIONS)]} functions reserve one each"),
-        ("docs/runbooks/api-requests.md", f"has to be {quota} and this"),
-        ("CHANGELOG.md", f"a Lambda quota of {quota}."),
+        ("docs/runbooks/api-requests.md", f"has to be at least {quota} plus this"),
+        ("CHANGELOG.md", f"a Lambda concurrency quota of {quota}."),
     ):
         assert said in " ".join((ROOT / page).read_text().split()), page
 
 
-# Every command in the documentation is valid: it exists, and so do its options.
+# Every command in the documentation is valid: the command and its options exist.
 
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 _TARGET = re.compile(r"(?:^|`)make ([a-z0-9]+(?:-[a-z0-9]+)*)", re.MULTILINE)
@@ -258,7 +258,7 @@ def test_make_targets_and_modules_exist(page: Path) -> None:
 
 
 def test_the_readme_and_the_runbooks_have_commands() -> None:
-    """Otherwise the tests above check nothing."""
+    """Without commands, the tests above check nothing."""
     assert len(whole_lines((ROOT / "README.md").read_text())) >= 6
     assert sum(len(whole_lines(page.read_text())) for page in PAGES) > 60
     assert len(mentions((ROOT / "README.md").read_text())) >= 2
@@ -325,7 +325,7 @@ def test_every_package_of_a_lock_has_its_hashes(lock: Path) -> None:
     assert [each for each in packages if "--hash=sha256:" not in each] == []
 
 
-# `make e2e ENDPOINT=…` detects the emulator and skips tests that fit only another one.
+# `make e2e ENDPOINT=…` detects the emulator and skips tests for other emulators.
 
 
 @pytest.mark.parametrize(("answers", "kind"), [
@@ -390,7 +390,7 @@ def test_a_row_without_a_test_would_be_seen() -> None:
     assert "test_nothing" not in named_in(Path(__file__))
 
 
-# NOTICE names third-party work with its licence. The wheel contains it: tests/integration/test_wheel.py opens one.
+# NOTICE names third-party work with its licence. The wheel contains NOTICE, as tests/integration/test_wheel.py checks.
 
 
 def test_notice_has_every_licence_of_what_others_made() -> None:
@@ -399,14 +399,14 @@ def test_notice_has_every_licence_of_what_others_made() -> None:
     assert vendored
     for licence in vendored:
         assert " ".join(licence.read_text().split()) in notice
-    # A README beside third-party data names its licence, and NOTICE names its folder.
+    # A README next to third-party data names its licence, and NOTICE names the README's folder.
     for readme in (ROOT / "metering").rglob("README.md"):
         if "CC BY" in readme.read_text():
             assert readme.parent.relative_to(ROOT).as_posix() in notice
             assert "CC BY 4.0" in notice
 
 
-# Every alarm has a runbook, every runbook an alarm of its name, and its commands are commands.
+# Every alarm has a runbook, every runbook has an alarm of the same name, and the commands in runbooks are valid.
 
 FOLDER = ROOT / "docs" / "runbooks"
 DRILLS = [
@@ -458,7 +458,7 @@ def test_a_runbook_has_its_seven_parts_in_order_and_says_what_its_alarms_mean(na
 
 @with_each(RUNBOOKS)
 def test_every_command_of_a_runbook_waits_for_its_region_and_stage_and_switches_no_check_off(name: str) -> None:
-    """Pasted from the page itself, it never acts on an unnamed stage."""
+    """A command pasted from the page never acts on an unnamed stage."""
     assert commands_of(name)
     for line in commands_of(name):
         assert parsed(line)
@@ -469,7 +469,7 @@ def test_every_command_of_a_runbook_waits_for_its_region_and_stage_and_switches_
 
 @with_each(RUNBOOKS)
 def test_a_runbook_ends_with_a_step_that_cures_and_its_check(name: str) -> None:
-    """A dry run cures nothing, so another command follows it. What to expect stands below each block of commands."""
+    """A dry run changes nothing, so another command follows it. The expected result is below each block of commands."""
     text = text_of(name)
     last = dict(commands_by_part(text))
     assert "--dry-run" not in last["How to mitigate"]

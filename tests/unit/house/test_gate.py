@@ -1,4 +1,4 @@
-"""The gates themselves: every condition under which they must fail is tried, and they continue after a failure."""
+"""The gates themselves: each failure condition is tested, and later parts run after a failure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ends_with(**codes: int) -> Callable[[str], list[str]]:
 
 
 def times(*took_s: float) -> Callable[[], float]:
-    """A clock by which the parts take these times, one after the other."""
+    """A clock by which the parts take the given times, in order."""
     moments = iter([moment for took in took_s for moment in (0.0, took)])
     return lambda: next(moments)
 
@@ -120,7 +120,7 @@ def test_what_one_run_on_localstack_leaves_out_the_other_one_has() -> None:
 
 
 def chosen_of(config_args: list[str], *, marked: bool = True) -> set[str]:
-    """The remaining cases of a list of a thousand."""
+    """Cases that remain selected out of a thousand."""
     items = [
         SimpleNamespace(nodeid=f"tests/a.py::test[{number}]", get_closest_marker=lambda _: marked)
         for number in range(1_000)
@@ -224,7 +224,7 @@ def test_one_is_installed_only_where_nobody_must_be_asked(tmp_path: Path) -> Non
     assert commands(machine(tmp_path, "chromium"), root=True) == ()
 
 
-# The gate of exports: what is no verdict is none, and each way in which it must be red is tried.
+# The gate of exports: output without a verdict does not count as one, and each reason for failing is tried.
 
 REPORT = """<testsuites name="FOCUS Validations" tests="4" failures="1">
   <testsuite name="Id"><testcase name="InvoiceId-C-004-C :: CheckValue"><failure message="m"/></testcase></testsuite>

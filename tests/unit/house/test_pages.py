@@ -1,4 +1,4 @@
-"""Examples of the contract and of the README are real."""
+"""Examples in the contract and the README are correct."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def told(verdict: str) -> Outcome:
 
 
 def read(body: str, stored: str = "") -> Outcome:
-    """The reader's result, with an object where the message points."""
+    """The reader's result; `stored` is the object that the message refers to."""
     said = json.loads(body)
     location = said.get("location") or {"bucket": BUCKET, "key": "ingest/none"}
     objects = MemoryObjectStore(ManualClock(SENT_AT_S * 1000))
@@ -121,7 +121,7 @@ def test_a_schema_is_a_schema(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("body", "stored", "verdict"), EXAMPLES)
 def test_the_schema_takes_the_examples(body: str, stored: str, verdict: str) -> None:
-    """A wrong number of records, and an object, are beyond the schema."""
+    """The schema cannot check the number of records, or an object."""
     said = json.loads(body)
     assert VALIDATOR.is_valid(said.get("data", said)), (stored, verdict)
 
@@ -259,7 +259,7 @@ def proof_of_the_readme() -> str:
 
 
 def manifest_line(shipment: Shipment) -> SentBatch:
-    """With an id for a dropped object, which gets it when it is put."""
+    """Manifest line of a shipment; a dropped object gets its id when it is put."""
     if shipment.sent.batch_id or shipment.body or shipment.upload is None:
         return shipment.sent
     name = sha256(shipment.upload.key.encode() + shipment.upload.body).hexdigest()
@@ -281,7 +281,7 @@ def batches_of(manifests: list[list[SentBatch]]) -> SentBatches:
 
 
 def proof(manifests: list[list[SentBatch]]) -> Verification:
-    """Result of verification: of the contents of each id the first is metered, because conflicts are sent last."""
+    """Result of a verification in which each id's first content is metered, because conflicts are sent last."""
     sent = batches_of(manifests)
     first = (line for lines in manifests for line in lines if line.batch_id and line.content == 0)
     metered = [contents[0] for contents in sent.contents.values() if not contents[0].rejected]

@@ -1,4 +1,4 @@
-"""Import contracts and circles, one place for each spelling, and SDK calls in adapters only."""
+"""Import contracts and cycles, one place for each key format, and SDK calls in adapters only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from importlinter import Contract
 
-# The import contracts hold, and each fails if one forbidden import is added to the real ones.
+# The import contracts hold, and each contract fails if one forbidden import is added.
 
 PRODUCTION = ("metering", "lambdas", "infra", "load_tests")
 KINDS: dict[str, type[Contract]] = {
@@ -145,7 +145,7 @@ def test_the_truth_of_generated_networks_is_independent_of_the_rules() -> None:
     assert imported == {"metering.replay.network", "metering.units"}
 
 
-# Shared spellings are defined in one place: ledger keys in the ledger, counters in one module.
+# Shared spellings have a single definition: ledger keys are in the ledger, counters in one module.
 
 # These modules handle items of any shape: the port, its adapters, a store that computes items, a benchmark that reads
 # the table without our code, counters inside an emulator, and the rivals' tables.
@@ -161,12 +161,12 @@ def _modules(*folders: str) -> list[Path]:
 
 
 def key_formats(source: str, *, carrier: bool = False) -> Iterator[int]:
-    """Lines that know how a key of the ledger or of the usage table is composed."""
+    """Lines with a hard-coded key format of the ledger or the usage table."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _FORMAT.match(node.value):
             yield node.lineno
         elif isinstance(node, ast.Attribute) and node.attr == "pk" and isinstance(node.value, ast.Call):
-            # `pending_key(shard, "").pk`: a key that no item has, used for its partition.
+            # `pending_key(shard, "").pk` is the key of no item, and only its partition is used.
             yield node.lineno
         elif isinstance(node, ast.Subscript) and not carrier:
             named = isinstance(node.slice, ast.Constant) and node.slice.value in {"pk", "sk"}
@@ -176,7 +176,7 @@ def key_formats(source: str, *, carrier: bool = False) -> Iterator[int]:
 
 
 def literal_counters(source: str) -> Iterator[int]:
-    """Lines that count under a literal name."""
+    """Lines that count a metric with a literal name."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "count":
             counts = ast.unparse(node.func.value).endswith("metrics")
@@ -223,7 +223,7 @@ def test_no_two_counters_have_one_name() -> None:
     assert len(names) == len(set(names)) > 30
 
 
-# Only adapters call the SDK: all other code uses a port, so that a fake can answer.
+# Only adapters call the SDK. All other code uses a port, so that a fake can replace the adapter.
 
 _SERVICES = {name for name, value in vars(Clients).items() if isinstance(value, _Named)} | {"client"}
 _ROOTS = (Path(metering.__path__[0]), Path(lambdas.__path__[0]))
@@ -233,7 +233,7 @@ _WIRING = _ROOTS[0] / "wiring"
 
 
 def _holds_clients(node: ast.expr) -> bool:
-    """Whether an expression is called `clients`, or calls something of that name: `self._clients(region)`."""
+    """Whether an expression has the name `clients`, or calls such a name: `self._clients(region)`."""
     if isinstance(node, ast.Call):
         return _holds_clients(node.func)
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
@@ -241,7 +241,7 @@ def _holds_clients(node: ast.expr) -> bool:
 
 
 def uses(source: str, *, may_hand_over: bool) -> list[int]:
-    """Lines that use a service's client; with `may_hand_over` only those that call it."""
+    """Lines that use a service's client; with `may_hand_over`, only lines that call the client."""
     tree = ast.parse(source)
     clients = [
         node
@@ -284,11 +284,11 @@ def test_wiring_may_hand_a_client_to_an_adapter_and_others_may_not() -> None:
     assert uses(handed, may_hand_over=False) == [1]
 
 
-# No modules import each other in a circle, and a circle is found.
+# There are no import cycles between modules, and a cycle would be found.
 
 
 def circle(imports: Mapping[str, Set[str]]) -> list[str]:
-    """Modules that import each other in a cycle, the first repeated at the end; empty without a cycle.
+    """An import cycle of modules, with the first repeated at the end; empty without a cycle.
 
     Args:
         imports: Module -> the modules that it imports.

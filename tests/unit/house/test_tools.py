@@ -20,7 +20,7 @@ from tests.tools import PYTHONS, SUPPORTED, Tool, main, remove_older
 
 # Represents an interpreter that reports its version.
 PYTHON = "#!/bin/sh\necho {path}\n"
-# A version manager's shim without a version behind it.
+# The shim of a version manager that has no version to run.
 SHIM = "#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n"
 UV = """#!/bin/sh
 echo "$@" >> uv.log
@@ -31,7 +31,7 @@ mkdir -p .venv/bin && ln -sf "$(command -v "$2")" .venv/bin/python
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout in which installing only records the packages."""
+    """A checkout whose installation only records the packages."""
     for name in ("Makefile", "pyproject.toml", "uv.lock"):
         shutil.copy(ROOT / name, tmp_path / name)
     tools = tmp_path / "tools"
@@ -79,7 +79,7 @@ def test_a_python_that_does_not_run_is_told_in_a_sentence(checkout: Path, name: 
 
 
 def of_another_project(text: str) -> list[str]:
-    """Installation advice in a text whose name belongs to another project on the package index."""
+    """Installation commands in a text whose package name belongs to another PyPI project."""
     return re.findall(r"(?:pip|uv|pipx|uvx)[^\n`]*(?:install|add|--from)\s+['\"]?metering\b[^\n`]*", text)
 
 
@@ -98,7 +98,7 @@ def test_advice_to_install_another_project_is_noticed() -> None:
     assert of_another_project("pip install transfer-metering, pip install . and make install, then metering demo") == []
 
 
-# `make lint` checks the workflows; they run the gate, and publish nothing without an explicit command.
+# `make lint` checks the workflows, which run the gate, and publish only on an explicit command.
 
 WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 PINNED = re.compile(r"^[\w./-]+@[0-9a-f]{40} # v[\d.]+$")
@@ -216,7 +216,7 @@ def test_an_unknown_word_is_told() -> None:
     assert main(["python"]) == 2
 
 
-# The exercise of CONTRIBUTING: a filter is added everywhere in at most four files beside its tests.
+# The exercise in CONTRIBUTING: adding a filter everywhere takes at most four files, not counting tests.
 
 PATCH = Path(__file__).with_name("direction.patch")
 TREES = ("metering", "lambdas", "tests", "docs")

@@ -1,4 +1,4 @@
-"""Types and repeats: mypy is strict about all our code, no logic is written twice, no test is named by the clock."""
+"""Types and repeats: strict mypy covers all code, no logic occurs twice, test ids do not depend on the clock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OWN = "·"
 
 
 class Line(NamedTuple):
-    """A line that counts: its number, and its text without layout and without the function's own names."""
+    """A counted line: its number, and its text without layout and the function's local names."""
 
     number: int
     text: str
@@ -51,7 +51,7 @@ class Repeat(NamedTuple):
 
 
 def repeats(folders: Iterable[Path], *, most: int = MOST_LINES) -> list[Repeat]:
-    """Runs of more than `most` equal lines, only the longest ones: part of a run does not count."""
+    """Runs of more than `most` equal lines, without runs that are part of longer ones."""
     modules = sorted(path for folder in folders for path in folder.rglob("*.py") if "cdk.out" not in path.parts)
     files = {module: logic_lines(module.read_text()) for module in modules}
     places: dict[tuple[str, ...], list[tuple[Path, int]]] = defaultdict(list)
@@ -92,7 +92,7 @@ def _repeat(files: dict[Path, list[Line]], first: tuple[Path, int], second: tupl
 
 
 def logic_lines(source: str) -> list[Line]:
-    """The lines of a module that count."""
+    """The counted lines of a module."""
     tree = ast.parse(source)
     left_out = set(_left_out(tree))
     own = _own_names(tree)
@@ -169,7 +169,7 @@ def test_an_ignore_without_a_code_or_a_reason_is_noticed(comment: str) -> None:
     ("def test_it() -> None:\n    assert len(3) == 1\n", {"arg-type"}),
 ], ids=["typed", "untyped", "wrong"])  # fmt: skip
 def test_a_test_without_types_or_with_wrong_ones_is_an_error(tmp_path: Path, code: str, errors: set[str]) -> None:
-    """A project of one test, with our settings."""
+    """Check a project with one test, with our settings."""
     (tmp_path / PROJECT.name).write_text(PROJECT.read_text())
     for package in PACKAGES:
         (tmp_path / package).mkdir()
@@ -256,9 +256,9 @@ def test_only_logic_counts() -> None:
     assert [line.number for line in logic_lines(source)] == [6, 7, 10, 11]
 
 
-# Test names are the same at each collection: two workers that disagree about one stop the whole run.
+# Test names are the same at each collection: if two workers disagree about a name, the whole run stops.
 
-# gzip writes the current time into its header, unless it is given one.
+# gzip writes the current time into its header, unless another time is given.
 _WITH_THE_TIME = ("gzip.compress", "time.time", "datetime.now", "uuid4", "uuid.uuid4", "random.random")
 
 
@@ -290,9 +290,9 @@ def test_a_name_by_the_clock_is_found() -> None:
     assert names_by_the_clock(test % ", mtime=0") == []
 
 
-# Nothing that a stage decides has a second source: no default in the code that works with it.
+# Each setting of a stage has a single source: the code that uses it has no default for it.
 
-# Not settings despite the same name: values that one job or one client keeps for itself, and the protocol's 72 hours.
+# Not settings, despite the same name: values that only one job or client uses, and the protocol's 72 hours.
 _KEPT = {"reserve_ms", "attempts"}
 # Settings of a stage, by every argument name in use.
 _DECIDED = {
@@ -303,7 +303,7 @@ _DECIDED = {
 
 
 def defaults() -> Iterator[str]:
-    """Each argument of a class or function in `metering` that has a default, as `Class.argument`."""
+    """Arguments with a default of classes and functions in `metering`, as `Class.argument`."""
     for module in pkgutil.walk_packages(metering.__path__, "metering."):
         for name, value in vars(importlib.import_module(module.name)).items():
             if getattr(value, "__module__", None) != module.name:

@@ -1,4 +1,4 @@
-"""Objects of every invalid kind: each is refused with its reason, in bounded time and memory."""
+"""Every kind of invalid object is refused with a reason, in bounded time and memory."""
 
 import gzip
 import io
@@ -79,7 +79,7 @@ def test_several_members_make_one_object(compression: str) -> None:
 @pytest.mark.parametrize("zeros", [512, 64 * 1024, 3 * 1024 * 1024])
 def test_zeros_behind_a_gzip_stream_fill_up_a_block_of_any_size(zeros: int) -> None:
     packed = PACK["gzip"](ndjson([record()]))
-    # The stream ends just before a step of the reader, so that the zeros continue after it.
+    # The stream ends just before the end of a reader's step, so that the zeros continue after the step.
     comment = b"\x1f\x8b\x08\x10" + bytes(6) + b"c" * (64 * 1024 - len(packed) - 32) + b"\0"
     desk = Desk(_LIMITS).put("ingest/x", comment + packed[10:] + bytes(zeros))
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
@@ -373,7 +373,7 @@ def test_gzip_of_the_standard_library_is_read_too() -> None:
     assert desk.decoded(pointer("ingest/x", "ndjson", "gzip")).records == 1
 
 
-# The table of formats is complete, and a format's name is known without its libraries.
+# The table of formats is complete, and names of formats are known without the formats' libraries.
 
 _RECORD = record(start=SENT_AT_S - 60, end=SENT_AT_S)
 _BODIES = {"ndjson": ndjson([_RECORD]), "parquet": parquet(pa.Table.from_pylist([_RECORD]))}

@@ -1,4 +1,4 @@
-"""Ids that a producer owns by its name, and who counts as the sender of a message."""
+"""Ids that a producer owns by name, and the effective sender of a message."""
 
 import json
 from decimal import Decimal

@@ -30,7 +30,7 @@ from tests.support.stage import ADMISSION, LIMITS
 
 
 def record(**changes: object) -> dict[str, Any]:
-    """A record that is valid in every format, Parquet too, which has only integer times."""
+    """A record that is valid in every format, including Parquet, with integer times only."""
     return good_record(**({"start": SENT_AT_S, "end": SENT_AT_S} | changes))
 
 
@@ -162,7 +162,7 @@ def test_pages_and_row_groups_of_parquet_are_limited() -> None:
 
 @dataclass
 class _Looks:
-    """A `Deadline` that is over after this many checks."""
+    """A `Deadline` that is over after `left` checks."""
 
     left: int
     looks: int = 0
@@ -236,7 +236,7 @@ def test_long_resource_ids_in_a_dictionary_unfold_in_pieces() -> None:
     finally:
         pa.set_memory_pool(before)
     assert reasons(answer) == ["invalid_resource_id"]
-    # Decoding all of them at once would take 50 MB.
+    # Decoding all the texts at once would take 50 MB.
     assert pool.max_memory() < 24 * MIB
 
 

@@ -98,7 +98,7 @@ def test_a_cleaner_writes_down_since_when_the_oldest_run_that_it_left_was_due() 
         done_s.append(world.clock.now_ms() // 1000)
     world.clock.advance_s(HOUR_S)
     now_s = world.clock.now_ms() // 1000
-    # First there is time for nothing, then for everything.
+    # The first run has time for nothing, the second for everything.
     for seconds, due_ms in ((10, (done_s[0] + HOUR_S) * 1000), (900, None)):
         world.jobs.cleaner.run(world.deadline(seconds))
         assert cleanings(world.items) == {"L0": Cleaning(chain="L0", looked_s=now_s, due_ms=due_ms)}
@@ -297,7 +297,7 @@ def test_the_clock_is_looked_at_before_each_file_of_an_hour() -> None:
 
 
 def leave(world: World, number: int, date: str = "2026-11-24") -> str:
-    """Leave an object of a commit that was never made."""
+    """Put a staging object whose commit was never made."""
     key = f"staging/{date}/{number:032x}.parquet"
     world.objects.put(key, b"left behind", if_absent=True)
     return key
@@ -309,7 +309,7 @@ def passes(world: World) -> OrphanPasses:
 
 
 def judged(world: World, *, whole: bool = False, seconds: int = 900) -> int:
-    """Number of commits that a call reads."""
+    """Number of commits that one run of the cleaner reads."""
     calls: list[str] = []
     world.items.on_call = calls.append
     world.jobs.orphans.run(world.deadline(seconds), whole=whole)

@@ -22,7 +22,7 @@ LATER_S = (*range(DAY_S, 14 * DAY_S + 1, 12 * HOUR_S), *range(15 * DAY_S, 34 * D
 ON_TIME_ROWS = 49 * (12 + len(LATER_S)) // 4 * 4
 # At 50 million rows an hour, an hour fills four files of 12 million.
 FILE_ROWS = ON_TIME_ROWS * 12 // 50
-# At full scale, one row here represents this many.
+# One row in this test represents this many at full scale.
 ROWS_OF_A_ROW = 50_000_000 // ON_TIME_ROWS
 
 
@@ -39,7 +39,7 @@ class Service:
         self.sent = 0
 
     def send(self, starts_s: Iterable[int]) -> None:
-        """Run one invocation with one batch of rows with these starts."""
+        """Run one invocation with one batch whose rows start at `starts_s`."""
         rows = [PlainRecord("a", "t", "f", "i", 1, s) for s in starts_s]
         self.sent += 1
         delivery = Delivery(
@@ -63,7 +63,7 @@ def late_starts(hour_s: int) -> Iterator[int]:
 
 
 def parquet_bytes(rows: int) -> int:
-    """Size of a file with this many rows, from the real codec and writer, of batches like `make load`'s."""
+    """Size of a file of `rows` rows by the real codec and writer, from batches like those of `make load`."""
     world = World()
     for batch in load_batches(rows):
         world.send(batch)

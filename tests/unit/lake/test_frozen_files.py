@@ -198,13 +198,13 @@ def test_the_digest_is_that_of_a_text_that_any_program_can_write() -> None:
     assert usage_digest(rows) == hashlib.sha256(text.encode()).hexdigest()
 
 
-# The index of a closed month's objects: only an account's row groups, in files that any engine reads.
+# The index of a closed month's objects: a report reads only an account's row groups, and any engine can read the files.
 
 Row = tuple[UsageKey, Total]
 
 
 def rows_of_accounts(counts: Sequence[int]) -> list[Row]:
-    """Rows in order, with this many hours per account."""
+    """Ordered rows; `counts` are the hours of each account."""
     return [
         (
             UsageKey(
@@ -218,7 +218,7 @@ def rows_of_accounts(counts: Sequence[int]) -> list[Row]:
 
 
 def written(path: Path, rows: Sequence[Row], group_rows: int) -> pq.FileMetaData:
-    """A file with an index; its complete footer."""
+    """Write a file with an index; return its complete footer."""
     with usage_writer(path) as writer:
         for group in account_groups([usage_table(rows)] if rows else [], group_rows):
             writer.write_table(group)
@@ -315,7 +315,7 @@ def test_months_that_were_frozen_without_an_index_are_read_as_before() -> None:
 
 
 class _Ranges(io.BytesIO):
-    """A stream that knows which of its reads are calls: the end was read at its opening."""
+    """A stream that counts reads as calls, except at its end, which was read when it was opened."""
 
     def __init__(self, content: bytes, last_bytes: int) -> None:
         super().__init__(content)

@@ -53,7 +53,7 @@ def content_of(merged: MergedFile) -> bytes:
 
 
 def staging(rows: Sequence[Row]) -> bytes:
-    """A staging object, written without our codec."""
+    """Write a staging object without our codec."""
     rows = sorted(rows)
     columns: dict[str, list[object]] = {name: [] for name in STAGING_SCHEMA.names}
     for booked, account, resource, size, start, batch in rows:
@@ -144,7 +144,7 @@ def _reads_the_same(
         rows = sorted((str(batch_id), total) for each in groups for (batch_id,), total in each)
         assert list(usage) == list(usage) == in_order(usage_of(HOUR, reader.totals(sources, USAGE_QUERY)))
         assert len(usage) == len(list(usage))
-        # A batch appears once per source that has rows of it, and its parts add up.
+        # A batch is returned once per source with rows of it, and its parts add up.
         assert len(groups) == len(sources)
         summed = {batch: sum_totals(total for each, total in rows if each == batch) for batch, _ in rows}
         assert summed == batches_of(reader.totals(sources, BATCH_QUERY))
@@ -303,7 +303,7 @@ def _threaded(source: str) -> list[int]:
             continue
         words = {word.arg: ast.unparse(word.value) for word in node.keywords}
         opens = node.func.attr == "ParquetFile" and words.get("pre_buffer", "False") != "False"
-        # Reads with columns or groups are Arrow's; a stream's read takes only a size.
+        # A read with columns or groups is a call to Arrow; a stream's read has only a size.
         arrows = node.func.attr in _READS - {"read"} or (node.func.attr == "read" and "columns" in words)
         if opens or (arrows and words.get("use_threads") != "False"):
             found.append(node.lineno)
@@ -328,7 +328,7 @@ def test_such_a_call_would_be_seen(call: str) -> None:
     assert _threaded(call) == [1]
 
 
-# Large files are read one at a time, small ones in parallel, and each comes with its own result.
+# Large files are read one at a time, small files in parallel, and each file is returned with its own result.
 
 LARGE = 12_000_000
 
@@ -363,7 +363,7 @@ def test_every_file_is_read_once_whatever_its_size() -> None:
     assert list(read_each(lambda file: file.key, [], threads=2)) == []
 
 
-# Sums of many parts: exact, and not more expensive with more groups.
+# Sums of many parts are exact, and more groups do not make them more expensive.
 
 
 def part(first: int, count: int) -> pa.Table:
@@ -384,13 +384,13 @@ def test_parts_of_ever_new_groups_are_summed_again_only_when_they_have_grown(mon
 
     monkeypatch.setattr(Sums, "table", counted)
     for number in range(400):
-        # Half of each part's groups are those of the part before.
+        # Half of the groups of each part are also in the part before.
         made.add(part(number * 5, 10))
     found = made.totals()
     assert len(found) == 2_005
     assert found["b0",] == Total(2**32 + 1, 1)
     assert found["b700",] == Total(2 * (2**32 + 1), 2)
-    # 400 parts. Each sum happens after 1.5-fold growth: some ten times, and in total a few times all groups.
+    # 400 parts. A sum follows each 1.5-fold growth: about ten times, over a few times all groups in total.
     assert len(summed) < 20
     assert sum(summed) < 6 * 2_005
     assert made.totals() == found
@@ -405,7 +405,7 @@ def test_a_part_without_rows_adds_nothing() -> None:
     assert made.totals() == {("b3",): Total(2**32 + 1, 1)}
 
 
-# Scratch folders: those of dead processes are removed, those of living ones stay.
+# Scratch folders of dead processes are removed, and those of living processes stay.
 
 _HOLD = """
 import sys, time
@@ -420,7 +420,7 @@ with scratch_folder(Path(sys.argv[1])) as folder:
 
 
 def holder(place: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process in the middle of its work, and its folder."""
+    """A process that is still working, and its folder."""
     process = subprocess.Popen([sys.executable, "-c", _HOLD, str(place)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())

@@ -39,14 +39,14 @@ def totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
 
 
 class NoRows(TotalsAlone):
-    """A reader of rows that must not be used."""
+    """A row reader that fails if used."""
 
     def totals(self, sources: Sequence[RowSource], query: RowQuery) -> dict[Group, Total]:
         raise AssertionError(f"the rows of {sources} were read for {query}")
 
 
 def kept_totals_of(world: World, file: LakeFile) -> dict[UsageKey, Total]:
-    """Content of a file's totals object, which must be consistent."""
+    """Content of a file's totals object; row reads fail."""
     return dict(ParquetTotals(world.objects, NoRows()).of(file))
 
 

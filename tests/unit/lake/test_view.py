@@ -1,4 +1,4 @@
-"""The view shows each accepted row once, whether its commit waits, is placed, published or cleaned, at any time."""
+"""The view always shows each accepted row once, whether its commit is waiting, placed, published or cleaned."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_placing_changes_no_state_and_publishing_does() -> None:
 
 
 def _meanwhile(world: World, number: int, work: Callable[[], object]) -> Callable[[str], None]:
-    """Do something between two calls of a reader."""
+    """Run `work` between two calls of a reader."""
     left = number
 
     def hook(_call: str) -> None:

@@ -14,7 +14,7 @@ W = TypeVar("W")
 
 
 class Context:
-    """The context of an invocation with this much remaining time."""
+    """Context of an invocation, with a given remaining time."""
 
     def __init__(self, left_ms: int = 50_000) -> None:
         self._left_ms = left_ms

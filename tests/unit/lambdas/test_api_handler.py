@@ -1,4 +1,4 @@
-"""The API's function: the same answer over both fronts, and no secrets in its output."""
+"""The API's function: the same responses through HTTP API and function URL, and no secrets in logs."""
 
 import io
 import itertools

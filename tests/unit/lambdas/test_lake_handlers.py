@@ -96,7 +96,7 @@ def test_a_tick_compacts_what_is_due_and_a_second_one_nothing() -> None:
 
 @dataclass(frozen=True)
 class ClockContext:
-    """An invocation that ends by the clock."""
+    """Context of an invocation that times out by the world's clock."""
 
     world: World
     end_ms: int
@@ -230,7 +230,7 @@ def test_a_tick_reconciles_and_writes_down_what_it_came_to() -> None:
         )
 
 
-# No function runs on a ledger of unknown format: its invocation fails, and its messages return to the queue.
+# No function works with a ledger of unknown format: the invocation fails, and the messages return to the queue.
 
 OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.1.0", usage_generation=settings().usage_generation)
 OLD = LedgerFormat(number=FORMAT_VERSION - 1, written_by="0.1.0", usage_generation=1)
@@ -264,7 +264,7 @@ def test_a_function_starts_on_a_ledger_of_its_format_and_not_on_a_newer_or_an_ol
         monkeypatch.setenv("METERING_LOG_SOURCES", "[]")
     ledger.item = NEWER.to_item()
     for _ in range(2):
-        # The failure is not cached: the function works again once its region is repaired.
+        # The failure is not cached: once the region is repaired, the function works again.
         with pytest.raises(FormatTooNewError, match=re.escape(REFUSAL)):
             dependencies()
     ledger.item = OLD.to_item()
@@ -300,7 +300,7 @@ def test_a_new_process_that_gets_no_answer_gives_every_message_back_and_is_no_er
 
 
 def test_the_api_answers_nothing_of_a_ledger_that_it_does_not_know(ledger: FormatLedger) -> None:
-    """The client gets the function's answer, not the gateway's: the first request opens the ledger."""
+    """The client gets the function's error, not the gateway's, because the first request opens the ledger."""
     event = request("/v1/health")
     ledger.item = NEWER.to_item()
     for _ in range(2):
@@ -316,7 +316,7 @@ def test_the_api_says_that_it_cannot_answer_now(ledger: FormatLedger) -> None:
 
 
 def test_the_aggregator_gives_every_message_back(ledger: FormatLedger) -> None:
-    """The function raises, so the mapping deletes no message; and only the format was read from the ledger."""
+    """The function raises, so the mapping keeps all messages; only the data format was read from the ledger."""
     ledger.item = NEWER.to_item()
     with pytest.raises(FormatTooNewError):
         aggregate({"Records": [message("m")]}, Context())

@@ -1,4 +1,4 @@
-"""Each function logs one info line per unit of work. MiniStack waits 50 ms for a line that never comes."""
+"""Each function logs one info line per unit of work. MiniStack waits 50 ms for a missing line."""
 
 import importlib
 import io
@@ -46,7 +46,7 @@ from tests.unit.operations import test_canary, test_watch
 
 
 def _never_asked() -> NoReturn:
-    """A part for which an invocation without throttles creates no client."""
+    """Fail: an invocation without throttles needs no such client."""
     raise AssertionError
 
 
@@ -65,7 +65,7 @@ def _api() -> api.Serving:
 
 
 CONTEXT = Context(200_000)
-# An invocation of each function, given what puts its work beside metrics and a log.
+# An invocation of each function. The argument adds metrics and a log to the function's work.
 INVOCATIONS: dict[str, Callable[[Callable[[Any], Started[Any]]], object]] = {
     "aggregator": lambda with_log: aggregator.handle({"Records": []}, CONTEXT, with_log(_aggregator())),
     "api": lambda with_log: api.handle(request("/v1/health"), CONTEXT, with_log(_api())),
@@ -88,7 +88,7 @@ def test_an_invocation_that_has_nothing_to_do_still_says_so_in_one_line(name: st
     assert not isinstance(answer, dict) or answer.get("statusCode", 200) == 200
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["level"] for line in lines] == ["INFO"]
-    # The message is constant; the rest are fields.
+    # The message is constant, and everything else is in fields.
     assert not any(character.isdigit() for character in lines[0]["message"])
 
 
@@ -146,7 +146,7 @@ def test_each_line_of_a_function_says_its_version(capsys: pytest.CaptureFixture[
 # A function imports only what it uses, because every import lengthens each cold start.
 
 
-# Libraries of the command line and the deployment, and those that only the extra `cli` has.
+# Libraries of the command line and of the deployment, including those of the extra `cli`.
 _NEVER = {"aws_cdk", "duckdb", "localstack_client", "rich", "typer"}
 _FUNCTIONS = sorted(path.parent.name for path in Path(lambdas.__path__[0]).glob("*/handler.py"))
 # These functions read and write only items; the Parquet libraries would double their cold start. The on-ramp imports
@@ -168,7 +168,7 @@ def test_a_function_imports_no_more_than_it_uses(name: str) -> None:
 
 @pytest.fixture(params=["", "http://127.0.0.1:9"], ids=["aws", "emulator"])
 def threads_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], int]]:
-    """Threads of the jobs of a function that starts in this process."""
+    """Number of threads of a function's jobs, started in this process."""
     for name, value in as_environment(settings().model_dump()).items():
         monkeypatch.setenv(name, value)
     access = Access(region="eu-west-1", endpoint_url=request.param or None, access_key=("test", "test"))

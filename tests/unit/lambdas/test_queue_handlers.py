@@ -46,7 +46,7 @@ def _parts(store: MemoryItemStore, queue: Queue = _NO_QUEUE, *, visibility_s: in
 
 @dataclass(frozen=True)
 class _Facts:
-    """A queue's visibility timeout, and nothing else."""
+    """Queue facts with the visibility timeout only."""
 
     visibility_s: int
 
@@ -61,10 +61,10 @@ class _Facts:
 
 
 class _Hiding(MemoryQueue):
-    """A queue that records what it should hide.
+    """A queue that records calls of `hide`.
 
     Args:
-        trouble: Whether it does not answer.
+        trouble: Whether calls of `hide` fail.
     """
 
     def __init__(self, *, trouble: bool = False) -> None:
@@ -149,7 +149,7 @@ def test_a_queue_that_does_not_hide_changes_nothing_in_the_answer() -> None:
     assert response == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
 
 
-# The on-ramp function: events of S3 in, verdicts counted, partial batch response out.
+# The on-ramp function receives events of S3, counts verdicts, and returns a partial batch response.
 
 
 def parts_of(world: World) -> Started[Arrivals]:

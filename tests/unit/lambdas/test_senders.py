@@ -1,4 +1,4 @@
-"""Registered producers: no producer sends another's data, by any of the five ways into the aggregator.
+"""Registered producers cannot send each other's data by any of the five ways into the aggregator.
 
 SenderIds are crafted, because emulators use the account id for all senders.
 """
@@ -82,7 +82,7 @@ THEFTS: dict[str, Callable[[SendersWorld], str]] = {
 
 
 def refused(world: SendersWorld, sender: str, *, names: str = "", times: int = 1) -> None:
-    """One batch is in quarantine for its sender, without any other effect."""
+    """Check that one batch is quarantined because of its sender, without other effects."""
     (entry,) = world.entries()
     assert entry.batch is not None
     assert entry.batch.reason == "sender_not_allowed"
@@ -96,7 +96,7 @@ def refused(world: SendersWorld, sender: str, *, names: str = "", times: int = 1
 
 
 def mine_is_accepted(world: SendersWorld) -> None:
-    """B's own batch is accepted after A's attempt, and so is A's own."""
+    """Check that own batches of A and B are accepted after A's attempt."""
     world.deliver(body_of("b/1", B_ACCOUNT, source_id="b", sequence=1), f"{B}:i-0abc")
     world.deliver(body_of("a/1", A_ACCOUNT, 5), f"{A}:i-0abc")
     for batch_id in ("a/1", "b/1"):
@@ -109,16 +109,16 @@ def by_producer(world: SendersWorld, body: str) -> None:
 
 
 def by_redrive(world: SendersWorld, body: str) -> None:
-    """A's message becomes a dead letter, like a killed worker's, and an operator redrives it."""
+    """Make A's message a dead letter, as after worker crashes, and redrive it as operator."""
     world.dead.put_dead("m-dead", body, world.clock.now_ms() - 1000, 5, f"{A}:session")
     redriven = world.letters.redrive()
-    # SQS's redrive task would send it in its own name.
+    # SQS's redrive task would send the message in its own name.
     assert (redriven.task, redriven.moved) == (None, 1)
     assert [each.stated_sender for each in world.deliver_sent_again()] == [f"{A}:session"]
 
 
 def by_retry(world: SendersWorld, body: str) -> None:
-    """An operator resends the refused batch, although nothing was corrected."""
+    """Resend the refused batch as operator, although nothing was corrected."""
     world.deliver(body, f"{A}:session")
     (entry,) = world.entries()
     world.quarantine.retry(entry)
@@ -262,7 +262,7 @@ def test_refused_records_are_sent_again_for_their_producer(world: SendersWorld) 
 
 
 def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world: SendersWorld) -> None:
-    # Too early by an hour, so valid after a while.
+    # The time is an hour too early, so the record is valid later.
     soon = record_of(B_ACCOUNT, 3) | {name: rfc3339(NOW_S + HOUR_S) for name in ("start", "end")}
     foreign = soon | {"account_id": A_ACCOUNT}
     lines = b"".join(json.dumps(each).encode() + b"\n" for each in (record_of(B_ACCOUNT, 5), soon))
@@ -274,7 +274,7 @@ def test_refused_records_of_a_dropped_object_are_sent_again_for_its_owner(world:
         assert (entry.kind, entry.sent_by) == ("records", B)
         world.quarantine.retry(entry)
     world.deliver_sent_again()
-    # B's own record is metered, but not that of A's account: the retry is judged as B's.
+    # B's own record is metered, but not the record of A's account, because the retry is judged as B's.
     assert world.metered_bytes() == {B_ACCOUNT: 15}
     assert [entry.batch.reason for entry in world.entries() if entry.batch is not None] == ["sender_not_allowed"]
 

@@ -1,4 +1,4 @@
-"""Invalid items: named, never read as valid, and no unrelated work stops for them."""
+"""Invalid items are named, never read as valid, and do not stop unrelated work."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.support.watched import WatchedRegion
 
 
 def change(world: World | SmallWorld | WatchedRegion, key: Key, **changes: Value) -> None:
-    """A manual write, or code of another version."""
+    """Write as a manual change or another version would."""
     world.items.update(Update(table=Table.LEDGER, key=key, set=changes))
 
 
@@ -166,7 +166,7 @@ def of_whole(item: Item) -> MarkerGlance:
 
 
 def said(read: Callable[[Item], MarkerGlance], item: Item) -> MarkerGlance | str:
-    """The read value, or the reason of its refusal."""
+    """The decoded value, or the error text."""
     try:
         return read(item)
     except LedgerCorruptError as error:
@@ -204,7 +204,7 @@ def test_hours_that_cannot_be_read_are_refused_too(hours: dict[str, Any]) -> Non
     assert said(MarkerGlance.of_item, item) == said(of_whole, item)
 
 
-# Verification's reads of the ledger: markers and conflicts of its batches; notes of retries are neither.
+# Ledger reads of a verification: markers and conflicts of its batches, but not the notes of retries.
 
 CONFLICT = conflict_of("b2")
 

@@ -1,4 +1,4 @@
-"""Code that does not know a newer ledger's format never touches that ledger."""
+"""Code older than the format of a ledger never touches the ledger."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -97,12 +97,12 @@ def test_a_ledger_of_another_usage_table_is_refused_whoever_opens_it() -> None:
     with pytest.raises(GenerationError):
         check_format(items, usage_generation=2)
     check_format(items, usage_generation=3)
-    # Code that uses no usage table need not know its generation.
+    # Code that does not use the usage table need not know the table's generation.
     check_format(items)
 
 
 class Racing(MemoryItemStore):
-    """Between the question and the write, another process writes."""
+    """Simulates a write by another process between read and write."""
 
     def __init__(self, other: LedgerFormat) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def test_whoever_opens_the_tables_asks_for_the_format() -> None:
         for path in Path(metering.__file__).parent.rglob("*.py")
         if "DynamoDbItemStore(" in path.read_text()
         and "class DynamoDbItemStore" not in path.read_text()
-        # The doctor's own table, which has no region's data.
+        # The doctor's own table contains no data of a region.
         and path.parts[-2:] != ("aws", "doctor.py")
     }
     assert len(opening) > 1

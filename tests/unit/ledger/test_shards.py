@@ -42,7 +42,7 @@ def test_one_shard_is_nothing_to_remember() -> None:
 
 
 class Racing(MemoryItemStore):
-    """Before the first put, another worker's is applied; `lost` puts are applied without a reply."""
+    """Another worker's put precedes the first put; `lost` puts are applied, but their replies are lost."""
 
     def __init__(self, other: int, *, lost: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The limits of the load test and of the race: each can be missed, and a value exactly on it passes."""
+"""The limits of load test and race: each limit can fail, and a value exactly at a limit passes."""
 
 import json
 import re
@@ -81,7 +81,7 @@ def test_a_day_is_the_units_of_the_run_times_the_target() -> None:
 
 def test_a_day_has_the_jobs_that_prove_watch_and_bill() -> None:
     costs = day_costs(RUN)
-    # One read unit for each of 12 million markers (docs/decisions/0013-reconciliation.md).
+    # One read unit per marker, for 12 million markers (docs/decisions/0013-reconciliation.md).
     assert costs[f"DynamoDB reads: quick pass, markers of each new file{ESTIMATED}"] == pytest.approx(1.5)
     large = Stored(items=RUN.stored.items, bytes={**RUN.stored.bytes, "B#": 5_000_000})
     assert day_costs(replace(RUN, stored=large))[
@@ -120,7 +120,7 @@ def _result(name: str, *, rate: float, units: float, wrong: int = 0, kills: int 
 
 
 def _levels(**changes: tuple[float, float]) -> list[Level]:
-    """A level of each number of keys, all exactly on their limits, except for changes at 16 keys."""
+    """Levels for each number of keys, exactly at their limits; `changes` apply to 16 keys."""
     on_bars = {
         1: {"powertools": (100.0, 3.0), "transact": (100.0, 4.0), OURS: (100.0, 3.0)},
         5: {"powertools": (100.0, 7.0), "transact": (100.0, 12.0), OURS: (100.0, 3.5)},
@@ -169,12 +169,12 @@ def test_the_naive_sums_of_a_message_are_what_was_sent() -> None:
         for shipment in shipments_of(keys, 20, 1):
             sums = sums_of(json.loads(shipment.body))
             assert sum(each.bytes for each in sums) == sum(total.bytes for total in shipment.sent.totals.values())
-            # As many items as the service has usage keys: neither side groups more.
+            # As many sums as the service has usage keys, so both sides group equally.
             assert len(sums) == len(shipment.sent.totals)
 
 
 def _minutes(cpu_s_a_minute: list[float], *, ticks_s: float = 0.0) -> Progress:
-    """Samples of each second at 100 batches/s; once a minute a job takes `ticks_s`, and otherwise CPU time is even."""
+    """Samples per second at 100 batches/s; each minute a job takes `ticks_s`; other CPU time is constant."""
     samples, cpu_s = [], 0.0
     for second in range(1, 60 * len(cpu_s_a_minute) + 1):
         cpu_s += cpu_s_a_minute[(second - 1) // 60] / 60 + (ticks_s if second % 60 == 30 else 0.0)
@@ -215,7 +215,7 @@ def test_a_run_of_full_length_without_two_minutes_is_a_missed_bar_and_a_short_on
 
 
 def _run_of(planned_s: int, *sent_s: int, full: bool = False, took_s: int = 5) -> BookedRun:
-    """A run whose commits were made two seconds after their messages were sent."""
+    """A run whose commits followed their messages by two seconds."""
     done_at_ms = (planned_s + took_s) * 1_000
     commits = tuple(
         Booked(sent_at_ms=each * 1_000, created_at_ms=each * 1_000 + 2_000, visible_at_ms=done_at_ms) for each in sent_s
@@ -268,7 +268,7 @@ def test_every_batch_of_a_group_is_counted_and_the_header_is_not() -> None:
     assert len([json.loads(line) for line in manifest.getvalue().splitlines()]) == 26
 
 
-# Conditions on a complete soak: it has ended, and neither its rate nor its memory has a trend.
+# Conditions on a complete soak test: it has ended, and neither rate nor memory shows a trend.
 
 LEG = Leg(first=0, batches=20_000, sending_s=30.0, settling_s=18.0, kills=15, overlaps=190, redriven=0, memory_mib=147)
 # Measured.

@@ -1,4 +1,4 @@
-"""The scale harness's region is consistent at any size, and its projection reports what does not hold."""
+"""The scale harness's region is consistent at any size, and its projection reports violations."""
 
 import time
 from dataclasses import replace

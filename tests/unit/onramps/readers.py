@@ -1,4 +1,4 @@
-"""Reading of log files in tests: a kind's result for some bytes."""
+"""Log files in tests: the result of a log kind for given content."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def measured(
     allowed: Sequence[str] = (),
     watch: Callable[[Block[object]], None] | None = None,
 ) -> Measured:
-    """Measure a file under its key, or as a kind under a name."""
+    """Measure a file by `key`, or by `kind` and `name`."""
     body = content.encode() if isinstance(content, str) else content
     if kind is None:
         kind, stated = log_of(key)

@@ -37,7 +37,7 @@ def taken(
 
 @dataclass
 class World:
-    """Arrivals over fakes that record their calls."""
+    """Handler of arrivals with fakes that record their calls."""
 
     says: Taken | Exception = field(default_factory=taken)
     context: Context | None = None
@@ -162,7 +162,7 @@ def test_an_object_that_is_gone_is_done_with_whatever_s3_calls_it() -> None:
     ("sqs.SendMessageBatch", True), ("s3.PutObject", True), ("s3.GetObject", False),
 ])  # fmt: skip
 def test_an_object_that_is_gone_once_it_was_read_or_cannot_be_read_now_is_taken_again(call: str, gone: bool) -> None:
-    """The plan may be put and its parts stored, and then the next delivery sends them without the file."""
+    """If plan and parts are already stored, the next delivery sends the parts without the file."""
     world = World(says=UnavailableError(call, "no answer"), context=a_context())
     if gone:
         world.objects.delete([KEY])

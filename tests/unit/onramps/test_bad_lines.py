@@ -1,4 +1,4 @@
-"""Content within limits: meaningless lines cost byte operations, or are refused; so are damage and bombs."""
+"""Content within limits: meaningless lines are cheap or refused; damaged files and zip bombs are refused."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def _kind(form: str) -> LogKind:
 
 
 def _packed(head: str, pattern: bytes, size_bytes: int) -> bytes:
-    """A file that expands less than 250 times, which any file may: many members."""
+    """A file of many gzip members that expands less than 250 times, the limit for any file."""
     one = gzip.compress(pattern * (_MEMBER_BYTES // len(pattern)), mtime=0)
     return gzip.compress(head.encode(), mtime=0) + one * (size_bytes // _MEMBER_BYTES)
 
 
 def _verdict(form: str, stored: bytes) -> tuple[str, float]:
-    """The reason why the file is refused as a whole, or empty; and the CPU seconds until then."""
+    """Reason for refusing the whole file, or "", and CPU seconds used."""
     name = FileName(kind=_kind(form).name, identity="x", account_id="1" * 12, region="us-east-1", source="E1")
     began_s = time.process_time()
     try:
@@ -78,7 +78,7 @@ def _verdict(form: str, stored: bytes) -> tuple[str, float]:
 @pytest.mark.parametrize("form", _FORMATS)
 @pytest.mark.parametrize(("pattern", "reason"), _FULL_OF.values(), ids=_FULL_OF)
 def test_a_short_file_of_lines_that_say_nothing_is_done_at_once(form: str, pattern: bytes, reason: str) -> None:
-    """16 KB as stored, which expand to any file's limit."""
+    """A file of 16 KB that expands to the size limit of any file."""
     stored = gzip.compress(_FORMATS[form].encode()) + gzip.compress(pattern * (16 * MIB // len(pattern) - 200))
     assert len(stored) < 34_000
     found, cpu_s = _verdict(form, stored)
@@ -186,7 +186,7 @@ def test_a_small_log_of_equal_lines_may_grow_far() -> None:
 
 
 class _Endless(io.RawIOBase):
-    """A log with a line of a gigabyte, and one line after it, generated during the read."""
+    """A log with one line of 1 GB and another line, generated during the read."""
 
     def __init__(self) -> None:
         self._pieces = self._made()

@@ -1,4 +1,4 @@
-"""CloudFront standard logs: both versions, all forms, and the billing area of the edge."""
+"""CloudFront standard logs: both versions, all formats, and the edge's billing area."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def legacy_line(**changes: str) -> str:
 
 
 def owned(content: bytes | str, *, settings: ReadSettings = SETTINGS, parquet: bool = False) -> Measured:
-    """Measure a file of a distribution whose owner is known."""
+    """Measure a log file of a distribution with known owner."""
     found = log_of(V2_KEY)
     return measured(content, kind=found[0], name=replace(found[1], parquet=parquet), settings=settings)
 
@@ -178,7 +178,7 @@ def test_of_two_logs_of_one_distribution_the_one_is_metered_that_the_context_say
     result = measured(HEADER + legacy_line(), LEGACY_KEY, context=context)
     assert (result.balance.metered_bytes, result.balance.shadowed_bytes) == (metered_bytes, 4300 - metered_bytes)
     assert [by for by, _, _ in result.shadowed] == ([f"{DISTRIBUTION} v2"] if log == "v2" else [])
-    # Whose distribution it is must be known.
+    # The owner of the distribution must be known.
     result = measured(HEADER + legacy_line(), LEGACY_KEY)
     assert (reasons(result), result.balance.refused_bytes) == ({"invalid_account": 1}, 4300)
 

@@ -1,4 +1,4 @@
-"""Bills in three kinds of export and of files, compared with metered usage: equal, or a difference."""
+"""Bills in three export types and three file types, compared with metered usage: equal or different."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def read_row(folder: Path, row: dict[str, str], mark: bytes = b"") -> Bill:
 def test_names_of_columns_in_lower_case_and_columns_that_nobody_knows_are_no_matter(tmp_path: Path) -> None:
     row = {name.lower(): value for name, value in focus(Line(WHO, OUT, NOON_S, "1")).items()} | {"tags": 'a,"b"\nc'}
     assert read_row(tmp_path, row, b"\xef\xbb\xbf").bytes == {KEY: GIB}
-    # FOCUS without a consumed quantity has the priced one.
+    # In FOCUS without a consumed quantity, the pricing quantity is used.
     row = focus(Line(WHO, OUT, NOON_S, "1.5")) | {"ConsumedQuantity": "", "ConsumedUnit": "", "PricingUnit": "GiB"}
     assert read_row(tmp_path, row).bytes == {KEY: 3 * GIB // 2}
 
@@ -146,7 +146,7 @@ def test_usage_that_takes_bytes_back_is_counted_and_a_refund_of_money_is_not(tmp
 
 
 def test_each_line_is_rounded_to_whole_bytes_and_what_that_moves_is_said_exactly(tmp_path: Path) -> None:
-    # A tenth of a byte per line: summed in GB, it would become a byte.
+    # A tenth of a byte per line would add up to bytes if it were summed in GB.
     lines = [Line(WHO, OUT, NOON_S, quantity_of(7)) for _ in range(100)]
     bill = read(*lines, tmp_path=tmp_path)
     assert bill.bytes == {KEY: 700}
@@ -277,7 +277,7 @@ def key(usage_type: str = "DataTransfer-Out-Bytes", day: str = DAY) -> LineKey:
 
 
 def test_the_real_bill_lines_are_what_their_records_are_metered_as(tmp_path: Path) -> None:
-    """Every line to the byte: real lines of AWS, with the billed usage type and quantity."""
+    """Each real line of AWS is metered exactly, with the billed usage type and quantity."""
     billed = list(csv.DictReader((SAMPLE.parent / "expected_lines.csv").read_text().splitlines()))
     names = ("account_id", "usage_type", "usage_hour", "quantity_gb")
     rows = ([each[name] for name in names] for each in billed)
@@ -305,7 +305,7 @@ USAGE = st.dictionaries(
         st.sampled_from(["DataTransfer-Out-Bytes", "EU-DataTransfer-In-Bytes", "USW2-EU-AWS-Out-Bytes"]),
         st.integers(NOON_S // HOUR_S, NOON_S // HOUR_S + 60),
     ),
-    # Beyond 2^53 a double would be wrong.
+    # Above 2^53, a double would be inexact.
     st.one_of(st.integers(0, 5), st.integers(0, 2**40), st.integers(2**53, 2**62)),
     max_size=12,
 )

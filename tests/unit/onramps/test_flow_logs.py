@@ -120,7 +120,7 @@ def test_an_unknown_account_is_that_of_the_file_and_a_line_may_leave_its_owner_t
 def test_what_is_not_traffic_is_counted_and_not_metered() -> None:
     absent = dict.fromkeys(("srcaddr", "dstaddr", "bytes", "packets", "action"), "-")
     silent = (line(log_status=status, **absent) for status in ("NODATA", "SKIPDATA"))
-    # What VPC block public access rejects has no bytes.
+    # Traffic that VPC block public access rejects has no bytes.
     found = read(text(line(action="REJECT", bytes="9"), line(action="REJECT", bytes="-"), *silent))
     balance = found.balance
     assert (balance.rejected, balance.rejected_bytes, balance.nodata, balance.skipdata) == (2, 9, 1, 1)
@@ -256,7 +256,7 @@ _HOP = FlowHop(
 
 
 def stored(*rows: dict[str, Any], types: dict[str, pa.DataType] | None = None, **options: Any) -> bytes:
-    """Rows as a Parquet file; missing values are the usual ones."""
+    """A Parquet file of rows; missing fields get usual values."""
     types = types or {}
     columns = {}
     for name in _ROW:

@@ -128,7 +128,7 @@ class Sum(NamedTuple):
 
 
 def flows_by_hand(text: str) -> Sum:
-    """Every field by its column in the header; missing facts count as usual traffic."""
+    """Sum lines, with fields by header column; lines without an `action` count as accepted."""
     header, *lines = text.splitlines()
     names = header.split(" ")
     fitting = [dict(zip(names, line.split(" "), strict=True)) for line in lines if line.count(" ") + 1 == len(names)]
@@ -140,7 +140,7 @@ def flows_by_hand(text: str) -> Sum:
 
 
 def s3_by_hand(text: str) -> Sum:
-    """Sent bytes follow the status and the error code."""
+    """Sum lines, with sent bytes after status and error code."""
     sizes = []
     for line in text.splitlines():
         after = line.partition('" ')[2].split(" ")

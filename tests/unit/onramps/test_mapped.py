@@ -1,4 +1,4 @@
-"""Any other log, by a mapping: validated with messages, exact, and with a reason for every misfit row."""
+"""Any other log, by a mapping: validated with messages, exact, with a reason for each refused row."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_what_was_sent_goes_out_and_what_was_put_comes_in() -> None:
     ]
     shares = {share.usage_type: share.bytes for share in result.shares}
     assert shares == {"USW2-DataTransfer-In-Bytes": 2340, "USW2-DataTransfer-Out-Bytes": 1500}
-    # A line that moves bytes both ways counts as one line.
+    # A line with bytes in both directions counts as one line.
     result = measured(line(operation="REST.PUT.OBJECT", sent="250", size="2000"), PARTITIONED, context=CONTEXT)
     assert (result.balance.lines, result.balance.metered, result.balance.metered_bytes) == (1, 1, 2250)
 
@@ -90,7 +90,7 @@ def test_what_was_sent_goes_out_and_what_was_put_comes_in() -> None:
     [("REST.PUT.OBJECT", "403"), ("REST.POST.UPLOAD", "200"), ("REST.HEAD.OBJECT", "200"), ("REST.PUT.ACL", "200")],
 )
 def test_the_size_of_an_object_that_did_not_come_in_is_not_metered(operation: str, status: str) -> None:
-    """Completing a multipart upload states the size of the whole object, whose parts have lines of their own."""
+    """The line that completes a multipart upload has the whole object's size, but each part has its own line."""
     result = measured(line(operation=operation, sent="-", size="5000", status=status), PARTITIONED, context=CONTEXT)
     assert result.balance.nodata == 1
     assert not result.totals
@@ -235,7 +235,7 @@ def test_a_file_that_is_no_text_has_verdicts_only_and_one_without_bytes_is_refus
 @pytest.mark.parametrize("text", ['"', '" -', '" "', ' "'])
 @pytest.mark.parametrize("end", ["", "  "])
 def test_a_user_agent_of_thousands_of_quotes_is_read_at_once(text: str, end: str) -> None:
-    """Anyone who requests an object chooses the user agent. A backtracking search would take hours."""
+    """Any requester of an object can choose the user agent. A backtracking regex would take hours."""
     began = time.monotonic()
     for _ in range(10):
         parse(line(agent=f'"{text * 8_000}"') + end)

@@ -109,7 +109,7 @@ def test_an_attachment_of_unknown_type_is_unclassified_with_a_reason_of_its_own(
 
 def test_what_leaves_for_a_gateway_of_another_region_is_metered_once_on_the_side_that_sends() -> None:
     result = measured(wide(line_of(**LEAVING)), KEY, context=KNOWN)
-    # The contract's table names it after the two regions.
+    # In the contract's table, the usage type has the names of both regions.
     assert records(result) == [Row(SENDER, "tgw-attach-peer", "out", WEST, EAST, "", 1000)]
     assert {share.usage_type for share in result.shares} == {"USW2-USE1-AWS-Out-Bytes"}
     assert not result.balance.rejected
@@ -304,7 +304,7 @@ def test_the_lowest_number_counts_and_without_a_rule_that_fits_the_sender_pays()
 def test_what_the_log_does_not_say_may_fit_so_the_payer_is_not_known(changes: dict[str, str], missing: str) -> None:
     context = knowing(policy(rule(10, GATEWAY, changes)))
     assert payer(context, **{missing: "-"}) == UNKNOWN
-    # Either way, it is the same account.
+    # In both cases, the account is the same.
     assert payer(knowing(policy(rule(10, SOURCE, changes))), **{missing: "-"}) == SENDER
 
 

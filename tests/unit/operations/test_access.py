@@ -118,7 +118,7 @@ class Setup:
         self.book.add(name, accounts=accounts or None, trusted_arn=WORKLOAD, registered_by="arn:aws:iam::1:user/me")
 
     def met_canary(self, sender_id: str) -> None:
-        """A canary was metered, with this SenderId."""
+        """Store a metered canary with `sender_id`."""
         self.items.put(Put(table=Table.LEDGER, item=CanaryRun(slot_s=NOW_S, sent_s=NOW_S).to_item()))
         marker: Marker = replace(accepted(canary_batch_id(NOW_S)), sender_id=sender_id)
         self.items.put(Put(table=Table.LEDGER, item=marker.to_item()))

@@ -1,4 +1,4 @@
-"""Answers for operators: the status of a region, runbooks by their names, billing months, the cost of storage."""
+"""Answers for operators: status of a region, runbooks by name, billing months, storage cost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NOW_S = parse_hour("2026-11-24T13") + 1_800
 
 
 def well(*, watched: bool = True) -> WatchedRegion:
-    """A region at rest: its watch, its canary and its reconciler have just run."""
+    """A region at rest, just after its watch, canary and reconciler ran."""
     region = WatchedRegion(now_s=NOW_S, region="eu-west-1", stage="prod")
     region.put(CanaryRun(slot_s=NOW_S, sent_s=NOW_S, verdict=CanaryVerdict.GOOD, settled_s=NOW_S))
     region.put(Reconciliation(finished_s=NOW_S, hours=1, differences=0))
@@ -98,7 +98,7 @@ def test_a_dead_letter_needs_a_person_and_holds_completeness_back(region: Watche
 
 
 def test_what_has_left_the_queue_since_the_watch_looked_is_told_as_of_then() -> None:
-    """`queue ok empty` appeared beside `held back by 2 messages in the ingest queue`."""
+    """Output once had `queue ok empty` next to `held back by 2 messages in the ingest queue`."""
     region = well(watched=False)
     region.ingest.send_many(["x", "y"])
     region.watch.run()
@@ -200,7 +200,7 @@ def test_every_cure_is_a_command_or_a_runbook_that_exists() -> None:
             assert parsed(cure)
 
 
-# Runbooks by the names that people have in hand, with the right place in every command.
+# Runbooks are found by the names that people have, and every command in them gets the right place.
 
 PAGE = """# conflicts
 
@@ -271,7 +271,7 @@ def test_a_link_to_a_page_that_an_installed_package_lacks_becomes_its_words() ->
     assert text == "As docs/guide.md and [x](x.md) say."
 
 
-# Billing months: what a closed one holds by any column, their list, and the checklist of a close.
+# Billing months: contents of a closed month by any column, the list of months, and the checklist for closing.
 
 OCTOBER, NOVEMBER = month_bounds_s("2026-10")
 CLOSED_S = NOVEMBER + 4 * DAY_S
@@ -330,7 +330,7 @@ def test_a_checklist_says_whether_the_month_can_be_closed_and_what_was_accepted(
     assert (accepted.meta["closable"], accepted.rows[0]["state"]) == (True, "accepted")
 
 
-# The storage report: what the lake costs, and what other forms of the same rows would.
+# The storage report: costs of the lake, and costs of the same rows in other forms.
 
 
 def storage(world: World, *, part_rows: int = 1_000_000, from_s: int = 0) -> StorageReport:
@@ -372,7 +372,7 @@ def test_the_alternatives_are_computed_from_the_rows() -> None:
 
 
 def test_the_lake_costs_a_tenth_of_one_json_object_a_batch_or_less() -> None:
-    """Larger files do better: 2 M records of this traffic are in docs/decisions/0010-lake-files.md."""
+    """Larger files are cheaper: docs/decisions/0010-lake-files.md has figures of 2 M such records."""
     world = World()
     for batch in load_batches(20_000):
         world.send(batch, rolled_up=False)

@@ -1,4 +1,4 @@
-"""The canary: good if it is seen exactly once in time, late if not, doubled if it counts twice."""
+"""The canary is good if counted exactly once in time, late if not in time, doubled if counted twice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Setup:
         return self.canary.run(DeadlineAt(clock=self.clock, at_ms=self.clock.now_ms() + within_s * 1000))
 
     def accept(self, slot_s: int = SLOT_S, *, commit_id: str = "c1") -> None:
-        """Do the aggregator's work for the batch."""
+        """Simulate the aggregator for the batch."""
         marker = marker_of(canary_batch_id(slot_s), commit_id=commit_id)
         key, total = f"staging/{commit_id}.parquet", Total(CANARY_BYTES, 1)
         commit = CommitRecord(
@@ -88,7 +88,7 @@ class Setup:
         self.rows.objects[key] = [canary_usage_type(slot_s)]
 
     def book(self, slot_s: int = SLOT_S) -> None:
-        """Do the roll-up's work for its usage."""
+        """Simulate the roll-up of the batch's usage."""
         key = UsageKey(
             hour_of(slot_s), CANARY_ACCOUNT_ID, UsageType(canary_usage_type(slot_s)), Service("MeteringCanary"), REGION,
             "internet",
@@ -104,7 +104,7 @@ class Setup:
         self.book()
 
     def publish(self, run: int, *usage_types: str) -> None:
-        """Do the compactor's work: a file of some rows in the hour."""
+        """Simulate the compactor: publish a file of rows in the hour."""
         key = f"lake/{run}.parquet"
         file = LakeFile(key=key, rows=len(usage_types), bytes=len(usage_types) * CANARY_BYTES)
         published = Published(hour_s=hour_of(SLOT_S), shard=0, run=run, files=(file,))

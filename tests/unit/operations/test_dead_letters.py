@@ -1,4 +1,4 @@
-"""Dead letters of batches and of log files: listed without being read, explained, and redriven."""
+"""Dead letters of batches and log files: listed without a receive, explained and redriven."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def body(**changes: object) -> str:
 
 
 def glanced(text: str, marker: Marker | None = None) -> DeadLetter:
-    """The description of a letter whose records may not be read."""
+    """Describe a dead letter without reading its records."""
     setup = Setup()
     setup.dead.put_dead("m", text, (NOW_S - 60) * 1000, 5, "AIDA1")
     if marker is not None:
@@ -273,7 +273,7 @@ FLOW_LOG = FlowLog(
 
 
 class LogSetup:
-    """A region with a test's messages in its dead-letter queue of log files."""
+    """A region whose dead-letter queue of log files has the given messages."""
 
     def __init__(self, *, context: Context | None = None) -> None:
         self.clock = ManualClock(NOW_S * 1000)
@@ -350,7 +350,7 @@ def test_what_the_event_and_the_name_tell_is_said(body: str, said: str) -> None:
     assert LogSetup(context=captured()).why(body).startswith(said)
 
 
-# The audit trail: deeds that began, deeds that ended, and deeds whose end was not recorded.
+# The audit trail: deeds that began, deeds that ended, and deeds without a recorded end.
 
 YEAR_S = 365 * DAY_S
 

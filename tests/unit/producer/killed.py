@@ -1,4 +1,4 @@
-"""A caller and its producer, killed at any line of the producer's code. Run as a program: it forks, and has no threads.
+"""A caller and its producer, killed at any line of the producer's code. Run as a program that forks and has no threads.
 
 `python -m tests.unit.producer.killed FOLDER KILLS` gives each world a folder of its own. A caller sends all its keys.
 The caller is killed (SIGKILL) at a line, restarts with all its keys, is killed again in every second world, and
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 BUCKET = "data-bucket"
 SOURCE = "edge-{world}"
-# Records of each key. The first key's records are too large for one message, and the next key has none.
+# Records of each key. The first key's records are too large for one message, and the next key has no records.
 KEYS = {"flows.log:0": 3, "flows.log:4096": 0, "flows.log:8192": 2, "flows.log:12288": 1}
 _LARGE_CHARS = 600_000
 _CODE = str(Path(metering.producer.__file__).parent)
 
 
 class FileQueue:
-    """A queue that outlives its process: each message is a line."""
+    """A queue in a file, one message per line, which survives its process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class FileQueue:
 
 
 def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[str, str | int]]:
-    """Records of a key in a world, each with its own account, otherwise like `first`."""
+    """Records of a key in a world: copies of `first` with distinct accounts."""
     place = list(KEYS).index(key)
     note = "x" * _LARGE_CHARS if place == 0 else ""
     return [
@@ -61,7 +61,7 @@ def records_of(world: int, key: str, first: dict[str, str | int]) -> list[dict[s
 
 
 def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
-    """The caller: it sends all its keys, even sent ones."""
+    """The caller: send all keys, even those sent before."""
     outlet = Outlet(
         queue=FileQueue(folder / "queue"), objects=FolderLogStore(folder / "bucket"), bucket=BUCKET,
         clock=SystemClock(), entropy=SystemEntropy(),
@@ -72,7 +72,7 @@ def call(folder: Path, world: int, first: dict[str, str | int]) -> None:
 
 
 class Steps:
-    """Counts the executed lines of the producer; at line number `kill_at` the process is killed."""
+    """Count executed lines of the producer, and kill the process at line number `kill_at`."""
 
     def __init__(self, kill_at: int | None) -> None:
         self.count = 0
@@ -122,7 +122,7 @@ def main(folder: Path, kills: int) -> None:
         world += 1
         home = folder / str(world)
         home.mkdir()
-        # A second kill has its own position: 997 is prime, so that the pairs do not repeat.
+        # A second kill has another position: 997 is prime, so pairs of positions do not repeat.
         places = [killed * lines // kills] + ([(997 * world) % lines] if world % 2 else [])
         # A run with less to do than the first may end before its position is reached.
         killed += sum(run(home, world, first, kill_at=place) == -1 for place in places)

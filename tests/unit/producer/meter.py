@@ -20,7 +20,7 @@ _INVOCATION = 200
 
 
 def records_of(number: int, count: int, *, resource: str = "i-0abc") -> list[dict[str, str | int]]:
-    """Records of one piece of work. Each has its own account and size, so that a missing or doubled record shows."""
+    """Records for one key. Each record has its own account and size, so that losses and doubles show."""
     return [
         record(1_000 * number + each + 1, account=f"{number:06d}{each:06d}", resource=resource) for each in range(count)
     ]
@@ -41,7 +41,7 @@ class Meter:
         return Producer(source_id, state=state, name=name, patience_s=patience_s, outlet=self.outlet)
 
     def deliver(self, bodies: Iterable[str] | None = None) -> None:
-        """Let workers process the messages, and then all of them once more."""
+        """Let workers process all messages twice."""
         messages = [
             Delivery(
                 message_id=f"m{number}", body=body, sent_at_ms=self.world.clock.now_ms(), receive_count=1,
@@ -67,5 +67,5 @@ class Meter:
 
 
 def expected(records: Iterable[dict[str, str | int]]) -> dict[str, tuple[int, int]]:
-    """Expected result of `Meter.metered` for records, each sent once."""
+    """Expected result of `Meter.metered` if each record counts once."""
     return {str(each["account_id"]): (int(each["bytes"]), 1) for each in records}

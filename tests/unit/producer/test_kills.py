@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def worlds(folder: Path, kills: int) -> Iterator[tuple[int, Path]]:
-    """Kill, and yield each world with its number."""
+    """Run the kills, and yield each world with its number."""
     (folder / "record.json").write_text(json.dumps(record(1)))
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.producer.killed", str(folder), str(kills)], cwd=ROOT, capture_output=True,
@@ -33,7 +33,7 @@ def worlds(folder: Path, kills: int) -> Iterator[tuple[int, Path]]:
 
 
 def meter_all(folder: Path, kills: int) -> Meter:
-    """Deliver everything that the worlds sent to one region; objects come first, as they do in each world."""
+    """Deliver all worlds' objects and then messages to one region, as in each world."""
     meter = Meter()
     assert meter.outlet.bucket != BUCKET
     bodies: list[str] = []

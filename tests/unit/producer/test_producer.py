@@ -1,4 +1,4 @@
-"""A producer numbers, splits and sends records; a key gives the same batches, and each record is metered once."""
+"""A producer numbers, splits and sends records; a key always gives the same batches; each record counts once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_key_with_other_records_is_refused_and_sends_nothing(meter: Meter, tmp
 
 
 def test_the_batch_ids_of_a_key_are_the_same_in_every_release(meter: Meter) -> None:
-    """Batch ids are public: a key that is sent before an upgrade and again after it must not be counted twice."""
+    """Batch ids are public: a key sent before and after an upgrade must not count twice."""
     sent = meter.producer(None).send(records_of(1, 1), key="flows.log:4096")
     assert sent.batch_ids == ("edge-7f3a/18a89c111fefd5830acfc989d3ef6833741d1a85-0",)
     assert meter.producer(None, name="edge").send(records_of(1, 1), key="flows.log:4096").batch_ids != sent.batch_ids
@@ -121,7 +121,7 @@ def test_records_are_split_by_their_size_and_what_is_above_a_message_is_an_objec
 @pytest.mark.parametrize("over", [0, 1])
 @pytest.mark.parametrize("source_id", ["edge", "\U0001f4e6" * 128])
 def test_a_message_is_never_larger_than_the_queue_takes(tmp_path: Path, source_id: str, over: int) -> None:
-    """A batch at the limit is sent inline or as an object, whatever its source and number need."""
+    """A batch at the size limit is sent inline or as an object, for any length of source and number."""
     from metering.producer.batches import INLINE_BYTES, record_lines, split
 
     half = [{**each, "note": ""} for each in records_of(1, 2)]
@@ -282,7 +282,7 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(meter
     taken: list[str] = []
 
     class Picky:
-        """Accepts only the first message of a request."""
+        """A queue that accepts only the first message of a request."""
 
         def send_many(self, bodies: list[str]) -> list[int]:
             taken.append(bodies[0])
@@ -300,7 +300,7 @@ def test_messages_that_the_queue_did_not_take_are_sent_again_and_only_they(meter
 
 
 def test_nothing_is_sent_before_it_is_in_the_journal_and_synced(meter: Meter, tmp_path: Path) -> None:
-    """The data on disk at the first call suffices for another machine to send everything."""
+    """With the data on disk at the first call, another machine can send everything."""
     (state, copy) = (tmp_path / "state", tmp_path / "copy")
 
     def copy_at_first_call(call: str) -> None:

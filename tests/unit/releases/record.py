@@ -1,14 +1,13 @@
-"""Records the state that release 0.2.0 leaves, by running it. Not a test: its result is `release_0_2_0.json.gz`.
+"""Runs release 0.2.0, and records the state that it leaves. Not a test: it writes `release_0_2_0.json.gz`.
 
     git worktree add --detach <release> bece5da6 && cd <release> && D=transfer_metering-0.2.0.dist-info && mkdir $D
     printf 'Metadata-Version: 2.1\nName: transfer-metering\nVersion: 0.2.0\n' > $D/METADATA
     PYTHONPATH=. <python of this checkout> -P <this file> <the result>
 
-Runs in the checkout of that release, with the packages of this one. The region contains two shards; a closed month, and
-a late row of it; hours that are compacted and cleaned, compacted and not cleaned, and waiting; a run each of compactor
-and roll-up that was only planned; refused, conflicting and duplicate batches; a commit without a transaction; notes of
-the reconciler. The file also has that release's own readings of the region, once its roll-up and its compactor are
-done.
+Runs in the release's checkout, with this checkout's packages. The region has two shards; a closed month with a late
+row; hours that are compacted and cleaned, only compacted, or waiting; one planned run each of compactor and roll-up;
+refused, conflicting and duplicate batches; a commit without a transaction; notes of the reconciler. The file also has
+the release's own results of reads after its roll-up and compactor.
 """
 
 import base64
@@ -33,7 +32,7 @@ PEERS = ("internet", "us-east-1/use1-az4", "eu-west-1", "cloudfront", "ap-southe
 
 
 def dies_at(region: World, name: str, times: int, run: Callable[[], object]) -> None:
-    """Run something in a process that is killed before its call `name`, after this many of them."""
+    """Run `run`, and kill it at call `name` after `times` such calls."""
     left = times
 
     def die(call: str) -> None:
@@ -81,7 +80,7 @@ def traffic(region: World, base: int, *, rolled_up: bool = True) -> None:
 
 
 def october(region: World) -> None:
-    """A closed month, its late row, and cleaned runs."""
+    """Make a closed month with a late row, and cleaned runs."""
     traffic(region, 1_000)
     traffic(region, 5_000)
     assert region.compact_all() >= 1
@@ -131,12 +130,12 @@ def left_by(region: World) -> dict[str, Any]:
 
 
 def rows_of(usage: Mapping[UsageKey, Total]) -> list[list[str]]:
-    """Totals in the order of their keys, as strings."""
+    """Totals as strings, sorted by key."""
     return sorted([*map(str, key), str(total.bytes), str(total.records)] for key, total in usage.items())
 
 
 def read_at_rest(region: World) -> dict[str, Any]:
-    """Readings once the roll-up and the compactor are done: the lake, the usage table, and the closed month."""
+    """Reads of lake, usage table and closed month, after roll-up and compactor."""
     region.roll_up()
     while region.compact_all():
         pass

@@ -1,4 +1,4 @@
-"""A region left by release 0.2.0 is read to the byte, and continued (`record.py` lists its content)."""
+"""A region left by release 0.2.0 is read exactly, and work in it continues (`record.py` lists its content)."""
 
 import base64
 import gzip

@@ -203,7 +203,7 @@ def test_a_week_has_busy_days_and_quiet_nights_and_every_hour_can_be_admitted() 
     assert of_day[20] > 4 * of_day[4]
 
 
-# Records of files: what is wrong is told by its place, sent as it stands, and refused as the manifest says.
+# Records in files: a wrong record is reported with its place, sent unchanged, and refused as the manifest says.
 
 NOW_S = 1_800_000_000
 
@@ -293,7 +293,7 @@ def test_the_same_file_gives_the_same_ids_with_bad_records_too(tmp_path: Path) -
     assert first == again
 
 
-# The sender: objects first, every message once more after trouble, the manifest in order.
+# The sender puts objects first, resends every message after an error, and writes the manifest in order.
 
 
 def shipment(name: str, size: int = 10) -> Shipment:
@@ -383,7 +383,7 @@ def test_a_rate_is_kept() -> None:
     assert time.monotonic() - began >= 0.2
 
 
-# The small network: its file and its own count say the same, each by its own way.
+# The small network's file and its own count agree, although they are made in different ways.
 
 FIRST_S = 1_795_617_000
 

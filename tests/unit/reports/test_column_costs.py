@@ -1,4 +1,4 @@
-"""Costs by columns read hours only for usage in order. Filters of places keep exactly their rows."""
+"""Costs by columns read hours only for order-dependent usage. Location filters keep exactly the matching rows."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _rated(
 
 
 def _crowd() -> _Watched:
-    """Accounts that pay for themselves, each with 1 GB beyond its allowance, in two hours."""
+    """Self-paying accounts, each with 1 GB above its allowance, in two hours."""
     lines = [
         used(size, hour, account=f"{number:012}", usage_type=usage_type)
         for number in range(_CROWD)

@@ -63,7 +63,7 @@ def with_waiting(world: World, query: UsageQuery) -> tuple[list[UsageRow], NotRo
 
 
 def test_rows_and_what_waits_are_the_usage_as_of_now_at_every_step_of_the_roll_up() -> None:
-    """Nothing is in both, and nothing is in neither."""
+    """All usage is either in the rows or in the waiting sum."""
     query = replace(of_accounts(QUESTIONS[0], now=False), group_by=())
     for world in dying(world_that_waits, World.roll_up, least=8):
         [booked], lacks = with_waiting(world, query)

@@ -1,4 +1,4 @@
-"""Ranges of time are read as people write them."""
+"""Time ranges are parsed in the forms that people write."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def query(start: str | None, end: str | None = None, **more: object) -> UsageQue
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """1 and 2 bytes in the lake, 4, 8 and 16 in staging; at minutes 0, 10, 29, 30 and 70 of two hours."""
+    """Records of 1 and 2 bytes in the lake, and 4, 8 and 16 in staging, at minutes 0, 10, 29, 30 and 70."""
     world = World()
     world.send([record(1, start_s=HOUR - HOUR_S), record(2, start_s=HOUR - HOUR_S + 600)])
     world.compact_all()
@@ -258,7 +258,7 @@ def test_days_of_a_zone_are_sums_of_hours_only_if_they_begin_on_one(
 def test_a_zone_that_is_none_is_refused_with_the_nearest() -> None:
     assert zone_of(None) is zone_of("UTC") is zone_of("utc") is UTC
     assert zone_of("Europe/Berlin") == BERLIN
-    # Without times a zone has its own month.
+    # If no times are given, the month is that of the zone.
     assert shown(UsageParameters(zone="Europe/Berlin").query(now_s=NOW_S).from_s) == "2026-10-31T23:00:00Z"
     for name, near in (("europe/berlin", "Europe/Berlin"), ("Berlin", ""), ("../etc/passwd", ""), ("Europe", "")):
         with pytest.raises(InvalidParametersError) as error:

@@ -1,4 +1,4 @@
-"""DuckDB gets right answers for any SQL, and nothing that blocks can hold a query forever."""
+"""DuckDB gives correct results for any SQL, and a blocked read cannot hold up a query forever."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_every_column_has_its_own_values(world: World) -> None:
 
 @contextmanager
 def opened(world: World) -> Iterator[list[str]]:
-    """Calls to the objects meanwhile."""
+    """Yield the object store calls in the block."""
     calls: list[str] = []
     world.objects.on_call = calls.append
     try:
@@ -128,7 +128,7 @@ def test_the_canarys_rows_are_only_there_for_who_asks(compacted: bool) -> None:
 
 
 def test_accounts_are_looked_at_only_in_row_groups_that_may_have_the_canary() -> None:
-    """The canary's account sorts first, so a row group without it costs the same as before."""
+    """The canary's account sorts first, so row groups without it cost nothing extra."""
     for account, may in ((ACCOUNT, False), (CANARY, True)):
         world = World()
         world.send([record(1, account=account)])
@@ -175,7 +175,7 @@ def test_corrections_count_at_the_beginning_of_the_hour_that_they_are_booked_in(
 
 
 def blocked(world: World, call: str) -> Callable[[], None]:
-    """Each such call blocks from now on until the returned function is called."""
+    """Block each call named `call` until the returned function is called."""
     gate = threading.Event()
 
     def wait(name: str) -> None:
@@ -208,7 +208,7 @@ def test_control_c_ends_a_query_whose_read_blocks() -> None:
     world.send([record(1)])
     world.compact_all()
     free = blocked(world, "objects.open.next")
-    # A process that a script started in the background ignores the signal, and so do its children.
+    # If a script starts a process in the background, the process and its children ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -299,12 +299,12 @@ def test_errors_of_reading_stay_what_they_are(world: World) -> None:
 
 
 def test_a_query_over_many_files_and_slow_reads_ends() -> None:
-    """The short version of the drill in tests/e2e, which runs 300 of them."""
+    """Short version of the drill in tests/e2e, which runs 300 queries."""
     ask_again_and_again(slow_lake(hours=20, files=2), times=8, read_s=0.001)
 
 
 def test_duckdb_gets_our_rows_and_arrow_no_file_system() -> None:
-    """A Python file system below Arrow's scanner or DuckDB occasionally hangs forever."""
+    """Arrow's scanner and DuckDB occasionally hang on a Python file system."""
     banned = {"pyarrow.fs", "fsspec"}
     names = {"PyFileSystem", "FSSpecHandler", "FileSystemHandler", "FileSystemDataset", "SubTreeFileSystem"}
     for path in sorted(Path(metering.__file__).parent.rglob("*.py")):

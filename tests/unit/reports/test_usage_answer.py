@@ -61,7 +61,7 @@ QUESTIONS = {
 
 
 def check(answer: Answer, name: str, *encodings: str) -> None:
-    """It is byte for byte what is kept."""
+    """Check that an answer equals the stored file byte by byte."""
     for encoding in encodings or ("json", "csv"):
         assert encoded_bytes(answer, encoding) == (ANSWERS / f"{name}.{encoding}").read_bytes()
 

@@ -1,4 +1,4 @@
-"""A region of waiting commits of plain rows, without workers: the roll-up's input, and its result."""
+"""A region with waiting commits of plain rows, without workers: input and result of the roll-up."""
 
 from collections.abc import Callable, Iterable
 from typing import Self
@@ -31,7 +31,7 @@ def row(
     usage_type: str = "DataTransfer-Out-Bytes",
     booked_s: int | None = None,
 ) -> PlainRow:
-    """A row of this many bytes; `booked_s` if its booked hour is not its own."""
+    """A row of `size` bytes; `booked_s` gives a booked hour other than its own."""
     return PlainRow(
         booked_s=hour_of(hour_s) if booked_s is None else booked_s,
         batch_id="batch",
@@ -55,7 +55,7 @@ class SmallRegion(MemoryRegion):
         self.committed: dict[UsageKey, Total] = {}
 
     def commit(self, commit_id: str, rows: Iterable[PlainRow], *, shard: int = 0) -> Waiting:
-        """Leave a worker's commit for the roll-up: its staging object, and its entry of the waiting list."""
+        """Store a worker's commit for the roll-up: a staging object and a waiting entry."""
         kept = list(rows)
         key = staging_key(commit_id, NOW_S)
         self.objects.put(key, encode_rows(kept), if_absent=True)
@@ -112,7 +112,7 @@ class SmallRegion(MemoryRegion):
         return [item for item in self.items.everything(Table.USAGE) if is_usage_item(item)]
 
 
-# Interrupts a roll-up process at one of its calls: it dies, its reply is lost, or others work meanwhile.
+# Interrupts a roll-up process at one of its calls: the process dies, the reply is lost, or others work meanwhile.
 
 
 class KilledError(Exception):
@@ -120,9 +120,9 @@ class KilledError(Exception):
 
 
 class AtCall:
-    """Within its context, runs an action at call number `number` (from 0) of a region's stores, once.
+    """Context manager that runs an action once, at call `number` (from 0) to a region's stores.
 
-    The action may call the stores itself: those calls are not counted. `done` says whether there was such a call.
+    Calls by the action itself are not counted. `done`: whether the call was reached.
     """
 
     def __init__(self, region: SmallRegion, number: int, do: Callable[[], object], *, reply: bool = False) -> None:

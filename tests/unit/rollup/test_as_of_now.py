@@ -43,7 +43,7 @@ def test_usage_as_of_now_is_exact_wherever_the_roll_up_stopped() -> None:
         region = _region()
         with AtCall(region, number, die) as at, suppress(KilledError):
             region.rollup(shards=2, cap=2).run(region.deadline())
-        # Commits that arrive while a run is planned are not in its plan.
+        # If commits arrive while a run is planned, the plan does not include them.
         region.commit("e1", [row(512), row(1024, usage_type="T2")])
         assert _now(region).usage([ACCOUNT, _OTHER], _MONTHS) == region.committed
         if not at.done:

@@ -1,4 +1,4 @@
-"""One process that rolls up: a run's bookings, its placing, and its start."""
+"""Roll-up in one process: bookings, placing and start of a run."""
 
 import random
 from contextlib import suppress
@@ -149,7 +149,7 @@ def test_a_process_without_time_begins_nothing_and_the_next_goes_on(region: Smal
 
 
 class _Traffic:
-    """Commits that keep coming: one before each placing transaction. `most` ends a failing test."""
+    """Adds a commit before each placing transaction. `most` ends a failing test."""
 
     def __init__(self, region: SmallRegion, *, most: int = 50) -> None:
         self.came: list[str] = []
@@ -186,7 +186,7 @@ def test_a_call_for_what_waits_ends_in_each_shard_and_at_once_where_nothing_wait
 
 
 def test_a_run_that_has_placed_what_waited_is_brought_to_its_end() -> None:
-    """A run's items count as settled only then (P37): a following comparison would wait for them."""
+    """Until a run is done, its items are not settled (P37), and a comparison would wait."""
     for number in count():
         region = SmallRegion()
         region.commit("c1", [row(1)])
@@ -231,7 +231,7 @@ def test_an_entry_that_cannot_be_read_does_not_keep_a_call_for_what_waits(region
     assert not region.items.get(Table.LEDGER, waiting_key(0, "c2"))
 
 
-# A tick of the roll-up function continues until the next one begins.
+# A tick of the roll-up function runs until the next tick begins.
 
 
 def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> RollupTick:
@@ -240,7 +240,7 @@ def _tick(region: SmallRegion, *, every_s: int = 15, commits: int = 2_000) -> Ro
 
 
 def _busy(region: SmallRegion) -> None:
-    """Let a commit arrive while each other one is placed."""
+    """Add a commit whenever another one is placed."""
     new = iter(range(100))
 
     def came(call: str) -> None:
@@ -263,7 +263,7 @@ def test_under_load_there_is_a_run_each_few_seconds_until_the_next_tick_begins(r
     assert _starts(region) == [0, 15, 30, 45]
     assert result.runs == 4
     assert region.clock.now_ms() - began_ms == 45_000
-    # The next tick continues in step, and does not begin with a run of its own.
+    # The next tick keeps the rhythm, and does not begin with an extra run.
     region.clock.sleep_ms(12_000)
     _tick(region).run(region.deadline())
     assert _starts(region) == [0, 15, 30, 45, 60, 75, 90, 105]
@@ -304,7 +304,7 @@ def test_the_end_of_the_process_comes_before_that_of_the_tick(region: SmallRegio
 
 @dataclass(frozen=True, slots=True)
 class WrongClock:
-    """A process's clock that is ahead of the true time."""
+    """Clock of a process, ahead of the true time."""
 
     true: Clock
     ahead_ms: int
@@ -317,7 +317,7 @@ class WrongClock:
 
 
 def _waited_ms(region: SmallRegion, *, minutes: int) -> int:
-    """Waiting time of a commit that arrives now, with a tick each minute; or all these minutes."""
+    """Waiting time of a new commit with a tick each minute, at most `minutes`."""
     began_ms = region.clock.now_ms()
     region.commit("now", [row(1)])
     for minute in range(minutes):

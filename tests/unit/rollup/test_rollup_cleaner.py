@@ -48,7 +48,7 @@ def test_plans_of_runs_that_are_over_for_a_day_go_also_those_that_no_run_names(r
     region.objects.put(lost_race, b"{}", if_absent=True)
     region.clock.sleep_ms(DAY_S * 1000)
     _run(region, 4)
-    # The plan's number is not taken yet: the process that put it may still announce it.
+    # The plan's number is still free, and the process that put the plan may still announce it.
     not_taken = "runs/U0/000000000005-early.json"
     region.objects.put(not_taken, b"{}", if_absent=True)
     cleaned = _cleaner(region).run(region.deadline())
@@ -156,11 +156,11 @@ def test_a_process_that_dies_between_items_and_plans_leaves_both_to_the_next() -
         assert len(_plans(region)) == 1
 
 
-# A contradiction of the protocol stops the chain and pages; nothing is skipped, and no other work is held up.
+# A contradiction of the protocol stops the chain and pages; no step is skipped, and other work continues.
 
 
 def _planned(region: SmallRegion) -> Run:
-    """Leave the region with a planned run, of which nothing is done yet."""
+    """Leave a planned run without any work done."""
     for number in count():
         run = newest_run(region.items, "U0")
         if run is not None and run.state == "planned":

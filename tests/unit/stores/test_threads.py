@@ -1,4 +1,4 @@
-"""Parallel calls: results in order, no call after an error, and nothing left running."""
+"""Parallel calls: results in order, no new call after an error, no call left running."""
 
 import threading
 import time
@@ -82,7 +82,7 @@ def test_things_are_taken_no_further_ahead_than_results_wait_in_memory() -> None
 
 
 class Operation:
-    """Unavailable several times, then answers."""
+    """Raises UnavailableError several times, then returns."""
 
     def __init__(self, failures: int) -> None:
         self.calls = 0

@@ -42,7 +42,7 @@ RESUME_OPTION = typer.Option(
 _SAVED_EVERY_S = 10
 
 
-# First bytes of a census that an older version saved without its owner.
+# First bytes of a census file from an older version, which did not store the owner.
 _NAMELESS = b"\x1f\x8b"
 
 
@@ -62,9 +62,9 @@ class ScanFile:
     """State of a scan in a file. Mutable: stores the time of the last save.
 
     Args:
-        path: The file; None: nothing is saved.
-        of: Whose scan it is. Another owner's scan is never resumed: another region has other rows, and a close needs a
-            scan that began after bookings of its month had ended.
+        path: Path of the file; None: nothing is saved.
+        of: Whose scan it is. A scan of another owner is never resumed: another region has other rows, and a close needs
+            a scan that began after the month's bookings ended.
     """
 
     def __init__(self, path: Path | None, of: ScanOf) -> None:
@@ -81,7 +81,7 @@ class ScanFile:
             range_s: The requested range; None: everything.
 
         Raises:
-            WrongUsageError: The file holds something else, or another scan.
+            WrongUsageError: The file has other content, or another scan.
         """
         if self._path is None or not self._path.exists():
             return None
@@ -103,7 +103,7 @@ class ScanFile:
         return state
 
     def keep(self, state: CensusState, *, now: bool = False) -> None:
-        """Save the counts so far, at most every few seconds unless `now`."""
+        """Save the counts so far; unless `now`, at most every few seconds."""
         if self._path is None or not (now or time.monotonic() - self._saved_s >= _SAVED_EVERY_S):
             return
         self._saved_s = time.monotonic()
@@ -112,7 +112,7 @@ class ScanFile:
         beside.replace(self._path)
 
     def remove(self) -> None:
-        """Mark the scan as finished."""
+        """Delete the file, because the scan is finished."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -148,7 +148,7 @@ _COMPACTED: answer.RowType[CompactionResult] = answer.RowType(
 
 @dataclass(frozen=True)
 class NoDeadline:
-    """A deadline that never comes: people interrupt a command themselves."""
+    """A deadline that never expires: users interrupt a command themselves."""
 
     def remaining_ms(self) -> int:
         return 1 << 62
@@ -171,11 +171,11 @@ def compact(
 
 
 def compact_now(jobs: LakeJobs, *, due: bool = False, clean_after_s: int | None = None) -> CompactionResult:
-    """Roll up, compact and clean, as the functions do.
+    """Roll up, compact and clean, as the Lambda functions do.
 
     Args:
         jobs: Jobs of the region.
-        due: Compact only the rows that the schedule would. All waiting commits are rolled up in any case.
+        due: Compact only the rows that the schedule would. All waiting commits are rolled up regardless.
         clean_after_s: Clean up after runs that ended at least this long ago.
 
     Raises:
@@ -213,7 +213,7 @@ def reconcile(
 ) -> None:
     """Compare markers, usage table and rows (lake and staging), hour by hour; exit 0 only if all are equal.
 
-    The biller's lists of accounts are compared with the lake, too: their hours and their sum, and with --deep each
+    The biller's lists of accounts are also compared with the lake: their hours and their sum; with --deep, each
     account.
     """
     now_s = int(time.time())
@@ -250,7 +250,7 @@ def reconcile(
 
 
 def _reconciled(reconciler: Reconciler, state: CensusState, file: ScanFile) -> ReconciliationResult:
-    """Count to the end, and look at what differs."""
+    """Finish the count, and examine differences."""
     with counting() as tell:
 
         def counted(now: CensusState) -> None:
@@ -293,7 +293,7 @@ _DIFFERENCES = answer.ListedRows(
     # Differences are shown as exact numbers, because rounded sizes would look equal.
     answer.exact("usage_bytes", "markers_bytes", "rows_bytes", priority=answer.KEEP),
     answer.integer("usage_records", "markers_records", "rows_records"),
-    # The same figures again, under their names in a comparison.
+    # The same figures again, with the names that comparisons use.
     answer.exact("expected_bytes", "found_bytes", priority=answer.ROOMY),
     answer.integer("expected_records", "found_records", priority=answer.ROOMY),
 ).columns
@@ -348,7 +348,7 @@ def storage_report(session: Session) -> None:
 
 
 def measure_storage(region: connection.RegionConnection, *, from_s: int = 0) -> own_costs.StorageReport:
-    """Measure the bucket, and every row of the lake's hours from `from_s` on."""
+    """Measure the whole bucket, and all rows in the lake's hours from `from_s` on."""
     from metering.lake.parquet.codec import JsonBatchSizer
 
     reporter = own_costs.StorageReporter(
@@ -368,7 +368,7 @@ _STORAGE = answer.ListedRows(
 
 
 def storage_answer(report: own_costs.StorageReport) -> answer.Answer:
-    """Our storage and its alternatives, with the prices used."""
+    """The cost of this storage and of alternatives, with the prices used."""
     return _STORAGE.answer(
         [
             *((p.prefix, p.storage_class, p.objects, p.stored_bytes, _usd(p.usd_month), None) for p in report.prefixes),

@@ -1,4 +1,4 @@
-"""`metering period` and `metering rebuild`: closed months, and derived items made again from the rows."""
+"""`metering period` and `metering rebuild`: closed months, and items derived anew from the rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 period = family("Billing months: list them, close one for good, show it, verify it.")
 rebuild = family("Rebuild derived items from the rows, while the workers run.")
 
-# At most this many repairs are named one by one on stderr and in the audit trail.
+# At most this many repairs are listed on stderr and in the audit trail.
 _NAMED = 5
 
 MonthArgument = Annotated[str, argument("YYYY-MM", "Billing month, such as 2026-11.")]
@@ -80,8 +80,8 @@ def period_close(
 ) -> None:
     """Close a month for good, at the earliest 72 hours after its end. If a run stops, the next run resumes it.
 
-    A checklist is shown first: batches in flight, missing, refused or different. A check that blocks refuses the close
-    and names a cure; --accept closes anyway, and the audit trail records it.
+    A checklist of batches in flight, missing, refused or different is shown first. A blocking check prevents the close
+    and names a cure; --accept closes anyway, and is recorded in the audit trail.
     """
     from metering.wiring.status import build_close
 
@@ -171,7 +171,7 @@ def period_verify(session: Session, month: MonthArgument) -> None:
 
 @contextmanager
 def removed_at_the_end(file: ScanFile) -> Iterator[None]:
-    """Remove the file once the month is closed, or if totals differ: after a repair all is counted anew."""
+    """Remove the scan's file once the month is closed, or if totals differ, because a repair needs a new count."""
     try:
         yield
     except freezing.PeriodNotClosableError as error:
@@ -219,8 +219,8 @@ def rebuild_usage(
 ) -> None:
     """Repair usage totals that differ from the rows or, in closed months, from the frozen totals.
 
-    It works hour by hour, while everything else runs. Stopping it does no harm, and a second run does the rest. After a
-    restore of the ledger, `--restored` fills the new usage table and lets the functions work again.
+    The repair runs hour by hour, without stopping the service. Stopping it does no harm, and a second run completes it.
+    After a restore of the ledger, `--restored` fills the new usage table and restarts the functions' work.
     """
     if restored:
         if start or end:
@@ -258,7 +258,7 @@ def _rebuild_restored(session: Session) -> None:
 
 
 def _repaired(result: UsageRebuild) -> str:
-    """Name the repaired figures, as many as a line of the audit trail takes."""
+    """Name the repaired figures, as many as fit into an audit-trail line."""
     if not result.repaired:
         nothing = f"nothing to repair in {counted(result.hours, 'hour')}"
         return f"{nothing}; {counted(len(result.mended), 'item')} mended" if result.mended else nothing
@@ -346,7 +346,7 @@ def _hours(first: str = "reading the usage table") -> Iterator[Callable[[census_
 
 @command(rebuild, "markers", reads=True, changes=True)
 def rebuild_markers(session: Session) -> None:
-    """Restore missing markers of batches that have rows. A later copy of such a batch is a flagged duplicate."""
+    """Restore missing markers of batches that have rows. Later copies of such a batch are flagged as duplicates."""
     rebuilder = session.region().jobs.rebuilder
     consequence = "Batches that have rows and no marker get one. A later copy of such a batch is then not counted."
     with session.deed(what="rebuild markers", subject="", consequence=consequence) as done:

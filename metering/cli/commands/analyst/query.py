@@ -79,8 +79,7 @@ def query(
     """Run SQL over `transfers` (every accepted record) and `usage` (exact totals), as of now, with DuckDB.
 
     --from and --to select rows by the start of the transfer, to the second. A correction of a closed month counts at
-    the start of the hour that it is booked in. Results can be of any size: DuckDB spills to TMPDIR when memory runs
-    out.
+    the start of its booked hour. Results can be of any size: DuckDB spills to TMPDIR when memory runs out.
     """
     from metering.reports.sql.query import QueryError, expect_one_statement, result_answer
 
@@ -148,7 +147,7 @@ def _statement(sql: str | None, file: Path | None) -> str:
 
 
 def _content(file: Path | None) -> bytes:
-    """One byte more than a statement may have, or all of it."""
+    """Read a whole statement, or one byte more than the maximum length."""
     if file is not None:
         with file.open("rb") as stream:
             return stream.read(_MOST_SQL_BYTES + 1)
@@ -216,9 +215,9 @@ def serve(
 ) -> None:
     """Serve the read-only HTTP API and the usage explorer on this machine, with your own credentials.
 
-    It deploys nothing, and no other machine can reach it. It prints a link with a new token, which is valid until the
-    server stops. It makes no call that changes anything, even if the credentials allow it. With --region all, the
-    regions are merged as in reports.
+    Nothing is deployed, and other machines cannot reach the server. It prints a link with a new token, which is valid
+    until the server stops. The server makes no call that changes anything, even if the credentials allow such calls.
+    With --region all, the regions are merged as in reports.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -226,7 +225,7 @@ def serve(
             f"This needs {' and '.join(missing)}, which this installation lacks.",
             "Install it: pip install 'transfer-metering[cli,serve]'",
         )
-    # Has the form of the API's tokens, so that the page and programs accept it.
+    # The secret has the form of the API's tokens, so that the page and programs accept it.
     secret = f"mtr_{secrets.token_hex(8)}_{secrets.token_hex(32)}"
     parts = _parts(session, secret)
     server = _server(parts, port)
@@ -246,7 +245,7 @@ def _parts(session: Session, secret: str) -> ApiParts:
     opened: dict[str, RegionConnection] = {}
     regions = [_read_only(each, opened) for each in fleet.connections(session)]
     billing = _billing(session, opened)
-    # This import is slow, and a command that cannot reach its region does not need it.
+    # This import is slow, and not needed by a command that cannot reach its region.
     from metering.api.authentication import Limits, OneToken
     from metering.api.parts import ApiParts
     from metering.wiring.answers.usage import Everywhere
@@ -269,9 +268,9 @@ def _parts(session: Session, secret: str) -> ApiParts:
 
 
 def _read_only(region: RegionConnection, opened: dict[str, RegionConnection]) -> RegionConnection:
-    """Open a region once over clients that only read.
+    """Open a region with read-only clients, once per region.
 
-    Its shared parts are built now, so that errors show early and no two threads build one.
+    The region's shared parts are built now, so that errors show early and no two threads build the same part.
     """
     if region.region not in opened:
         made = opened[region.region] = region.read_only()

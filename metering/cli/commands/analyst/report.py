@@ -46,7 +46,7 @@ _KB = 1_000
 
 
 def check_page(session: Session, *, others: Mapping[str, object], top: int | None) -> None:
-    """Refuse options that a page has no use for.
+    """Refuse options that have no effect on a page.
 
     Raises:
         WrongUsageError: One was given.
@@ -63,7 +63,7 @@ def check_page(session: Session, *, others: Mapping[str, object], top: int | Non
 
 
 def write_page(session: Session, query: UsageQuery, target: Path, *, now_s: int) -> None:
-    """Write the page of a query to a file; it is complete, or as it was before."""
+    """Write the page of a query to a file, completely or not at all."""
     from metering.wiring.reports import build_freshness, report_source
 
     regions = connections(session)
@@ -193,7 +193,7 @@ def usage(
     html: HtmlOption = None,
     **filters: UsageFilters,
 ) -> None:
-    """Show exact totals of usage, sorted by their columns. A transfer counts in the UTC hour that it started in.
+    """Show exact totals of usage, sorted by the grouping columns. A transfer counts in the UTC hour that it started in.
 
     Totals are kept by the hour, so --from and --to must be on the hour. With --detail, the rows themselves are read,
     and any second is allowed. With --tz, a day is a day of that time zone: the sum of its UTC hours.
@@ -226,7 +226,7 @@ def usage(
         everywhere=everywhere,
     )
     session.write(found.answer, chart=_bars(found.rows, query) if chart else None)
-    # An empty table says itself that it is empty.
+    # An empty table already states that it is empty.
     told = session.chosen_format is output.Format.TABLE
     for text in _notes(query, found, told=told):
         say(text, style="yellow")
@@ -265,7 +265,7 @@ def _missing_note(name: usage_answer.MissingName, *, alone: bool) -> str:
     if checks.of_canary(name.value):
         return f"The canary is left out unless its account is named: --account {checks.CANARY_ACCOUNT_ID}."
     if name.elsewhere and alone:
-        # Usage that waits for the roll-up is in the rows of the range, but not in a report on accounts.
+        # Usage that is not rolled up yet is in the rows of the range, but not in a report on accounts.
         return f"The {what} {name.value} has usage in this range that is not rolled up yet."
     if name.elsewhere:
         return f"The {what} {name.value} has usage in this range, but none with the other filters."
@@ -289,7 +289,7 @@ def accounts(
     session: Session,
     month: Annotated[str | None, option("--month", "YYYY-MM", "One billing month. Default: the current month.")] = None,
     account: Annotated[list[str] | None, option("--account", "ID", "Only this account; may be repeated.")] = None,
-    prefix: Annotated[str | None, option("--prefix", "DIGITS", "Only accounts that begin with this.")] = None,
+    prefix: Annotated[str | None, option("--prefix", "DIGITS", "Only accounts whose id begins with this.")] = None,
     sort: Annotated[
         str | None, option("--sort", "COLUMN", f"Sort by {', '.join(COLUMNS)}; COLUMN:desc for the largest first.")
     ] = None,
@@ -298,10 +298,10 @@ def accounts(
         option("--top", "N", "Only the first N accounts, by bytes unless --sort is given; the others become one sum."),
     ] = None,
 ) -> None:
-    """List the accounts of a month: bytes, records, first and last hour. One read is enough for any number of accounts.
+    """List the accounts of a month: bytes, records, first and last hour. A single read returns any number of accounts.
 
-    The biller maintains this list, and the reconciler compares it with the lake. The list has what was in the lake at
-    the biller's last run. For all usage as of now: metering report usage --group-by account_id
+    The biller maintains this list, and the reconciler compares it with the lake. The list covers usage that was in the
+    lake at the biller's last run. For all usage as of now: metering report usage --group-by account_id
     """
     from metering.wiring.answers.accounts import accounts_of
 
@@ -346,7 +346,7 @@ def trace(
 ) -> None:
     """Show what a number of a report is made of: its hours, batches and files, and three sums that must be equal.
 
-    The three sums are those of the report, of the rows, and of the markers of their batches. A marker expires after 50
+    The three sums are those of the report, its rows, and the markers of the rows' batches. A marker expires after 50
     days by default; then only two sums are compared. The command reads all rows of the range, so a month takes long.
     """
     from metering.reports.source import naming
@@ -370,7 +370,7 @@ def trace(
 
 
 def _judge(found: Traced, query: UsageQuery) -> None:
-    """Report an empty line, and fail if the sums differ."""
+    """Report that a line has no usage, and fail if its sums differ."""
     if not any(each.hours for each in found.traces):
         [account] = query.accounts
         say(f"Nothing is booked on this line. To see the account's lines: metering report usage --account {account}")

@@ -1,4 +1,4 @@
-"""`metering demo`: the whole service on this machine, from deployment to proof, in acts, leaving nothing behind."""
+"""`metering demo`: runs the whole service on this machine, step by step from deployment to proof, and cleans up."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 _WINDOW_S = 36 * DAY_S
 _WAIT_S = 240
 _QUERY_S = 2 * MINUTE_S
-# The timeout of sending assumes this rate; no machine was slower.
+# The timeout for sending assumes this rate or more; no machine was slower.
 _SLOWEST_PER_S = 20
 BATCHES = 1_500
 RECORDS_PER_BATCH = 20
 _REAL_BATCH = 20
 _KEYS_PER_BATCH = 4
-# The synthetic traffic covers the last three whole hours. Hours with fewer rows wait for more, as in production.
+# The synthetic traffic covers the last three whole hours. As in production, hours with fewer rows wait for more rows.
 _BUSY_S = 5 * HOUR_S
 _TOP = 5
 _SQL = (
@@ -60,7 +60,7 @@ _SQL = (
 def demo_traffic(
     batches: int, records_per_batch: int, seed: int, now_s: int, bucket: str, admission: Admission
 ) -> list[Traffic]:
-    """The real lines, moved to now, and made-up traffic; the same seed gives the same totals at any time."""
+    """The real lines, moved to the present, and synthetic traffic; totals depend only on the seed."""
     from metering.replay.given import SAMPLE, given_traffic, read_records, synthetic_traffic
 
     # Few usage keys per batch: the emulator takes most of the time, and most of that for usage keys.
@@ -79,7 +79,7 @@ def _deploy(demo: Demo) -> None:
 
 
 def _send(demo: Demo) -> None:
-    """Send all traffic, conflicts last: the first content of an id counts, so each run meters the same."""
+    """Send all traffic, and conflicts last: an id's first content counts, so each run meters the same."""
     from metering.wiring.reports import build_verifier
 
     manifest = io.StringIO()
@@ -111,7 +111,7 @@ def _without_conflicts(shipments: Iterable[Shipment], conflicts: list[Shipment])
 
 
 def _lines_of_messages(manifest: io.StringIO) -> Iterator[str]:
-    """The lines of several manifests, without their first lines."""
+    """The lines of several manifests, without the manifests' header lines."""
     for line in manifest.getvalue().splitlines(keepends=True):
         if line.startswith('{"manifest"'):
             read_header(line)
@@ -167,7 +167,7 @@ def _show_lake(demo: Demo) -> None:
     """Compact and reconcile the busy hours, and print the cost."""
     from metering.wiring.biller import connected_biller
 
-    # Each of three hours has a third of the synthetic records. Each hour fills one lake file, and the rest waits.
+    # Each of three hours has a third of the synthetic records. Each hour fills one lake file; other rows stay pending.
     file_rows = max(1, demo.batches * demo.records_per_batch // 5)
     jobs, since_s = demo.region.jobs, demo.now_s - _BUSY_S
     compactor = jobs.compactor_of(replace(jobs.policy, file_rows=file_rows))
@@ -184,7 +184,7 @@ def _show_lake(demo: Demo) -> None:
     costs = storage_answer(seen("measuring", lambda: measure_storage(demo.region, from_s=since_s)))
     tell(next((line for line in costs.footer if line.startswith("Storage saved")), ""))
     if demo.keep:
-        # The page's list of accounts comes from the biller, whose next scheduled run may be an hour away.
+        # The biller makes the page's list of accounts, and its next scheduled run may be an hour away.
         seen("summing accounts", lambda: connected_biller(demo.region, [demo.region]).run(NoDeadline()))
     if not equal:
         write_answer(reconciliation_answer(checks), Format.TABLE, None)
@@ -211,7 +211,7 @@ def _show_costs(demo: Demo) -> None:
 
 
 def show_proof(result: Verification, expected: dict[str, int]) -> None:
-    """Print the verdicts found beside those that the manifests expect."""
+    """Print the verdicts found next to the verdicts that the manifests expect."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
@@ -290,7 +290,7 @@ demo_app = typer.Typer()
 def demo(
     session: Session,
     batches: Annotated[
-        int, typer.Option("--batches", min=1, help="Number of synthetic messages, sent along with the real ones.")
+        int, typer.Option("--batches", min=1, help="Number of synthetic messages, sent in addition to the real ones.")
     ] = BATCHES,
     records_per_batch: Annotated[
         int, typer.Option(min=2, max=1_000, help="Records in each synthetic message.")
@@ -307,7 +307,7 @@ def demo(
     """Run the whole service on this machine: start an emulator, deploy, replay traffic, verify, report, and stop again.
 
     It needs no AWS account and no container, takes about a minute, and leaves nothing behind, unless --keep is given.
-    If an act fails, the demo says so and runs the next ones.
+    If an act fails, the demo reports it and runs the next acts.
     """
     # The check fails before the first act begins.
     checkout_dir()
@@ -333,6 +333,6 @@ def demo(
 
 
 def _link(show: Demo) -> str | None:
-    """The link to the page, if the stage stays up and is deployed."""
+    """Return the link to the page, if the stage is deployed and stays up."""
     state = load_state(show.name) if show.keep and show.deployed is not None else None
     return None if state is None else local.page_link(state)

@@ -1,4 +1,4 @@
-"""Two acts of `metering demo`: the real lines priced as AWS billed them, and a flow log of a made-up network."""
+"""Two acts of `metering demo`: pricing the real lines as AWS billed them, and metering a synthetic flow log."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ _BY_RATE_CODE = ListedRows(
 
 
 def show_costs(demo: Demo) -> None:
-    """Price the real lines by AWS's rate codes, and again as if no other usage existed."""
+    """Price the real lines at AWS's rate codes, and again as if there were no other usage."""
     lines, book = billed_lines(), store.sample_book()
     metered = seen("reading what was metered", lambda: _metered(demo, lines))
     sent: Counter[tuple[str, ...]] = Counter()
@@ -81,7 +81,7 @@ def _key(line: BilledLine) -> tuple[str, ...]:
 
 
 def _metered(demo: Demo, lines: Iterable[BilledLine]) -> Counter[tuple[str, ...]]:
-    """Bytes in the usage table of the bill's accounts, whose hours were moved to the present."""
+    """Bytes that the usage table has for the bill's accounts, in hours moved to the present."""
     query = UsageQuery(
         from_s=hour_of(demo.now_s - _WINDOW_S),
         to_s=hour_of(demo.now_s) + HOUR_S,
@@ -105,7 +105,7 @@ def is_right(line: BilledLine, book: PriceBook) -> bool:
 
 
 def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
-    """Lines by usage type, rate code and price, highest cost first."""
+    """Sums of lines by usage type, rate code and price, highest cost first."""
     sums: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
     for line in lines:
         entry = sums[line.usage_type, line.rate_code, line.price]
@@ -123,7 +123,7 @@ def _by_rate_code(lines: Iterable[BilledLine]) -> Answer:
 
 
 def _draft(demo: Demo, lines: Iterable[BilledLine]) -> tuple[int, int]:
-    """Rate the lines' months for one payer with all their accounts: sums of cents, and of exact costs."""
+    """Rate the months of the demo for one payer with all accounts of the lines: sums of cents, and of exact costs."""
     accounts = frozenset(line.account_id for line in lines)
     payer = Payer(
         payer_id=_PAYER,
@@ -149,7 +149,7 @@ _WAIT_S = 240
 
 
 def meter_log(demo: Demo) -> None:
-    """Ingest the log of one VPC and a copy of it, and compare the totals with the network's own count."""
+    """Ingest the log of one VPC and a copy, and compare the totals with the byte count of the synthetic network."""
     first_s = (demo.now_s - _BEFORE_S) // SLOT_S * SLOT_S
     network = SmallNetwork(demo.seed, first_s)
     file = seen("making traffic", lambda: network.file(_LINES))
@@ -167,7 +167,7 @@ def meter_log(demo: Demo) -> None:
 
 
 def _taken(demo: Demo, file: LogFile) -> RunTotals:
-    """Ingest the file, and a copy in another folder, compressed anew."""
+    """Ingest the file, and a recompressed copy in another folder."""
     region, totals = demo.region, RunTotals()
     ingest = build_ingest(region, bucket=region.names.data_bucket, window_s=region.settings.window_s, contexts=None)
     with TemporaryDirectory() as folder:

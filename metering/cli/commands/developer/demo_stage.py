@@ -1,4 +1,4 @@
-"""How a demo is performed: acts one after the other, each with what happens in it and its seconds."""
+"""Runs a demo: acts one after the other, each with a description and its duration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 # A longer step is considered hanging: with the default traffic, none takes a quarter of this.
 _STEP_S = 10 * MINUTE_S
 
-# Commands that work after the demo, in lines of at most 60 columns.
+# Commands to try after the demo, in lines of at most 60 columns.
 NEXT = (
     "export PATH=$PWD/.venv/bin:$PATH",
     "metering local up",
@@ -44,11 +44,11 @@ class Demo:
 
     Attributes:
         region_name: Region to deploy to.
-        now_s: When the demo began, epoch seconds; its traffic lies before that.
+        now_s: Start of the demo, epoch seconds; all traffic is earlier.
         batches, records_per_batch, seed: The made-up traffic.
         deployed: The region, once it is deployed.
         sent: Sent batches with their expected verdicts.
-        keep: The stage stays up when the demo is over.
+        keep: Whether the stage stays up after the demo.
     """
 
     region_name: str
@@ -62,7 +62,7 @@ class Demo:
 
     @property
     def name(self) -> str:
-        """Name under which the emulator's state is kept. A kept stage uses the name of `metering local`."""
+        """Name under which the emulator's state is stored. A kept stage uses the name of `metering local`."""
         return "emulator" if self.keep else "demo"
 
     @property
@@ -79,13 +79,13 @@ class Demo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One act of a demo. To add one, write its function and add an entry to `ACTS`.
+    """One act of a demo. To add an act, write its function and add an entry to `ACTS`.
 
     Attributes:
         name: One word.
         about: A sentence about it.
         play: Does it, and prints.
-        needed: The other acts need this one.
+        needed: Whether the other acts depend on this act.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """An act that is over, with the seconds that it took."""
+    """A completed act, with its duration in seconds."""
 
     name: str
     took_s: float
@@ -104,7 +104,7 @@ class Played:
 
 
 def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
-    """Play all acts. A failed act prints its error; the others go on, unless they need it."""
+    """Play all acts. A failed act prints its error; the next acts still run, unless all acts need it."""
     played = []
     for number, act in enumerate(acts, start=1):
         tell(f"\n[{number}/{len(acts)}] {act.name}: {act.about}", style="bold cyan")
@@ -124,7 +124,7 @@ def perform(acts: Sequence[Act], demo: Demo) -> list[Played]:
 
 
 def show_end(played: Sequence[Played], took_s: float, *, link: str | None = None) -> None:
-    """Print the seconds of each act and of all, and what to try next.
+    """Print the duration of each act and of the demo, and what to try next.
 
     `link` opens the page of a stage that is still up; None if the stage was stopped.
     """
@@ -151,7 +151,7 @@ def tell(text: str, style: str = "") -> None:
 
 
 def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
-    """Do a step of the demo within a limit of time.
+    """Run a step of the demo with a time limit.
 
     Raises:
         CommandFailedError: The step took too long.
@@ -168,6 +168,6 @@ def limited(step: str, work: Callable[[], T], *, more_s: int = 0) -> T:
 
 
 def seen(step: str, work: Callable[[], T]) -> T:
-    """Do a step that prints nothing, with a spinner."""
+    """Run a step that prints nothing, and show a spinner."""
     with command.spinner(step):
         return limited(step, work)

@@ -1,4 +1,4 @@
-"""`metering local`: the stacks deployed in the embedded AWS emulator on 127.0.0.1, or in one that runs by itself."""
+"""`metering local`: the stacks in the embedded AWS emulator on 127.0.0.1, or in an emulator started separately."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checked(stage: str, options: SettingsOptions) -> GivenSettings:
     """Settings of a new emulator, by the settings file and the options.
 
     Raises:
-        WrongUsageError: The file or an option is wrong.
+        WrongUsageError: The settings file or an option is wrong.
     """
     from metering.fleet.settings.layers import planned
 
@@ -56,7 +56,7 @@ def deployed_by(state: LocalState) -> DeployedRegions:
     """Deployed regions of the emulator.
 
     Raises:
-        CommandFailedError: It does not answer, or the stage is not deployed there.
+        CommandFailedError: The emulator does not answer, or the stage is not deployed in it.
     """
     from metering.adapters.aws.deployed_regions import DeployedRegions
 
@@ -65,7 +65,7 @@ def deployed_by(state: LocalState) -> DeployedRegions:
 
 
 def settings_to_keep(state: LocalState) -> GivenSettings:
-    """Settings that the emulator was deployed with, and those of the settings file now.
+    """Settings that the emulator was deployed with, overlaid with the present settings file.
 
     Raises:
         WrongUsageError: The settings file is wrong.
@@ -84,7 +84,7 @@ def check_settings(state: LocalState, options: SettingsOptions) -> None:
     """Compare the settings of the running emulator with the requested ones.
 
     Raises:
-        CommandFailedError: An option asks for different settings.
+        CommandFailedError: An option requests settings that differ from those of the emulator.
         WrongUsageError: The settings are wrong.
     """
     with settings_explained():
@@ -101,7 +101,7 @@ def check_settings(state: LocalState, options: SettingsOptions) -> None:
 
 
 def _settings_of(state: LocalState, asked: Asked) -> RegionSettings:
-    """Settings of its region, read at once: the emulator may be about to stop."""
+    """Settings of the emulator's region, read now because the emulator may stop soon."""
     from metering.fleet.settings.regions import RegionSettings
 
     settings = RegionSettings(asked=asked, home=state.region, deployed=deployed_by(state))
@@ -110,7 +110,7 @@ def _settings_of(state: LocalState, asked: Asked) -> RegionSettings:
 
 
 _NAMING = ("AWS_ENDPOINT_URL", "LOCALSTACK_HOST")
-# Access keys that an independently started emulator may require of its clients.
+# Access keys that an emulator may require if somebody else started it.
 _KEYS = (*emulator.ROOT_KEYS, "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
 
 
@@ -136,14 +136,14 @@ def emulator_named(session: Session) -> str | None:
     try:
         return by_environment.rstrip("/") if emulated(endpoint=by_environment, region=session.region_name) else None
     except CommandFailedError:
-        # The shell's environment names an emulator that has stopped since.
+        # The shell's environment names an emulator that is no longer running.
         return None
 
 
 def state_of(session: Session) -> LocalState | None:
-    """The emulator of a command: that of `--endpoint`, else the one that `local up` remembers.
+    """The emulator of a command: at `--endpoint`, else the emulator that `local up` recorded.
 
-    Without either, that of the environment.
+    Without either, the emulator that the environment names.
     """
     state = load_state()
     if session.named_endpoint is None and state is not None:
@@ -155,7 +155,7 @@ def state_of(session: Session) -> LocalState | None:
 
 
 def take_away(state: LocalState) -> None:
-    """Delete the stage's stacks with all that they hold. The emulator runs on.
+    """Delete the stage's stacks with all their data. The emulator runs on.
 
     Raises:
         CommandFailedError: The endpoint is not an emulator.
@@ -205,10 +205,10 @@ def gone(state: LocalState) -> str:
 
 
 def check_place(state: LocalState, named: str | None, port: int | None) -> None:
-    """Refuse a second emulator while a stage is up in another.
+    """Refuse an endpoint or port other than that of the running emulator.
 
     Raises:
-        CommandFailedError: A stage is up elsewhere.
+        CommandFailedError: The stage is up at another endpoint or port.
     """
     if named is not None and named != state.endpoint:
         raise CommandFailedError(
@@ -221,7 +221,7 @@ def check_place(state: LocalState, named: str | None, port: int | None) -> None:
 
 
 def clients_of(state: LocalState) -> Clients:
-    """Clients of the emulator, as its root; for one that runs by itself, with the environment's credentials."""
+    """Clients with the root key of the emulator, or the environment's keys if the emulator was started separately."""
     from metering.adapters.aws.session import Access, Clients
 
     if state.borrowed:
@@ -231,14 +231,14 @@ def clients_of(state: LocalState) -> Clients:
 
 
 def client_environment_of(state: LocalState) -> dict[str, str]:
-    """The variables of a client; for an emulator that runs by itself, with the environment's keys."""
+    """Environment variables of a client; with the environment's keys if the emulator was started separately."""
     own = {name: os.environ[name] for name in _KEYS if state.borrowed and name in os.environ}
     return {**emulator.client_environment(state.endpoint, None, region=state.region), **own}
 
 
-# Prefix of outputs that only link stacks for CloudFormation.
+# Prefix of outputs that CloudFormation only needs to link stacks.
 _EXPORTS = "ExportsOutput"
-# On an emulator, the raw output is a host name that no DNS resolves.
+# On an emulator, the raw output is a host name without a DNS entry.
 _API = "ApiUrl"
 # Version 1 of the AWS CLI ignores the endpoint variable for SQS, and would send a message to AWS.
 _AWS_CLI = (
@@ -272,7 +272,7 @@ def stands(state: LocalState) -> bool:
 
 
 def outputs_of(state: LocalState) -> Outputs:
-    """Outputs by stack, in the order of deployment, without those that only other stacks read."""
+    """Outputs by stack, in the order of deployment, without exports that only other stacks use."""
     from metering.adapters.aws.stacks import read_outputs
 
     clients, stacks = clients_of(state), RegionStacks.of(state.stage)
@@ -291,7 +291,7 @@ def outputs_of(state: LocalState) -> Outputs:
 
 
 def outputs_answer(found: Outputs) -> Answer:
-    """All outputs; as JSON an object by name."""
+    """All outputs; in JSON, one object with the output names as keys."""
     return ListedRows(copied("output", "value", priority=KEEP), copied("stack")).answer(
         [(name, value, stack) for stack, outputs in found.items() for name, value in outputs.items()],
         document={name: value for outputs in found.values() for name, value in outputs.items()},
@@ -299,7 +299,7 @@ def outputs_answer(found: Outputs) -> Answer:
 
 
 def environment(state: LocalState, found: Outputs) -> dict[str, str]:
-    """Variables of a client, with the names of its queues, bucket and tables."""
+    """Environment variables of a client, with the names of the stage's queues, bucket and tables."""
     data = found[RegionStacks.of(state.stage).data]
     return {
         **client_environment_of(state),
@@ -309,26 +309,26 @@ def environment(state: LocalState, found: Outputs) -> dict[str, str]:
 
 
 def shell_lines(values: Mapping[str, str]) -> str:
-    """Variables as lines for a shell, and a comment about the AWS CLI."""
+    """Shell lines that export the variables, and a comment about the AWS CLI."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()) + _AWS_CLI
 
 
 def environment_answer(values: Mapping[str, str]) -> Answer:
-    """Variables as data; as JSON an object by name."""
+    """Variables as rows; in JSON, one object with the variable names as keys."""
     return ListedRows(copied("name", "value", priority=KEEP)).answer(values.items(), document={**values})
 
 
-# The emulator keeps nothing when it stops, and nobody lets it run for this long.
+# Longer than anybody lets an emulator run. When it stops, it loses all data.
 _LIFE_S = 30 * DAY_S
 
 
 def page_link(state: LocalState) -> str | None:
-    """Make an operator's token, and return the link that opens the page with it; None for a stage without an API.
+    """Make an operator's token, and return a link to the page with the token; None for a stage without an API.
 
     The token is in the fragment, which no browser sends to a server.
 
     Raises:
-        UnavailableError: The emulator gives no answer.
+        UnavailableError: The emulator does not answer.
     """
     from metering.adapters.aws.runtime import SystemClock
     from metering.adapters.aws.stacks import read_outputs, stack_outputs
@@ -385,10 +385,10 @@ def up(
     unset: UnsetOption = None,
     settings_file: FileOption = None,
 ) -> None:
-    """Start the emulator and deploy the stacks. Nothing changes if they are up already.
+    """Start the emulator and deploy the stacks. Nothing changes if the stacks are already up.
 
     Stacks that were deleted are deployed again, to the same emulator. If --endpoint or the environment names a running
-    emulator, the stacks are deployed to it, and no other is started.
+    emulator, the stacks are deployed to that emulator and none is started.
     """
     options = SettingsOptions.of(settings, unset, settings_file)
     given = checked(session.stage, options)
@@ -417,11 +417,11 @@ def up(
 
 @command(local, "down")
 def down(session: Session) -> None:
-    """Stop the emulator and its functions. Its data is lost. If it is not running, do nothing.
+    """Stop the emulator and its functions. Its data is lost. Do nothing if no emulator is running.
 
     The emulator holds all data in memory, so nothing can be kept; `metering replay` with the same seed sends the same
-    traffic again. An emulator that `local up` did not start is never stopped: only the stage and its data are deleted
-    from it.
+    traffic again. If `local up` did not start the emulator, only the stage and its data are deleted, and the emulator
+    keeps running.
     """
     state, remembered = state_of(session), load_state()
     if state is None or not is_running(state):
@@ -437,7 +437,7 @@ def down(session: Session) -> None:
 
 @command(local, "status", reads=True)
 def status(session: Session) -> None:
-    """Show where the emulator runs, and whether the stacks are deployed to it. Exits with 1 if it is not running."""
+    """Show where the emulator runs, and whether the stacks are deployed to it. Exits with 1 if no emulator runs."""
     state = state_of(session)
     running = state is not None and is_running(state)
     deployed = state is not None and running and stands(state)
@@ -456,7 +456,7 @@ def status(session: Session) -> None:
 
 @command(local, "env", reads=True, epilog=_ENV_EXAMPLES)
 def env(session: Session) -> None:
-    """Print what a shell needs to talk to the emulator: endpoint, region, test credentials, names of resources.
+    """Print the variables for using the emulator from a shell: endpoint, region, test credentials, resource names.
 
     The output is lines for a shell, unless --format or --output is given.
     """
@@ -478,8 +478,8 @@ def outputs(session: Session) -> None:
 def reset(session: Session) -> None:
     """Start over with no data: stop the emulator, start it on the same port, and deploy the stacks.
 
-    It keeps its settings. The settings file overrides them. An emulator that `local up` did not start keeps running:
-    the stage is deleted from it and deployed again.
+    It keeps its settings. The settings file overrides the emulator's settings. An emulator that `local up` did not
+    start keeps running: the stage is deleted from it and deployed again.
     """
     state = load_state()
     if state is None or not is_running(state):
@@ -496,7 +496,7 @@ def reset(session: Session) -> None:
 
 
 def tell_what_next(state: LocalState) -> None:
-    """Print the next commands and links on stderr; also without a terminal, where stdout has the data."""
+    """Print the next commands and links on stderr, even without a terminal; stdout has only data."""
     if link := page_link(state):
         say(f"Explore usage: {link}")
     say("Next: metering replay --scenario mixed --batches 2000 --manifest m.json")
@@ -504,7 +504,7 @@ def tell_what_next(state: LocalState) -> None:
 
 
 def _standing(session: Session) -> LocalState:
-    """The emulator that runs with the stacks deployed."""
+    """The running emulator, which must have the stacks deployed."""
     state = state_of(session)
     if state is None or not is_running(state) or not stands(state):
         raise CommandFailedError("Nothing is running and deployed here.", "To start it: metering local up")
@@ -514,19 +514,19 @@ def _standing(session: Session) -> LocalState:
 def start_local(
     region: str, stage: str, *, port: int | None = None, given: GivenSettings | None = None, name: str = "emulator"
 ) -> LocalState:
-    """Start the emulator on the port or a free one, and deploy the stacks.
+    """Start the emulator on the given port or a free port, and deploy the stacks.
 
     Args:
         region: Region to deploy to.
         stage: Stage to deploy.
-        port: Port; None for a free one.
-        given: Differences of the stage from its base; None for none.
-        name: Name to keep the state under.
+        port: Port of the emulator; None for a free port.
+        given: Settings that differ from the stage's base; None for no difference.
+        name: Name under which the emulator's state is stored.
 
     Raises:
         WrongUsageError: The port is taken.
-        OperationFailedError: This is no checkout of the project.
-        MeteringError: The emulator or the deployment failed; then nothing is left running.
+        OperationFailedError: The code is not a checkout of the project.
+        MeteringError: The emulator or the deployment failed; no emulator is left running.
     """
     # The check fails before the emulator starts, not after.
     checkout.checkout_dir()
@@ -551,7 +551,7 @@ def start_local(
 
 
 def stop_leftovers(name: str = "emulator") -> None:
-    """Stop the emulator that an earlier start left running under `name`, and forget it."""
+    """Stop the emulator left running under `name` by an earlier start, and delete its state."""
     state = load_state(name)
     if state is not None and state.pid is not None and is_running(state):
         emulator.stop(state.pid)
@@ -559,7 +559,7 @@ def stop_leftovers(name: str = "emulator") -> None:
 
 
 def _borrow(session: Session, endpoint: str, *, port: int | None, options: SettingsOptions) -> LocalState:
-    """Deploy the stacks to an emulator that runs by itself, unless they exist there, and remember it."""
+    """Deploy the stacks to a separately started emulator, unless they exist there, and store its state."""
     if port is not None:
         raise WrongUsageError(
             f"--port is for an emulator that this command starts, and one runs at {endpoint}.",

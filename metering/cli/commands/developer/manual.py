@@ -75,7 +75,7 @@ def _of_command(root: Context, asked: list[str]) -> None:
         near = nearest(asked[0], known)
         meant = f" Did you mean {near}?" if near else ""
         raise WrongUsageError(f"There is no topic or command {asked[0]}.{meant}", "To see all topics: metering help")
-    # Called as a function, the command returns its exit code and does not exit.
+    # When called as a function, the command returns its exit code instead of exiting.
     code: int = root.command.main([*asked, "--help"], prog_name=root.info_name, standalone_mode=False)
     if code:
         raise typer.Exit(code)

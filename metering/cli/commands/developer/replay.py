@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SentLog:
-    """A manifest that grows with the replay. Mutable.
+    """A manifest to which the replay appends sent messages. Mutable.
 
     Attributes:
         file: The manifest.
-        missing: Sent messages that could not be written to it.
+        missing: Sent messages that could not be written to the manifest.
         error: The error that ended the writing.
     """
 
@@ -58,7 +58,7 @@ class SentLog:
         self.file.flush()
 
     def add(self, group: Sequence[SentBatch]) -> None:
-        """Write messages that were sent, or remember them as missing."""
+        """Write sent messages to the manifest, or record them as missing."""
         if self.error is None:
             whole = self.file.tell()
             try:
@@ -71,7 +71,7 @@ class SentLog:
             self.missing += group
 
     def while_it_works(self, shipments: Iterable[synthesis.Shipment]) -> Iterator[synthesis.Shipment]:
-        """Pass messages on to be sent, until the manifest can no longer be written."""
+        """Yield messages to send, until the manifest can no longer be written."""
         for shipment in shipments:
             if self.error is not None:
                 return
@@ -81,7 +81,7 @@ class SentLog:
         """Check that the manifest names every sent message.
 
         Raises:
-            CommandFailedError: It does not; the error names the missing messages.
+            CommandFailedError: The manifest is incomplete; the error names the missing messages.
         """
         if self.error is None:
             return
@@ -93,7 +93,7 @@ class SentLog:
         )
 
     def _cut(self, whole: int) -> None:
-        """Truncate a line that was written in part, which works on a full disk."""
+        """Remove a partly written line; truncating works even on a full disk."""
         with suppress(OSError):
             self.file.seek(whole)
         with suppress(OSError):
@@ -118,14 +118,14 @@ def manifest_file(path: Path) -> Iterator[TextIO]:
 
 
 class _Unbuffered(io.TextIOBase):
-    """An unbuffered text file: after `write` returns, nothing can fail later."""
+    """An unbuffered text file: all write errors occur in `write`, none later."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()
         self._file = file
 
     def write(self, text: str, /) -> int:
-        """Write all bytes, or raise."""
+        """Write the whole text, or raise an error."""
         content = memoryview(text.encode())
         while content:
             content = content[self._file.write(content) or 0 :]
@@ -158,7 +158,7 @@ _EXAMPLES = """Examples:
 
 Then: metering verify --manifest m.json --wait 10m
 """
-# At most this many problems of records are printed; all of them are counted.
+# At most this many record problems are printed; the count includes all.
 _SHOWN = 10
 _SCENARIOS = "".join(f"- {name}: {scenario.about}\n" for name, scenario in SCENARIOS.items())
 _VERDICTS = ("accepted", "partly", "duplicate", "conflict", "rejected")
@@ -305,7 +305,7 @@ def _of_files(
 
 
 def _emulated_region(session: Session) -> RegionConnection:
-    """The session's region, if made-up traffic is allowed there."""
+    """Return the session's region, if synthetic traffic is allowed there."""
     if session.emulated:
         return session.region()
     if runs_on_emulator(session.stage):
@@ -330,12 +330,12 @@ def send_traffic(
 ) -> tuple[Counter[str], float]:
     """Send `traffic` with a progress bar and write its manifest. Returns messages by expected verdict, and seconds.
 
-    Once `stopped` is set, nothing more is sent. `hours` gets the hours of records that must be metered.
+    Once `stopped` is set, nothing more is sent. The hours of records that must be metered are added to `hours`.
 
     Raises:
-        CommandStoppedError: A second Ctrl-C ended it.
-        SendingFailedError: The queue did not take some messages, even after retries.
-        CommandFailedError: The manifest could not be written; the error names the messages that it lacks.
+        CommandStoppedError: A second Ctrl-C ended the sending.
+        SendingFailedError: The queue refused some messages, even after retries.
+        CommandFailedError: The manifest could not be written; the error names the messages missing from it.
     """
     counts: Counter[str] = Counter()
     began_at_ms, bucket = time.time_ns() // 1_000_000, region.names.data_bucket
@@ -401,7 +401,7 @@ def _answer(
     told = ", ".join(f"{verdict} {count:,}" for verdict, count in expected.items() if count)
     next_ = [f"metering verify --manifest {shlex.quote(str(manifest))} --wait 10m"]
     if hours:
-        # Without times, the report would cover this month only.
+        # Without a time range, the report would cover only this month.
         next_.append(f"metering report usage --from {rfc3339(min(hours))} --to {rfc3339(max(hours) + HOUR_S)}")
     return _SENT.one(
         values,

@@ -64,10 +64,10 @@ def set_(
         bool, switch("--new-account", "Accept an account that has no payer and no usage yet.")
     ] = False,
 ) -> None:
-    """Set a budget for a payer, an account, a region or a usage type; a budget of the same name is replaced.
+    """Set a budget for a payer, account, region or usage type; this replaces a budget of the same name.
 
-    Each threshold makes one alert per period, which is sent to the topic of its severity until SNS accepts it. A change
-    of the amount makes the alerts again. The budget counts usage that matches all of the given fields.
+    Each threshold makes one alert per period, which is sent to the topic of its severity until SNS accepts it. After a
+    change of the amount, alerts are made again. The budget counts usage that matches all of the given fields.
     """
     from metering.billing.budgets.budget import Scope, budget_of
     from metering.reports.budgets import budgets_answer
@@ -100,7 +100,7 @@ def set_(
 def list_(session: Session) -> None:
     """List every budget with scope, amount and thresholds, and the time up to which its usage is counted.
 
-    To see their state: metering budget check
+    To see the state of budgets: metering budget check
     """
     from metering.reports.budgets import budgets_answer
     from metering.wiring.answers.accounts import connected_reach
@@ -113,7 +113,7 @@ def list_(session: Session) -> None:
 
 @command(budget, "remove", reads=True, changes=True, everywhere=True)
 def remove(session: Session, name: NameArgument) -> None:
-    """Remove a budget. Alerts that the budget made stay, and unsent alerts are still sent."""
+    """Remove a budget. Alerts already made stay, and unsent alerts are still sent."""
     from metering.reports.budgets import budgets_answer
     from metering.wiring.biller import build_budgets
 
@@ -150,7 +150,7 @@ def forecast(session: Session, name: NameArgument) -> None:
     """Forecast the total of a budget at the end of its period. The forecast is an estimate, with an 80 % interval.
 
     Bytes are projected from the last four weeks, by day of the week, and rated through the payer's tiers. With less
-    than 14 days of history, the mean day is used; with less than 3 days, there is no forecast.
+    than 14 days of history, the forecast uses the mean day; with less than 3 days, there is no forecast.
     """
     from metering.reports.budgets import standings_answer
 
@@ -164,10 +164,10 @@ def forecast(session: Session, name: NameArgument) -> None:
 
 @command(budget, "update", reads=True, everywhere=True)
 def update(session: Session) -> None:
-    """Run the biller's job now: count what was published since its last run, judge budgets, and send alerts.
+    """Run the biller's job now: count usage published since the last run, evaluate budgets, and send alerts.
 
-    The schedule does the same within the hour. Budgets are judged in the home region only. On an emulator it compacts
-    first; elsewhere the compactor does that within a day at most. To compact now: metering compact
+    The scheduled job does the same within an hour. Budgets are evaluated only in the home region. On an emulator the
+    command compacts first; on AWS the compactor does so within a day. To compact now: metering compact
     """
     from metering.cli.commands.analyst.lake import NoDeadline, compact_now
     from metering.wiring.biller import connected_biller
@@ -221,9 +221,9 @@ def anomalies(
 ) -> None:
     """Show days on which an account used far more of a usage type than on that weekday in the eight weeks before.
 
-    Bytes are compared, because tiers and allowances make cost jump without a reason. Each of the most expensive days
-    comes with the command that shows its three largest resources. Only whole days are compared, as of the biller's last
-    run.
+    Bytes are compared, because tiers and allowances make cost jump even when usage does not. For each of the most
+    expensive days, a command to show the day's three largest resources is given. Only whole days are compared, as of
+    the biller's last run.
     """
     from metering.billing.budgets.evaluation import anomalies_of
     from metering.reports.budgets import anomalies_answer

@@ -1,4 +1,4 @@
-"""`metering cost`, `compare` and `organization`: what usage costs, beside a bill of AWS, and who pays for whom."""
+"""`metering cost`, `compare` and `organization`: cost of usage, comparison with an AWS bill, and payers of accounts."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def cost(
     """Show the exact cost of usage, by the price book in force or as invoiced.
 
     All regions of the stage are rated together, because a payer's tiers and allowances count over all of them. With
-    --region NAME, only usage of that region is shown, at its positions among all regions.
+    --region NAME, only usage of that region is shown, in the tiers that it has among all regions.
 
-    Usage without a price has no cost; its bytes are in the column unpriced_bytes. Usage that a rule of the price book
-    excludes as not sold here has its bytes in the column unrated_bytes. Nothing is written.
+    Usage without a price has no cost; its bytes are in the column unpriced_bytes. The column unrated_bytes has the
+    bytes of usage that a rule of the price book excludes as not sold here. Nothing is written.
     """
     from metering.reports.costs.rows import CostParameters
 
@@ -130,7 +130,7 @@ def cost_explain(
     service: Annotated[str | None, option("--service", "CODE", "Only this service.")] = None,
     prices: PricesOption = None,
 ) -> None:
-    """Explain the cost of an hour's usage: the payer's position before it, prices, allowances, and the sum.
+    """Explain the cost of an hour's usage: the payer's usage before the hour, prices, allowances, and the sum.
 
     The answer shows where allowances and tiers end in the payer's month, the price version in force, overrides, the
     cost as arithmetic, and the command that shows the batches of the usage.
@@ -206,9 +206,9 @@ def compare(
 ) -> None:
     """Compare an AWS bill with metered usage, by account, usage type and day; it fails only with --tolerance.
 
-    Only data transfer of the accounts in the bill is compared; everything else is counted by the reason for leaving it
-    out. With --region all, the usage of all regions is summed, because a bill covers all regions. Traffic within a zone
-    and unclassified traffic are on no bill, and are listed apart.
+    Only data transfer of the bill's accounts is compared; all other lines are counted by the reason for omitting them.
+    With --region all, the usage of all regions is summed, because a bill covers all regions. Traffic within a zone and
+    unclassified traffic never appear on a bill, so they are listed separately.
     """
     from metering.onramps.bill import compare as put_beside
     from metering.reports.bills import Asked, comparison_answer, metered_bytes
@@ -251,7 +251,7 @@ def _tolerance(texts: Sequence[str]) -> Tolerance | None:
 def _wanted(
     by: str, accounts: Sequence[str], times: tuple[str | None, str | None], now_s: int
 ) -> tuple[Wanted, tuple[int, int]]:
-    """The wanted lines, and the named range."""
+    """The filter for lines of the bill, and the range that the user named."""
     from metering.onramps.bill_lines import Wanted
 
     for each in accounts:
@@ -263,7 +263,7 @@ def _wanted(
 
 
 def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
-    """The bill, and the number of files that are part of no bill."""
+    """Read the bill; return it with the number of files that do not belong to any bill."""
     from metering.onramps.bill import bill_files, read_bill
 
     try:
@@ -276,7 +276,7 @@ def _read(files: Sequence[Path], wanted: Wanted) -> tuple[Bill, int]:
 
 
 def _range(bill: Bill, wanted: Wanted, asked_s: tuple[int, int]) -> tuple[int, int]:
-    """Whole days or months of the bill, cut to the asked range."""
+    """Whole days or months that the bill covers, limited to the requested range."""
     if bill.first_s is None or bill.last_s is None:
         first_s = hour_of(asked_s[0])
         return first_s, min(asked_s[1], first_s + HOUR_S)
@@ -316,14 +316,14 @@ _ORGANIZATION_EXAMPLES = """Example:
 def set_(
     session: Session,
     file: Annotated[
-        Path, argument("FILE", "JSON file of payers, and of accounts with the hours that each belongs to a payer.")
+        Path, argument("FILE", "JSON file of payers, and of accounts with the hours in which each belongs to a payer.")
     ],
 ) -> None:
     """Replace all payers and accounts, as the next version. A file that contradicts itself is refused.
 
     The file has `payers` (id, name, issuer) and `accounts` (id, payer, from, to, name): an account belongs to a payer
-    from a full hour on, until `to` if it has one. An account without a payer is its own payer. Importing the same
-    content again writes nothing.
+    from a full hour on, until `to` if given. An account without a payer is its own payer. Importing the same content
+    again writes nothing.
     """
     from metering.billing.organization import read_organization
     from metering.reports.prices import organization_answer

@@ -37,10 +37,10 @@ _SHOWN = 3
 
 
 class Invoicing:
-    """Parts of invoices, and a bar on stderr while they work. Mutable.
+    """The issuer of invoices, with a progress bar on stderr. Mutable.
 
     Attributes:
-        issuer: Present while the parts are open.
+        issuer: Available inside the `with` block of `invoicing`.
         buckets: Data buckets of the stage's regions.
     """
 
@@ -53,7 +53,7 @@ class Invoicing:
 
     @contextmanager
     def counted(self, what: str, documents: Iterable[T]) -> Iterator[Iterator[T]]:
-        """The documents, counted while they are made."""
+        """The documents, counted by a progress bar as they are made."""
         with _count(what) as (bar, task):
             self._bar, self._hours = bar, bar.add_task("", total=None, visible=False)
             try:
@@ -62,7 +62,7 @@ class Invoicing:
                 self._bar = None
 
     def on_hour(self, region: str, done: int, of: int) -> None:
-        """Tell how far an open month of a region is read."""
+        """Show how many hours of a region's open month are read."""
         if self._bar is not None and self._hours is not None:
             what = f"of {of:,} hours of {region} read"
             self._bar.update(self._hours, description=what, completed=done, visible=done < of)
@@ -84,16 +84,16 @@ def _count(what: str) -> Iterator[tuple[Progress, TaskID]]:
 
 @contextmanager
 def counted(what: str) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that counts."""
+    """Show a counter on stderr; yields a function that adds to it."""
     with _count(what) as (bar, task):
         yield lambda more: bar.advance(task, more)
 
 
 class UntilRefused:
-    """Documents issued before the rest was refused. Mutable.
+    """Documents issued before the remaining ones were refused. Mutable.
 
     Attributes:
-        refused: Why the rest was refused; None if it was not.
+        refused: Why the remaining documents were refused; None if none was.
     """
 
     def __init__(self, issued: Iterable[Issued]) -> None:
@@ -111,10 +111,10 @@ class UntilRefused:
 
 @contextmanager
 def invoicing(session: Session, home: RegionConnection | None = None) -> Iterator[Invoicing]:
-    """The parts of invoices over all regions of the stage; `left_out` names unreachable regions.
+    """Open the issuer of invoices over all regions of the stage; `left_out` names unreachable regions.
 
     Raises:
-        CommandFailedError: The home region gives no answer, or the stage is not deployed there.
+        CommandFailedError: The home region does not answer, or the stage is not deployed there.
     """
     from metering.wiring.billing import StageUsage, build_issuer
 
@@ -128,7 +128,7 @@ def invoicing(session: Session, home: RegionConnection | None = None) -> Iterato
 
 
 def checked_payer(text: str | None) -> str:
-    """An account id, or empty for all payers.
+    """The payer's account id, or an empty string for all payers.
 
     Raises:
         WrongUsageError: It is something else.
@@ -175,7 +175,7 @@ def run_export(
     """Export a month, and print what was written.
 
     Raises:
-        WrongUsageError: An option makes no sense.
+        WrongUsageError: An option is invalid.
         CommandFailedError: There is nothing to export, or with `strict` something has no price.
         OperationFailedError: The target holds other files, or the export is wrong.
     """
@@ -231,7 +231,7 @@ def _lakes_of(session: Session) -> list[LakeView]:
 
 
 def _check_documents(documents: list[Invoice], month: str, payer_id: str, *, strict: bool) -> None:
-    """Refuse an export of nothing, and with `strict` one that leaves usage out because it has no price."""
+    """Refuse an export without documents, and with `strict` an export that omits usage without a price."""
     if not documents:
         whom = f"Payer {payer_id} has no charge" if payer_id else "Nobody has a charge"
         raise CommandFailedError(f"{whom} in {month}.", "Look at the usage: metering report usage")
@@ -252,7 +252,7 @@ def _check_place(text: str) -> None:
 
 
 def _refuse_own_bucket(text: str, own: frozenset[str]) -> None:
-    """Refuse a bucket of the service: engines and jobs take every object there for the service's own."""
+    """Refuse a bucket of the service, because query engines and jobs treat every object there as the service's own."""
     bucket = text.removeprefix(_S3).partition("/")[0]
     if text.startswith(_S3) and bucket in own:
         raise WrongUsageError(
@@ -351,11 +351,11 @@ def invoice_issue(
 ) -> None:
     """Issue the invoices of a month for good, once every region has closed it. If a run stops, the next run resumes it.
 
-    Issuing is refused while a region is open or cannot be read, so that no usage is left out silently. A payer whose
-    usage has no price gets no invoice and is named, with exit code 1; all other payers get theirs. Once a price is
-    imported, the same command issues the rest. All invoices of a month use the prices, overrides and payers that were
-    in force when the first one was issued. A later mistake is corrected by a credit note, and late usage is on a later
-    invoice.
+    Issuing is refused while a region is open or cannot be read, so that no usage is left out silently. If a payer's
+    usage has no price, the payer is named and gets no invoice (exit code 1); all other payers get invoices. Once the
+    price is imported, the same command issues the missing invoices. All invoices of a month use the prices, overrides
+    and payers that were in force when the first one was issued. Mistakes found later are corrected by a credit note,
+    and late usage is put on a later invoice.
     """
     from metering.billing.invoices.issuing import Asked
     from metering.reports.invoices import documents_answer
@@ -418,7 +418,7 @@ def invoice_show(session: Session, invoice_id: IdArgument) -> None:
 
 @command(invoice, "verify", reads=True, everywhere=True)
 def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
-    """Recreate an invoice or a credit note from its inputs and compare every byte; exit 0 only if all are the same.
+    """Recreate an invoice or credit note from its inputs and compare every byte; exit 0 only if all bytes are equal.
 
     Each input is checked first: closed months with all their objects, prices, overrides, payers, and the documents that
     precede a credit note. What changed is named.
@@ -442,7 +442,7 @@ def invoice_verify(session: Session, invoice_id: IdArgument) -> None:
     epilog="Examples:\n\n    metering invoice credit 123456789012-2026-11-1 --because 'A price was wrong.'",
 )
 def invoice_credit(session: Session, invoice_id: IdArgument, because: BecauseOption, prices: BookOption = None) -> None:
-    """Rate an invoice again with present prices and payers, and issue the difference as a credit note, for good.
+    """Rate an invoice again at present prices and payers, and permanently issue the difference as a credit note.
 
     The difference from the invoice and its earlier credit notes is taken line by line, and may be negative or positive.
     The invoice itself stays as it is. If there is no difference, as after a first credit note, crediting is refused.
@@ -532,9 +532,9 @@ def focus(
 ) -> None:
     """Export the charges booked in a month as FOCUS (CostAndUsage, and with 1.4 also InvoiceDetail and BillingPeriod).
 
-    Every line is checked as it is written, and all lines must add up exactly to the invoices. Otherwise no
-    manifest.json is written: files without it are not an export. Repeating an export changes nothing. A month without
-    issued invoices is exported as a draft and marked as such, with the invoice ids that it will have.
+    Each line is checked when it is written, and all lines must add up exactly to the invoices. If a check fails, no
+    manifest.json is written: files without a manifest are not an export. Repeating an export changes nothing. A month
+    without issued invoices is exported as a marked draft, with the ids that its invoices will have.
     """
     if version not in {"1.2", "1.4"}:
         raise WrongUsageError(f"There is no export of FOCUS {version}.", "It is one of 1.2, 1.4.")

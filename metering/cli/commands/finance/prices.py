@@ -1,4 +1,4 @@
-"""`metering prices`: price books in versions that never change, made of AWS's offer files; what has no price."""
+"""`metering prices`: price books from AWS's offer files, in versions that never change; usage without a price."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _EXAMPLES = """Examples:
 
 
 class _Asked(NamedTuple):
-    """Holder, products and first hour that identify an override."""
+    """Payer or account, products and first hour, which identify an override."""
 
     payer: str
     account: str
@@ -68,7 +68,7 @@ class _Asked(NamedTuple):
 
 @command(override, "list", reads=True, everywhere=True)
 def list_(session: Session) -> None:
-    """List all overrides, of the past and of the future."""
+    """List all overrides, including past and future ones."""
     from metering.reports.prices import overrides_answer
     from metering.wiring.billing import build_overrides
 
@@ -94,8 +94,8 @@ def set_(
 ) -> None:
     """Override the prices of a payer or an account from a full hour on. Overlapping overrides are refused.
 
-    An override of the same products that begins at the same hour is replaced. An override of an account beats that of
-    its payer.
+    An override of the same products that begins at the same hour is replaced. An account's override takes precedence
+    over its payer's.
     """
     from metering.billing.documents import percent_of
     from metering.billing.money import price_of
@@ -121,7 +121,7 @@ def set_(
 def remove(
     session: Session, start: FromOption, payer: PayerOption = None, account: AccountOption = None, sku: SkuOption = None
 ) -> None:
-    """Remove an override for all hours; to end it at an hour, set it again with --to.
+    """Remove an override for all hours; to end an override at an hour, set it again with --to.
 
     Issued invoices keep the version of the overrides that they were made with.
     """
@@ -140,7 +140,7 @@ def remove(
 
 
 def _tell_unknown(session: Session, skus: frozenset[str]) -> None:
-    """Name products that are in no book: an override of a misspelled product has no effect and shows no error."""
+    """Name products missing from all price books: an override of a misspelled product silently has no effect."""
     from metering.wiring.billing import build_prices
 
     if not skus:
@@ -236,7 +236,7 @@ def import_(
         bool, switch("--reprice", "Also change prices of closed months, whose invoices then need credit notes.")
     ] = False,
     partial: Annotated[
-        bool, switch("--partial", "Allow allowances to name products that neither the files nor the book have.")
+        bool, switch("--partial", "Accept allowances for products that neither the files nor the book have.")
     ] = False,
     dry_run: Annotated[bool, switch("--dry-run", "Show the difference, and write nothing.")] = False,
 ) -> None:
@@ -364,7 +364,7 @@ def check(
         str | None, option("--month", "YYYY-MM", "Usage of this month. Default: the current month.")
     ] = None,
     book: PricesOption = DEFAULT_BOOK,
-    everything: Annotated[bool, switch("--all", "Also usage that has a price.")] = False,
+    everything: Annotated[bool, switch("--all", "Also show usage that has a price.")] = False,
 ) -> None:
     """Show which usage of a month has no price in a book, or all problems of price files. Exits with 1 if any is found.
 

@@ -1,4 +1,4 @@
-"""`metering dlq` and `drops`: dead letters and how to put them back, and objects that S3 never announced."""
+"""`metering dlq` and `drops`: show and redrive dead letters, and find objects that S3 never announced."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def list_(
     deep: Annotated[
         bool, switch("--deep", f"Read their records too, in a child process: up to {dead_letter_reader.LOOK_S} s each.")
     ] = False,
-    log_files: Annotated[bool, switch("--log-files", "Show log files that failed at every attempt instead.")] = False,
+    log_files: Annotated[bool, switch("--log-files", "Instead, show log files that failed at every attempt.")] = False,
 ) -> None:
-    """Show dead letters, with the facts known without reading their records. --deep predicts the result of a redrive.
+    """Show dead letters, with facts known before their records are read. --deep predicts the result of a redrive.
 
-    Without --deep no record is read, because reading may be what killed the workers. The letters stay in the queue.
-    Other consumers cannot receive them while this command runs, and for a while after it was killed.
+    Without --deep no record is read, because reading may have crashed the workers. The letters stay in the queue. Other
+    consumers cannot receive them while this command runs, and for some time after it was killed.
     """
     if deep and log_files:
         raise WrongUsageError(
@@ -100,12 +100,12 @@ def redrive(
         bool, switch("--by-hand", "Move messages one by one, instead of letting SQS move them.")
     ] = False,
     log_files: Annotated[
-        bool, switch("--log-files", "Redrive the events of log files instead, into their own queue.")
+        bool, switch("--log-files", "Instead, redrive the events of log files, into their own queue.")
     ] = False,
 ) -> None:
     """Put dead letters back into the ingest queue. Repeating or stopping it is safe: each batch id counts once.
 
-    With --log-files it redrives log files that failed at every attempt. Each file counts once, too.
+    With --log-files it redrives log files that failed at every attempt. Each log file also counts only once.
     """
     from metering.wiring.aggregator import need_operator
 
@@ -181,9 +181,9 @@ _LOST: Fields[LostDrop] = (
 
 @command(drops, "list", "metering drops list --since 2d", reads=True, everywhere=True)
 def list_drops(session: Session, since: _SinceOption = None) -> None:
-    """List objects below `drop/` that have no verdict yet; it lists all of `drop/`.
+    """List objects below `drop/` that have no verdict yet; this scans the whole prefix `drop/`.
 
-    Objects younger than 15 minutes, or possibly still in a queue, are not judged.
+    Objects younger than 15 minutes, or possibly still in a queue, are not checked.
     """
     since_s = _since_s(since)
     session.write(fleet.everywhere(session, lambda region: _answer(_lost(region, since_s))))

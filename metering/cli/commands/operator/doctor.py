@@ -1,4 +1,4 @@
-"""`metering doctor` and `runbook`: check that AWS behaves as the service relies on; what to do about an alarm."""
+"""`metering doctor` and `runbook`: check that AWS behaves as the service expects, and show how to handle an alarm."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def runbook(
 ) -> None:
     """Show what to do about an alarm: its runbook, with the region and the stage in every command.
 
-    Without a name it lists all alarms with their state and their runbook, active alarms first. It also works without a
-    network, but then shows no state.
+    Without a name it lists all alarms with their state and their runbook, active alarms first. The command also works
+    without a network, but then shows no alarm states.
     """
     if name is None:
         _list(session)
@@ -133,7 +133,7 @@ def runbook(
 
 
 def _place(session: Session, subject: runbooks.Subject) -> tuple[str, str]:
-    """Region and stage of the commands: from the options, else the alarm's name, else the defaults."""
+    """Region and stage for the printed commands: from the options, else the alarm's name, else the defaults."""
     if subject.stage and session.named_stage and session.named_stage != subject.stage:
         raise WrongUsageError(
             f"The alarm is of stage {subject.stage}, and --stage names {session.named_stage}.", "Leave --stage out."

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _WORTH = ListedRows(copied("field", priority=KEEP), prose("says", priority=KEEP, about="what it is for"))
 _MILLION = 1_000_000
 
-# The command group of this family, to which other modules add their commands.
+# Command group of this family; other modules add their commands.
 logs = family("Log sources: the files that each delivered, and the files that are missing.")
 
 
@@ -105,7 +105,7 @@ def log_format(
         hive=hive,
     )
     if transit_gateway is not None:
-        # A transit gateway has its own fields, logs all of them if none are named, and aggregates over one minute.
+        # A transit gateway has other fields, logs all of them by default, and aggregates over one minute.
         line = f"{line.partition(' --max-aggregation-interval')[0]} --max-aggregation-interval 60"
         line = line.replace(" --traffic-type ACCEPT", "")
     found = None if compare is None else compare_format(compare)
@@ -203,10 +203,10 @@ def add_source(
         bool, switch("--print", "Change nothing; print the steps for the owner of the bucket, in any account.")
     ] = False,
 ) -> None:
-    """Turn on notifications for new files in a log bucket, and show the entry that the stage's settings need.
+    """Turn on notifications for new files in a log bucket, and show the entry to add to the stage's settings.
 
-    It shows the change to the bucket's notifications and asks for confirmation. All other notifications stay: it reads
-    the present ones, turns on EventBridge, and checks that nobody else changed them meanwhile.
+    The command shows the change to the bucket's notifications and asks for confirmation. All other notifications stay:
+    the command reads them, turns on EventBridge, and checks that they did not change meanwhile.
     """
     bucket, prefix = _place_of(place)
     source = _source(session, bucket, prefix, accounts=accounts, name=name, kinds=kinds, key=key)
@@ -238,14 +238,14 @@ def add_source(
 
 
 def entry_text(stage: str, source: LogSource) -> str:
-    """The entry of a log source in a settings file."""
+    """The text of a log source's entry in a settings file."""
     values = source.model_dump(mode="json", exclude_defaults=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     return "\n".join([f"[[stage.{stage}.log_sources]]", *lines]) + "\n"
 
 
 def _place_of(text: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://bucket/prefix`."""
+    """Split `s3://bucket/prefix` into bucket and prefix."""
     bucket, _, prefix = text.removeprefix("s3://").partition("/")
     if not text.startswith("s3://") or not bucket:
         raise WrongUsageError(f"{text} is no place in S3.", "Write it as s3://bucket/prefix.")
@@ -284,7 +284,7 @@ def _check_region(session: Session, bucket: str, region: str) -> None:
 
 
 def _change(before: Mapping[str, object]) -> Sequence[str]:
-    """The new configuration, with `+` before each new line."""
+    """Lines of the new notification configuration, with `+` before each new line."""
     after = {**before, _SWITCH: {}}
     old = json.dumps(before, indent=2, sort_keys=True).splitlines()
     new = json.dumps(after, indent=2, sort_keys=True).splitlines()
@@ -300,7 +300,7 @@ def _consequence(bucket: str, others: int, *, turned: bool, write: Path | None) 
 
 
 def _write_entry(path: Path, entry: str, stage: str) -> None:
-    """Add an entry to a settings file; the file is whole, or as it was before."""
+    """Add an entry to a settings file atomically."""
     from metering.cli.stages import settings_explained
     from metering.fleet.settings.layers import read
 
@@ -365,7 +365,7 @@ _OVERLAPS_NAMED = 1_000
 
 @command(logs, "list", "metering logs list --format table", reads=True, everywhere=True)
 def list_sources(session: Session) -> None:
-    """Show the state of log sources: those in the settings, and those that were ingested by hand.
+    """Show the state of log sources: sources in the settings, and sources ingested by hand.
 
     The log-context function checks them every 5 minutes. To look now: metering logs coverage
     """
@@ -392,8 +392,8 @@ def list_sources(session: Session) -> None:
 )
 def coverage(
     session: Session,
-    start: Annotated[str | None, option("--from", "DATE", "First day of the sums. Default: seven days ago.")] = None,
-    end: Annotated[str | None, option("--to", "DATE", "Day after the last one. Default: now.")] = None,
+    start: Annotated[str | None, option("--from", "DATE", "First day to sum. Default: seven days ago.")] = None,
+    end: Annotated[str | None, option("--to", "DATE", "Day after the last day to sum. Default: now.")] = None,
     source: Annotated[
         str | None, option("--source", "LOG", "Only this source: a flow log, a distribution or a bucket.")
     ] = None,
@@ -406,7 +406,7 @@ def coverage(
 
     A flow log writes a file every 5 minutes; a slot without a file counts as a gap once it is 30 minutes old.
 
-    The schedule does the same every 5 minutes, for everything that can still be metered; no file is read twice.
+    A schedule makes the same check every 5 minutes, for all files that can still be metered; no file is read twice.
     """
     from metering.reports.operators.log_answer import coverage_answer
 
@@ -435,7 +435,7 @@ def coverage(
 
 
 def _overlaps(session: Session, from_s: int, to_s: int) -> list[Overlap]:
-    """Some resources that two flow logs metered in one hour."""
+    """A few resources that two flow logs metered in one hour."""
     from metering.reports.operators.log_answer import overlaps
 
     view = session.region().view
@@ -457,7 +457,7 @@ def accept_gap(
         str, argument("SLOTS", "One slot by its time, a range FIRST/LAST, or `all` slots that are missing now.")
     ],
 ) -> None:
-    """Accept that the files of some slots never arrived. They are then no gap, and reports do not wait for them.
+    """Accept that the files of some slots never arrived. Accepted gaps no longer count, and do not hold back reports.
 
     If such a file still arrives, it is metered as usual. The schedule applies this within 5 minutes.
     """
@@ -473,9 +473,9 @@ def accept_gap(
 def forget(
     session: Session, source: Annotated[str, argument("LOG", "Flow log, as `metering logs coverage` names it.")]
 ) -> None:
-    """Forget a source of logs that has ended: its gaps and its silence. Files that the source delivered stay metered.
+    """Stop reporting gaps and silence of a log source that has ended. Files that the source delivered stay metered.
 
-    If the source delivers again, its record starts with that file. The schedule applies this within 5 minutes.
+    If the source delivers again, it is followed anew from that file on. The schedule applies this within 5 minutes.
     """
     state = _known(session, source)
     missing = count(state.missing) + state.unlisted

@@ -55,7 +55,7 @@ def list_(
 ) -> None:
     """List refused batches, refused records of accepted batches, conflicts, and refused log files and lines.
 
-    The column `became` has the outcome of each: where it is metered now, or the verdict on its retry.
+    The column `became` has the outcome of each entry: where it is metered now, or the verdict on its retry.
     """
     from metering.wiring.answers.operators import refused_answer, refused_in, refused_query
 
@@ -85,7 +85,7 @@ def show(session: Session, name: EntryArgument) -> None:
         try:
             here = tool.find(name)
         except OperationFailedError:
-            # With all regions selected, one region that has it is enough.
+            # If all regions are selected, one region that has the entry is enough.
             if not asks_for_all(session):
                 raise
             here = ()
@@ -129,7 +129,7 @@ def retry(
 ) -> None:
     """Send refused batches again under their own ids, and refused records as new batches.
 
-    A second retry is a duplicate and does no harm. Fix the cause first, or the content is refused again.
+    A second retry becomes a duplicate and does no harm. Fix the cause first; otherwise the content is refused again.
     """
     from metering.wiring.aggregator import need_operator
     from metering.wiring.answers.operators import check_reason
@@ -170,7 +170,7 @@ def retry(
 
 
 def _retry_all(tool: QuarantineEntries, chosen: Sequence[Entry], *, as_new_id: bool, dry_run: bool) -> list[Retry]:
-    """Retry each entry, or only plan it, and name those that cannot be sent again."""
+    """Retry each entry, or only plan the retry, and name the entries that cannot be sent again."""
     done: list[Retry] = []
     for entry in chosen:
         try:

@@ -54,7 +54,7 @@ def status(session: Session) -> None:
     """Show the state of a region: version, completeness, queues, jobs, canary, alarms, sources, months and pager.
 
     Each line with a problem names its cure: a command, or a runbook. Exits with 1 if something needs a person now. With
-    --region all, it shows every region of the stage.
+    --region all, every region of the stage is shown.
     """
     from metering.wiring.status import build_status
 
@@ -76,7 +76,7 @@ def _runbooks(found: list[RegionStatus], stage: str) -> tuple[str, ...]:
 
 
 def status_answer(found: list[RegionStatus], *, stage: str, as_of_s: int) -> Answer:
-    """The lines of all regions, side by side."""
+    """The status lines of all regions in one table."""
     regions: dict[str, Json] = {
         each.region: {
             "version": each.version,
@@ -202,7 +202,7 @@ def errors(
 ) -> None:
     """Show the errors that the functions logged, grouped by message, the newest message first.
 
-    It searches CloudWatch Logs, at about 0.005 USD for each GB of logs in that time.
+    The command searches CloudWatch Logs, at about 0.005 USD per GB of logs in the time range.
     """
     span_s = parse_duration(since, "--since")
     now_s = int(time.time())
@@ -256,7 +256,7 @@ def audit(
 ) -> None:
     """Show what was changed or deleted by command, newest first: who, when, what, and how it ended.
 
-    A deed whose process was killed has a start and no end. Deeds on regions are in the ledger of the home region.
+    The deed of a killed process has a start and no end. The home region's ledger has the deeds on regions.
     """
     now_s = int(time.time())
     from_s, to_s = time_range(start, end, default_s=(logged_errors.FIRST_MONTH_S, now_s + DAY_S), now_s=now_s)

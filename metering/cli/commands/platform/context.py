@@ -1,4 +1,4 @@
-"""`metering context`: captured descriptions of networks, in immutable versions, which logs are judged by."""
+"""`metering context`: captured descriptions of networks, in immutable versions, by which logs are classified."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CAPTURE_EXAMPLES = """Examples:
 
 Then: metering ingest --dry-run s3://acme-logs/AWSLogs/ --since 1d --context ctx/
 """
-# Service -> what its denied call was needed for.
+# Service -> purpose of the denied call.
 _LACKING = {
     "s3": "Regions of buckets are not known. Only S3 access logs without regions need them.",
     "ec2": "What it would tell of transit gateways is not known, and what depends on it is unclassified.",
@@ -68,10 +68,10 @@ def capture(
         typer.Option("--into", "-o", metavar="DIR", help="Folder for the context. Default: the stage's bucket."),
     ] = None,
 ) -> None:
-    """Capture a context: a description of networks and flow logs, which logs are judged by.
+    """Capture a context: a description of networks and flow logs, used to classify the traffic in logs.
 
-    It only reads from AWS: it calls EC2's Describe actions in each region, for this account and each --role-arn, and
-    reads AWS's list of address ranges. With -o no stage is needed, and the calls go to AWS unless --endpoint is given.
+    The command only reads from AWS: EC2's Describe actions in each region, for this account and each --role-arn, and
+    AWS's list of address ranges. With -o no stage is needed, and the calls go to AWS unless --endpoint is given.
 
     A context takes effect at the next full hour, and never changes. A context equal to the newest one is not stored
     again.
@@ -84,7 +84,7 @@ def capture(
         raise WrongUsageError("--from takes a description as it is.", "Leave --regions and --role-arn out.")
     if folder is not None and folder.exists() and not folder.is_dir():
         raise WrongUsageError(f"{folder} is no folder.", "Name a folder, or none for the stage's bucket.")
-    # Networks are described where their owner has them: on AWS even for an emulated stage, unless an endpoint is named.
+    # Networks are described where they exist: on AWS even for an emulated stage, unless an endpoint is named.
     named = session.named_endpoint or os.environ.get("AWS_ENDPOINT_URL") or None
     # Permission is checked before any AWS call.
     endpoint = named if folder is not None else session.endpoint
@@ -130,7 +130,7 @@ def show(
 
 @contextmanager
 def _ranges_explained() -> Iterator[None]:
-    """Say what to do where the address ranges cannot be fetched."""
+    """Explain what to do if the address ranges cannot be fetched."""
     from metering.adapters.description_files import OPERATION
 
     try:
@@ -168,7 +168,7 @@ def _described_by_aws(
 
 
 def _kept(session: Session, description: Mapping[str, object], folder: Path | None) -> Captured:
-    """Store the context of a description; in a stage only after consent."""
+    """Store the context of a description; in a stage, only after the user's consent."""
     from metering.onramps.context.store import capture_context, context_from
 
     now_s = int(time.time())

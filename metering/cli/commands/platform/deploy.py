@@ -44,7 +44,7 @@ def check_formats(surveyed: Sequence[Surveyed]) -> None:
     """Refuse to deploy code that does not support the data format of a region.
 
     Raises:
-        CommandFailedError: A format is not supported; states the cure.
+        CommandFailedError: A region's data format is not supported; the error states the cure.
     """
     for each in surveyed:
         try:
@@ -81,7 +81,7 @@ def plan_lines(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterat
 
 
 def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> Iterator[str]:
-    # A rehearsal's rules have no bake time.
+    # The rollout rules of a rehearsal have no bake time.
     minutes = max(_AGAIN_MIN if each.runs else _FIRST_MIN for each in surveyed) + fleet.config.rollout.bake_min
     time = f"about {waves * minutes} minutes in {waves} wave{'s' if waves > 1 else ''}"
     usd = standing_usd(fleet.config)
@@ -96,7 +96,7 @@ def _time_and_cost(fleet: Fleet, surveyed: Sequence[Surveyed], waves: int) -> It
 
 
 def standing_usd(config: stage.StageConfig) -> str:
-    """Cost of an idle region a month, in USD."""
+    """Monthly cost of an idle region, in USD."""
     schedules = [
         (config.compactor_every_min, config.job_memory_mb),
         (config.reconciler_every_min, config.job_memory_mb),
@@ -112,17 +112,17 @@ def standing_usd(config: stage.StageConfig) -> str:
 
 
 def from_to(surveyed: Surveyed) -> str:
-    """Deployed version and that of this code: `0.1.0 or older -> 0.2.0`."""
+    """Deployed version, and version of this code: `0.1.0 or older -> 0.2.0`."""
     return f"{deployed_version(surveyed)} -> {surveyed.own}"
 
 
 def deployed_version(surveyed: Surveyed) -> str:
-    """Deployed version, if its stacks state it."""
+    """Deployed version, from the region's stacks if they state it."""
     return str(surveyed.deployed) if surveyed.deployed else f"{LAST_SILENT_VERSION} or older"
 
 
 def _lacks_pager(fleet: Fleet) -> bool:
-    """Whether the last step must fail: a new region has only the pagers of the settings."""
+    """Whether the deployment would fail at its last step, because the settings of a new region have no pager."""
     paged = any(each.severity == "page" for each in fleet.config.subscriptions)
     return fleet.rules.pager_needed and not fleet.no_pager and not paged
 
@@ -165,8 +165,8 @@ def deploy(
     """Deploy this checkout to a region: opt in, bootstrap, preflight, deploy, canary, bake.
 
     --region names a region, or all regions that the stage's rules allow. The default is the home region, which is
-    always deployed first. It continues where an earlier run stopped. On an emulator, the deployment of an AWS account's
-    stage is only rehearsed.
+    always deployed first. The command continues where an earlier run stopped. On an emulator, deploying a stage meant
+    for AWS is only a rehearsal.
     """
     checkout_dir()
     options = stages.SettingsOptions.of(settings, unset, settings_file)
@@ -207,7 +207,7 @@ def _planned(session: Session, fleet: Fleet) -> RolloutPlan:
 
 
 def _deploy(session: Session, fleet: Fleet, surveyed: Sequence[Surveyed], planned: RolloutPlan) -> list[RegionState]:
-    """Deploy to regions, and stop after one that is not ready."""
+    """Deploy to regions in order, and stop after a region that is not ready."""
     if session.named_region == "all":
         return [*fleet.manager.reconcile(redeploy=True, plan=planned).built]
     states: list[RegionState] = []
@@ -254,9 +254,9 @@ def upgrade(
 ) -> None:
     """Bring the regions where the stage is deployed to the version of this checkout, newer or older.
 
-    Regions are changed wave by wave. The default is the home region; --region names another region, or all. An older
-    version is a rollback, which is refused if that version does not know the data format. It continues where an earlier
-    run stopped.
+    Regions are changed wave by wave. The default is the home region; --region names another region, or all. A change to
+    an older version is a rollback, and is refused if that version does not support the data format. The command
+    continues where an earlier run stopped.
     """
     options = stages.SettingsOptions.of(settings, unset, settings_file)
     fleet = deploying_fleet(session, options=options, no_pager=no_pager, verbose=verbose, names_home=False)
@@ -296,7 +296,7 @@ def _surveyed(session: Session, fleet: Fleet) -> list[Surveyed]:
     try:
         known = deployed_regions(fleet.states, home=fleet.home)
     except FormatTooNewError as error:
-        # The ledger with the states of all regions has a format that this version does not know.
+        # The ledger with all regions' states has a format that this version does not know.
         raise failures.CommandFailedError(
             f"{fleet.home}: {error}",
             "There is no rollback across data formats: see docs/operator-guide.md under Rollback and Restore.",
@@ -345,9 +345,9 @@ def uninstall(
 ) -> None:
     """Take the stage out of service in all its regions, the home region last, and list what remains.
 
-    Without --delete-data all data stays, and a later `metering deploy` uses it again. With it, resources that the stage
-    retains (prod: tables, bucket, key, queues, logs) still stay, outside of any stack: the list says how to delete
-    each. It is refused while batches are in flight or in a dead-letter queue.
+    Without --delete-data all data stays, and a later `metering deploy` uses it again. With --delete-data, resources
+    that the stage retains (prod: tables, bucket, key, queues, logs) stay outside of any stack: the list says how to
+    delete each. The command is refused while batches are in flight or in a dead-letter queue.
     """
     fleet = deploying_fleet(session)
     regions = fleet.uninstall.regions()

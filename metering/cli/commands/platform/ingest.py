@@ -1,4 +1,4 @@
-"""`metering ingest`: meters existing log files of AWS, or with a dry run prints what they would be metered as."""
+"""`metering ingest`: meters existing log files of AWS, or in a dry run prints the totals that they would add."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ Then: metering verify --wait 10m
 _FAR_S = 4_102_444_800  # the year 2100
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _FLOW_LOG = re.compile(r"fl-[0-9a-z]+")
-# The balances of at most this many files are shown one by one.
+# The balances of at most this many files are shown individually.
 _MOST_FILES = 100_000
-# At most this many names that are not UTF-8 are printed one by one.
+# At most this many names that are not UTF-8 are printed.
 _MOST_SAID = 20
 
 
@@ -62,7 +62,7 @@ def ingest(
         option(
             "--no-context",
             "FLOW_LOG_ID",
-            "Flow log of files that need no context, because no other flow log overlaps it.",
+            "Flow log that no other flow log overlaps, so its files need no context.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -97,7 +97,7 @@ def ingest(
 
     s3:// is read from AWS, even for a stage on an emulator, unless --endpoint is given.
 
-    Exits with 1 if a file is refused, or has other content than when it was metered: such content is not in the totals.
+    Exits with 1 if a file is refused, or its content changed since it was metered: such content is not in the totals.
     """
     from metering.cli.ingesting import Choice, Unnamed, surveyed, targets_of
 
@@ -141,8 +141,8 @@ class _Told:
     Attributes:
         dry_run: Nothing was metered.
         detail: One row a file.
-        with_context: Files were judged by a context.
-        overlap: Traffic of several flow logs; None if a context checked for it.
+        with_context: Whether a context classified the files' traffic.
+        overlap: Traffic that several flow logs logged; None if a context already checked this.
     """
 
     dry_run: bool
@@ -152,7 +152,7 @@ class _Told:
 
 
 def _done(session: Session, choice: Choice, survey: Survey, *, subject: str, dry_run: bool, detail: bool) -> None:
-    """Run over the files, and answer."""
+    """Process the files, and write the answer."""
     from metering.cli.ingesting import Ran, measuring, run, taking
     from metering.onramps.ingest.trial import Overlap
 
@@ -241,7 +241,7 @@ def _ingest(session: Session, choice: Choice) -> LogIngest:
 
 
 def _contexts(session: Session, choice: Choice) -> Timeline:
-    """Contexts of a dry run: of the folder, of a named stage, or none."""
+    """Contexts of a dry run: from the folder, from a named stage, or none."""
     from metering.onramps.context.store import ContextStore, Timeline
     from metering.wiring.onramps import RememberedContexts, folder_contexts
 
@@ -253,7 +253,7 @@ def _contexts(session: Session, choice: Choice) -> Timeline:
 
 
 def _check_contexts(folder: Path | None) -> None:
-    """Refuse a folder without contexts, because the files are to be judged by them."""
+    """Refuse a folder without contexts, because classifying the files needs them."""
     from metering.wiring.onramps import folder_contexts
 
     if folder is not None and not folder_contexts(folder).timeline().versions:

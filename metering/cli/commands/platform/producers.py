@@ -1,4 +1,4 @@
-"""`metering producers`, `sources` and `token`: allowed senders, gaps in sequence numbers, and tokens of the API."""
+"""`metering producers`, `sources` and `token`: registered senders, gaps in sequence numbers, and API tokens."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def add(
     """Register a producer in this region: create its role and its entry, and show the setup of its workload.
 
     The role may send to the queue, and put objects below two prefixes of its own. Adding a producer again changes its
-    accounts or its trust, or takes the new id of a recreated role. If the stage's setting `producers` is `registered`,
-    batches of all other senders are refused; if it is `open`, senders are not checked.
+    accounts or who may assume its role, or registers a recreated role's new id. If the stage's setting `producers` is
+    `registered`, batches of all other senders are refused; if it is `open`, senders are not checked.
     """
     from metering.operations.access import producer_problems
 
@@ -99,7 +99,7 @@ def add(
 
 @command(producers, "list", "metering producers list --format table", reads=True, everywhere=True)
 def list_(session: Session) -> None:
-    """List registered producers with their accounts and roles, and whether this stage judges senders by them."""
+    """List registered producers with their accounts and roles, and whether this stage checks senders against them."""
     session.write(everywhere(session, _everyone))
 
 
@@ -119,9 +119,9 @@ def show(session: Session, name: NameArgument) -> None:
 
 @command(producers, "remove", "metering producers remove edge-7f3a", reads=True, changes=True)
 def remove(session: Session, name: NameArgument) -> None:
-    """Remove a producer from the registry, and delete its role. Batches that it sent before stay metered.
+    """Remove a producer from the registry, and delete its role. Batches that the producer sent before stay metered.
 
-    Let its queue drain and retry its quarantine first: where senders are judged, its remaining batches are refused
+    Drain the queue and retry the producer's quarantine first: if senders are checked, its remaining batches are refused
     within a minute. The role is deleted with the last region in which the producer is registered.
     """
     region = session.region()
@@ -228,7 +228,7 @@ def create(
 def list_tokens(session: Session) -> None:
     """List tokens, the newest first, with what their holders may see. No secret is shown, because none is stored.
 
-    A token that expired stays in the list for some days.
+    Expired tokens stay in the list for some days.
     """
     session.write(everywhere(session, lambda region: tokens_answer(_token_book(region).list(), now_s=_now_s(region))))
 
@@ -239,7 +239,7 @@ def revoke(
 ) -> None:
     """Revoke a token. The HTTP API refuses the token within a minute.
 
-    A token that is already revoked stays as it is. A whole token may be given, too: its id is used.
+    A token that is already revoked stays as it is. A whole token is also accepted: its id is used.
     """
     region = session.region()
     book = _token_book(region)
@@ -329,7 +329,7 @@ def accept_gap(
         str, argument("NUMBERS", "One number, a range FIRST-LAST, or `all` numbers that are missing now.")
     ],
 ) -> None:
-    """Accept that some numbers never arrived. They are then no gap, and reports do not wait for them.
+    """Accept that some numbers never arrived. Accepted gaps no longer count, and do not hold back reports.
 
     If a batch with such a number still arrives, it is metered as usual. The reconciler applies this at its next tick.
     """
@@ -338,7 +338,7 @@ def accept_gap(
 
 @command(sources_app, "forget", "metering sources forget edge-7f3a", reads=True, changes=True)
 def forget(session: Session, source: Annotated[str, argument("SOURCE", "The producer's source_id.")]) -> None:
-    """Forget a producer: its last number, its gaps and its silence. Batches that the producer sent stay metered.
+    """Forget a producer: its last number, gaps and silence. Batches that the producer sent stay metered.
 
     If the producer sends again, its numbering starts with that batch. The reconciler applies this at its next tick.
     """

@@ -1,4 +1,4 @@
-"""`metering region`: build regions without editing a file, show their state, take them out of service."""
+"""`metering region`: build regions without editing files, show their state, and take them out of service."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def need_home(fleet: Fleet) -> None:
 
 
 def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
-    """Refuse to build regions outside the stage's own rules; rules of a base refuse nothing, and repairs are allowed.
+    """Refuse to build regions outside the stage's own rules; the base's rules refuse nothing, and repairs are allowed.
 
     Args:
         fleet: The stage's regions.
@@ -66,7 +66,7 @@ def check_rules(fleet: Fleet, regions: Sequence[str], *, outside: bool) -> str:
         outside: `--outside-rules` was given.
 
     Returns:
-        A sentence about regions outside the rules, with a leading blank; empty if there are none.
+        A sentence about regions outside the rules, with a leading space; empty without such regions.
 
     Raises:
         WrongUsageError: A region is outside the rules, and `outside` is false.
@@ -95,10 +95,10 @@ def _stands(state: RegionState | None) -> bool:
 
 
 def fail_unless_ready(states: Sequence[RegionState]) -> None:
-    """Fail if a region is not ready. Its reason was printed when it failed.
+    """Fail if a region is not ready. The reason was printed when the region failed.
 
     Raises:
-        CommandFailedError: A region is not ready; carries the advice of the first.
+        CommandFailedError: A region is not ready; the error has the advice of the first such region.
     """
     first = next((state for state in states if state.phase is not Phase.READY), None)
     if first is not None:
@@ -106,7 +106,7 @@ def fail_unless_ready(states: Sequence[RegionState]) -> None:
 
 
 def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
-    """Print the changes of the regions' settings, and return them as a sentence."""
+    """Print the changes to the regions' settings, and return a sentence about them."""
     lines = changes_of(fleet, regions)
     for line in lines:
         say(line, "yellow")
@@ -117,7 +117,7 @@ def tell_changes(fleet: Fleet, regions: Sequence[str]) -> str:
 
 
 def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
-    """Regions with unchanged settings, by the text to print: a new region has no settings to change."""
+    """Group regions with unchanged or new settings by the text to print."""
     found: dict[str, list[str]] = {}
     for region in regions:
         text = "nothing changes"
@@ -130,7 +130,7 @@ def _unchanged(fleet: Fleet, regions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def write_states(session: Session, states: Sequence[RegionState]) -> None:
-    """Write the states; no table on failure, as the reason was already printed."""
+    """Write the regions' states, but no table after a failure, because the reason was already printed."""
     form = chosen_format(session.form, session.output, terminal=sys.stdout.isatty())
     if form is Format.TABLE and any(state.phase is Phase.FAILED for state in states):
         return
@@ -146,7 +146,7 @@ def ended(states: Sequence[RegionState]) -> str:
 
 
 def deployed_row(fleet: Fleet, state: RegionState, *, detect: bool) -> dict[str, Cell]:
-    """Cells about a region's stacks, and for a region without a state about its problem.
+    """Table cells about a region's stacks; for a region without a state, also about its problem.
 
     With `detect`, CloudFormation compares the stacks with their resources.
     """
@@ -169,7 +169,7 @@ def _found(fleet: Fleet, region: str, *names: str) -> list[StackStatus]:
 
 
 def _unnoted(state: RegionState, own: Sequence[StackStatus]) -> bool:
-    """Whether its stacks were deployed without the steps that write its state: by `local up` or the CDK."""
+    """Whether the region's stacks were deployed without writing its state, as by `local up` or the CDK."""
     return state.phase is Phase.ABSENT or (state.phase is Phase.REMOVED and _run(own))
 
 
@@ -180,7 +180,7 @@ def _run(own: Sequence[StackStatus]) -> bool:
 def _unknown(
     state: RegionState, own: Sequence[StackStatus], broken: Sequence[StackStatus], *, stage: str
 ) -> dict[str, Cell]:
-    """Cells of a region that has stacks, and no state or an outdated one."""
+    """Table cells for a region with stacks whose state is missing or outdated."""
     if broken:
         first = broken[0]
         again = "deleted and made again" if first.never_created else "deployed again"
@@ -198,7 +198,7 @@ def _unknown(
 def _release(stacks: Sequence[StackStatus]) -> dict[str, Cell]:
     if not stacks:
         return {"version": None, "data_format": None, "commit": None, "rehearsal": None}
-    # The release of the functions counts: they are the code that runs. A region out of service has only its data stack.
+    # The functions' release counts: they are the code that runs. A region out of service has only its data stack.
     telling = next((stack for stack in stacks if stack.name.endswith("-pipeline")), stacks[0])
     release = telling.release
     return {
@@ -272,8 +272,8 @@ def add(
 ) -> None:
     """Build a region until it is ready: opt in, bootstrap, preflight, deploy, canary, bake.
 
-    It continues where an earlier run stopped. A region that the account API does not list is built, too. A region that
-    the stage's rules exclude needs --outside-rules.
+    The command continues where an earlier run stopped. A region that the account API does not list is built, too. A
+    region that the stage's rules exclude needs --outside-rules.
     """
     connecting.checked_region(name, every=False)
     if not dry_run:
@@ -375,8 +375,8 @@ def status(
 def remove(session: Session, name: RegionArgument, dry_run: DryRunOption = False) -> None:
     """Take a region out of service: stop its intake, drain it, delete its pipeline, API and alarms. Its data stays.
 
-    It is refused while batches are in flight or in the dead-letter queue, and for the home region while other regions
-    exist.
+    The command is refused while batches are in flight or in the dead-letter queue, and for the home region while other
+    regions exist.
     """
     connecting.checked_region(name, every=False)
     fleet = deploying_fleet(session)

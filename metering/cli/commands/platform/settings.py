@@ -42,7 +42,7 @@ _SHOW_EXAMPLES = """Examples:
 @command(settings, "show", reads=True, everywhere=True, epilog=_SHOW_EXAMPLES)
 def show(
     session: Session,
-    everything: Annotated[bool, switch("--all", "Also settings that have their default.")] = False,
+    everything: Annotated[bool, switch("--all", "Also show settings that have their default.")] = False,
     toml: Annotated[bool, switch("--toml", "Print the given settings as a table of a settings file.")] = False,
     as_set: Annotated[bool, switch("--as-set", "Print the given settings as --set options.")] = False,
 ) -> None:
@@ -95,7 +95,7 @@ def validate(
     session: Session,
     file: Annotated[str | None, argument("FILE", "Default: the settings file that a deployment would use.")] = None,
 ) -> None:
-    """Check every stage of a settings file, without AWS. Problems are all listed, and the exit code is then 2."""
+    """Check every stage of a settings file, without AWS. All problems are listed, and the exit code is then 2."""
     from metering.fleet.settings.layers import read
 
     with stages.settings_explained():
@@ -134,7 +134,7 @@ def fields(session: Session) -> None:
 
 
 def _regions(session: Session, fleet: Fleet) -> list[str]:
-    """The region of `--region`, or all regions that the home region knows."""
+    """The region of `--region`, or all regions that hold data according to the home region."""
     if session.region_name != "all":
         return [session.region_name]
     return fleet.regions.holding_data
@@ -174,7 +174,7 @@ def _source(each: Planned, name: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A value in the form that a file or `--set` takes."""
+    """A value in the form used in a settings file or with `--set`."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

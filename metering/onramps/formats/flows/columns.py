@@ -1,7 +1,7 @@
 """Lines of a block as columns: texts as dictionaries, numbers as int64. Arrow parses; unparsable values stay null.
 
-Arrow reads numbers in one step if all values of a block are numbers or `-`. Else it reads texts, and each text that is
-not a number becomes null. Both ways give the same columns, so a line's verdict does not depend on other lines.
+Arrow reads numbers in one step if all values of a block are numbers or `-`. Otherwise, it reads texts, and each text
+that is not a number becomes null. Both ways give the same columns, so a line's verdict does not depend on other lines.
 """
 
 import json
@@ -25,7 +25,7 @@ NUMBERS = ("bytes", "start", "end")
 STATUS = "log-status"
 ACTION = "action"
 _OWNERS = ("interface-id", "resource-id", "instance-id")
-# Future fields have names of this form, too, as all fields of versions 2 to 11 do.
+# Names of future fields have this form, too, as in versions 2 to 11.
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TRANSIT_GATEWAY = "tgw-id"
 
@@ -37,7 +37,7 @@ class Field:
     Attributes:
         version: Version that introduced the field.
         type: Its type in Parquet: `STRING`, `INT_32` or `INT_64`.
-        attribute: Attribute of `FlowHop` for this field; empty if there is none.
+        attribute: Attribute of `FlowHop` for this field; empty without such an attribute.
     """
 
     name: str
@@ -140,7 +140,7 @@ def parsed(data: bytes, layout: Layout, letters: frozenset[bytes]) -> tuple[Rows
     """Parse lines of a layout; `letters` are the rare characters that the lines may contain (`LineBlock`).
 
     Returns:
-        The rows; and for lines with a wrong number of fields, index of the line in `data` -> that number.
+        The rows; and for lines with a wrong field count, index of the line in `data` -> field count.
     """
     # Arrow also accepts hexadecimal numbers, and trims tabs.
     if b"\t" not in letters and not _may_have_hexadecimal(data, letters):
@@ -221,7 +221,7 @@ def _table(data: bytes, layout: Layout, number: pa.DataType) -> tuple[pa.Table, 
     types = dict.fromkeys(layout.texts, WORDS) | dict.fromkeys(NUMBERS, number)
     table = csv.read_csv(
         pa.BufferReader(data),
-        # Only a single block in one thread gives the line numbers of misfits.
+        # Arrow gives the line numbers of misfits only for a single block in one thread.
         read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=layout.names),
         parse_options=csv.ParseOptions(
             delimiter=" ", quote_char=False, ignore_empty_lines=False, invalid_row_handler=note

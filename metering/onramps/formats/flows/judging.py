@@ -1,6 +1,6 @@
-"""Blocks of a flow log, made of columns of several stretches of lines, and verdicts on their rows, column by column.
+"""Builds blocks of a flow log from sections of lines, and judges their rows column by column.
 
-A row is metered, rejected, without data, or refused with a reason: the first verdict that fits, in the order of
+A row is metered, rejected, without data, or refused with a reason: the first matching verdict in the order of
 `RowJudge.judge`. Each distinct text is checked once.
 """
 
@@ -25,7 +25,7 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 _UNKNOWN = "unknown"
 # Maximum length of a resource id (docs/contract.md). No flow log text that is used is longer.
 _MAX_CHARS = 512
-# This many valid texts are cached. The cache is bounded, because internet addresses are unbounded.
+# Number of cached valid texts. The cache is bounded, because internet addresses are unbounded.
 _REMEMBERED = 200_000
 
 
@@ -56,7 +56,7 @@ _CHECKS: Mapping[str, tuple[Callable[[str], object], LineReason, str]] = {
 
 
 class Texts:
-    """Checks the texts of one file, block by block. A line without account gets the file name's."""
+    """Checks the texts of one file, block by block. A line without an account gets the account in the file name."""
 
     def __init__(self, account_id: str) -> None:
         self._account_id = account_id
@@ -149,7 +149,7 @@ class RowJudge:
     def _judge_status(self) -> None:
         status = self._rows.words.get(STATUS)
         if status is None:
-            # A log without a status field shows by absent bytes that there was no traffic.
+            # In a log without a status field, absent bytes mean that there was no traffic.
             self.nodata = self._take(self._without_bytes()).lines
             return
         self.nodata = self._take(rows_with(status, lambda word: word == "NODATA")).lines
@@ -195,7 +195,7 @@ class RowJudge:
         self._judge_spans()
 
     def _judge_spans(self) -> None:
-        # Rows that are already refused may have any numbers, so their difference may wrap; it is not used.
+        # Rows that are already refused may have any numbers. Their difference may wrap, but is not used.
         spans = pc.subtract(self.end, self.start)
         if _within(spans, 0, HOUR_S):
             return
@@ -204,7 +204,7 @@ class RowJudge:
         self._refuse(long, LineReason.SPANS_OVER_AN_HOUR, "from start to end is more than an hour")
 
     def _taken(self, mask: pa.BooleanArray | None) -> pa.BooleanArray | None:
-        """Take the live rows in `mask` out of `live`, and return them; None if there are none."""
+        """Remove the live rows in `mask` from `live`, and return the removed rows; None if there are none."""
         if mask is None:
             return None
         taken = mask if self.live is None else pc.and_(mask, self.live)
@@ -243,8 +243,8 @@ def _stated_bytes(rows: Rows, taken: pa.BooleanArray) -> int:
     return exact_sum(numbers)
 
 
-# Metered rows, summed by subject and hour over several blocks. Arrow groups the rows of a block, then the groups of
-# several blocks, and Python makes one tuple per remaining group. A text has the same number in all blocks that are
+# Metered rows, summed by subject and hour over several blocks. Arrow groups the rows of each block, then the groups of
+# several blocks, and Python makes one tuple per resulting group. A text has the same number in all blocks that are
 # summed together.
 
 ADDRESSES = ("source", "destination", "packet_source", "packet_destination")
@@ -310,7 +310,7 @@ class FlowSums:
         self._numbers = {name: _Numbers() for name in self._numbers}
 
     def _numbered(self, table: pa.Table, words: dict[str, list[str]]) -> pa.Table:
-        """Replace texts by their numbers, which are the same in all blocks. A missing text counts as empty."""
+        """Replace texts by numbers; a text has the same number in all blocks. A missing text counts as empty."""
         directed = "flow_direction" in words and not table.column("flow_direction").null_count
         hours = pc.unique(table.column("hour")).to_pylist() if self._folding is not None else []
         for name, texts in words.items():
@@ -381,8 +381,8 @@ def _list(column: pa.ChunkedArray) -> list[int]:
     return data.cast("q" if width == 8 else "i").tolist()
 
 
-# A block is handed over at this many groups, which bounds its memory, or at this many lines, so that progress is
-# visible. If blocks were smaller, the same groups would be judged over and over.
+# A block is passed on at this many groups, to limit its memory, or at this many lines, to show progress. If blocks were
+# smaller, the same groups would be judged over and over.
 _MOST_GROUPS = 60_000
 _MOST_LINES = 500_000
 
@@ -415,8 +415,8 @@ class BlockMaker:
             rows: Its rows.
             fields: Fields of the log in this section.
             header: Number of header lines in the section.
-            misfits: Number of lines that became no row, by reason.
-            refused: Iterator of the lines that became no row, in order.
+            misfits: Number of lines that did not become rows, by reason.
+            refused: Iterator of the lines that did not become rows, in order.
             place: Line number of a row in the file, and the text of the line.
         """
         self._fields = frozenset(fields) if self._fields is None else self._fields.intersection(fields)

@@ -43,7 +43,7 @@ _HEADER = TakenLine("", "", "")
 
 
 class _Header(NamedTuple):
-    """Header line of a block: its index, its first byte, and the byte after its last."""
+    """Header line of a block: its index, its first byte, and the byte after its last byte."""
 
     place: int
     start: int
@@ -52,9 +52,9 @@ class _Header(NamedTuple):
 
 
 class _Lines:
-    """Lines of a block, in addition to its rows. The text is split into lines only on request.
+    """Lines of a block, beside the rows of the block. The text is split into lines only on request.
 
-    `misfits` holds lines that became no row: index -> number of fields.
+    `misfits` holds lines that did not become rows: index -> number of fields.
     """
 
     def __init__(self, block: LineBlock, misfits: Mapping[int, int], fields: int) -> None:
@@ -62,7 +62,7 @@ class _Lines:
         self._misfits = misfits
         self._fields = fields
         self._places = sorted(misfits)
-        # The number of rows before each misfit; computed when a row is asked for.
+        # The number of rows before each misfit, computed on first use.
         self._rows_before: list[int] = []
         self._texts: list[bytes] = []
 
@@ -74,7 +74,7 @@ class _Lines:
         return self._block.number(place), self._text(place)
 
     def counts(self) -> dict[str, int]:
-        """Number of lines that became no row, by reason, including empty lines that are not in the data."""
+        """Number of lines that did not become rows, by reason, including empty lines that are not in the data."""
         taken = Counter(line.reason for line in self._block.taken.values())
         misfits = len(self._places) - taken.total() + self._block.empty
         return {
@@ -82,7 +82,7 @@ class _Lines:
         }
 
     def refused(self) -> Iterator[RefusedLine]:
-        """Refused lines that became no row, in order, without lines that are not in the data."""
+        """Refused lines that did not become rows, in order, without lines that are not in the data."""
         for place in self._places:
             number, taken = self._block.number(place), self._block.taken.get(place)
             if taken is None:
@@ -171,7 +171,7 @@ def _headers(block: LineBlock) -> Iterator[_Header]:
     at = 0
     place, counted = 0, 0
     if block.first == 1:
-        # The first header may lack the field `bytes`, and then the file is refused for that.
+        # If the first header lacks the field `bytes`, the file is refused for that reason.
         end = data.index(b"\n")
         names = header_names(data[:end].decode().lstrip("\ufeff"))
         if names is not None:
@@ -199,7 +199,7 @@ def _section(block: LineBlock, begin: tuple[int, int], end: tuple[int, int], hea
 _ACCOUNT_DIGITS = 12
 # Texts that writers use for an absent value, besides null. `None` comes from Python's `str`.
 _ABSENT = frozenset(("-", "", "None"))
-# Path 0 does not exist; an integer column uses it where a text column has `-`.
+# Path 0 does not exist: an integer column has 0 where a text column has `-`.
 _NO_PATH = frozenset(("0",))
 
 
@@ -257,10 +257,10 @@ def _without(indices: pa.Int32Array, places: Sequence[int]) -> pa.Int32Array:
     return pc.if_else(gone, None, indices)
 
 
-# VPC flow logs as Parquet. Columns have AWS's names with `_` for `-`, and hold numbers or texts, depending on the
-# writer. AWS writes texts as STRING, and numbers as INT_32 and INT_64. Other tools write numbers as texts and accounts
-# as integers, which lose leading zeros: integers are padded to 12 digits. An account text of 11 digits is refused,
-# because any of its digits may be missing.
+# VPC flow logs as Parquet. Columns have AWS's names with `_` instead of `-`. They hold numbers or texts, depending on
+# the writer. AWS writes texts as STRING, and numbers as INT_32 and INT_64. Other tools write numbers as texts and
+# accounts as integers, which lose leading zeros: integers are padded to 12 digits. An account text of 11 digits is
+# refused, because any of its digits may be missing.
 
 _BATCH_ROWS = 32_768
 _BUFFER_BYTES = MIB

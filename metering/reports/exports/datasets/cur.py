@@ -1,7 +1,7 @@
 """AWS's CUR 2.0: its 113 columns for a charge. Columns of reservations, savings plans and the like stay empty.
 
-Readers of CUR use column positions, so a file has all columns in AWS's order. In Parquet amounts are doubles, as in
-AWS's files and no others here; a double holds the ten decimals of any amount below 524,288. CSV has all digits.
+Readers of CUR use column positions, so a file has all columns in AWS's order. In Parquet, amounts are doubles, as in
+AWS's files, but in no other export; a double holds the ten decimals of any amount below 524,288. CSV has all digits.
 """
 
 from __future__ import annotations

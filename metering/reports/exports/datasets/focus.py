@@ -37,7 +37,7 @@ _NULL_TEXTS_OF_1_4 = (
 
 
 def focus_columns(version: FocusVersion, grain: grains.Grain, names: Mapping[str, str]) -> list[Column]:
-    """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, followed by ours."""
+    """The 57 columns of CostAndUsage 1.2 or the 65 of 1.4, sorted by name, followed by our own columns."""
     standard = (*_billed(), *_priced(), *_lines(grain, names), *_of_version(version))
     return [*sorted(standard, key=lambda column: column.name), *_own()]
 
@@ -58,7 +58,7 @@ def _billed() -> Iterator[Column]:
     yield from batches.billed("payer.currency", "BillingCurrency", "PricingCurrency")
     yield from batches.billed("begins_s", "BillingPeriodStart", kind="time")
     yield from batches.billed("ends_s", "BillingPeriodEnd", kind="time")
-    # Credit notes take back and bill again, so their lines may have either sign.
+    # Credit notes take back and bill again, so the sign of their lines varies.
     yield from batches.billed(lambda it: "Adjustment" if it.credit_of else "Usage", "ChargeCategory")
     yield from batches.billed(lambda it: "Correction" if it.later else None, "ChargeClass")
     yield from batches.always("Usage-Based", "ChargeFrequency")
@@ -131,7 +131,7 @@ def description(part: Priced) -> str:
 
 
 def operation(part: Priced) -> str | None:
-    """AWS's operation of traffic between regions; no record carries it, and for other traffic it is unknown."""
+    """AWS's operation of traffic between regions; records do not state it, and for other traffic it is unknown."""
     usage_type = part.rated.line.usage_type
     if usage_type.endswith("-AWS-Out-Bytes"):
         return "PublicIP-Out"

@@ -21,7 +21,7 @@ Stubbed = tuple[Any, Stubber]
 
 
 def client(service: str) -> Any:
-    """A client that can reach nothing."""
+    """A client without network access."""
     return boto3.client(  # type: ignore[call-overload]  # it knows services by their literal names
         service,
         aws_access_key_id="test",
@@ -32,7 +32,7 @@ def client(service: str) -> Any:
 
 
 def stubbed(service: str) -> Iterator[Stubbed]:
-    """A client and its stubber; all answers must have been used at the end."""
+    """A client and its stubber; all stubbed responses must be used."""
     made = client(service)
     with Stubber(made) as stubber:
         yield made, stubber

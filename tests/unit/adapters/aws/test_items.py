@@ -300,7 +300,7 @@ def test_any_other_invalid_request_passes_through(store: DynamoDbItemStore, dyna
         store.put(Put(table=Table.LEDGER, item={"pk": "a", "sk": "b"}))
 
 
-# Which SDK errors are transient, and which of those calls may have been applied.
+# SDK errors: which are transient, and which calls may have been applied.
 
 URL = "https://dynamodb.us-east-1.amazonaws.com"
 
@@ -427,7 +427,7 @@ def test_an_answer_of_something_that_is_not_aws_is_a_sentence_that_names_the_end
     assert "html" not in str(raised.value)
 
 
-# Items of a page that are decoded fast equal those that are decoded attribute by attribute.
+# Items of a page that are decoded by the fast path equal items that are decoded attribute by attribute.
 
 _take = items._take_items
 _TEXTS = st.text(max_size=8) | st.sampled_from(["null", "true", "7", ""])
@@ -439,7 +439,7 @@ _VALUES = st.recursive(
 
 
 def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
-    """The part that the decoder leaves to botocore, and the part that it decoded."""
+    """Parts of a query's reply: those left to botocore, and those that were decoded."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
     _take(cast("items._Response", response), decoded)
@@ -447,7 +447,7 @@ def taken(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str,
 
 
 def updated(reply: bytes, status: int = 200) -> tuple[dict[str, object], dict[str, object]]:
-    """The same for the reply to an update."""
+    """Parts of an update's reply: left to botocore, and decoded."""
     response = {"body": reply, "status_code": status}
     decoded: dict[str, object] = {}
     items._take_updated(cast("items._Response", response), decoded)

@@ -1,4 +1,4 @@
-"""EC2's Describe calls become a description, in accounts and regions; denied calls are named."""
+"""EC2's Describe calls in accounts and regions yield a description, which names denied calls."""
 
 import json
 import time
@@ -174,7 +174,7 @@ def test_without_address_ranges_the_description_has_none(clients: Clients) -> No
 
 
 def _refuse(clients: Clients, service: str, operation: str, code: str, status: int = 403) -> None:
-    """Answer a call with an error, before it is sent."""
+    """Return an error for a call without sending it."""
 
     def answer(**_told: object) -> None:
         told: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
@@ -201,7 +201,7 @@ def test_buckets_have_their_regions_and_owners_if_s3_may_be_asked(clients: Clien
     built(clients)
 
     def tell(parsed: Any, **_told: object) -> None:
-        # AWS returns it for each bucket of a page; moto does not.
+        # AWS returns the region for each bucket of a page; moto does not.
         for bucket in parsed["Buckets"]:
             bucket["BucketRegion"] = "us-west-2"
 

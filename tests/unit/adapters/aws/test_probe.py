@@ -1,4 +1,4 @@
-"""Questions to a region before anything is deployed in it."""
+"""Checks of a region before the first deployment."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +52,7 @@ def probe_of(
 
 @pytest.mark.parametrize(("quota", "answered"), [(13_999, Answered.FAILED), (14_000, Answered.PASSED)])
 def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(quota: int, answered: Answered) -> None:
-    """The quota is that of an on-demand table; the account's quota counts only tables with provisioned throughput."""
+    """The quota is per on-demand table; the account quota covers only provisioned throughput."""
     stage = StageConfig.load("prod", {"ledger_warm_writes_per_s": 14_000, "usage_warm_writes_per_s": 6_000})
     probe = probe_of(200, writes_per_s=peak_writes_per_s(*stage.warm_tables.values()), table_writes=quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota DynamoDB write units a table"]
@@ -63,13 +63,13 @@ def test_a_table_must_take_the_peak_of_the_stage_and_not_what_a_new_one_takes(qu
 def test_an_account_with_too_little_concurrency_is_told_before_it_deploys(quota: int, answered: Answered) -> None:
     probe = probe_of(quota)
     [finding] = [f for f in probe.preflight("us-east-1", []) if f.check == "quota Lambda concurrent executions"]
-    # AWS allows no reservation of the last 100.
+    # AWS does not allow a reservation of the last 100.
     assert 100 + len(ALONE_FUNCTIONS) == 104
     assert (finding.answered, finding.detail) == (answered, f"{quota}, needed 104")
 
 
 def test_each_shard_reserves_an_execution_of_its_own() -> None:
-    """Compactor and roll-up have one function per shard."""
+    """Per shard, there is one function each of compactor and roll-up."""
     needed = [probe_of(200, shards=shards).preflight("us-east-1", []) for shards in (1, 4)]
     told = [f.detail for found in needed for f in found if f.check == "quota Lambda concurrent executions"]
     assert told == ["200, needed 104", "200, needed 110"]
@@ -91,7 +91,7 @@ def test_a_stage_without_an_api_is_not_asked_for_one() -> None:
 
 
 def test_the_quota_that_everything_needs_does_not_count_as_one_of_the_api() -> None:
-    """A check's name begins with the words of its part."""
+    """Names of checks begin with the name of their part."""
     assert not "quota Lambda concurrent executions".startswith(OPTIONAL_PARTS["api"])
 
 
@@ -137,7 +137,7 @@ def client(region: str) -> Any:
 @pytest.mark.parametrize(("region", "partition"), HOMES.items())
 def test_a_region_of_a_partition_without_the_account_api_is_not_listed(region: str, partition: str) -> None:
     made = client(region)
-    # Any call would be unexpected.
+    # The stub would fail on any call.
     with Stubber(made):
         account = AwsAccount(made, custom_endpoint=False)
         assert made.meta.partition == partition

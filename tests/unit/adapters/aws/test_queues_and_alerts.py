@@ -1,4 +1,4 @@
-"""Queues, alerts and figures: their requests, and their handling of partial failures."""
+"""Adapters of queues, alerts and figures: requests, and handling of partial failures."""
 
 import json
 import re
@@ -208,13 +208,13 @@ def test_the_queue_itself_says_how_it_delivers_again(sqs: Stubbed, policy: str |
     assert facts.redelivery() == Redelivery(visibility_s=420, max_receives=receives)
 
 
-# Logs of functions through CloudWatch Logs Insights, with its answers.
+# Logs of functions through CloudWatch Logs Insights, and the answers of Insights.
 
 GROUPS = {"watch": "/aws/watch", "canary": "/aws/canary"}
 
 
 class Insights:
-    """The two calls, with a test's answers."""
+    """CloudWatch Logs Insights with a test's responses."""
 
     def __init__(self, *answers: dict[str, Any], refusal: str = "") -> None:
         self.answers = list(answers)

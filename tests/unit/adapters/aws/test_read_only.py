@@ -1,4 +1,4 @@
-"""Read-only clients refuse every other call before anything is sent, whatever the credentials allow."""
+"""Read-only clients refuse every write call before sending, whatever the credentials allow."""
 
 import pickle
 from collections.abc import Callable
@@ -47,7 +47,7 @@ WRITES: dict[str, Callable[[], object]] = {
     "upload": lambda: objects().upload("key", b""),
     "delete objects": lambda: objects().delete(["key"]),
     "send": lambda: clients().sqs.send_message(QueueUrl="q", MessageBody="b"),
-    # Receiving hides messages from the workers.
+    # A receive would hide messages from the workers.
     "receive": lambda: clients().sqs.receive_message(QueueUrl="q"),
     "publish": lambda: clients().sns.publish(TopicArn="t", Message="m"),
     "delete stack": lambda: clients().cloudformation.delete_stack(StackName="s"),

@@ -159,7 +159,7 @@ def described(status: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_validation_before_the_first_resource_is_told_with_the_resource_that_it_names() -> None:
-    """The stack's events only say that there is one."""
+    """The stack's events tell only that validation failed."""
     client, stubber = next(stubbed("cloudformation"))
     with stubber:
         stubber.add_response("describe_stacks", described("ROLLBACK_COMPLETE"))
@@ -324,7 +324,7 @@ def test_bundling_of_assets_is_not_told_and_a_warning_is(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "[Warning] a role\n"
 
 
-# Which usage table the next deployment of a region must keep, according to its ledger and its stacks' outputs.
+# The usage table that a region's next deployment must keep, according to the ledger and the stacks' outputs.
 
 RESOURCES = RegionResources(
     stage="local",
@@ -341,7 +341,7 @@ OWN = LedgerFormat(number=FORMAT_VERSION, written_by="0.2.0", usage_generation=2
 
 
 class Regions(DeployedRegions):
-    """Over in-memory items, and a test's outputs."""
+    """Deployed regions over in-memory items and a test's outputs."""
 
     def __init__(self, found: LedgerFormat | None, resources: RegionResources | None = RESOURCES) -> None:
         super().__init__(lambda _region: Clients(Access(region="eu-west-1")), stage="local")
@@ -360,7 +360,7 @@ class Regions(DeployedRegions):
 
 
 def kept(regions: Regions, *, wanted: int) -> int:
-    """Generation of the older table that a deployment with this setting keeps."""
+    """Generation of the old table kept by a deployment with generation `wanted`."""
     policy = SimpleNamespace(usage_generation=wanted)
     settings = SimpleNamespace(of=lambda _region: SimpleNamespace(config=SimpleNamespace(policy=lambda: policy)))
     fleet = cast("Fleet", SimpleNamespace(deployed=regions, settings=settings))
@@ -401,7 +401,7 @@ def test_outputs_say_which_usage_table_it_is_and_those_of_release_0_1_0_do_not()
     assert stack_outputs(deployed.clients, "local").usage_generation == 1
 
 
-# A call that an emulator lacks counts as absent, never as a failure, and one function recognises such answers.
+# If an emulator lacks a call, the result is absence and never a failure. One function recognises such answers.
 
 ADAPTERS = Path(__file__).parents[4] / "metering" / "adapters"
 # LocalStack 2026.3 answers like this for calls that it lacks: AWS's code for internal failures, with another status.
@@ -412,7 +412,7 @@ Answer = tuple[str, str, int]
 
 
 def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], object], *before: Any) -> object:
-    """Result of a call with this answer; a failure's own message."""
+    """Result of a call with a given response; for an error, its message."""
     client, stubber = next(stubbed(service))
     with stubber:
         for name, given in before:
@@ -424,7 +424,7 @@ def answered(service: str, operation: str, answer: Answer, ask: Callable[[Any], 
             return f"{type(error).__name__}: {error}"
 
 
-# Call -> what the adapter is asked, and its result.
+# Call -> the adapter's operation with this call, and its result.
 LACKED: dict[tuple[str, str], tuple[Callable[[Any], object], str]] = {
     ("account", "get_region_opt_status"): (
         lambda client: AwsAccount(client, custom_endpoint=True).opt_status("us-east-1"), "ENABLED",

@@ -1,4 +1,4 @@
-"""People's commands use the published settings, or refuse to work."""
+"""Commands use the published settings, or refuse to work."""
 
 import json
 from typing import Any
@@ -98,7 +98,7 @@ def test_what_a_deployment_was_given_is_read_with_the_rest(deployed: Deployed) -
 
 
 def test_what_a_deployment_was_given_is_no_matter_of_its_functions(deployed: Deployed) -> None:
-    """A changed subscription is published before the functions' stack is deployed again, and commands keep working."""
+    """Commands still work after a new subscription is published but the functions' stack is not redeployed."""
     deployed.publish(given(max_concurrency=8).to_json())
     deployed.stacks["pipeline"] = {"SettingsSha256": PUBLISHED.sha256, "FunctionSettingsSha256": PUBLISHED.sha256}
     assert deployed.read().functions_sha256 == PUBLISHED.functions_sha256 == PUBLISHED.sha256

@@ -1,4 +1,4 @@
-"""An endpoint is an emulator if it answers as one, and AWS in every other case."""
+"""An endpoint is an emulator if it responds as one; otherwise it is AWS."""
 
 from collections.abc import Mapping
 

@@ -23,7 +23,7 @@ from metering.adapters.emulator.state import (
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
-# A parent that ignores SIGTERM, as MiniStack can, with a child of its own.
+# A parent process that ignores SIGTERM, like MiniStack, and has a child process.
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

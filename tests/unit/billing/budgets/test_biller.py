@@ -1,4 +1,4 @@
-"""The biller: one alert per threshold and period, sent until the topic has answered, wherever a process dies."""
+"""The biller: one alert per threshold and period, retried until the topic accepts it, wherever processes die."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def figures(world: BudgetWorld) -> BillerFigures:
 
 def crossing() -> BudgetWorld:
     world = BudgetWorld()
-    # 100 GB are free, then 0.09 USD a GB: 10 GB cost 0.90.
+    # 100 GB are free, and further GB cost 0.09 USD each: 10 GB cost 0.90.
     world.use(110 * GB)
     world.set(thresholds=["actual 80%", "actual 0.9 USD", "actual 100%"])
     return world
 
 
 def test_a_message_says_up_to_when_it_counted_and_what_it_does_not_have() -> None:
-    """H-F2: a budget message stated the completeness of reports, which contain more than budgets."""
+    """H-F2: budget messages stated the completeness of reports, which have more usage than budgets."""
     world = crossing()
     world.clock.advance_s(60)
     world.send([record(349 * GB)])
@@ -108,7 +108,7 @@ def test_below_every_threshold_nobody_hears_anything() -> None:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_its_id(seed: int) -> None:
-    """Each run is killed at a different call, before or after it, and started again."""
+    """Each run is killed before or after another call, and then restarted."""
     world, calls, topic = watched()
     deaths_after_a_message = 0
     for turn in range(8):
@@ -129,14 +129,14 @@ def test_fifty_runs_with_kills_between_tell_each_threshold_once_or_again_with_it
 
 
 def check_sent(world: BudgetWorld, topic: CalledAlerts, where: str) -> None:
-    """Both alerts were made, and are sent under their ids."""
+    """Check that both alerts exist and were sent with their ids."""
     made = world.alerts_made()
     assert [alert.state for alert in made] == ["sent", "sent"], where
     assert {alert.fields["id"] for alert in topic.sent} == {alert.id for alert in made}, where
 
 
 def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
-    """A region with something to report, and the calls of its next process."""
+    """A region with a due alert, and the calls of the next process."""
     world, calls = crossing(), Calls()
     topic = CalledAlerts(calls.on_call, calls.on_reply)
     for store in (world.items, world.objects):
@@ -146,7 +146,7 @@ def watched() -> tuple[BudgetWorld, Calls, CalledAlerts]:
 
 
 def test_every_call_of_the_job_may_be_its_last() -> None:
-    """A repeat only results from a death between the message and its mark, and has the same id."""
+    """A message repeats, with the same id, only after a death between sending and marking as sent."""
     world, calls, topic = watched()
     world.bill()
     names = list(calls.names)
@@ -212,7 +212,7 @@ def test_a_budget_in_bytes_needs_no_prices() -> None:
 
 
 def test_tiers_and_the_allowance_of_an_account_are_those_of_its_payer() -> None:
-    """Both accounts used 60 GB: 20 GB are beyond the 100 free ones, and belong to the later account."""
+    """Both accounts used 60 GB: 20 GB exceed the 100 free ones, and count for the later account."""
     world = BudgetWorld(organization=replace(paid_by(PAYER, (ACCOUNT, OTHER)), version=1))
     world.use(60 * GB, start_s=NOW_S - 3_600)
     world.use(60 * GB, account=OTHER)
@@ -318,7 +318,7 @@ def test_steady_usage_is_expected_to_go_on() -> None:
 
 
 def test_expected_bytes_run_through_the_allowance_and_the_tiers() -> None:
-    """50 GB by the 15th cost nothing yet. A forecast linear in cost would predict that for the month, too."""
+    """50 GB by the 15th cost nothing yet. A forecast linear in cost would predict 0 for the month."""
     through_s = FIRST + 10 * DAY_S
     made = forecaster(through_s).exact_of(usage_of(5, through_s), PRICES)
     assert made.value == 50 * 9 * EXACT_A_USD // 100
@@ -327,7 +327,7 @@ def test_expected_bytes_run_through_the_allowance_and_the_tiers() -> None:
     # 30,000 GB: 100 free, 10,240 at 0.09, the rest at 0.085.
     dear = (10_240 * 900 + 19_660 * 850) * EXACT_A_USD // 10_000
     assert forecaster(through_s).exact_of(large, PRICES).value == dear
-    # The rest of a payer takes the allowance and the tiers along.
+    # The payer's other accounts use the allowance and the tiers as well.
     beside = forecaster(through_s).exact_of(usage_of(5, through_s, large.mine), PRICES)
     assert beside.value > 2 * made.value
 
@@ -366,7 +366,7 @@ def test_days_that_differ_make_the_interval_wide_and_more_days_make_it_narrow() 
 
 
 def test_the_rest_of_a_day_is_expected_by_its_hours() -> None:
-    """All bytes arrive before noon, so at noon no more are expected for the day."""
+    """All bytes of a day arrive before noon, so the forecast at noon adds nothing for the day."""
     world = BudgetWorld()
     today_s = NOW_S - NOW_S % DAY_S
     for week in (7, 14, 21):
@@ -429,7 +429,7 @@ def test_a_day_begins_anew_each_day() -> None:
 
 
 def test_the_backtest_tries_months_that_have_ended_and_are_counted_whole() -> None:
-    """Two months at 10 GB a day: a forecast in the middle of the second is right, in bytes and through the tiers."""
+    """Two months with 10 GB a day: a forecast in the middle of the second is exact, in bytes and over tiers."""
     world = BudgetWorld()
     end_s, _ = month_bounds_s("2026-11")
     keep(world, {end_s - back * DAY_S: {ACCOUNT: 10} for back in range(1, 62)})
@@ -454,7 +454,7 @@ def test_a_month_that_is_not_counted_whole_is_not_tried() -> None:
 
 
 def test_a_payer_without_history_is_in_a_forecast_over_all_with_what_it_used_so_far() -> None:
-    """Otherwise less would be expected than is already counted."""
+    """Otherwise the forecast would be below the counted usage."""
     world = BudgetWorld()
     for back in range(21):
         world.use(10 * GB, start_s=NOW_S - back * DAY_S)

@@ -1,4 +1,4 @@
-"""Budgets from text: nonsense is refused, with all problems at once."""
+"""Budgets parsed from text: invalid ones are refused, with all problems at once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_threshold_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_threshold_is_reached_by_the_very_amount_and_not_by_less() -> None:
-    """90 % of 1 USD, to the last digit of an exact cost."""
+    """The threshold is 90 % of 1 USD, to the last digit of an exact cost."""
     for threshold in map(threshold_of, ("actual 90%", "actual 0.9 USD")):
         assert threshold.crossed(9 * EXACT_A_USD // 10, EXACT_A_USD)
         assert not threshold.crossed(9 * EXACT_A_USD // 10 - 1, EXACT_A_USD)
@@ -141,7 +141,7 @@ def test_a_stored_budget_that_makes_no_sense_is_named() -> None:
         world.budgets().list()
 
 
-# Costs from day sums equal those of the lines, to the last digit, wherever tiers and allowances end.
+# Costs from day sums equal the costs from lines, to the last digit, wherever tiers and allowances end.
 PAYER = "999999999999"
 ACCOUNTS = ("111111111111", "222222222222", "333333333333")
 TODAY = NOW_S - NOW_S % DAY_S
@@ -329,7 +329,7 @@ def test_a_new_account_is_unusual_if_it_is_dear() -> None:
 
 
 def billed(days: Mapping[int, Mapping[str, int]], *, runs: int = 1) -> BudgetWorld:
-    """A region whose biller has looked at yesterday so often."""
+    """A region whose biller ran `runs` times after yesterday."""
     world = BudgetWorld()
     keep(world, days)
     world.complete_through(TODAY)

@@ -1,4 +1,4 @@
-"""The accounts of a month equal the lake, to the byte, wherever a process dies; otherwise the reconciler reports it."""
+"""A month's accounts equal the lake exactly, wherever a process dies; the reconciler reports differences."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def of_lake(world: BudgetWorld) -> list[AccountSum]:
 
 
 def kept_world(*sizes: int) -> BudgetWorld:
-    """A region with one record per day, today's first, that the biller has counted."""
+    """A region with one record per day, from today backwards, which the biller has counted."""
     world = BudgetWorld()
     for days, size in enumerate(sizes):
         world.use(size, start_s=NOW_S - days * DAY_S)
@@ -74,7 +74,7 @@ def kept_world(*sizes: int) -> BudgetWorld:
 
 
 def put_instead(world: BudgetWorld, sums: Sequence[AccountSum], hours: dict[int, Total] | None = None) -> None:
-    """A possible result of a fault in the keeper: other sums, under their own name."""
+    """Simulate a bug in the keeper: store other sums, under their content's key."""
     indexes = DayIndexes(objects=world.objects)
     index = indexes.newest()
     before = index.accounts[MONTH]
@@ -180,7 +180,7 @@ def test_a_wrong_sum_of_an_account_is_found() -> None:
 
     put_instead(world, [one._replace(bytes=one.bytes + 1), other])
     assert differences(world, deep=False) == [("all", -1)]
-    # One account has too much and another too little: only the rows show it.
+    # One account has too much and another too little, so only the rows show the difference.
     put_instead(world, [one._replace(bytes=one.bytes + 1), other._replace(bytes=other.bytes - 1)])
     assert differences(world, deep=False) == []
     assert differences(world) == [(ACCOUNT, -1), ("210987654321", 1)]
@@ -314,7 +314,7 @@ def test_two_at_once_count_each_file_once() -> None:
     once: list[str] = []
 
     def meanwhile(call: str) -> None:
-        # The other process runs completely just before this one puts its index.
+        # Just before this process puts its index, another process runs completely.
         if "put" in call and not once:
             once.append(call)
             world.keep()
@@ -352,12 +352,12 @@ def test_what_is_no_day_or_no_index_is_named() -> None:
 
 
 # Accepted usage is either in the sums or reported as uncounted: once, at any progress of roll-up, compactor and biller.
-# Bytes of each batch -> its acceptance, in seconds after the first one. No two of them have a bit in common.
+# Bytes of each batch -> seconds from the first batch's acceptance to its own. The numbers have no bits in common.
 BATCHES = {1: 0, 2: 60, 4 + 8: 120, 16: 180}
 
 
 def waiting_world() -> BudgetWorld:
-    """1 byte is counted; 2 are published and not counted; 4 and 8 are pending, of two days; 16 wait."""
+    """Counted: 1 byte; published, not counted: 2; pending, of two days: 4 and 8; waiting: 16."""
     world = kept_world(1)
     world.clock.advance_s(60)
     world.use(2)
@@ -387,7 +387,7 @@ def test_published_pending_and_waiting_bytes_are_told_as_not_counted() -> None:
 
 
 def check(world: BudgetWorld) -> Reach:
-    """Sums and what they lack are all that was accepted; what was accepted before the time that is told is in them."""
+    """Check that counted and missing bytes are all accepted ones, and batches before the reported time are counted."""
     reach, have = world.keeper().reach(), counted(world)
     assert reach.left is not None
     told = have.plus(reach.left.total)
@@ -446,7 +446,7 @@ def test_a_question_lists_no_more_than_it_says_however_many_commits_are_pending(
         world = kept_world(1)
         for _ in range(batches):
             world.send([record(1)])
-        # In memory, each entry of a list is a separate call.
+        # In memory, a list makes a separate call for each entry.
         calls: list[str] = []
         world.items.on_call = world.objects.on_call = calls.append
         world.keeper().reach()

@@ -25,7 +25,7 @@ THIRD = "2027-01"
 
 
 def invoiced(*sizes: str) -> BillingWorld:
-    """November is invoiced, with usage of us-east-1."""
+    """A world with November invoiced, with usage of us-east-1."""
     world = BillingWorld()
     world.use(*(used(gb(size), hour) for hour, size in enumerate(sizes)))
     world.close(MONTH)
@@ -34,7 +34,7 @@ def invoiced(*sizes: str) -> BillingWorld:
 
 
 def cheaper() -> BillingWorld:
-    """November is invoiced at a price that was too high."""
+    """A world with November invoiced at too high a price."""
     world = invoiced("200")
     world.books.put(aws_list("0.08"))
     return world
@@ -299,7 +299,7 @@ def test_usage_that_differs_although_every_input_looks_the_same_is_noticed() -> 
 def test_bytes_that_late_rows_move_from_one_account_to_another_are_shares_of_a_line_of_nothing() -> None:
     world = BillingWorld()
     world.organizations.put(paid_by(PAYER, (PAYER, OTHER)))
-    # With an override of its own for the product, late usage is rated at its place in time.
+    # If an account has its own override for the product, late usage is rated at its place in time.
     world.overrides.append(lambda _: (Override(account=OTHER, no_allowance=True, from_s=0),))
     world.use(used(gb("10000"), 1, account=PAYER), used(gb("1000"), 9, account=OTHER))
     world.close(MONTH)

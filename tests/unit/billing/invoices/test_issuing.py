@@ -1,4 +1,4 @@
-"""Invoices: their content, their refusals, and that each exists once despite faults while it is issued."""
+"""Invoices: content, refusals, and one document each despite faults during issuing."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ WITH_NAT = replace(aws_list(), products=(*aws_list().products, NAT))
 
 
 def blocked_world() -> BillingWorld:
-    """Of three payers, one used something without a price in the book."""
+    """Three payers, of which one has usage without a price in the book."""
     world = closed_world()
     world.use(used(gb("2"), 6, account=THIRD, usage_type="NatGateway-Bytes"))
     return world
@@ -226,7 +226,7 @@ def test_a_rule_that_says_that_it_is_not_sold_lets_the_payer_be_invoiced_too() -
 
 
 def issued_with_losses(make: Callable[[], BillingWorld], lost: str, error: BaseException) -> Iterator[BillingWorld]:
-    """For each call of issuing: a world that lost it, and then issued the same documents as one without a loss."""
+    """Per call of issuing, a world that lost the call, retried, and issued the same documents as without a loss."""
     whole = make()
     whole.calls = Calls()
     bodies = [each.stored.body for each in whole.issue(ALL)]
@@ -433,7 +433,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def organization() -> Organization:
-    """It is read in one pass. X6: all members were filtered for each payer."""
+    """The organization is read in one pass. X6: reading filtered all members for each payer."""
     payers = [{"id": each, "name": each, "issuer": "me"} for each in PAYERS]
     accounts = [{"id": each, "payer": each, "from": "2026-01-01T00:00:00Z"} for each in PAYERS]
     body = json.dumps({"payers": payers, "accounts": accounts}).encode()
@@ -444,7 +444,7 @@ def organization() -> Organization:
 
 
 def test_each_payer_and_its_accounts_are_found_without_a_look_at_the_others(organization: Organization) -> None:
-    """X6: drafts, invoices, exports and costs ask this for each of their payers."""
+    """X6: drafts, invoices, exports and costs look up each of their payers."""
     with at_most(1.5):
         found = [(organization.payer(each).name, organization.accounts_of(each)) for each in PAYERS]
     assert found == [(each, frozenset({each})) for each in PAYERS]
@@ -476,7 +476,7 @@ SUMS = {Group(each, ""): {SOLD: number} for number, each in enumerate(PAYERS)} |
 def test_the_usage_of_each_payer_for_budgets_is_found_without_a_look_at_that_of_others(
     organization: Organization,
 ) -> None:
-    """X6: a budget about all payers asks this for each of them."""
+    """X6: a budget over all payers looks up the usage of each."""
     grouping = Grouping(organization=organization, payers=None, apart=frozenset())
     summaries = KeptDay(objects=cast("ObjectStore", None), grouping=grouping)
     month = PayerMonth(

@@ -83,7 +83,7 @@ def sku_of(book: PriceBook, service: str, usage_type: str) -> str:
 
 
 def tiers_of(product: Product) -> list[tuple[int, int | None, int]]:
-    """Begin and end of each tier in GB, and its price, of the first version."""
+    """Begin, end (GB) and price of each tier in the first version."""
     tiers = product.versions[0].tiers
     return [(each.from_bytes // GIB, each.to_bytes and each.to_bytes // GIB, each.price) for each in tiers]
 
@@ -192,7 +192,7 @@ def test_a_version_index_is_known_by_what_it_has(tmp_path: Path) -> None:
 def with_dimension(number: int, name: str, value: object) -> dict[str, Any]:
     content = offer("us-east-1")
     dimensions = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]["priceDimensions"]
-    # Ranges are written from the most expensive down, so the first range is last here.
+    # Ranges are in descending order of price, so the first range is last here.
     [*dimensions.values()][::-1][number][name] = value
     return content
 
@@ -337,7 +337,7 @@ def on_top(book: PriceBook, tmp_path: Path, *contents: dict[str, Any], **options
 
 
 def dearer(price: str = "0.1", *, begin: str = NOVEMBER) -> dict[str, Any]:
-    """us-east-1, later, with another first price from November on."""
+    """A later offer file of us-east-1, with another first price from November on."""
     content = offer("us-east-1", version=LATER)
     term = content["terms"]["OnDemand"][VIRGINIA][f"{VIRGINIA}.JRTCKXETXF"]
     term["effectiveDate"] = begin
@@ -410,7 +410,7 @@ def test_what_the_file_of_a_region_no_longer_has_is_gone_and_other_regions_stay(
         Kind.GONE, "9MG5B7V4UUU2WPAV", "DataTransfer-In-Bytes", "",
     )  # fmt: skip
     assert find(after, sold("DataTransfer-In-Bytes")) is None
-    # A file that is not about the region takes nothing of it away.
+    # If a file is not about the region, it removes nothing from the region.
     assert on_top(book, tmp_path, edges(version=LATER)).by_sku.keys() == book.by_sku.keys()
 
 

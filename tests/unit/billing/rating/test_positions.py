@@ -1,4 +1,4 @@
-"""Cuts: the reads that find them, their meaning, their storage. Corrections: late usage at its continuation."""
+"""Cuts in rated lines: reads to find them, meaning, storage. Corrections: late usage, rated after billed usage."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_an_account_with_its_own_prices_stands_in_the_tiers_of_its_payer() -> No
 
 
 def test_more_bytes_may_cost_less_where_prices_change_within_the_month() -> None:
-    """Further bytes push later ones, at the new prices, over a boundary."""
+    """More bytes push later ones, priced anew, over a tier boundary."""
     new = (("10", "0.09"), (None, "0.01"))
     prices = PayerPrices(book([product("US", OUT.usage_type, [(None, "0.01")], (BEGIN_S + DAY_S, new))]), PAYER)
     later = used(gb("10"), 24)
@@ -270,7 +270,7 @@ def test_what_a_book_says_of_usage_is_a_product_a_rule_or_nothing() -> None:
     assert found == [US, BOOK.not_sold[0], None]
 
 
-# Monthly sums are rated without a walk, and undecided lines are left out.
+# Monthly sums are rated without reading lines, and undecided lines are left out.
 
 
 _BOTH = (US, SAO_PAULO)

@@ -55,7 +55,7 @@ MAY_BILL = Path(__file__).parents[3] / "support" / "may_bill.csv"
 
 
 def rated(prices: PriceBook, *lines: UsageLine) -> list[RatedLine]:
-    """Rated lines of a month. The total from totals alone is the same."""
+    """Rated lines of a month. A rating from totals alone gives the same total."""
     usage = ListedUsage(lines)
     return list(rated_month(PayerPrices(prices, PAYER), usage))
 
@@ -231,12 +231,12 @@ def test_21_a_late_dearer_region_takes_the_allowance_and_the_cheaper_one_is_adju
     assert [each.sku for each in found] == ["SAE1", "US", "US"]
     assert parts(found) == [(gb("100"), 0, "free"), (-gb("100"), 0, "free"), (gb("100"), usd("0.09"), "")]
     assert total(found) == "9.00"
-    # The allowance leaves 400 of 500 GB.
+    # After the allowance, 400 of 500 GB remain.
     assert total(rated(BOOK, used(gb("500"), usage_type=SAO_PAULO.usage_type))) == "60.00"
 
 
-# Acceptance test with bills by AWS: each of their lines, rated by the price book in the package.
-# Invented usage of the same payer, before and beside the lines.
+# Acceptance test with bills by AWS: each of their lines, rated by the price book in the package. Invented usage of the
+# same payer, before and besides the lines of the bills.
 REST = "888888888888"
 MONTH = "2024-09"
 BILLS_S = 1_725_148_800
@@ -309,7 +309,7 @@ def test_16_a_bill_of_aws_is_the_sum_of_the_cents_of_its_lines_and_so_is_an_invo
     tally.add("2025-05", _rated_bill(bill))
     [lines, corrections] = tally.lines("2025-05")
     assert corrections == ()
-    assert len(lines) == 18 + 2  # Free bytes are on lines of their own.
+    assert len(lines) == 18 + 2  # Free bytes are on separate lines.
     assert {each.sku: usd_text(each.cents, decimals=2) for each in lines if not each.allowance} == {
         row["usage_type"]: row["billed_usd"] for row in bill
     }
@@ -328,13 +328,13 @@ def _rated(rest: list[UsageLine]) -> dict[tuple[object, ...], RatedLine]:
 
 
 def _the_rest_of_the_bill() -> list[UsageLine]:
-    """Usage that consumes the allowances, and lets the first tier end where AWS's lines show it."""
+    """Usage that consumes the allowances, and ends the first tier where AWS's lines do."""
 
     def used(usage_type: str, size: int, hour_s: int, peer: str) -> UsageLine:
         return UsageLine(hour_s, REST, Service("AmazonEC2"), UsageType(usage_type), "region", peer, size)
 
     last_s = BILLS_S + 30 * 24 * HOUR_S - HOUR_S
-    # 100 GB of an expensive region at the month's end: its earlier lines are free, and cheaper regions get none.
+    # 100 GB of an expensive region at the month's end: its earlier lines are free, and cheaper regions get no free GB.
     internet = used("APS1-DataTransfer-Out-Bytes", 100 * GIB, last_s, "internet")
     # The free GB between zones goes to the first SKU, and all regions have one price.
     regional = min((each for each in LINES if "Regional" in each.usage_type), key=lambda each: each.sku)
@@ -352,7 +352,7 @@ def _the_rest_of_the_bill() -> list[UsageLine]:
 
 
 def _rated_bill(bill: list[dict[str, str]]) -> list[RatedLine]:
-    """The 18 priced lines of May 2025, and the free bytes beside them, rated."""
+    """Rated lines: the 18 priced ones of May 2025, and the free bytes."""
     sold = [product(row["usage_type"], row["usage_type"], [(None, row["unit_price_usd"])]) for row in bill]
     internet, regional = "APS1-DataTransfer-Out-Bytes", "APS1-DataTransfer-Regional-Bytes"
     prices = book(

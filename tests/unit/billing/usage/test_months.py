@@ -1,4 +1,4 @@
-"""Usage of a month: the same lines from the lake, from the usage table and from the frozen month, payer by payer."""
+"""Usage of a month: lake, usage table and frozen month give the same lines for each payer."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_an_option_wins_now_and_is_kept_for_later() -> None:
 
 def test_a_file_is_the_truth_of_what_it_names_and_of_what_an_earlier_file_named() -> None:
     found = planned(Asked(stage="prod", table=table(max_concurrency=6)), EARLIER)
-    # The file has this setting, so it takes precedence over an earlier --set.
+    # This setting is in the file, which takes precedence over an earlier --set.
     assert found.config.max_concurrency == 6
     # Only the earlier file has this setting, so it is dropped.
     assert found.config.batch_size == BATCH_SIZE
@@ -130,7 +130,7 @@ def test_a_stage_of_any_name_is_like_the_one_that_its_table_says() -> None:
     asked = Asked(stage="staging", table=StageTable(place="m", like="dev", values={}))
     found = planned(asked, None)
     assert found.config == StageConfig.load("staging", like="dev")
-    # A later deployment without the file remembers them.
+    # A later deployment without the file still uses these settings.
     assert planned(Asked(stage="staging"), found.given).config == found.config
 
 
@@ -226,14 +226,14 @@ def test_what_an_old_version_was_given_is_read_from_its_policy_its_queues_and_it
     assert config_of("prod", given, {}) == StageConfig.load("prod", {**values, "subscriptions": [PAGER]})
 
 
-# What the next deployment changes in a region's settings, and how it is described to people.
+# Changes of a region's settings by the next deployment, and their description for people.
 
 HOME, OTHER, NEW = "us-east-1", "eu-west-1", "ap-southeast-9"
 TICKETS = {"severity": "ticket", "protocol": "email", "endpoint": "team@example.com"}
 
 
 class Setup:
-    """A stage of two regions, deployed with different settings; those of `damaged` cannot be read."""
+    """A stage of two regions, deployed with different settings; the settings of `damaged` are unreadable."""
 
     def __init__(self, stage: str = "prod", *, damaged: str = "") -> None:
         self.stage = stage

@@ -1,4 +1,4 @@
-"""Usage items: an account's kinds side by side, each figure under its number, and nothing unknown."""
+"""Usage items: kinds of an account together, each figure under its kind number, no unknown attributes."""
 
 from collections.abc import Callable
 
@@ -91,7 +91,7 @@ def test_an_attribute_that_no_item_has_is_an_error(attributes: dict[str, int | s
     item: Item = {**usage_item_key(KEY, 0)._asdict(), "v": 1, **attributes}
     with pytest.raises(LedgerCorruptError, match="2026-11-24T13##0"):
         UsageItem.from_item(item)
-    # Sums do not look at numbers of runs and revisions.
+    # Sums ignore the numbers of runs and revisions.
     for grain in Grain if attributes.keys().isdisjoint({"n", "nx", "v1"}) else ():
         with pytest.raises(LedgerCorruptError):
             folded(grain, item)
@@ -132,7 +132,7 @@ def test_hours_of_a_range_are_the_items_between_two_keys() -> None:
     assert usage_partition(ACCOUNT, "2026-11") == PK
 
 
-# Summing usage items while they are read equals their totals one by one.
+# Summing usage items during the read equals adding up their totals one by one.
 
 FIRST_S = parse_hour("2026-10-30T20")
 ACCOUNTS = ("111111111111", "222222222222")

@@ -41,7 +41,7 @@ def with_kinds(*names: str, cap: int = 100) -> MemoryItemStore:
 
 
 def assert_sound(items: MemoryItemStore, accounts: Iterable[str] = (ONE, OTHER)) -> None:
-    """Numbers are dense from 0, and each number and its name refer to each other."""
+    """Check that numbers are dense from 0, and that number items and name items match."""
     for account in accounts:
         named = dict(KindNames(items).read(account))
         assert sorted(named) == list(range(len(named)))
@@ -286,14 +286,14 @@ def test_a_number_that_is_lost_with_its_name_is_corrupt_and_not_a_claim_that_is_
 
 
 def test_a_lost_number_of_a_full_dictionary_is_corrupt_too() -> None:
-    """The lost kind would be booked by its name, and be in two items."""
+    """Otherwise the lost kind would be booked by name, and so be in two items."""
     items = with_kinds("a", "b", "c", cap=3)
     lose(items, number_key(ONE, 1), kind_key(ONE, kinds("b")[0]))
     assert outcome(numbers_over(items, cap=3), "b").startswith("LedgerCorruptError: ")
 
 
 class Landing(MemoryItemStore):
-    """A claim in progress: others see some of its items only after this many queries, and no write comes in between."""
+    """A claim in progress: others see its `hidden` items only after `queries` queries; no write happens meanwhile."""
 
     def __init__(self, hidden: Collection[str], queries: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Contexts as documents, in their store, and by the hour; their capture; and the authority of flow logs."""
+"""Contexts: documents, store, choice by hour and capture; and the authority of flow logs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_context_comes_back_from_its_bytes() -> None:
     assert again.sha256 == CONTEXT.sha256 == hashlib.sha256(body).hexdigest()
     assert again.says_the_same(CONTEXT)
     assert again.flow_logs == CONTEXT.flow_logs
-    # What a context says is told apart from when it holds.
+    # A context's content is compared separately from its hour.
     later = context_of(SMALL, EFFECTIVE_S + HOUR_S)
     assert later.sha256 != CONTEXT.sha256
     assert later.says_the_same(CONTEXT)
@@ -140,13 +140,13 @@ def test_the_contexts_of_a_plan_judge_as_they_did_whatever_was_kept_since() -> N
     judged = setup.store.pinned(pins).at(EFFECTIVE_S + 9 * HOUR_S)
     assert judged is not None
     assert judged.sha256 == CONTEXT.sha256
-    # One that is gone is missed and never replaced.
+    # If a context is gone, it is reported as missing and never replaced.
     with pytest.raises(ObjectMissingError):
         setup.store.pinned({EFFECTIVE_S: "0" * 64}).at(EFFECTIVE_S)
 
 
 def test_a_context_that_was_brought_for_some_files_judges_them_again_and_no_others() -> None:
-    """It may know one account of many. The on-ramp would judge a whole hour by it, and count overlaps twice."""
+    """The context may know one account only. Used for a whole hour, it would make overlaps count twice."""
     store, folder = (ContextStore(MemoryObjectStore(ManualClock(0))) for _ in range(2))
     brought = context_of(SMALL, EFFECTIVE_S)
     folder.put(brought)
@@ -276,7 +276,7 @@ def test_owners_come_into_the_context_and_through_its_json() -> None:
     assert dict(context.bucket_owners) == {"acme": ACCOUNT}
     versions = {"E1": "v2", "E2": ""}
     assert dict(context.distributions) == {name: Distribution(name, ACCOUNT, log) for name, log in versions.items()}
-    # Without owners it has the bytes that it had before there were any.
+    # A context without owners has the same bytes as before owners existed.
     assert not any(word in context_of(BASE, 0).encode() for word in (b"owner", b"distributions"))
 
 

@@ -114,7 +114,7 @@ def test_addresses_may_change_between_the_calls_of_two_accounts() -> None:
     busy["regions"][0]["FlowLogs"].append(flow_log("fl-1", "vpc-1", DeliverLogsStatus="FAILED"))
     one = context_of(busy, EFFECTIVE_S).interfaces[0]
     assert one.addresses == ("10.0.0.5", "10.0.0.6", "10.0.0.7", "2600:1f14:abc::5")
-    # A fact that only one of the two contexts states is unknown.
+    # If only one of the two contexts states a fact, the fact is unknown.
     assert not one.public
 
 

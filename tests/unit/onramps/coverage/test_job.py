@@ -1,4 +1,4 @@
-"""Coverage: a slot without a file is a gap once it is 30 minutes old, and every plan is summed once."""
+"""Coverage: a slot without a file becomes a gap after 30 minutes, and every plan is summed once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_gap_is_named_and_holds_back_to_the_slot_before_it_and_is_gone_once_th
     assert figures.held_s == gap_s - 10 * MINUTE_S
     assert figures.place == "s3://acme-logs/AWSLogs/123456789012/vpcflowlogs/us-west-2/"
     setup.put(plan(gap_s))
-    # The file is found within the hour, although its slot is older than each look covers.
+    # The file is found within the hour, although each look covers only newer slots.
     setup.run(HOUR + HOUR_S - 1)
     figures = setup.run(HOUR + HOUR_S)
     assert gap_s not in [first_s for first_s, _ in setup.state().missing]
@@ -101,7 +101,7 @@ def test_every_plan_is_read_once_and_is_in_the_sums_once_in_whatever_order_files
 
 @pytest.mark.parametrize("when", ["call", "reply"])
 def test_a_run_that_dies_at_any_call_or_loses_any_reply_changes_no_sum_and_no_gap(when: str) -> None:
-    """Each call to ledger and bucket in turn fails once, and the next run does the rest."""
+    """Each call to ledger and bucket fails once in turn; the next run completes the work."""
     calm = Setup()
     calm.put_slots(HOUR - 3 * HOUR_S, HOUR - 10 * MINUTE_S)
     calm.drop(HOUR - 2 * HOUR_S)
@@ -206,7 +206,7 @@ def test_a_copy_taken_by_hand_does_not_take_a_flow_log_from_its_log_source(place
     figures = setup.run(HOUR + 5 * MINUTE_S)
     assert setup.state().named == "network"
     assert (figures.held_s, figures.holding, figures.place) == (before.held_s, 1, before.place)
-    # After its removal from the settings, the source counts like any log that was taken by hand.
+    # After its removal from the settings, the source counts like any log that an operator metered with a command.
     setup.log_sources = ()
     setup.put(plan(HOUR - 10 * MINUTE_S, place=place))
     figures = setup.run(HOUR + 10 * MINUTE_S)

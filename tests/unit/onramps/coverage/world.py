@@ -71,7 +71,7 @@ class Setup:
             self.objects.put(each.key, b"{}", if_absent=True)
 
     def put_slots(self, from_s: int, to_s: int, *, log: str = LOG) -> None:
-        """A file for each slot from `from_s` to before `to_s`."""
+        """Put a plan for each slot from `from_s` (inclusive) to `to_s`."""
         self.put(*(plan(slot_s, log=log) for slot_s in range(from_s, to_s, SLOT_S)))
 
     def drop(self, slot_s: int, *, log: str = LOG) -> None:

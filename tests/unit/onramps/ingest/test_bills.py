@@ -1,4 +1,4 @@
-"""Accounts that a log file may bill, by its name, folder and lines. Files of each kind."""
+"""Accounts that a log file may bill: limits by file name, folder and lines. Files of each kind."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Stage(LogStage):
     f"AWSLogs/{B}/vpcflowlogs/us-east-1/",
     f"central/AWSLogs/o-a1b2c3d4e5/{B}/vpcflowlogs/us-east-1/",
     f"AWSLogs/aws-account-id={B}/aws-service=vpcflowlogs/",
-    # A sender that may put below B's folder may create any folder there.
+    # A sender with write access below B's folder may create any folder there.
     f"AWSLogs/{B}/AWSLogs/{A}/vpcflowlogs/us-east-1/",
 ])  # fmt: skip
 def test_a_file_that_is_named_as_of_another_account_than_its_folder_is_refused_and_kept(folder: str) -> None:
@@ -205,7 +205,7 @@ RANGES = Context(sha256="a" * 64, effective_s=T, prefixes=(Prefix("3.0.0.0/8", "
 
 
 class TextStage(LogStage):
-    """A stage that takes texts, with or without a context."""
+    """A stage that ingests log texts, with or without a context."""
 
     def __init__(self, context: Context | None = None) -> None:
         super().__init__(context=context, now_s=T + 7200)
@@ -313,7 +313,7 @@ def test_a_file_that_nobody_owned_is_metered_once_somebody_says_whose_it_is(
 def test_the_only_account_that_is_allowed_makes_no_version_2_of_a_legacy_log(
     log: str, verdict: str, allowed: tuple[str, ...]
 ) -> None:
-    """A log source of one account gives it to files without an account; a version 2 key has its own."""
+    """If a log source has one account, files without an account get it; a version 2 key names its own."""
     distributions = {"EMLARXS9EXAMPLE": Distribution("EMLARXS9EXAMPLE", ACCOUNT, log)}
     stage = TextStage(Context(sha256="d" * 64, effective_s=T, distributions=distributions))
     values = {"date": "2026-11-24", "time": "13:00:00", "x-edge-location": "LHR61-P2", "sc-bytes": "4000"}

@@ -1,4 +1,4 @@
-"""Kill and lost-reply matrix of the on-ramp: every call of plan, part and send, with every fault; 0 lost, 0 doubled."""
+"""Kill and lost-reply matrix of the on-ramp: each call (plan, part, send) with each fault; 0 lost, 0 doubled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def named(region: LogRegion, calls: Calls) -> None:
 
 
 def refused(region: LogRegion, calls: Calls) -> None:
-    """No line of the file is metered, so no part shows an earlier process's progress."""
+    """No line is metered, so no stored part shows the progress of an earlier process."""
     region.put(NAMED, "broken line", "another one")
     region.take_until_done(NAMED, calls)
 
@@ -52,7 +52,7 @@ def grown(region: LogRegion, calls: Calls) -> None:
 
 
 def grown_since_it_failed(region: LogRegion, calls: Calls) -> None:
-    """The first attempt fails, the file grows, and is taken, or refused and taken as the refusal says."""
+    """The first attempt fails, and the file grows; a refused one is ingested as its refusal advises."""
     region.put(NAMELESS, *LINES)
     region.fails(NAMELESS, calls)
     region.put(NAMELESS, *LINES, *MORE)
@@ -82,7 +82,7 @@ def cells() -> Iterator[tuple[str, int, str, Fault]]:
 
 
 def check(region: LogRegion, name: str) -> None:
-    """Everything is as without the fault."""
+    """Check that the region is as without the fault."""
     region.book()
     assert region.booked_bytes() == TRUTH[name]
     assert region.conflicts() == 0
@@ -126,7 +126,7 @@ def test_another_process_between_two_calls_dies_or_ends_and_both_say_the_same(nu
     region.book()
     booked = region.booked_bytes()
     assert booked.pop("internet") == 120
-    # One context judged the file, whichever plan came first.
+    # A single context judged the file, whichever plan came first.
     assert booked in ({"us-east-1/aaaa": 50}, {"us-east-1/bbbb": 50})
     assert region.conflicts() == 0
 
@@ -150,7 +150,7 @@ def test_a_file_that_grows_between_two_calls_has_no_line_twice(number: int) -> N
 
 
 def test_the_matrix_can_fail() -> None:
-    """A seeded bug, a new identity each time, is found."""
+    """The matrix finds a seeded bug: a new identity at each attempt."""
     found = 0
     for number, fault in ((number, fault) for name, number, _, fault in CELLS if name == "named"):
         region = LogRegion()
@@ -167,7 +167,7 @@ def test_the_matrix_can_fail() -> None:
 def test_a_file_of_several_batches_is_whole_whichever_of_them_was_sent(fault: Fault) -> None:
     region = LogRegion()
     region.put(NAMED, *((f"i-{number:05}", 1, HOUR, HOUR + 1) for number in range(MAX_RECORDS + 1)))
-    # The plan and two parts are put, then two messages are sent.
+    # The plan and two parts are put before the two messages are sent.
     region.take_until_done(NAMED, Calls(at=SEND_OF_TWO if fault is Fault.PARTLY else SEND_OF_TWO - 2, fault=fault))
     assert len(region.objects.keys("ingest/logs/")) == 2
     region.book()
@@ -189,7 +189,7 @@ def test_a_redelivery_on_day_70_of_a_backfill_stage_is_a_duplicate() -> None:
     region.book()
     assert region.booked_bytes() == {"internet": 100, "us-east-1/aaaa": 50}
     assert region.conflicts() == 0
-    # The message, and its second delivery.
+    # The message and its second delivery are both duplicates.
     assert region.metrics.counts[BATCHES_DUPLICATE] - before == 2
 
 

@@ -1,4 +1,4 @@
-"""A log file of any kind becomes a plan, parts and messages, and the same ones whenever it arrives again."""
+"""A log file of any kind gives a plan, parts and messages, and the same ones if it arrives again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LINES = (("i-1", 100, T, T + 60), ("z:a", 50, T, T + 60), ("i-2", 7, T + HOUR_S,
 
 
 class Stage(LogStage):
-    """A stage that knows the small kind, and takes `KEY` by default."""
+    """A stage for the small log kind; ingests `KEY` by default."""
 
     def __init__(self, kind: LogKind = SMALL) -> None:
         super().__init__(kind, context=Context(sha256="a" * 64, effective_s=T), now_s=T + 2 * HOUR_S)
@@ -44,7 +44,7 @@ class Stage(LogStage):
         return super().take(key, content, **options)
 
     def took_first(self) -> list[dict[str, Any]]:
-        """Put a file and its replica, and take the file; returns the messages."""
+        """Put a file and its replica, ingest the file, and return the messages."""
         for key in (KEY, REPLICA):
             self.put(*LINES, key=key)
         self.take()
@@ -159,7 +159,7 @@ def test_content_without_an_id_in_the_plan_is_kept_by_reference_and_never_sent(
 def test_parts_that_are_stored_are_sent_as_they_are_stored(stage: Stage) -> None:
     (first,) = stage.took_first()
     location = first["location"]
-    # Another version of pyarrow would have written other bytes like these.
+    # Another version of pyarrow would have written different bytes like these.
     stage.objects.put(location["key"], b"PAR1 of another version", if_absent=False)
     stage.take(REPLICA)
     (again,) = stage.sent()
@@ -263,7 +263,7 @@ def test_a_planned_file_that_other_rules_judge_otherwise_is_never_sent_anew(stag
         stage.objects.remove(key)
     taken = stage.take(REPLICA)
     assert reason_of(taken) == "other_rules"
-    # The service tells the outcome when asked.
+    # The service is asked for the outcome.
     for booked, verdict in ((False, "refused"), (True, "repeated")):
         ingest = stage.ingest(is_booked=lambda _batch_id, booked=booked: booked)
         assert ingest.take(stage.logs, REPLICA).verdict == verdict
@@ -288,7 +288,7 @@ MORE = (("i-1", 11, T, T + 90), ("i-9", 5, T, T + 90))
 
 
 def total(stage: Stage) -> int:
-    """Bytes of all sent batches, each id once, as the ledger counts them."""
+    """Bytes of all sent batches, counting each id once, as the ledger does."""
     batches = {message["batch_id"]: stage.rows(message) for message in stage.sent()}
     return sum(row["bytes"] for rows in batches.values() for row in rows)
 
@@ -369,7 +369,7 @@ def test_what_release_0_2_0_began_to_append_and_never_planned_is_refused(stage: 
 
 
 def begun(stage: Stage, content: bytes, *, number: int = 0, from_byte: int = 0, sent: bool = False) -> None:
-    """Put the note that a process puts before it plans a file."""
+    """Put the note that precedes a file's plan."""
     note = Note(
         place=f"{stage.logs.place}{PLACE}", number=number, until_byte=len(content), from_byte=from_byte, sent=sent,
         content_sha256=hashlib.sha256(content).hexdigest(), whole_lines=True,
@@ -378,7 +378,7 @@ def begun(stage: Stage, content: bytes, *, number: int = 0, from_byte: int = 0, 
 
 
 def append_as_0_2_0(stage: Stage) -> str:
-    """Store what 0.2.0 stored when it appended MORE to a file of LINES; returns the identity of the appended lines."""
+    """Store what release 0.2.0 stored for MORE appended to a file of LINES; return the identity of MORE."""
     made = Stage()
     made.put(*MORE, key=PLACE)
     rest = plan_of(made.take(PLACE))

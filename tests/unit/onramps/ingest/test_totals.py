@@ -1,4 +1,4 @@
-"""A log file is summed, and becomes the same records in the same order at each measurement."""
+"""A log file is summed into the same records in the same order at each measurement."""
 
 from __future__ import annotations
 

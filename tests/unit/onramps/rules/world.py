@@ -117,7 +117,7 @@ def whole() -> Timeline:
 def judged(
     hop: FlowHop, world: Mapping[str, Any] | None = WORLD, *, name: FileName = NAME, hour_s: int = EFFECTIVE_S
 ) -> Outcome:
-    """The outcome for a hop; without a world, there is no knowledge beyond the line."""
+    """The outcome for a hop; if `world` is None, only the line is known."""
     timeline = Timeline() if world is None else whole() if world is WORLD else _timeline(world)
     return FlowClassifier(name, timeline).outcome(hop, hour_s)
 

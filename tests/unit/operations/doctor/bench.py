@@ -57,12 +57,12 @@ class World:
     """The doctor's findings. Mutable: a test changes the part under test.
 
     Attributes:
-        takes_drops: Objects below `drop/` become batches.
+        takes_drops: Whether objects below `drop/` become batches.
         verdict: Verdict of every sent batch.
         fill: Number of batches per commit.
         roles: The reason why each role cannot be assumed; empty if it can.
-        stranger_lists: A role without the grant gets 404 for a missing key as well.
-        reader_denied: A role with the grant gets 403 for a missing key.
+        stranger_lists: Whether a role without `s3:ListBucket` also gets 404 for a missing key.
+        reader_denied: Whether a role with `s3:ListBucket` gets 403 for a missing key.
     """
 
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOW_MS))
@@ -123,7 +123,7 @@ class World:
         )
 
     def judge(self, names: Sequence[str]) -> None:
-        """Give batches their verdict, `fill` of them per commit."""
+        """Store the verdict of batches, `fill` batches per commit."""
         for start in range(0, len(names), self.fill):
             for name in names[start : start + self.fill]:
                 marker = decided(name, self.verdict, commit_id=f"{names[0]}-{start}")
@@ -140,7 +140,7 @@ class World:
 
 
 class Tables(MemoryItemStore):
-    """The two tables. Threads may share them, as they share DynamoDB."""
+    """The two tables. Like DynamoDB, the tables are thread-safe."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Tables(MemoryItemStore):
 
 
 class Bucket(MemoryObjectStore):
-    """The bucket, which announces objects below `drop/`."""
+    """The bucket, with notifications for objects below `drop/`."""
 
     def __init__(self, world: World, *, hides_missing: bool = False) -> None:
         super().__init__(world.clock, hides_missing=hides_missing)
@@ -167,7 +167,7 @@ class Bucket(MemoryObjectStore):
 
 
 class Ingest(MemoryQueue):
-    """The ingest queue, whose messages get their verdict at once."""
+    """The ingest queue; batches get their verdicts at once."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.clock)
@@ -235,7 +235,7 @@ class Parts:
 
 
 class Ticking(MemoryItemStore):
-    """The slow table: each transaction takes a second."""
+    """A slow table, on which each transaction takes a second."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class Ticking(MemoryItemStore):
 
 
 class Renewing(MemoryQueue):
-    """A dead-letter queue whose redrive renews the sent time, or does not."""
+    """A dead-letter queue whose redrive renews the sent time if `renews`."""
 
     def __init__(self, clock: ManualClock, *, renews: bool, moves_by_itself: bool) -> None:
         super().__init__(clock, name="dead")

@@ -1,4 +1,4 @@
-"""Each check of the doctor says ok for a region that behaves as AWS documents, and can say something else."""
+"""Each check of the doctor is ok for a region that behaves as AWS documents, and can have other results."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_check_tidies_up_what_it_made(name: str) -> None:
 
 
 def faulty(**faults: Callable[..., object]) -> World:
-    """A region whose bucket does something else; each fault is given the call as it would be."""
+    """A region with a faulty bucket; each fault gets the original method as first argument."""
     world = World()
     for name, fault in faults.items():
         setattr(world.objects, name, partial(fault, getattr(world.objects, name)))
@@ -86,7 +86,7 @@ def faulty(**faults: Callable[..., object]) -> World:
 
 
 class Splitting(MemoryItemStore):
-    """A table that applies the half of a transaction whose conditions hold."""
+    """A table that applies a transaction's first put even if the rest fails."""
 
     def transact(self, actions: Sequence[Action]) -> None:
         first, *_ = actions
@@ -243,7 +243,7 @@ def test_batches_without_a_verdict_are_counted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_each_check_can_come_to_each_verdict_that_its_question_has() -> None:
-    """The list contains no check that cannot fail."""
+    """Check that every listed check can fail."""
     alone = {"receives"}
     assert {name for name, _, _ in DIFFERENT} | alone == set(NAMES)
 

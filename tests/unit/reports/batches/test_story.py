@@ -1,4 +1,4 @@
-"""The story of a batch: its outcome, told from the ledger and counted from the rows."""
+"""The history of a batch: its outcome from the ledger, and its sums from the rows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def document(world: World, batch_id: str = BATCH, **how: Any) -> dict[str, Any]:
 
 
 def world_with_batch(*, compacted: bool = False) -> World:
-    """A batch of two accounts in two hours, of which one record is refused."""
+    """A batch of two accounts in two hours, with one refused record."""
     world = World()
     records = [
         record(5), record(7, account=OTHER), record(2**62, start_s=NOW_S - HOUR_S), {**record(1), "bytes": -1},
@@ -171,7 +171,7 @@ def test_who_may_see_one_account_is_told_its_rows_and_nothing_of_others() -> Non
     assert story(world, role=Role.CUSTOMER, accounts={"000000000000"}) is None
     # An empty list of accounts does not mean every account.
     assert story(world, role=Role.CUSTOMER, accounts=()) is None
-    # Accounts of an analyst limit what is told as those of a customer do.
+    # An analyst's accounts limit the answer as a customer's do.
     found = document(world, role=Role.ANALYST, accounts={ACCOUNT})
     assert found["proof"] == {"marker": str(2**62 + 5), "rows": str(2**62 + 5), "equal": True}
     assert "quarantine" not in found

@@ -1,4 +1,4 @@
-"""An export adds up, ties out with its documents, and is complete at its target or has no manifest."""
+"""An export adds up, ties out with its documents, and is complete at its target, or else lacks a manifest."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_texts_that_a_spreadsheet_would_run_are_harmless_in_csv_and_untouched_in
 
 
 def test_negative_digits_of_csv_stay_digits(tmp_path: Path) -> None:
-    # Late usage of the expensive product takes the allowance: bytes of the other product move to its price.
+    # Late usage of the expensive product takes the allowance, so bytes of the other product are not free any more.
     dear = product("SAE", SAO_PAULO, [(None, "0.15")])
     prices = book([*BOOK.products, dear], allowance("100", "OUT", "SAE"))
     late = [used(gb("100"), 3, usage_type=SAO_PAULO)]
@@ -365,7 +365,7 @@ def test_payers_without_an_invoice_of_an_issued_month_are_drafts_beside_the_invo
 
 def test_corrections_are_in_the_month_that_books_them(tmp_path: Path) -> None:
     world = _invoiced()
-    # The expensive region takes the allowance that us-east-1 had: 100 GB move to its price.
+    # The expensive region gets the allowance that us-east-1 had: 100 GB of us-east-1 move to the paid price.
     world.come_late(used(gb("100"), 700, usage_type=SAO_PAULO))
     world.issue_next(NEXT)
     _export(world, tmp_path, NEXT)

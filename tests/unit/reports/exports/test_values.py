@@ -246,7 +246,7 @@ def test_a_double_of_a_cur_reads_as_the_digits_that_were_billed() -> None:
 
 
 class Listed:
-    """Resources in a list; it counts the requested hours."""
+    """Resource usage in a list; records the requested hours."""
 
     def __init__(self, rows: Mapping[int, Mapping[Key, Sequence[tuple[str, int]]]]) -> None:
         self.rows = rows

@@ -1,4 +1,4 @@
-"""The doctor's reading of AWS's answers, and the cleanup of its resources after a failing call."""
+"""How the doctor reads AWS's responses, and cleans up its resources after a failed call."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -74,7 +74,7 @@ def page(*keys: str, token: str = "") -> dict[str, object]:
 
 
 def test_pages_of_a_listing_are_counted_with_the_empty_ones(s3: Stubbed) -> None:
-    """An empty page before the last one results from deleted objects, and no emulator returns one."""
+    """Deleted objects can cause an empty page before the last one, which no emulator returns."""
     for answer in (page(token="1"), page("a", token="2"), page(token="3"), page("b")):
         s3[1].add_response("list_objects_v2", answer)
     found = facts_of(SimpleNamespace(s3=s3[0])).pages("p/", most=10)
@@ -167,7 +167,7 @@ def test_a_stage_without_a_project_is_not_known() -> None:
 
 
 class Calls:
-    """Clients that record each call, and fail the one that a test names. Mutable."""
+    """Clients that record each call, and fail the call named by a test. Mutable."""
 
     def __init__(self, fails: str = "") -> None:
         self.made: list[str] = []
