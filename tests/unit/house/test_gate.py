@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis.strategies import integers
 
 from tests import ROOT
 from tests.browser.program import PACKAGE, commands, ends_without, program
@@ -21,6 +23,7 @@ from tests.conftest import ALL_CASES, pytest_collection_modifyitems
 from tests.equal.__main__ import differences, facts, judged
 from tests.exports.make import made
 from tests.gate import PLANS, Plan, main, make, run
+from tests.support.examples import examples
 from tests.tools import EXPORT_VALIDATORS, Tool, find_python
 from tests.validators.__main__ import Judged, report
 from tests.validators.__main__ import main as validate
@@ -144,7 +147,23 @@ def test_all_cases_run_where_they_are_asked_for_or_one_is_named(monkeypatch: pyt
     monkeypatch.setenv(ALL_CASES, "1")
     assert len(chosen_of(["tests"])) == 1_000
     assert f"@{ALL_CASES}=1 $(PYTEST) -q -n $(JOBS) tests/unit" in group_of("long")
-    assert '-m "long or cases"' in group_of("long")
+    assert '-m "long or cases or examples"' in group_of("long")
+
+
+@pytest.mark.parametrize(("whole", "tried"), [("", 75), ("1", 300)])
+def test_the_gate_tries_a_quarter_of_a_propertys_examples_and_make_long_all(
+    whole: str, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ALL_CASES, whole)
+    numbers: list[int] = []
+
+    @examples(300)
+    @given(integers(0, 10**9))
+    def collect(number: int) -> None:
+        numbers.append(number)
+
+    collect()
+    assert len(numbers) == tried
 
 
 def group_of(target: str) -> str:
