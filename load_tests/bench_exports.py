@@ -27,7 +27,7 @@ from metering.adapters.folders import FolderLogStore
 from metering.billing.invoices.composing import Charge, Tally
 from metering.billing.invoices.document import Invoice
 from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates
-from metering.billing.organization import Payer
+from metering.billing.payers import Payer
 from metering.billing.prices.book import PriceBook, PriceVersion, Product, Services, Tier
 from metering.billing.rating.payer_prices import PriceState, RatedLine
 from metering.billing.usage.months import UsageLine

@@ -22,7 +22,7 @@ from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import Terms
 from metering.billing.day_sums.keeper import DaySumKeeper
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.store import Overrides, sample_book
 from metering.hours import month_bounds_s
 from metering.lake.parquet.reader import ParquetLakeReader, ParquetTotals

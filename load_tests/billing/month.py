@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.months import MonthUsage
 from metering.billing.usage.stored_months import ClosedMonth

@@ -17,7 +17,7 @@ from metering.units import exact_and_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.organization import Membership, Organization, Payer
+    from metering.billing.payers import Membership, Organization, Payer
     from metering.billing.prices import store
     from metering.billing.usage.months import Sold
 

@@ -14,7 +14,7 @@ from metering.billing.invoices.credits import Crediting, Verification
 from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.inputs import RateShelf, UsageSource
 from metering.billing.invoices.planning import Planner
-from metering.billing.organization import Organization, OrganizationStore
+from metering.billing.organization import OrganizationStore
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.billing.usage import months
 from metering.ledger.periods import read_frozen_month
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from metering.billing.payers import Organization
     from metering.lake.view import LakeView
     from metering.stores import writes
     from metering.stores.objects import ObjectStore

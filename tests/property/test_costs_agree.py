@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.billing.money import EXACT_A_USD
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.rating.rater import Rater, positions
 from metering.billing.usage.months import MonthUsage

@@ -12,7 +12,8 @@ from metering.billing.invoices.document import Invoice, InvoiceStore
 from metering.billing.invoices.inputs import BookPin, Inputs, Pin, Rates, RateShelf
 from metering.billing.invoices.issuing import Asked, Issued, Issuer
 from metering.billing.invoices.planning import Planner
-from metering.billing.organization import OrganizationStore, Payer
+from metering.billing.organization import OrganizationStore
+from metering.billing.payers import Payer
 from metering.billing.prices.store import AllBooks, OverrideStore, PriceStore
 from metering.billing.rating.corrections import corrected
 from metering.billing.rating.payer_prices import PayerPrices, RatedLine

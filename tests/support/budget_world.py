@@ -9,7 +9,7 @@ from metering.billing.budgets.biller import Biller, BillerResult, Home
 from metering.billing.budgets.budget import Budget, BudgetStore, Scope, budget_of
 from metering.billing.budgets.open_months import OpenMonths, Terms, read_regions
 from metering.billing.day_sums.keeper import DaySumKeeper, Kept
-from metering.billing.organization import Organization
+from metering.billing.payers import Organization
 from metering.billing.prices.store import Overrides, sample_book
 from metering.ledger.notes.money import ALERTS_PK, StoredAlert
 from metering.ledger.notes.watch import Completeness

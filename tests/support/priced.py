@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from metering.billing.money import price_of
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.book import (
     Allowance,
     AllowanceOrder,

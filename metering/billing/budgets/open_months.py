@@ -33,7 +33,7 @@ from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
     from metering.billing.budgets.budget import Budget, Scope
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
     from metering.billing.prices import store
     from metering.billing.prices.book import PriceBook
     from metering.lake.ports import TotalsReader

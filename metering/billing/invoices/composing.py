@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from metering.billing.invoices.inputs import Inputs, Rates, RateShelf, UsageSource
-    from metering.billing.organization import Payer
+    from metering.billing.payers import Payer
     from metering.usage.totals import Service, UsageType
 
     _Priced = tuple[MergedUsage, PayerPrices]

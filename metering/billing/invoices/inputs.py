@@ -14,7 +14,8 @@ from metering.errors import OperationFailedError
 from metering.stores.codec import FromOne, StoredDocument
 
 if TYPE_CHECKING:
-    from metering.billing.organization import Organization, OrganizationStore
+    from metering.billing.organization import OrganizationStore
+    from metering.billing.payers import Organization
     from metering.billing.prices import store
     from metering.billing.prices.book import Override, PriceBook
     from metering.billing.usage.months import RegionMonth

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from metering.billing.invoices import planning
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
     from metering.stores import writes
     from metering.stores.clock import Clock, Retrier
 

@@ -23,7 +23,7 @@ from metering.usage import usage_types
 from metering.usage.totals import Service, UsageType
 
 if TYPE_CHECKING:
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
     from metering.billing.usage.months import LineKey, Sold, UsageLine
 
 # Usage types of a region without a billing prefix at metering time have the region's name in place of the prefix.

@@ -18,7 +18,7 @@ from metering.usage.totals import Service, Total, UsageKey, UsageKind, UsageType
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
     from metering.ledger.usage.items import UsageItem
     from metering.stores.writes import ItemStore
 

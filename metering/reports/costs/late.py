@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from metering.billing.invoices import inputs
     from metering.billing.invoices.planning import Planner
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
     from metering.billing.usage.months import Correction, MonthUsage, UsageLine
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from metering.audit.freshness import Complete
     from metering.billing.budgets.open_months import KeptPositions
     from metering.billing.invoices import planning
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

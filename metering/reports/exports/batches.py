@@ -29,8 +29,8 @@ from metering.usage import usage_types
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing import organization
     from metering.billing.invoices.composing import Charge
+    from metering.billing.payers import Payer
     from metering.billing.usage.months import UsageLine
     from metering.usage.totals import Service, UsageType
 
@@ -154,7 +154,7 @@ _MOST_PARTS = 200_000
 class Billed(NamedTuple):
     """Fields that charges of one document share, such as month of use; `later` marks the month of a correction."""
 
-    payer: organization.Payer
+    payer: Payer
     invoice_id: str
     billing_month: str
     month: str

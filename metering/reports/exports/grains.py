@@ -28,7 +28,7 @@ from metering.units import DAY_S, HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from metering.billing.organization import Payer
+    from metering.billing.payers import Payer
     from metering.lake.view import LakeView
     from metering.usage.totals import Service, UsageType
 

@@ -20,7 +20,8 @@ from metering.billing.invoices.document import InvoiceStore
 from metering.billing.invoices.inputs import RateShelf
 from metering.billing.invoices.issuing import Asked, Issuer, IssueRefusedError
 from metering.billing.invoices.planning import Planner
-from metering.billing.organization import Organization, OrganizationStore
+from metering.billing.organization import OrganizationStore
+from metering.billing.payers import Organization
 from metering.billing.prices.store import AllBooks, Overrides, OverrideStore, PriceStore
 from metering.billing.usage.months import RegionMonth, UsageLine, line_of
 from metering.hours import month_of

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from metering.billing.budgets.open_months import KeptPositions
-from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
+from metering.billing.organization import OrganizationStore
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.book import Override
 from metering.billing.prices.store import OverrideStore, PriceStore
 from metering.billing.rating.payer_prices import PayerPrices

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from metering.billing.organization import Membership, Organization, OrganizationStore, Payer
+from metering.billing.organization import OrganizationStore
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.store import PriceStore
 from metering.units import DAY_S, GIB
 from tests.support import command_line

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from metering.billing.organization import Organization
+from metering.billing.payers import Organization
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.billing.usage.months import MonthUsage, Sold, UsageLine
 from metering.reports.costs.column_costs import ColumnCosts

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from metering.adapters.folders import FolderLogStore
 from metering.billing.invoices.composing import Tally
 from metering.billing.money import cents_of, line_cost, quantity_of, rounded, usd_text
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices import store
 from metering.billing.prices.book import PriceBook, Product
 from metering.billing.rating import payer_prices

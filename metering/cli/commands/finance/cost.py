@@ -25,7 +25,7 @@ from metering.units import DAY_S, HOUR_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from metering.billing.organization import Organization
+    from metering.billing.payers import Organization
     from metering.cli.printing.table import Chart
     from metering.onramps.bill import Bill, Comparison, Tolerance
     from metering.onramps.bill_lines import Wanted

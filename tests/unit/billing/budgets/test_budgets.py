@@ -21,7 +21,7 @@ from metering.billing.budgets.evaluation import AnomalyRules, anomalies_of, is_u
 from metering.billing.day_sums.days import DayAddition, SummedMonth, day_body, digest_of, empty_day
 from metering.billing.day_sums.index import DayIndex, DayIndexes
 from metering.billing.money import EXACT_A_USD
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.book import Override
 from metering.billing.prices.store import Overrides, sample_book
 from metering.billing.rating.payer_prices import PayerPrices

@@ -17,7 +17,8 @@ from metering.billing.invoices.document import InvoiceMissingError, invoice_byte
 from metering.billing.invoices.inputs import Loaded
 from metering.billing.invoices.issuing import Asked, IssueRefusedError
 from metering.billing.money import exact_text
-from metering.billing.organization import Membership, Organization, Payer, read_organization
+from metering.billing.organization import read_organization
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.book import NotSold, Override, PriceBook
 from metering.billing.rating.payer_prices import PayerPrices
 from metering.errors import LedgerCorruptError, OperationFailedError, UnavailableError

@@ -14,7 +14,7 @@ import pytest
 
 from metering.billing.invoices.composing import Tally
 from metering.billing.money import cents_of, exact_text, line_cost, price_of, quantity_of, rounded, usd_text
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.prices.book import NotSold, PriceBook, Product, Services
 from metering.billing.prices.store import sample_book
 from metering.billing.rating.corrections import corrected

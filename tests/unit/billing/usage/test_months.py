@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from metering.billing.organization import Membership, Organization, Payer
+from metering.billing.payers import Membership, Organization, Payer
 from metering.billing.usage.months import Correction, MonthUsage, TableMonth, UsageLine, merged
 from metering.billing.usage.stored_months import ClosedMonth, LakeMonth, Spool, table_of
 from metering.hours import month_bounds_s
